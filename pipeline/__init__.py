@@ -1,0 +1,1 @@
+"""The dataset wing: from web crawls to WebDataset shards. `wit` is its command."""

@@ -1,0 +1,164 @@
+"""Arrow schemas as contracts: a version, a comment per column, and checks that name the offending column."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.atomic import atomic_path
+from schemas.errors import SchemaError
+
+_TABLE_KEY = b"openwit.table"
+_VERSION_KEY = b"openwit.version"
+_COMMENT_KEY = b"comment"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its Arrow type, whether nulls are allowed, and what it means (units included)."""
+
+    name: str
+    type: pa.DataType
+    comment: str
+    nullable: bool = False
+
+
+@dataclass(frozen=True)
+class TableSchema:
+    """The contract of one table. `version` rises when a column changes meaning, name or type."""
+
+    name: str
+    version: int
+    comment: str
+    columns: tuple[Column, ...]
+
+    @cached_property
+    def arrow(self) -> pa.Schema:
+        """The Arrow schema; comments and version ride in its metadata and so in every Parquet file."""
+        fields = [
+            pa.field(c.name, c.type, nullable=c.nullable, metadata={_COMMENT_KEY: c.comment}) for c in self.columns
+        ]
+        return pa.schema(fields, metadata={_TABLE_KEY: self.name, _VERSION_KEY: str(self.version)})
+
+    def empty(self) -> pa.Table:
+        """A table of this schema with no rows."""
+        return self.arrow.empty_table()
+
+    def table(self, columns: dict[str, object]) -> pa.Table:
+        """Builds a conforming table from column values (arrays or lists), cast to the declared types.
+
+        Raises:
+            SchemaError: a column is missing, unknown, of another type, or null where it may not be.
+        """
+        self._check_names(set(columns))
+        arrays = []
+        for column in self.columns:
+            values = columns[column.name]
+            try:
+                if isinstance(values, pa.Array | pa.ChunkedArray):
+                    arrays.append(values if values.type == column.type else values.cast(column.type))
+                else:
+                    arrays.append(pa.array(values, type=column.type))
+            except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+                raise SchemaError(
+                    f"table {self.name!r}: column {column.name!r} does not fit {column.type}: {error}"
+                ) from error
+        return self.conform(pa.table(arrays, schema=self.arrow))
+
+    def conform(self, table: pa.Table, where: str = "") -> pa.Table:
+        """Returns the table in this schema's column order, or raises.
+
+        Args:
+            table: what was written or read.
+            where: the file it stands in, for the message.
+
+        Raises:
+            SchemaError: naming the first column that is missing, unknown, of another type, or wrongly null.
+        """
+        suffix = f" in {where}" if where else ""
+        self._check_names(set(table.column_names), suffix)
+        table = table.select([c.name for c in self.columns])
+        for column in self.columns:
+            found = table.schema.field(column.name).type
+            if found != column.type:
+                raise SchemaError(
+                    f"table {self.name!r}{suffix}: column {column.name!r} is {found}, expected {column.type}"
+                )
+            if not column.nullable and table.column(column.name).null_count:
+                raise SchemaError(f"table {self.name!r}{suffix}: column {column.name!r} holds nulls but may not")
+        return pa.table(table.columns, schema=self.arrow)
+
+    def check_file(self, path: Path) -> None:
+        """Checks a Parquet file's footer against this schema without reading its rows.
+
+        Raises:
+            SchemaError: another table, another version, or a column that differs.
+        """
+        self._check_footer(_open_parquet(path).schema_arrow, path)
+
+    def read(self, path: Path) -> pa.Table:
+        """Reads a whole Parquet file of this table.
+
+        Raises:
+            SchemaError: the file is not readable as Parquet or does not conform.
+        """
+        file = _open_parquet(path)
+        self._check_footer(file.schema_arrow, path)
+        return self.conform(file.read(), str(path))
+
+    def read_batches(self, path: Path) -> Iterator[pa.Table]:
+        """Reads a Parquet file row group by row group, so that memory does not grow with the file."""
+        file = _open_parquet(path)
+        self._check_footer(file.schema_arrow, path)
+        for group in range(file.num_row_groups):
+            yield self.conform(file.read_row_group(group), str(path))
+
+    def write(self, path: Path, tables: pa.Table | Iterable[pa.Table], row_group_size: int = 65_536) -> int:
+        """Writes tables to one Parquet file, whole or not at all; returns the number of rows.
+
+        Each table becomes row groups of its own, so a caller decides what is read together.
+        """
+        parts = [tables] if isinstance(tables, pa.Table) else tables
+        rows = 0
+        with (
+            atomic_path(path) as temporary,
+            pq.ParquetWriter(temporary, self.arrow, compression="zstd", compression_level=3) as writer,
+        ):
+            for part in parts:
+                conformed = self.conform(part, path.name)
+                writer.write_table(conformed, row_group_size=row_group_size)
+                rows += conformed.num_rows
+        return rows
+
+    def _check_names(self, names: set[str], suffix: str = "") -> None:
+        for column in self.columns:
+            if column.name not in names:
+                raise SchemaError(f"table {self.name!r}{suffix}: column {column.name!r} is missing")
+        unknown = sorted(names - {c.name for c in self.columns})
+        if unknown:
+            raise SchemaError(f"table {self.name!r}{suffix}: column {unknown[0]!r} is not part of the schema")
+
+    def _check_footer(self, schema: pa.Schema, path: Path) -> None:
+        metadata = schema.metadata or {}
+        found = metadata.get(_TABLE_KEY, b"").decode()
+        version = metadata.get(_VERSION_KEY, b"").decode()
+        if found and found != self.name:
+            raise SchemaError(f"{path} holds table {found!r}, expected {self.name!r}")
+        if found and version != str(self.version):
+            raise SchemaError(
+                f"{path} holds table {found!r} in version {version}, this release reads version {self.version}: "
+                "rebuild that stage"
+            )
+        self.conform(schema.empty_table(), str(path))
+
+
+def _open_parquet(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except FileNotFoundError:
+        raise SchemaError(f"{path} does not exist") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise SchemaError(f"{path} is not a readable Parquet file: {error}") from error

@@ -1,0 +1,1 @@
+"""Architectures, each readable in one file."""

@@ -1,0 +1,1 @@
+"""Recipes and deployments a user copies."""
