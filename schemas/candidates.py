@@ -67,3 +67,10 @@ DROPS = TableSchema(
         Column("detail", pa.string(), "what was seen (HTTP status, size, nearest query …)", nullable=True),
     ),
 )
+
+VERDICTS = TableSchema(
+    "verdicts",
+    1,
+    "What deduplication said of each row of a candidates file, in its order.",
+    (Column("verdict", pa.int8(), "0 in the pool, 1 duplicate pair, 2 other text of its image, 3 no query matches"),),
+)

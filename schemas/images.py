@@ -54,3 +54,15 @@ SURVIVORS = TableSchema(
         Column("source_row", pa.int64(), "row in the images file of the same name"),
     ),
 )
+
+COPIES = TableSchema(
+    "copies",
+    1,
+    "For the images file of the same name: rows that lose to a better copy, and rows that stand for others.",
+    (
+        Column("row", pa.int64(), "row in this images file"),
+        Column("dropped", pa.bool_(), "true: this row loses; false: this row stands for the other"),
+        Column("other_file", pa.int32(), "number of the other image's file, in order of name"),
+        Column("other_row", pa.int64(), "its row there"),
+    ),
+)

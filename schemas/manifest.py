@@ -4,6 +4,7 @@ Layout of a dataset folder::
 
     manifest.json
     card.html  card.json
+    queries.parquet            schemas.queries.QUERY_COUNTS: the query list and what each query drew
     train/00000.tar            WebDataset: KEY.jpg KEY.txt KEY.json, members of a sample adjacent
     train/00000.parquet        schemas.samples.SAMPLES
     train/00000.idx.arrow      schemas.samples.SHARD_INDEX (Arrow IPC file)
@@ -68,15 +69,24 @@ class FunnelStep(_Model):
 
 
 class DatasetManifest(_Model):
-    """What `manifest.json` holds. Holds no times: the same inputs and recipe give the same bytes."""
+    """What `manifest.json` holds. Holds no times: the same inputs and recipe give the same bytes.
+
+    Attributes:
+        version: of this layout.
+        name: of the dataset.
+        recipe: settings of each stage, by its name.
+        tools: versions of what the bytes depend on.
+        funnel: every stage's rows in, rows out and reasons, in order.
+        notes: further counts of each stage, by its name.
+        shards: the files of the dataset with their sums.
+    """
 
     version: int = MANIFEST_VERSION
     name: str
-    recipe_fingerprint: str
     recipe: dict[str, Any]
     tools: dict[str, str]
-    inputs: list[str]
     funnel: list[FunnelStep]
+    notes: dict[str, dict[str, Any]] = {}
     shards: list[ShardEntry]
 
     def splits(self) -> list[str]:

@@ -51,7 +51,7 @@ def load_settings(path: Path, model: type[SettingsT], overrides: Sequence[str] =
     if not isinstance(raw, dict):
         raise UserError(f"{path} must hold settings (key: value), but holds a {type(raw).__name__}")
     for override in overrides:
-        _apply(raw, override)
+        apply_override(raw, override)
     return parse_settings(raw, model, str(path))
 
 
@@ -63,10 +63,15 @@ def parse_settings(raw: dict[str, Any], model: type[SettingsT], where: str) -> S
         raise UserError(f"{where}: {_explain(error, model)}") from error
 
 
-def _apply(raw: dict[str, Any], override: str) -> None:
+def apply_override(raw: dict[str, Any], override: str) -> None:
+    """Puts one `a.b=value` override into plain settings data.
+
+    Raises:
+        UserError: it has no such form, or goes through a key that holds a value.
+    """
     dotted, separator, value = override.partition("=")
     if not separator or not dotted:
-        raise UserError(f"--set {override!r} must look like stage.key=value")
+        raise UserError(f"--set {override!r} must look like key=value")
     *parents, last = dotted.split(".")
     node = raw
     for part in parents:

@@ -1,0 +1,112 @@
+"""Runs the stages of a recipe in order, resumes what was cut off, and says what it did."""
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+
+from pipeline.columnar.stage import Job, StageManifest, first_difference
+from pipeline.recipe import Recipe
+from pipeline.report import print_funnel, print_stage
+from pipeline.stages import candidates, card, dedup, fetch, queries, select, shard
+from schemas.atomic import atomic_write
+from schemas.errors import UserError
+from schemas.manifest import DatasetManifest
+
+RECIPE_FILE = "recipe.yaml"
+LOCK_FILE = ".lock"
+DATASET = "dataset"
+STAGES = "stages"
+
+Step = Callable[[], tuple[StageManifest, bool]]
+
+
+def build(recipe: Recipe, workdir: Path, job: Job) -> DatasetManifest:
+    """Builds a dataset below `workdir` and returns its manifest.
+
+    Layout: `stages/NAME` a folder for each stage, `dataset` the result. A second run does nothing; a run after a
+    kill goes on where the first was.
+
+    Raises:
+        UserError: bad input, or `workdir` holds another recipe's build and `job.replace` is off.
+    """
+    claim_workdir(recipe, workdir, job.replace)
+    with locked(workdir):
+        started = time.monotonic()
+        did_something = False
+        for name, step in _steps(recipe, workdir, job):
+            before = time.monotonic()
+            manifest, did = step()
+            did_something |= did
+            print_stage(job.console, name, manifest, time.monotonic() - before, did)
+        did_something |= card.run(job, recipe.card, workdir / DATASET)
+        dataset = DatasetManifest.load(workdir / DATASET)
+        print_funnel(job.console, dataset)
+        _say_result(job.console, dataset, workdir, time.monotonic() - started, did_something)
+    return dataset
+
+
+def _steps(recipe: Recipe, workdir: Path, job: Job) -> Iterator[tuple[str, Step]]:
+    at = {name: workdir / STAGES / name for name in ("queries", "candidates", "select", "fetch", "dedup")}
+    query_file = at["queries"] / queries.QUERY_FILE
+    yield "queries", lambda: queries.run(job, recipe.queries, at["queries"])
+    yield "candidates", lambda: candidates.run(job, recipe.candidates, at["candidates"])
+    yield "select", lambda: select.run(job, recipe.select, at["candidates"], query_file, at["select"])
+    yield "fetch", lambda: fetch.run(job, recipe.fetch, at["select"], at["fetch"])
+    yield "dedup", lambda: dedup.run(job, recipe.dedup, at["fetch"], at["dedup"])
+    yield "shard", lambda: shard.run(job, recipe.shard, recipe.name, at["dedup"], workdir / DATASET)
+
+
+def claim_workdir(recipe: Recipe, workdir: Path, replace: bool) -> None:
+    """Makes a folder this recipe's.
+
+    Raises:
+        UserError: the folder belongs to another recipe, or holds files that no build made.
+    """
+    marker = workdir / RECIPE_FILE
+    settings = recipe.model_dump(mode="json")
+    if marker.exists():
+        difference = first_difference(yaml.safe_load(marker.read_text()), settings)
+        if difference is None:
+            return
+        if not replace:
+            raise UserError(
+                f"{workdir} holds another recipe's build ({difference}); "
+                "give another --workdir, or --replace to rebuild what the change touches"
+            )
+    elif workdir.exists() and not workdir.is_dir():
+        raise UserError(f"--workdir {workdir} is a file: give a folder")
+    elif (workdir / STAGES).exists() or (workdir / DATASET).exists():
+        raise UserError(f"{workdir} holds {STAGES}/ or {DATASET}/ of something else: give another --workdir")
+    try:
+        atomic_write(marker, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+    except OSError as error:
+        raise UserError(f"--workdir {workdir} cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Keeps a second build out of the folder; the lock goes with the process, however it ends."""
+    with (workdir / LOCK_FILE).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"another build is running in {workdir}: wait for it or give another --workdir") from None
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def _say_result(console: Console, dataset: DatasetManifest, workdir: Path, seconds: float, did: bool) -> None:
+    sizes = ", ".join(f"{dataset.samples(split):,} samples in {split}" for split in dataset.splits())
+    folder = workdir / DATASET
+    if did:
+        console.print(f"\nBuilt {dataset.name!r} in {seconds:.0f} s: {sizes}.")
+    else:
+        console.print(f"\nNothing to do: {folder} is complete ({sizes}).")
+    console.print(f"Dataset: {folder}\nCard:    {folder / card.HTML}", highlight=False)

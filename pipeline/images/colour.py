@@ -1,0 +1,101 @@
+"""Any mode that Pillow decodes to, as 8-bit sRGB on white."""
+
+import io
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageCms
+
+
+class UnsupportedModeError(ValueError):
+    """The pixels have no defined appearance; the message names the mode."""
+
+
+def resamplable(image: Image.Image) -> Image.Image:
+    """The image in a mode that can be resampled without loss of meaning: L, RGB, RGBA or CMYK (or LAB).
+
+    Palettes are looked up, 1 and 16 bits become 8, transparency becomes an alpha channel.
+
+    Raises:
+        UnsupportedModeError: the mode is floating point.
+    """
+    mode = image.mode
+    transparent = "transparency" in image.info
+    if mode in ("L", "RGB") and not transparent:
+        return image
+    if mode in ("RGBA", "CMYK", "LAB"):
+        return image
+    if mode.startswith("I"):
+        return _from_integers(image)
+    if mode in ("P", "L", "RGB", "1", "LA", "PA", "La", "RGBa"):
+        # Pillow has no way from La to RGBA in one step.
+        image = image.convert("LA") if mode == "La" else image
+        alpha = transparent or mode in ("LA", "PA", "La", "RGBa")
+        return image.convert("RGBA" if alpha else "L" if mode == "1" else "RGB")
+    if mode in ("YCbCr", "HSV", "RGBX"):
+        return image.convert("RGB")
+    raise UnsupportedModeError(f"mode {mode}")
+
+
+def to_srgb(image: Image.Image, icc_profile: bytes | None) -> Image.Image:
+    """An RGB image on white, its colours brought to sRGB where a profile says that they are something else.
+
+    A profile that cannot be read, or that does not fit the mode, is ignored, as browsers do.
+    """
+    if image.mode == "RGBA":
+        white = Image.new("RGB", image.size, (255, 255, 255))
+        alpha = image.getchannel("A")
+        white.paste(_converted(image.convert("RGB"), icc_profile), mask=alpha)
+        return white
+    return _converted(image, icc_profile)
+
+
+def needs_conversion(icc_profile: bytes | None, mode: str) -> bool:
+    """Whether this profile, on an image of this mode, changes colours."""
+    return bool(icc_profile) and _transform(icc_profile or b"", mode) is not None
+
+
+def _converted(image: Image.Image, icc_profile: bytes | None) -> Image.Image:
+    transform = _transform(icc_profile, image.mode) if icc_profile else None
+    if transform is not None:
+        converted = ImageCms.applyTransform(image, transform)
+        if converted is not None:
+            return converted
+    if image.mode == "LAB":
+        return ImageCms.applyTransform(image, _lab_transform()) or image
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+@lru_cache(maxsize=64)
+def _transform(icc_profile: bytes, mode: str) -> Any:
+    """The transform from a profile to sRGB, or None where the profile is sRGB or of no use.
+
+    The cache holds the few profiles that the web uses over and over; building one takes longer than applying it.
+    """
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile))
+        if "srgb" in ImageCms.getProfileDescription(profile).lower():
+            return None
+        return ImageCms.buildTransform(profile, _srgb(), mode, "RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return None
+
+
+@lru_cache(maxsize=1)
+def _lab_transform() -> Any:
+    return ImageCms.buildTransform(ImageCms.createProfile("LAB"), _srgb(), "LAB", "RGB")
+
+
+@lru_cache(maxsize=1)
+def _srgb() -> Any:
+    return ImageCms.createProfile("sRGB")
+
+
+def _from_integers(image: Image.Image) -> Image.Image:
+    """16-bit (and wider) grey as 8-bit grey: the high byte of what fits 16 bits."""
+    values = np.asarray(image)
+    if values.dtype.kind not in "iu":
+        raise UnsupportedModeError(f"mode {image.mode}")
+    wide = np.clip(values.astype(np.int64), 0, 0xFFFF)
+    return Image.fromarray((wide >> 8).astype(np.uint8))

@@ -1,0 +1,80 @@
+"""Near-duplicate search on 64-bit perceptual hashes, and who survives. Keys only, no images.
+
+Candidates by the pigeonhole principle: when two hashes differ in at most R bits and the bits are cut into R + 2
+blocks, at least two blocks are equal. So every pair of blocks is a key, and equal keys are compared exactly:
+nothing within R bits is missed.
+"""
+
+from itertools import combinations, pairwise
+
+import numpy as np
+
+_BITS = 64
+# Verification compares a block of rows with all rows of its group at once; this bounds the matrix.
+_BLOCK_ROWS = 512
+
+
+def block_masks(max_distance: int) -> np.ndarray:
+    """Bit masks of the keys: uint64 (K,), one a pair of the R + 2 blocks."""
+    edges = np.linspace(0, _BITS, max_distance + 3).astype(int)
+    blocks = [sum(1 << bit for bit in range(start, end)) for start, end in pairwise(edges)]
+    return np.array([a | b for a, b in combinations(blocks, 2)], np.uint64)
+
+
+def pairs_within(keys: np.ndarray, hashes: np.ndarray, max_distance: int) -> np.ndarray:
+    """Pairs of rows with equal key whose hashes differ in at most `max_distance` bits.
+
+    Args:
+        keys: uint64 (N,).
+        hashes: uint64 (N,).
+        max_distance: R.
+
+    Returns:
+        int64 (P, 2) of row numbers, first < second in key order.
+    """
+    order = np.argsort(keys, kind="stable")
+    starts = np.flatnonzero(np.r_[True, keys[order][1:] != keys[order][:-1]])
+    ends = np.r_[starts[1:], len(order)]
+    found = []
+    for start, end in zip(starts, ends, strict=True):
+        if end - start > 1:
+            found += _group_pairs(order[start:end], hashes, max_distance)
+    return np.concatenate(found) if found else np.zeros((0, 2), np.int64)
+
+
+def _group_pairs(rows: np.ndarray, hashes: np.ndarray, max_distance: int) -> list[np.ndarray]:
+    found = []
+    for start in range(0, len(rows), _BLOCK_ROWS):
+        left = rows[start : start + _BLOCK_ROWS]
+        distance = np.bitwise_count(hashes[left][:, None] ^ hashes[rows[start:]][None, :])
+        first, second = np.nonzero(distance <= max_distance)
+        later = second > first
+        found.append(np.stack([left[first[later]], rows[start:][second[later]]], axis=1))
+    return found
+
+
+def survivors(edges: np.ndarray, rank: np.ndarray) -> np.ndarray:
+    """Who stands for whom: in order of rank, each node not yet dropped survives and drops its neighbours.
+
+    So every dropped node is a neighbour of the survivor that stands for it (chains do not collapse), and no two
+    survivors are neighbours.
+
+    Args:
+        edges: int64 (E, 2) of node numbers below N.
+        rank: int64 (N,), a permutation; the lowest of two neighbours survives.
+
+    Returns:
+        int64 (N,): the survivor of each node, itself for survivors.
+    """
+    n = len(rank)
+    stands = np.full(n, -1, np.int64)
+    both = np.concatenate([edges, edges[:, ::-1]])
+    both = both[np.argsort(both[:, 0], kind="stable")]
+    starts = np.searchsorted(both[:, 0], np.arange(n + 1))
+    for node in np.argsort(rank, kind="stable"):
+        if stands[node] >= 0:
+            continue
+        stands[node] = node
+        neighbours = both[starts[node] : starts[node + 1], 1]
+        stands[neighbours[stands[neighbours] < 0]] = node
+    return stands

@@ -1,0 +1,220 @@
+"""From the bytes that a server sent to the JPEG that stands in the shard, or the reason why not.
+
+Hostile input is the normal case: nothing but an `ImageDrop` comes of it, and memory stays bounded by
+`max_pixels`, which is checked against the header before anything is decoded.
+"""
+
+import enum
+import hashlib
+import io
+import warnings
+from dataclasses import dataclass
+
+from PIL import Image
+
+from pipeline.images.colour import UnsupportedModeError, needs_conversion, resamplable, to_srgb
+from pipeline.images.jpeg import scan_jpeg
+from pipeline.images.phash import phash
+from pipeline.images.resample import resample
+from pipeline.images.resize import Plan, pad, plan_resize
+from pipeline.images.settings import ImageSettings, ResizeMode
+from pipeline.images.sniff import describe, sniff_format, webp_size
+
+__all__ = ["ImageDrop", "ImageReason", "ImageSettings", "ProcessedImage", "ResizeMode", "process_image"]
+
+_ORIENTATION = 0x0112
+_TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH = 0x0142, 0x0143
+# EXIF orientation 2 to 8 as Pillow's transpositions; 5 to 8 exchange the axes.
+_TRANSPOSITIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# Pillow warns of odd metadata and of large images; both are judged here, and a crawl has millions of them.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+class ImageReason(enum.StrEnum):
+    """Why an image was dropped."""
+
+    NOT_AN_IMAGE = "not_an_image"
+    TRUNCATED = "truncated"
+    DECODE_ERROR = "decode_error"
+    UNSUPPORTED_MODE = "unsupported_mode"
+    TOO_MANY_PIXELS = "too_many_pixels"
+    TOO_SMALL = "too_small"
+    BAD_ASPECT_RATIO = "bad_aspect_ratio"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageDrop:
+    """An image that is not kept."""
+
+    reason: ImageReason
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessedImage:
+    """An image that is kept.
+
+    Attributes:
+        jpeg: as it will stand in the shard: RGB, upright, without metadata.
+        width: pixels of `jpeg`.
+        height: pixels of `jpeg`.
+        original_width: pixels as served, after EXIF orientation.
+        original_height: pixels as served, after EXIF orientation.
+        original_format: by magic bytes: JPEG, PNG, …
+        sha256: hex digest of the body as served.
+        phash: 64-bit perceptual hash of the result (see `phash`).
+        reencoded: False where the picture data is that of the body, to the bit.
+    """
+
+    jpeg: bytes
+    width: int
+    height: int
+    original_width: int
+    original_height: int
+    original_format: str
+    sha256: str
+    phash: int
+    reencoded: bool
+
+
+class _DropError(Exception):
+    def __init__(self, reason: ImageReason, detail: str = "") -> None:
+        super().__init__(reason, detail)
+        self.drop = ImageDrop(reason, detail)
+
+
+def process_image(body: bytes, settings: ImageSettings) -> ProcessedImage | ImageDrop:
+    """Checks, decodes, resizes and encodes one image. Pure: the same body and settings give the same bytes.
+
+    Bytes that need no change pass through: a JPEG that is RGB, upright, sRGB and within size keeps its picture
+    data as it is, and all its bytes where they hold nothing but the picture.
+    """
+    name = sniff_format(body)
+    if name is None:
+        return ImageDrop(ImageReason.NOT_AN_IMAGE, describe(body))
+    try:
+        return _process(body, name, settings)
+    except _DropError as error:
+        return error.drop
+    except UnsupportedModeError as error:
+        return ImageDrop(ImageReason.UNSUPPORTED_MODE, f"{name}: {error}")
+    except Image.DecompressionBombError as error:
+        return ImageDrop(ImageReason.TOO_MANY_PIXELS, f"{name}: {error}"[:200])
+    except Exception as error:
+        # Decoders raise whatever the bytes lead them to: OSError, SyntaxError, struct.error, MemoryError, …
+        text = f"{name}: {type(error).__name__}: {error}"[:200]
+        return ImageDrop(ImageReason.TRUNCATED if _says_truncated(error) else ImageReason.DECODE_ERROR, text)
+
+
+def _process(body: bytes, name: str, settings: ImageSettings) -> ProcessedImage:
+    if name == "WEBP":
+        _check_pixels(webp_size(body), name, settings)
+    with Image.open(io.BytesIO(body), formats=[name]) as image:
+        _check_pixels(image.size, name, settings)
+        _check_tiles(image, settings)
+        orientation = _orientation(image)
+        sideways = orientation >= 5
+        width, height = image.size[::-1] if sideways else image.size
+        _check_shape(width, height, settings)
+        plan = plan_resize(width, height, settings)
+        result = None
+        if orientation == 1 and name == "JPEG" and not plan.changes(width, height):
+            result = _untouched(body, image)
+        if result is None:
+            upright = _rendered(image, plan.transposed() if sideways else plan, orientation, name)
+            upright = pad(upright, plan.canvas)
+            result = _encoded(upright, settings.quality), upright, True
+    jpeg, picture, reencoded = result
+    digest = hashlib.sha256(body).hexdigest()
+    return ProcessedImage(jpeg, *picture.size, width, height, name, digest, phash(picture), reencoded)
+
+
+def _untouched(body: bytes, image: Image.Image) -> tuple[bytes, Image.Image, bool] | None:
+    """The body itself, or without its metadata, if it may stay as it is. Decoded nevertheless: it must be whole."""
+    if image.mode != "RGB" or needs_conversion(image.info.get("icc_profile"), "RGB"):
+        return None
+    scan = scan_jpeg(body)
+    if scan is None or not scan.plain:
+        return None
+    image.load()
+    return scan.clean, image, False
+
+
+def _rendered(image: Image.Image, plan: Plan, orientation: int, name: str) -> Image.Image:
+    """Decodes and resamples as stored, then brings colours and orientation in order on the small image."""
+    box = plan.box
+    if name == "JPEG":
+        # libjpeg decodes at 1/2, 1/4 or 1/8 for a fraction of the cost. Asked for twice the target, it leaves
+        # enough for the resampling filter to do its work.
+        full = image.size
+        image.draft(None, (2 * _full_size(plan, full)[0], 2 * _full_size(plan, full)[1]))
+        x, y = image.width / full[0], image.height / full[1]
+        box = (box[0] * x, box[1] * y, min(image.width, box[2] * x), min(image.height, box[3] * y))
+    image.load()
+    icc_profile = image.info.get("icc_profile")
+    picture = to_srgb(resample(resamplable(image), box, plan.resized), icc_profile)
+    transposition = _TRANSPOSITIONS.get(orientation)
+    return picture if transposition is None else picture.transpose(transposition)
+
+
+def _full_size(plan: Plan, full: tuple[int, int]) -> tuple[int, int]:
+    """Size that the whole image would have at the plan's scale, its cropped parts included."""
+    left, top, right, bottom = plan.box
+    return (
+        max(1, round(full[0] * plan.resized[0] / (right - left))),
+        max(1, round(full[1] * plan.resized[1] / (bottom - top))),
+    )
+
+
+def _encoded(image: Image.Image, quality: int) -> bytes:
+    image.info.clear()  # Pillow would write the source's comment again
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=quality)
+    return out.getvalue()
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # EXIF blocks are as broken as anything else, and an image is upright unless they say otherwise
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _check_pixels(size: tuple[int, int] | None, name: str, settings: ImageSettings) -> None:
+    if size is None:
+        raise _DropError(ImageReason.TRUNCATED, f"{name}: no size in the header")
+    if size[0] * size[1] > settings.max_pixels:
+        raise _DropError(ImageReason.TOO_MANY_PIXELS, f"{name}: {size[0]} x {size[1]}")
+
+
+def _check_tiles(image: Image.Image, settings: ImageSettings) -> None:
+    """A TIFF's tiles are buffers of their own, and may be larger than the image."""
+    tags = getattr(image, "tag_v2", None)
+    if tags is None:
+        return
+    width, length = tags.get(_TIFF_TILE_WIDTH, 0), tags.get(_TIFF_TILE_LENGTH, 0)
+    if isinstance(width, int) and isinstance(length, int) and width * length > settings.max_pixels:
+        raise _DropError(ImageReason.TOO_MANY_PIXELS, f"TIFF tile: {width} x {length}")
+
+
+def _check_shape(width: int, height: int, settings: ImageSettings) -> None:
+    short, long = sorted((width, height))
+    if short < settings.min_size:
+        raise _DropError(ImageReason.TOO_SMALL, f"{width} x {height}")
+    if long > settings.max_aspect_ratio * short:
+        raise _DropError(ImageReason.BAD_ASPECT_RATIO, f"{width} x {height}")
+
+
+def _says_truncated(error: Exception) -> bool:
+    text = str(error).lower()
+    return isinstance(error, EOFError) or any(word in text for word in ("truncated", "unexpected end", "not enough"))

@@ -1,0 +1,67 @@
+"""Target sizes of the resize modes, as img2dataset computes them."""
+
+from dataclasses import dataclass
+
+from PIL import Image
+
+from pipeline.images.resample import Box
+from pipeline.images.settings import ImageSettings, ResizeMode
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to happen to an image of a known size.
+
+    Attributes:
+        box: the part of the source that is resampled: left, top, right, bottom in pixels.
+        resized: (width, height) of that part in the result.
+        canvas: (width, height) of the result; larger than `resized` where white is padded.
+    """
+
+    box: Box
+    resized: tuple[int, int]
+    canvas: tuple[int, int]
+
+    def changes(self, width: int, height: int) -> bool:
+        """Whether the result differs from a source of this size."""
+        return self.resized != (width, height) or self.canvas != (width, height)
+
+    def transposed(self) -> "Plan":
+        """The same plan for a source whose axes are exchanged."""
+        left, top, right, bottom = self.box
+        return Plan((top, left, bottom, right), self.resized[::-1], self.canvas[::-1])
+
+
+def plan_resize(width: int, height: int, settings: ImageSettings) -> Plan:
+    """What a resize mode does to an image of width x height pixels (after orientation)."""
+    whole: Box = (0, 0, width, height)
+    unchanged = Plan(whole, (width, height), (width, height))
+    if settings.mode is ResizeMode.NO:
+        return unchanged
+    by_short_side = settings.mode in (ResizeMode.KEEP_RATIO, ResizeMode.CENTER_CROP)
+    side = min(width, height) if by_short_side else max(width, height)
+    if settings.only_if_bigger and side <= settings.size:
+        return unchanged
+    scale = settings.size / side
+    resized = max(1, round(width * scale)), max(1, round(height * scale))
+    if settings.mode is ResizeMode.BORDER:
+        return Plan(whole, resized, (settings.size, settings.size))
+    if settings.mode is ResizeMode.CENTER_CROP:
+        return Plan(_middle(width, height, resized, settings.size), (settings.size,) * 2, (settings.size,) * 2)
+    return Plan(whole, resized, resized)
+
+
+def _middle(width: int, height: int, resized: tuple[int, int], size: int) -> Box:
+    """The part of the source that becomes the middle size x size pixels of the resized image."""
+    left, top = (resized[0] - size) // 2, (resized[1] - size) // 2
+    x, y = width / resized[0], height / resized[1]
+    return left * x, top * y, min(width, (left + size) * x), min(height, (top + size) * y)
+
+
+def pad(image: Image.Image, canvas: tuple[int, int]) -> Image.Image:
+    """Puts an RGB image in the middle of a white canvas; odd pixels go to the right and bottom."""
+    if image.size == canvas:
+        return image
+    padded = Image.new("RGB", canvas, (255, 255, 255))
+    padded.paste(image, ((canvas[0] - image.width) // 2, (canvas[1] - image.height) // 2))
+    return padded

@@ -1,0 +1,146 @@
+"""What a build is: the typed settings of every stage, read from one YAML file. Unknown keys are refused."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from pipeline.images.settings import ImageSettings
+from pipeline.selection.balance import BalanceMode
+from pipeline.selection.winners import TextsPerImage
+from pipeline.text.filters import TextFilterSettings
+from pipeline.text.language import LanguageSettings
+from pipeline.text.match import MatchMode
+from pipeline.web.download import DownloadSettings
+from pipeline.web.table_columns import TableColumns
+from schemas.settings import Settings, load_settings
+
+TextSource = Literal["alt", "title", "figcaption", "aria-label", "link", "og:description"]
+
+
+class BigramSettings(Settings):
+    """Which bigrams of the corpus become queries (paper section 2.2: "high pointwise mutual information")."""
+
+    min_count: int = Field(
+        50, ge=1, description="occurrences below which PMI means nothing: it selects pairs seen once"
+    )
+    min_pmi: float = Field(5.0, description="bits of pointwise mutual information")
+
+
+class QuerySettings(Settings):
+    """The query list: words, bigrams, titles of a Wikipedia dump, WordNet's synsets, lists of one's own."""
+
+    wikipedia: list[str] = Field([], description="pages-articles dumps (XML, bz2 or gz), globs allowed")
+    wordnet: str | None = Field(None, description="WordNet's `dict` folder")
+    tables: list[str] = Field(
+        [], description="lists of one's own: a text file of a query a line, or a table with a column `query`"
+    )
+    min_count: int = Field(100, ge=1, description="occurrences a word needs (paper: 100 in English Wikipedia)")
+    bigrams: BigramSettings | None = Field(BigramSettings(), description="null for none")
+    titles: bool = Field(True, description="take the names of the articles")
+    max_words: int = Field(6, ge=1, description="longer titles and synsets are left out")
+    limit: int = Field(500_000, ge=1, description="keeps all synsets and words, then bigrams and titles by score")
+
+    @model_validator(mode="after")
+    def _some_source(self) -> "QuerySettings":
+        if not (self.wikipedia or self.wordnet or self.tables):
+            raise ValueError("name at least one source of queries: wikipedia, wordnet or tables")
+        return self
+
+
+class CandidateSettings(Settings):
+    """Which (image, text) pairs of the inputs become candidates."""
+
+    inputs: list[str] = Field(description="WARC or ARC files, or tables (Parquet, CSV, TSV, JSONL); globs allowed")
+    texts: list[TextSource] = Field(
+        ["alt", "title", "figcaption", "aria-label", "link", "og:description"], description="texts of a page to take"
+    )
+    columns: TableColumns = Field(
+        TableColumns(), description="column names of tables, where they are not the usual ones"
+    )
+    filters: TextFilterSettings = Field(TextFilterSettings(), description="text filters")
+    language: LanguageSettings = Field(LanguageSettings(), description="languages to keep")
+    held_out: dict[str, list[str]] = Field(
+        {}, description="split name to hosts whose images belong to it: val: [gallery.example.org]"
+    )
+    keep_drops: bool = Field(True, description="write every pair that leaves, with its reason")
+
+    @field_validator("inputs")
+    @classmethod
+    def _not_empty(cls, value: list[str]) -> list[str]:
+        if not value:
+            raise ValueError("name at least one input file or glob")
+        return value
+
+    @field_validator("held_out")
+    @classmethod
+    def _split_names(cls, value: dict[str, list[str]]) -> dict[str, list[str]]:
+        for name in value:
+            if name == "train" or not name.isidentifier():
+                raise ValueError(f"{name!r} is no name for a held-out split: use val or test")
+        return value
+
+
+class SelectSettings(Settings):
+    """Search and balance."""
+
+    cap: int = Field(20_000, ge=1, description="pairs a query may draw (t)")
+    balance: BalanceMode = Field("cap", description="cap: exactly the smallest u; probabilistic: MetaCLIP's rule")
+    match: MatchMode = Field("words", description="words: whole words, Unicode-correct; metaclip: for parity")
+    oversample: float = Field(1.0, ge=1.0, description="draw cap x oversample, to make up for what the download loses")
+    texts_per_image: TextsPerImage = Field("all", description="texts an image keeps before the balance")
+    seed: int = Field(0, ge=0, description="of the draw")
+
+    @property
+    def drawn_cap(self) -> int:
+        """Pairs a query draws before the download."""
+        return round(self.cap * self.oversample)
+
+
+class FetchSettings(Settings):
+    """From URLs to decoded, resized images."""
+
+    download: DownloadSettings = Field(DownloadSettings(), description="how to talk to servers")
+    image: ImageSettings = Field(ImageSettings(), description="what to accept and how to resize")
+    chunk: int = Field(10_000, ge=1, description="image URLs a task aims at; all of a host stay together")
+
+
+class DedupSettings(Settings):
+    """Which images are the same."""
+
+    max_distance: int = Field(
+        4, ge=0, le=8, description="bits in which the perceptual hashes of two copies may differ"
+    )
+    merge_texts: bool = Field(True, description="the survivor takes over the texts of its duplicates")
+
+
+class ShardSettings(Settings):
+    """The dataset's files."""
+
+    samples: int = Field(10_000, ge=1, description="samples a shard aims at")
+    seed: int = Field(0, ge=0, description="of the global shuffle")
+
+
+class CardSettings(Settings):
+    """The dataset card."""
+
+    examples: int = Field(24, ge=0, le=200, description="sample pairs shown")
+
+
+class Recipe(Settings):
+    """A build, from the query list to the card."""
+
+    name: str = Field(description="of the dataset", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    description: str = Field("", description="for the card")
+    queries: QuerySettings
+    candidates: CandidateSettings
+    select: SelectSettings = SelectSettings()
+    fetch: FetchSettings = FetchSettings()
+    dedup: DedupSettings = DedupSettings()
+    shard: ShardSettings = ShardSettings()
+    card: CardSettings = CardSettings()
+
+
+def load_recipe(path: Path, overrides: list[str]) -> Recipe:
+    """Reads a recipe; see `schemas.settings.load_settings` for the errors."""
+    return load_settings(path, Recipe, overrides)

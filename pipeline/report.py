@@ -1,0 +1,61 @@
+"""What a user sees of a build: a line a stage, and the funnel with every reason."""
+
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.columnar.stage import StageManifest
+from schemas.manifest import DatasetManifest, FunnelStep
+
+
+def print_stage(console: Console, name: str, manifest: StageManifest, seconds: float, did: bool) -> None:
+    """One line for a finished stage."""
+    last = manifest.funnel[-1]
+    done = f"{seconds:5.1f} s" if did else "done before"
+    console.print(
+        f"[bold]{name:<11}[/bold] {last.rows_in:>9,} {last.unit} in  {last.rows_out:>9,} out   {done}", highlight=False
+    )
+
+
+def print_funnel(console: Console, dataset: DatasetManifest) -> None:
+    """The whole funnel of a dataset."""
+    print_steps(console, dataset.funnel)
+
+
+def print_examples(console: Console, manifest: StageManifest) -> None:
+    """How many queries each source gave, and its first and last ones."""
+    table = Table(title="Queries", title_justify="left", show_edge=False, pad_edge=False)
+    table.add_column("source")
+    table.add_column("queries", justify="right")
+    table.add_column("first … last")
+    for source, examples in manifest.extra["examples"].items():
+        table.add_row(source, f"{manifest.extra['by_source'][source]:,}", ", ".join(examples))
+    console.print()
+    console.print(table)
+
+
+def print_steps(console: Console, steps: list[FunnelStep]) -> None:
+    """Funnel lines: rows in, rows out and every reason at each stage."""
+    table = Table(title="Funnel", title_justify="left", show_edge=False, pad_edge=False)
+    for header, justify in (
+        ("stage", "left"),
+        ("unit", "left"),
+        ("in", "right"),
+        ("out", "right"),
+        ("reason", "left"),
+    ):
+        table.add_column(header, justify=justify)  # type: ignore[arg-type]
+    table.add_column("left", justify="right")
+    for step in steps:
+        _add_step(table, step)
+    console.print()
+    console.print(table)
+    console.print("At every stage in = out + the sum of the reasons (checked).")
+
+
+def _add_step(table: Table, step: FunnelStep) -> None:
+    reasons = sorted(step.reasons.items(), key=lambda item: (-item[1], item[0]))
+    first, *others = reasons or [("", 0)]
+    left = f"{first[1]:,}" if first[0] else ""
+    table.add_row(step.stage, step.unit, f"{step.rows_in:,}", f"{step.rows_out:,}", first[0], left)
+    for reason, n in others:
+        table.add_row("", "", "", "", reason, f"{n:,}")

@@ -1,0 +1,20 @@
+"""Small tables that travel with the data from stage to stage, so that a dataset explains itself."""
+
+import shutil
+from pathlib import Path
+
+from pipeline.columnar.files import file_entry
+from schemas.atomic import atomic_path
+from schemas.manifest import FileEntry
+
+QUERY_COUNTS_FILE = "queries.parquet"
+
+
+def carry_query_counts(source: Path, target: Path) -> list[FileEntry]:
+    """Copies the query list with its counts from one stage's folder to the next; returns what was copied."""
+    path = source / QUERY_COUNTS_FILE
+    if not path.exists():
+        return []
+    with atomic_path(target / QUERY_COUNTS_FILE) as temporary:
+        shutil.copyfile(path, temporary)
+    return [file_entry(target, target / QUERY_COUNTS_FILE)]

@@ -1,0 +1,197 @@
+"""Texts that say nothing about an image. Each filter is a pure function whose name is the reason it gives.
+
+Filters answer True for a text that is left out. They expect text as `clean_text` returns it.
+"""
+
+import itertools
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field
+
+from pipeline.text.boilerplate import BOILERPLATE
+from schemas.errors import UserError
+from schemas.settings import Settings
+
+_FILE_EXTENSIONS = (
+    "jpe?g|jpg_large|png|gif|webp|bmp|tiff?|svg|avif|heic|heif|ico|psd|ai|eps|raw|cr2|nef|arw|dng|"
+    "pdf|mp4|mov|avi|webm|docx?|pptx?|html?|php|aspx?"
+)
+_WITH_EXTENSION = re.compile(rf"[^\s/\\][^/\\\n]{{0,200}}\.(?:{_FILE_EXTENSIONS})", re.IGNORECASE)
+_CAMERA_NAME = re.compile(
+    r"(?:img|image|dsc[nf]?|pict?|picture|photo|foto|pxl|mvi|vid|wp|sam|gopr|dji|hpim|cimg|sdc|mg|scan|scanned|"
+    r"screen ?shot|screencap|capture|unbenannt|untitled|sans titre|sin t[ií]tulo|whatsapp image|fb img|snapchat|"
+    r"received|p|r|l|s)[-_ ]?\(?\d(?:[\d\-_ .:()x]|at|um|à|[ap]m|copy|kopie|edited)*",
+    re.IGNORECASE,
+)
+_HEX_NAME = re.compile(
+    r"(?=.*\d)[0-9a-f]{12,}(?:[-_][0-9a-z]+)*|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE
+)
+_UNDERSCORED = re.compile(r"(?=.*\d)(?=.*[_])[\w.\-]+")
+
+_URL = re.compile(r"(?:https?://|www\.)\S+", re.IGNORECASE)
+_BARE_DOMAIN = re.compile(
+    r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+(?:com|org|net|info|biz|edu|gov|io|co|tv|me|shop|store|online|site|"
+    r"de|fr|es|it|nl|pl|ru|uk|jp|cn|kr|br|mx|us|ca|au|in|se|no|dk|fi|ch|at|be|cz|pt|gr|tr|eu)(?:/\S*)?",
+    re.IGNORECASE,
+)
+_EMAIL = re.compile(r"[^\s@]+@[^\s@]+\.[a-z]{2,}", re.IGNORECASE)
+
+_NOT_WORD = re.compile(r"[\W\d_]+")
+_NOT_WORD_CHARACTER = re.compile(r"[\W_]+")
+
+# scripts written without spaces: a character says about as much as a short word
+_DENSE = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]")
+_DENSE_WEIGHT = 2
+
+
+class TextFilterSettings(Settings):
+    """Which texts are left out before anything is downloaded."""
+
+    min_characters: int = Field(3, ge=1, description="shortest text; a Chinese, Japanese or Korean character counts 2")
+    min_words: int = Field(1, ge=1, description="fewest words, separated by white space; not asked of such scripts")
+    max_characters: int = Field(1000, ge=1, description="longest text in code points")
+    boilerplate: bool = Field(True, description="leave out frequent alts that say nothing, such as 'image' or 'logo'")
+    file_names: bool = Field(True, description="leave out names of files, such as IMG_1234.jpg")
+    urls: bool = Field(True, description="leave out texts that are an address, or mostly one")
+    max_character_run: int = Field(6, ge=1, description="longest run of one letter")
+    max_word_run: int = Field(4, ge=1, description="longest run of one word")
+    adult_words: Path | None = Field(
+        None, description="file with a word or phrase a line; texts with one are left out"
+    )
+
+
+@dataclass(frozen=True)
+class WordList:
+    """Words and phrases to look for, case-folded."""
+
+    words: frozenset[str] = frozenset()
+    phrases: tuple[str, ...] = ()
+
+
+NO_WORDS = WordList()
+
+
+def read_word_list(path: Path | None) -> WordList:
+    """Reads a list with one word or phrase a line (UTF-8; blank lines and lines that start with # do not count).
+
+    Raises:
+        UserError: the file is missing or not UTF-8.
+    """
+    if path is None:
+        return NO_WORDS
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"word list {path} cannot be read as UTF-8 text: {error}") from error
+    entries = {_spaced(line).strip() for line in lines if line.strip() and not line.lstrip().startswith("#")} - {""}
+    return WordList(
+        frozenset(entry for entry in entries if " " not in entry),
+        tuple(sorted(f" {entry} " for entry in entries if " " in entry)),
+    )
+
+
+def too_short(text: str, settings: TextFilterSettings) -> bool:
+    """Fewer characters or words than the settings ask for."""
+    if len(text) >= 2 * settings.min_characters and settings.min_words == 1:
+        return False  # nearly all
+    dense = len(_DENSE.findall(text))
+    if len(text) + dense * (_DENSE_WEIGHT - 1) < settings.min_characters:
+        return True
+    return not dense and len(text.split()) < settings.min_words
+
+
+def too_long(text: str, settings: TextFilterSettings) -> bool:
+    """More characters than the settings allow."""
+    return len(text) > settings.max_characters
+
+
+def no_letters(text: str, settings: TextFilterSettings) -> bool:  # noqa: ARG001
+    """Digits, punctuation and symbols only."""
+    return not any(map(str.isalpha, text))
+
+
+def file_name(text: str, settings: TextFilterSettings) -> bool:
+    """The name of a file: with an extension, as a camera or a phone gives it, or a hash."""
+    if not settings.file_names:
+        return False
+    if "." in text[-11:] and _WITH_EXTENSION.fullmatch(text):
+        # "Diagram of a cell.svg" has words; "diagram-of-a-cell.svg" and "DSC 0001.jpg" are names
+        return text.count(" ") < 3 or any(mark in text for mark in "_\\")
+    if not any(map(str.isdigit, text)):
+        return False
+    return any(pattern.fullmatch(text) is not None for pattern in (_CAMERA_NAME, _HEX_NAME, _UNDERSCORED))
+
+
+def url_text(text: str, settings: TextFilterSettings) -> bool:
+    """A URL, a bare domain, an e-mail address, or a text of which an address is the larger part."""
+    if not settings.urls or "." not in text:
+        return False
+    if " " not in text and (_BARE_DOMAIN.fullmatch(text) or _EMAIL.fullmatch(text)):
+        return True
+    in_urls = sum(len(url) for url in _URL.findall(text))
+    return 2 * in_urls > len(text)
+
+
+def boilerplate(text: str, settings: TextFilterSettings) -> bool:
+    """One of the frequent texts that say nothing about the image, numbers and punctuation aside."""
+    if not settings.boilerplate or len(text) > 60:
+        return False
+    return " ".join(_NOT_WORD.sub(" ", text.casefold()).split()) in BOILERPLATE
+
+
+def repeated_characters(text: str, settings: TextFilterSettings) -> bool:
+    """A long run of one letter or one word. Runs of dots or dashes are typography."""
+    if re.search(rf"([^\W\d_])\1{{{settings.max_character_run}}}", text):
+        return True
+    words = text.casefold().split()
+    if len(words) - len(set(words)) < settings.max_word_run:
+        return False
+    run = 1
+    for before, word in itertools.pairwise(words):
+        run = run + 1 if word == before else 1
+        if run > settings.max_word_run:
+            return True
+    return False
+
+
+def adult_word(text: str, words: WordList) -> bool:
+    """A whole word or phrase of the user's list, whatever its case."""
+    if not words.words and not words.phrases:
+        return False
+    spaced = _spaced(text)
+    return not words.words.isdisjoint(spaced.split()) or any(phrase in spaced for phrase in words.phrases)
+
+
+_FILTERS: tuple[Callable[[str, TextFilterSettings], bool], ...] = (
+    too_short,
+    too_long,
+    no_letters,
+    file_name,
+    url_text,
+    boilerplate,
+    repeated_characters,
+)
+
+TEXT_REASONS = (*(check.__name__ for check in _FILTERS), adult_word.__name__)
+"""Why a text is left out, in the order in which the filters are asked."""
+
+
+def text_reason(text: str, settings: TextFilterSettings, adult_words: WordList = NO_WORDS) -> str | None:
+    """The first reason of `TEXT_REASONS` for which a text is left out, or None.
+
+    Args:
+        text: as `clean_text` returns it.
+        settings: limits and switches.
+        adult_words: what `read_word_list(settings.adult_words)` gave; read once, asked often.
+    """
+    for check in _FILTERS:
+        if check(text, settings):
+            return check.__name__
+    return adult_word.__name__ if adult_word(text, adult_words) else None
+
+
+def _spaced(text: str) -> str:
+    return f" {' '.join(_NOT_WORD_CHARACTER.sub(' ', text.casefold()).split())} "

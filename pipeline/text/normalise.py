@@ -1,0 +1,71 @@
+"""The one normalisation that queries and captions share: what a word is, and when two words are the same.
+
+Case-folded and Unicode-normalised (NFKC, Unicode Standard Annex 15; caseless matching of the Unicode Standard,
+section 3.13). Letters, digits and their marks make words, everything else separates. In scripts written without
+spaces each character is a word of its own, so that a query of several characters is an n-gram like any other.
+"""
+
+import unicodedata
+from functools import cache
+
+# Blocks of scripts written without spaces between words: (first, last) code points.
+_UNSPACED = (
+    (0x0E00, 0x0EFF),  # Thai, Lao
+    (0x0F00, 0x0FFF),  # Tibetan
+    (0x1000, 0x109F),  # Myanmar
+    (0x1780, 0x17FF),  # Khmer
+    (0x3040, 0x30FF),  # Hiragana, Katakana
+    (0x31F0, 0x31FF),  # Katakana phonetic extensions
+    (0x3400, 0x4DBF),  # CJK extension A
+    (0x4E00, 0x9FFF),  # CJK unified ideographs
+    (0xF900, 0xFAFF),  # CJK compatibility ideographs
+    (0x20000, 0x3FFFF),  # CJK extensions B and later
+)
+# Variation selectors choose a glyph (text or emoji style) and mean nothing to a word.
+_SELECTORS = ((0xFE00, 0xFE0F), (0xE0100, 0xE01EF))
+_ASCII = bytes(ord(chr(code).lower()) if chr(code).isalnum() else ord(" ") for code in range(128)) + bytes(
+    [ord(" ")] * 128
+)
+
+
+class _WordTable(dict[int, str]):
+    """Maps a code point to what stands for it; filled as characters are met."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        if any(first <= code <= last for first, last in _SELECTORS):
+            value = ""
+        elif unicodedata.category(character)[0] not in "LNM":
+            value = " "
+        elif any(first <= code <= last for first, last in _UNSPACED):
+            value = f" {character} "
+        else:
+            value = character
+        self[code] = value
+        return value
+
+
+@cache
+def _word_table() -> _WordTable:
+    return _WordTable()
+
+
+def normalise(text: str) -> str:
+    """The words of a text joined by single spaces; empty when it has none. Idempotent."""
+    if text.isascii():
+        return " ".join(text.encode("ascii").translate(_ASCII).decode("ascii").split())
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    # A fold may leave a sequence that folds again (U+0345); the second round makes the function idempotent.
+    folded = unicodedata.normalize("NFKC", folded.casefold())
+    found = folded.translate(_word_table()).split()
+    return " ".join(word for word in found if not _only_marks(word))
+
+
+def _only_marks(word: str) -> bool:
+    """A mark without a letter to stand on is no word."""
+    return all(unicodedata.category(character)[0] == "M" for character in word)
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, normalised."""
+    return normalise(text).split()

@@ -1,0 +1,137 @@
+"""From a document's bytes to UTF-8: byte order mark, header, `meta`, the bytes themselves, detection, windows-1252.
+
+The order is the HTML Standard's (section 13.2.3), with one deviation that crawls ask for: a document that is valid
+UTF-8 is UTF-8 whatever it declares, and one that declares UTF-8 but mostly is not goes to the next source.
+"""
+
+import codecs
+import re
+
+import charset_normalizer
+
+_BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+
+_META_BYTES = 4096
+_META_CHARSET = re.compile(
+    rb"""<meta\b[^>]{0,300}?charset\s*=\s*["']?\s*([\w:.+-]{2,40})|^\s*<\?xml[^>]{0,100}?encoding\s*=\s*["']([\w:.+-]{2,40})""",
+    re.IGNORECASE,
+)
+
+# What a label means to browsers (https://encoding.spec.whatwg.org), where that differs from Python's codec.
+_SUPERSETS = {
+    "ascii": "cp1252",
+    "iso8859-1": "cp1252",
+    "iso8859-9": "cp1254",
+    "iso8859-11": "cp874",
+    "tis-620": "cp874",
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "shift_jis": "cp932",
+    "euc_kr": "cp949",
+    "big5": "big5hkscs",
+    # a declaration that could be read at all was not in UTF-16
+    "utf-16": "utf-8",
+    "utf-16-le": "utf-8",
+    "utf-16-be": "utf-8",
+}
+_LABELS = {
+    "x-sjis": "cp932",
+    "windows-31j": "cp932",
+    "x-gbk": "gb18030",
+    "x-euc-jp": "euc_jp",
+    "ks_c_5601-1987": "cp949",
+    "ksc5601": "cp949",
+    "windows-949": "cp949",
+    "x-x-big5": "big5hkscs",
+    "iso-8859-8-i": "iso8859-8",
+    "dos-874": "cp874",
+    "windows-874": "cp874",
+    "x-cp1251": "cp1251",
+    "x-cp1252": "cp1252",
+    "x-mac-roman": "mac-roman",
+    "macintosh": "mac-roman",
+    "unicode": "utf-8",
+    "unicode-1-1-utf-8": "utf-8",
+    "x-mac-cyrillic": "mac-cyrillic",
+}
+_CODECS = frozenset(
+    {
+        "utf-8", "cp866", "iso8859-2", "iso8859-3", "iso8859-4", "iso8859-5", "iso8859-6", "iso8859-7", "iso8859-8",
+        "iso8859-10", "iso8859-13", "iso8859-14", "iso8859-15", "iso8859-16", "koi8-r", "koi8-u", "mac-roman",
+        "mac-cyrillic", "cp874", "cp1250", "cp1251", "cp1252", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257",
+        "cp1258", "gb18030", "big5hkscs", "euc_jp", "iso2022_jp", "cp932", "cp949",
+    }
+)  # fmt: skip
+
+_FALLBACK = "cp1252"
+_DETECTION_BYTES = 16_384
+
+
+def to_utf8(body: bytes, header_charset: str | None = None) -> bytes | str:
+    """The document as UTF-8 bytes (unchanged where they were) or as text, never failing.
+
+    Args:
+        body: the document's bytes.
+        header_charset: the charset of the Content-Type header, as the server wrote it.
+    """
+    for bom, codec in _BOMS:
+        if body.startswith(bom):
+            rest = body[len(bom) :]
+            return rest if codec == "utf-8" and _is_utf8(rest) else rest.decode(codec, "replace")
+    declared = [codec for codec in (codec_of(header_charset), _meta_codec(body)) if codec is not None]
+    if "iso2022_jp" in declared:  # an escape-coded form that is valid ASCII
+        return body.decode("iso2022_jp", "replace")
+    if _is_utf8(body):
+        return body
+    for codec in dict.fromkeys((*declared, "utf-8")):
+        text = body.decode(codec, "replace")
+        if codec != "utf-8" or _mostly_decoded(text):
+            return text
+    return body.decode(_detected(body), "replace")
+
+
+def codec_of(label: str | None) -> str | None:
+    """The Python codec a browser would use for a charset label, None for unknown labels (and dangerous codecs)."""
+    if not label:
+        return None
+    label = label.strip().strip("\"'").lower()
+    codec = _LABELS.get(label)
+    if codec is None:
+        try:
+            codec = codecs.lookup(label).name
+        except (LookupError, ValueError, UnicodeError):
+            return None
+        codec = _SUPERSETS.get(codec, codec)
+    return codec if codec in _CODECS else None
+
+
+def _meta_codec(body: bytes) -> str | None:
+    found = _META_CHARSET.search(body, 0, _META_BYTES)
+    if found is None:
+        return None
+    return codec_of((found.group(1) or found.group(2)).decode("ascii", "replace"))
+
+
+def _is_utf8(body: bytes) -> bool:
+    if body.isascii():
+        return True
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _mostly_decoded(text: str) -> bool:
+    """A stray byte or a cut character does not make another encoding; every tenth character beyond ASCII does."""
+    bad = text.count("\ufffd")
+    beyond_ascii = len(text) - len(text.encode("ascii", "ignore"))
+    return bad * 10 <= beyond_ascii
+
+
+def _detected(body: bytes) -> str:
+    # tags and scripts are ASCII and drown what is to be detected: look where the first other byte stands
+    first = next((i for i, byte in enumerate(body) if byte > 127), 0)
+    sample = body[max(0, first - 256) : first + _DETECTION_BYTES]
+    best = charset_normalizer.from_bytes(sample).best()
+    return (codec_of(best.encoding) if best is not None else None) or _FALLBACK

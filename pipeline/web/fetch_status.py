@@ -1,0 +1,165 @@
+"""How a URL ends: a closed list of statuses, which of them are worth another try, and the record of one download."""
+
+import enum
+from dataclasses import dataclass
+
+import pycurl
+
+
+class FetchStatus(enum.StrEnum):
+    """How the download of one URL ended."""
+
+    SUCCESS = "success"
+    # Nothing was sent.
+    BAD_URL = "bad_url"
+    UNSUPPORTED_SCHEME = "unsupported_scheme"
+    BLOCKED_ADDRESS = "blocked_address"
+    ROBOTS_DISALLOWED = "robots_disallowed"
+    ROBOTS_UNREACHABLE = "robots_unreachable"
+    HOST_UNREACHABLE = "host_unreachable"
+    # The host was not reached.
+    DNS_NOT_FOUND = "dns_not_found"
+    DNS_FAILED = "dns_failed"
+    CONNECT_FAILED = "connect_failed"
+    CONNECT_TIMEOUT = "connect_timeout"
+    TLS_FAILED = "tls_failed"
+    # The transfer broke.
+    TIMEOUT = "timeout"
+    STALLED = "stalled"
+    CONNECTION_LOST = "connection_lost"
+    BAD_RESPONSE = "bad_response"
+    BAD_ENCODING = "bad_encoding"
+    TRANSFER_FAILED = "transfer_failed"
+    # The server answered, but not with an image we may take.
+    TOO_LARGE = "too_large"
+    EMPTY_BODY = "empty_body"
+    OPTED_OUT = "opted_out"
+    TOO_MANY_REDIRECTS = "too_many_redirects"
+    BAD_REDIRECT = "bad_redirect"
+    HTTP_NOT_FOUND = "http_not_found"
+    HTTP_GONE = "http_gone"
+    HTTP_FORBIDDEN = "http_forbidden"
+    HTTP_RATE_LIMITED = "http_rate_limited"
+    HTTP_CLIENT_ERROR = "http_client_error"
+    HTTP_SERVER_ERROR = "http_server_error"
+
+
+RETRY_NOW = frozenset(
+    {
+        FetchStatus.DNS_FAILED,
+        FetchStatus.CONNECT_FAILED,
+        FetchStatus.CONNECTION_LOST,
+        FetchStatus.HTTP_RATE_LIMITED,
+        FetchStatus.HTTP_SERVER_ERROR,
+    }
+)
+"""Classes that are tried again at once, after a back-off: they fail fast and often pass."""
+
+RETRY_LATER = RETRY_NOW | {
+    FetchStatus.CONNECT_TIMEOUT,
+    FetchStatus.HOST_UNREACHABLE,
+    FetchStatus.ROBOTS_UNREACHABLE,
+    FetchStatus.STALLED,
+    FetchStatus.TIMEOUT,
+    FetchStatus.TRANSFER_FAILED,
+}
+"""Classes that another run of the stage tries again. All others are final."""
+
+NOT_REACHED = frozenset(
+    {
+        FetchStatus.DNS_NOT_FOUND,
+        FetchStatus.DNS_FAILED,
+        FetchStatus.CONNECT_FAILED,
+        FetchStatus.CONNECT_TIMEOUT,
+        FetchStatus.TLS_FAILED,
+        FetchStatus.BLOCKED_ADDRESS,
+    }
+)
+"""Classes that every URL of the origin would share: nothing of it was reached."""
+
+HOST_FAILURES = frozenset(
+    {
+        FetchStatus.CONNECT_FAILED,
+        FetchStatus.CONNECT_TIMEOUT,
+        FetchStatus.TLS_FAILED,
+        FetchStatus.TIMEOUT,
+        FetchStatus.STALLED,
+        FetchStatus.CONNECTION_LOST,
+    }
+)
+"""Classes that count towards giving a host up when nothing else comes from it."""
+
+
+@dataclass(slots=True)
+class Download:
+    """What became of one URL.
+
+    `body` is set on success only. `final_url` is the URL that answered last, as it was requested; `seconds` the
+    time of its transfers over all attempts and redirects, waiting for a turn not counted; `attempts` how often it
+    was tried, 0 where nothing was sent for it.
+    """
+
+    url: str
+    status: FetchStatus
+    http_status: int | None = None
+    body: bytes | None = None
+    final_url: str | None = None
+    content_type: str | None = None
+    seconds: float = 0.0
+    attempts: int = 0
+    detail: str = ""
+
+
+def status_of_http(http_status: int) -> FetchStatus:
+    """The class of an HTTP status that is no redirect; SUCCESS for those whose body is the resource."""
+    if http_status in _HTTP_STATUSES:
+        return _HTTP_STATUSES[http_status]
+    if 400 <= http_status < 500:
+        return FetchStatus.HTTP_CLIENT_ERROR
+    if 500 <= http_status < 600:
+        return FetchStatus.HTTP_SERVER_ERROR
+    if 300 <= http_status < 400:
+        return FetchStatus.BAD_REDIRECT
+    return FetchStatus.BAD_RESPONSE
+
+
+def status_of_curl(code: int) -> FetchStatus:
+    """The class of a libcurl error code."""
+    return _CURL_STATUSES.get(code, FetchStatus.TRANSFER_FAILED)
+
+
+_HTTP_STATUSES = {
+    200: FetchStatus.SUCCESS,
+    203: FetchStatus.SUCCESS,
+    204: FetchStatus.EMPTY_BODY,
+    205: FetchStatus.EMPTY_BODY,
+    401: FetchStatus.HTTP_FORBIDDEN,
+    402: FetchStatus.HTTP_FORBIDDEN,
+    403: FetchStatus.HTTP_FORBIDDEN,
+    404: FetchStatus.HTTP_NOT_FOUND,
+    410: FetchStatus.HTTP_GONE,
+    429: FetchStatus.HTTP_RATE_LIMITED,
+    451: FetchStatus.HTTP_FORBIDDEN,
+}
+
+_CURL_STATUSES: dict[int, FetchStatus] = {
+    pycurl.E_UNSUPPORTED_PROTOCOL: FetchStatus.BAD_RESPONSE,  # an answer in HTTP/0.9: the scheme was checked before
+    pycurl.E_URL_MALFORMAT: FetchStatus.BAD_URL,
+    pycurl.E_COULDNT_RESOLVE_HOST: FetchStatus.DNS_FAILED,
+    pycurl.E_COULDNT_CONNECT: FetchStatus.CONNECT_FAILED,
+    8: FetchStatus.BAD_RESPONSE,  # CURLE_WEIRD_SERVER_REPLY
+    16: FetchStatus.CONNECTION_LOST,  # CURLE_HTTP2
+    pycurl.E_PARTIAL_FILE: FetchStatus.CONNECTION_LOST,
+    # The only timeout left to libcurl is the one for connecting.
+    pycurl.E_OPERATION_TIMEDOUT: FetchStatus.CONNECT_TIMEOUT,
+    pycurl.E_SSL_CONNECT_ERROR: FetchStatus.TLS_FAILED,
+    pycurl.E_SSL_CIPHER: FetchStatus.TLS_FAILED,
+    pycurl.E_PEER_FAILED_VERIFICATION: FetchStatus.TLS_FAILED,
+    pycurl.E_GOT_NOTHING: FetchStatus.CONNECTION_LOST,
+    pycurl.E_SEND_ERROR: FetchStatus.CONNECTION_LOST,
+    pycurl.E_RECV_ERROR: FetchStatus.CONNECTION_LOST,
+    pycurl.E_BAD_CONTENT_ENCODING: FetchStatus.BAD_ENCODING,
+    pycurl.E_FILESIZE_EXCEEDED: FetchStatus.TOO_LARGE,
+    92: FetchStatus.CONNECTION_LOST,  # CURLE_HTTP2_STREAM
+    100: FetchStatus.BAD_RESPONSE,  # CURLE_TOO_LARGE: headers beyond libcurl's limits
+}

@@ -1,0 +1,159 @@
+"""Whose turn it is: a queue per host, with a limit of transfers at once and a least interval between starts."""
+
+import heapq
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+ItemT = TypeVar("ItemT")
+
+
+@dataclass(slots=True)
+class _Host(Generic[ItemT]):
+    urgent: deque[ItemT] = field(default_factory=deque)
+    queue: deque[ItemT] = field(default_factory=deque)
+    active: int = 0
+    not_before: float = 0.0
+    stopped: bool = False
+    holds: int = 0
+    listed: bool = False  # stands in line for its turn
+    deferred: bool = False  # waits for its interval
+
+
+class HostQueues(Generic[ItemT]):
+    """Hands out items so that no host is asked for more than it should be; hosts take turns.
+
+    A host can be *stopped* (nothing of it starts: its name is being looked up) or *held* (only urgent items
+    start: its robots.txt is being fetched). Times are any clock in seconds.
+
+    Args:
+        per_host: items of a host that may be active at once.
+    """
+
+    def __init__(self, per_host: int) -> None:
+        self.per_host = per_host
+        self._hosts: dict[str, _Host[ItemT]] = {}
+        self._ready: deque[str] = deque()
+        self._later: list[tuple[float, str]] = []
+
+    def push(self, host: str, item: ItemT, urgent: bool = False, front: bool = False) -> None:
+        """Adds an item; `front` puts it before the others of its class."""
+        state = self._hosts.setdefault(host, _Host())
+        line = state.urgent if urgent else state.queue
+        if front:
+            line.appendleft(item)
+        else:
+            line.append(item)
+        self._list(host, state)
+
+    def next(self, now: float) -> tuple[str, ItemT] | None:
+        """Takes out an item that may start now, or returns None.
+
+        The caller says `started` if it does start, and `tidy` if it does not.
+        """
+        while self._later and self._later[0][0] <= now:
+            host = heapq.heappop(self._later)[1]
+            self._hosts[host].deferred = False
+            self._list(host, self._hosts[host])
+            self.tidy(host, now)
+        while self._ready:
+            host = self._ready.popleft()
+            state = self._hosts[host]
+            state.listed = False
+            if not self._startable(state):
+                self.tidy(host, now)
+                continue
+            if state.not_before > now:
+                self._defer(host, state)
+                continue
+            item = (state.urgent or state.queue).popleft()
+            self._list(host, state)
+            return host, item
+        return None
+
+    def next_due(self) -> float | None:
+        """When a host that only waits for its interval may start again."""
+        return self._later[0][0] if self._later else None
+
+    def started(self, host: str, now: float, interval_s: float) -> None:
+        """An item of the host became active; the next may start `interval_s` from now."""
+        state = self._hosts.setdefault(host, _Host())
+        state.active += 1
+        if interval_s > 0:
+            state.not_before = max(state.not_before, now + interval_s)
+
+    def finished(self, host: str, now: float) -> None:
+        """An active item of the host ended."""
+        state = self._hosts[host]
+        state.active -= 1
+        self._list(host, state)
+        self.tidy(host, now)
+
+    def delay(self, host: str, until: float) -> None:
+        """Nothing of the host starts before `until`."""
+        state = self._hosts.setdefault(host, _Host())
+        state.not_before = max(state.not_before, until)
+
+    def stop(self, host: str) -> None:
+        """Nothing of the host starts until `resume`."""
+        self._hosts.setdefault(host, _Host()).stopped = True
+
+    def resume(self, host: str) -> None:
+        """Ends `stop`."""
+        if host in self._hosts:
+            self._hosts[host].stopped = False
+            self._list(host, self._hosts[host])
+
+    def hold(self, host: str) -> None:
+        """Only urgent items of the host start until as many calls of `release`."""
+        self._hosts.setdefault(host, _Host()).holds += 1
+
+    def release(self, host: str) -> None:
+        """Ends one `hold`."""
+        state = self._hosts[host]
+        state.holds -= 1
+        self._list(host, state)
+
+    def drain(self, host: str) -> list[ItemT]:
+        """Takes out everything that waits for the host, urgent items first."""
+        state = self._hosts.get(host)
+        if state is None:
+            return []
+        items = [*state.urgent, *state.queue]
+        state.urgent.clear()
+        state.queue.clear()
+        return items
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        self._hosts.clear()
+        self._ready.clear()
+        self._later.clear()
+
+    def _startable(self, state: _Host[ItemT]) -> bool:
+        waits = state.urgent or (state.queue and not state.holds)
+        return bool(waits) and not state.stopped and state.active < self.per_host
+
+    def tidy(self, host: str, now: float) -> None:
+        """Forgets a host that nothing waits for, so that memory does not grow with the number of hosts."""
+        state = self._hosts.get(host)
+        if state is None or state.urgent or state.queue or state.active or state.holds:
+            return
+        if state.stopped or state.listed or state.deferred:
+            return
+        if state.not_before > now:
+            self._defer(host, state)
+        else:
+            del self._hosts[host]
+
+    def _list(self, host: str, state: _Host[ItemT]) -> None:
+        if not state.listed and not state.deferred and self._startable(state):
+            state.listed = True
+            self._ready.append(host)
+
+    def _defer(self, host: str, state: _Host[ItemT]) -> None:
+        state.deferred = True
+        heapq.heappush(self._later, (state.not_before, host))
+
+    def __len__(self) -> int:
+        return len(self._hosts)

@@ -1,0 +1,63 @@
+"""`srcset`: the candidates of an image at several sizes (HTML Standard, section 4.8.4.2.1)."""
+
+import operator
+import re
+from collections.abc import Collection
+from typing import NamedTuple
+
+_SIZE = operator.itemgetter(1)
+_DESCRIPTOR = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)[wx]", re.IGNORECASE)
+
+
+class Candidate(NamedTuple):
+    """One candidate. `size` is the width in pixels, or the density where that is given, or 1."""
+
+    url: str
+    size: float
+
+
+def parse_srcset(srcset: str) -> list[Candidate]:
+    """Candidates in order of appearance; descriptors that mean nothing count as density 1.
+
+    A URL runs to the next white space and may hold commas (`data:` URIs, transformation parameters); a comma at its
+    end, or one after a descriptor, ends the candidate.
+    """
+    candidates: list[Candidate] = []
+    tokens = srcset.split()
+    tokens.reverse()  # the next token is at the end
+    while tokens:
+        url = tokens.pop().lstrip(",")
+        if not url:
+            continue
+        if url.endswith(","):
+            candidates.append(Candidate(url.rstrip(","), 1.0))
+        else:
+            candidates.append(Candidate(url, _take_size(tokens)))
+    return candidates
+
+
+def choose(candidates: Collection[Candidate], enough_width: int = 0) -> Candidate:
+    """The largest candidate, or with `enough_width` the narrowest that is at least so wide; the first of equals.
+
+    `candidates` must not be empty.
+    """
+    if enough_width:
+        wide = [candidate for candidate in candidates if candidate.size >= enough_width]
+        if wide:
+            return min(wide, key=_SIZE)
+    return max(candidates, key=_SIZE)
+
+
+def _take_size(tokens: list[str]) -> float:
+    """Takes the descriptors of one candidate off the tokens; a URL stuck to the comma after them is put back."""
+    size = 1.0
+    while tokens:
+        descriptor, comma, rest = tokens.pop().partition(",")
+        found = _DESCRIPTOR.fullmatch(descriptor)
+        if found is not None:
+            size = float(found.group(1))
+        if comma:
+            if rest:
+                tokens.append(rest)
+            break
+    return size

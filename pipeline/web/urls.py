@@ -1,0 +1,71 @@
+"""URLs: resolving what a page says against where it stands, and the form by which two URLs are the same.
+
+Parsing is the WHATWG URL Standard's (https://url.spec.whatwg.org), what browsers do, by the Ada parser; identity
+adds the percent-encoding normalisation of RFC 3986 section 6.2.2.
+"""
+
+import re
+
+import ada_url
+
+MAX_URL_LENGTH = 8192
+"""Longer URLs are refused: servers refuse them too, and they are nearly always data that lost its way."""
+
+_SCHEMES = ("http://", "https://")
+_ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
+_UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+
+
+def resolve(base: str | None, reference: str) -> str | None:
+    """The absolute URL a reference on a page means, or None where it means no http(s) resource.
+
+    As a browser does: surrounding white space is trimmed, tabs and newlines inside are removed, backslashes become
+    slashes, spaces and non-ASCII are percent-encoded, the host becomes lower-case ASCII (IDNA), dot segments go.
+    The fragment is dropped, since no server sees it.
+
+    Args:
+        base: URL of the page or its `<base href>`; None for references that must be absolute.
+        reference: what stood in the attribute; any string.
+    """
+    if len(reference) > MAX_URL_LENGTH:
+        return None
+    try:
+        url = ada_url.URL(reference, base).href if base else ada_url.URL(reference).href
+    except (ValueError, UnicodeError):
+        return None
+    if not url.startswith(_SCHEMES):
+        return None
+    url = url.partition("#")[0]
+    return url if len(url) <= MAX_URL_LENGTH else None
+
+
+def normalise_url(url: str) -> str:
+    """The form of a URL that identifies it: equal strings for URLs that name the same resource by the standards.
+
+    Scheme and host in lower case, host in ASCII (IDNA), default port and fragment dropped, dot segments removed,
+    an empty path made `/`, percent escapes of unreserved characters undone and the others in upper case.
+    A string that is no http(s) URL (`table:NAME#ROW`) is returned as it is. Idempotent; never raises.
+    """
+    resolved = resolve(None, url)
+    if resolved is None:
+        return url
+    return _ESCAPE.sub(_normal_escape, resolved) if "%" in resolved else resolved
+
+
+def host_of(url: str) -> str:
+    """The host of an http(s) URL in lower-case ASCII, without port; empty for anything else."""
+    try:
+        parsed = ada_url.URL(url)
+    except (ValueError, UnicodeError):
+        return ""
+    return parsed.hostname if parsed.protocol in ("http:", "https:") else ""
+
+
+def is_relative(reference: str) -> bool:
+    """Whether a reference depends on the page it stands on (a relative path or a missing scheme)."""
+    return not reference.lstrip()[:8].lower().startswith(_SCHEMES)
+
+
+def _normal_escape(match: re.Match[str]) -> str:
+    character = chr(int(match.group(1), 16))
+    return character if character in _UNRESERVED else match.group(0).upper()

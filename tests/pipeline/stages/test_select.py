@@ -1,0 +1,145 @@
+"""The select stage against its plain definition, and that its result depends on nothing but its input."""
+
+import random
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from support.rows import candidate
+
+from pipeline.columnar.runner import Runner
+from pipeline.recipe import SelectSettings
+from pipeline.selection.chance import pair_hashes, query_hashes, uniform
+from pipeline.stages import select
+from schemas.candidates import SELECTED
+from schemas.errors import UserError
+from schemas.queries import QUERY_COUNTS
+
+WORDS = ["red", "kite", "heron", "a", "bird", "of", "prey", "red kite", "quartz"]
+
+
+def make_rows(n, seed):
+    chance = random.Random(seed)
+    weights = [8, 2, 1, 20, 6, 10, 1, 0, 0, 6]
+    rows = []
+    for _ in range(n):
+        text = " ".join(chance.choices([*WORDS[:9], "zzz"], weights, k=chance.randint(1, 4)))
+        rows.append(candidate(f"http://host{chance.randint(0, 9)}.org/{chance.randint(0, n // 60)}.jpg", text))
+    return rows
+
+
+def plain_selection(rows, queries, cap, seed):
+    """Selection as DESIGN defines it, pair by pair."""
+    pool = {}
+    for row in rows:
+        found = [q for q, query in enumerate(queries) if f" {query} " in f" {row['text']} "]
+        if found:
+            pool[row["pair_id"]] = found
+    hashes = query_hashes(queries)
+    kept = set()
+    for q in range(len(queries)):
+        mine = [p for p, found in pool.items() if q in found]
+        u = uniform(pair_hashes(pa.array(mine, pa.binary(16))), np.full(len(mine), hashes[q]), seed)
+        kept |= {mine[i] for i in np.argsort(u)[:cap]}
+    return kept, pool
+
+
+def selected_ids(folder):
+    tables = [SELECTED.read(path) for path in sorted((folder / "selected").glob("*.parquet"))]
+    return pa.concat_tables(tables).column("pair_id").to_pylist()
+
+
+@pytest.mark.parametrize("cap", [3, 40, 10_000])
+def test_equals_the_plain_definition(tmp_path, job, make_queries, make_candidates, cap):
+    rows = make_rows(600, seed=1)
+    queries = make_queries(tmp_path / "q", WORDS)
+    source = make_candidates(tmp_path / "c", [rows[:250], rows[250:400], rows[400:]])
+    manifest, _ = select.run(job, SelectSettings(cap=cap, seed=7), source, queries, tmp_path / "s")
+    kept, pool = plain_selection(rows, WORDS, cap, 7)
+    assert Counter(selected_ids(tmp_path / "s")) == Counter(kept)
+    step = manifest.funnel[0]
+    matched = sum(row["pair_id"] in pool for row in rows)
+    assert step.rows_in == 600
+    assert step.reasons["no_match"] == 600 - matched
+    assert step.reasons["duplicate_pair"] == matched - len(pool)
+    assert step.reasons.get("not_drawn", 0) == len(pool) - len(kept)
+    counts = QUERY_COUNTS.read(tmp_path / "s" / "queries.parquet")
+    matches = Counter(q for found in pool.values() for q in found)
+    assert counts.column("pool").to_pylist() == [matches[q] for q in range(len(WORDS))]
+    assert counts.column("drawn").to_pylist() == [min(matches[q], cap) for q in range(len(WORDS))]
+    drops = pq.read_table(tmp_path / "s" / "drops")
+    assert Counter(drops.column("reason").to_pylist()) == step.reasons
+    assert all(
+        detail.startswith("nearest query")
+        for detail in drops.filter(pa.compute.equal(drops["reason"], "not_drawn"))["detail"].to_pylist()
+    )
+
+
+def test_order_and_split_into_files_do_not_matter(tmp_path, job, make_queries, make_candidates):
+    rows = make_rows(400, seed=2)
+    shuffled = list(rows)
+    random.Random(3).shuffle(shuffled)
+    results = []
+    for n, files in enumerate([[rows], [shuffled[:100], shuffled[100:150], [], shuffled[150:]]]):
+        queries = make_queries(tmp_path / f"q{n}", WORDS)
+        source = make_candidates(tmp_path / f"c{n}", files)
+        select.run(job, SelectSettings(cap=5), source, queries, tmp_path / f"s{n}")
+        results.append(sorted(selected_ids(tmp_path / f"s{n}")))
+    assert results[0] == results[1]
+    assert len(results[0]) > 20
+
+
+def test_worker_processes_do_not_matter(tmp_path, job, make_queries, make_candidates):
+    rows = make_rows(300, seed=6)
+    queries = make_queries(tmp_path / "q", WORDS)
+    source = make_candidates(tmp_path / "c", [rows[:100], rows[100:]])
+    for name, runner in (("one", job.runner), ("two", Runner(workers=2))):
+        select.run(replace(job, runner=runner), SelectSettings(cap=5), source, queries, tmp_path / name)
+    for path in sorted((tmp_path / "one" / "selected").iterdir()):
+        assert path.read_bytes() == (tmp_path / "two" / "selected" / path.name).read_bytes()
+
+
+def test_a_query_that_sent_too_few_is_asked_again(tmp_path, job, make_queries, make_candidates, monkeypatch):
+    rows = make_rows(500, seed=4)
+    queries = make_queries(tmp_path / "q", WORDS)
+    source = make_candidates(tmp_path / "c", [rows])
+    plain = select.send_bounds
+    widths = []
+
+    def narrow(pool, cap, widen):
+        widths.append(widen)
+        return plain(pool, cap, widen / 50)
+
+    monkeypatch.setattr(select, "send_bounds", narrow)
+    select.run(job, SelectSettings(cap=10, seed=7), source, queries, tmp_path / "s")
+    assert set(selected_ids(tmp_path / "s")) == plain_selection(rows, WORDS, 10, 7)[0]
+    assert len(widths) > 1
+
+
+def test_one_text_an_image(tmp_path, job, make_queries, make_candidates):
+    rows = [candidate("http://a.org/1.jpg", text) for text in ("red", "red kite of prey", "kite")]
+    queries = make_queries(tmp_path / "q", WORDS)
+    source = make_candidates(tmp_path / "c", [rows])
+    manifest, _ = select.run(job, SelectSettings(texts_per_image="longest"), source, queries, tmp_path / "s")
+    table = SELECTED.read(tmp_path / "s" / "selected" / "00000.parquet")
+    assert table.column("text").to_pylist() == ["red kite of prey"]
+    assert manifest.funnel[0].reasons == {"other_text_of_image": 2}
+
+
+def test_all_urls_of_a_host_share_a_bucket(tmp_path, job, make_queries, make_candidates):
+    rows = [candidate(f"http://{host}/{n}.jpg", "red") for n in range(5) for host in ("a.org", "b.org:81", "b.org")]
+    queries = make_queries(tmp_path / "q", ["red"])
+    select.run(job, SelectSettings(), make_candidates(tmp_path / "c", [rows]), queries, tmp_path / "s")
+    table = SELECTED.read(tmp_path / "s" / "selected" / "00000.parquet").to_pylist()
+    assert len({row["host_bucket"] for row in table if "a.org" in row["url"]}) == 1
+    assert len({row["host_bucket"] for row in table if "b.org" in row["url"]}) == 1
+
+
+def test_a_crawl_without_a_match_is_said(tmp_path, job, make_queries, make_candidates):
+    queries = make_queries(tmp_path / "q", ["albatross"])
+    source = make_candidates(tmp_path / "c", [make_rows(20, seed=5)])
+    with pytest.raises(UserError, match="no caption of .* matches any of the 1 queries"):
+        select.run(job, SelectSettings(), source, queries, tmp_path / "s")

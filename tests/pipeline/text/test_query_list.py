@@ -1,0 +1,63 @@
+import pytest
+
+from pipeline.text.ngrams import TermCounter
+from pipeline.text.query_list import Entry, QueryList, add_bigrams, pmi
+from pipeline.text.query_sources import read_query_table, read_wordnet, title_query
+from schemas.errors import UserError
+
+
+def test_bigrams_never_cross_a_sentence_end_or_a_heading():
+    counter = TermCounter()
+    counter.add("Red kite\nA red kite flew. Kite, red and New York")
+    assert counter.words["red"] == 3
+    assert counter.bigrams == {
+        "red kite": 2, "a red": 1, "kite flew": 1, "red and": 1, "and new": 1, "new york": 1,
+    }  # fmt: skip
+
+
+def test_pmi_is_that_of_independent_words_zero():
+    assert pmi(1, 10, 10, 100) == 0
+    assert pmi(10, 10, 10, 1000) == pytest.approx(6.644, abs=1e-3)
+
+
+def test_order_limit_and_reasons():
+    queries = QueryList(max_words=2)
+    for word, count in (("kite", 5), ("red", 9)):
+        queries.add(word, Entry("word", count=count))
+    queries.refuse("below_min_count", 3)
+    add_bigrams(queries, [("red kite", 4), ("kite red", 1)], {"red": 9, "kite": 5}, 20, min_pmi=0.5)
+    queries.add("Red!", Entry("title"))
+    queries.add("a long title", Entry("title"))
+    queries.add("…", Entry("synset"))
+    queries.add("heron", Entry("synset"))
+    table = queries.table(limit=3)
+    assert table.column("query").to_pylist() == ["red", "kite", "heron"]
+    assert queries.reasons == {
+        "below_min_count": 3, "low_pmi": 1, "duplicate": 1, "too_many_words": 1, "no_words": 1, "over_limit": 1,
+    }  # fmt: skip
+    assert queries.offered == table.num_rows + queries.reasons.total()
+
+
+def test_title_loses_its_parenthesis():
+    assert title_query("Mercury (planet)") == "Mercury"
+
+
+def test_wordnet_lemmas(tmp_path):
+    for name in ("noun", "verb", "adj", "adv"):
+        (tmp_path / f"index.{name}").write_text(f"  1 licence\nhot_dog_{name} n 1 2 @ ~ 1 0 123\n")
+    assert read_wordnet(tmp_path) == ["hot dog adj", "hot dog adv", "hot dog noun", "hot dog verb"]
+    (tmp_path / "index.adv").unlink()
+    with pytest.raises(UserError, match="index.adv is missing"):
+        read_wordnet(tmp_path)
+
+
+def test_lists_of_ones_own(tmp_path):
+    (tmp_path / "q.txt").write_text("red kite\n\n heron \n")
+    assert read_query_table(tmp_path / "q.txt") == ["red kite", "heron"]
+    (tmp_path / "q.tsv").write_text('query\tsource\nred kite\tx\n"quoted\ty\n')
+    assert read_query_table(tmp_path / "q.tsv") == ["red kite", '"quoted']
+    (tmp_path / "bad.csv").write_text("word\nkite\n")
+    with pytest.raises(UserError, match="no column 'query' .it has: word."):
+        read_query_table(tmp_path / "bad.csv")
+    with pytest.raises(UserError, match="does not exist"):
+        read_query_table(tmp_path / "gone.txt")

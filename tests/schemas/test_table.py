@@ -1,0 +1,98 @@
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import schemas.candidates
+import schemas.images
+import schemas.queries
+import schemas.samples
+from schemas.errors import SchemaError
+from schemas.table import Column, TableSchema
+
+BIRDS = TableSchema(
+    "birds",
+    2,
+    "Birds seen.",
+    (
+        Column("name", pa.string(), "common name"),
+        Column("grams", pa.int32(), "weight", nullable=True),
+    ),
+)
+ALL_TABLES = [
+    value
+    for module in (schemas.candidates, schemas.images, schemas.queries, schemas.samples)
+    for value in vars(module).values()
+    if isinstance(value, TableSchema)
+]
+
+
+def test_round_trip_keeps_rows_and_says_version_and_comments(tmp_path):
+    path = tmp_path / "birds.parquet"
+    table = BIRDS.table({"name": ["wren", "crane"], "grams": [9, None]})
+    assert BIRDS.write(path, table) == 2
+    assert BIRDS.read(path).equals(table)
+    stored = pq.read_schema(path)
+    assert stored.metadata[b"openwit.version"] == b"2"
+    assert stored.field("grams").metadata[b"comment"] == b"weight"
+
+
+@pytest.mark.parametrize(
+    ("columns", "culprit"),
+    [
+        ({"name": ["wren"]}, "'grams' is missing"),
+        ({"name": ["wren"], "grams": [9], "song": ["trill"]}, "'song' is not part"),
+        ({"name": ["wren"], "grams": ["heavy"]}, "'grams' does not fit int32"),
+        ({"name": [None], "grams": [9]}, "'name' holds nulls"),
+    ],
+)
+def test_a_table_that_does_not_conform_names_the_column(columns, culprit):
+    with pytest.raises(SchemaError, match=culprit):
+        BIRDS.table(columns)
+
+
+def test_reading_another_type_names_column_and_file(tmp_path):
+    path = tmp_path / "birds.parquet"
+    pq.write_table(pa.table({"name": ["wren"], "grams": pa.array([9], pa.int64())}), path)
+    with pytest.raises(SchemaError, match="birds.parquet: column 'grams' is int64, expected int32"):
+        BIRDS.read(path)
+
+
+def test_reading_another_version_says_what_to_do(tmp_path):
+    path = tmp_path / "birds.parquet"
+    old = TableSchema("birds", 1, "", BIRDS.columns)
+    old.write(path, old.table({"name": ["wren"], "grams": [9]}))
+    with pytest.raises(SchemaError, match="version 1, this release reads version 2: rebuild"):
+        BIRDS.read(path)
+
+
+def test_a_table_that_is_no_parquet_or_missing_is_said(tmp_path):
+    path = tmp_path / "birds.parquet"
+    with pytest.raises(SchemaError, match="does not exist"):
+        BIRDS.read(path)
+    path.write_bytes(b"PAR1 not really")
+    with pytest.raises(SchemaError, match="not a readable Parquet file"):
+        BIRDS.read(path)
+
+
+def test_a_failed_write_leaves_nothing(tmp_path):
+    def tables():
+        yield BIRDS.table({"name": ["wren"], "grams": [9]})
+        raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        BIRDS.write(tmp_path / "birds.parquet", tables())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_same_rows_give_the_same_bytes(tmp_path):
+    table = BIRDS.table({"name": ["wren", "crane"], "grams": [9, None]})
+    for name in ("a", "b"):
+        BIRDS.write(tmp_path / name, table)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize("schema", ALL_TABLES, ids=lambda schema: schema.name)
+def test_every_column_of_every_table_has_a_comment(schema):
+    assert schema.version >= 1
+    assert all(len(column.comment) > 3 for column in schema.columns)
+    assert schema.conform(schema.empty()).num_rows == 0

@@ -1,0 +1,109 @@
+import io
+import random
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from training.transforms import MEAN, STD, ImageTransform, ResizedCrop, SquareCrop, evaluation_transform, normalise
+
+
+def picture(width: int, height: int, seed: int = 0) -> Image.Image:
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))
+    return coarse.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **({"quality": 95} if kind == "JPEG" else {}))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("size", [(97, 64), (64, 64), (200, 301), (33, 500), (40, 30)])
+def test_evaluation_is_resize_then_centre_crop(size: tuple[int, int]) -> None:
+    image = picture(*size)
+    short = min(size)
+    resized = image.resize((int(64 * size[0] / short), int(64 * size[1] / short)), Image.Resampling.BICUBIC)
+    left, top = round((resized.width - 64) / 2), round((resized.height - 64) / 2)
+    expected = np.asarray(resized.crop((left, top, left + 64, top + 64))).astype(int)
+    found = evaluation_transform(64, fast=False)(encoded(image), random.Random(0)).astype(int)
+    assert found.shape == (64, 64, 3)
+    assert np.abs(found - expected).max() <= 1
+
+
+def test_random_crop_is_resize_then_crop_at_a_whole_pixel() -> None:
+    image = picture(150, 100)
+    resized = np.asarray(image.resize((96, 64), Image.Resampling.BICUBIC)).astype(int)
+    offsets = set()
+    for seed in range(40):
+        found = ImageTransform(64, SquareCrop(64, central=False))(encoded(image), random.Random(seed)).astype(int)
+        distances = [np.abs(found - resized[:, x : x + 64]).max() for x in range(33)]
+        assert min(distances) <= 1
+        offsets.add(int(np.argmin(distances)))
+    assert len(offsets) > 15
+
+
+@given(
+    st.integers(1, 400),
+    st.integers(1, 400),
+    st.integers(0, 1000),
+    st.sampled_from([SquareCrop(32, False), SquareCrop(32, True), ResizedCrop((0.2, 1.0), (0.75, 4 / 3))]),
+)
+def test_crops_lie_inside_the_image(width: int, height: int, seed: int, crop) -> None:
+    box = crop(width, height, random.Random(seed))
+    assert box.width > 0
+    assert box.height > 0
+    assert -1e-9 <= box.left <= box.left + box.width <= width + 1e-6
+    assert -1e-9 <= box.top <= box.top + box.height <= height + 1e-6
+
+
+@given(st.integers(20, 400), st.integers(20, 400), st.integers(0, 1000))
+def test_resized_crops_keep_to_scale_and_ratio(width: int, height: int, seed: int) -> None:
+    box = ResizedCrop((0.3, 0.8), (0.75, 4 / 3))(width, height, random.Random(seed))
+    if 0.75 <= width / height <= 4 / 3:
+        assert 0.25 < box.width * box.height / (width * height) < 0.88
+    assert 0.69 < box.width / box.height < 1.45
+
+
+def test_the_fast_path_looks_like_the_exact_one() -> None:
+    jpeg = encoded(picture(640, 480), "JPEG")
+    exact = evaluation_transform(64, fast=False)(jpeg, random.Random(0)).astype(float)
+    fast = evaluation_transform(64, fast=True)(jpeg, random.Random(0)).astype(float)
+    assert np.sqrt(np.mean((exact - fast) ** 2)) < 3
+
+
+def test_flip_mirrors_about_half_the_time() -> None:
+    data = encoded(picture(64, 64))
+    plain = evaluation_transform(64, fast=True)(data, random.Random(0))
+    transform = ImageTransform(64, SquareCrop(64, central=True), flip=True)
+    mirrored = 0
+    for seed in range(60):
+        found = transform(data, random.Random(seed))
+        assert (found == plain).all() or (found == plain[:, ::-1]).all()
+        mirrored += bool((found == plain[:, ::-1]).all())
+    assert 15 < mirrored < 45
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1"])
+def test_every_mode_becomes_rgb(mode: str) -> None:
+    kind = "TIFF" if mode == "CMYK" else "PNG"
+    found = evaluation_transform(32, fast=True)(encoded(picture(50, 40).convert(mode), kind), random.Random(0))
+    assert found.shape == (32, 32, 3)
+
+
+def test_half_a_file_is_an_error() -> None:
+    data = encoded(picture(300, 200), "JPEG")
+    with pytest.raises(OSError):
+        evaluation_transform(64, fast=True)(data[: len(data) // 2], random.Random(0))
+
+
+def test_normalise_shifts_and_scales_channels() -> None:
+    pixels = torch.tensor([[[[0, 128, 255]]]], dtype=torch.uint8)
+    found = normalise(pixels)
+    assert found.shape == (1, 3, 1, 1)
+    expected = [(value / 255 - mean) / std for value, mean, std in zip((0, 128, 255), MEAN, STD, strict=True)]
+    torch.testing.assert_close(found.flatten(), torch.tensor(expected))

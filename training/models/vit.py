@@ -1,0 +1,78 @@
+"""The image tower: Vision Transformer with an extra normalisation before the blocks (paper section 2.4)."""
+
+import torch
+from torch import Tensor, nn
+
+from training.models.blocks import Transformer
+from training.models.zoo import VisionSpec
+
+
+class VisionTransformer(nn.Module):
+    """Patches and a class token through a transformer; the class token, projected, is the image's embedding.
+
+    Args:
+        spec: sizes.
+        embed_dim: dimensions of the shared space.
+        quick_gelu: see `ClipSpec`.
+        patch_dropout: share of patches left out in training mode, drawn for each image from torch's generator.
+    """
+
+    def __init__(self, spec: VisionSpec, embed_dim: int, quick_gelu: bool, patch_dropout: float = 0.0) -> None:
+        super().__init__()
+        scale = spec.width**-0.5
+        self.kept_patches = max(1, round(spec.patches * (1 - patch_dropout)))
+        self.conv1 = _convolutions(spec) if spec.stem == "convolutions" else _patches(spec)
+        self.class_embedding = nn.Parameter(scale * torch.randn(spec.width))
+        self.positional_embedding = nn.Parameter(scale * torch.randn(spec.patches + 1, spec.width))
+        self.ln_pre = nn.LayerNorm(spec.width)
+        self.transformer = Transformer(spec.width, spec.layers, spec.heads, causal=False, quick_gelu=quick_gelu)
+        self.ln_post = nn.LayerNorm(spec.width)
+        self.proj = nn.Parameter(scale * torch.randn(spec.width, embed_dim))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W), normalised, to (B, embed_dim), not of unit length."""
+        projected: Tensor = self.features(images) @ self.proj
+        return projected
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) to (B, width): the class token before the projection, which linear probes use."""
+        patches = self.conv1(images).flatten(2).transpose(1, 2) + self.positional_embedding[1:]
+        if self.training and self.kept_patches < patches.shape[1]:
+            patches = self._drop(patches)
+        first = (self.class_embedding + self.positional_embedding[0]).to(patches.dtype)
+        x = torch.cat([first.expand(len(patches), 1, -1), patches], dim=1)
+        x = self.transformer(self.ln_pre(x))
+        pooled: Tensor = self.ln_post(x[:, 0])
+        return pooled
+
+    def _drop(self, patches: Tensor) -> Tensor:
+        batch, count, width = patches.shape
+        noise = torch.rand(batch, count, device=patches.device)
+        kept = noise.topk(self.kept_patches, dim=1).indices.unsqueeze(-1).expand(-1, -1, width)
+        return patches.gather(1, kept)
+
+
+def _patches(spec: VisionSpec) -> nn.Module:
+    """The paper's: each patch mapped linearly, on its own."""
+    return nn.Conv2d(3, spec.width, spec.patch_size, stride=spec.patch_size, bias=False)
+
+
+def _convolutions(spec: VisionSpec) -> nn.Module:
+    """Xiao et al., "Early Convolutions Help Transformers See Better", arXiv 2106.14881.
+
+    As many 3x3 convolutions of stride 2 as make one position of a patch, channels doubling up to the width, and a 1x1
+    one; the same number of tokens for little more work. Normalised over each image on its own, where the source
+    normalises over the batch, so that training and evaluation compute the same.
+    """
+    halvings = spec.patch_size.bit_length() - 1
+    layers: list[nn.Module] = []
+    before = 3
+    for number in range(halvings):
+        channels = max(8, spec.width >> (halvings - 1 - number))
+        layers += [
+            nn.Conv2d(before, channels, 3, stride=2, padding=1, bias=False),
+            nn.GroupNorm(1, channels),
+            nn.GELU(),
+        ]
+        before = channels
+    return nn.Sequential(*layers, nn.Conv2d(before, spec.width, 1))

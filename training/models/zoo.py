@@ -1,0 +1,115 @@
+"""Named architectures as data: the paper's image transformers (table 20 of arXiv 2103.00020) and small ones."""
+
+from typing import Literal
+
+import pydantic
+
+from schemas.errors import UserError
+from schemas.settings import Settings
+from training.tokenizer import VOCABULARY_SIZE
+
+
+class VisionSpec(Settings):
+    """The image tower: a Vision Transformer."""
+
+    image_size: int = pydantic.Field(224, ge=1, description="side of the square input, pixels")
+    patch_size: int = pydantic.Field(32, ge=1, description="side of a patch, pixels; divides image_size")
+    width: int = pydantic.Field(768, ge=1, description="channels of the residual stream")
+    layers: int = pydantic.Field(12, ge=1, description="transformer blocks")
+    heads: int = pydantic.Field(12, ge=1, description="attention heads; divide width")
+    stem: Literal["patch", "convolutions"] = pydantic.Field(
+        "patch",
+        description="patch: one linear map a patch (the paper); convolutions: 3x3 ones, each halving the image",
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _fits(self) -> "VisionSpec":
+        if self.stem == "convolutions" and (self.patch_size < 4 or self.patch_size & (self.patch_size - 1)):
+            raise ValueError(f"patch_size {self.patch_size} must be a power of two, 4 or more, for stem: convolutions")
+        if self.image_size % self.patch_size:
+            raise ValueError(f"patch_size {self.patch_size} must divide image_size {self.image_size}")
+        if self.width % self.heads:
+            raise ValueError(f"heads {self.heads} must divide width {self.width}")
+        return self
+
+    @property
+    def patches(self) -> int:
+        """Number of patches of one image."""
+        return (self.image_size // self.patch_size) ** 2
+
+
+class TextSpec(Settings):
+    """The text tower: a causal transformer pooled at the end-of-text token."""
+
+    context_length: int = pydantic.Field(77, ge=3, description="tokens, start and end of text included")
+    vocabulary: int = pydantic.Field(VOCABULARY_SIZE, ge=1, description="rows of the token embedding")
+    width: int = pydantic.Field(512, ge=1, description="channels of the residual stream")
+    layers: int = pydantic.Field(12, ge=1, description="transformer blocks")
+    heads: int = pydantic.Field(8, ge=1, description="attention heads; divide width")
+
+    @pydantic.model_validator(mode="after")
+    def _fits(self) -> "TextSpec":
+        if self.width % self.heads:
+            raise ValueError(f"heads {self.heads} must divide width {self.width}")
+        return self
+
+
+class ClipSpec(Settings):
+    """A whole CLIP model: two towers and the space they meet in."""
+
+    embed_dim: int = pydantic.Field(512, ge=1, description="dimensions of the shared space")
+    quick_gelu: bool = pydantic.Field(False, description="x * sigmoid(1.702 x), as OpenAI's weights need, not GELU")
+    vision: VisionSpec = VisionSpec()
+    text: TextSpec = TextSpec()
+
+
+def _paper(embed_dim: int, vision: VisionSpec, text_width: int) -> ClipSpec:
+    text = TextSpec(width=text_width, heads=text_width // 64)
+    return ClipSpec(embed_dim=embed_dim, quick_gelu=True, vision=vision, text=text)
+
+
+def _small(vision: VisionSpec, text: TextSpec, embed_dim: int) -> ClipSpec:
+    return ClipSpec(embed_dim=embed_dim, vision=vision, text=text)
+
+
+ZOO: dict[str, ClipSpec] = {
+    "ViT-B/32": _paper(512, VisionSpec(patch_size=32), 512),
+    "ViT-B/16": _paper(512, VisionSpec(patch_size=16), 512),
+    "ViT-L/14": _paper(768, VisionSpec(patch_size=14, width=1024, layers=24, heads=16), 768),
+    "ViT-L/14@336": _paper(768, VisionSpec(image_size=336, patch_size=14, width=1024, layers=24, heads=16), 768),
+    # For two CPU cores and minutes: 64 tokens an image, captions of up to 32 tokens.
+    "vit-tiny-64": _small(
+        VisionSpec(image_size=64, patch_size=8, width=192, layers=6, heads=3),
+        TextSpec(context_length=32, width=192, layers=4, heads=3),
+        embed_dim=192,
+    ),
+    # A quarter of the tokens, and convolutions to make them: 2.3 times the samples a second of vit-tiny-64.
+    "vit-nano-64": _small(
+        VisionSpec(image_size=64, patch_size=16, width=192, layers=6, heads=3, stem="convolutions"),
+        TextSpec(context_length=32, width=192, layers=4, heads=3),
+        embed_dim=192,
+    ),
+    # A first real model for one GPU.
+    "vit-small-112": _small(
+        VisionSpec(image_size=112, patch_size=16, width=384, layers=12, heads=6),
+        TextSpec(width=384, layers=12, heads=6),
+        embed_dim=384,
+    ),
+}
+
+
+def spec_of(name: str) -> ClipSpec:
+    """The architecture of this name; case and the slash do not matter (`vit-b-32` is `ViT-B/32`).
+
+    Raises:
+        UserError: there is none of this name; the message lists those there are.
+    """
+    wanted = _folded(name)
+    for known, spec in ZOO.items():
+        if _folded(known) == wanted:
+            return spec
+    raise UserError(f"there is no model {name!r}; known models: {', '.join(ZOO)}")
+
+
+def _folded(name: str) -> str:
+    return name.lower().replace("/", "-")

@@ -1,0 +1,128 @@
+"""`python -m workflows.demo`: make, serve and crawl the demo's little web."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from schemas.errors import UserError
+
+try:
+    from workflows.demo.crawler import SiteCrawl, crawl
+    from workflows.demo.job import run_job
+    from workflows.demo.serving import run_server, serving
+    from workflows.demo.web import WebSummary, copy_wikipedia, make_web
+except ModuleNotFoundError as missing:
+    print(
+        f"error: the package {missing.name} is missing; install the extra: pip install -e '.[demo]'", file=sys.stderr
+    )
+    sys.exit(2)
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="The demo's little web of emoji pictures. Example: python -m workflows.demo all --out out/demo",
+)
+
+Out = Annotated[Path, typer.Option(help="Folder of the demo; holds web/, wikipedia/ and crawl/.")]
+Port = Annotated[int, typer.Option(help="Port on loopback; 0 takes a free one.", min=0, max=65535)]
+Concepts = Annotated[int | None, typer.Option(help="Only so many emoji, for a quick look; all when not given.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Remove a web made otherwise and make it anew.")]
+
+_DEFAULT_OUT = Path("out/demo")
+
+
+@app.command("make-web")
+def make_web_command(out: Out = _DEFAULT_OUT, concepts: Concepts = None, fresh: Fresh = False) -> None:
+    """Draws the web to OUT/web and copies the Wikipedia piece to OUT/wikipedia.
+
+    Example: python -m workflows.demo make-web --out out/demo
+    """
+    _make(out, concepts, fresh)
+
+
+@app.command("serve")
+def serve_command(
+    out: Out = _DEFAULT_OUT,
+    port: Port = 8765,
+    web: Annotated[Path | None, typer.Option(help="The web's folder, when it is not OUT/web.")] = None,
+    piped: Annotated[bool, typer.Option("--piped", hidden=True)] = False,
+) -> None:
+    """Serves the web until Ctrl-C; look at http://localhost:8765/ in a browser.
+
+    Example: python -m workflows.demo serve --out out/demo --port 8765
+    """
+    run_server(web or out / "web", port, piped)
+
+
+@app.command("crawl")
+def crawl_command(out: Out = _DEFAULT_OUT, port: Port = 8765) -> None:
+    """Crawls the served web into OUT/crawl as WARC files.
+
+    Example: python -m workflows.demo crawl --out out/demo --port 8765
+    """
+    _report_crawl(crawl(out / "crawl", port), out)
+
+
+@app.command("all")
+def all_command(out: Out = _DEFAULT_OUT, port: Port = 8765, concepts: Concepts = None, fresh: Fresh = False) -> None:
+    """Makes the web, serves it, crawls it and stops serving.
+
+    Example: python -m workflows.demo all --out out/demo
+    """
+    _make(out, concepts, fresh)
+    with serving(out / "web", port) as bound:
+        crawled = crawl(out / "crawl", bound)
+    _report_crawl(crawled, out)
+
+
+@app.command("run")
+def run_command(out: Out = _DEFAULT_OUT, port: Port = 8765, concepts: Concepts = None, fresh: Fresh = False) -> None:
+    """Runs the main job: web, crawl, dataset, training, and what the model learned.
+
+    Example: python -m workflows.demo run --out out/demo
+    """
+    _make(out, concepts, fresh)
+    raise typer.Exit(run_job(out, port, Console()))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a verb; bad input ends in one sentence and exit code 2."""
+    try:
+        app(args=arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _make(out: Path, concepts: int | None, fresh: bool) -> None:
+    summary = make_web(out / "web", concepts, fresh)
+    copy_wikipedia(out / "wikipedia" / "enwiki-pages-articles.xml.bz2")
+    print(_describe(summary, out / "web"))
+
+
+def _describe(summary: WebSummary, web: Path) -> str:
+    sound = sum(summary.faults.get(fault, 0) for fault in ("none", "text", "moved"))
+    verb = "made" if summary.made else "complete already, left as it is:"
+    return (
+        f"{web} {verb} {summary.pictures:,} pictures on pages ({summary.pictures - sound:,} out of order on purpose), "
+        f"{summary.files:,} files, {summary.bytes / 1e6:,.0f} MB"
+    )
+
+
+def _report_crawl(crawls: Sequence[SiteCrawl], out: Path) -> None:
+    pages = sum(site.pages for site in crawls)
+    refused = sum(len(site.refused) for site in crawls)
+    failed = sum(len(site.failed) for site in crawls)
+    print(
+        f"{out / 'crawl'}: {pages:,} pages of {sum(site.pages > 0 for site in crawls)} sites crawled, "
+        f"{refused:,} addresses refused by robots.txt, {failed:,} without an answer"
+    )
+
+
+if __name__ == "__main__":
+    main()

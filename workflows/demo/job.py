@@ -1,0 +1,113 @@
+"""The main job from end to end: make the web, crawl it, build a dataset, train a CLIP, measure what it learned.
+
+Each step is the command a user would type, run as a process of its own and shown before it starts.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from schemas.errors import UserError
+from schemas.manifest import DatasetManifest
+from workflows.demo.crawler import crawl
+from workflows.demo.serving import serving
+
+_HERE = Path("workflows/demo")
+RECIPE = _HERE / "recipe.yaml"
+CONFIG = _HERE / "train.yaml"
+# The recipe's and the configuration's own paths; another folder is put in their place.
+_DEFAULT_OUT = "out/demo"
+_SEED_RUN = "run"
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the demo's parts lie below its folder."""
+
+    out: Path
+
+    @property
+    def dataset(self) -> Path:
+        return self.out / "dataset"
+
+    @property
+    def run(self) -> Path:
+        return self.out / _SEED_RUN
+
+    @property
+    def sheet(self) -> Path:
+        return self.out / "contact-sheet.png"
+
+    def overrides(self) -> dict[str, list[str]]:
+        """`--set` flags that move recipe and configuration from their default folder to this one."""
+        if str(self.out) == _DEFAULT_OUT:
+            return {"wit": [], "wit-train": []}
+        inputs = f"candidates.inputs=[{self.out}/crawl/*.warc.gz]"
+        wikipedia = f"queries.wikipedia=[{self.out}/wikipedia/*.xml.bz2]"
+        return {
+            "wit": ["--set", inputs, "--set", wikipedia],
+            "wit-train": ["--set", f"data.dataset={self.dataset}", "--set", f"run={self.run}"],
+        }
+
+
+def run_job(out: Path, port: int, console: Console) -> int:
+    """Runs the job on a finished web; returns the exit code: 0 when the model beats chance clearly, else 1.
+
+    Raises:
+        UserError: the port is in use, or a step met bad input and said so.
+    """
+    started = time.monotonic()
+    places = Places(out)
+    overrides = places.overrides()
+    with serving(out / "web", port) as bound:
+        console.rule("Crawl")
+        crawl(out / "crawl", bound)
+        console.rule("Build")
+        _step(console, "wit", ["build", str(RECIPE), "--workdir", str(out), *overrides["wit"]])
+    console.rule("Train")
+    _step(console, "wit-train", ["fit", str(CONFIG), *overrides["wit-train"]])
+    console.rule("What it learned")
+    retrieval = ["retrieval", str(places.run), "--dataset", str(places.dataset), "--split", "val"]
+    _step(console, "wit-train", [*retrieval, "--out", str(out), "--contact-sheet", str(places.sheet)])
+    return _verdict(console, places, time.monotonic() - started)
+
+
+def _step(console: Console, command: str, arguments: Sequence[str]) -> None:
+    console.print(f"$ {command} {' '.join(arguments)}", style="bold", highlight=False, soft_wrap=True)
+    executable = Path(sys.executable).with_name(command)
+    done = subprocess.run([str(executable), *arguments], check=False)
+    if done.returncode:
+        raise UserError(
+            f"`{command} {arguments[0]}` ended with exit code {done.returncode}: its own words stand above"
+        )
+
+
+def _verdict(console: Console, places: Places, seconds: float) -> int:
+    dataset = DatasetManifest.load(places.dataset)
+    result = json.loads((places.out / "retrieval.json").read_text())
+    console.rule("Verdict")
+    lines, ratios = [], []
+    for direction in ("text_to_image", "image_to_text"):
+        recall, chance = result[direction]["recall"]["1"], result[direction]["chance"]["1"]
+        ratios.append(recall / chance)
+        lines.append(f"{direction.replace('_', ' ')} recall@1 {recall:.1%}, {recall / chance:,.0f} times chance")
+    good = min(ratios) >= 10
+    console.print(
+        f"{'PASSED' if good else 'FAILED'}: {dataset.samples('train'):,} images built, a CLIP trained on them, and on "
+        f"{dataset.samples('val'):,} pictures of a site it never saw: {'; '.join(lines)}. {seconds / 60:.1f} minutes.",
+        highlight=False,
+    )
+    console.print(
+        f"Look at:\n  {places.sheet}            captions and the pictures the model finds for them\n"
+        f"  {places.dataset}/card.html       what the dataset holds and how it came to be\n"
+        f"  tensorboard --logdir {places.run}   how the training went",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return 0 if good else 1
