@@ -59,7 +59,8 @@ def _steps(recipe: Recipe, workdir: Path, job: Job) -> Iterator[tuple[str, Step]
     yield "select", lambda: select.run(job, recipe.select, at["candidates"], query_file, at["select"])
     yield "fetch", lambda: fetch.run(job, recipe.fetch, at["select"], at["fetch"])
     yield "dedup", lambda: dedup.run(job, recipe.dedup, at["fetch"], at["dedup"])
-    yield "shard", lambda: shard.run(job, recipe.shard, recipe.name, at["dedup"], workdir / DATASET)
+    title = shard.Title(recipe.name, recipe.description)
+    yield "shard", lambda: shard.run(job, recipe.shard, title, at["dedup"], workdir / DATASET)
 
 
 def claim_workdir(recipe: Recipe, workdir: Path, replace: bool) -> None:

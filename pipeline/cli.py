@@ -245,7 +245,7 @@ def shard(
     job = _job(runner, workers, replace, context)
     from pipeline.stages import shard as stage
 
-    manifest, did = stage.run(job, settings, name, source, out)
+    manifest, did = stage.run(job, settings, stage.Title(name), source, out)
     _report(job, "shard", manifest, did, out)
 
 

@@ -74,6 +74,7 @@ class DatasetManifest(_Model):
     Attributes:
         version: of this layout.
         name: of the dataset.
+        description: in a sentence, for the card.
         recipe: settings of each stage, by its name.
         tools: versions of what the bytes depend on.
         funnel: every stage's rows in, rows out and reasons, in order.
@@ -83,6 +84,7 @@ class DatasetManifest(_Model):
 
     version: int = MANIFEST_VERSION
     name: str
+    description: str = ""
     recipe: dict[str, Any]
     tools: dict[str, str]
     funnel: list[FunnelStep]

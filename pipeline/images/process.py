@@ -107,7 +107,7 @@ def process_image(body: bytes, settings: ImageSettings) -> ProcessedImage | Imag
         return error.drop
     except UnsupportedModeError as error:
         return ImageDrop(ImageReason.UNSUPPORTED_MODE, f"{name}: {error}")
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         return ImageDrop(ImageReason.TOO_MANY_PIXELS, f"{name}: {error}"[:200])
     except Exception as error:
         # Decoders raise whatever the bytes lead them to: OSError, SyntaxError, struct.error, MemoryError, …

@@ -55,7 +55,7 @@ def render(dataset: Path, manifest: DatasetManifest, facts: dict[str, Any], sett
     cap = manifest.recipe.get("select", {}).get("cap")
     return environment.get_template("card.html.j2").render(
         facts=facts,
-        description="",
+        description=manifest.description,
         curve=curve_svg(curves, cap) if curves else None,
         charts=[(title, facts[key]) for title, key in _CHARTS if facts[key]],
         examples={s: example_pairs(dataset, manifest, s, settings.examples) for s in manifest.splits()},

@@ -11,7 +11,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -39,7 +39,16 @@ SPILL = ".stage/spill"
 _TOOLS = ("openwit", "apache-beam", "pyarrow", "pillow", "numpy", "xxhash")
 
 
-def run(job: Job, settings: ShardSettings, name: str, deduplicated: Path, folder: Path) -> tuple[StageManifest, bool]:
+class Title(NamedTuple):
+    """What a dataset is called."""
+
+    name: str
+    description: str = ""
+
+
+def run(
+    job: Job, settings: ShardSettings, title: Title, deduplicated: Path, folder: Path
+) -> tuple[StageManifest, bool]:
     """Runs the stage on a finished dedup folder, which knows where its images lie."""
     upstream = StageManifest.load(deduplicated, "dedup")
     fetched = deduplicated / upstream.extra["images"]
@@ -49,9 +58,9 @@ def run(job: Job, settings: ShardSettings, name: str, deduplicated: Path, folder
         folder,
         NAME,
         VERSION,
-        {"name": name, **settings.model_dump(mode="json")},
+        {**title._asdict(), **settings.model_dump(mode="json")},
         {"dedup": stage_input(deduplicated), "fetch": stage_input(fetched)},
-        lambda: _body(job, settings, name, upstream, deduplicated, fetched, folder),
+        lambda: _body(job, settings, title, upstream, deduplicated, fetched, folder),
         [upstream],
     )
 
@@ -59,7 +68,7 @@ def run(job: Job, settings: ShardSettings, name: str, deduplicated: Path, folder
 def _body(
     job: Job,
     settings: ShardSettings,
-    name: str,
+    title: Title,
     upstream: StageManifest,
     deduplicated: Path,
     fetched: Path,
@@ -81,7 +90,7 @@ def _body(
     outcome = Outcome()
     outcome.add_receipts(receipts, [SAMPLES_STEP, STEP])
     outcome.files += carry_query_counts(deduplicated, folder)
-    _write_manifest(name, upstream, settings, receipts, outcome, folder)
+    _write_manifest(title, upstream, settings, receipts, outcome, folder)
     for leftover in (SPILL, RECEIPTS, PROGRESS):
         shutil.rmtree(folder / leftover, ignore_errors=True)
     return outcome
@@ -220,7 +229,7 @@ class WriteShard(FileWork):
 
 
 def _write_manifest(
-    name: str,
+    title: Title,
     upstream: StageManifest,
     settings: ShardSettings,
     receipts: list[Receipt],
@@ -230,7 +239,8 @@ def _write_manifest(
     history: list[StageRecord] = [*upstream.history, upstream.record()]
     recipe = {record.stage: record.settings for record in history} | {NAME: settings.model_dump(mode="json")}
     manifest = DatasetManifest(
-        name=name,
+        name=title.name,
+        description=title.description,
         recipe=recipe,
         tools={"python": platform.python_version(), **{tool: importlib.metadata.version(tool) for tool in _TOOLS}},
         funnel=[step for record in history for step in record.funnel] + outcome.funnel,

@@ -139,7 +139,7 @@ def boilerplate(text: str, settings: TextFilterSettings) -> bool:
     """One of the frequent texts that say nothing about the image, numbers and punctuation aside."""
     if not settings.boilerplate or len(text) > 60:
         return False
-    return " ".join(_NOT_WORD.sub(" ", text.casefold()).split()) in BOILERPLATE
+    return _bare_words(text) in _BARE_BOILERPLATE
 
 
 def repeated_characters(text: str, settings: TextFilterSettings) -> bool:
@@ -191,6 +191,13 @@ def text_reason(text: str, settings: TextFilterSettings, adult_words: WordList =
         if check(text, settings):
             return check.__name__
     return adult_word.__name__ if adult_word(text, adult_words) else None
+
+
+def _bare_words(text: str) -> str:
+    return " ".join(_NOT_WORD.sub(" ", text.casefold()).split())
+
+
+_BARE_BOILERPLATE = frozenset(map(_bare_words, BOILERPLATE))
 
 
 def _spaced(text: str) -> str:

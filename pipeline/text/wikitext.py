@@ -10,7 +10,8 @@ import html
 import re
 
 _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
-_NOWIKI = re.compile(r"<nowiki\s*>(.{0,10000}?)</nowiki\s*>", re.DOTALL | re.IGNORECASE)
+_NOWIKI_START = re.compile(r"<nowiki\s*>", re.IGNORECASE)
+_NOWIKI_END = re.compile(r"</nowiki\s*>", re.IGNORECASE)
 _NOWIKI_SPECIAL = re.compile(r"[\[\]{}|'<>=*#:;&_]")
 # elements that are no running text: dropped with their content
 _DROPPED = re.compile(
@@ -44,6 +45,7 @@ _BLOCK_TAG = re.compile(
 )
 _TAG = re.compile(r"</?[a-zA-Z][^<>]{0,1000}>")
 _EMPHASIS = re.compile(r"''+")
+_FOUR_QUOTES = re.compile(r"(?<!')''''(?!')")  # bold, and an apostrophe
 _HEADING = re.compile(r"^[ \t]*(={1,6})[ \t]*(.{1,300}?)[ \t]*\1[ \t]*$", re.MULTILINE)
 _LIST_MARK = re.compile(r"^[ \t]*[*#:;]+[ \t]*|^-{4,}", re.MULTILINE)
 _MAGIC_WORD = re.compile(r"__[A-Z]{3,30}__")
@@ -68,7 +70,7 @@ def plain_text(wikitext: str) -> str:
     text = wikitext
     if "<" in text:
         text = _COMMENT.sub("", text)
-        text = _NOWIKI.sub(_protected, text)
+        text = _with_protected_nowiki(text)
         text = _without_elements(text)
     text = _without_braces("\n" + text)
     text = _without_links(text)
@@ -78,6 +80,8 @@ def plain_text(wikitext: str) -> str:
     if "<" in text:
         text = _BLOCK_TAG.sub("\n", text)
         text = _TAG.sub("", text)
+    if "''''" in text:
+        text = _FOUR_QUOTES.sub("'", text)
     text = _EMPHASIS.sub("", text)
     text = _HEADING.sub(r"\n\2\n", text)
     text = _LIST_MARK.sub("", text)
@@ -92,9 +96,17 @@ def plain_text(wikitext: str) -> str:
     return "\n".join(filter(None, map(str.strip, text.split("\n"))))
 
 
-def _protected(match: re.Match[str]) -> str:
-    """The content of nowiki, its markup made entities, which are decoded last."""
-    return _NOWIKI_SPECIAL.sub(lambda special: f"&#{ord(special.group())};", match.group(1))
+def _with_protected_nowiki(text: str) -> str:
+    """Unwraps nowiki; the markup of its content becomes entities, which are decoded last."""
+    parts = []
+    position = 0
+    while (start := _NOWIKI_START.search(text, position)) and (end := _NOWIKI_END.search(text, start.end())):
+        parts.append(text[position : start.start()])
+        content = text[start.end() : end.start()]
+        parts.append(_NOWIKI_SPECIAL.sub(lambda special: f"&#{ord(special.group())};", content))
+        position = end.end()
+    parts.append(text[position:])
+    return "".join(parts)
 
 
 def _without_elements(text: str) -> str:

@@ -232,7 +232,10 @@ def _record_reason(record: ArchiveRecord) -> str | None:
 
 def _is_too_nested(body: bytes) -> bool:
     """Far more tags opened than closed: nothing that a person wrote, and a trap for parsers."""
-    return len(body) > _HARMLESS_BYTES and body.count(b"<") - 2 * body.count(b"</") > _MOST_UNCLOSED_TAGS
+    if len(body) <= _HARMLESS_BYTES:
+        return False
+    tags = body.count(b"<")
+    return tags > _MOST_UNCLOSED_TAGS and tags - 2 * body.count(b"</") > _MOST_UNCLOSED_TAGS
 
 
 def _looks_like_html(body: bytes) -> bool:

@@ -83,7 +83,7 @@ class RetrievalJob:
             model.to(device),
             clip_tokenizer(),
             device,
-            make_autocast(device, "auto" if config.device == "cuda" else config.precision),
+            make_autocast(device, config.precision),
             self.batch_size,
             config.data.decode == "fast",
         )

@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import contextlib
 import errno
 import gzip
 import mimetypes
@@ -168,10 +169,12 @@ async def _drip(request: web.Request, behaviour: Behaviour) -> web.StreamRespons
     await answer.write(_DRIP_START.get(behaviour.content_type, b"\0"))
     loop = asyncio.get_running_loop()
     end = loop.time() + behaviour.seconds
-    while loop.time() < end:
-        await asyncio.sleep(min(_DRIP_EVERY, max(0.0, end - loop.time())))
-        await answer.write(b"\0")
-    await answer.write_eof()
+    # A client that has had enough is the expected end.
+    with contextlib.suppress(ConnectionResetError):
+        while loop.time() < end:
+            await asyncio.sleep(min(_DRIP_EVERY, max(0.0, end - loop.time())))
+            await answer.write(b"\0")
+        await answer.write_eof()
     return answer
 
 

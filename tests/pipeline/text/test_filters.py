@@ -1,0 +1,146 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.text.boilerplate import BOILERPLATE
+from pipeline.text.filters import TEXT_REASONS, TextFilterSettings, WordList, read_word_list, text_reason
+from schemas.errors import UserError
+
+SETTINGS = TextFilterSettings()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A dog runs over the grass.",
+        "Cat",
+        "東京",
+        "고양이",
+        "BMW M3 (2015)",
+        "Apollo 11",
+        "iPhone 12 Pro",
+        "Photo of the Eiffel Tower at night",
+        "Logo of the Olympic Games 1936",
+        "Diagram of the human heart with labels.svg",
+        "node.js in action",
+        "Visit us at www.example.com for fresh bread every day of the week",
+        "Wow... so cool!!!",
+        "Row, row, row your boat",
+        "Beach",
+        "1984 by George Orwell",
+        "P. D. James",
+        "No. 5, Chanel",
+        "Screenshot of the main menu",
+        "café",
+        "Привет, мир",
+    ],
+)
+def test_texts_that_say_something_stay(text: str) -> None:
+    assert text_reason(text, SETTINGS) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "too_short"),
+        ("x", "too_short"),
+        (":)", "too_short"),
+        ("猫", "too_short"),
+        ("word " * 300, "too_long"),
+        ("12345", "no_letters"),
+        ("-----", "no_letters"),
+        ("♥ ♥ ♥", "no_letters"),
+        ("IMG_1234.JPG", "file_name"),
+        ("photo.jpeg", "file_name"),
+        ("my dog.png", "file_name"),
+        ("Hotel_Adlon_Berlin front view 2.jpg", "file_name"),
+        ("DSC08088", "file_name"),
+        ("IMG 4604", "file_name"),
+        ("P1100427", "file_name"),
+        ("img_20140426_145403", "file_name"),
+        ("Screenshot 2020-01-02 at 10.11.12", "file_name"),
+        ("WhatsApp Image 2020-01-02 at 10.11.12 (1)", "file_name"),
+        ("d41d8cd98f00b204e9800998ecf8427e", "file_name"),
+        ("3f2504e0-4f89-11d3-9a0c-0305e82c3301", "file_name"),
+        ("banner_728x90", "file_name"),
+        ("https://www.example.com/a/b?c=d", "url_text"),
+        ("www.example.com", "url_text"),
+        ("example.de", "url_text"),
+        ("somebody@mail.example.org", "url_text"),
+        ("via http://a.example.org/a/long/path/to/some/page", "url_text"),
+        ("Image", "boilerplate"),
+        ("image #12", "boilerplate"),
+        ("  LOGO! ", "boilerplate"),
+        ("Click to enlarge", "boilerplate"),
+        ("Weiterlesen...", "boilerplate"),
+        ("Image à la une", "boilerplate"),
+        ("続きを読む", "boilerplate"),
+        ("Подробнее", "boilerplate"),
+        ("더보기", "boilerplate"),
+        ("Looooooooool", "repeated_characters"),
+        ("buy buy buy buy buy now", "repeated_characters"),
+    ],
+)
+def test_texts_that_say_nothing_leave_with_their_reason(text: str, reason: str) -> None:
+    assert text_reason(text, SETTINGS) == reason
+
+
+def test_limits_follow_the_settings() -> None:
+    assert text_reason("two words", TextFilterSettings(min_words=3)) == "too_short"
+    assert text_reason("東京の夜景", TextFilterSettings(min_words=3)) is None  # written without spaces
+    assert text_reason("abcd", TextFilterSettings(min_characters=5)) == "too_short"
+    assert text_reason("abcdef", TextFilterSettings(max_characters=5)) == "too_long"
+    off = TextFilterSettings(boilerplate=False, file_names=False, urls=False)
+    for text in ("Image", "IMG_1234.JPG", "www.example.com"):
+        assert text_reason(text, off) is None
+    assert text_reason("aaab", TextFilterSettings(max_character_run=2)) == "repeated_characters"
+    assert text_reason("no no", TextFilterSettings(max_word_run=1)) == "repeated_characters"
+
+
+def test_the_first_reason_in_order_is_given() -> None:
+    assert TEXT_REASONS == (
+        "too_short", "too_long", "no_letters", "file_name", "url_text", "boilerplate", "repeated_characters", "adult_word",
+    )  # fmt: skip
+    assert text_reason("http://" + "a" * 2000, SETTINGS) == "too_long"
+
+
+def test_word_lists(tmp_path: Path) -> None:
+    path = tmp_path / "words.txt"
+    path.write_text("# comment\nFOO\n\nbad phrase\nNaïve-Word\n", encoding="utf-8")
+    words = read_word_list(path)
+    assert words == WordList(frozenset({"foo"}), (" bad phrase ", " naïve word "))
+    for text in ("A Foo here", "(foo)", "a BAD  phrase!", "so naïve word", "foo"):
+        assert text_reason(text, SETTINGS, words) == "adult_word"
+    for text in ("food", "a bad, long phrase", "tofoo"):
+        assert text_reason(text, SETTINGS, words) is None
+    assert read_word_list(None) == WordList()
+
+
+def test_an_unreadable_word_list_is_the_users_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nowhere.txt cannot be read"):
+        read_word_list(tmp_path / "nowhere.txt")
+    binary = tmp_path / "binary.txt"
+    binary.write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(UserError, match="UTF-8"):
+        read_word_list(binary)
+
+
+def test_boilerplate_entries_can_match() -> None:
+    assert len(BOILERPLATE) > 800
+    for entry in BOILERPLATE:
+        assert entry == " ".join(entry.split()).casefold()
+        keep_short = TextFilterSettings(min_characters=1)
+        assert text_reason(entry, keep_short) in ("boilerplate", "file_name", "url_text"), entry
+
+
+@given(st.text(max_size=200), st.integers(1, 50))
+def test_any_text_has_a_listed_reason_or_none(text: str, limit: int) -> None:
+    assert text_reason(text, TextFilterSettings(min_characters=limit)) in (None, *TEXT_REASONS)
+
+
+def test_hostile_texts_take_no_time() -> None:
+    wide = TextFilterSettings(max_characters=100_000)
+    for text in ("IMG_1" + " at" * 20_000 + "!", "1_" * 30_000 + " !", "a." * 30_000, "@" * 50_000, "a1" * 30_000 + "!"):
+        text_reason(text, wide)
