@@ -12,6 +12,7 @@ from typing import Any
 
 import pydantic
 import torch
+from torch import nn
 
 from schemas.atomic import atomic_path, atomic_write, remove_partials, sha256_of
 from schemas.errors import UserError
@@ -58,6 +59,22 @@ class Checkpoint:
         """Weights of the model."""
         state: dict[str, torch.Tensor] = self.state["model"]
         return state
+
+
+def restore_model(model: nn.Module, checkpoint: Checkpoint) -> None:
+    """Puts a checkpoint's weights into a model.
+
+    Raises:
+        UserError: they are of another architecture, as when a named model has changed between releases.
+    """
+    try:
+        model.load_state_dict(checkpoint.model_state)
+    except RuntimeError as error:
+        name = checkpoint.info.config.model.name or "the spec it was trained with"
+        raise UserError(
+            f"the weights in {checkpoint.path} do not fit model {name} as this release builds it: "
+            "use the release that trained them, or train anew in another run folder"
+        ) from error
 
 
 def save_checkpoint(run: Path, info: CheckpointInfo, state: Mapping[str, Any], keep: int) -> Path:

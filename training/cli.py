@@ -89,6 +89,10 @@ def main(arguments: list[str] | None = None) -> Any:
     except UserError as error:
         print(f"wit-train: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        # A full disk, a file that may not be read: the machine's trouble, not the program's.
+        print(f"wit-train: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("wit-train: interrupted", file=sys.stderr)
         sys.exit(130)

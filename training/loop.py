@@ -12,7 +12,7 @@ from torch import nn
 
 from schemas.atomic import atomic_write
 from schemas.errors import UserError
-from training.checkpoint import Checkpoint, CheckpointInfo, save_checkpoint
+from training.checkpoint import Checkpoint, CheckpointInfo, restore_model, save_checkpoint
 from training.config import TrainConfig
 from training.data import ShardedDataset
 from training.duration import Horizon, Position, Trigger
@@ -112,7 +112,7 @@ class Trainer:
         self.optimizer = make_optimizer(self.model, config.optim)
         known_corrupt: list[str] = []
         if checkpoint is not None:
-            self.model.load_state_dict(checkpoint.model_state)
+            restore_model(self.model, checkpoint)
             self.optimizer.load_state_dict(checkpoint.state["optimizer"])
             known_corrupt = checkpoint.info.corrupt
         self.corrupt = CorruptCount(len(dataset), config.data.max_corrupt, known_corrupt)

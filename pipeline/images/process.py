@@ -7,6 +7,7 @@ Hostile input is the normal case: nothing but an `ImageDrop` comes of it, and me
 import enum
 import hashlib
 import io
+import math
 import warnings
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from pipeline.images.sniff import describe, sniff_format, webp_size
 
 __all__ = ["ImageDrop", "ImageReason", "ImageSettings", "ProcessedImage", "ResizeMode", "process_image"]
 
+_DRAFT_FACTOR = 1.3
 _ORIENTATION = 0x0112
 _TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH = 0x0142, 0x0143
 # EXIF orientation 2 to 8 as Pillow's transpositions; 5 to 8 exchange the axes.
@@ -153,12 +155,13 @@ def _rendered(image: Image.Image, plan: Plan, orientation: int, name: str) -> Im
     """Decodes and resamples as stored, then brings colours and orientation in order on the small image."""
     box = plan.box
     if name == "JPEG":
-        # libjpeg decodes at 1/2, 1/4 or 1/8 for a fraction of the cost. Asked for twice the target, it leaves
-        # enough for the resampling filter to do its work.
-        full = image.size
-        image.draft(None, (2 * _full_size(plan, full)[0], 2 * _full_size(plan, full)[1]))
-        x, y = image.width / full[0], image.height / full[1]
-        box = (box[0] * x, box[1] * y, min(image.width, box[2] * x), min(image.height, box[3] * y))
+        # libjpeg decodes at 1/2, 1/4 or 1/8 for a fraction of the cost. As long as 1.3 times the target is left
+        # for the resampling filter, the result is nearer to Lanczos than an area average of the full decode.
+        full, wanted = image.size, _full_size(plan, image.size)
+        image.draft(None, (math.ceil(_DRAFT_FACTOR * wanted[0]), math.ceil(_DRAFT_FACTOR * wanted[1])))
+        # Its last row and column may stand for fewer pixels than the others, so sizes alone do not tell the scale.
+        shrunk = next(k for k in (1, 2, 4, 8) if (-(-full[0] // k), -(-full[1] // k)) == image.size)
+        box = (box[0] / shrunk, box[1] / shrunk, box[2] / shrunk, box[3] / shrunk)
     image.load()
     icc_profile = image.info.get("icc_profile")
     picture = to_srgb(resample(resamplable(image), box, plan.resized), icc_profile)

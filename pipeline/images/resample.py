@@ -56,7 +56,8 @@ def _transposed(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _run(pixels: NDArray[np.uint8], first: NDArray[np.int32], weights: NDArray[np.int16]) -> NDArray[np.uint8]:
-    out = np.empty((len(first), pixels.shape[1]), np.uint8)
+    # Rows a power of two apart share cache lines, and the transposition reads down the columns.
+    out = np.empty((len(first), pixels.shape[1] + 64), np.uint8)[:, : pixels.shape[1]]
     _weigh_rows_fast(pixels, first, weights, out, np.empty(pixels.shape[1], np.int16))
     return out
 

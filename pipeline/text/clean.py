@@ -4,8 +4,16 @@ import html
 import re
 import unicodedata
 
-_PLAIN = re.compile(r"[!-%'-~]+(?: [!-%'-~]+)*")  # printable ASCII without `&`, single spaces: nothing to do
+# printable ASCII without `&` and `<`, single spaces: nothing to do
+_PLAIN = re.compile(r"[!-%'-;=-~]+(?: [!-%'-;=-~]+)*")
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+_BLOCK_TAG = re.compile(
+    r"</?(?:br|p|div|li|ul|ol|h[1-6]|td|tr|hr)(?:\s[^<>=]{1,100}=[^<>]{0,500})?\s*/?>", re.IGNORECASE
+)
+_INLINE_TAG = re.compile(
+    r"</?(?:a|abbr|b|big|cite|code|em|font|i|img|q|s|small|span|strong|sub|sup|u)(?:\s[^<>=]{1,100}=[^<>]{0,500})?\s*/?>",
+    re.IGNORECASE,
+)
 _JOINERS = re.compile("[\u200c\u200d]+")
 
 _ZERO_WIDTH = "\u00ad\u180e\u200b\u2060\u2061\u2062\u2063\u2064\ufeff\ufffc\ufffd\u034f"
@@ -31,6 +39,7 @@ def clean_text(raw: str) -> str:
     """Cleans a text; the empty string where nothing is left. Idempotent.
 
     Character references are undone however often they were escaped (only those with a semicolon: `AT&T` stays).
+    HTML's common tags, which escaped alts and captions of tables carry, are dropped; `a < b` stays.
     Control characters, zero-width characters, bidirectional controls, private-use glyphs and replacement characters
     go; zero-width joiners stay between two non-ASCII characters, where emoji and several scripts need them. Every
     run of white space becomes one space, and the whole is in Unicode normal form C.
@@ -47,6 +56,8 @@ def clean_text(raw: str) -> str:
 def _clean_once(text: str) -> str:
     if "&" in text:
         text = _ENTITY.sub(lambda match: html.unescape(match.group()), text)
+    if "<" in text:
+        text = _INLINE_TAG.sub("", _BLOCK_TAG.sub(" ", text))
     if not text.isascii() or not text.isprintable():
         text = text.translate(_TRANSLATION)
         text = unicodedata.normalize("NFC", text)

@@ -6,17 +6,12 @@ connections, slow bodies, retries and redirects all have limits, and a host that
 
 import heapq
 import itertools
-import resource
-import ssl
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any
-
-import certifi
 
 from pipeline.web import robots
 from pipeline.web.address import AddressPolicy, port_refusal
@@ -25,9 +20,9 @@ from pipeline.web.fetch_status import HOST_FAILURES, NOT_REACHED, RETRY_NOW, Dow
 from pipeline.web.host_queues import HostQueues
 from pipeline.web.multi import Multi
 from pipeline.web.resolve import Resolution, Resolver
+from pipeline.web.system import ca_file, require_descriptors
 from pipeline.web.target import BadUrlError, Target, UnsupportedSchemeError, parse_target, redirect_target
 from pipeline.web.transfer import Answer, Transfer, TransferOptions
-from schemas.errors import UserError
 
 __all__ = ["Download", "DownloadSettings", "Downloader", "FetchStatus"]
 
@@ -71,7 +66,7 @@ class Downloader:
 
     def __init__(self, settings: DownloadSettings) -> None:
         self.settings = settings
-        _require_descriptors(settings.concurrency)
+        require_descriptors(settings.concurrency)
         self._policy = AddressPolicy(settings.allow_networks)
         self._options = TransferOptions(
             user_agent=settings.user_agent,
@@ -79,7 +74,7 @@ class Downloader:
             connect_timeout_s=settings.connect_timeout_s,
             reuse_connections=settings.reuse_connections,
             opt_outs=settings.opt_outs,
-            ca_file=_ca_file(settings.ca_file),
+            ca_file=ca_file(settings.ca_file),
         )
         self._multi = Multi(settings.concurrency)
         self._resolver = Resolver(settings.resolver_threads, settings.dns_timeout_s, self._multi.wake)
@@ -397,25 +392,3 @@ def _needs_lookup(host: str) -> bool:
     if host == "localhost" or host.endswith(".localhost"):
         return False
     return ":" not in host and not host.rpartition(".")[2].isdigit()
-
-
-def _ca_file(chosen: str | None) -> str:
-    if chosen is None:
-        system = ssl.get_default_verify_paths().cafile
-        return system if system is not None else certifi.where()
-    if not Path(chosen).is_file():
-        raise UserError(f"ca_file {chosen!r} does not exist: name a file of certificates in PEM form")
-    return chosen
-
-
-def _require_descriptors(concurrency: int) -> None:
-    """Raises the soft limit of open files where needed: one for each transfer, one for each idle connection."""
-    needed = 2 * concurrency + 256
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        if hard != resource.RLIM_INFINITY and hard < needed:
-            raise UserError(
-                f"concurrency {concurrency} needs {needed} open files but the system allows {hard}: "
-                "lower fetch concurrency or raise `ulimit -n`"
-            )
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))

@@ -71,7 +71,7 @@ def name_reason(url: str, rules: ImageRules) -> str | None:
         return SVG
     if rules.drop_icons and extension == "ico":
         return ICON
-    if is_placeholder_name(stem):
+    if is_placeholder_name(stem) or (extension == "gif" and not _PLACEHOLDER_PARTS.isdisjoint(_parts(stem))):
         return PLACEHOLDER
     if rules.drop_icons and extension not in _PHOTO_EXTENSIONS and not _ICON_PARTS.isdisjoint(_parts(stem)):
         return ICON

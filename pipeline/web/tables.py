@@ -5,40 +5,43 @@ Batches carry the light columns only; image bytes are read for the rows that are
 
 import contextlib
 import functools
-import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
-import fsspec
-import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.parquet as pq
 
 from pipeline.web.counting import Count, ignore
 from pipeline.web.table_columns import ResolvedColumns, TableColumns, is_list, resolve_columns
+from pipeline.web.table_files import (
+    BATCH_ROWS,
+    BROKEN_LINE,
+    DAMAGED_ROWS,
+    ROW_REASONS,
+    TEXT_LISTS,
+    format_of,
+    is_table_name,
+    one_line,
+    opened,
+)
+from pipeline.web.text_tables import csv_batches, csv_names, jsonl_batches, jsonl_schema
 from schemas.errors import UserError
 
-BROKEN_LINE = "broken_line"
-DAMAGED_ROWS = "damaged_rows"
-ROW_REASONS = (BROKEN_LINE, DAMAGED_ROWS)
-"""Why a row of a table never came out of it: a line that does not parse; a stretch of the file that cannot be read."""
+__all__ = [
+    "BROKEN_LINE",
+    "DAMAGED_ROWS",
+    "ROW_REASONS",
+    "TableBatch",
+    "TableReader",
+    "is_table_name",
+    "open_table",
+    "read_images",
+]
 
-BATCH_ROWS = 16_384
-
-_FORMATS = {
-    ".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl",
-    ".json": "jsonl",
-}  # fmt: skip
-_COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4", ".br": "brotli"}
-_CSV_BLOCK_BYTES = 16 << 20  # a row must fit
-_PEEK_LINES = 100
 _IMAGE_BATCH_ROWS = 64
-_TEXT_LISTS = pa.list_(pa.string())
 
 
 @dataclass(frozen=True)
@@ -106,23 +109,23 @@ def open_table(path: str | Path, columns: TableColumns | None = None, count: Cou
     """
     name = str(path)
     columns = columns or TableColumns()
-    kind, compression = _format_of(name)
+    kind, compression = format_of(name)
     if kind == "parquet":
         with _parquet(name) as file:
             resolved = resolve_columns(file.schema_arrow, columns, name)
         return TableReader(name, kind, resolved, functools.partial(_parquet_batches, name, resolved, count))
     if kind == "jsonl":
-        resolved = resolve_columns(_jsonl_schema(name, compression), columns, name)
+        resolved = resolve_columns(jsonl_schema(name, compression), columns, name)
         return TableReader(
-            name, kind, resolved, functools.partial(_jsonl_batches, name, compression, resolved.light(), count)
+            name, kind, resolved, functools.partial(jsonl_batches, name, compression, resolved.light(), count)
         )
-    header = _csv_names(name, kind, compression, columns)
+    header = csv_names(name, kind, compression, columns)
     resolved = resolve_columns(pa.schema([(column, pa.string()) for column in header]), columns, name)
     return TableReader(
         name,
         kind,
         resolved,
-        functools.partial(_csv_batches, name, kind, compression, columns, resolved.light(), count),
+        functools.partial(csv_batches, name, kind, compression, columns, resolved.light(), count),
     )
 
 
@@ -150,7 +153,7 @@ def read_images(
         try:
             yield from _wanted_images(file, image, wanted)
         except (pa.ArrowException, OSError) as error:
-            raise UserError(f"{name} is damaged: {_one_line(error)}") from error
+            raise UserError(f"{name} is damaged: {one_line(error)}") from error
 
 
 def _wanted_images(file: pq.ParquetFile, image: str, wanted: list[int]) -> Iterator[tuple[int, bytes]]:
@@ -171,53 +174,14 @@ def _wanted_images(file: pq.ParquetFile, image: str, wanted: list[int]) -> Itera
         first = after
 
 
-def is_table_name(name: str) -> bool:
-    """Whether a file's extension is that of a table."""
-    try:
-        _format_of(name)
-    except UserError:
-        return False
-    return True
-
-
-def _format_of(name: str) -> tuple[str, str | None]:
-    path = PurePosixPath(name.partition("?")[0].lower())
-    compression = _COMPRESSIONS.get(path.suffix)
-    kind = _FORMATS.get(path.with_suffix("").suffix if compression else path.suffix)
-    if kind is None:
-        raise UserError(f"{name} is no table by its name: use .parquet, .csv, .tsv or .jsonl (.gz, .zst and .bz2 too)")
-    return kind, compression if kind != "parquet" else None
-
-
 @contextlib.contextmanager
 def _parquet(name: str) -> Iterator[pq.ParquetFile]:
-    with _opened(name) as file:
+    with opened(name) as file:
         try:
             parquet = pq.ParquetFile(file)
         except (pa.ArrowException, OSError) as error:
-            raise UserError(f"{name} is not a readable Parquet file: {_one_line(error)}") from error
+            raise UserError(f"{name} is not a readable Parquet file: {one_line(error)}") from error
         yield parquet
-
-
-@contextlib.contextmanager
-def _opened(name: str, compression: str | None = None) -> Iterator[Any]:
-    """A file for Arrow."""
-    with contextlib.ExitStack() as stack:
-        try:
-            if "://" in name:
-                file = pa.PythonFile(stack.enter_context(fsspec.open(name, "rb")), mode="r")
-            else:
-                file = pa.OSFile(name, "rb")
-            stack.callback(file.close)
-            if compression is not None:
-                file = stack.enter_context(pa.CompressedInputStream(file, compression))
-        except FileNotFoundError:
-            raise UserError(f"{name} does not exist") from None
-        except ImportError as error:
-            raise UserError(f"{name} needs a package that is not installed: {error}") from error
-        except (OSError, ValueError) as error:
-            raise UserError(f"{name} cannot be opened: {_one_line(error)}") from error
-        yield file
 
 
 def _parquet_batches(name: str, columns: ResolvedColumns, count: Count) -> Iterator[pa.RecordBatch | int]:
@@ -230,142 +194,8 @@ def _parquet_batches(name: str, columns: ResolvedColumns, count: Count) -> Itera
                     yield batch
                     done += batch.num_rows
             except (pa.ArrowException, OSError) as error:
-                count(DAMAGED_ROWS, rows - done, f"row group {group}: {_one_line(error)}")
+                count(DAMAGED_ROWS, rows - done, f"row group {group}: {one_line(error)}")
                 yield rows - done
-
-
-def _csv_options(kind: str, columns: TableColumns, count: Count) -> dict[str, Any]:
-    def skip(row: Any) -> str:
-        detail = f"line {row.number}: " if row.number is not None else ""
-        count(BROKEN_LINE, 1, f"{detail}{row.actual_columns} columns, expected {row.expected_columns}")
-        return "skip"
-
-    # TSV has no quoting (IANA text/tab-separated-values): a caption may begin with a quote and not end with one
-    quoting = {"quote_char": '"', "newlines_in_values": True} if kind == "csv" else {"quote_char": False}
-    return {
-        "read_options": pa.csv.ReadOptions(
-            use_threads=False, block_size=_CSV_BLOCK_BYTES, column_names=list(columns.names) or None
-        ),
-        "parse_options": pa.csv.ParseOptions(
-            delimiter="," if kind == "csv" else "\t", invalid_row_handler=skip, **quoting
-        ),
-    }
-
-
-def _csv_names(name: str, kind: str, compression: str | None, columns: TableColumns) -> list[str]:
-    with _opened(name, compression) as file:
-        try:
-            reader = pa.csv.open_csv(
-                file,
-                **_csv_options(kind, columns, ignore),
-                convert_options=pa.csv.ConvertOptions(check_utf8=False),
-            )
-        except (pa.ArrowException, OSError) as error:
-            raise UserError(f"{name} is not a readable {kind.upper()} file: {_one_line(error)}") from error
-        names = list(reader.schema.names)
-    if not columns.names and any(column.startswith(("http://", "https://")) for column in names):
-        raise UserError(
-            f"{name} has no header line (the first line holds a URL): give `columns: {{names: [caption, url]}}` "
-            "with the names of all its columns"
-        )
-    return names
-
-
-def _csv_batches(
-    name: str, kind: str, compression: str | None, columns: TableColumns, light: list[str], count: Count
-) -> Iterator[pa.RecordBatch | int]:
-    # read as bytes: one value that is not UTF-8 must not cost the whole block
-    convert = pa.csv.ConvertOptions(
-        column_types=dict.fromkeys(light, pa.binary()), include_columns=light, check_utf8=False, null_values=[]
-    )
-    with _opened(name, compression) as file:
-        try:
-            reader = pa.csv.open_csv(file, **_csv_options(kind, columns, count), convert_options=convert)
-            for batch in reader:
-                yield pa.RecordBatch.from_arrays([_decoded(column) for column in batch.columns], names=light)
-        except (pa.ArrowException, OSError) as error:
-            count(DAMAGED_ROWS, 0, f"the rest of the file cannot be read: {_one_line(error)}")
-
-
-def _decoded(column: pa.Array) -> pa.Array:
-    try:
-        return column.cast(pa.string())
-    except pa.ArrowInvalid:
-        values = [value.decode("utf-8", "replace") if value is not None else None for value in column.to_pylist()]
-        return pa.array(values, pa.string())
-
-
-def _jsonl_schema(name: str, compression: str | None) -> pa.Schema:
-    fields: dict[str, pa.DataType] = {}
-    rows = 0
-    with _opened(name, compression) as file:
-        for line in itertools.islice(_lines(file, name), _PEEK_LINES):
-            row = _json_row(line)
-            if row is None:
-                if line.lstrip().startswith(b"["):
-                    raise UserError(f"{name} holds a JSON array: write one object a line (JSON lines)")
-                continue
-            rows += 1
-            for key, value in row.items():
-                if value is not None and key not in fields:
-                    fields[key] = _TEXT_LISTS if isinstance(value, list) else pa.string()
-    if not rows:
-        raise UserError(f"{name} holds no JSON objects in its first {_PEEK_LINES} lines: write one object a line")
-    return pa.schema(list(fields.items()))
-
-
-def _jsonl_batches(
-    name: str, compression: str | None, light: list[str], count: Count
-) -> Iterator[pa.RecordBatch | int]:
-    with _opened(name, compression) as file:
-        rows: list[dict[str, Any]] = []
-        try:
-            for number, line in enumerate(_lines(file, name), start=1):
-                row = _json_row(line)
-                if row is None:
-                    if line.strip():
-                        count(BROKEN_LINE, 1, f"line {number}")
-                    continue
-                rows.append(row)
-                if len(rows) == BATCH_ROWS:
-                    yield _json_batch(rows, light)
-                    rows = []
-        except (pa.ArrowException, OSError) as error:
-            count(DAMAGED_ROWS, 0, f"the rest of the file cannot be read: {_one_line(error)}")
-        if rows:
-            yield _json_batch(rows, light)
-
-
-def _lines(file: Any, name: str) -> Iterator[bytes]:
-    rest = b""
-    while chunk := file.read(_CSV_BLOCK_BYTES // 16):
-        lines = (rest + chunk).split(b"\n")
-        rest = lines.pop()
-        if len(rest) > _CSV_BLOCK_BYTES:
-            raise UserError(f"{name} has a line of more than {_CSV_BLOCK_BYTES} bytes: it is no JSON lines file")
-        yield from lines
-    if rest:
-        yield rest
-
-
-def _json_row(line: bytes) -> dict[str, Any] | None:
-    try:
-        row = msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    return row if isinstance(row, dict) else None
-
-
-def _json_batch(rows: list[dict[str, Any]], light: list[str]) -> pa.RecordBatch:
-    """Every column as lists of strings: rows of one file may hold a text or a list of texts."""
-    arrays = [pa.array([_strings(row.get(name)) for row in rows], _TEXT_LISTS) for name in light]
-    return pa.RecordBatch.from_arrays(arrays, names=light)
-
-
-def _strings(value: Any) -> list[str]:
-    values = value if isinstance(value, list) else [value]
-    # numbers are written as text: keys often are numbers
-    return [str(item) for item in values if isinstance(item, str | int | float) and not isinstance(item, bool)]
 
 
 def _table_batch(batch: pa.RecordBatch, first_row: int, columns: ResolvedColumns) -> TableBatch:
@@ -395,12 +225,12 @@ def _texts(columns: list[pa.Array]) -> pa.ListArray:
     for column in columns:
         for row, texts in zip(rows, _texts_of(column).to_pylist(), strict=True):
             row.extend(texts)
-    return pa.array(rows, _TEXT_LISTS)
+    return pa.array(rows, TEXT_LISTS)
 
 
 def _texts_of(column: pa.Array) -> pa.ListArray:
     if is_list(column.type):
-        lists = pc.fill_null(column.cast(_TEXT_LISTS), pa.scalar([], _TEXT_LISTS))
+        lists = pc.fill_null(column.cast(TEXT_LISTS), pa.scalar([], TEXT_LISTS))
         values = lists.flatten()
         counts = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
     else:
@@ -415,7 +245,3 @@ def _as_string(column: pa.Array) -> pa.StringArray:
     if column.type == pa.string():
         return column
     return column.cast(pa.string())
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import tarfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from PIL import Image
 from schemas.atomic import sha256_of
 from schemas.manifest import DatasetManifest, FileEntry, ShardEntry
 from schemas.samples import SAMPLES, SHARD_INDEX
+
+# As the command does: before torch is loaded, so that its threads do not spin against other work on the machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 @dataclass(frozen=True)
@@ -167,7 +171,7 @@ def configure(dataset: Path, tmp_path: Path) -> Configure:
                 "spec": {
                     "embed_dim": 32,
                     "vision": {"image_size": 32, "patch_size": 8, "width": 32, "layers": 2, "heads": 2},
-                    "text": {"context_length": 24, "width": 32, "layers": 2, "heads": 2},
+                    "text": {"context_length": 24, "width": 16, "layers": 2, "heads": 2},
                 },
                 "patch_dropout": 0.25,
             },

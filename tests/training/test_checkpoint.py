@@ -10,6 +10,7 @@ from training.checkpoint import (
     find_checkpoint,
     latest_checkpoint,
     load_checkpoint,
+    restore_model,
     save_checkpoint,
     stored_config,
 )
@@ -117,6 +118,12 @@ def test_a_run_or_a_file_may_be_named(tmp_path: Path, info: CheckpointInfo) -> N
 def test_a_checkpoint_that_holds_code_is_not_run(tmp_path: Path, info: CheckpointInfo) -> None:
     with pytest.raises(Exception, match="[Ww]eights"):
         load_checkpoint(save_checkpoint(tmp_path, info, {"model": Path("anything but a tensor")}, 1))
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path: Path, info: CheckpointInfo) -> None:
+    found = load_checkpoint(save(tmp_path, info, 5))
+    with pytest.raises(UserError, match="do not fit model"):
+        restore_model(torch.nn.Linear(2, 2), found)
 
 
 def test_a_folder_with_another_programs_config_is_refused(tmp_path: Path) -> None:

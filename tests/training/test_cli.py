@@ -54,14 +54,14 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 def test_a_killed_run_goes_on_to_the_same_weights(
     config_file, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = config_file(schedule={"duration": "120 steps"}, checkpoint={"every": "2 steps", "keep": 2})
+    path = config_file(schedule={"duration": "80 steps"}, checkpoint={"every": "2 steps", "keep": 2})
     process = start("fit", str(path), "--set", f"run={tmp_path / 'killed'}")
     wait_for(lambda: list((tmp_path / "killed" / "checkpoints").glob("step-*10.json")), process)
     process.kill()
     process.communicate()
     assert not any(json.loads(p.read_text())["finished"] for p in (tmp_path / "killed" / "checkpoints").glob("*.json"))
     for name in ("killed", "whole"):
-        arguments = ["--set", f"run={tmp_path / name}", "--set", "checkpoint.every=60 steps"]
+        arguments = ["--set", f"run={tmp_path / name}", "--set", "checkpoint.every=40 steps"]
         assert run_cli("fit", str(path), *arguments) == 0
     assert "training from step" in capsys.readouterr().out
     killed, whole = weights(tmp_path / "killed"), weights(tmp_path / "whole")
@@ -101,6 +101,15 @@ def test_mistakes_end_in_one_sentence(
     assert run_cli(*(argument.replace("{config}", path) for argument in arguments)) == 2
     err = capsys.readouterr().err
     assert words in err
+    assert err.count("\n") == 1
+
+
+def test_trouble_with_a_file_is_said_too(config_file, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.jsonl").mkdir()
+    assert run_cli("fit", str(config_file())) == 1
+    err = capsys.readouterr().err
+    assert "metrics.jsonl" in err
     assert err.count("\n") == 1
 
 

@@ -71,12 +71,12 @@ def test_it_learns_what_the_pictures_show(configure) -> None:
         data={**configure()["data"], "batch_size": 48},
         model={**configure()["model"], "patch_dropout": 0.0},
         optim={"lr": 3e-3},
-        schedule={"duration": "25 epochs"},
+        schedule={"duration": "18 epochs"},
         objective={"positives": "same_text"},
     )
     outcome = train(raw)
     assert outcome.status == "finished"
-    assert outcome.position.samples == 25 * 288
+    assert outcome.position.samples == 18 * 288
     recall = outcome.recall.at("text_to_image", "strict", 5)
     assert recall.low > 2 * recall.chance
     losses = [record["loss"] for record in read_metrics(Path(raw["run"])) if record["kind"] == "train"]

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from schemas.atomic import atomic_write
 from schemas.errors import UserError
-from training.checkpoint import Checkpoint, find_checkpoint
+from training.checkpoint import Checkpoint, find_checkpoint, restore_model
 from training.data import ShardedDataset
 from training.evaluation.contact_sheet import draw_contact_sheet
 from training.evaluation.embed import EmbeddedSplit, Embedder
@@ -78,7 +78,7 @@ class RetrievalJob:
         config = checkpoint.info.config
         device = pick_device("auto")
         model = Clip(config.model.resolved())
-        model.load_state_dict(checkpoint.model_state)
+        restore_model(model, checkpoint)
         embedder = Embedder(
             model.to(device),
             clip_tokenizer(),

@@ -89,6 +89,12 @@ ZOO: dict[str, ClipSpec] = {
         TextSpec(context_length=32, width=192, layers=4, heads=3),
         embed_dim=192,
     ),
+    # Narrower and shallower still, for short captions and a few minutes.
+    "vit-pico-64": _small(
+        VisionSpec(image_size=64, patch_size=16, width=128, layers=4, heads=2, stem="convolutions"),
+        TextSpec(context_length=24, width=128, layers=2, heads=2),
+        embed_dim=128,
+    ),
     # A first real model for one GPU.
     "vit-small-112": _small(
         VisionSpec(image_size=112, patch_size=16, width=384, layers=12, heads=6),

@@ -101,8 +101,15 @@ def test_limits_follow_the_settings() -> None:
 
 def test_the_first_reason_in_order_is_given() -> None:
     assert TEXT_REASONS == (
-        "too_short", "too_long", "no_letters", "file_name", "url_text", "boilerplate", "repeated_characters", "adult_word",
-    )  # fmt: skip
+        "too_short",
+        "too_long",
+        "no_letters",
+        "file_name",
+        "url_text",
+        "boilerplate",
+        "repeated_characters",
+        "adult_word",
+    )
     assert text_reason("http://" + "a" * 2000, SETTINGS) == "too_long"
 
 
@@ -142,5 +149,11 @@ def test_any_text_has_a_listed_reason_or_none(text: str, limit: int) -> None:
 
 def test_hostile_texts_take_no_time() -> None:
     wide = TextFilterSettings(max_characters=100_000)
-    for text in ("IMG_1" + " at" * 20_000 + "!", "1_" * 30_000 + " !", "a." * 30_000, "@" * 50_000, "a1" * 30_000 + "!"):
+    for text in (
+        "IMG_1" + " at" * 20_000 + "!",
+        "1_" * 30_000 + " !",
+        "a." * 30_000,
+        "@" * 50_000,
+        "a1" * 30_000 + "!",
+    ):
         text_reason(text, wide)

@@ -33,7 +33,9 @@ def test_identifies(identifier: LanguageIdentifier) -> None:
 
 
 def test_case_and_line_breaks_do_not_matter(identifier: LanguageIdentifier) -> None:
-    plain, loud, broken = identifier.identify(["a red car on a road", "A RED CAR ON A ROAD", "A red\ncar on\r\n a road"])
+    plain, loud, broken = identifier.identify(
+        ["a red car on a road", "A RED CAR ON A ROAD", "A red\ncar on\r\n a road"]
+    )
     assert plain == loud == broken
 
 

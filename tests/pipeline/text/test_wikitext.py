@@ -43,14 +43,20 @@ DATA = Path(__file__).parents[3].parent / "shared" / "data" / "wikipedia"
         ("a&nbsp;b &amp; c &ndash; d &lt;e&gt;", "a b & c \u2013 d <e>"),
         ("__NOTOC__ text __FORCETOC__", "text"),
         ("One line.\n\n\nNext  paragraph\twith\u00a0spaces. ", "One line.\nNext paragraph with spaces."),
-        ("It ended. Then it began! 20 came? \"Yes,\" they said.", 'It ended.\nThen it began!\n20 came?\n"Yes," they said.'),
-        ("Dr. Smith and J. R. Ewing met Mr. Jones vs. Mrs. Hall at 5 p.m. here", "Dr. Smith and J. R. Ewing met Mr. Jones vs. Mrs. Hall at 5 p.m. here"),
+        (
+            'It ended. Then it began! 20 came? "Yes," they said.',
+            'It ended.\nThen it began!\n20 came?\n"Yes," they said.',
+        ),
+        (
+            "Dr. Smith and J. R. Ewing met Mr. Jones vs. Mrs. Hall at 5 p.m. here",
+            "Dr. Smith and J. R. Ewing met Mr. Jones vs. Mrs. Hall at 5 p.m. here",
+        ),
         ("猫がいる。犬もいる。", "猫がいる。\n犬もいる。"),
         ("l''''amour''' d''une", "l'amour dune"),
         ("a < b and c > d", "a < b and c > d"),
         ("", ""),
     ],
-)  # fmt: skip
+)
 def test_plain_text(wikitext: str, plain: str) -> None:
     assert plain_text(wikitext) == plain
 
@@ -60,8 +66,38 @@ def test_words_of_different_blocks_never_meet_in_a_line() -> None:
     assert text.splitlines() == ["Alpha", "beta gamma", "delta", "epsilon", "zeta", "eta", "Theta", "iota"]
 
 
-MARKUP = ["{{", "}}", "{|", "|}", "[[", "]]", "[", "]", "''", "'''", "<ref>", "</ref>", "<ref/>", "<nowiki>", "</nowiki>",
-          "<!--", "-->", "==", "\n", "|", "word", " ", "http://x.y", "&amp;", "&#0;", "File:", "* ", "__TOC__", "<br>", ". A"]  # fmt: skip
+MARKUP = [
+    "{{",
+    "}}",
+    "{|",
+    "|}",
+    "[[",
+    "]]",
+    "[",
+    "]",
+    "''",
+    "'''",
+    "<ref>",
+    "</ref>",
+    "<ref/>",
+    "<nowiki>",
+    "</nowiki>",
+    "<!--",
+    "-->",
+    "==",
+    "\n",
+    "|",
+    "word",
+    " ",
+    "http://x.y",
+    "&amp;",
+    "&#0;",
+    "File:",
+    "* ",
+    "__TOC__",
+    "<br>",
+    ". A",
+]
 
 
 @given(st.lists(st.sampled_from(MARKUP), max_size=60).map("".join))
@@ -71,7 +107,9 @@ def test_markup_soup_never_raises_and_keeps_the_form(wikitext: str) -> None:
     assert "  " not in text
 
 
-@given(st.lists(st.text(alphabet="abc é", min_size=1, max_size=10).map(str.strip).filter(bool), min_size=1, max_size=5))
+@given(
+    st.lists(st.text(alphabet="abc é", min_size=1, max_size=10).map(str.strip).filter(bool), min_size=1, max_size=5)
+)
 def test_text_without_markup_stays(lines: list[str]) -> None:
     expected = [" ".join(line.split()) for line in lines]
     assert plain_text("\n\n".join(lines)).splitlines() == expected
@@ -79,10 +117,25 @@ def test_text_without_markup_stays(lines: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "hostile",
-    ["{{" * 50_000, "}}" * 50_000, "{{a" * 20_000 + "}}" * 20_000, "[[" * 50_000, "[[a|" * 20_000 + "]]" * 20_000,
-     "<ref>" * 30_000, "<ref>" * 20_000 + "</ref>" * 20_000, "<nowiki>" * 20_000 + "</nowiki>", "<!--" * 50_000,
-     "=" * 50_000, "\n=" * 30_000, "= a " * 30_000, "<" * 50_000, "''" * 50_000, "\n{|" * 20_000, "[//a " * 20_000],
-)  # fmt: skip
+    [
+        "{{" * 50_000,
+        "}}" * 50_000,
+        "{{a" * 20_000 + "}}" * 20_000,
+        "[[" * 50_000,
+        "[[a|" * 20_000 + "]]" * 20_000,
+        "<ref>" * 30_000,
+        "<ref>" * 20_000 + "</ref>" * 20_000,
+        "<nowiki>" * 20_000 + "</nowiki>",
+        "<!--" * 50_000,
+        "=" * 50_000,
+        "\n=" * 30_000,
+        "= a " * 30_000,
+        "<" * 50_000,
+        "''" * 50_000,
+        "\n{|" * 20_000,
+        "[//a " * 20_000,
+    ],
+)
 def test_hostile_markup_takes_bounded_time(hostile: str) -> None:
     plain_text(hostile)
 
@@ -116,10 +169,23 @@ def _words(text: str) -> Counter[str]:
 
 def _stripped(wikitext: str) -> str:
     code = mwparserfromhell.parse(wikitext)
-    removed = {"ref", "table", "gallery", "math", "references", "timeline", "score", "syntaxhighlight", "pre", "source"}
+    removed = {
+        "ref",
+        "table",
+        "gallery",
+        "math",
+        "references",
+        "timeline",
+        "score",
+        "syntaxhighlight",
+        "pre",
+        "source",
+    }
     nodes = [
         *code.filter_tags(matches=lambda tag: str(tag.tag).lower() in removed),
-        *code.filter_wikilinks(matches=lambda link: re.match(r"\s*(file|image|category|[a-z]{2,3}):", str(link.title), re.I)),
+        *code.filter_wikilinks(
+            matches=lambda link: re.match(r"\s*(file|image|category|[a-z]{2,3}):", str(link.title), re.I)
+        ),
         *(link for link in code.filter_external_links() if link.title is None),
     ]
     for node in nodes:

@@ -88,13 +88,17 @@ def test_on_a_page_without_usable_url_only_absolute_references_count() -> None:
         ("<img src=real.jpg data-lazy=true alt=a>", "real.jpg", "src"),
         ("<img src=real.jpg data-src=data:image/gif;base64,R0 alt=a>", "real.jpg", "src"),
         ("<img src=real.jpg srcset='data:image/gif;base64,R0 1x' alt=a>", "real.jpg", "src"),
-        ("<picture><source srcset='w.webp 900w'><source srcset='j.jpg 1800w'><img src=s.jpg alt=a></picture>", "j.jpg", "picture"),
+        (
+            "<picture><source srcset='w.webp 900w'><source srcset='j.jpg 1800w'><img src=s.jpg alt=a></picture>",
+            "j.jpg",
+            "picture",
+        ),
         ("<picture><source type=image/jxl srcset='w.jxl 900w'><img src=s.jpg alt=a></picture>", "s.jpg", "src"),
         ("<picture><source srcset='w.webp 400w'><img srcset='b.jpg 800w' alt=a></picture>", "b.jpg", "srcset"),
         ("<body><noscript><img src=n.jpg alt=a></noscript>", "n.jpg", "noscript"),
         ("<amp-img src=amp.jpg alt=a width=300 height=200></amp-img>", "amp.jpg", "src"),
     ],
-)  # fmt: skip
+)
 def test_the_best_source_of_an_element(element: str, file: str, source: str) -> None:
     image = only(element)
     assert (image.url.rpartition("/")[2], image.image_source) == (file, source)
@@ -108,7 +112,8 @@ def test_srcset_width_takes_the_narrowest_that_is_enough() -> None:
 
 def test_the_noscript_copy_of_a_lazy_image_is_the_same_image() -> None:
     images, tally = find(
-        "<figure><img src=blank.gif data-src=a.jpg alt='A cat'><noscript><img src=a.jpg alt='A cat' title='Tom'></noscript>"
+        "<figure><img src=blank.gif data-src=a.jpg alt='A cat'>"
+        "<noscript><img src=a.jpg alt='A cat' title='Tom'></noscript>"
         "<figcaption>Tom, the cat</figcaption></figure>"
     )
     assert len(images) == 1
@@ -129,11 +134,17 @@ def test_noscript_in_the_head_does_not_hide_what_follows() -> None:
 @pytest.mark.parametrize(
     ("body", "texts"),
     [
-        ("<figure><img src=a.jpg><figcaption>A <b>red</b><br>car<script>x()</script></figcaption></figure>", ["A red car"]),
+        (
+            "<figure><img src=a.jpg><figcaption>A <b>red</b><br>car<script>x()</script></figcaption></figure>",
+            ["A red car"],
+        ),
         ("<figure><figcaption>Two</figcaption><img src=a.jpg alt=one><img src=b.jpg></figure>", ["one"]),
-        ("<figure><figure><img src=a.jpg><figcaption>In</figcaption></figure><figcaption>Out</figcaption></figure>", ["In"]),
+        (
+            "<figure><figure><img src=a.jpg><figcaption>In</figcaption></figure><figcaption>Out</figcaption></figure>",
+            ["In"],
+        ),
     ],
-)  # fmt: skip
+)
 def test_captions_of_figures(body: str, texts: list[str]) -> None:
     image = only(body)
     assert [" ".join(text.split()) for _, text in image.texts] == texts
@@ -206,14 +217,23 @@ def test_reasons(body: str, reason: str | None) -> None:
     ("link", "license_url"),
     [
         ("<a rel='nofollow license' href='/terms'>x</a>", "https://site.example/terms"),
-        ("<link rel=LICENSE href=https://creativecommons.org/licenses/by/4.0/>", "https://creativecommons.org/licenses/by/4.0/"),
-        ("<a href=https://creativecommons.org/publicdomain/zero/1.0/>x</a>", "https://creativecommons.org/publicdomain/zero/1.0/"),
+        (
+            "<link rel=LICENSE href=https://creativecommons.org/licenses/by/4.0/>",
+            "https://creativecommons.org/licenses/by/4.0/",
+        ),
+        (
+            "<a href=https://creativecommons.org/publicdomain/zero/1.0/>x</a>",
+            "https://creativecommons.org/publicdomain/zero/1.0/",
+        ),
         ("<a href=https://creativecommons.org/>x</a>", None),
-        ("<a href=https://creativecommons.org/licenses/by/3.0/>x</a><a rel=license href=/l>y</a>", "https://site.example/l"),
+        (
+            "<a href=https://creativecommons.org/licenses/by/3.0/>x</a><a rel=license href=/l>y</a>",
+            "https://site.example/l",
+        ),
         ("<a rel=license href=javascript:1>x</a>", None),
         ("<a href=/license>x</a>", None),
     ],
-)  # fmt: skip
+)
 def test_the_licence_a_page_states(link: str, license_url: str | None) -> None:
     assert only(f"{link}<img src=a.jpg alt=a>").license == license_url
 
@@ -231,14 +251,49 @@ def test_texts_are_decoded(encoding: str, header: str | None, meta: str) -> None
 @given(
     st.lists(
         st.sampled_from(
-            ["<img ", "src=", "alt=", "'", '"', ">", "<a href=x>", "</a>", "<figure>", "<figcaption>", "</figure>", "srcset=",
-             "a.jpg 2x,", "data-src=", "<noscript>", "</noscript>", "<picture>", "<source ", "<base href=", "http://[",
-             "<meta property=og:image content=", "&#xD800;", "&#0;", "\x00", "é", "width=1", "style=", "<template>",
-             "<svg>", "<math>", "<table>", "<script>", "<!--", "-->", "<plaintext>", "<frameset>", "<title>"]
+            [
+                "<img ",
+                "src=",
+                "alt=",
+                "'",
+                '"',
+                ">",
+                "<a href=x>",
+                "</a>",
+                "<figure>",
+                "<figcaption>",
+                "</figure>",
+                "srcset=",
+                "a.jpg 2x,",
+                "data-src=",
+                "<noscript>",
+                "</noscript>",
+                "<picture>",
+                "<source ",
+                "<base href=",
+                "http://[",
+                "<meta property=og:image content=",
+                "&#xD800;",
+                "&#0;",
+                "\x00",
+                "é",
+                "width=1",
+                "style=",
+                "<template>",
+                "<svg>",
+                "<math>",
+                "<table>",
+                "<script>",
+                "<!--",
+                "-->",
+                "<plaintext>",
+                "<frameset>",
+                "<title>",
+            ]
         ),
         max_size=60,
     )
-)  # fmt: skip
+)
 def test_tag_soup_never_raises(parts: list[str]) -> None:
     images, _ = find(" ".join(parts))
     for image in images:

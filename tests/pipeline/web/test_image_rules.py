@@ -17,7 +17,9 @@ RULES = ImageRules()
         ("", "x", "", (None, None)),
     ],
 )
-def test_declared_sides(width: str | None, height: str | None, style: str | None, sides: tuple[int | None, int | None]) -> None:  # fmt: skip
+def test_declared_sides(
+    width: str | None, height: str | None, style: str | None, sides: tuple[int | None, int | None]
+) -> None:
     assert declared_sides(width, height, style) == sides
 
 
@@ -54,6 +56,7 @@ def test_size_reason(width: int | None, height: int | None, reason: str | None) 
         ("http://a.example/lazy-placeholder.png", "placeholder"),
         ("http://a.example/1x1.png", "placeholder"),
         ("http://a.example/loading.gif", "placeholder"),
+        ("http://a.example/index-transparent_h-313_w-466_zc-2b7900b6.gif", "placeholder"),
         ("http://a.example/%62lank.gif", None),
         ("http://a.example/point-blank-movie-poster.jpg", None),
         ("http://a.example/loading-a-truck.jpg", None),

@@ -58,12 +58,18 @@ def test_refuses_urls_that_are_too_long() -> None:
 @pytest.mark.parametrize(
     "same",
     [
-        ["http://Example.COM", "http://example.com/", "http://example.com:80/", "http://example.com/#x", "HTTP://example.com"],
+        [
+            "http://Example.COM",
+            "http://example.com/",
+            "http://example.com:80/",
+            "http://example.com/#x",
+            "HTTP://example.com",
+        ],
         ["https://a.example/b/../c", "https://a.example/c", "https://a.example:443/./c", "https://a.example/%63"],
         ["http://a.example/%7euser/%e9", "http://a.example/~user/%E9", "http://a.example/%7Euser/%E9"],
         ["http://b\u00fccher.example/", "http://xn--bcher-kva.example/", "http://B\u00dcCHER.example"],
     ],
-)  # fmt: skip
+)
 def test_spellings_of_one_resource_have_one_form(same: list[str]) -> None:
     assert len({normalise_url(url) for url in same}) == 1
 

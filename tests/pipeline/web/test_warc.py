@@ -24,7 +24,8 @@ def record(block: bytes, kind: str = "response", url: str = "http://a.example/",
     media = "application/http; msgtype=response" if block.startswith(b"HTTP") else "text/plain"
     header = (
         f"WARC/1.0\r\nWARC-Type: {kind}\r\nWARC-Record-ID: <urn:uuid:1>\r\nWARC-Date: 2024-05-18T01:58:10Z\r\n"
-        f"WARC-Target-URI: {url}\r\nContent-Type: {media}\r\nContent-Length: {len(block) if length is None else length}"
+        f"WARC-Target-URI: {url}\r\nContent-Type: {media}\r\n"
+        f"Content-Length: {len(block) if length is None else length}"
     )
     return header.encode() + b"\r\n\r\n" + block + b"\r\n\r\n"
 
@@ -201,7 +202,10 @@ def arc(header: str, body: bytes, length: int | str | None = None) -> bytes:
     return f"{header} {len(body) if length is None else length}\n".encode() + body + b"\n"
 
 
-FILEDESC = arc("filedesc://x.arc 0.0.0.0 20080430204825 text/plain", b"1 0 Test\nURL IP-address Archive-date Content-type Archive-length\n")  # fmt: skip
+FILEDESC = arc(
+    "filedesc://x.arc 0.0.0.0 20080430204825 text/plain",
+    b"1 0 Test\nURL IP-address Archive-date Content-type Archive-length\n",
+)
 
 
 def arc_page(number: int) -> bytes:
@@ -291,7 +295,9 @@ def test_real_and_malformed_archives(name: str, pages: int, counts: dict[str, in
 
 @needs_data
 def test_the_same_crawl_as_warc_and_arc_has_the_same_pages() -> None:
-    warc, arc_pages = ({p.url: p.body for p in read_pages(DATA / f"example-with-images.{kind}.gz")} for kind in ("warc", "arc"))  # fmt: skip
+    warc, arc_pages = (
+        {p.url: p.body for p in read_pages(DATA / f"example-with-images.{kind}.gz")} for kind in ("warc", "arc")
+    )
     assert warc == arc_pages
 
 
