@@ -1,5 +1,6 @@
 """What a build is: the typed settings of every stage, read from one YAML file. Unknown keys are refused."""
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,9 @@ from pipeline.text.match import MatchMode
 from pipeline.web.download import DownloadSettings
 from pipeline.web.table_columns import TableColumns
 from schemas.settings import Settings, load_settings
+
+SPLIT_NAME = r"[a-z0-9_-]{1,40}"
+"""A split names a folder of the dataset."""
 
 TextSource = Literal["alt", "title", "figcaption", "aria-label", "link", "og:description"]
 
@@ -63,6 +67,9 @@ class CandidateSettings(Settings):
     held_out: dict[str, list[str]] = Field(
         {}, description="split name to hosts whose images belong to it: val: [gallery.example.org]"
     )
+    held_out_share: dict[str, float] = Field(
+        {}, description="split name to the share of images, drawn by hash of their URL, that belong to it: val: 0.05"
+    )
     keep_drops: bool = Field(True, description="write every pair that leaves, with its reason")
 
     @field_validator("inputs")
@@ -72,13 +79,14 @@ class CandidateSettings(Settings):
             raise ValueError("name at least one input file or glob")
         return value
 
-    @field_validator("held_out")
-    @classmethod
-    def _split_names(cls, value: dict[str, list[str]]) -> dict[str, list[str]]:
-        for name in value:
-            if name == "train" or not name.isidentifier():
+    @model_validator(mode="after")
+    def _splits(self) -> "CandidateSettings":
+        for name in (*self.held_out, *self.held_out_share):
+            if name == "train" or not re.fullmatch(SPLIT_NAME, name):
                 raise ValueError(f"{name!r} is no name for a held-out split: use val or test")
-        return value
+        if any(share <= 0 for share in self.held_out_share.values()) or sum(self.held_out_share.values()) >= 1:
+            raise ValueError("held_out_share must hold shares above 0 that add up to less than 1")
+        return self
 
 
 class SelectSettings(Settings):

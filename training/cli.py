@@ -1,13 +1,15 @@
 """The command `wit-train`. Heavy imports wait until a command runs, so that `--help` answers at once."""
 
 import os
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from schemas.command import user_errors
 from schemas.errors import UserError
 
 app = typer.Typer(
@@ -79,23 +81,22 @@ def retrieval(
     job.run(Console())
 
 
+@contextmanager
+def _file_trouble() -> Iterator[None]:
+    """A full disk or a file that may not be read is the machine's trouble, so it is said in a sentence too."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{error.filename or 'a file'}: {error.strerror or error}") from error
+
+
 def main(arguments: list[str] | None = None) -> Any:
     """Entry point: a user's mistake ends in one sentence on standard error and exit code 2."""
     # Read by the OpenMP runtime when torch loads it. Waiting threads that sleep instead of spinning cost nothing on an
     # idle machine (measured: 1.37 s a step both ways) and make a busy one 1.7 to 3 times as fast.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    try:
+    with user_errors("wit-train"), _file_trouble():
         app(args=arguments)
-    except UserError as error:
-        print(f"wit-train: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        # A full disk, a file that may not be read: the machine's trouble, not the program's.
-        print(f"wit-train: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("wit-train: interrupted", file=sys.stderr)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

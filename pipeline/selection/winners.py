@@ -9,7 +9,8 @@ TextsPerImage = Literal["all", "longest", "first"]
 KEPT = 0
 DUPLICATE_PAIR = 1
 OTHER_TEXT = 2
-VERDICT_REASONS = {DUPLICATE_PAIR: "duplicate_pair", OTHER_TEXT: "other_text_of_image"}
+NO_MATCH = 3
+VERDICT_REASONS = {DUPLICATE_PAIR: "duplicate_pair", OTHER_TEXT: "other_text_of_image", NO_MATCH: "no_match"}
 
 
 def choose_winners(

@@ -13,7 +13,7 @@ import xxhash
 from pipeline.columnar.inputs import expand_inputs
 from pipeline.columnar.stage import Job, Outcome, StageManifest, file_inputs, run_stage
 from pipeline.columnar.tasks import FileWork, Tally, Task, counting
-from pipeline.recipe import CandidateSettings
+from pipeline.recipe import SPLIT_NAME, CandidateSettings
 from pipeline.text.clean import clean_text
 from pipeline.text.filters import read_word_list, text_reason
 from pipeline.text.language import LanguageIdentifier, keeps
@@ -33,11 +33,11 @@ IMAGES_STEP = "pages/images"
 PAIRS_STEP = "candidates/pairs"
 NO_TEXT, LANGUAGE, TEXT_NOT_WANTED = "no_text", "language", "text_source_not_wanted"
 BAD_URL, BAD_SPLIT = "bad_url", "bad_split"
-# A split names a folder of the dataset.
-_SPLIT_NAME = re.compile(r"[a-z0-9_-]{1,40}")
+_SPLIT_NAME = re.compile(SPLIT_NAME)
 _SPLIT_NAMES = {"training": "train", "validation": "val", "valid": "val", "dev": "val", "testing": "test"}
 _BATCH = 4096
 _DROPPED_TEXT = 500
+_SPLIT_SEED = 1
 
 
 def run(job: Job, settings: CandidateSettings, folder: Path) -> tuple[StageManifest, bool]:
@@ -202,7 +202,7 @@ class Sieve:
         self.settings = settings
         self._adult_words = read_word_list(settings.filters.adult_words)
         self._identifier = LanguageIdentifier(settings.language) if settings.language.languages else None
-        self._split_of = split_by_host(settings.held_out)
+        self._split_of = split_chooser(settings.held_out, settings.held_out_share)
 
     def sift(self, found: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Candidates rows and drops rows of found pairs; every found pair ends in one of the two."""
@@ -253,8 +253,13 @@ def pair_id(url: str, text: str) -> bytes:
     return xxhash.xxh3_128_digest(f"{normalise_url(url)}\0{normalise(text)}".encode())
 
 
-def split_by_host(held_out: dict[str, list[str]]) -> Callable[[str], str]:
-    """A function from image URL to split: a host named in `held_out`, or below one, belongs to its split."""
+def split_chooser(held_out: dict[str, list[str]], shares: dict[str, float]) -> Callable[[str], str]:
+    """A function from image URL to split.
+
+    Args:
+        held_out: split to hosts; an image of such a host, or of one below it, belongs to the split.
+        shares: split to a share of the other images, drawn by hash of the URL.
+    """
     splits = {host.lower(): split for split, hosts in held_out.items() for host in hosts}
 
     def split_of(url: str) -> str:
@@ -263,6 +268,13 @@ def split_by_host(held_out: dict[str, list[str]]) -> Callable[[str], str]:
             if host in splits:
                 return splits[host]
             host = host.partition(".")[2]
+        if shares:
+            # A seed of its own: the same hash also shuffles the dataset.
+            place = xxhash.xxh3_64_intdigest(normalise_url(url).encode(), seed=_SPLIT_SEED) / 2**64
+            for split, share in sorted(shares.items()):
+                if place < share:
+                    return split
+                place -= share
         return "train"
 
     return split_of

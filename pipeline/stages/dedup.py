@@ -17,7 +17,7 @@ import xxhash
 from pipeline.columnar.progress import watching
 from pipeline.columnar.stage import Job, Outcome, StageManifest, run_stage, stage_input
 from pipeline.columnar.tables import concat_blobs, split_by, to_blob
-from pipeline.columnar.tasks import FileWork, Tally, Task, run_job
+from pipeline.columnar.tasks import FileWork, Tally, Task, run_job, with_nothing
 from pipeline.images.near_duplicates import block_masks, pairs_within, survivors
 from pipeline.recipe import DedupSettings
 from pipeline.selection.chance import mix
@@ -192,7 +192,7 @@ def _find_copies(job: Job, settings: DedupSettings, files: list[Path], folder: P
             | "Gather pairs" >> beam.GroupByKey()
             | "Choose survivors" >> beam.ParDo(ChooseSurvivors()).with_output_types(tuple[int, bytes])
         )
-        every_file = listed | "Name each file" >> beam.Map(_with_nothing).with_output_types(tuple[int, bytes])
+        every_file = listed | "Name each file" >> beam.Map(with_nothing).with_output_types(tuple[int, bytes])
         _ = (
             (copies, every_file)
             | "Join copies and files" >> beam.Flatten()
@@ -202,10 +202,6 @@ def _find_copies(job: Job, settings: DedupSettings, files: list[Path], folder: P
 
     with watching(job.console, "Find copies", folder, tasks, "images"):
         run_job(job.runner, folder, construct)
-
-
-def _with_nothing(task: Task) -> tuple[int, bytes]:
-    return task.number, b""
 
 
 class KeepSurvivors(FileWork):

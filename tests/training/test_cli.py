@@ -107,7 +107,7 @@ def test_mistakes_end_in_one_sentence(
 def test_trouble_with_a_file_is_said_too(config_file, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "metrics.jsonl").mkdir()
-    assert run_cli("fit", str(config_file())) == 1
+    assert run_cli("fit", str(config_file())) == 2
     err = capsys.readouterr().err
     assert "metrics.jsonl" in err
     assert err.count("\n") == 1

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from schemas.errors import UserError
+from schemas.command import user_errors
 
 try:
     from workflows.demo.crawler import SiteCrawl, crawl
@@ -17,7 +17,7 @@ try:
     from workflows.demo.web import WebSummary, copy_wikipedia, make_web
 except ModuleNotFoundError as missing:
     print(
-        f"error: the package {missing.name} is missing; install the extra: pip install -e '.[demo]'", file=sys.stderr
+        f"demo: the package {missing.name} is missing; install the extra: pip install -e '.[demo]'", file=sys.stderr
     )
     sys.exit(2)
 
@@ -92,11 +92,8 @@ def run_command(out: Out = _DEFAULT_OUT, port: Port = 8765, concepts: Concepts =
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a verb; bad input ends in one sentence and exit code 2."""
-    try:
+    with user_errors("demo"):
         app(args=arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 def _make(out: Path, concepts: int | None, fresh: bool) -> None:

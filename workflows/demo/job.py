@@ -24,8 +24,12 @@ CONFIG = _HERE / "train.yaml"
 # The recipe's and the configuration's own paths; another folder is put in their place.
 _DEFAULT_OUT = "out/demo"
 _RUN = "run"
-# What "well above chance" means for the verdict.
-_TIMES_CHANCE = 5
+_HELD_OUT = {
+    "val": "held-out drawings from the sites it was trained on",
+    "test": "drawings of a site whose way of drawing it never saw",
+}
+# What "well above chance" means for the verdict, on the lower end of the interval.
+_TIMES_CHANCE = {"val": 10, "test": 2}
 
 
 @dataclass(frozen=True)
@@ -42,9 +46,13 @@ class Places:
     def run(self) -> Path:
         return self.out / _RUN
 
-    @property
-    def sheet(self) -> Path:
-        return self.out / "contact-sheet.png"
+    def retrieval(self, split: str) -> Path:
+        """Where the figures and the contact sheet of a split go."""
+        return self.out / f"retrieval-{split}"
+
+    def sheet(self, split: str) -> Path:
+        """The contact sheet of a split."""
+        return self.retrieval(split) / "contact-sheet.png"
 
     def overrides(self) -> dict[str, list[str]]:
         """`--set` flags that move recipe and configuration from their default folder to this one."""
@@ -75,8 +83,10 @@ def run_job(out: Path, port: int, console: Console) -> int:
     console.rule("Train")
     _step(console, "wit-train", ["fit", str(CONFIG), *overrides["wit-train"]])
     console.rule("What it learned")
-    retrieval = ["retrieval", str(places.run), "--dataset", str(places.dataset), "--split", "val"]
-    _step(console, "wit-train", [*retrieval, "--out", str(out), "--contact-sheet", str(places.sheet)])
+    for split in _HELD_OUT:
+        where = ["--out", str(places.retrieval(split)), "--contact-sheet", str(places.sheet(split))]
+        retrieval = ["retrieval", str(places.run), "--dataset", str(places.dataset), "--split", split]
+        _step(console, "wit-train", [*retrieval, *where])
     return _verdict(console, places, time.monotonic() - started)
 
 
@@ -92,24 +102,28 @@ def _step(console: Console, command: str, arguments: Sequence[str]) -> None:
 
 def _verdict(console: Console, places: Places, seconds: float) -> int:
     dataset = DatasetManifest.load(places.dataset)
-    result = json.loads((places.out / "retrieval.json").read_text())
     console.rule("Verdict")
     lines, good = [], True
-    for direction, by_rule in result["recall"].items():
-        best = next(recall for recall in by_rule["strict"] if recall["k"] == 1)
-        # The lower end of the 95 % interval, so that luck does not pass.
-        good &= best["low"] >= _TIMES_CHANCE * best["chance"]
-        ratio = best["value"] / best["chance"]
-        lines.append(f"{direction.replace('_', ' ')} recall@1 {best['value']:.1%}, {ratio:,.0f} times chance")
+    for split, what in _HELD_OUT.items():
+        result = json.loads((places.retrieval(split) / "retrieval.json").read_text())
+        lines.append(f"  {result['images']:,} {what}:")
+        for direction, by_rule in result["recall"].items():
+            best = next(recall for recall in by_rule["strict"] if recall["k"] == 1)
+            # The lower end of the 95 % interval, so that luck does not pass.
+            good &= best["low"] >= _TIMES_CHANCE[split] * best["chance"]
+            ratio = best["value"] / best["chance"]
+            name = direction.replace("_", " ")
+            lines.append(f"    {name}: the first of all is right in {best['value']:.1%}, {ratio:,.0f} times chance")
     console.print(
-        f"{'PASSED' if good else 'FAILED'}: {dataset.samples('train'):,} images built, a CLIP trained on them, and on "
-        f"{dataset.samples('val'):,} pictures of a site it never saw: {'; '.join(lines)}. {seconds / 60:.1f} minutes.",
-        highlight=False,
-    )
-    console.print(
-        f"Look at:\n  {places.sheet}            captions and the pictures the model finds for them\n"
-        f"  {places.dataset}/card.html       what the dataset holds and how it came to be\n"
+        f"{'PASSED' if good else 'FAILED'} in {seconds / 60:.1f} minutes: a CLIP trained on "
+        f"{dataset.samples('train'):,} pictures of the crawl, measured on pictures it never saw:",
+        *lines,
+        "Look at:",
+        f"  {places.sheet('val')}   captions, and the pictures found for them",
+        f"  {places.sheet('test')}  the same on the unseen site",
+        f"  {places.dataset}/card.html   what the dataset holds and how it came to be",
         f"  tensorboard --logdir {places.run}   how the training went",
+        sep="\n",
         highlight=False,
         soft_wrap=True,
     )

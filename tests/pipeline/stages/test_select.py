@@ -13,7 +13,7 @@ from support.rows import candidate
 from pipeline.columnar.runner import Runner
 from pipeline.recipe import SelectSettings
 from pipeline.selection.chance import pair_hashes, query_hashes, uniform
-from pipeline.stages import select
+from pipeline.stages import select, select_thresholds
 from schemas.candidates import SELECTED
 from schemas.errors import UserError
 from schemas.queries import QUERY_COUNTS
@@ -106,14 +106,14 @@ def test_a_query_that_sent_too_few_is_asked_again(tmp_path, job, make_queries, m
     rows = make_rows(500, seed=4)
     queries = make_queries(tmp_path / "q", WORDS)
     source = make_candidates(tmp_path / "c", [rows])
-    plain = select.send_bounds
+    plain = select_thresholds.send_bounds
     widths = []
 
     def narrow(pool, cap, widen):
         widths.append(widen)
         return plain(pool, cap, widen / 50)
 
-    monkeypatch.setattr(select, "send_bounds", narrow)
+    monkeypatch.setattr(select_thresholds, "send_bounds", narrow)
     select.run(job, SelectSettings(cap=10, seed=7), source, queries, tmp_path / "s")
     assert set(selected_ids(tmp_path / "s")) == plain_selection(rows, WORDS, 10, 7)[0]
     assert len(widths) > 1

@@ -180,7 +180,7 @@ def test_a_taken_port_is_one_sentence(web, port):
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert result.returncode == 2
-    assert result.stderr == f"error: port {port} is in use; stop what listens there or choose another --port\n"
+    assert result.stderr == f"demo: port {port} is in use; stop what listens there or choose another --port\n"
     with pytest.raises(UserError, match=f"port {port} is in use"), serving(web, port):
         pass
 

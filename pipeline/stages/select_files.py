@@ -1,0 +1,38 @@
+"""What the passes of selection leave for each other, file by file of the candidates."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.columnar.tasks import Task
+from pipeline.selection.balance import ragged
+from pipeline.selection.chance import pair_hashes, uniform
+from schemas.candidates import MATCHES, VERDICTS
+
+
+def matches_path(folder: Path, task: Task) -> Path:
+    """MATCHES of a candidates file."""
+    return folder / "matches" / f"{task.name}.parquet"
+
+
+def verdicts_path(folder: Path, task: Task) -> Path:
+    """VERDICTS of a candidates file."""
+    return folder / "verdicts" / f"{task.name}.parquet"
+
+
+def query_offsets(matches: pa.Table) -> np.ndarray:
+    """Offsets of the query lists of a MATCHES table: int32 (N + 1,)."""
+    offsets: np.ndarray = matches.column("query_ids").combine_chunks().offsets.to_numpy()
+    return offsets
+
+
+def pool_draws(folder: Path, task: Task, hashes: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Every (pool row, query it matches) of a file with its u: int64 (M,), int32 (M,), float64 (M,)."""
+    matches = MATCHES.read(matches_path(folder, task))
+    verdict = VERDICTS.read(verdicts_path(folder, task)).column("verdict").to_numpy()
+    rows, ids = ragged(matches.column("query_ids").combine_chunks())
+    in_pool = verdict[rows] == 0
+    rows, ids = rows[in_pool], ids[in_pool]
+    pairs = pair_hashes(matches.column("pair_id").combine_chunks())
+    return rows, ids, uniform(pairs[rows], hashes[ids], seed)

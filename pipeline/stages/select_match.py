@@ -1,0 +1,200 @@
+"""Selection, passes 1 and 2: match every caption, choose winners among equals, count the pairs of each query."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+
+from pipeline.columnar.progress import watching
+from pipeline.columnar.stage import Job
+from pipeline.columnar.tables import concat_blobs, split_by, to_blob
+from pipeline.columnar.tasks import DoOnce, FileWork, Receipt, Tally, Task, receipts_of, run_job, with_nothing
+from pipeline.recipe import SelectSettings
+from pipeline.selection.balance import ragged
+from pipeline.selection.chance import pair_hashes
+from pipeline.selection.winners import NO_MATCH, choose_winners
+from pipeline.stages.select_files import matches_path, query_offsets, verdicts_path
+from pipeline.text.match import Matcher
+from pipeline.web.urls import normalise_url
+from schemas.atomic import atomic_path
+from schemas.candidates import CANDIDATES, MATCHES, VERDICTS
+from schemas.queries import QUERIES
+
+_URL_BUCKETS = 64
+
+
+class MatchFile(FileWork):
+    """Matches the captions of one candidates file; leaves what selection needs of each row."""
+
+    def __init__(self, queries: str, settings: SelectSettings) -> None:
+        self.queries = queries
+        self.settings = settings
+        self._matcher: Matcher | None = None
+
+    def setup(self) -> None:
+        texts = QUERIES.read(Path(self.queries)).column("query").to_pylist()
+        self._matcher = Matcher(texts, self.settings.match)
+
+    def do(self, task: Task, folder: Path, tally: Tally) -> list[Path]:
+        assert self._matcher is not None
+        target = folder / "matches" / f"{task.name}.parquet"
+        MATCHES.write(target, self._matches(Path(task.payload["candidates"]), self._matcher, tally))
+        return [target]
+
+    @staticmethod
+    def _matches(path: Path, matcher: Matcher, tally: Tally) -> Iterator[pa.Table]:
+        rows = 0
+        for batch in CANDIDATES.read_batches(path):
+            texts = batch.column("text").combine_chunks()
+            urls = batch.column("url").to_pylist()
+            yield MATCHES.table(
+                {
+                    "pair_id": batch.column("pair_id"),
+                    "url_hash": np.fromiter(
+                        (xxhash.xxh3_64_intdigest(normalise_url(u).encode()) for u in urls), np.uint64, len(urls)
+                    ),
+                    "text_length": pc.utf8_length(texts),
+                    "tie": _row_hashes(batch),
+                    "query_ids": matcher.match(texts),
+                }
+            )
+            rows += batch.num_rows
+            tally.tick(rows)
+
+
+def _row_hashes(batch: pa.Table) -> np.ndarray:
+    """Hash of what tells equal pairs apart: the provenance. uint64 (N,)."""
+    columns = [batch.column(c).to_pylist() for c in ("text", "page_url", "archive", "record_offset", "text_source")]
+    rows = zip(*columns, strict=True)
+    return np.fromiter((xxhash.xxh3_64_intdigest(repr(row).encode()) for row in rows), np.uint64, batch.num_rows)
+
+
+class SendPairKeys(beam.DoFn):
+    """(task, receipt) of a matched file -> (bucket, keys of its rows that match something)."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    def process(self, element: tuple[Task, Receipt]) -> Iterator[tuple[int, bytes]]:
+        task, _ = element
+        matches = MATCHES.read(matches_path(Path(self.folder), task))
+        matched = np.diff(query_offsets(matches)) > 0
+        rows = np.flatnonzero(matched)
+        url_hash = matches.column("url_hash").to_numpy()[rows]
+        keys = pa.table(
+            {
+                "file": pa.array(np.full(len(rows), task.number, np.int32)),
+                "row": pa.array(rows.astype(np.int64)),
+                "url_hash": pa.array(url_hash),
+                "pair": pa.array(pair_hashes(matches.column("pair_id").combine_chunks())[rows]),
+                "text_length": pa.array(matches.column("text_length").to_numpy()[rows]),
+                "tie": pa.array(matches.column("tie").to_numpy()[rows]),
+            }
+        )
+        for bucket, part in split_by(keys, url_hash % np.uint64(_URL_BUCKETS)):
+            yield bucket, to_blob(part)
+
+
+class ChooseWinners(beam.DoFn):
+    """(bucket, keys) -> (file, rows that lose and why)."""
+
+    def __init__(self, settings: SelectSettings) -> None:
+        self.settings = settings
+
+    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[tuple[int, bytes]]:
+        keys = concat_blobs(list(element[1]))
+        columns = {name: keys.column(name).to_numpy() for name in keys.column_names}
+        verdict = choose_winners(
+            columns["url_hash"],
+            columns["pair"],
+            columns["text_length"],
+            columns["tie"],
+            self.settings.texts_per_image,
+        )
+        lost = np.flatnonzero(verdict)
+        losers = pa.table({"row": pa.array(columns["row"][lost]), "verdict": pa.array(verdict[lost])})
+        for file, part in split_by(losers, columns["file"][lost]):
+            yield file, to_blob(part)
+
+
+class WriteVerdicts(beam.DoFn):
+    """(file, its losers) -> the file's verdicts on disk, and what it adds to N_q."""
+
+    def __init__(self, folder: str, tasks: list[Task], queries: int) -> None:
+        self.folder = folder
+        self.tasks = tasks
+        self.queries = queries
+
+    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[np.ndarray]:
+        folder, task = Path(self.folder), self.tasks[element[0]]
+        matches = MATCHES.read(matches_path(folder, task))
+        verdict = np.where(np.diff(query_offsets(matches)) > 0, 0, NO_MATCH).astype(np.int8)
+        blobs = [blob for blob in element[1] if blob]
+        if blobs:
+            losers = concat_blobs(blobs)
+            verdict[losers.column("row").to_numpy()] = losers.column("verdict").to_numpy()
+        VERDICTS.write(verdicts_path(folder, task), VERDICTS.table({"verdict": verdict}))
+        rows, ids = ragged(matches.column("query_ids").combine_chunks())
+        yield np.bincount(ids[verdict[rows] == 0], minlength=self.queries)
+
+
+class SumVectors(beam.CombineFn):
+    """Sums int64 vectors: one crosses the shuffle per bundle, not one per row."""
+
+    def create_accumulator(self) -> Any:
+        return None
+
+    def add_input(self, accumulator: Any, element: np.ndarray) -> Any:
+        return element.copy() if accumulator is None else accumulator + element
+
+    def merge_accumulators(self, accumulators: Iterable[Any]) -> Any:
+        total = None
+        for accumulator in accumulators:
+            if accumulator is not None:
+                total = accumulator if total is None else total + accumulator
+        return total
+
+    def extract_output(self, accumulator: Any) -> Any:
+        return accumulator
+
+
+def match_and_count(
+    job: Job, settings: SelectSettings, folder: Path, tasks: list[Task], queries: Path, n_queries: int
+) -> np.ndarray:
+    """Leaves matches and verdicts per file; returns N_q, int64 (Q,)."""
+    target = folder / "pool.npy"
+
+    def write(vector: np.ndarray | None) -> None:
+        with atomic_path(target) as path, path.open("wb") as file:
+            np.save(file, np.zeros(n_queries, np.int64) if vector is None else vector)
+
+    def construct(pipeline: beam.Pipeline) -> None:
+        listed = pipeline | "List files" >> beam.Create(tasks, reshuffle=False)
+        losers = (
+            listed
+            | "Spread files" >> beam.Reshuffle()
+            | "Match captions" >> beam.ParDo(DoOnce(str(folder), MatchFile(str(queries), settings)))
+            | "Send pair keys" >> beam.ParDo(SendPairKeys(str(folder))).with_output_types(tuple[int, bytes])
+            | "Group pairs by URL" >> beam.GroupByKey()
+            | "Choose winners" >> beam.ParDo(ChooseWinners(settings)).with_output_types(tuple[int, bytes])
+        )
+        every_file = listed | "Name each file" >> beam.Map(with_nothing).with_output_types(tuple[int, bytes])
+        _ = (
+            (losers, every_file)
+            | "Join losers and files" >> beam.Flatten()
+            | "Group losers by file" >> beam.GroupByKey()
+            | "Write verdicts" >> beam.ParDo(WriteVerdicts(str(folder), tasks, n_queries))
+            | "Count pairs a query" >> beam.CombineGlobally(SumVectors())
+            | "Write counts" >> beam.Map(write)
+        )
+
+    with watching(job.console, "Match captions", folder, tasks, "captions"):
+        run_job(job.runner, folder, construct)
+    receipts_of(folder, tasks)
+    pool: np.ndarray = np.load(target)
+    return pool
