@@ -5,9 +5,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_OUT ?= out/demo
-FLICKR8K ?= ../shared/data/flickr8k_128.parquet
 
-.PHONY: demo test lint types unit pairs clean
+.PHONY: demo test clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/python -m workflows.demo run --out $(DEMO_OUT)

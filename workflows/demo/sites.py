@@ -66,7 +66,7 @@ _TRAINING = (
         encoding=Encoding("PNG"),
         file="/img/{slug}.png",
         per_page=200,
-        alts=("{name}", "{name}", "{a_name}", "clip art of {a_name}", "{name} clipart"),
+        alts=("{name}", "{a_name}", "{a_name}", "clip art of {a_name}"),
     ),
     Site(
         name="stickers",
@@ -78,7 +78,7 @@ _TRAINING = (
         encoding=Encoding("JPEG", 85),
         file="/media/{slug}-256.jpg",
         small="/media/{slug}-128.jpg",
-        alts=("{Name} sticker", "{name} sticker with a white border", "vinyl sticker of {a_name}", "{Name} emoji"),
+        alts=("{Name}", "{a_name}", "this is {a_name}", "{Name} sticker"),
     ),
     Site(
         name="newsroom",
@@ -90,7 +90,7 @@ _TRAINING = (
         encoding=Encoding("JPEG", 78),
         file="/photos/{key}.jpg",
         per_page=12,
-        alts=("a photo of {a_name}", "{a_name} in front of blurred lights", "picture of {a_name}, seen up close"),
+        alts=("{a_name}", "this is {a_name}", "a picture of {a_name}", "a photo of {a_name}"),
         captions=(
             "Seen in town this week: {a_name}. Nobody knows who left it there.",
             "Our readers asked for {a_name}, and here it is.",
@@ -108,7 +108,7 @@ _TRAINING = (
         file="/i/{slug}.webp",
         small="/i/{slug}-s.webp",
         per_page=60,
-        alts=("{name} icon, {group}", "{Name} figure on a table", "{Name} - {group}", "small model of {a_name}"),
+        alts=("{Name}", "{a_name}", "{Name} - {group}", "small model of {a_name}"),
         captions=("{Name}, boxed", "{Name}, last pieces", "{Name} from the {group} range"),
     ),
     Site(
@@ -121,7 +121,7 @@ _TRAINING = (
         encoding=Encoding("PNG"),
         file="/drawings/{slug}.png",
         per_page=80,
-        alts=("a drawing of {a_name}", "pencil drawing of {a_name}", "{a_name}, sketch on paper", "sketch: {name}"),
+        alts=("{a_name}", "this is {a_name}", "a picture of {a_name}", "a drawing of {a_name}"),
     ),
     Site(
         name="retro",
@@ -134,7 +134,7 @@ _TRAINING = (
         file="/PICS/{slug}.GIF",
         per_page=150,
         charset="iso-8859-1",
-        alts=("{Name}", "{name} gif", "cool {name} icon", "free {name} graphic"),
+        alts=("{Name}", "{a_name}", "a picture of {a_name}", "{name} gif"),
     ),
     Site(
         name="nightsky",
@@ -146,7 +146,7 @@ _TRAINING = (
         encoding=Encoding("JPEG", 70),
         file="/night/{key}/{slug}.jpg",
         image_host="cdn",
-        alts=("{a_name} at night", "{a_name} under the moon", "{name} by moonlight", "night picture of {a_name}"),
+        alts=("{a_name}", "this is {a_name}", "a picture of {a_name}", "{a_name} at night"),
     ),
 )
 
@@ -163,7 +163,7 @@ _OTHERS = (
         share=0.45,
         most=640,
         per_page=80,
-        alts=("a painting of {a_name}",),
+        alts=("{a_name}", "a picture of {a_name}", "a painting of {a_name}"),
     ),
     Site(
         name="mirror",
