@@ -16,9 +16,7 @@ try:
     from workflows.demo.serving import run_server, serving
     from workflows.demo.web import WebSummary, copy_wikipedia, make_web
 except ModuleNotFoundError as missing:
-    print(
-        f"demo: the package {missing.name} is missing; install the extra: pip install -e '.[demo]'", file=sys.stderr
-    )
+    print(f"demo: the package {missing.name} is missing; install the extra: pip install -e '.[demo]'", file=sys.stderr)
     sys.exit(2)
 
 app = typer.Typer(

@@ -28,8 +28,8 @@ _HELD_OUT = {
     "val": "held-out drawings from the sites it was trained on",
     "test": "drawings of a site whose way of drawing it never saw",
 }
-# The verdict rests on this split; the other is told as it is: what a few thousand pictures teach hardly carries over to
-# a style that none of them has.
+# The verdict rests on this split. The other is told as it is: what a few thousand pictures teach hardly carries over
+# to a style that none of them has.
 _DECIDES = "val"
 # What "well above chance" means for the verdict, on the lower end of the interval.
 _TIMES_CHANCE = 10
