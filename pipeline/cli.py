@@ -71,7 +71,7 @@ def _report(job: Job, name: str, manifest: StageManifest, did: bool, out: Path) 
 def build(
     context: typer.Context,
     recipe: Annotated[Path, typer.Argument(help="recipe in YAML", metavar="RECIPE.yaml")],
-    workdir: Annotated[Path, typer.Option("--workdir", help="folder of the build")],
+    workdir: Annotated[Path | None, typer.Option("--workdir", help="folder of the build [default: out/NAME]")] = None,
     sets: Annotated[list[str] | None, typer.Option("--set", help="stage.key=value; repeatable")] = None,
     runner: RunnerName = "local",
     workers: Workers = 1,
@@ -88,7 +88,7 @@ def build(
     job = _job(runner, workers, replace, context)
     from pipeline.build import build as run_build
 
-    run_build(loaded, workdir, job)
+    run_build(loaded, workdir or Path("out") / loaded.name, job)
 
 
 @app.command(context_settings=_BEAM_FLAGS)
