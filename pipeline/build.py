@@ -107,7 +107,7 @@ def _say_result(console: Console, dataset: DatasetManifest, workdir: Path, secon
     sizes = ", ".join(f"{dataset.samples(split):,} samples in {split}" for split in dataset.splits())
     folder = workdir / DATASET
     if did:
-        console.print(f"\nBuilt {dataset.name!r} in {seconds:.0f} s: {sizes}.")
+        console.print(f"\nBuilt {dataset.name!r} in {seconds:.0f} s: {sizes}.", soft_wrap=True)
     else:
-        console.print(f"\nNothing to do: {folder} is complete ({sizes}).")
+        console.print(f"\nNothing to do: {folder} is complete ({sizes}).", soft_wrap=True)
     console.print(f"Dataset: {folder}\nCard:    {folder / card.HTML}", highlight=False)
