@@ -126,7 +126,10 @@ def _state(web: Path, fingerprint: dict[str, Any]) -> dict[str, Any] | None:
     if state.get("fingerprint") != fingerprint:
         found = state.get("fingerprint", {})
         changed = [key for key in fingerprint if found.get(key) != fingerprint[key]]
-        raise UserError(f"{web} holds a web made otherwise ({', '.join(changed)} changed); make it again with --fresh")
+        raise UserError(
+            f"{web} holds a web made otherwise ({', '.join(changed)} changed); make it again with --fresh, "
+            "or remove its folder"
+        )
     return state
 
 
