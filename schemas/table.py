@@ -91,14 +91,6 @@ class TableSchema:
                 raise SchemaError(f"table {self.name!r}{suffix}: column {column.name!r} holds nulls but may not")
         return pa.table(table.columns, schema=self.arrow)
 
-    def check_file(self, path: Path) -> None:
-        """Checks a Parquet file's footer against this schema without reading its rows.
-
-        Raises:
-            SchemaError: another table, another version, or a column that differs.
-        """
-        self._check_footer(_open_parquet(path).schema_arrow, path)
-
     def read(self, path: Path) -> pa.Table:
         """Reads a whole Parquet file of this table.
 
