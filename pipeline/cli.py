@@ -95,7 +95,10 @@ def build(
 def queries(
     context: typer.Context,
     out: Annotated[Path, typer.Option("--out", help="folder to write; holds queries.parquet")],
-    wikipedia: Annotated[list[str] | None, typer.Option("--wikipedia", help="pages-articles dump; repeatable")] = None,
+    wikipedia: Annotated[
+        list[str] | None, typer.Option("--wikipedia", help="pages-articles or CirrusSearch dump; repeatable")
+    ] = None,
+    pageviews: Annotated[list[str] | None, typer.Option("--pageviews", help="page views file; repeatable")] = None,
     wordnet: Annotated[str | None, typer.Option("--wordnet", help="WordNet's dict folder")] = None,
     table: Annotated[list[str] | None, typer.Option("--table", help="list of one's own; repeatable")] = None,
     limit: Annotated[int | None, typer.Option("--limit", help="at most so many queries")] = None,
@@ -110,7 +113,7 @@ def queries(
     """
     from pipeline.recipe import QuerySettings
 
-    flags = {"wikipedia": wikipedia, "wordnet": wordnet, "tables": table, "limit": limit}
+    flags = {"wikipedia": wikipedia, "pageviews": pageviews, "wordnet": wordnet, "tables": table, "limit": limit}
     settings = _settings(QuerySettings, "queries", flags, sets)
     job = _job(runner, workers, replace, context)
     from pipeline.report import print_examples
@@ -124,7 +127,7 @@ def queries(
 @app.command(context_settings=_BEAM_FLAGS)
 def candidates(
     context: typer.Context,
-    inputs: Annotated[list[str], typer.Option("--input", help="WARC, ARC or table; globs; repeatable")],
+    inputs: Annotated[list[str], typer.Option("--input", help="WARC, WAT, ARC, table or path list; repeatable")],
     out: Out,
     sets: Sets = None,
     runner: RunnerName = "local",
@@ -143,6 +146,10 @@ def candidates(
 
     manifest, did = stage.run(job, settings, out)
     _report(job, "candidates", manifest, did, out)
+    from pipeline.report import print_damage, print_yields
+
+    print_yields(job.console, manifest.counters)
+    print_damage(job.console, manifest, out)
 
 
 @app.command(context_settings=_BEAM_FLAGS)

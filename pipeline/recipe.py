@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from pipeline.columnar.inputs import COMMON_CRAWL
 from pipeline.images.settings import ImageSettings
 from pipeline.selection.balance import BalanceMode
 from pipeline.selection.winners import TextsPerImage
@@ -29,12 +30,17 @@ class BigramSettings(Settings):
         50, ge=1, description="occurrences below which PMI means nothing: it selects pairs seen once"
     )
     min_pmi: float = Field(5.0, description="bits of pointwise mutual information")
+    top: int | None = Field(None, ge=1, description="take only so many, those of highest PMI")
 
 
 class QuerySettings(Settings):
     """The query list: words, bigrams, titles of a Wikipedia dump, WordNet's synsets, lists of one's own."""
 
-    wikipedia: list[str] = Field([], description="pages-articles dumps (XML, bz2 or gz), globs allowed")
+    wikipedia: list[str] = Field(
+        [], description="pages-articles dumps (XML) or CirrusSearch content dumps (JSON), compressed or not; globs"
+    )
+    pageviews: list[str] = Field([], description="page views files, hourly or daily; globs; they rank the titles")
+    language: str = Field("en", pattern=r"^[a-z][a-z0-9-]*$", description="the Wikipedia whose page views count")
     wordnet: str | None = Field(None, description="WordNet's `dict` folder")
     tables: list[str] = Field(
         [], description="lists of one's own: a text file of a query a line, or a table with a column `query`"
@@ -42,26 +48,39 @@ class QuerySettings(Settings):
     min_count: int = Field(100, ge=1, description="occurrences a word needs (paper: 100 in English Wikipedia)")
     bigrams: BigramSettings | None = Field(BigramSettings(), description="null for none")
     titles: bool = Field(True, description="take the names of the articles")
+    min_views: int = Field(70, ge=1, description="views a title needs in the page views files together")
     max_words: int = Field(6, ge=1, description="longer titles and synsets are left out")
-    limit: int = Field(500_000, ge=1, description="keeps all synsets and words, then bigrams and titles by score")
+    limit: int = Field(500_000, ge=1, description="keeps all synsets and words, then bigrams and titles by rank")
+    part_bytes: int = Field(64 << 20, ge=1, description="compressed bytes of a multistream dump that one task reads")
 
     @model_validator(mode="after")
     def _some_source(self) -> "QuerySettings":
-        if not (self.wikipedia or self.wordnet or self.tables):
-            raise ValueError("name at least one source of queries: wikipedia, wordnet or tables")
+        if not (self.wikipedia or self.pageviews or self.wordnet or self.tables):
+            raise ValueError("name at least one source of queries: wikipedia, pageviews, wordnet or tables")
         return self
 
 
 class CandidateSettings(Settings):
     """Which (image, text) pairs of the inputs become candidates."""
 
-    inputs: list[str] = Field(description="WARC or ARC files, or tables (Parquet, CSV, TSV, JSONL); globs allowed")
+    inputs: list[str] = Field(
+        description="WARC, WAT or ARC files, tables (Parquet, CSV, TSV, JSONL), or lists of paths (warc.paths.gz); "
+        "globs and URLs that fsspec knows allowed"
+    )
+    list_base: str = Field(
+        COMMON_CRAWL, description="where the relative lines of a list of paths lie (or s3://commoncrawl/, a folder)"
+    )
+    max_files: int | None = Field(None, ge=1, description="read only so many of the files, the first by name")
+    skip_unreadable: bool = Field(
+        False, description="go on without files that cannot be had or are no table; counted as unreadable"
+    )
     texts: list[TextSource] = Field(
         ["alt", "title", "figcaption", "aria-label", "link", "og:description"], description="texts of a page to take"
     )
     columns: TableColumns = Field(
         TableColumns(), description="column names of tables, where they are not the usual ones"
     )
+    ftfy: bool = Field(False, description="repair texts decoded with the wrong charset (needs the extra ftfy)")
     filters: TextFilterSettings = Field(TextFilterSettings(), description="text filters")
     language: LanguageSettings = Field(LanguageSettings(), description="languages to keep")
     held_out: dict[str, list[str]] = Field(

@@ -1,9 +1,15 @@
 """What a user sees of a build: a line a stage, and the funnel with every reason."""
 
+from collections.abc import Mapping
+from pathlib import Path
+
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from pipeline.candidates.yields import yields
 from pipeline.columnar.stage import StageManifest
+from schemas.candidates import DAMAGE_FILE
 from schemas.manifest import DatasetManifest, FunnelStep
 
 
@@ -31,6 +37,42 @@ def print_examples(console: Console, manifest: StageManifest) -> None:
         table.add_row(source, f"{manifest.extra['by_source'][source]:,}", ", ".join(examples))
     console.print()
     console.print(table)
+
+
+def print_yields(console: Console, counters: Mapping[str, int]) -> None:
+    """Which places of pages gave pairs, and how many of those became candidates. Nothing for tables."""
+    lines = yields(counters)
+    if not lines:
+        return
+    table = Table(title="Where pairs stood", title_justify="left", show_edge=False, pad_edge=False)
+    for header in ("of the", "place", "pairs found", "share", "kept", "of those found"):
+        table.add_column(header, justify="left" if header in ("of the", "place") else "right")
+    total = sum(line.found for line in lines if line.kind == lines[0].kind)
+    kind = ""
+    for line in lines:
+        share, kept = (f"{part / max(whole, 1):.1%}" for part, whole in ((line.found, total), (line.kept, line.found)))
+        shown = line.kind if line.kind != kind else ""
+        table.add_row(shown, line.place, f"{line.found:,}", share, f"{line.kept:,}", kept)
+        kind = line.kind
+    console.print()
+    console.print(table)
+
+
+def print_damage(console: Console, manifest: StageManifest, folder: Path) -> None:
+    """What could not be read: how often, one example of each kind, and where all are listed."""
+    counts: dict[str, int] = manifest.extra.get("damage", {})
+    if not counts:
+        return
+    table = Table(title="Damage in the inputs", title_justify="left", show_edge=False, pad_edge=False)
+    table.add_column("what")
+    table.add_column("places", justify="right")
+    table.add_column("the first of them", overflow="fold")
+    for reason, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        first = manifest.extra["damage_first"][reason]
+        table.add_row(reason, f"{n:,}", Text(f"{Path(first['archive']).name}: {first['detail']}"))
+    console.print()
+    console.print(table)
+    console.print(f"All of them, with their files and offsets: {folder / DAMAGE_FILE}", highlight=False)
 
 
 def print_steps(console: Console, steps: list[FunnelStep]) -> None:

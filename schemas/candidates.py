@@ -68,6 +68,19 @@ DROPS = TableSchema(
     ),
 )
 
+DAMAGE = TableSchema(
+    "damage",
+    1,
+    "What could not be read of the inputs: a line a place, at most so many a file and reason.",
+    (
+        Column("archive", pa.string(), "input file as the recipe names it"),
+        Column("reason", pa.string(), "what kind of damage; the names are those of the counters"),
+        Column("detail", pa.string(), "where (byte offset, row or line) and what was seen"),
+    ),
+)
+
+DAMAGE_FILE = "damage.parquet"
+
 VERDICTS = TableSchema(
     "verdicts",
     1,

@@ -14,7 +14,7 @@ QUERIES = TableSchema(
         Column("query_id", pa.int32(), "dense number from 0, the position in this table"),
         Column("query", pa.string(), "normalised by pipeline.text.normalise, unique"),
         Column("source", pa.string(), "word | bigram | title | synset | table (a list of the user's)"),
-        Column("count", pa.int64(), "occurrences in the counted corpus", nullable=True),
+        Column("count", pa.int64(), "occurrences in the corpus; of titles, links to the article", nullable=True),
         Column("pmi", pa.float32(), "pointwise mutual information in bits, bigrams only", nullable=True),
         Column("views", pa.int64(), "page views of the article, titles only", nullable=True),
     ),
@@ -40,7 +40,7 @@ TERM_COUNTS = TableSchema(
     1,
     "Occurrences of terms in one part of a corpus; a term may stand in several rows, which add up.",
     (
-        Column("kind", pa.string(), "word | bigram | title"),
+        Column("kind", pa.string(), "word | bigram | title | link | popularity | views"),
         Column("term", pa.string(), "normalised"),
         Column("count", pa.int64(), "occurrences in this part"),
     ),

@@ -1,6 +1,7 @@
 """Arrow schemas as contracts: a version, a comment per column, and checks that name the offending column."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -115,15 +116,24 @@ class TableSchema:
         """
         parts = [tables] if isinstance(tables, pa.Table) else tables
         rows = 0
+        with self.writing(path, row_group_size) as write:
+            for part in parts:
+                write(part)
+                rows += part.num_rows
+        return rows
+
+    @contextmanager
+    def writing(self, path: Path, row_group_size: int = 65_536) -> Iterator[Callable[[pa.Table], None]]:
+        """Yields a function that appends a table to one Parquet file, whole or not at all when the block ends."""
         with (
             atomic_path(path) as temporary,
             pq.ParquetWriter(temporary, self.arrow, compression="zstd", compression_level=3) as writer,
         ):
-            for part in parts:
-                conformed = self.conform(part, path.name)
-                writer.write_table(conformed, row_group_size=row_group_size)
-                rows += conformed.num_rows
-        return rows
+
+            def write(table: pa.Table) -> None:
+                writer.write_table(self.conform(table, path.name), row_group_size=row_group_size)
+
+            yield write
 
     def _check_names(self, names: set[str], suffix: str = "") -> None:
         for column in self.columns:

@@ -9,7 +9,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ RECEIPTS = f"{STAGE}/receipts"
 PROGRESS = f"{STAGE}/progress"
 FAILURES = f"{STAGE}/failures"
 _TICK_SECONDS = 0.5
+_NOTES_A_REASON = 100
 
 
 @dataclass(frozen=True)
@@ -46,19 +47,25 @@ class Receipt:
     steps: dict[str, dict[str, Any]]
     counters: dict[str, int]
     extra: dict[str, Any]
+    noted: list[list[str]] = field(default_factory=list)
 
 
 class Tally:
     """Counts of one task. A `step`, named stage/unit, is a line of the funnel: rows in, rows out, and reasons."""
 
     def __init__(self, progress_file: Path | None = None) -> None:
+        self._progress_file = progress_file
+        self._last_tick = 0.0
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets every count: the task begins again."""
         self.rows_in: Counter[str] = Counter()
         self.rows_out: Counter[str] = Counter()
         self.reasons: dict[str, Counter[str]] = {}
         self.counters: Counter[str] = Counter()
         self.extra: dict[str, Any] = {}
-        self._progress_file = progress_file
-        self._last_tick = 0.0
+        self.noted: dict[str, list[str]] = {}
 
     def enter(self, step: str, n: int = 1) -> None:
         """`n` rows entered a step."""
@@ -73,6 +80,12 @@ class Tally:
         """`n` rows left at a step for a reason."""
         if n:
             self.reasons.setdefault(step, Counter())[reason] += n
+
+    def note(self, reason: str, detail: str) -> None:
+        """Remembers what was seen where, for the first so many of a reason."""
+        details = self.noted.setdefault(reason, [])
+        if detail and len(details) < _NOTES_A_REASON:
+            details.append(detail)
 
     def tick(self, rows: int, fraction: float | None = None) -> None:
         """Tells the progress display how many rows of this task are done, and which share of it where known."""
@@ -95,12 +108,23 @@ class Tally:
         }
 
 
-def counting(tally: Tally, step: str, entered: str, reasons: Sequence[str]) -> Callable[..., None]:
-    """A reader's counts as a funnel line: its `entered` note, its reasons, and the rest as further counters."""
+def counting(tally: Tally, step: str, entered: str, reasons: Sequence[str], left: str = "") -> Callable[..., None]:
+    """A reader's counts as a funnel line.
 
-    def count(reason: str, n: int = 1, detail: str = "") -> None:  # noqa: ARG001
+    Args:
+        tally: takes the counts; what comes with a detail is noted too.
+        step: stage/unit of the line.
+        entered, left: the reader's notes for rows that came in, and that went on; other notes become counters.
+        reasons: the reader's reasons.
+    """
+
+    def count(reason: str, n: int = 1, detail: str = "") -> None:
+        if detail:
+            tally.note(reason, detail)
         if reason == entered:
             tally.enter(step, n)
+        elif reason == left:
+            tally.leave(step, n)
         elif reason in reasons:
             tally.drop(step, reason, n)
         else:
@@ -147,7 +171,8 @@ class DoOnce(beam.DoFn):
         tally = Tally(folder / PROGRESS / f"{task.name}.json")
         paths = self.work.do(task, folder, tally)
         files = [file_entry(folder, path).model_dump() for path in paths]
-        receipt = Receipt(task.name, files, tally.steps(), dict(sorted(tally.counters.items())), tally.extra)
+        noted = [[reason, detail] for reason, details in sorted(tally.noted.items()) for detail in details]
+        receipt = Receipt(task.name, files, tally.steps(), dict(sorted(tally.counters.items())), tally.extra, noted)
         atomic_write(folder / RECEIPTS / f"{task.name}.json", json.dumps(asdict(receipt), sort_keys=True))
         return receipt
 

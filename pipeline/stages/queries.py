@@ -1,46 +1,33 @@
 """Queries: the allowlist of words, bigrams, article titles and synsets (paper section 2.2)."""
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import apache_beam as beam
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import xxhash
 
 from pipeline.columnar.files import file_entry
 from pipeline.columnar.inputs import expand_inputs
-from pipeline.columnar.progress import watching
 from pipeline.columnar.stage import Job, Outcome, StageManifest, file_inputs, run_stage
-from pipeline.columnar.tables import concat_blobs, split_by, to_blob
-from pipeline.columnar.tasks import DoOnce, FileWork, Receipt, Tally, Task, counting, receipts_of, run_job
 from pipeline.recipe import QuerySettings
-from pipeline.text.ngrams import TermCounter
-from pipeline.text.normalise import normalise
+from pipeline.stages.query_counts import PAGES_STEP, POPULARITY_UNIT, VIEWS_STEP, Sums, count_terms, plan
 from pipeline.text.query_list import Entry, QueryList, add_bigrams
-from pipeline.text.query_sources import read_query_table, read_wordnet, title_query
-from pipeline.text.wikitext import plain_text
-from pipeline.web.wikidump import ARTICLE_REASONS, PAGES, read_articles
-from schemas.atomic import atomic_write
+from pipeline.text.query_sources import read_query_table, read_wordnet
 from schemas.errors import UserError
 from schemas.manifest import FunnelStep
-from schemas.queries import QUERIES, SOURCES, TERM_COUNTS
+from schemas.queries import QUERIES, SOURCES
 
 NAME = "queries"
-PAGES_STEP = "articles/pages"
-VERSION = 1
+VERSION = 2
 QUERY_FILE = "queries.parquet"
-_TERM_BUCKETS = 64
-# Distinct terms held in memory before they are written out; equal terms are summed later.
-_FLUSH_AT = 2_000_000
+BY_VIEWS, BY_POPULARITY, BY_LINKS = "page views", "the dump's popularity score", "links from other articles"
+"""What titles may be ranked by."""
 
 
 def run(job: Job, settings: QuerySettings, folder: Path) -> tuple[StageManifest, bool]:
     """Runs the stage; leaves `queries.parquet` in the folder."""
     dumps = expand_inputs(settings.wikipedia, "queries.wikipedia")
+    views = expand_inputs(settings.pageviews, "queries.pageviews")
     tables = expand_inputs(settings.tables, "queries.tables")
     wordnet = [settings.wordnet] if settings.wordnet else []
     return run_stage(
@@ -49,18 +36,23 @@ def run(job: Job, settings: QuerySettings, folder: Path) -> tuple[StageManifest,
         NAME,
         VERSION,
         settings.model_dump(mode="json"),
-        file_inputs([*dumps, *tables, *wordnet]),
-        lambda: _body(job, settings, dumps, tables, folder),
+        file_inputs([*dumps, *views, *tables, *wordnet]),
+        lambda: _body(job, settings, dumps, views, tables, folder),
     )
 
 
-def _body(job: Job, settings: QuerySettings, dumps: list[str], tables: list[str], folder: Path) -> Outcome:
+def _body(
+    job: Job, settings: QuerySettings, dumps: list[str], views: list[str], tables: list[str], folder: Path
+) -> Outcome:
     queries = QueryList(settings.max_words)
     outcome = Outcome()
-    if dumps:
-        receipts = _count_dumps(job, settings, folder, dumps)
-        outcome.add_receipts(receipts, [PAGES_STEP])
-        _add_corpus(queries, settings, folder, receipts)
+    if dumps or views:
+        receipts, sums = count_terms(job, settings, folder, plan(settings, dumps, views))
+        steps = [step for step in (PAGES_STEP, VIEWS_STEP) if any(step in receipt.steps for receipt in receipts)]
+        outcome.add_receipts(receipts, steps)
+        _add_corpus(queries, settings, sums)
+        if settings.titles:
+            outcome.extra["titles_ranked_by"] = _add_titles(queries, sums, bool(views))
     if settings.wordnet:
         for lemma in read_wordnet(Path(settings.wordnet)):
             queries.add(lemma, Entry("synset"))
@@ -72,7 +64,6 @@ def _body(job: Job, settings: QuerySettings, dumps: list[str], tables: list[str]
         raise UserError("the query list is empty: lower queries.min_count or name another source")
     QUERIES.write(folder / QUERY_FILE, table)
     outcome.files.append(file_entry(folder, folder / QUERY_FILE))
-    by_source = Counter(table.column("source").to_pylist())
     outcome.funnel.append(
         FunnelStep(
             stage=NAME,
@@ -82,134 +73,39 @@ def _body(job: Job, settings: QuerySettings, dumps: list[str], tables: list[str]
             reasons={reason: n for reason, n in sorted(queries.reasons.items()) if n},
         )
     )
-    outcome.extra = {"by_source": {s: by_source[s] for s in SOURCES if by_source[s]}, "examples": _examples(table)}
+    by_source = Counter(table.column("source").to_pylist())
+    outcome.extra["by_source"] = {s: by_source[s] for s in SOURCES if by_source[s]}
+    outcome.extra["examples"] = _examples(table)
     return outcome
 
 
-class CountDump(FileWork):
-    """Counts the words, bigrams and titles of one dump file."""
-
-    def __init__(self, bigrams: bool) -> None:
-        self.bigrams = bigrams
-
-    def do(self, task: Task, folder: Path, tally: Tally) -> list[Path]:
-        target = folder / "counts" / f"{task.name}.parquet"
-        TERM_COUNTS.write(target, self._count(task.payload["dump"], tally))
-        return [target]
-
-    def _count(self, dump: str, tally: Tally) -> Iterator[pa.Table]:
-        counter, titles = TermCounter(self.bigrams), Counter[str]()
-
-        count = counting(tally, PAGES_STEP, PAGES, ARTICLE_REASONS)
-        tally.enter(PAGES_STEP, 0)
-
-        for number, article in enumerate(read_articles(dump, count), 1):
-            tally.leave(PAGES_STEP)
-            counter.add(plain_text(article.text))
-            titles[normalise(title_query(article.title))] += 1
-            tally.tick(number)
-            if len(counter) > _FLUSH_AT:
-                yield from self._flush(counter, tally)
-                counter = TermCounter(self.bigrams)
-        yield from self._flush(counter, tally)
-        yield _term_table("title", titles)
-
-    @staticmethod
-    def _flush(counter: TermCounter, tally: Tally) -> Iterator[pa.Table]:
-        tally.counters["tokens"] += counter.words.total()
-        yield _term_table("word", counter.words)
-        yield _term_table("bigram", counter.bigrams)
-
-
-def _term_table(kind: str, counts: Counter[str]) -> pa.Table:
-    terms = sorted(term for term in counts if term)
-    return TERM_COUNTS.table({"kind": [kind] * len(terms), "term": terms, "count": [counts[t] for t in terms]})
-
-
-class SendCounts(beam.DoFn):
-    """(task, receipt) of a counted dump -> (bucket of terms, their partial counts)."""
-
-    def __init__(self, folder: str) -> None:
-        self.folder = folder
-
-    def process(self, element: tuple[Task, Receipt]) -> Iterator[tuple[int, bytes]]:
-        task, _ = element
-        for batch in TERM_COUNTS.read_batches(Path(self.folder) / "counts" / f"{task.name}.parquet"):
-            terms = batch.column("term").to_pylist()
-            buckets = np.fromiter(
-                (xxhash.xxh3_64_intdigest(t.encode()) % _TERM_BUCKETS for t in terms), np.int64, len(terms)
-            )
-            for bucket, part in split_by(batch, buckets):
-                yield bucket, to_blob(part)
-
-
-class SumCounts(beam.DoFn):
-    """(bucket, partial counts) -> a file of the terms that reach their floor, and how many did not."""
-
-    def __init__(self, folder: str, floors: dict[str, int]) -> None:
-        self.folder = folder
-        self.floors = floors
-
-    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[int]:
-        bucket, blobs = element
-        sums = concat_blobs(list(blobs)).group_by(["kind", "term"]).aggregate([("count", "sum")])
-        sums = sums.rename_columns(["kind", "term", "count"]).sort_by([("kind", "ascending"), ("term", "ascending")])
-        floor = np.array([self.floors[k] for k in sums.column("kind").to_pylist()])
-        enough = sums.column("count").to_numpy() >= floor
-        below = Counter(sums.filter(pa.array(~enough)).column("kind").to_pylist())
-        kept = sums.filter(pa.array(enough))
-        target = Path(self.folder) / "sums" / f"{bucket:05d}.parquet"
-        TERM_COUNTS.write(target, TERM_COUNTS.table({name: kept.column(name) for name in kept.column_names}))
-        atomic_write(target.with_suffix(".json"), json.dumps(dict(sorted(below.items()))))
-        yield bucket
-
-
-def _count_dumps(job: Job, settings: QuerySettings, folder: Path, dumps: list[str]) -> list[Receipt]:
-    tasks = [Task(n, f"{n:05d}", {"dump": dump}) for n, dump in enumerate(dumps)]
-    # A word below the list's floor is still needed for the PMI of a bigram above its own.
-    word_floor = min(settings.min_count, settings.bigrams.min_count) if settings.bigrams else settings.min_count
-    floors = {"word": word_floor, "bigram": settings.bigrams.min_count if settings.bigrams else 1, "title": 1}
-    for old in (folder / "sums").glob("*"):
-        old.unlink()
-
-    def construct(pipeline: beam.Pipeline) -> None:
-        _ = (
-            pipeline
-            | "List dumps" >> beam.Create(tasks, reshuffle=False)
-            | "Spread dumps" >> beam.Reshuffle()
-            | "Count terms" >> beam.ParDo(DoOnce(str(folder), CountDump(settings.bigrams is not None)))
-            | "Send counts" >> beam.ParDo(SendCounts(str(folder))).with_output_types(tuple[int, bytes])
-            | "Group counts by term" >> beam.GroupByKey()
-            | "Sum counts" >> beam.ParDo(SumCounts(str(folder), floors))
-        )
-
-    with watching(job.console, "Count words and bigrams", folder, tasks, "articles"):
-        run_job(job.runner, folder, construct)
-    return receipts_of(folder, tasks)
-
-
-def _add_corpus(queries: QueryList, settings: QuerySettings, folder: Path, receipts: list[Receipt]) -> None:
-    total = sum(receipt.counters.get("tokens", 0) for receipt in receipts)
-    words: dict[str, int] = {}
-    bigrams: list[tuple[str, int]] = []
-    titles: list[tuple[str, int]] = []
-    for path in sorted((folder / "sums").glob("*.parquet")):
-        table = TERM_COUNTS.read(path)
-        for kind, kept in (("word", words.update), ("bigram", bigrams.extend), ("title", titles.extend)):
-            part = table.filter(pc.equal(table.column("kind"), kind))
-            kept(zip(part.column("term").to_pylist(), part.column("count").to_pylist(), strict=True))
-        for n in json.loads(path.with_suffix(".json").read_text()).values():
-            queries.refuse("below_min_count", n)
-    for word, count in words.items():
+def _add_corpus(queries: QueryList, settings: QuerySettings, sums: Sums) -> None:
+    queries.refuse("below_min_count", sums.below_floor["word"] + sums.below_floor["bigram"])
+    queries.refuse("below_min_views", sums.below_floor["views"])
+    for word, count in sums.words.items():
         if count < settings.min_count:
             queries.refuse("below_min_count")
         else:
             queries.add(word, Entry("word", count=count))
     if settings.bigrams:
-        add_bigrams(queries, bigrams, words, total, settings.bigrams.min_pmi)
-    if settings.titles:
-        for title, _ in titles:
-            queries.add(title, Entry("title"))
+        bigrams = settings.bigrams
+        add_bigrams(queries, sums.bigrams, sums.words, sums.tokens, bigrams.min_pmi, bigrams.top)
+
+
+def _add_titles(queries: QueryList, sums: Sums, has_views: bool) -> str:
+    """Offers the titles; returns what they are ranked by.
+
+    With page views these decide alone: a name that people look for counts whether or not the part of the dump at hand
+    holds its article (it may be a redirect, as "USA" is).
+    """
+    if has_views:
+        for title, n in sums.views.items():
+            queries.add(title, Entry("title", count=sums.links.get(title), views=n, rank=float(n)))
+        return BY_VIEWS
+    for title in sums.titles:
+        links, share = sums.links.get(title, 0), sums.popularity.get(title, 0) * POPULARITY_UNIT
+        queries.add(title, Entry("title", count=links, rank=share if sums.popularity else float(links)))
+    return BY_POPULARITY if sums.popularity else BY_LINKS
 
 
 def _examples(table: pa.Table) -> dict[str, list[str]]:

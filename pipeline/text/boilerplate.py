@@ -3,6 +3,22 @@
 Entries are case-folded, without digits and punctuation, words separated by one space: `Image #12` is `image`.
 """
 
+import re
+
+_NETWORKS = (
+    "facebook|twitter|instagram|linkedin|youtube|pinterest|tumblr|whatsapp|telegram|tiktok|reddit|google|flickr|xing|"
+    "bloglovin|vimeo|mastodon|bluesky|threads|snapchat|email|e mail|mail|rss"
+)
+BOILERPLATE_PATTERN = re.compile(
+    r"(?:share|tweet|pin|post|follow|like|find|join|visit|subscribe|send|connect|teilen|folgen)"
+    r"(?: (?:us|me|this|with))*"
+    rf"(?: (?:on|in|to|via|by|auf|per|bei))? (?:{_NETWORKS})"
+    rf"|(?:{_NETWORKS}) (?:icon|logo|button|link|share|page|profile|symbol)"
+    rf"|(?:icon|logo|button|symbol) (?:{_NETWORKS})"
+    r"|powered by (?:\S+ ?){1,2}|sign up (?:for|to) (?:\S+ ){0,3}newsletters?|proudly powered by \S+"
+)
+"""What stands for many entries; the same form as they have."""
+
 _ENGLISH = """
 image|images|img|picture|pictures|pic|pics|photo|photos|photograph|photography|photo of|image of|picture of
 graphic|logo|our logo|site logo|website logo|company logo|header logo|footer logo|logo image|brand logo
@@ -33,7 +49,8 @@ add to wishlist|add to favorites|add to compare|quick view|quick shop|shop now|o
 sign up|sign in|log in|login|register|download|download now|play|play video|play button|video|video thumbnail
 watch|watch now|watch video|loading|loading image|loading please wait|please wait|lazy load|share|share this
 share on facebook|share on twitter|share on pinterest|share on linkedin|share on whatsapp|share by email|tweet
-tweet this|pin it|pin this|like|follow|follow us|follow us on facebook|follow us on twitter
+tweet this|pin|pin it|pin this|bookmark|bookmark and share|submit a complaint|like|follow|follow us
+follow us on facebook|follow us on twitter
 follow us on instagram|facebook|twitter|instagram|linkedin|youtube|pinterest|tumblr|whatsapp|telegram|tiktok
 reddit|google|google plus|facebook icon|twitter icon|instagram icon|linkedin icon|youtube icon|facebook logo
 twitter logo|instagram logo|youtube logo|email|e mail|email icon|mail|print|print this page|rss|rss feed

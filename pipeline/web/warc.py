@@ -5,13 +5,13 @@ page leaves with a reason of `PAGE_REASONS`, so that records = pages + the sum o
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from fastwarc import ArchiveIterator, WarcRecordType
 from fastwarc.stream_io import GzipReader
-from fastwarc.warc import WarcRecordPayloadReader
+from fastwarc.warc import WarcRecord, WarcRecordPayloadReader
 
 from pipeline.web.arc import ARC_START, read_arc_records
 from pipeline.web.archive_file import (
@@ -61,7 +61,7 @@ PAGE_NOTES = (RECORDS, CUT_SHORT, BAD_PAGE_URL, ARCHIVE_DAMAGED)
 """Counted beside the reasons: records seen, pages whose data ends early, pages whose URL is no http(s) URL (only
 absolute references on them mean anything), damaged stretches of the file."""
 
-_HTML_TYPES = ("text/html", "application/xhtml+xml")
+HTML_TYPES = ("text/html", "application/xhtml+xml")
 # HTML parsers need time that grows with the square of the depth: 50,000 open <div> take 5 s, a million half an hour.
 _MOST_UNCLOSED_TAGS = 50_000
 _HARMLESS_BYTES = 5 * _MOST_UNCLOSED_TAGS
@@ -103,7 +103,7 @@ def read_pages(source: Source, count: Count = ignore, max_body_bytes: int = MAX_
     """
     file, stack = open_source(source)
     with stack:
-        for record in _records(file, max_body_bytes + MAX_HEADER_BYTES, count):
+        for record in read_records(file, max_body_bytes + MAX_HEADER_BYTES, count):
             count(RECORDS)
             page = _page(record, count, max_body_bytes)
             if page is not None:
@@ -112,7 +112,22 @@ def read_pages(source: Source, count: Count = ignore, max_body_bytes: int = MAX_
                 yield page
 
 
-def _records(file: BinaryIO, max_block: int, count: Count) -> Iterator[ArchiveRecord]:
+def is_http_response(record: WarcRecord) -> bool:
+    """Whether a WARC record is what a web server answered."""
+    return record.record_type == WarcRecordType.response and bool(record.is_http)
+
+
+def read_records(
+    file: BinaryIO, max_block: int, count: Count, wanted: Callable[[WarcRecord], bool] = is_http_response
+) -> Iterator[ArchiveRecord]:
+    """Yields every record of a WARC or ARC file, through damage.
+
+    Args:
+        file: seekable, at its start.
+        max_block: larger blocks are not read.
+        count: told of each damaged stretch.
+        wanted: the WARC records whose block is read; the others come with an empty one.
+    """
     head = file.read(len(ARC_START))
     file.seek(0)
     magic = next((m for m in COMPRESSION_MAGICS if head.startswith(m)), None)
@@ -120,7 +135,7 @@ def _records(file: BinaryIO, max_block: int, count: Count) -> Iterator[ArchiveRe
         read = functools.partial(read_arc_records, max_block=max_block, count=count)
         mark = magic
     else:
-        read = functools.partial(_read_warc_records, max_block=max_block)
+        read = functools.partial(_read_warc_records, max_block=max_block, wanted=wanted)
         mark = magic or _RECORD_MARK
     found = False
     for record in recover(file, read, mark, count):
@@ -139,7 +154,9 @@ def _starts_as_arc(file: BinaryIO, magic: bytes | None) -> bool:
     return bytes(head) == ARC_START
 
 
-def _read_warc_records(file: BinaryIO, max_block: int) -> Iterator[ArchiveRecord]:
+def _read_warc_records(
+    file: BinaryIO, max_block: int, wanted: Callable[[WarcRecord], bool]
+) -> Iterator[ArchiveRecord]:
     for record in ArchiveIterator(
         file, record_types=WarcRecordType.any_type, parse_http=False, auto_decode="none", fsspec_args=False
     ):
@@ -150,10 +167,10 @@ def _read_warc_records(file: BinaryIO, max_block: int) -> Iterator[ArchiveRecord
         url = (headers.get("WARC-Target-URI") or "").strip().strip("<>")
         date = headers.get("WARC-Date")
         length = record.content_length
-        wanted = record.record_type == WarcRecordType.response and record.is_http and length <= max_block
+        is_read = length <= max_block and wanted(record)
         try:
-            block = _read_exactly(record.reader, length) if wanted else b""
-            seen = len(block) if wanted else record.reader.consume()
+            block = _read_exactly(record.reader, length) if is_read else b""
+            seen = len(block) if is_read else record.reader.consume()
         except OSError:
             yield ArchiveRecord(offset, kind, url, date, is_http=record.is_http, damaged=True)
             raise
@@ -191,7 +208,7 @@ def _page(record: ArchiveRecord, count: Count, max_body_bytes: int) -> Page | No
             count(NOT_200)
             return None
         media_type = response.media_type
-        if media_type and media_type not in _HTML_TYPES:
+        if media_type and media_type not in HTML_TYPES:
             count(NOT_HTML)
             return None
         body = decode_body(record.block[response.body_start :], response.fields, max_body_bytes)

@@ -6,16 +6,15 @@ stays bounded, and a dump that ends in the middle gives all pages before.
 
 import bz2
 import re
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from pipeline.web.archive_file import GZIP_MAGIC, Source, open_source
+from pipeline.web.archive_file import Source, open_source
 from pipeline.web.counting import Count, ignore
+from pipeline.web.decompress import DUMP_DAMAGED, READ_BYTES, plain_chunks
 
 PAGES = "pages"
-DUMP_DAMAGED = "dump_damaged"
 DUMP_NOTES = (PAGES, DUMP_DAMAGED)
 """Counted beside the reasons: pages seen, and stretches of the dump that could not be read."""
 
@@ -28,7 +27,6 @@ DAMAGED_PAGE = "damaged_page"
 ARTICLE_REASONS = (OTHER_NAMESPACE, REDIRECT, DISAMBIGUATION, NOT_WIKITEXT, EMPTY_ARTICLE, DAMAGED_PAGE)
 """Why a page is no article to count words in; pages = articles + the sum of the reasons."""
 
-_READ_BYTES = 1 << 18
 _MAX_PAGE_BYTES = 64 << 20  # MediaWiki's own limit is 2 MiB of wikitext; more is damage
 
 _BZIP2_START = re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)")  # a stream's first block, or the end of an empty one
@@ -45,8 +43,8 @@ _REDIRECT = re.compile(
     re.IGNORECASE,
 )
 _DISAMBIGUATION = re.compile(
-    r"\{\{\s*(?:[\w ()/-]{0,40}\bdisambig(?:uation|ua|uasi)?(?:[ -][\w ]{1,40})?|[\w -]{0,40}\bdab|hndis|geodis|"
-    r"surname|given name|"
+    r"\{\{\s*(?:[\w ()/-]{0,40}\bdisambig(?:uation|ua|uasi)?(?! needed| inline)(?:[ -][\w ]{1,40})?|"
+    r"[\w -]{0,40}\bdab|hndis|geodis|surname|given name|"
     r"begriffsklärung|homonymie|desambiguaci[oó]n|desambig(?:uação)?|dp|ujednoznacznienie|неоднозначность|"
     r"неоднозначність|förgrening|täsmennyssivu|rozcestník|egyértelműsítő|anlam ayrımı|aimai|"
     r"曖昧さ回避|동음이의|消歧义|"
@@ -101,28 +99,8 @@ def _plain_chunks(file: BinaryIO, count: Count, start: int, end: int | None) -> 
     if _BZIP2_START.match(head):
         yield from _bzip2_chunks(file, count, start, end)
         return
-    if start > 0:
-        return
-    if head.startswith(GZIP_MAGIC):
-        yield from _gzip_chunks(file, count)
-        return
-    while chunk := file.read(_READ_BYTES):
-        yield chunk
-
-
-def _gzip_chunks(file: BinaryIO, count: Count) -> Iterator[bytes]:
-    inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)
-    data = b""
-    try:
-        while data := data or file.read(_READ_BYTES):
-            yield inflater.decompress(data, 4 * _READ_BYTES)
-            if inflater.eof:
-                data = inflater.unused_data
-                inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)
-            else:
-                data = inflater.unconsumed_tail
-    except zlib.error as error:
-        count(DUMP_DAMAGED, 1, f"before byte {file.tell()}: {error}")
+    if start == 0:
+        yield from plain_chunks(file, count)
 
 
 def _bzip2_chunks(file: BinaryIO, count: Count, start: int, end: int | None) -> Iterator[bytes]:
@@ -133,12 +111,12 @@ def _bzip2_chunks(file: BinaryIO, count: Count, start: int, end: int | None) -> 
         consumed = position
         try:
             while not decompressor.eof:
-                data = file.read(_READ_BYTES) if decompressor.needs_input else b""
+                data = file.read(READ_BYTES) if decompressor.needs_input else b""
                 if decompressor.needs_input and not data:
                     count(DUMP_DAMAGED, 1, f"the file ends inside the bzip2 stream at byte {position}")
                     return
                 consumed += len(data)
-                yield decompressor.decompress(data, 4 * _READ_BYTES)
+                yield decompressor.decompress(data, 4 * READ_BYTES)
         except OSError as error:
             count(DUMP_DAMAGED, 1, f"bzip2 stream at byte {position}: {error}")
             yield b""
@@ -153,7 +131,7 @@ def _bzip2_chunks(file: BinaryIO, count: Count, start: int, end: int | None) -> 
 def _next_stream(file: BinaryIO, position: int) -> int | None:
     file.seek(position)
     tail = b""
-    while chunk := file.read(_READ_BYTES):
+    while chunk := file.read(READ_BYTES):
         window = tail + chunk
         found = _BZIP2_START.search(window)
         if found is not None:

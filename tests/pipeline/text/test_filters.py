@@ -99,6 +99,33 @@ def test_limits_follow_the_settings() -> None:
     assert text_reason("no no", TextFilterSettings(max_word_run=1)) == "repeated_characters"
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["© Jane Doe/dpa", "(C) Volkswagen", "Photo by Joan Bardeletti", "Photo: Ashraf Amra/Anadolu via Getty Images",
+     "Photograph: Tim Robberts/Getty Images", "Foto: Anita Drenckhahn", "Image credit: NASA/JPL-Caltech"],
+)  # fmt: skip
+def test_who_made_the_picture_says_nothing_of_it(text: str) -> None:
+    assert text_reason(text, SETTINGS) == "credit_line"
+    assert text_reason(text, TextFilterSettings(credit_lines=False)) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Photo of a cat", "Picture of Paris in winter", "Photo: a dog on a beach", "Images of the sea",
+     "Photo by the river", "Source of the Nile", "Bild: Fahne von Singapur", "© 2019 a red kite over a field"],
+)  # fmt: skip
+def test_what_a_picture_shows_stays(text: str) -> None:
+    assert text_reason(text, SETTINGS) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Share this on Google+", "Follow me on Twitter", "icon :: xing", "Powered by MediaWiki", "Teilen auf Xing"],
+)
+def test_boilerplate_of_many_forms(text: str) -> None:
+    assert text_reason(text, SETTINGS) == "boilerplate"
+
+
 def test_the_first_reason_in_order_is_given() -> None:
     assert TEXT_REASONS == (
         "too_short",
@@ -107,6 +134,7 @@ def test_the_first_reason_in_order_is_given() -> None:
         "file_name",
         "url_text",
         "boilerplate",
+        "credit_line",
         "repeated_characters",
         "adult_word",
     )

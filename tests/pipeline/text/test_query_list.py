@@ -25,7 +25,7 @@ def test_order_limit_and_reasons():
     for word, count in (("kite", 5), ("red", 9)):
         queries.add(word, Entry("word", count=count))
     queries.refuse("below_min_count", 3)
-    add_bigrams(queries, [("red kite", 4), ("kite red", 1)], {"red": 9, "kite": 5}, 20, min_pmi=0.5)
+    add_bigrams(queries, {"red kite": 4, "kite red": 1}, {"red": 9, "kite": 5}, 20, min_pmi=0.5)
     queries.add("Red!", Entry("title"))
     queries.add("a long title", Entry("title"))
     queries.add("…", Entry("synset"))
@@ -36,6 +36,30 @@ def test_order_limit_and_reasons():
         "below_min_count": 3, "low_pmi": 1, "duplicate": 1, "too_many_words": 1, "no_words": 1, "over_limit": 1,
     }  # fmt: skip
     assert queries.offered == table.num_rows + queries.reasons.total()
+
+
+def test_what_is_too_much_is_cut_from_bigrams_and_titles_alike():
+    queries = QueryList(max_words=3)
+    queries.add("wren", Entry("synset"))
+    queries.add("oak", Entry("word", count=1))
+    for n in range(8):
+        queries.add(f"pair {n}", Entry("bigram", pmi=float(n), rank=float(n)))
+    for n in range(4):
+        queries.add(f"title {n}", Entry("title", views=1000 * n, rank=1000.0 * n))
+    assert queries.table(limit=8).column("query").to_pylist() == [
+        "oak", "pair 7", "pair 6", "pair 5", "pair 4", "title 3", "title 2", "wren",
+    ]  # fmt: skip
+    assert queries.reasons["over_limit"] == 6
+    assert queries.table(limit=1).num_rows == 1
+
+
+def test_the_best_bigrams_only():
+    queries = QueryList(max_words=2)
+    bigrams = {"red kite": 4, "grey heron": 2, "of the": 9}
+    words = {"red": 9, "kite": 5, "grey": 3, "heron": 2, "of": 50, "the": 60}
+    add_bigrams(queries, bigrams, words, 1000, min_pmi=0, top=1)
+    assert list(queries.entries) == ["grey heron"]
+    assert queries.reasons == {"low_pmi": 2}
 
 
 def test_title_loses_its_parenthesis():

@@ -177,7 +177,6 @@ def test_open_graph() -> None:
     )
     assert [(image.url, image.image_source, image.texts) for image in images] == [
         ("https://site.example/a.jpg", "og", [("alt", "A view"), ("og:description", "About it")]),
-        ("http://b.example/b.jpg", "og", [("og:description", "About it")]),
     ]
     assert tally.counts[IMAGES] == 2
     body_first, _ = find(

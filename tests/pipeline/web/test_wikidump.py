@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape
 import pytest
 
 from pipeline.web.counting import Tally
-from pipeline.web.wikidump import ARTICLE_REASONS, DUMP_DAMAGED, PAGES, Article, read_articles
+from pipeline.web.wikidump import ARTICLE_REASONS, DISAMBIGUATION, DUMP_DAMAGED, PAGES, Article, read_articles
 from schemas.errors import UserError
 
 DATA = Path(__file__).parents[3].parent / "shared" / "data" / "wikipedia"
@@ -171,3 +171,19 @@ def test_the_real_dump_pieces() -> None:
     assert dict(tally.counts) == {PAGES: 206, "redirect": 99, "disambiguation": 8, "other_namespace": 1}
     assert len(articles) == 98
     assert {"Anarchism", "Alaska", "ASCII"} <= {found.title for found in articles}
+
+
+def test_a_tag_that_asks_for_disambiguation_does_not_make_one() -> None:
+    tagged = b"<page><title>Kite</title><ns>0</ns><text>See [[Red]]{{disambiguation needed|date=May}}.</text></page>"
+    listing = b"<page><title>Red</title><ns>0</ns><text>Red may be {{disambiguation}}</text></page>"
+    tally = Tally()
+    assert [article.title for article in read_articles(io.BytesIO(tagged + listing), tally)] == ["Kite"]
+    assert tally.counts[DISAMBIGUATION] == 1
+
+
+def test_a_cut_gzip_dump_is_said_to_be_damaged() -> None:
+    pages = b"".join(b"<page><title>K%d</title><ns>0</ns><text>a kite %d</text></page>" % (n, n) for n in range(99))
+    tally = Tally()
+    found = list(read_articles(io.BytesIO(gzip.compress(pages)[:-200]), tally))
+    assert 0 < len(found) < 99
+    assert tally.counts[DUMP_DAMAGED] == 1
