@@ -37,6 +37,8 @@ def print_examples(console: Console, manifest: StageManifest) -> None:
         table.add_row(source, f"{manifest.extra['by_source'][source]:,}", ", ".join(examples))
     console.print()
     console.print(table)
+    if "titles_ranked_by" in manifest.extra:
+        console.print(f"Titles are ranked by {manifest.extra['titles_ranked_by']}.")
 
 
 def print_yields(console: Console, counters: Mapping[str, int]) -> None:

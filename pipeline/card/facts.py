@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.candidates.yields import yields
 from pipeline.web.urls import host_of
 from schemas.manifest import DatasetManifest
 from schemas.queries import QUERY_COUNTS
@@ -65,6 +66,10 @@ def gather(folder: Path, manifest: DatasetManifest) -> dict[str, Any]:
         "short_side": _labelled(sides, _SIDE_EDGES),
         **{name: _top(counter) for name, counter in counters.items()},
         "queries": query_facts(folder),
+        "query_sources": manifest.notes.get("queries", {}).get("by_source", {}),
+        "titles_ranked_by": manifest.notes.get("queries", {}).get("titles_ranked_by", ""),
+        "yields": [line._asdict() for line in yields(manifest.notes.get("candidates", {}))],
+        "damage": manifest.notes.get("candidates", {}).get("damage", {}),
         "notes": manifest.notes,
         "recipe": manifest.recipe,
         "tools": manifest.tools,

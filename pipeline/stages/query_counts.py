@@ -141,14 +141,17 @@ class CountTerms(FileWork):
 
 
 def _flush(terms: TermCounter, tally: Tally) -> Iterator[pa.Table]:
-    tally.counters["tokens"] += terms.words.total()
-    yield _table(WORD, terms.words)
+    words = terms.words
+    tally.counters["tokens"] += words.total()
+    yield _table(WORD, words)
     yield _table(BIGRAM, terms.bigrams)
 
 
 def _table(kind: str, counts: Counter[str]) -> pa.Table:
-    terms = sorted(term for term, n in counts.items() if term and n)
-    return TERM_COUNTS.table({"kind": [kind] * len(terms), "term": terms, "count": [counts[t] for t in terms]})
+    table = pa.table({"term": pa.array(counts.keys(), pa.string()), "count": pa.array(counts.values(), pa.int64())})
+    table = table.filter((pc.field("term") != "") & (pc.field("count") > 0)).sort_by("term")
+    kinds = pa.repeat(kind, table.num_rows)
+    return TERM_COUNTS.table({"kind": kinds, "term": table.column("term"), "count": table.column("count")})
 
 
 class SendCounts(beam.DoFn):

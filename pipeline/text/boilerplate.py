@@ -60,7 +60,8 @@ verified account|online|offline|app store|google play|download on the app store|
 available on the app store|android app on|creative commons license|creative commons|creative commons licence
 cc by|cc by sa|powered by|powered by wordpress|view profile|go to home|go home|skip to content|screenshot
 screen shot|attachment|file|files|document|pdf|link|permalink|source|image source|image credit|photo credit
-image courtesy|photo courtesy|getty|getty images|shutterstock|reuters|ap photo|ap|afp|istock|image by author
+image courtesy|photo courtesy|credit|credits|post video
+getty|getty images|shutterstock|reuters|ap photo|ap|afp|istock|image by author
 photo by author|courtesy photo|file photo|handout|submitted photo|captcha|visit counter|counter|web statistics
 statcounter|site meter|quantcast|free hit counter|valid html|valid css|dsc|dscn|dscf|img jpg|image jpeg
 image png|image jpg|jpg|jpeg|png|gif|svg|webp|x|px|copy|final|edited|small|medium|large

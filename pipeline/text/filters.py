@@ -20,6 +20,7 @@ _FILE_EXTENSIONS = (
     "pdf|mp4|mov|avi|webm|docx?|pptx?|html?|php|aspx?"
 )
 _WITH_EXTENSION = re.compile(rf"[^\s/\\][^/\\\n]{{0,200}}\.(?:{_FILE_EXTENSIONS})", re.IGNORECASE)
+_FILE_SIZE = re.compile(r"\s*\(\d+(?:[.,]\d+)? ?[KMG]i?B\)$")
 _CAMERA_NAME = re.compile(
     r"(?:img|image|dsc[nf]?|pict?|picture|photo|foto|pxl|mvi|vid|wp|sam|gopr|dji|hpim|cimg|sdc|mg|scan|scanned|"
     r"screen ?shot|screencap|capture|unbenannt|untitled|sans titre|sin t[ií]tulo|whatsapp image|fb img|snapchat|"
@@ -127,6 +128,7 @@ def file_name(text: str, settings: TextFilterSettings) -> bool:
     """The name of a file: with an extension, as a camera or a phone gives it, or a hash."""
     if not settings.file_names:
         return False
+    text = _FILE_SIZE.sub("", text)
     if "." in text[-11:] and _WITH_EXTENSION.fullmatch(text):
         # "Diagram of a cell.svg" has words; "diagram-of-a-cell.svg" and "DSC 0001.jpg" are names
         return text.count(" ") < 3 or any(mark in text for mark in "_\\")

@@ -23,25 +23,29 @@ _UNSPACED = (
 )
 # Variation selectors choose a glyph (text or emoji style) and mean nothing to a word.
 _SELECTORS = ((0xFE00, 0xFE0F), (0xE0100, 0xE01EF))
-_ASCII = bytes(ord(chr(code).lower()) if chr(code).isalnum() else ord(" ") for code in range(128)) + bytes(
+# What stands for each ASCII byte.
+ASCII_WORDS = bytes(ord(chr(code).lower()) if chr(code).isalnum() else ord(" ") for code in range(128)) + bytes(
     [ord(" ")] * 128
 )
+
+
+def word_part(character: str) -> str:
+    """What stands for a folded character in a text to be split at spaces."""
+    code = ord(character)
+    if any(first <= code <= last for first, last in _SELECTORS):
+        return ""
+    if unicodedata.category(character)[0] not in "LNM":
+        return " "
+    if any(first <= code <= last for first, last in _UNSPACED):
+        return f" {character} "
+    return character
 
 
 class _WordTable(dict[int, str]):
     """Maps a code point to what stands for it; filled as characters are met."""
 
     def __missing__(self, code: int) -> str:
-        character = chr(code)
-        if any(first <= code <= last for first, last in _SELECTORS):
-            value = ""
-        elif unicodedata.category(character)[0] not in "LNM":
-            value = " "
-        elif any(first <= code <= last for first, last in _UNSPACED):
-            value = f" {character} "
-        else:
-            value = character
-        self[code] = value
+        value = self[code] = word_part(chr(code))
         return value
 
 
@@ -53,15 +57,15 @@ def _word_table() -> _WordTable:
 def normalise(text: str) -> str:
     """The words of a text joined by single spaces; empty when it has none. Idempotent."""
     if text.isascii():
-        return " ".join(text.encode("ascii").translate(_ASCII).decode("ascii").split())
+        return " ".join(text.encode("ascii").translate(ASCII_WORDS).decode("ascii").split())
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     # A fold may leave a sequence that folds again (U+0345); the second round makes the function idempotent.
     folded = unicodedata.normalize("NFKC", folded.casefold())
     found = folded.translate(_word_table()).split()
-    return " ".join(word for word in found if not _only_marks(word))
+    return " ".join(word for word in found if not only_marks(word))
 
 
-def _only_marks(word: str) -> bool:
+def only_marks(word: str) -> bool:
     """A mark without a letter to stand on is no word."""
     return all(unicodedata.category(character)[0] == "M" for character in word)
 

@@ -30,7 +30,7 @@ def resolve(base: str | None, reference: str) -> str | None:
     if len(reference) > MAX_URL_LENGTH:
         return None
     try:
-        url = ada_url.URL(reference, base).href if base else ada_url.URL(reference).href
+        url: str = ada_url.join_url(base, reference) if base else ada_url.normalize_url(reference)
     except (ValueError, UnicodeError):
         return None
     if not url.startswith(_SCHEMES):

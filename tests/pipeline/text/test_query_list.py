@@ -1,18 +1,8 @@
 import pytest
 
-from pipeline.text.ngrams import TermCounter
 from pipeline.text.query_list import Entry, QueryList, add_bigrams, pmi
 from pipeline.text.query_sources import read_query_table, read_wordnet, title_query
 from schemas.errors import UserError
-
-
-def test_bigrams_never_cross_a_sentence_end_or_a_heading():
-    counter = TermCounter()
-    counter.add("Red kite\nA red kite flew. Kite, red and New York")
-    assert counter.words["red"] == 3
-    assert counter.bigrams == {
-        "red kite": 2, "a red": 1, "kite flew": 1, "red and": 1, "and new": 1, "new york": 1,
-    }  # fmt: skip
 
 
 def test_pmi_is_that_of_independent_words_zero():
