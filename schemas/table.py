@@ -122,6 +122,30 @@ class TableSchema:
                 rows += part.num_rows
         return rows
 
+    def write_parts(
+        self, path_of: Callable[[int], Path], tables: Iterable[pa.Table], part_rows: int, row_group_size: int = 65_536
+    ) -> list[Path]:
+        """Writes tables to as many files as it takes, each whole or not at all; at least one, be it empty.
+
+        Args:
+            path_of: from the number of a part to its file.
+            tables: small ones; their rows are gathered to row groups of `row_group_size`, in their order.
+            part_rows: a part is closed with the row group that reaches so many rows.
+        """
+        groups = _regrouped(tables, row_group_size)
+        paths: list[Path] = []
+        group = next(groups, None)
+        while group is not None or not paths:
+            path = path_of(len(paths))
+            rows = 0
+            with self.writing(path, row_group_size) as write:
+                while group is not None and rows < part_rows:
+                    write(group)
+                    rows += group.num_rows
+                    group = next(groups, None)
+            paths.append(path)
+        return paths
+
     @contextmanager
     def writing(self, path: Path, row_group_size: int = 65_536) -> Iterator[Callable[[pa.Table], None]]:
         """Yields a function that appends a table to one Parquet file, whole or not at all when the block ends."""
@@ -155,6 +179,21 @@ class TableSchema:
                 "rebuild that stage"
             )
         self.conform(schema.empty_table(), str(path))
+
+
+def _regrouped(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """The same rows in tables of exactly `rows`, the last with what is left."""
+    waiting: list[pa.Table] = []
+    have = 0
+    for table in tables:
+        waiting.append(table)
+        have += table.num_rows
+        while have >= rows:
+            whole = pa.concat_tables(waiting)
+            yield whole.slice(0, rows).combine_chunks()
+            waiting, have = [whole.slice(rows)], have - rows
+    if have:
+        yield pa.concat_tables(waiting).combine_chunks()
 
 
 def _open_parquet(path: Path) -> pq.ParquetFile:

@@ -73,7 +73,9 @@ def wat_pairs(path: str, name: str, count_record: Count, count_image: Count) -> 
         yield from _page_pairs(page.images, name, page.url, page.record_offset, page.date)
 
 
-def table_pairs(path: str, name: str, columns: TableColumns, count_row: Count) -> Iterator[Pair]:
+def table_pairs(
+    path: str, name: str, columns: TableColumns, count_row: Count, row_groups: tuple[int, int] | None = None
+) -> Iterator[Pair]:
     """Pairs of a table.
 
     Args:
@@ -81,8 +83,9 @@ def table_pairs(path: str, name: str, columns: TableColumns, count_row: Count) -
         name: the file as the recipe names it.
         columns: the user's names of columns.
         count_row: gets a reason for rows that could not be read.
+        row_groups: (first, end) of a Parquet table's row groups, where not all of them are wanted.
     """
-    reader = open_table(path, columns, count_row)
+    reader = open_table(path, columns, count_row, row_groups)
     for batch in reader.batches():
         for row in _rows(batch):
             url = row["url"] or (f"table:{Path(name).name}#{row['row']}" if reader.has_images else "")

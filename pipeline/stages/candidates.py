@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -26,7 +27,8 @@ from pipeline.columnar.tasks import FileWork, Receipt, Tally, Task, counting
 from pipeline.recipe import CandidateSettings
 from pipeline.web.counting import Count
 from pipeline.web.html import IMAGE_REASONS, IMAGES
-from pipeline.web.remote import local_copy
+from pipeline.web.remote import is_remote, local_copy
+from pipeline.web.tables import row_group_spans
 from pipeline.web.warc import PAGE_REASONS, RECORDS
 from pipeline.web.wat import WAT_REASONS
 from schemas.candidates import CANDIDATES, DAMAGE, DAMAGE_FILE, DROPS
@@ -40,6 +42,10 @@ IMAGES_STEP = "pages/images"
 PAIRS_STEP = "candidates/pairs"
 UNREADABLE = "unreadable"
 _BATCH = 4096
+# Rows of a Parquet table that a task reads, so that one large table keeps several workers busy.
+_TASK_ROWS = 500_000
+# Rows of a candidates file: what later stages hold in memory at a time.
+_PART_ROWS = 262_144
 
 
 def run(job: Job, settings: CandidateSettings, folder: Path) -> tuple[StageManifest, bool]:
@@ -59,7 +65,7 @@ def run(job: Job, settings: CandidateSettings, folder: Path) -> tuple[StageManif
 
 
 def _body(job: Job, settings: CandidateSettings, inputs: list[str], folder: Path) -> Outcome:
-    tasks = [Task(n, f"{n:05d}", {"input": path}) for n, path in enumerate(inputs)]
+    tasks = _tasks(inputs)
     receipts = job.run(folder, tasks, "Read inputs", "pairs", ReadInput(settings))
     outcome = Outcome()
     steps = [FILES_STEP, RECORDS_STEP, IMAGES_STEP, PAIRS_STEP]
@@ -73,6 +79,15 @@ def _body(job: Job, settings: CandidateSettings, inputs: list[str], folder: Path
         )
     _write_damage(folder, tasks, receipts, outcome)
     return outcome
+
+
+def _tasks(inputs: list[str]) -> list[Task]:
+    """A task an input; of a large Parquet table as many as it takes, each with its row groups."""
+    payloads: list[dict[str, Any]] = []
+    for path in inputs:
+        spans = row_group_spans(path, _TASK_ROWS) if kind_of(path) is InputKind.TABLE and not is_remote(path) else []
+        payloads += [{"input": path, "row_groups": span} for span in spans] or [{"input": path}]
+    return [Task(n, f"{n:05d}", payload) for n, payload in enumerate(payloads)]
 
 
 def _write_damage(folder: Path, tasks: list[Task], receipts: list[Receipt], outcome: Outcome) -> None:
@@ -106,28 +121,38 @@ class ReadInput(FileWork):
 
     def do(self, task: Task, folder: Path, tally: Tally) -> list[Path]:
         name = task.payload["input"]
-        candidates, drops = (folder / kind / f"{task.name}.parquet" for kind in ("candidates", "drops"))
-        tally.enter(FILES_STEP)
+        drops = folder / "drops" / f"{task.name}.parquet"
+
+        def part(number: int) -> Path:
+            return folder / "candidates" / f"{task.name}-{number:03d}.parquet"
+
+        # A file that several tasks read is counted by the one that reads its beginning.
+        files = int(task.payload.get("row_groups", (0,))[0] == 0)
+        tally.enter(FILES_STEP, files)
         try:
             with local_copy(name) as path, DROPS.writing(drops) as write_drops:
-                CANDIDATES.write(candidates, self._sieved(self._pairs(path, name, tally), write_drops, tally))
+                sieved = self._sieved(self._pairs(path, name, task.payload, tally), write_drops, tally)
+                candidates = CANDIDATES.write_parts(part, sieved, _PART_ROWS)
         except UserError as error:
             if not self.settings.skip_unreadable:
                 raise UserError(f"{error} (candidates.skip_unreadable: true goes on without such files)") from error
             tally.reset()
-            tally.enter(FILES_STEP)
-            tally.drop(FILES_STEP, UNREADABLE)
+            tally.enter(FILES_STEP, files)
+            tally.drop(FILES_STEP, UNREADABLE, files)
             tally.note(UNREADABLE, str(error))
-            CANDIDATES.write(candidates, CANDIDATES.empty())
+            for old in (folder / "candidates").glob(f"{task.name}-*.parquet"):
+                old.unlink()
+            candidates = CANDIDATES.write_parts(part, [], _PART_ROWS)
             DROPS.write(drops, DROPS.empty())
         else:
-            tally.leave(FILES_STEP)
-        return [candidates, drops]
+            tally.leave(FILES_STEP, files)
+        return [*candidates, drops]
 
-    def _pairs(self, path: str, name: str, tally: Tally) -> Iterator[Pair]:
+    def _pairs(self, path: str, name: str, payload: dict[str, Any], tally: Tally) -> Iterator[Pair]:
         kind = kind_of(name)
         if kind is InputKind.TABLE:
-            yield from table_pairs(path, name, self.settings.columns, _lost_rows(tally))
+            groups = payload.get("row_groups")
+            yield from table_pairs(path, name, self.settings.columns, _lost_rows(tally), groups)
             return
         read, reasons = (wat_pairs, WAT_REASONS) if kind is InputKind.WAT else (archive_pairs, PAGE_REASONS)
         for step in (RECORDS_STEP, IMAGES_STEP):

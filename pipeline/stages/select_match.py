@@ -37,7 +37,7 @@ class MatchFile(FileWork):
         self._matcher: Matcher | None = None
 
     def setup(self) -> None:
-        texts = QUERIES.read(Path(self.queries)).column("query").to_pylist()
+        texts = QUERIES.read(Path(self.queries)).column("query")
         self._matcher = Matcher(texts, self.settings.match)
 
     def do(self, task: Task, folder: Path, tally: Tally) -> list[Path]:

@@ -96,13 +96,19 @@ class TableReader:
             row += batch.num_rows
 
 
-def open_table(path: str | Path, columns: TableColumns | None = None, count: Count = ignore) -> TableReader:
+def open_table(
+    path: str | Path,
+    columns: TableColumns | None = None,
+    count: Count = ignore,
+    row_groups: tuple[int, int] | None = None,
+) -> TableReader:
     """Opens a table, local or at a URL that fsspec knows; CSV, TSV and JSON lines may be compressed.
 
     Args:
         path: the format is told by the extension: .parquet, .csv, .tsv, .jsonl (+ .gz, .zst, .bz2).
         columns: the user's names of columns.
         count: gets `ROW_REASONS` while the batches are read.
+        row_groups: (first, end): only these row groups of a Parquet table; rows keep their numbers.
 
     Raises:
         UserError: the file cannot be read, is no table, or the columns do not say where images and texts are.
@@ -113,7 +119,9 @@ def open_table(path: str | Path, columns: TableColumns | None = None, count: Cou
     if kind == "parquet":
         with _parquet(name) as file:
             resolved = resolve_columns(file.schema_arrow, columns, name)
-        return TableReader(name, kind, resolved, functools.partial(_parquet_batches, name, resolved, count))
+        return TableReader(
+            name, kind, resolved, functools.partial(_parquet_batches, name, resolved, count, row_groups)
+        )
     if kind == "jsonl":
         resolved = resolve_columns(jsonl_schema(name, compression), columns, name)
         return TableReader(
@@ -156,6 +164,29 @@ def read_images(
             raise UserError(f"{name} is damaged: {one_line(error)}") from error
 
 
+def row_group_spans(path: str | Path, rows: int) -> list[tuple[int, int]]:
+    """(first, end) row groups of a Parquet table in spans of about so many rows; empty for anything else.
+
+    An unreadable table has no spans: whoever reads it says why.
+    """
+    name = str(path)
+    if format_of(name)[0] != "parquet":
+        return []
+    try:
+        with _parquet(name) as file:
+            sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+    except UserError:
+        return []
+    spans: list[tuple[int, int]] = []
+    first = filled = 0
+    for group, size in enumerate(sizes, 1):
+        filled += size
+        if filled >= rows or group == len(sizes):
+            spans.append((first, group))
+            first, filled = group, 0
+    return spans
+
+
 def _wanted_images(file: pq.ParquetFile, image: str, wanted: list[int]) -> Iterator[tuple[int, bytes]]:
     is_struct = pa.types.is_struct(file.schema_arrow.field(image).type)
     first = 0
@@ -184,9 +215,13 @@ def _parquet(name: str) -> Iterator[pq.ParquetFile]:
         yield parquet
 
 
-def _parquet_batches(name: str, columns: ResolvedColumns, count: Count) -> Iterator[pa.RecordBatch | int]:
+def _parquet_batches(
+    name: str, columns: ResolvedColumns, count: Count, row_groups: tuple[int, int] | None
+) -> Iterator[pa.RecordBatch | int]:
     with _parquet(name) as file:
-        for group in range(file.num_row_groups):
+        first, end = row_groups or (0, file.num_row_groups)
+        yield sum(file.metadata.row_group(group).num_rows for group in range(first))
+        for group in range(first, end):
             done = 0
             rows = file.metadata.row_group(group).num_rows
             try:

@@ -96,3 +96,15 @@ def test_every_column_of_every_table_has_a_comment(schema):
     assert schema.version >= 1
     assert all(len(column.comment) > 3 for column in schema.columns)
     assert schema.conform(schema.empty()).num_rows == 0
+
+
+@pytest.mark.parametrize("sizes", [[], [3], [4, 4], [1, 2, 9, 1], [0, 5, 0]])
+def test_parts_hold_all_rows_in_order(tmp_path, sizes):
+    schema = TableSchema("t", 1, "", (Column("n", pa.int64(), ""),))
+    numbers = iter(range(sum(sizes)))
+    tables = [schema.table({"n": [next(numbers) for _ in range(size)]}) for size in sizes]
+    paths = schema.write_parts(lambda k: tmp_path / f"{k}.parquet", iter(tables), part_rows=6, row_group_size=4)
+    read = [schema.read(path).column("n").to_pylist() for path in paths]
+    assert sum(read, []) == list(range(sum(sizes)))
+    assert all(len(part) == 8 for part in read[:-1])
+    assert len(paths) >= 1

@@ -159,3 +159,20 @@ def test_wat_gives_the_same_pairs_as_its_page(job, tmp_path):
     row = read(tmp_path / "out", CANDIDATES, "candidates")[0]
     assert (row["url"], row["text"]) == ("http://a.org/birds/kite.jpg", "A red kite over the field")
     assert row["fetch_date"] == "2024-05-18T01:58:10Z"
+
+
+def test_a_large_table_is_read_by_several_tasks_and_written_in_parts(job, tmp_path, monkeypatch):
+    rows = 1000
+    texts = [f"a red kite number {n} in flight" for n in range(rows)]
+    table = pa.table({"url": [f"http://a.org/{n}.jpg" for n in range(rows)], "text": texts})
+    pq.write_table(table, tmp_path / "big.parquet", row_group_size=100)
+    settings = CandidateSettings(inputs=[str(tmp_path / "big.parquet")])
+    whole, _ = stage.run(job, settings, tmp_path / "whole")
+    monkeypatch.setattr(stage, "_TASK_ROWS", 300)
+    monkeypatch.setattr(stage, "_PART_ROWS", 150)
+    monkeypatch.setattr(stage, "_BATCH", 64)
+    parts, _ = stage.run(job, settings, tmp_path / "parts")
+    assert read(tmp_path / "parts", CANDIDATES, "candidates") == read(tmp_path / "whole", CANDIDATES, "candidates")
+    assert [row["record_offset"] for row in read(tmp_path / "parts", CANDIDATES, "candidates")] == list(range(rows))
+    assert parts.funnel == whole.funnel
+    assert len(parts.paths(tmp_path / "parts", "candidates")) == 4
