@@ -56,7 +56,7 @@ def _steps(recipe: Recipe, workdir: Path, job: Job) -> Iterator[tuple[str, Step]
     query_file = at["queries"] / queries.QUERY_FILE
     yield "queries", lambda: queries.run(job, recipe.queries, at["queries"])
     yield "candidates", lambda: candidates.run(job, recipe.candidates, at["candidates"])
-    yield "select", lambda: select.run(job, recipe.select, at["candidates"], query_file, at["select"])
+    yield "select", lambda: select.run(job, recipe.select, [at["candidates"]], query_file, at["select"])
     yield "fetch", lambda: fetch.run(job, recipe.fetch, at["select"], at["fetch"])
     yield "dedup", lambda: dedup.run(job, recipe.dedup, at["fetch"], at["dedup"])
     title = shard.Title(recipe.name, recipe.description)

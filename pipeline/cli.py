@@ -155,13 +155,16 @@ def candidates(
 @app.command(context_settings=_BEAM_FLAGS)
 def select(
     context: typer.Context,
-    candidates: Annotated[Path, typer.Option("--candidates", help="folder of `wit candidates`")],
+    candidates: Annotated[list[Path], typer.Option("--candidates", help="folder of `wit candidates`; repeatable")],
     queries: Annotated[Path, typer.Option("--queries", help="queries.parquet, or the folder of `wit queries`")],
     out: Out,
     cap: Annotated[int | None, typer.Option("--cap", help="pairs a query may draw (default 20000)")] = None,
     balance: Annotated[str | None, typer.Option("--balance", help="cap | probabilistic")] = None,
     match: Annotated[str | None, typer.Option("--match", help="words | metaclip")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="of the draw")] = None,
+    reuse: Annotated[
+        Path | None, typer.Option("--reuse", help="earlier selection whose matches are taken over, not made again")
+    ] = None,
     sets: Sets = None,
     runner: RunnerName = "local",
     workers: Workers = 1,
@@ -170,6 +173,7 @@ def select(
     """Searches every query in every caption and draws up to the cap a query.
 
     Example: wit select --candidates out/candidates --queries out/queries --out out/selected --cap 20000
+    New candidates beside old ones: --candidates out/old --candidates out/new --reuse out/selected --out out/selected2
     """
     from pipeline.recipe import SelectSettings
 
@@ -179,7 +183,7 @@ def select(
     from pipeline.stages import select as stage
 
     query_file = queries / "queries.parquet" if queries.is_dir() else queries
-    manifest, did = stage.run(job, settings, candidates, query_file, out)
+    manifest, did = stage.run(job, settings, candidates, query_file, out, reuse)
     _report(job, "select", manifest, did, out)
 
 

@@ -29,15 +29,23 @@ CANDIDATES = TableSchema(
 
 MATCHES = TableSchema(
     "matches",
-    1,
+    2,
     "One row a candidate, in the order of its candidates file: what selection needs and nothing more.",
     (
         Column("pair_id", PAIR_ID, "as in candidates"),
         Column("url_hash", pa.uint64(), "xxh3-64 of the normalised URL"),
         Column("text_length", pa.int32(), "code points of the text"),
         Column("tie", pa.uint64(), "hash of the whole row: picks the same winner among equals on any runner"),
+        Column("words_hash", pa.uint64(), "hash of the text's words without order; 0 where not asked for"),
         Column("query_ids", pa.list_(pa.int32()), "queries found in the text, ascending"),
     ),
+)
+
+PAIR_SAMPLES = TableSchema(
+    "pair_samples",
+    1,
+    "A share of the pool's pairs, drawn by hash: what choosing t by a target needs to know.",
+    (Column("query_ids", pa.list_(pa.int32()), "queries found in the text, ascending"),),
 )
 
 SELECTED = TableSchema(

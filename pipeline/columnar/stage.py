@@ -77,7 +77,11 @@ class StageManifest(pydantic.BaseModel):
 
     def paths(self, folder: Path, kind: str) -> list[Path]:
         """Files of the stage below its subfolder `kind`, in order of name."""
-        return [folder / f.path for f in sorted(self.files, key=lambda f: f.path) if f.path.startswith(f"{kind}/")]
+        return [folder / entry.path for entry in self.entries(kind)]
+
+    def entries(self, kind: str) -> list[FileEntry]:
+        """The files of `paths`, with their sizes and sums."""
+        return [f for f in sorted(self.files, key=lambda f: f.path) if f.path.startswith(f"{kind}/")]
 
     def record(self) -> StageRecord:
         """This stage as a line of a later stage's history."""
@@ -89,6 +93,41 @@ class StageManifest(pydantic.BaseModel):
         """Rows of a unit that left the stage's last step of that unit."""
         steps = [step for step in self.funnel if step.unit == unit]
         return steps[-1].rows_out if steps else 0
+
+
+def merge_records(manifests: Sequence[StageManifest]) -> StageManifest:
+    """Several runs of one stage as one for the history: funnels and counters added up, the rest of the first.
+
+    The settings of the others, where they differ, stand in `extra` under `other_settings`.
+    """
+    first = manifests[0]
+    if len(manifests) == 1:
+        return first
+    steps: dict[tuple[str, str], list[FunnelStep]] = {}
+    for manifest in manifests:
+        for step in manifest.funnel:
+            steps.setdefault((step.stage, step.unit), []).append(step)
+    others = [m.settings for m in manifests[1:] if m.settings != first.settings]
+    return first.model_copy(
+        update={
+            "funnel": [_sum_steps(stage, unit, lines) for (stage, unit), lines in steps.items()],
+            "counters": dict(sorted(sum((Counter(m.counters) for m in manifests), Counter[str]()).items())),
+            "extra": {**first.extra, "other_settings": others} if others else first.extra,
+        }
+    )
+
+
+def _sum_steps(stage: str, unit: str, steps: Sequence[FunnelStep]) -> FunnelStep:
+    reasons: Counter[str] = Counter()
+    for step in steps:
+        reasons.update(step.reasons)
+    return FunnelStep(
+        stage=stage,
+        unit=unit,
+        rows_in=sum(step.rows_in for step in steps),
+        rows_out=sum(step.rows_out for step in steps),
+        reasons=dict(sorted(reasons.items())),
+    )
 
 
 @dataclass
@@ -112,19 +151,8 @@ class Outcome:
             self.counters.update(receipt.counters)
         for step in steps:
             stage, unit = step.split("/")
-            lines = [r.steps[step] for r in receipts if step in r.steps]
-            reasons: Counter[str] = Counter()
-            for line in lines:
-                reasons.update(line["reasons"])
-            self.funnel.append(
-                FunnelStep(
-                    stage=stage,
-                    unit=unit,
-                    rows_in=sum(line["rows_in"] for line in lines),
-                    rows_out=sum(line["rows_out"] for line in lines),
-                    reasons=dict(sorted(reasons.items())),
-                )
-            )
+            lines = [FunnelStep(stage=stage, unit=unit, **r.steps[step]) for r in receipts if step in r.steps]
+            self.funnel.append(_sum_steps(stage, unit, lines))
 
 
 @dataclass(frozen=True)

@@ -188,6 +188,14 @@ def read_receipt(folder: Path, name: str) -> Receipt | None:
     return receipt if whole else None
 
 
+def finished_receipts(folder: Path) -> Iterator[Receipt]:
+    """The receipts of all finished tasks of a folder, in order of name."""
+    for path in sorted((folder / RECEIPTS).glob("*.json")):
+        receipt = read_receipt(folder, path.stem)
+        if receipt is not None:
+            yield receipt
+
+
 def _has_size(path: Path, size: int) -> bool:
     try:
         return path.stat().st_size == size

@@ -1,7 +1,8 @@
-"""Choosing t, the pairs a query may draw, from what a user knows instead: how much should come out, or the tail's share.
+"""Choosing t, the pairs a query may draw, from what a user knows instead: how much should come out, or the tail's
+share of the matches.
 
-Both are solved on the counts of the queries; a target also needs a sample of pairs, because a pair that several queries
-draw is kept once.
+Both are solved on the counts of the queries; a target also needs a sample of pairs, because a pair that several
+queries draw is kept once.
 """
 
 import numpy as np

@@ -21,6 +21,11 @@ def verdicts_path(folder: Path, task: Task) -> Path:
     return folder / "verdicts" / f"{task.name}.parquet"
 
 
+def samples_path(folder: Path, task: Task) -> Path:
+    """PAIR_SAMPLES of a candidates file."""
+    return folder / "samples" / f"{task.name}.parquet"
+
+
 def query_offsets(matches: pa.Table) -> np.ndarray:
     """Offsets of the query lists of a MATCHES table: int32 (N + 1,)."""
     offsets: np.ndarray = matches.column("query_ids").combine_chunks().offsets.to_numpy()

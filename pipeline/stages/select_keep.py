@@ -13,7 +13,7 @@ from pipeline.selection.balance import ragged
 from pipeline.selection.chance import query_hashes
 from pipeline.selection.keep import Kept, keep_drawn
 from pipeline.selection.winners import VERDICT_REASONS
-from pipeline.stages.select_files import matches_path, pool_draws, verdicts_path
+from pipeline.stages.select_files import matches_path, pool_draws, query_offsets, verdicts_path
 from pipeline.web.urls import host_of
 from schemas.candidates import CANDIDATES, DROPS, MATCHES, SELECTED, VERDICTS
 from schemas.queries import QUERIES, QUERY_DRAWS
@@ -40,7 +40,7 @@ class KeepFile(FileWork):
 
     def do(self, task: Task, folder: Path, tally: Tally) -> list[Path]:
         source = Path(task.payload["candidates"])
-        match_task = Task(task.number, f"match-{source.stem}", {})
+        match_task = Task(task.number, task.payload["matched_by"], {})
         candidates = CANDIDATES.read(source)
         matches = MATCHES.read(matches_path(folder, match_task))
         verdict = VERDICTS.read(verdicts_path(folder, match_task)).column("verdict").to_numpy()
@@ -55,7 +55,7 @@ class KeepFile(FileWork):
             tally.drop(STEP, reason, n)
         files = [
             self._write_selected(folder, task, candidates, matches, result),
-            self._write_drops(folder, task, candidates, result, reasons),
+            self._write_drops(folder, task, candidates, matches, result, reasons),
             self._write_draws(folder, task, matches, result),
         ]
         tally.tick(candidates.num_rows, 1.0)
@@ -76,13 +76,14 @@ class KeepFile(FileWork):
         SELECTED.write(target, parts or SELECTED.empty())
         return target
 
-    def _write_drops(self, folder: Path, task: Task, candidates: pa.Table, result: Kept, reasons: np.ndarray) -> Path:
+    def _write_drops(
+        self, folder: Path, task: Task, candidates: pa.Table, matches: pa.Table, result: Kept, reasons: np.ndarray
+    ) -> Path:
         lost = np.flatnonzero(~result.kept)
         table = candidates.select(["pair_id", "url", "text"]).take(pa.array(lost))
-        details = [
-            f"nearest query {self._texts[q]!r} at {p:.3g} times its threshold" if q >= 0 else None
-            for q, p in zip(result.nearest[lost].tolist(), result.priority[lost].tolist(), strict=True)
-        ]
+        matched = np.diff(query_offsets(matches))[lost].tolist()
+        nearest = zip(matched, result.nearest[lost].tolist(), result.priority[lost].tolist(), strict=True)
+        details = [_near_miss(n, self._texts[q], p) if q >= 0 else None for n, q, p in nearest]
         target = folder / "drops" / f"{task.name}.parquet"
         columns = {name: table.column(name) for name in ("pair_id", "url", "text")}
         DROPS.write(target, DROPS.table({**columns, "reason": reasons[lost].tolist(), "detail": details}))
@@ -98,6 +99,11 @@ class KeepFile(FileWork):
         target = folder / "draws" / f"{task.name}.parquet"
         QUERY_DRAWS.write(target, QUERY_DRAWS.table({"query_id": kept_ids, "drawn": drawn, "kept": kept}))
         return target
+
+
+def _near_miss(matched: int, query: str, priority: float) -> str:
+    queries = "query" if matched == 1 else "queries"
+    return f"matched {matched:,} {queries}, the nearest {query!r} at {priority:.3g} times its threshold"
 
 
 def _host_bucket(url: str, has_bytes: bool) -> int:

@@ -1,8 +1,9 @@
 """Selection, passes 1 and 2: match every caption, choose winners among equals, count the pairs of each query."""
 
-from collections.abc import Iterable, Iterator
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
@@ -13,41 +14,64 @@ import xxhash
 from pipeline.columnar.progress import watching
 from pipeline.columnar.stage import Job
 from pipeline.columnar.tables import concat_blobs, split_by, to_blob
-from pipeline.columnar.tasks import DoOnce, FileWork, Receipt, Tally, Task, receipts_of, run_job, with_nothing
+from pipeline.columnar.tasks import (
+    DoOnce,
+    FileWork,
+    Receipt,
+    Tally,
+    Task,
+    finished_receipts,
+    receipts_of,
+    run_job,
+    with_nothing,
+)
 from pipeline.recipe import SelectSettings
 from pipeline.selection.balance import ragged
-from pipeline.selection.chance import pair_hashes
+from pipeline.selection.chance import mix, pair_hashes
 from pipeline.selection.winners import NO_MATCH, choose_winners
-from pipeline.stages.select_files import matches_path, query_offsets, verdicts_path
+from pipeline.stages.select_files import matches_path, query_offsets, samples_path, verdicts_path
 from pipeline.text.match import Matcher
+from pipeline.text.normalise import words
 from pipeline.web.urls import normalise_url
 from schemas.atomic import atomic_path
-from schemas.candidates import CANDIDATES, MATCHES, VERDICTS
+from schemas.candidates import CANDIDATES, MATCHES, PAIR_SAMPLES, VERDICTS
 from schemas.queries import QUERIES
 
 _URL_BUCKETS = 64
+_KEYS = ("text_length", "tie", "words_hash")
+_MATCH_KEY = "match_key"
+MATCH_VERSION = 1
+"""Rises when a caption may match otherwise than before: earlier matches are then not taken over."""
+# Pairs that are looked at to solve for a target: the error of the sum is under a third of a percent.
+_SAMPLED_PAIRS = 200_000
 
 
 class MatchFile(FileWork):
-    """Matches the captions of one candidates file; leaves what selection needs of each row."""
+    """Matches the captions of one candidates file; leaves what selection needs of each row.
+
+    Where an earlier selection matched the same file with the same queries, its work is taken over.
+    """
 
     def __init__(self, queries: str, settings: SelectSettings) -> None:
         self.queries = queries
         self.settings = settings
         self._matcher: Matcher | None = None
 
-    def setup(self) -> None:
-        texts = QUERIES.read(Path(self.queries)).column("query")
-        self._matcher = Matcher(texts, self.settings.match)
-
     def do(self, task: Task, folder: Path, tally: Tally) -> list[Path]:
-        assert self._matcher is not None
         target = folder / "matches" / f"{task.name}.parquet"
+        tally.extra[_MATCH_KEY] = task.payload[_MATCH_KEY]
+        earlier = task.payload["earlier"]
+        if earlier is not None:
+            with atomic_path(target) as path:
+                shutil.copyfile(earlier, path)
+            return [target]
+        if self._matcher is None:  # built for the first file that needs it
+            texts = QUERIES.read(Path(self.queries)).column("query")
+            self._matcher = Matcher(texts, self.settings.match)
         MATCHES.write(target, self._matches(Path(task.payload["candidates"]), self._matcher, tally))
         return [target]
 
-    @staticmethod
-    def _matches(path: Path, matcher: Matcher, tally: Tally) -> Iterator[pa.Table]:
+    def _matches(self, path: Path, matcher: Matcher, tally: Tally) -> Iterator[pa.Table]:
         rows = 0
         for batch in CANDIDATES.read_batches(path):
             texts = batch.column("text").combine_chunks()
@@ -60,18 +84,26 @@ class MatchFile(FileWork):
                     ),
                     "text_length": pc.utf8_length(texts),
                     "tie": _row_hashes(batch),
+                    "words_hash": self._words_hashes(texts),
                     "query_ids": matcher.match(texts),
                 }
             )
             rows += batch.num_rows
             tally.tick(rows)
 
+    def _words_hashes(self, texts: pa.Array) -> np.ndarray:
+        """xxh3-64 of each text's words, sorted and each once; zeros where nobody asks. uint64 (N,)."""
+        if self.settings.near_equal_texts == "keep":
+            return np.zeros(len(texts), np.uint64)
+        hashes = (xxhash.xxh3_64_intdigest(" ".join(sorted(set(words(text)))).encode()) for text in texts.to_pylist())
+        return np.fromiter(hashes, np.uint64, len(texts))
+
 
 def _row_hashes(batch: pa.Table) -> np.ndarray:
     """Hash of what tells equal pairs apart: the provenance. uint64 (N,)."""
     columns = [batch.column(c).to_pylist() for c in ("text", "page_url", "archive", "record_offset", "text_source")]
-    rows = zip(*columns, strict=True)
-    return np.fromiter((xxhash.xxh3_64_intdigest(repr(row).encode()) for row in rows), np.uint64, batch.num_rows)
+    rows = ("\0".join(map(str, row)) for row in zip(*columns, strict=True))
+    return np.fromiter((xxhash.xxh3_64_intdigest(row.encode()) for row in rows), np.uint64, batch.num_rows)
 
 
 class SendPairKeys(beam.DoFn):
@@ -92,8 +124,7 @@ class SendPairKeys(beam.DoFn):
                 "row": pa.array(rows.astype(np.int64)),
                 "url_hash": pa.array(url_hash),
                 "pair": pa.array(pair_hashes(matches.column("pair_id").combine_chunks())[rows]),
-                "text_length": pa.array(matches.column("text_length").to_numpy()[rows]),
-                "tie": pa.array(matches.column("tie").to_numpy()[rows]),
+                **{name: pa.array(matches.column(name).to_numpy()[rows]) for name in _KEYS},
             }
         )
         for bucket, part in split_by(keys, url_hash % np.uint64(_URL_BUCKETS)):
@@ -115,6 +146,7 @@ class ChooseWinners(beam.DoFn):
             columns["text_length"],
             columns["tie"],
             self.settings.texts_per_image,
+            columns["words_hash"] if self.settings.near_equal_texts == "drop" else None,
         )
         lost = np.flatnonzero(verdict)
         losers = pa.table({"row": pa.array(columns["row"][lost]), "verdict": pa.array(verdict[lost])})
@@ -123,12 +155,17 @@ class ChooseWinners(beam.DoFn):
 
 
 class WriteVerdicts(beam.DoFn):
-    """(file, its losers) -> the file's verdicts on disk, and what it adds to N_q."""
+    """(file, its losers) -> the file's verdicts on disk, and what it adds to N_q.
 
-    def __init__(self, folder: str, tasks: list[Task], queries: int) -> None:
+    Args:
+        sample_share: share of the pool's pairs, drawn by hash, whose queries are kept as a sample.
+    """
+
+    def __init__(self, folder: str, tasks: list[Task], queries: int, sample_share: float) -> None:
         self.folder = folder
         self.tasks = tasks
         self.queries = queries
+        self.sample_share = sample_share
 
     def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[np.ndarray]:
         folder, task = Path(self.folder), self.tasks[element[0]]
@@ -139,6 +176,11 @@ class WriteVerdicts(beam.DoFn):
             losers = concat_blobs(blobs)
             verdict[losers.column("row").to_numpy()] = losers.column("verdict").to_numpy()
         VERDICTS.write(verdicts_path(folder, task), VERDICTS.table({"verdict": verdict}))
+        if self.sample_share:
+            place = mix(pair_hashes(matches.column("pair_id").combine_chunks())) / 2.0**64
+            sampled = pa.array((verdict == 0) & (place < self.sample_share))
+            lists = matches.column("query_ids").filter(sampled)
+            PAIR_SAMPLES.write(samples_path(folder, task), PAIR_SAMPLES.table({"query_ids": lists}))
         rows, ids = ragged(matches.column("query_ids").combine_chunks())
         yield np.bincount(ids[verdict[rows] == 0], minlength=self.queries)
 
@@ -163,11 +205,54 @@ class SumVectors(beam.CombineFn):
         return accumulator
 
 
+class CandidatesFile(NamedTuple):
+    """A file to match: where it is, the sha256 of its bytes, and the name of what is made of it."""
+
+    path: Path
+    sha256: str
+    name: str
+
+
+def match_tasks(
+    files: Sequence[CandidatesFile], queries_sha256: str, settings: SelectSettings, reuse: Path | None
+) -> list[Task]:
+    """A task a candidates file.
+
+    Args:
+        files: in the order of the tasks.
+        queries_sha256: of the query list.
+        settings: how to match.
+        reuse: folder of an earlier selection; what it matched in the same way is not matched again.
+    """
+    earlier = _matched(reuse) if reuse is not None else {}
+    how = f"{queries_sha256} {settings.match} {settings.near_equal_texts} {MATCHES.version} {MATCH_VERSION}"
+    tasks = []
+    for number, file in enumerate(files):
+        key = xxhash.xxh3_128_hexdigest(f"{file.sha256} {how}".encode())
+        payload = {"candidates": str(file.path), _MATCH_KEY: key, "earlier": earlier.get(key)}
+        tasks.append(Task(number, f"match-{file.name}", payload))
+    return tasks
+
+
+def _matched(folder: Path) -> dict[str, str]:
+    """The matches that a selection left, by what was matched how."""
+    return {
+        receipt.extra[_MATCH_KEY]: str(matches_path(folder, Task(0, receipt.task, {})))
+        for receipt in finished_receipts(folder)
+        if _MATCH_KEY in receipt.extra
+    }
+
+
 def match_and_count(
-    job: Job, settings: SelectSettings, folder: Path, tasks: list[Task], queries: Path, n_queries: int
+    job: Job, settings: SelectSettings, folder: Path, tasks: list[Task], queries: Path, n_queries: int, n_rows: int
 ) -> np.ndarray:
-    """Leaves matches and verdicts per file; returns N_q, int64 (Q,)."""
+    """Leaves matches and verdicts per file; returns N_q, int64 (Q,).
+
+    Args:
+        n_queries, n_rows: lengths of the query list and of all candidates files together.
+    """
     target = folder / "pool.npy"
+    sample_share = min(1.0, _SAMPLED_PAIRS / max(n_rows, 1)) if settings.target_pairs is not None else 0.0
 
     def write(vector: np.ndarray | None) -> None:
         with atomic_path(target) as path, path.open("wb") as file:
@@ -188,7 +273,7 @@ def match_and_count(
             (losers, every_file)
             | "Join losers and files" >> beam.Flatten()
             | "Group losers by file" >> beam.GroupByKey()
-            | "Write verdicts" >> beam.ParDo(WriteVerdicts(str(folder), tasks, n_queries))
+            | "Write verdicts" >> beam.ParDo(WriteVerdicts(str(folder), tasks, n_queries, sample_share))
             | "Count pairs a query" >> beam.CombineGlobally(SumVectors())
             | "Write counts" >> beam.Map(write)
         )

@@ -58,10 +58,22 @@ class FindThresholds(beam.DoFn):
 
 
 def find_thresholds(
-    job: Job, settings: SelectSettings, folder: Path, tasks: list[Task], pool: np.ndarray, texts: list[str]
+    job: Job,
+    settings: SelectSettings,
+    folder: Path,
+    tasks: list[Task],
+    pool: np.ndarray,
+    texts: list[str],
+    drawn_cap: int,
 ) -> np.ndarray:
-    """The u up to which each query draws: float64 (Q,), 1 where it draws all its pairs."""
-    drawn_cap = settings.drawn_cap
+    """The u up to which each query draws: float64 (Q,), 1 where it draws all its pairs.
+
+    Args:
+        folder: holds the matches and verdicts of the tasks.
+        pool: int64 (Q,), N_q.
+        texts: of the queries.
+        drawn_cap: pairs a query may draw here.
+    """
     if settings.balance == "probabilistic":
         return probabilistic_thresholds(pool, drawn_cap)
     thresholds = np.ones(len(pool))

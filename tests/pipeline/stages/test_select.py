@@ -1,6 +1,7 @@
 """The select stage against its plain definition, and that its result depends on nothing but its input."""
 
 import random
+import re
 from collections import Counter
 from dataclasses import replace
 
@@ -13,8 +14,8 @@ from support.rows import candidate
 from pipeline.columnar.runner import Runner
 from pipeline.recipe import SelectSettings
 from pipeline.selection.chance import pair_hashes, query_hashes, uniform
-from pipeline.stages import select, select_thresholds
-from schemas.candidates import SELECTED
+from pipeline.stages import select, select_match, select_thresholds
+from schemas.candidates import DROPS, SELECTED
 from schemas.errors import UserError
 from schemas.queries import QUERY_COUNTS
 
@@ -57,7 +58,7 @@ def test_equals_the_plain_definition(tmp_path, job, make_queries, make_candidate
     rows = make_rows(600, seed=1)
     queries = make_queries(tmp_path / "q", WORDS)
     source = make_candidates(tmp_path / "c", [rows[:250], rows[250:400], rows[400:]])
-    manifest, _ = select.run(job, SelectSettings(cap=cap, seed=7), source, queries, tmp_path / "s")
+    manifest, _ = select.run(job, SelectSettings(cap=cap, seed=7), [source], queries, tmp_path / "s")
     kept, pool = plain_selection(rows, WORDS, cap, 7)
     assert Counter(selected_ids(tmp_path / "s")) == Counter(kept)
     step = manifest.funnel[0]
@@ -73,7 +74,7 @@ def test_equals_the_plain_definition(tmp_path, job, make_queries, make_candidate
     drops = pq.read_table(tmp_path / "s" / "drops")
     assert Counter(drops.column("reason").to_pylist()) == step.reasons
     assert all(
-        detail.startswith("nearest query")
+        "the nearest" in detail
         for detail in drops.filter(pa.compute.equal(drops["reason"], "not_drawn"))["detail"].to_pylist()
     )
 
@@ -86,7 +87,7 @@ def test_order_and_split_into_files_do_not_matter(tmp_path, job, make_queries, m
     for n, files in enumerate([[rows], [shuffled[:100], shuffled[100:150], [], shuffled[150:]]]):
         queries = make_queries(tmp_path / f"q{n}", WORDS)
         source = make_candidates(tmp_path / f"c{n}", files)
-        select.run(job, SelectSettings(cap=5), source, queries, tmp_path / f"s{n}")
+        select.run(job, SelectSettings(cap=5), [source], queries, tmp_path / f"s{n}")
         results.append(sorted(selected_ids(tmp_path / f"s{n}")))
     assert results[0] == results[1]
     assert len(results[0]) > 20
@@ -97,7 +98,7 @@ def test_worker_processes_do_not_matter(tmp_path, job, make_queries, make_candid
     queries = make_queries(tmp_path / "q", WORDS)
     source = make_candidates(tmp_path / "c", [rows[:100], rows[100:]])
     for name, runner in (("one", job.runner), ("two", Runner(workers=2))):
-        select.run(replace(job, runner=runner), SelectSettings(cap=5), source, queries, tmp_path / name)
+        select.run(replace(job, runner=runner), SelectSettings(cap=5), [source], queries, tmp_path / name)
     for path in sorted((tmp_path / "one" / "selected").iterdir()):
         assert path.read_bytes() == (tmp_path / "two" / "selected" / path.name).read_bytes()
 
@@ -114,7 +115,7 @@ def test_a_query_that_sent_too_few_is_asked_again(tmp_path, job, make_queries, m
         return plain(pool, cap, widen / 50)
 
     monkeypatch.setattr(select_thresholds, "send_bounds", narrow)
-    select.run(job, SelectSettings(cap=10, seed=7), source, queries, tmp_path / "s")
+    select.run(job, SelectSettings(cap=10, seed=7), [source], queries, tmp_path / "s")
     assert set(selected_ids(tmp_path / "s")) == plain_selection(rows, WORDS, 10, 7)[0]
     assert len(widths) > 1
 
@@ -123,7 +124,7 @@ def test_one_text_an_image(tmp_path, job, make_queries, make_candidates):
     rows = [candidate("http://a.org/1.jpg", text) for text in ("red", "red kite of prey", "kite")]
     queries = make_queries(tmp_path / "q", WORDS)
     source = make_candidates(tmp_path / "c", [rows])
-    manifest, _ = select.run(job, SelectSettings(texts_per_image="longest"), source, queries, tmp_path / "s")
+    manifest, _ = select.run(job, SelectSettings(texts_per_image="longest"), [source], queries, tmp_path / "s")
     table = SELECTED.read(tmp_path / "s" / "selected" / "00000.parquet")
     assert table.column("text").to_pylist() == ["red kite of prey"]
     assert manifest.funnel[0].reasons == {"other_text_of_image": 2}
@@ -132,7 +133,7 @@ def test_one_text_an_image(tmp_path, job, make_queries, make_candidates):
 def test_all_urls_of_a_host_share_a_bucket(tmp_path, job, make_queries, make_candidates):
     rows = [candidate(f"http://{host}/{n}.jpg", "red") for n in range(5) for host in ("a.org", "b.org:81", "b.org")]
     queries = make_queries(tmp_path / "q", ["red"])
-    select.run(job, SelectSettings(), make_candidates(tmp_path / "c", [rows]), queries, tmp_path / "s")
+    select.run(job, SelectSettings(), [make_candidates(tmp_path / "c", [rows])], queries, tmp_path / "s")
     table = SELECTED.read(tmp_path / "s" / "selected" / "00000.parquet").to_pylist()
     assert len({row["host_bucket"] for row in table if "a.org" in row["url"]}) == 1
     assert len({row["host_bucket"] for row in table if "b.org" in row["url"]}) == 1
@@ -142,4 +143,116 @@ def test_a_crawl_without_a_match_is_said(tmp_path, job, make_queries, make_candi
     queries = make_queries(tmp_path / "q", ["albatross"])
     source = make_candidates(tmp_path / "c", [make_rows(20, seed=5)])
     with pytest.raises(UserError, match="no caption of .* matches any of the 1 queries"):
-        select.run(job, SelectSettings(), source, queries, tmp_path / "s")
+        select.run(job, SelectSettings(), [source], queries, tmp_path / "s")
+
+
+def test_added_candidates_give_what_all_at_once_give_without_matching_the_old_again(
+    tmp_path, job, make_queries, make_candidates, monkeypatch
+):
+    rows = make_rows(600, seed=5)
+    queries = make_queries(tmp_path / "q", WORDS)
+    old = make_candidates(tmp_path / "old", [rows[:200], rows[200:400]])
+    new = make_candidates(tmp_path / "new", [rows[400:]])
+    settings = SelectSettings(cap=20)
+    select.run(job, settings, [old], queries, tmp_path / "first")
+    whole, _ = select.run(job, settings, [make_candidates(tmp_path / "all", [rows])], queries, tmp_path / "whole")
+    matched = []
+    real = select_match.Matcher.match
+
+    def listen(self, texts):
+        matched.append(len(texts))
+        return real(self, texts)
+
+    monkeypatch.setattr(select_match.Matcher, "match", listen)
+    added, _ = select.run(job, settings, [old, new], queries, tmp_path / "second", reuse=tmp_path / "first")
+    assert matched == [200]
+    assert sorted(selected_ids(tmp_path / "second")) == sorted(selected_ids(tmp_path / "whole"))
+    assert added.extra == whole.extra
+    assert added.history[-1].funnel[-1].rows_in == 600
+    counts = [QUERY_COUNTS.read(tmp_path / name / "queries.parquet") for name in ("second", "whole")]
+    assert counts[0].equals(counts[1])
+    # another cap matches nothing again; another list everything
+    matched.clear()
+    select.run(job, SelectSettings(cap=7), [old, new], queries, tmp_path / "third", reuse=tmp_path / "second")
+    assert matched == []
+    others = make_queries(tmp_path / "q2", WORDS[:4])
+    select.run(job, settings, [old, new], others, tmp_path / "fourth", reuse=tmp_path / "second")
+    assert matched == [200, 200, 200]
+
+
+def test_t_by_the_number_of_pairs_wanted(tmp_path, job, make_queries, make_candidates):
+    rows = make_rows(3000, seed=6)
+    queries = make_queries(tmp_path / "q", WORDS)
+    source = make_candidates(tmp_path / "c", [rows[:1000], rows[1000:]])
+    manifest, _ = select.run(job, SelectSettings(target_pairs=500), [source], queries, tmp_path / "s")
+    kept = len(selected_ids(tmp_path / "s"))
+    assert 440 < kept < 560
+    assert abs(manifest.extra["expected_pairs"] - kept) < 60
+    assert manifest.extra["cap_chosen_by"] == "target of 500 pairs"
+    everything, _ = select.run(job, SelectSettings(target_pairs=10**6), [source], queries, tmp_path / "all")
+    assert len(selected_ids(tmp_path / "all")) == everything.extra["pairs_in_pool"]
+
+
+def test_t_by_the_share_of_the_tail(tmp_path, job, make_queries, make_candidates):
+    rows = make_rows(3000, seed=6)
+    queries = make_queries(tmp_path / "q", WORDS)
+    source = make_candidates(tmp_path / "c", [rows])
+    manifest, _ = select.run(job, SelectSettings(tail_share=0.1), [source], queries, tmp_path / "s")
+    pool = QUERY_COUNTS.read(tmp_path / "s" / "queries.parquet").column("pool").to_numpy()
+    cap = manifest.extra["cap"]
+    assert cap in pool
+    assert pool[pool < cap].sum() < 0.1 * pool.sum() <= pool[pool <= cap].sum()
+    with pytest.raises(ValueError, match="name one of them"):
+        SelectSettings(tail_share=0.1, target_pairs=5)
+
+
+def test_near_equal_texts_of_an_image(tmp_path, job, make_queries, make_candidates):
+    texts = ["A red kite", "red kite, a!", "a red red kite", "a red kite flying", "the heron"]
+    rows = [candidate("http://a.org/1.jpg", text) for text in texts]
+    rows.append(candidate("http://a.org/2.jpg", "kite: a red"))
+    queries = make_queries(tmp_path / "q", ["red", "heron"])
+    source = make_candidates(tmp_path / "c", [rows])
+    manifest, _ = select.run(job, SelectSettings(near_equal_texts="drop"), [source], queries, tmp_path / "s")
+    tables = [SELECTED.read(path) for path in sorted((tmp_path / "s" / "selected").glob("*.parquet"))]
+    assert sorted(pa.concat_tables(tables).column("text").to_pylist()) == [
+        "a red kite flying", "a red red kite", "kite: a red", "the heron",
+    ]  # fmt: skip
+    # "A red kite" and "red kite, a!" are one pair each by their normalised texts
+    assert manifest.funnel[-1].reasons == {"near_equal_text": 2}
+
+
+def test_the_reason_says_how_near_a_pair_came(tmp_path, job, make_queries, make_candidates):
+    rows = [candidate(f"http://a.org/{n}.jpg", "a red kite") for n in range(50)]
+    queries = make_queries(tmp_path / "q", ["red", "kite"])
+    select.run(job, SelectSettings(cap=5), [make_candidates(tmp_path / "c", [rows])], queries, tmp_path / "s")
+    drops = DROPS.read(next((tmp_path / "s" / "drops").glob("*.parquet"))).to_pylist()
+    assert drops
+    for drop in drops:
+        found = re.fullmatch(
+            r"matched 2 queries, the nearest '(red|kite)' at (\S+) times its threshold", drop["detail"]
+        )
+        assert float(found[2]) > 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["red kite " * 120_000, "", "\udcff".encode("utf-8", "surrogatepass").decode("utf-8", "replace"), "\0red\0"],
+)
+def test_odd_captions_get_an_answer(tmp_path, job, make_queries, make_candidates, text):
+    rows = [candidate("http://a.org/1.jpg", text), candidate("http://a.org/2.jpg", "a red kite")]
+    queries = make_queries(tmp_path / "q", ["red", "red kite red"])
+    source = make_candidates(tmp_path / "c", [rows])
+    manifest, _ = select.run(job, SelectSettings(cap=10**9), [source], queries, tmp_path / "s")
+    kept = len(selected_ids(tmp_path / "s"))
+    assert kept == 1 + ("red" in text)
+    assert manifest.funnel[-1].rows_in == 2
+
+
+def test_a_list_may_hold_the_same_query_twice_and_ones_that_never_match(tmp_path, job, make_queries, make_candidates):
+    rows = [candidate(f"http://a.org/{n}.jpg", "a red kite") for n in range(4)]
+    queries = make_queries(tmp_path / "q", ["red", "RED!", "", "…", "kite"])
+    source = make_candidates(tmp_path / "c", [rows])
+    select.run(job, SelectSettings(cap=3), [source], queries, tmp_path / "s")
+    counts = QUERY_COUNTS.read(tmp_path / "s" / "queries.parquet")
+    assert counts.column("pool").to_pylist() == [4, 4, 0, 0, 4]
+    assert max(counts.column("drawn").to_pylist()) <= 3

@@ -81,7 +81,7 @@ def test_langdetect_is_asked_only_about_unsure_wanted_texts(monkeypatch: pytest.
         return real(text)
 
     monkeypatch.setattr(langdetect, "detect_langs", listen)
-    settings = LanguageSettings(languages=("en",), langdetect=True, min_score=0.05, unsure_below=0.5)
+    settings = LanguageSettings(languages=("en",), langdetect=True, min_score=0.05, unsure=(0.05, 0.5))
     texts = [*TEXTS, "van", "gold ring", "pasta", "12 %"]
     first = [answer[0] for answer in LanguageIdentifier().identify(texts)]
     scores = [answer[1] for answer in LanguageIdentifier().identify(texts)]
@@ -118,3 +118,15 @@ def _shared() -> LanguageIdentifier:
     if not _IDENTIFIERS:
         _IDENTIFIERS.append(LanguageIdentifier())
     return _IDENTIFIERS[0]
+
+
+def test_the_page_decides_where_a_text_leaves_doubt(identifier: LanguageIdentifier) -> None:
+    english = "Stickers of animals and other things to print at home. Duck. Horse"
+    german = "Bilder von Tieren und anderen Dingen zum Ausdrucken. Ente. Pferd"
+    texts = ["Duck", "Duck", "Duck", "The quick brown fox jumps over the lazy dog every morning"]
+    found = identifier.identify(texts, [english, german, None, german])
+    assert found[0][0] == "en"
+    assert found[0][1] > 0.5
+    assert found[1][0] == "de"
+    assert found[2] == identifier.identify(["Duck"])[0]
+    assert found[3][0] == "en"  # a clear text is what it is, wherever it stands
