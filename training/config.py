@@ -56,6 +56,9 @@ class ModelSettings(Settings):
 
     name: str | None = Field(None, description="a model of the zoo; vit-tiny-64 where no spec is given either")
     spec: ClipSpec | None = Field(None, description="the architecture written out, instead of a name")
+    quick_gelu: bool | None = Field(
+        None, description="true: QuickGELU, with which OpenAI trained; false: GELU; null: as the model has it"
+    )
     patch_dropout: float = Field(
         0.0, ge=0, lt=1, description="share of image patches left out of each training step (FLIP, arXiv 2212.00794)"
     )
@@ -64,14 +67,16 @@ class ModelSettings(Settings):
     def _one_of(self) -> "ModelSettings":
         if self.name is not None and self.spec is not None:
             raise ValueError("give name or spec, not both")
-        self.resolved()
+        if self.resolved().vision.kind == "resnet" and self.patch_dropout:
+            raise ValueError("patch_dropout leaves out patches, which a ResNet does not have: set it to 0")
         return self
 
     def resolved(self) -> ClipSpec:
         """The architecture that is meant."""
-        if self.spec is not None:
-            return self.spec
-        return spec_of(self.name if self.name is not None else "vit-tiny-64")
+        spec = self.spec
+        if spec is None:
+            spec = spec_of(self.name if self.name is not None else "vit-tiny-64")
+        return spec if self.quick_gelu is None else spec.model_copy(update={"quick_gelu": self.quick_gelu})
 
 
 class ObjectiveSettings(Settings):

@@ -79,7 +79,8 @@ def _child(edges: np.ndarray, sieve: np.ndarray, node: int, word: int) -> int:
 def _room(values: np.ndarray, needed: int) -> np.ndarray:
     """The same values with room for `needed`: asked for where it is short, as handing an array over has its price."""
     larger = np.empty(max(needed, 2 * len(values)), values.dtype)
-    larger[: len(values)] = values
+    for place in range(len(values)):  # a slice would compile for seconds
+        larger[place] = values[place]
     return larger
 
 

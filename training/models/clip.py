@@ -6,9 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from schemas.errors import UserError
+from training.models.resnet import ResNet
 from training.models.text import TextTransformer
 from training.models.vit import VisionTransformer
-from training.models.zoo import ClipSpec
+from training.models.zoo import ClipSpec, ResNetSpec
 
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)
 MAX_LOGIT_SCALE = math.log(100)
@@ -25,7 +27,7 @@ class Clip(nn.Module):
     def __init__(self, spec: ClipSpec, patch_dropout: float = 0.0) -> None:
         super().__init__()
         self.spec = spec
-        self.visual = VisionTransformer(spec.vision, spec.embed_dim, spec.quick_gelu, patch_dropout)
+        self.visual = _image_tower(spec, patch_dropout)
         self.text = TextTransformer(spec.text, spec.embed_dim, spec.quick_gelu)
         self.logit_scale = nn.Parameter(torch.tensor(INITIAL_LOGIT_SCALE))
 
@@ -41,3 +43,11 @@ class Clip(nn.Module):
     def clamp_logit_scale(self) -> None:
         """Keeps the multiplier of the logits at 100 or less; called after each step, outside the gradient."""
         self.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
+
+
+def _image_tower(spec: ClipSpec, patch_dropout: float) -> ResNet | VisionTransformer:
+    if not isinstance(spec.vision, ResNetSpec):
+        return VisionTransformer(spec.vision, spec.embed_dim, spec.quick_gelu, patch_dropout)
+    if patch_dropout:
+        raise UserError("patch_dropout leaves out patches, which a ResNet does not have: set it to 0")
+    return ResNet(spec.vision, spec.embed_dim)

@@ -1,6 +1,6 @@
-"""Named architectures as data: the paper's image transformers (table 20 of arXiv 2103.00020) and small ones."""
+"""Named architectures as data: the paper's nine models (tables 19 and 20 of arXiv 2103.00020) and small ones."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import pydantic
 
@@ -8,10 +8,13 @@ from schemas.errors import UserError
 from schemas.settings import Settings
 from training.tokenizer import VOCABULARY_SIZE
 
+Blocks = Annotated[int, pydantic.Field(ge=1)]
+
 
 class VisionSpec(Settings):
     """The image tower: a Vision Transformer."""
 
+    kind: Literal["vit"] = pydantic.Field("vit", description="vit here; resnet takes the settings of `ResNetSpec`")
     image_size: int = pydantic.Field(224, ge=1, description="side of the square input, pixels")
     patch_size: int = pydantic.Field(32, ge=1, description="side of a patch, pixels; divides image_size")
     width: int = pydantic.Field(768, ge=1, description="channels of the residual stream")
@@ -38,6 +41,34 @@ class VisionSpec(Settings):
         return (self.image_size // self.patch_size) ** 2
 
 
+class ResNetSpec(Settings):
+    """The image tower: a ResNet with the paper's changes, 32 times smaller in its last stage than the image."""
+
+    kind: Literal["resnet"] = "resnet"
+    image_size: int = pydantic.Field(224, ge=32, multiple_of=32, description="side of the square input, pixels")
+    layers: tuple[Blocks, Blocks, Blocks, Blocks] = pydantic.Field((3, 4, 6, 3), description="blocks of the 4 stages")
+    width: int = pydantic.Field(
+        64, ge=2, multiple_of=2, description="channels of the stem; 32 times as many at the end"
+    )
+    heads: int = pydantic.Field(32, ge=1, description="heads of the attention that pools; divide 32 * width")
+
+    @pydantic.model_validator(mode="after")
+    def _fits(self) -> "ResNetSpec":
+        if self.channels % self.heads:
+            raise ValueError(f"heads {self.heads} must divide 32 * width, {self.channels}")
+        return self
+
+    @property
+    def channels(self) -> int:
+        """Channels of the last stage, which attention pools."""
+        return 32 * self.width
+
+    @property
+    def positions(self) -> int:
+        """Positions of the last stage, which attention pools."""
+        return (self.image_size // 32) ** 2
+
+
 class TextSpec(Settings):
     """The text tower: a causal transformer pooled at the end-of-text token."""
 
@@ -54,18 +85,32 @@ class TextSpec(Settings):
         return self
 
 
+def _of_its_kind(value: object) -> object:
+    # Not pydantic's tagged union: it wants `kind` to be given always, and puts it into the path of every error.
+    if not isinstance(value, dict):
+        return value
+    kind = value.get("kind", "vit")
+    if kind not in ("vit", "resnet"):
+        raise ValueError(f"kind {kind!r} must be vit or resnet")
+    return (ResNetSpec if kind == "resnet" else VisionSpec).model_validate(value)
+
+
 class ClipSpec(Settings):
     """A whole CLIP model: two towers and the space they meet in."""
 
     embed_dim: int = pydantic.Field(512, ge=1, description="dimensions of the shared space")
     quick_gelu: bool = pydantic.Field(False, description="x * sigmoid(1.702 x), as OpenAI's weights need, not GELU")
-    vision: VisionSpec = VisionSpec()
+    vision: Annotated[VisionSpec | ResNetSpec, pydantic.BeforeValidator(_of_its_kind)] = VisionSpec()
     text: TextSpec = TextSpec()
 
 
-def _paper(embed_dim: int, vision: VisionSpec, text_width: int) -> ClipSpec:
+def _paper(embed_dim: int, vision: VisionSpec | ResNetSpec, text_width: int) -> ClipSpec:
     text = TextSpec(width=text_width, heads=text_width // 64)
     return ClipSpec(embed_dim=embed_dim, quick_gelu=True, vision=vision, text=text)
+
+
+def _resnet(image_size: int, layers: tuple[int, int, int, int], width: int) -> ResNetSpec:
+    return ResNetSpec(image_size=image_size, layers=layers, width=width, heads=width // 2)
 
 
 def _small(vision: VisionSpec, text: TextSpec, embed_dim: int) -> ClipSpec:
@@ -76,7 +121,12 @@ ZOO: dict[str, ClipSpec] = {
     "ViT-B/32": _paper(512, VisionSpec(patch_size=32), 512),
     "ViT-B/16": _paper(512, VisionSpec(patch_size=16), 512),
     "ViT-L/14": _paper(768, VisionSpec(patch_size=14, width=1024, layers=24, heads=16), 768),
-    "ViT-L/14@336": _paper(768, VisionSpec(image_size=336, patch_size=14, width=1024, layers=24, heads=16), 768),
+    "ViT-L/14@336px": _paper(768, VisionSpec(image_size=336, patch_size=14, width=1024, layers=24, heads=16), 768),
+    "RN50": _paper(1024, _resnet(224, (3, 4, 6, 3), 64), 512),
+    "RN101": _paper(512, _resnet(224, (3, 4, 23, 3), 64), 512),
+    "RN50x4": _paper(640, _resnet(288, (4, 6, 10, 6), 80), 640),
+    "RN50x16": _paper(768, _resnet(384, (6, 8, 18, 8), 96), 768),
+    "RN50x64": _paper(1024, _resnet(448, (3, 15, 36, 10), 128), 1024),
     # For two CPU cores and minutes: 64 tokens an image, captions of up to 32 tokens.
     "vit-tiny-64": _small(
         VisionSpec(image_size=64, patch_size=8, width=192, layers=6, heads=3),
@@ -105,7 +155,7 @@ ZOO: dict[str, ClipSpec] = {
 
 
 def spec_of(name: str) -> ClipSpec:
-    """The architecture of this name; case and the slash do not matter (`vit-b-32` is `ViT-B/32`).
+    """The architecture of this name; case, slash, @ and px do not matter (`vit-b-32` is `ViT-B/32`).
 
     Raises:
         UserError: there is none of this name; the message lists those there are.
@@ -118,4 +168,4 @@ def spec_of(name: str) -> ClipSpec:
 
 
 def _folded(name: str) -> str:
-    return name.lower().replace("/", "-")
+    return name.lower().replace("/", "-").replace("@", "-").removesuffix("px")

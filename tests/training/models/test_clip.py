@@ -9,7 +9,7 @@ from training.models.blocks import Attention, QuickGELU
 from training.models.clip import Clip
 from training.models.text import TextTransformer
 from training.models.vit import VisionTransformer
-from training.models.zoo import ZOO, ClipSpec, TextSpec, VisionSpec, spec_of
+from training.models.zoo import ZOO, ClipSpec, ResNetSpec, TextSpec, VisionSpec, spec_of
 
 SMALL = ClipSpec(
     embed_dim=24,
@@ -25,7 +25,12 @@ SMALL = ClipSpec(
         ("ViT-B/32", 151_277_313),
         ("ViT-B/16", 149_620_737),
         ("ViT-L/14", 427_616_513),
-        ("ViT-L/14@336", 427_944_193),
+        ("ViT-L/14@336px", 427_944_193),
+        ("RN50", 102_007_137),
+        ("RN101", 119_688_033),
+        ("RN50x4", 178_300_601),
+        ("RN50x16", 290_979_217),
+        ("RN50x64", 623_258_305),
     ],
 )
 def test_the_papers_models_have_the_published_size(name: str, parameters: int) -> None:
@@ -36,11 +41,15 @@ def test_the_papers_models_have_the_published_size(name: str, parameters: int) -
 
 def test_every_model_of_the_zoo_has_heads_of_64() -> None:
     for spec in ZOO.values():
-        assert spec.vision.width // spec.vision.heads == spec.text.width // spec.text.heads == 64
+        channels = spec.vision.channels if isinstance(spec.vision, ResNetSpec) else spec.vision.width
+        assert channels // spec.vision.heads == spec.text.width // spec.text.heads == 64
 
 
 def test_names_are_found_however_they_are_spelled() -> None:
     assert spec_of("vit-b-32") is ZOO["ViT-B/32"]
+    for name in ("ViT-L/14@336px", "ViT-L/14@336", "ViT-L-14-336"):
+        assert spec_of(name) is ZOO["ViT-L/14@336px"]
+    assert spec_of("rn50x16") is ZOO["RN50x16"]
     with pytest.raises(UserError, match="known models"):
         spec_of("RN9000")
 

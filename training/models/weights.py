@@ -1,0 +1,311 @@
+"""Weights in and out: OpenAI's released ones, open_clip's, and ours in the layout that open_clip loads.
+
+All three name the same tensors. OpenAI's and open_clip's usual layout has the text tower's at the top
+(`token_embedding.weight`), open_clip's other one and ours below `text.`; nothing else differs. What shapes do not tell
+is the number of heads and the activation, so our files carry the spec as well.
+"""
+
+import json
+import math
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import safetensors
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from schemas.atomic import atomic_path
+from schemas.errors import UserError
+from schemas.settings import parse_settings
+from training.models.clip import Clip
+from training.models.torchscript import is_torchscript, read_torchscript
+from training.models.zoo import ClipSpec, ResNetSpec
+
+# Numbers that OpenAI's archives hold beside the weights.
+ARCHIVE_EXTRAS = ("input_resolution", "context_length", "vocab_size")
+TEXT_TOWER = ("token_embedding.", "positional_embedding", "transformer.", "ln_final.", "text_projection")
+# What saving programs put weights into: open_clip's trainer and ours.
+WRAPPERS = ("state_dict", "model")
+# What they put before every key: DistributedDataParallel and torch.compile.
+PREFIXES = ("module.", "_orig_mod.")
+HEAD_WIDTH = 64
+SPEC_KEY = "openwit_spec"
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What loading did beyond copying equal tensors.
+
+    Attributes:
+        tensors: number taken over.
+        converted: number that were of another type and are now of the model's, as half precision to float32.
+        ignored: keys that are no weights.
+        notes: a sentence for each thing that may surprise: a position embedding resized, another activation.
+    """
+
+    tensors: int
+    converted: int
+    ignored: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """Reads a state dict, keys as in the file save for wrappers and prefixes; tensors on the CPU, types as stored.
+
+    `.safetensors`, `torch.save` files (open_clip's and our checkpoints too) and TorchScript archives. Nothing that
+    a file holds is ever run.
+
+    Raises:
+        UserError: the file is missing, broken, holds code, or holds no state dict.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} does not exist")
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except (safetensors.SafetensorError, OSError) as error:
+            raise UserError(f"{path} is no safetensors file: {error}") from error
+    if is_torchscript(path):
+        return read_torchscript(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(f"{path} is no file of weights only, so it is not opened: it could run code") from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path} is not a file that torch.save wrote: {error}") from error
+    return _unwrapped(content, path)
+
+
+def settings_of(state: Mapping[str, Tensor], quick_gelu: bool | None = None, head_width: int = HEAD_WIDTH) -> ClipSpec:
+    """The architecture that a state dict's shapes tell.
+
+    Args:
+        state: of any of the three layouts.
+        quick_gelu: activation, which no shape tells. None: QuickGELU where the keys are those of OpenAI's own
+            archive, else GELU. Give true for OpenAI's weights from elsewhere: with GELU they lose about 2.7 points.
+        head_width: channels of a head, which no shape tells either; 64 in all nine models of the paper.
+
+    Raises:
+        UserError: it is no CLIP with a Vision Transformer or a ResNet.
+    """
+    weights, extras = _named_as_here(state)
+    text_width = _size(weights, "text.ln_final.weight", 0)
+    raw = {
+        "embed_dim": _size(weights, "text.text_projection", 1),
+        "quick_gelu": bool(extras) if quick_gelu is None else quick_gelu,
+        "vision": (_vit if "visual.proj" in weights else _resnet)(weights, head_width),
+        "text": {
+            "context_length": _size(weights, "text.positional_embedding", 0),
+            "vocabulary": _size(weights, "text.token_embedding.weight", 0),
+            "width": text_width,
+            "layers": _count(weights, "text.transformer.resblocks."),
+            "heads": max(1, text_width // head_width),
+        },
+    }
+    return parse_settings(raw, ClipSpec, "the weights' shapes")
+
+
+def into_model(model: Clip, state: Mapping[str, Tensor]) -> LoadReport:
+    """Copies weights into a model, of any of the three layouts. The model is untouched where they do not fit.
+
+    A position embedding of the image tower for another image size is resized (bicubic, antialiased, corners not
+    aligned, the class token or mean query as it is; all as open_clip does it for Vision Transformers).
+
+    Raises:
+        UserError: a tensor is missing, is not known, or has another shape; names the first.
+    """
+    expected = model.state_dict()
+    weights, ignored = _named_as_here(state)
+    notes = []
+    if model.spec.quick_gelu is False and any(key in ARCHIVE_EXTRAS for key in ignored):
+        notes.append(
+            "these are OpenAI's weights, trained with QuickGELU, but the model has GELU: set quick_gelu: true"
+        )
+    place = "visual.attnpool" if isinstance(model.spec.vision, ResNetSpec) else "visual"
+    position = f"{place}.positional_embedding"
+    if position in weights:
+        resized = _resized(weights[position], expected[position].shape)
+        if resized is not None:
+            notes.append(
+                f"{position} was resized from {_side(weights[position])} x {_side(weights[position])} positions "
+                f"to {_side(resized)} x {_side(resized)}"
+            )
+            weights[position] = resized
+    for key, tensor in expected.items():
+        if key not in weights and key.endswith("num_batches_tracked"):
+            weights[key] = tensor  # files of PyTorch before 0.4.1 have none, and nothing reads it
+    if "logit_scale" in weights and weights["logit_scale"].numel() == 1:
+        weights["logit_scale"] = weights["logit_scale"].reshape(())  # sharded training saves it as one row
+    _check(expected, weights)
+    model.load_state_dict(weights)
+    converted = sum(weights[key].dtype != tensor.dtype for key, tensor in expected.items())
+    return LoadReport(len(expected), converted, ignored, tuple(notes))
+
+
+def to_open_clip(model: Clip) -> dict[str, Tensor]:
+    """The model's weights named as open_clip's `CLIP` names them, on the CPU.
+
+    Those of a convolutional stem have names that open_clip does not know; it refuses them.
+    """
+    return {
+        key.removeprefix("text."): tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()
+    }
+
+
+def save_safetensors(model: Clip, path: Path) -> None:
+    """Writes `to_open_clip` and, in the file's metadata, the spec. The file is whole or absent."""
+    metadata = {"format": "pt", SPEC_KEY: model.spec.model_dump_json()}
+    with atomic_path(path) as temporary:
+        save_file(to_open_clip(model), temporary, metadata=metadata)
+
+
+def stored_spec(path: Path) -> ClipSpec | None:
+    """The architecture as `save_safetensors` noted it; None where a file has no such note.
+
+    Raises:
+        UserError: the note is not understood.
+    """
+    if path.suffix != ".safetensors":
+        return None
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            note = (file.metadata() or {}).get(SPEC_KEY)
+        return None if note is None else parse_settings(json.loads(note), ClipSpec, f"{path}: {SPEC_KEY}")
+    except (safetensors.SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise UserError(f"{path} is no safetensors file of ours: {error}") from error
+
+
+def load_model(path: Path, quick_gelu: bool | None = None) -> tuple[Clip, LoadReport]:
+    """A model of a file's architecture with its weights, in evaluation mode.
+
+    For a checkpoint of ours use `into_model` and the spec of its configuration: shapes do not tell its heads.
+
+    Args:
+        path: see `load_weights`.
+        quick_gelu: see `settings_of`; None takes the file's own note where there is one.
+
+    Returns:
+        The model, and a report whose notes also say what had to be assumed.
+    """
+    state = load_weights(path)
+    spec = stored_spec(path)
+    assumed = []
+    if spec is None:
+        spec = settings_of(state, quick_gelu)
+        assumed.append(f"heads are taken to be {HEAD_WIDTH} channels wide, which no shape tells")
+        if quick_gelu is None and not spec.quick_gelu:
+            assumed.append("the activation is taken to be GELU: give quick_gelu: true for OpenAI's weights")
+    elif quick_gelu is not None:
+        spec = spec.model_copy(update={"quick_gelu": quick_gelu})
+    model = Clip(spec)
+    report = into_model(model, state)
+    return model.eval(), replace(report, notes=(*report.notes, *assumed))
+
+
+def _unwrapped(content: object, path: Path) -> dict[str, Tensor]:
+    for wrapper in WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping) or not content:
+        raise UserError(f"{path} holds no state dict")
+    for key, value in content.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise UserError(f"{path} holds no state dict: {key!r} is no tensor")
+    state: dict[str, Tensor] = dict(content)
+    for prefix in PREFIXES:
+        if all(key.startswith(prefix) for key in state):
+            state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
+    return state
+
+
+def _named_as_here(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    named = {
+        f"text.{key}" if key.startswith(TEXT_TOWER) else key: tensor
+        for key, tensor in state.items()
+        if key not in ARCHIVE_EXTRAS
+    }
+    return named, tuple(key for key in state if key in ARCHIVE_EXTRAS)
+
+
+def _check(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
+    for key in expected:
+        if key not in weights:
+            raise UserError(f"the weights lack {key!r}, which the model has")
+    for key in weights:
+        if key not in expected:
+            raise UserError(f"the weights hold {key!r}, which the model does not have")
+    for key, tensor in expected.items():
+        if weights[key].shape != tensor.shape:
+            found, wanted = tuple(weights[key].shape), tuple(tensor.shape)
+            raise UserError(f"{key!r} has the shape {found} in the weights, but {wanted} in the model")
+
+
+def _resized(embedding: Tensor, wanted: torch.Size) -> Tensor | None:
+    # None where there is nothing to resize, or it cannot be: the check of shapes then speaks.
+    if embedding.shape == wanted or embedding.ndim != 2 or embedding.shape[1] != wanted[1]:
+        return None
+    side, channels = _side(embedding), embedding.shape[1]
+    if side < 1 or side**2 + 1 != len(embedding):
+        return None
+    grid = embedding[1:].float().reshape(1, side, side, channels).permute(0, 3, 1, 2)
+    size = math.isqrt(wanted[0] - 1)
+    grid = F.interpolate(grid, size=(size, size), mode="bicubic", align_corners=False, antialias=True)
+    return torch.cat([embedding[:1].float(), grid.permute(0, 2, 3, 1).reshape(size * size, channels)])
+
+
+def _side(embedding: Tensor) -> int:
+    return math.isqrt(max(0, len(embedding) - 1))
+
+
+def _size(weights: Mapping[str, Tensor], key: str, axis: int) -> int:
+    if key not in weights:
+        raise UserError(f"the weights lack {key!r}, so they are not those of a CLIP in OpenAI's or open_clip's layout")
+    if weights[key].ndim <= axis:
+        raise UserError(f"{key!r} has the shape {tuple(weights[key].shape)}, which no CLIP of this layout has")
+    return weights[key].shape[axis]
+
+
+def _grid(weights: Mapping[str, Tensor], key: str) -> int:
+    """Side of the square of positions, of which one row is the class token's or the mean's."""
+    positions = _size(weights, key, 0) - 1
+    side = math.isqrt(max(0, positions))
+    if side < 1 or side**2 != positions:
+        raise UserError(f"{key!r} has {positions + 1} rows, which are no square of positions and one more")
+    return side
+
+
+def _count(weights: Mapping[str, Tensor], prefix: str) -> int:
+    """How many numbered children a module has."""
+    numbers = [key.removeprefix(prefix).split(".")[0] for key in weights if key.startswith(prefix)]
+    return len(set(numbers))
+
+
+def _vit(weights: Mapping[str, Tensor], head_width: int) -> dict[str, object]:
+    width = _size(weights, "visual.class_embedding", 0)
+    convolutions = sum(key.startswith("visual.conv1.") and weights[key].ndim == 4 for key in weights)
+    # The stem of convolutions ends with one that does not halve.
+    stem = "patch" if "visual.conv1.weight" in weights else "convolutions"
+    patch = _size(weights, "visual.conv1.weight", 2) if stem == "patch" else 2 ** max(0, convolutions - 1)
+    return {
+        "image_size": patch * _grid(weights, "visual.positional_embedding"),
+        "patch_size": patch,
+        "width": width,
+        "layers": _count(weights, "visual.transformer.resblocks."),
+        "heads": max(1, width // head_width),
+        "stem": stem,
+    }
+
+
+def _resnet(weights: Mapping[str, Tensor], head_width: int) -> dict[str, object]:
+    width = _size(weights, "visual.layer1.0.conv1.weight", 0)
+    return {
+        "kind": "resnet",
+        "image_size": 32 * _grid(weights, "visual.attnpool.positional_embedding"),
+        "layers": tuple(_count(weights, f"visual.layer{stage}.") for stage in (1, 2, 3, 4)),
+        "width": width,
+        "heads": max(1, 32 * width // head_width),
+    }
