@@ -13,7 +13,7 @@ from rich.console import Console
 from pipeline.columnar.stage import Job, StageManifest, first_difference
 from pipeline.recipe import Recipe
 from pipeline.report import print_funnel, print_stage
-from pipeline.stages import candidates, card, dedup, fetch, queries, select, shard
+from pipeline.stages import candidates, card, dedup, fetch, queries, redraw, select, shard
 from schemas.atomic import atomic_write
 from schemas.errors import UserError
 from schemas.manifest import DatasetManifest
@@ -59,8 +59,12 @@ def _steps(recipe: Recipe, workdir: Path, job: Job) -> Iterator[tuple[str, Step]
     yield "select", lambda: select.run(job, recipe.select, [at["candidates"]], query_file, at["select"])
     yield "fetch", lambda: fetch.run(job, recipe.fetch, at["select"], at["fetch"])
     yield "dedup", lambda: dedup.run(job, recipe.dedup, at["fetch"], at["dedup"])
+    survived = at["dedup"]
+    if recipe.select.oversample > 1:
+        survived = workdir / STAGES / "redraw"
+        yield "redraw", lambda: redraw.run(job, at["dedup"], survived)
     title = shard.Title(recipe.name, recipe.description)
-    yield "shard", lambda: shard.run(job, recipe.shard, title, at["dedup"], workdir / DATASET)
+    yield "shard", lambda: shard.run(job, recipe.shard, title, survived, workdir / DATASET)
 
 
 def claim_workdir(recipe: Recipe, workdir: Path, replace: bool) -> None:

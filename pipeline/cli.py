@@ -236,6 +236,26 @@ def dedup(
 
 
 @app.command(context_settings=_BEAM_FLAGS)
+def redraw(
+    context: typer.Context,
+    source: Input,
+    out: Out,
+    runner: RunnerName = "local",
+    workers: Workers = 1,
+    replace: Replace = False,
+) -> None:
+    """Draws again, with the cap itself, among the pairs that are left of a selection with oversample.
+
+    Example: wit redraw --input out/deduplicated --out out/redrawn
+    """
+    job = _job(runner, workers, replace, context)
+    from pipeline.stages import redraw as stage
+
+    manifest, did = stage.run(job, source, out)
+    _report(job, "redraw", manifest, did, out)
+
+
+@app.command(context_settings=_BEAM_FLAGS)
 def shard(
     context: typer.Context,
     source: Input,

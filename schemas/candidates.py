@@ -51,7 +51,7 @@ PAIR_SAMPLES = TableSchema(
 SELECTED = TableSchema(
     "selected",
     1,
-    "Candidates that a query drew. Sorted by host_bucket, one row group a bucket.",
+    "Candidates that a query drew. Sorted by host_bucket, so that statistics of row groups find a bucket.",
     (
         *_CANDIDATE_COLUMNS,
         Column("query_ids", pa.list_(pa.int32()), "queries found in the text, ascending"),

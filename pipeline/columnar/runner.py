@@ -1,12 +1,16 @@
 """Where a job runs: the local runner by name, or any Beam runner with its own flags."""
 
 import os
+import shlex
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from schemas.errors import UserError
 
@@ -45,8 +49,7 @@ class Runner:
         """Beam's options for this runner."""
         flags = [f"--runner={_RUNNERS[self.name]}"]
         if self.name == "local":
-            mode = "in_memory" if self.workers == 1 else "multi_processing"
-            flags += [f"--direct_running_mode={mode}", f"--direct_num_workers={self.workers}"]
+            flags += ["--direct_running_mode=in_memory", f"--direct_num_workers={self.workers}"]
         return PipelineOptions([*flags, *self.flags])
 
     def run(self, construct: Callable[[beam.Pipeline], Any]) -> None:
@@ -55,9 +58,17 @@ class Runner:
         Raises:
             Exception: whatever a step raised, wrapped by the runner.
         """
-        pipeline = beam.Pipeline(options=self.options())
+        pipeline = beam.Pipeline(runner=self._beam_runner(), options=self.options())
         construct(pipeline)
         pipeline.run().wait_until_finish()
+
+    def _beam_runner(self) -> FnApiRunner | None:
+        """The local runner with workers of our own command where there are several; None where options name it."""
+        if self.name != "local" or self.workers == 1:
+            return None
+        # Beam's own mode for this, multi_processing, starts workers that log to the user's screen.
+        command = f"{shlex.quote(sys.executable)} -m pipeline.columnar.worker"
+        return FnApiRunner(default_environment=SubprocessSDKEnvironment.from_command_string(command))
 
 
 def default_workers() -> int:

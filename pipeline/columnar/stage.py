@@ -75,6 +75,15 @@ class StageManifest(pydantic.BaseModel):
             raise UserError(f"{folder} holds the {manifest.stage!r} stage, expected {stage!r}")
         return manifest
 
+    @classmethod
+    def load_first(cls, folder: Path, stages: Sequence[str]) -> "StageManifest":
+        """Reads the manifest of a folder that holds any of these stages; see `load` for the errors."""
+        try:
+            found = json.loads((folder / STAGE_MANIFEST).read_text()).get("stage")
+        except (OSError, ValueError, AttributeError):
+            found = None
+        return cls.load(folder, found if found in stages else stages[0])
+
     def paths(self, folder: Path, kind: str) -> list[Path]:
         """Files of the stage below its subfolder `kind`, in order of name."""
         return [folder / entry.path for entry in self.entries(kind)]

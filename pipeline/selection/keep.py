@@ -30,7 +30,7 @@ def keep_drawn(rows: np.ndarray, ids: np.ndarray, u: np.ndarray, thresholds: np.
 
     Args:
         rows: int64 (M,), ascending: the row of each (row, query).
-        ids: int32 (M,), its query.
+        ids: int32 (M,), its query, ascending within a row.
         u: float64 (M,).
         thresholds: float64 (Q,).
         n: number of rows.
@@ -41,9 +41,12 @@ def keep_drawn(rows: np.ndarray, ids: np.ndarray, u: np.ndarray, thresholds: np.
     priority = np.full(n, np.inf)
     nearest = np.full(n, -1, np.int64)
     if len(rows):
-        order = np.lexsort((ids, ratio, rows))
-        first = order[np.r_[True, rows[order][1:] != rows[order][:-1]]]
-        priority[rows[first]] = ratio[first]
+        starts = np.flatnonzero(np.r_[True, rows[1:] != rows[:-1]])
+        least = np.minimum.reduceat(ratio, starts)
+        priority[rows[starts]] = least
+        # Of several nearest queries the first, which is the one of the smallest id.
+        at_least = np.flatnonzero(ratio == np.repeat(least, np.diff(np.r_[starts, len(rows)])))
+        first = at_least[np.r_[True, rows[at_least][1:] != rows[at_least][:-1]]]
         nearest[rows[first]] = ids[first]
     kept = np.zeros(n, bool)
     kept[rows[drawn]] = True

@@ -8,7 +8,9 @@ import pyarrow as pa
 from pipeline.columnar.tasks import Task
 from pipeline.selection.balance import ragged
 from pipeline.selection.chance import pair_hashes, uniform
+from pipeline.selection.keep import Kept
 from schemas.candidates import MATCHES, VERDICTS
+from schemas.queries import QUERY_DRAWS
 
 
 def matches_path(folder: Path, task: Task) -> Path:
@@ -30,6 +32,20 @@ def query_offsets(matches: pa.Table) -> np.ndarray:
     """Offsets of the query lists of a MATCHES table: int32 (N + 1,)."""
     offsets: np.ndarray = matches.column("query_ids").combine_chunks().offsets.to_numpy()
     return offsets
+
+
+def draws_table(rows: np.ndarray, ids: np.ndarray, result: Kept) -> pa.Table:
+    """What the pairs of a file add to each query's counts, as QUERY_DRAWS.
+
+    Args:
+        rows, ids: int64 (M,), int32 (M,): every (row, query it matches).
+        result: which rows stay, and who drew them.
+    """
+    kept_ids, kept = np.unique(ids[result.kept[rows]], return_counts=True)
+    drawn_ids, drawn_counts = np.unique(result.drawn_by.flatten().to_numpy(), return_counts=True)
+    drawn = np.zeros(len(kept_ids), np.int64)
+    drawn[np.searchsorted(kept_ids, drawn_ids)] = drawn_counts
+    return QUERY_DRAWS.table({"query_id": kept_ids, "drawn": drawn, "kept": kept})
 
 
 def pool_draws(folder: Path, task: Task, hashes: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

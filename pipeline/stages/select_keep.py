@@ -7,19 +7,26 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from pipeline.columnar.tables import split_by
 from pipeline.columnar.tasks import FileWork, Tally, Task
 from pipeline.selection.balance import ragged
 from pipeline.selection.chance import query_hashes
 from pipeline.selection.keep import Kept, keep_drawn
 from pipeline.selection.winners import VERDICT_REASONS
-from pipeline.stages.select_files import matches_path, pool_draws, query_offsets, verdicts_path
+from pipeline.stages.select_files import (
+    draws_table,
+    matches_path,
+    pool_draws,
+    query_offsets,
+    verdicts_path,
+)
 from pipeline.web.urls import host_of
 from schemas.candidates import CANDIDATES, DROPS, MATCHES, SELECTED, VERDICTS
 from schemas.queries import QUERIES, QUERY_DRAWS
 
 STEP = "select/pairs"
 HOST_BUCKETS = 4096
+# Small enough that whoever wants a few buckets reads little else, large enough to be written fast.
+_ROW_GROUP = 4096
 
 
 class KeepFile(FileWork):
@@ -72,8 +79,8 @@ class KeepFile(FileWork):
         table = table.append_column("priority", pa.array(result.priority[kept]))
         table = table.append_column("host_bucket", pa.array(buckets, pa.int32()))
         target = folder / "selected" / f"{task.name}.parquet"
-        parts = [part for _, part in split_by(table, np.array(buckets, np.int32))]
-        SELECTED.write(target, parts or SELECTED.empty())
+        order = np.argsort(np.array(buckets, np.int32), kind="stable")
+        SELECTED.write(target, table.take(pa.array(order)), row_group_size=_ROW_GROUP)
         return target
 
     def _write_drops(
@@ -92,12 +99,8 @@ class KeepFile(FileWork):
     @staticmethod
     def _write_draws(folder: Path, task: Task, matches: pa.Table, result: Kept) -> Path:
         rows, ids = ragged(matches.column("query_ids").combine_chunks())
-        kept_ids, kept = np.unique(ids[result.kept[rows]], return_counts=True)
-        drawn_ids, drawn_counts = np.unique(result.drawn_by.flatten().to_numpy(), return_counts=True)
-        drawn = np.zeros(len(kept_ids), np.int64)
-        drawn[np.searchsorted(kept_ids, drawn_ids)] = drawn_counts
         target = folder / "draws" / f"{task.name}.parquet"
-        QUERY_DRAWS.write(target, QUERY_DRAWS.table({"query_id": kept_ids, "drawn": drawn, "kept": kept}))
+        QUERY_DRAWS.write(target, draws_table(rows, ids, result))
         return target
 
 

@@ -49,8 +49,8 @@ class Title(NamedTuple):
 def run(
     job: Job, settings: ShardSettings, title: Title, deduplicated: Path, folder: Path
 ) -> tuple[StageManifest, bool]:
-    """Runs the stage on a finished dedup folder, which knows where its images lie."""
-    upstream = StageManifest.load(deduplicated, "dedup")
+    """Runs the stage on a finished dedup or redraw folder, which knows where its images lie."""
+    upstream = StageManifest.load_first(deduplicated, ("dedup", "redraw"))
     fetched = deduplicated / upstream.extra["images"]
     StageManifest.load(fetched, "fetch")
     return run_stage(

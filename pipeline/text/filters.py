@@ -3,6 +3,7 @@
 Filters answer True for a text that is left out. They expect text as `clean_text` returns it.
 """
 
+import functools
 import itertools
 import re
 from collections.abc import Callable
@@ -48,6 +49,10 @@ _CREDIT_MARK = re.compile(
 )
 _CREDIT_WORDS = 7
 _CREDIT_SMALL = frozenset({"by", "for", "of", "the", "and", "via", "from", "de", "di", "van", "/"})
+
+_DIGIT = re.compile(r"\d")
+# Entries have up to six words; numbers and dashes may stand between them.
+_BOILERPLATE_SPACES = 9
 
 _NOT_WORD = re.compile(r"[\W\d_]+")
 _NOT_WORD_CHARACTER = re.compile(r"[\W_]+")
@@ -128,13 +133,16 @@ def file_name(text: str, settings: TextFilterSettings) -> bool:
     """The name of a file: with an extension, as a camera or a phone gives it, or a hash."""
     if not settings.file_names:
         return False
-    text = _FILE_SIZE.sub("", text)
+    if text.endswith("B)"):
+        text = _FILE_SIZE.sub("", text)
     if "." in text[-11:] and _WITH_EXTENSION.fullmatch(text):
         # "Diagram of a cell.svg" has words; "diagram-of-a-cell.svg" and "DSC 0001.jpg" are names
         return text.count(" ") < 3 or any(mark in text for mark in "_\\")
-    if not any(map(str.isdigit, text)):
+    if _DIGIT.search(text) is None:
         return False
-    return any(pattern.fullmatch(text) is not None for pattern in (_CAMERA_NAME, _HEX_NAME, _UNDERSCORED))
+    # of the three only a camera's name may hold spaces
+    patterns = (_CAMERA_NAME,) if " " in text else (_CAMERA_NAME, _HEX_NAME, _UNDERSCORED)
+    return any(pattern.fullmatch(text) is not None for pattern in patterns)
 
 
 def url_text(text: str, settings: TextFilterSettings) -> bool:
@@ -149,7 +157,7 @@ def url_text(text: str, settings: TextFilterSettings) -> bool:
 
 def boilerplate(text: str, settings: TextFilterSettings) -> bool:
     """One of the frequent texts that say nothing about the image, numbers and punctuation aside."""
-    if not settings.boilerplate or len(text) > 60:
+    if not settings.boilerplate or len(text) > 60 or text.count(" ") > _BOILERPLATE_SPACES:
         return False
     bare = _bare_words(text)
     return bare in _BARE_BOILERPLATE or BOILERPLATE_PATTERN.fullmatch(bare) is not None
@@ -172,7 +180,7 @@ def credit_line(text: str, settings: TextFilterSettings) -> bool:
 
 def repeated_characters(text: str, settings: TextFilterSettings) -> bool:
     """A long run of one letter or one word. Runs of dots or dashes are typography."""
-    if re.search(rf"([^\W\d_])\1{{{settings.max_character_run}}}", text):
+    if _character_run(settings.max_character_run).search(text):
         return True
     words = text.casefold().split()
     if len(words) - len(set(words)) < settings.max_word_run:
@@ -183,6 +191,11 @@ def repeated_characters(text: str, settings: TextFilterSettings) -> bool:
         if run > settings.max_word_run:
             return True
     return False
+
+
+@functools.cache
+def _character_run(longest: int) -> re.Pattern[str]:
+    return re.compile(rf"([^\W\d_])\1{{{longest}}}")
 
 
 def adult_word(text: str, words: WordList) -> bool:

@@ -11,6 +11,12 @@ import ada_url
 MAX_URL_LENGTH = 8192
 """Longer URLs are refused: servers refuse them too, and they are nearly always data that lost its way."""
 
+# A host of lower-case labels whose last is a word (no number, which would be an IPv4 address), no port, a path without
+# dot segments, and only characters that stand for themselves in both path and query.
+_PLAIN = re.compile(
+    r"https?://(?=[a-z0-9.-]{1,253}/)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,24}"
+    r"(?:/(?!\.)[A-Za-z0-9._~!$&()*+,;=:@-]*)+(?:\?[A-Za-z0-9._~!$&()*+,;=:@/?-]*)?"
+)
 _SCHEMES = ("http://", "https://")
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
@@ -39,6 +45,11 @@ def resolve(base: str | None, reference: str) -> str | None:
     return url if len(url) <= MAX_URL_LENGTH else None
 
 
+def _is_plain(url: str) -> bool:
+    """Whether a URL is, character by character, what the parser would make of it: most are, and the test is cheap."""
+    return _PLAIN.fullmatch(url) is not None and "xn--" not in url
+
+
 def normalise_url(url: str) -> str:
     """The form of a URL that identifies it: equal strings for URLs that name the same resource by the standards.
 
@@ -46,6 +57,8 @@ def normalise_url(url: str) -> str:
     an empty path made `/`, percent escapes of unreserved characters undone and the others in upper case.
     A string that is no http(s) URL (`table:NAME#ROW`) is returned as it is. Idempotent; never raises.
     """
+    if _is_plain(url):
+        return url
     resolved = resolve(None, url)
     if resolved is None:
         return url
@@ -54,6 +67,8 @@ def normalise_url(url: str) -> str:
 
 def host_of(url: str) -> str:
     """The host of an http(s) URL in lower-case ASCII, without port; empty for anything else."""
+    if _is_plain(url):
+        return url.split("/", 3)[2]
     try:
         parsed = ada_url.URL(url)
     except (ValueError, UnicodeError):

@@ -2,6 +2,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from pipeline.web import urls
 from pipeline.web.urls import MAX_URL_LENGTH, host_of, is_relative, normalise_url, resolve
 
 PAGE = "https://example.com/a/b/page.html?q=1#top"
@@ -151,3 +152,26 @@ def test_host_of(url: str, host: str) -> None:
 )
 def test_is_relative(reference: str, relative: bool) -> None:
     assert is_relative(reference) is relative
+
+
+PARTS = st.lists(
+    st.sampled_from(
+        ["http://", "https://", "HTTP://", "a.org", "A.org", "xn--a", "1.2.3.4", "0x7f.1", "x.1", "a-b.example",
+         "-a.org",
+         "/", "//", "/.", "/..", "/../", "/.a", "a.jpg", "?", "#", ":80", ":443", "@", "'", "%41", "%2f", " ", "\t",
+         "\n",
+         "\\", "é", "|", "{", "=", "&", ";", ".", "..", "x" * 70, "_"]
+    ),
+    max_size=9,
+).map("".join)  # fmt: skip
+
+
+@given(PARTS | st.from_regex(urls._PLAIN, fullmatch=True))
+@example("http://a.org:80@evil.org/")
+@example("http://a.org\n.evil.org/")
+@example("https://a.org/x/../y")
+def test_the_short_way_for_plain_urls_changes_nothing(url: str) -> None:
+    fast = normalise_url(url), host_of(url)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(urls, "_is_plain", lambda _: False)
+        assert fast == (normalise_url(url), host_of(url))

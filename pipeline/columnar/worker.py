@@ -1,0 +1,18 @@
+"""A worker process of the local runner: Beam's own, without its chatter on the user's screen."""
+
+import logging
+import sys
+import warnings
+
+
+def main() -> None:
+    """Serves the runner that started this process until it is told to stop."""
+    logging.disable(logging.WARNING)
+    warnings.filterwarnings("ignore", module="apache_beam")
+    from apache_beam.runners.worker import sdk_worker_main  # after the above: importing it logs
+
+    sdk_worker_main.main(sys.argv)
+
+
+if __name__ == "__main__":
+    main()
