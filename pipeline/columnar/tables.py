@@ -4,10 +4,14 @@ A blob costs about 0.2 µs a row to encode where a pickled row costs 10 (measure
 one element per (file, bucket) instead of one a row.
 """
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
+
+# Rows of keys that meet in one bucket: some 200 MB. Fewer would make blobs of a few rows each from large inputs.
+_BUCKET_ROWS = 4_000_000
 
 
 def to_blob(table: pa.Table) -> bytes:
@@ -28,6 +32,12 @@ def from_blob(blob: bytes) -> pa.Table:
 def concat_blobs(blobs: Iterator[bytes] | list[bytes]) -> pa.Table:
     """All rows of several blobs of one schema; at least one blob."""
     return pa.concat_tables([from_blob(blob) for blob in blobs]).combine_chunks()
+
+
+def bucket_count(rows: float, least: int = 64) -> int:
+    """How many buckets a shuffle of so many rows gets: a power of two, so that one bucket fits a worker's memory."""
+    wanted = max(least, math.ceil(rows / _BUCKET_ROWS))
+    return 1 << (wanted - 1).bit_length()
 
 
 def split_by(table: pa.Table, keys: np.ndarray) -> Iterator[tuple[int, pa.Table]]:

@@ -13,7 +13,7 @@ import xxhash
 
 from pipeline.columnar.progress import watching
 from pipeline.columnar.stage import Job
-from pipeline.columnar.tables import concat_blobs, split_by, to_blob
+from pipeline.columnar.tables import bucket_count, concat_blobs, split_by, to_blob
 from pipeline.columnar.tasks import (
     DoOnce,
     FileWork,
@@ -37,7 +37,6 @@ from schemas.atomic import atomic_path
 from schemas.candidates import CANDIDATES, MATCHES, PAIR_SAMPLES, VERDICTS
 from schemas.queries import QUERIES
 
-_URL_BUCKETS = 64
 _KEYS = ("text_length", "tie", "words_hash")
 _MATCH_KEY = "match_key"
 MATCH_VERSION = 1
@@ -109,8 +108,9 @@ def _row_hashes(batch: pa.Table) -> np.ndarray:
 class SendPairKeys(beam.DoFn):
     """(task, receipt) of a matched file -> (bucket, keys of its rows that match something)."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, buckets: int) -> None:
         self.folder = folder
+        self.buckets = buckets
 
     def process(self, element: tuple[Task, Receipt]) -> Iterator[tuple[int, bytes]]:
         task, _ = element
@@ -127,7 +127,7 @@ class SendPairKeys(beam.DoFn):
                 **{name: pa.array(matches.column(name).to_numpy()[rows]) for name in _KEYS},
             }
         )
-        for bucket, part in split_by(keys, url_hash % np.uint64(_URL_BUCKETS)):
+        for bucket, part in split_by(keys, url_hash % np.uint64(self.buckets)):
             yield bucket, to_blob(part)
 
 
@@ -264,7 +264,8 @@ def match_and_count(
             listed
             | "Spread files" >> beam.Reshuffle()
             | "Match captions" >> beam.ParDo(DoOnce(str(folder), MatchFile(str(queries), settings)))
-            | "Send pair keys" >> beam.ParDo(SendPairKeys(str(folder))).with_output_types(tuple[int, bytes])
+            | "Send pair keys"
+            >> beam.ParDo(SendPairKeys(str(folder), bucket_count(n_rows))).with_output_types(tuple[int, bytes])
             | "Group pairs by URL" >> beam.GroupByKey()
             | "Choose winners" >> beam.ParDo(ChooseWinners(settings)).with_output_types(tuple[int, bytes])
         )

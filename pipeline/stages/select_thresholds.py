@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.columnar.stage import Job
-from pipeline.columnar.tables import concat_blobs, split_by, to_blob
+from pipeline.columnar.tables import bucket_count, concat_blobs, split_by, to_blob
 from pipeline.columnar.tasks import Task, run_job
 from pipeline.recipe import SelectSettings
 from pipeline.selection.balance import cap_smallest, probabilistic_thresholds, send_bounds
@@ -16,7 +16,6 @@ from pipeline.selection.chance import query_hashes
 from pipeline.stages.select_files import pool_draws
 from schemas.queries import THRESHOLDS
 
-_QUERY_BUCKETS = 64
 # How much wider the bound gets for queries that sent fewer than their cap by chance.
 _WIDEN = 4.0
 
@@ -24,8 +23,9 @@ _WIDEN = 4.0
 class SendDraws(beam.DoFn):
     """task -> (bucket of queries, (q, u) of its pool rows below each query's bound)."""
 
-    def __init__(self, folder: str, hashes: np.ndarray, bounds: np.ndarray, seed: int) -> None:
+    def __init__(self, folder: str, hashes: np.ndarray, bounds: np.ndarray, seed: int, buckets: int) -> None:
         self.folder = folder
+        self.buckets = buckets
         self.hashes = hashes
         self.bounds = bounds
         self.seed = seed
@@ -36,7 +36,7 @@ class SendDraws(beam.DoFn):
         below = u <= self.bounds[ids]
         ids, u = ids[below], u[below]
         draws = pa.table({"query_id": pa.array(ids), "u": pa.array(u)})
-        for bucket, part in split_by(draws, ids % _QUERY_BUCKETS):
+        for bucket, part in split_by(draws, ids % self.buckets):
             yield bucket, to_blob(part)
 
 
@@ -82,7 +82,8 @@ def find_thresholds(
     widen = 1.0
     while asked.any():
         bounds = np.where(asked, send_bounds(pool, drawn_cap, widen), 0.0)
-        found, sent = _ask(job, settings, folder, tasks, hashes, bounds, drawn_cap)
+        buckets = bucket_count(float((bounds * pool).sum()))
+        found, sent = _ask(job, settings, folder, tasks, hashes, bounds, drawn_cap, buckets)
         enough = asked & (sent >= drawn_cap)
         thresholds[enough] = found[enough]
         asked &= ~enough
@@ -98,6 +99,7 @@ def _ask(
     hashes: np.ndarray,
     bounds: np.ndarray,
     cap: int,
+    buckets: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """One round: the cap-th smallest u below the bound of each query, and how many were sent."""
     target = folder / "thresholds"
@@ -105,13 +107,14 @@ def _ask(
         old.unlink()
     target.mkdir(exist_ok=True)
 
+    send_draws = SendDraws(str(folder), hashes, bounds, settings.seed, buckets)
+
     def construct(pipeline: beam.Pipeline) -> None:
         _ = (
             pipeline
             | "List files" >> beam.Create(tasks, reshuffle=False)
             | "Spread files" >> beam.Reshuffle()
-            | "Send draws"
-            >> beam.ParDo(SendDraws(str(folder), hashes, bounds, settings.seed)).with_output_types(tuple[int, bytes])
+            | "Send draws" >> beam.ParDo(send_draws).with_output_types(tuple[int, bytes])
             | "Group draws by query" >> beam.GroupByKey()
             | "Find thresholds" >> beam.ParDo(FindThresholds(str(target), cap))
         )

@@ -3,7 +3,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.columnar.tables import concat_blobs, from_blob, split_by, to_blob
+from pipeline.columnar.tables import bucket_count, concat_blobs, from_blob, split_by, to_blob
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.text(max_size=4)), max_size=40))
@@ -23,3 +23,7 @@ def test_blobs_hold_slices_only():
     assert len(blob) < 1000
     assert from_blob(blob).column("n").to_pylist() == [10, 11, 12]
     assert concat_blobs([blob, blob]).num_rows == 6
+
+
+def test_buckets_grow_with_the_rows():
+    assert [bucket_count(rows) for rows in (0, 1, 10**6, 2.5e8, 10**9, 10**10)] == [64, 64, 64, 64, 256, 4096]
