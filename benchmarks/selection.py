@@ -6,9 +6,9 @@
 
 Captions are real ones drawn again with a seed, every other one with two of its words swapped; URLs repeat now and
 then, so that there is something to deduplicate. `scale` runs the commands a user would type, each as a process of
-its own, and prints wall time, CPU time and peak memory of the whole process tree. `peers` takes the matches of such a run and does
-the same deduplication and counting three ways: as the select stage does it (batches of keys), as Beam's guide would
-write it (a row an element), and in duckdb; the counts must be equal.
+its own, and prints wall time, CPU time and peak memory of the whole process tree. `peers` takes the matches of such a
+run and does the same deduplication and counting three ways: as the select stage does it (batches of keys), as Beam's
+guide would write it (a row an element), and in duckdb; the counts must be equal.
 """
 
 import argparse

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -26,11 +27,15 @@ STAGES = "stages"
 Step = Callable[[], tuple[StageManifest, bool]]
 
 
-def build(recipe: Recipe, workdir: Path, job: Job) -> DatasetManifest:
+def build(recipe: Recipe, workdir: Path, job: Job, retry_failed: bool = False) -> DatasetManifest:
     """Builds a dataset below `workdir` and returns its manifest.
 
     Layout: `stages/NAME` a folder for each stage, `dataset` the result. A second run does nothing; a run after a
     kill goes on where the first was.
+
+    Args:
+        retry_failed: ask again for images that failed for reasons that pass; what follows is built anew where that
+            brought something.
 
     Raises:
         UserError: bad input, or `workdir` holds another recipe's build and `job.replace` is off.
@@ -39,7 +44,7 @@ def build(recipe: Recipe, workdir: Path, job: Job) -> DatasetManifest:
     with locked(workdir):
         started = time.monotonic()
         did_something = False
-        for name, step in _steps(recipe, workdir, job):
+        for name, step in _steps(recipe, workdir, job, retry_failed):
             before = time.monotonic()
             manifest, did = step()
             did_something |= did
@@ -51,13 +56,15 @@ def build(recipe: Recipe, workdir: Path, job: Job) -> DatasetManifest:
     return dataset
 
 
-def _steps(recipe: Recipe, workdir: Path, job: Job) -> Iterator[tuple[str, Step]]:
+def _steps(recipe: Recipe, workdir: Path, job: Job, retry_failed: bool) -> Iterator[tuple[str, Step]]:
     at = {name: workdir / STAGES / name for name in ("queries", "candidates", "select", "fetch", "dedup")}
     query_file = at["queries"] / queries.QUERY_FILE
     yield "queries", lambda: queries.run(job, recipe.queries, at["queries"])
     yield "candidates", lambda: candidates.run(job, recipe.candidates, at["candidates"])
     yield "select", lambda: select.run(job, recipe.select, [at["candidates"]], query_file, at["select"])
-    yield "fetch", lambda: fetch.run(job, recipe.fetch, at["select"], at["fetch"])
+    yield "fetch", lambda: fetch.run(job, recipe.fetch, at["select"], at["fetch"], retry_failed)
+    if retry_failed:
+        job = replace(job, replace=True)
     yield "dedup", lambda: dedup.run(job, recipe.dedup, at["fetch"], at["dedup"])
     survived = at["dedup"]
     if recipe.select.oversample > 1:
@@ -67,7 +74,7 @@ def _steps(recipe: Recipe, workdir: Path, job: Job) -> Iterator[tuple[str, Step]
     yield "shard", lambda: shard.run(job, recipe.shard, title, survived, workdir / DATASET)
 
 
-def claim_workdir(recipe: Recipe, workdir: Path, replace: bool) -> None:
+def claim_workdir(recipe: Recipe, workdir: Path, may_replace: bool) -> None:
     """Makes a folder this recipe's.
 
     Raises:
@@ -79,7 +86,7 @@ def claim_workdir(recipe: Recipe, workdir: Path, replace: bool) -> None:
         difference = first_difference(yaml.safe_load(marker.read_text()), settings)
         if difference is None:
             return
-        if not replace:
+        if not may_replace:
             raise UserError(
                 f"{workdir} holds another recipe's build ({difference}); "
                 "give another --workdir, or --replace to rebuild what the change touches"

@@ -30,6 +30,9 @@ app = typer.Typer(
 RunnerName = Annotated[str, typer.Option("--runner", help="local | portable | flink | spark | dataflow")]
 Workers = Annotated[int, typer.Option("--workers", help="worker processes of the local runner")]
 Replace = Annotated[bool, typer.Option("--replace", help="rebuild what other settings or inputs made here")]
+RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed", help="ask again for images that failed for reasons that pass")
+]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="a setting of the stage, as key=value; repeatable")]
 Out = Annotated[Path, typer.Option("--out", help="folder to write")]
 Input = Annotated[Path, typer.Option("--input", help="folder the stage before wrote")]
@@ -76,6 +79,7 @@ def build(
     runner: RunnerName = "local",
     workers: Workers = 1,
     replace: Replace = False,
+    retry_failed: RetryFailed = False,
 ) -> None:
     """Builds a dataset from a recipe; run again after a stop, it goes on where it was.
 
@@ -88,7 +92,7 @@ def build(
     job = _job(runner, workers, replace, context)
     from pipeline.build import build as run_build
 
-    run_build(loaded, workdir or Path("out") / loaded.name, job)
+    run_build(loaded, workdir or Path("out") / loaded.name, job, retry_failed)
 
 
 @app.command(context_settings=_BEAM_FLAGS)
@@ -196,10 +200,12 @@ def fetch(
     runner: RunnerName = "local",
     workers: Workers = 1,
     replace: Replace = False,
+    retry_failed: RetryFailed = False,
 ) -> None:
     """Downloads, checks and resizes the selected images.
 
     Example: wit fetch --input out/selected --out out/fetched --set image.size=256 --set download.concurrency=256
+    Later: the same with --retry-failed asks again what timed out or was refused for the moment.
     """
     from pipeline.recipe import FetchSettings
 
@@ -207,8 +213,11 @@ def fetch(
     job = _job(runner, workers, replace, context)
     from pipeline.stages import fetch as stage
 
-    manifest, did = stage.run(job, settings, source, out)
+    manifest, did = stage.run(job, settings, source, out, retry_failed)
     _report(job, "fetch", manifest, did, out)
+    from pipeline.hosts_report import print_hosts
+
+    print_hosts(job.console, out)
 
 
 @app.command(context_settings=_BEAM_FLAGS)

@@ -15,6 +15,7 @@ from typing import Any
 
 from pipeline.web import robots
 from pipeline.web.address import AddressPolicy, port_refusal
+from pipeline.web.blocklist import Blocklist
 from pipeline.web.download_settings import DownloadSettings
 from pipeline.web.fetch_status import HOST_FAILURES, NOT_REACHED, RETRY_NOW, Download, FetchStatus
 from pipeline.web.host_queues import HostQueues
@@ -59,13 +60,15 @@ class Downloader:
 
     Args:
         settings: see there.
+        blocklist: domains that are not contacted, not by a redirect either.
 
     Raises:
         UserError: the system does not let this process open enough connections, or `ca_file` is not there.
     """
 
-    def __init__(self, settings: DownloadSettings) -> None:
+    def __init__(self, settings: DownloadSettings, blocklist: Blocklist | None = None) -> None:
         self.settings = settings
+        self._blocklist = blocklist
         require_descriptors(settings.concurrency)
         self._policy = AddressPolicy(settings.allow_networks)
         self._options = TransferOptions(
@@ -174,6 +177,10 @@ class Downloader:
         if self._failures.get(target.host, 0) >= self.settings.host_failures:
             self._end(job, Answer(FetchStatus.HOST_UNREACHABLE, detail=f"{target.host} failed too often"))
             return
+        blocked = self._blocklist.match(target.host) if self._blocklist is not None else None
+        if blocked is not None:
+            self._end(job, Answer(FetchStatus.BLOCKED_DOMAIN, detail=blocked))
+            return
         refusal = port_refusal(target.port)
         if refusal is not None:
             self._end(job, Answer(FetchStatus.BLOCKED_ADDRESS, detail=refusal))
@@ -190,7 +197,7 @@ class Downloader:
                 return
             delay = min(rules.crawl_delay_s, self.settings.max_crawl_delay_s)
         addresses: tuple[str, ...] = ()
-        if _needs_lookup(target.host):
+        if target.needs_lookup:
             resolution = self._resolver.get(target.host, now)
             if resolution is None:
                 self._queues.push(target.host, job, urgent=job.robots_of is not None, front=True)
@@ -385,10 +392,3 @@ def _refused_by_robots(verdict: robots.Verdict, rules: robots.RobotsRules) -> An
         return Answer(FetchStatus.ROBOTS_DISALLOWED)
     status = FetchStatus(rules.cause) if rules.cause else FetchStatus.ROBOTS_UNREACHABLE
     return Answer(status, detail=rules.detail)
-
-
-def _needs_lookup(host: str) -> bool:
-    """Names do; numeric hosts do not, and localhost (RFC 6761) libcurl knows by itself."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return False
-    return ":" not in host and not host.rpartition(".")[2].isdigit()

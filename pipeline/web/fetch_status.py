@@ -14,6 +14,7 @@ class FetchStatus(enum.StrEnum):
     BAD_URL = "bad_url"
     UNSUPPORTED_SCHEME = "unsupported_scheme"
     BLOCKED_ADDRESS = "blocked_address"
+    BLOCKED_DOMAIN = "blocked_domain"
     ROBOTS_DISALLOWED = "robots_disallowed"
     ROBOTS_UNREACHABLE = "robots_unreachable"
     HOST_UNREACHABLE = "host_unreachable"
@@ -88,6 +89,40 @@ HOST_FAILURES = frozenset(
     }
 )
 """Classes that count towards giving a host up when nothing else comes from it."""
+
+UNHEARD = frozenset(
+    {
+        FetchStatus.DNS_NOT_FOUND,
+        FetchStatus.DNS_FAILED,
+        FetchStatus.CONNECT_FAILED,
+        FetchStatus.CONNECT_TIMEOUT,
+        FetchStatus.HOST_UNREACHABLE,
+        FetchStatus.STALLED,
+        FetchStatus.TIMEOUT,
+    }
+)
+"""Classes that a broken resolver or uplink of ours explains as well as a dead host."""
+
+HEARD = frozenset(
+    {
+        FetchStatus.SUCCESS,
+        FetchStatus.ROBOTS_DISALLOWED,
+        FetchStatus.BAD_RESPONSE,
+        FetchStatus.BAD_ENCODING,
+        FetchStatus.TOO_LARGE,
+        FetchStatus.EMPTY_BODY,
+        FetchStatus.OPTED_OUT,
+        FetchStatus.TOO_MANY_REDIRECTS,
+        FetchStatus.BAD_REDIRECT,
+        FetchStatus.HTTP_NOT_FOUND,
+        FetchStatus.HTTP_GONE,
+        FetchStatus.HTTP_FORBIDDEN,
+        FetchStatus.HTTP_RATE_LIMITED,
+        FetchStatus.HTTP_CLIENT_ERROR,
+        FetchStatus.HTTP_SERVER_ERROR,
+    }
+)
+"""Classes that show that a server was heard. The rest say nothing of our own connection."""
 
 
 @dataclass(slots=True)

@@ -51,6 +51,13 @@ class Target(NamedTuple):
         """Where this target's robots.txt stands."""
         return f"{self.origin}/robots.txt"
 
+    @property
+    def needs_lookup(self) -> bool:
+        """Names do; numeric hosts do not, and localhost (RFC 6761) libcurl knows by itself."""
+        if self.host == "localhost" or self.host.endswith(".localhost"):
+            return False
+        return ":" not in self.host and not self.host.rpartition(".")[2].isdigit()
+
 
 def parse_target(url: str) -> Target:
     """Checks and encodes a URL.
@@ -89,7 +96,7 @@ def parse_target(url: str) -> Target:
         raise BadUrlError("no host")
     if parts.username is not None or parts.password is not None:
         raise BadUrlError("holds a user name")
-    host = _encode_host(name)
+    host = encode_host(name)
     path = _encode(_without_dot_segments(parts.path or "/"))
     query = f"?{_encode(parts.query)}" if parts.query else ""
     suffix = "" if port == _DEFAULT_PORTS[scheme] else f":{port}"
@@ -126,7 +133,12 @@ def _encode(text: str) -> str:
         raise BadUrlError("holds a lone surrogate") from None
 
 
-def _encode_host(name: str) -> str:
+def encode_host(name: str) -> str:
+    """A host as it stands in a `Target`: lower-case, IDNA, an IPv6 address without brackets.
+
+    Raises:
+        BadUrlError: it is no host name.
+    """
     if ":" in name:
         try:
             return ipaddress.IPv6Address(name.partition("%")[0]).compressed
