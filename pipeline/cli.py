@@ -310,6 +310,25 @@ def card(
 
 
 @app.command()
+def explain(
+    dataset: Annotated[Path, typer.Argument(help="dataset folder")],
+    what: Annotated[str, typer.Argument(help="image URL, or key of a sample", metavar="URL_OR_KEY")],
+) -> None:
+    """Says where an image comes from and what chose it, or at which stage it left and why; exit code 1 if unknown.
+
+    Example: wit explain out/demo/dataset 000000012
+    """
+    from pipeline.explain import explain as look_up
+    from pipeline.explain_report import print_explanation
+
+    kept, dropped = look_up(dataset, what)
+    print_explanation(Console(), kept, dropped)
+    if not kept and not dropped:
+        print(f"{what} is neither in {dataset} nor among what left at a stage of its build")
+        raise SystemExit(1)
+
+
+@app.command()
 def verify(dataset: Annotated[Path, typer.Argument(help="dataset folder")]) -> None:
     """Checks every checksum, count and schema of a dataset; exit code 1 and a list when something is off.
 

@@ -52,7 +52,8 @@ def render(dataset: Path, manifest: DatasetManifest, facts: dict[str, Any], sett
         undefined=jinja2.StrictUndefined,
     )
     curves = curve(dataset)
-    cap = manifest.recipe.get("select", {}).get("cap")
+    # What t came to, where the recipe asked for a number of pairs or a share instead.
+    cap = manifest.notes.get("select", {}).get("cap") or manifest.recipe.get("select", {}).get("cap")
     return environment.get_template("card.html.j2").render(
         facts=facts,
         description=manifest.description,

@@ -55,8 +55,10 @@ def run(
         reuse: folder of an earlier selection whose matches are taken over where they are of the same candidates and
             queries. It changes the time a selection takes, and nothing in the result.
     """
-    inputs = {f"candidates {n}": stage_input(path) for n, path in enumerate(candidates)} | _query_identity(queries)
     upstream = [merge_records([StageManifest.load(path, "candidates") for path in candidates])]
+    if not queries.exists():
+        raise UserError(f"{queries} does not exist: give queries.parquet, or the folder of `wit queries`")
+    inputs = {f"candidates {n}": stage_input(path) for n, path in enumerate(candidates)} | _query_identity(queries)
     if reuse is not None:
         StageManifest.load(reuse, NAME)
     if (queries.parent / STAGE_MANIFEST).exists():

@@ -256,3 +256,14 @@ def test_a_list_may_hold_the_same_query_twice_and_ones_that_never_match(tmp_path
     counts = QUERY_COUNTS.read(tmp_path / "s" / "queries.parquet")
     assert counts.column("pool").to_pylist() == [4, 4, 0, 0, 4]
     assert max(counts.column("drawn").to_pylist()) <= 3
+
+
+def test_folders_that_hold_no_such_stage_are_said(tmp_path, job, make_queries, make_candidates):
+    queries = make_queries(tmp_path / "q", WORDS)
+    source = make_candidates(tmp_path / "c", [make_rows(20, seed=1)])
+    with pytest.raises(UserError, match="holds no finished 'candidates' stage"):
+        select.run(job, SelectSettings(), [tmp_path / "gone"], queries, tmp_path / "s")
+    with pytest.raises(UserError, match="gone.parquet does not exist"):
+        select.run(job, SelectSettings(), [source], tmp_path / "gone.parquet", tmp_path / "s")
+    with pytest.raises(UserError, match="expected 'select'"):
+        select.run(job, SelectSettings(), [source], queries, tmp_path / "s", reuse=source)
