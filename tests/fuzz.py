@@ -127,8 +127,8 @@ def corpora(data: Path) -> dict[str, tuple[Callable[[bytes], None], list[bytes]]
         "archive": (check_archive, archives),
         "page": (check_page, pages),
         "wat": (check_wat, wats),
-        "dump": (check_dump, [dump, bz2.compress(dump), gzip.compress(dump)]),
-        "views": (check_views, [views, gzip.compress(views)]),
+        "dump": (check_dump, [dump, bz2.compress(dump), gzip.compress(dump, mtime=0)]),
+        "views": (check_views, [views, gzip.compress(views, mtime=0)]),
     }
 
 
@@ -151,7 +151,7 @@ def _wats(pages: list[bytes]) -> list[bytes]:
         head = "WARC/1.0\r\nWARC-Type: metadata\r\nContent-Type: application/json\r\n"
         head += f"Content-Length: {len(block)}\r\n\r\n"
         records.append(head.encode() + block + b"\r\n\r\n")
-    return [b"".join(records), b"".join(map(gzip.compress, records))]
+    return [b"".join(records), b"".join(gzip.compress(record, mtime=0) for record in records)]
 
 
 def run(data: Path, seconds: float, seed: int, keep: Path | None) -> tuple[Counter[str], list[str]]:

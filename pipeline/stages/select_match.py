@@ -1,6 +1,7 @@
 """Selection, passes 1 and 2: match every caption, choose winners among equals, count the pairs of each query."""
 
 import shutil
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from pipeline.columnar.tasks import (
     Tally,
     Task,
     finished_receipts,
+    read_receipt,
     receipts_of,
     run_job,
     with_nothing,
@@ -32,6 +34,7 @@ from pipeline.selection.winners import NO_MATCH, choose_winners
 from pipeline.stages.select_files import matches_path, query_offsets, samples_path, verdicts_path
 from pipeline.text.match import Matcher
 from pipeline.text.normalise import words
+from pipeline.text.rows import ROWS_FOR_TABLES
 from pipeline.web.urls import normalise_url
 from schemas.atomic import atomic_path
 from schemas.candidates import CANDIDATES, MATCHES, PAIR_SAMPLES, VERDICTS
@@ -39,6 +42,8 @@ from schemas.queries import QUERIES
 
 _KEYS = ("text_length", "tie", "words_hash")
 _MATCH_KEY = "match_key"
+# Seconds after which the kernel is not being loaded but compiled.
+_COMPILES_S = 4.0
 MATCH_VERSION = 1
 """Rises when a caption may match otherwise than before: earlier matches are then not taken over."""
 # Pairs that are looked at to solve for a target: the error of the sum is under a third of a percent.
@@ -243,6 +248,18 @@ def _matched(folder: Path) -> dict[str, str]:
     }
 
 
+def _compile_matcher(job: Job, settings: SelectSettings) -> None:
+    """Has the kernel compiled before the workers start, so that it is done once, and says so where it takes long."""
+    message = "  Compiling the matcher: once after an installation, about half a minute"
+    said = threading.Timer(_COMPILES_S, job.console.print, [message])
+    said.start()
+    try:
+        captions = pa.array(["a plain caption", *["é"] * ROWS_FOR_TABLES])
+        Matcher(["a plain", "é"], settings.match).match(captions)
+    finally:
+        said.cancel()
+
+
 def match_and_count(
     job: Job, settings: SelectSettings, folder: Path, tasks: list[Task], queries: Path, n_queries: int, n_rows: int
 ) -> np.ndarray:
@@ -279,6 +296,8 @@ def match_and_count(
             | "Write counts" >> beam.Map(write)
         )
 
+    if any(task.payload["earlier"] is None and read_receipt(folder, task.name) is None for task in tasks):
+        _compile_matcher(job, settings)
     with watching(job.console, "Match captions", folder, tasks, "captions"):
         run_job(job.runner, folder, construct)
     receipts_of(folder, tasks)

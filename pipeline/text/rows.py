@@ -17,7 +17,7 @@ MatchMode = Literal["words", "metaclip"]
 PUNCTUATION = ",.;:?!`"
 BREAKS = "\t\n\r"
 # Rows beyond ASCII in one call from which the tables of all characters are worth their second.
-_WORTH_TABLES = 64
+ROWS_FOR_TABLES = 64
 
 
 class Rows(NamedTuple):
@@ -85,7 +85,7 @@ def rows_of(texts: Texts, mode: MatchMode, query: bool = False) -> Rows:
         return Rows(buffer.view(np.uint64), starts, ends)
     tables = character_tables() if character_tables.cache_info().currsize else _NO_TABLES
     buffer, starts, ends, unsure = word_rows(*texts, _ASCII_WORDS, *tables)
-    if tables is _NO_TABLES and np.count_nonzero(unsure) >= _WORTH_TABLES:
+    if tables is _NO_TABLES and np.count_nonzero(unsure) >= ROWS_FOR_TABLES:
         buffer, starts, ends, unsure = word_rows(*texts, _ASCII_WORDS, *character_tables())
     rows = np.flatnonzero(unsure)
     if len(rows):
