@@ -44,7 +44,7 @@ _EMAIL = re.compile(r"[^\s@]+@[^\s@]+\.[a-z]{2,}", re.IGNORECASE)
 # "© Jane Doe/dpa", "Photo: Jane Doe / Getty Images": who made a picture, not what it shows
 _CREDIT_MARK = re.compile(
     r"(?:©|\(c\)|copyright\b|(?:photo(?:graph)?|picture|image|foto|bild|imagen|credit|source|quelle|courtesy)s?"
-    r"(?:\s(?:credit|courtesy))?\s*(?::|©|\bby\b|\bof\b(?=\s[A-Z][\w.]+$)))",
+    r"(?:\s(?:credit|courtesy))?\s*(?::|©|\bby\b))",
     re.IGNORECASE,
 )
 _CREDIT_WORDS = 7

@@ -111,7 +111,7 @@ def test_who_made_the_picture_says_nothing_of_it(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["Photo of a cat", "Picture of Paris in winter", "Photo: a dog on a beach", "Images of the sea",
+    ["Photo of a cat", "Photo of Paris", "Picture of Paris in winter", "Photo: a dog on a beach", "Images of the sea",
      "Photo by the river", "Source of the Nile", "Bild: Fahne von Singapur", "© 2019 a red kite over a field"],
 )  # fmt: skip
 def test_what_a_picture_shows_stays(text: str) -> None:
