@@ -15,13 +15,13 @@ import pyarrow as pa
 
 from pipeline.columnar.files import file_entry
 from pipeline.columnar.stage import Job, Outcome, StageManifest, StageRecord, run_stage, stage_input
-from pipeline.columnar.tasks import FileWork, Receipt, Tally, Task
+from pipeline.columnar.tasks import FileWork, Tally, Task
 from pipeline.recipe import SelectSettings
 from pipeline.selection.balance import ragged
 from pipeline.selection.chance import query_hashes
 from pipeline.selection.keep import Kept, keep_drawn
 from pipeline.stages.carry import QUERY_COUNTS_FILE
-from pipeline.stages.select_files import draws_table, matches_path, pool_draws, verdicts_path
+from pipeline.stages.select_files import draws_table, matches_path, pool_draws, sum_draws, verdicts_path
 from pipeline.stages.select_thresholds import find_thresholds
 from schemas.atomic import atomic_path
 from schemas.candidates import DROPS, MATCHES, VERDICTS
@@ -59,7 +59,8 @@ def _body(job: Job, drawn: StageRecord, upstream: StageManifest, deduplicated: P
     texts = before.column("query").to_pylist()
     files = upstream.paths(deduplicated, "survivors")
     listing = [Task(n, f"match-{path.stem}", {"survivors": str(path)}) for n, path in enumerate(files)]
-    pool = _sum(folder, job.run(folder, listing, "List surviving pairs", "pairs", ListPairs()), "kept", len(texts))
+    listed = job.run(folder, listing, "List surviving pairs", "pairs", ListPairs())
+    _, pool = sum_draws(folder, listed, len(texts))
     thresholds = find_thresholds(job, settings, folder, listing, pool, texts, cap)
     with atomic_path(folder / "thresholds.npy") as path, path.open("wb") as file:
         np.save(file, thresholds)
@@ -72,8 +73,9 @@ def _body(job: Job, drawn: StageRecord, upstream: StageManifest, deduplicated: P
     outcome = Outcome()
     outcome.add_receipts(receipts, [IMAGES_STEP, PAIRS_STEP])
     columns = {name: before.column(name) for name in ("query_id", "query", "source", "pool")}
-    sums = {name: _sum(folder, receipts, name, len(texts)) for name in ("drawn", "kept")}
-    table = QUERY_COUNTS.table({**columns, **sums, "threshold": np.minimum(thresholds, 1.0)})
+    left_drawn, left_kept = sum_draws(folder, receipts, len(texts))
+    sums = {"drawn": left_drawn, "kept": left_kept, "threshold": np.minimum(thresholds, 1.0)}
+    table = QUERY_COUNTS.table({**columns, **sums})
     QUERY_COUNTS.write(folder / QUERY_COUNTS_FILE, table)
     outcome.files.append(file_entry(folder, folder / QUERY_COUNTS_FILE))
     images = os.path.relpath(deduplicated / upstream.extra["images"], folder)
@@ -91,14 +93,6 @@ def _short(before: pa.Table, thresholds: np.ndarray) -> int:
     """Queries that now draw above the first draw's threshold: pairs they would take were not brought along."""
     limited = before.column("drawn").to_numpy() < before.column("pool").to_numpy()
     return int((limited & (thresholds > before.column("threshold").to_numpy())).sum())
-
-
-def _sum(folder: Path, receipts: list[Receipt], column: str, queries: int) -> np.ndarray:
-    total = np.zeros(queries, np.int64)
-    for receipt in receipts:
-        table = QUERY_DRAWS.read(folder / "draws" / f"{receipt.task}.parquet")
-        total[table.column("query_id").to_numpy()] += table.column(column).to_numpy()
-    return total
 
 
 class ListPairs(FileWork):

@@ -27,14 +27,14 @@ from pipeline.columnar.tasks import Receipt, Task
 from pipeline.recipe import SelectSettings
 from pipeline.selection.choose_t import expected_pairs, t_of_tail_share, t_of_target
 from pipeline.stages.carry import QUERY_COUNTS_FILE
-from pipeline.stages.select_files import samples_path, verdicts_path
+from pipeline.stages.select_files import samples_path, sum_draws, verdicts_path
 from pipeline.stages.select_keep import STEP, KeepFile
 from pipeline.stages.select_match import CandidatesFile, match_and_count, match_tasks
 from pipeline.stages.select_thresholds import find_thresholds
 from schemas.atomic import atomic_path, sha256_of
 from schemas.candidates import PAIR_SAMPLES, VERDICTS
 from schemas.errors import UserError
-from schemas.queries import QUERIES, QUERY_COUNTS, QUERY_DRAWS
+from schemas.queries import QUERIES, QUERY_COUNTS
 
 NAME = "select"
 VERSION = 2
@@ -110,7 +110,7 @@ def _body(
     receipts = job.run(folder, keep_tasks, "Keep what a query draws", "pairs", work)
     outcome = Outcome()
     outcome.add_receipts(receipts, [STEP])
-    counts = _sum_draws(folder, receipts, query_table, pool, thresholds)
+    counts = _query_counts(folder, receipts, query_table, pool, thresholds)
     QUERY_COUNTS.write(folder / QUERY_COUNTS_FILE, counts)
     outcome.files.append(file_entry(folder, folder / QUERY_COUNTS_FILE))
     outcome.extra = {"cap": cap, **chosen, **_summary(counts, drawn_cap)}
@@ -156,15 +156,10 @@ def _pairs_in_pool(folder: Path, task: Task) -> int:
     return int(pc.sum(pc.equal(VERDICTS.read(verdicts_path(folder, task)).column("verdict"), 0)).as_py() or 0)
 
 
-def _sum_draws(
+def _query_counts(
     folder: Path, receipts: list[Receipt], queries: pa.Table, pool: np.ndarray, thresholds: np.ndarray
 ) -> pa.Table:
-    drawn, kept = np.zeros(len(pool), np.int64), np.zeros(len(pool), np.int64)
-    for receipt in receipts:
-        table = QUERY_DRAWS.read(folder / "draws" / f"{receipt.task}.parquet")
-        ids = table.column("query_id").to_numpy()
-        drawn[ids] += table.column("drawn").to_numpy()
-        kept[ids] += table.column("kept").to_numpy()
+    drawn, kept = sum_draws(folder, receipts, len(pool))
     columns = {name: queries.column(name) for name in ("query_id", "query", "source")}
     return QUERY_COUNTS.table(
         {**columns, "pool": pool, "drawn": drawn, "kept": kept, "threshold": np.minimum(thresholds, 1.0)}

@@ -1,11 +1,12 @@
 """What the passes of selection leave for each other, file by file of the candidates."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from pipeline.columnar.tasks import Task
+from pipeline.columnar.tasks import Receipt, Task
 from pipeline.selection.balance import ragged
 from pipeline.selection.chance import pair_hashes, uniform
 from pipeline.selection.keep import Kept
@@ -46,6 +47,17 @@ def draws_table(rows: np.ndarray, ids: np.ndarray, result: Kept) -> pa.Table:
     drawn = np.zeros(len(kept_ids), np.int64)
     drawn[np.searchsorted(kept_ids, drawn_ids)] = drawn_counts
     return QUERY_DRAWS.table({"query_id": kept_ids, "drawn": drawn, "kept": kept})
+
+
+def sum_draws(folder: Path, receipts: Sequence[Receipt], queries: int) -> tuple[np.ndarray, np.ndarray]:
+    """The QUERY_DRAWS that tasks left below `draws/`, added up: drawn and kept, int64 (Q,) each."""
+    drawn, kept = np.zeros(queries, np.int64), np.zeros(queries, np.int64)
+    for receipt in receipts:
+        table = QUERY_DRAWS.read(folder / "draws" / f"{receipt.task}.parquet")
+        ids = table.column("query_id").to_numpy()
+        drawn[ids] += table.column("drawn").to_numpy()
+        kept[ids] += table.column("kept").to_numpy()
+    return drawn, kept
 
 
 def pool_draws(folder: Path, task: Task, hashes: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
