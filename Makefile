@@ -9,7 +9,7 @@ DEMO_OUT ?= out/demo
 .PHONY: demo test clean
 
 demo: $(VENV)/.installed-demo
-	$(BIN)/python -m workflows.demo run --out $(DEMO_OUT)
+	$(BIN)/python -m openwit.workflows.demo run --out $(DEMO_OUT)
 
 test: $(VENV)/.installed-dev
 	@echo "== lint" && $(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -22,9 +22,9 @@ from fastwarc import ArchiveIterator, WarcRecordType
 from selectolax.lexbor import LexborDocumentOptions, LexborHTMLParser
 from warcio.archiveiterator import ArchiveIterator as WarcioIterator
 
-from pipeline.web.charset import to_utf8
-from pipeline.web.html import extract
-from pipeline.web.warc import read_pages
+from openwit.pipeline.readers.crawl.warc import read_pages
+from openwit.pipeline.readers.pages.charset import to_utf8
+from openwit.pipeline.readers.pages.html import extract
 
 Pairs = set[tuple[str, str]]
 

@@ -31,7 +31,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipeline.web.download import Downloader, DownloadSettings
+from openwit.pipeline.download.downloader import Downloader, DownloadSettings
 
 CONNECTIONS = 32
 MEAN_BYTES = 55_000

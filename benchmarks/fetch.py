@@ -127,11 +127,11 @@ def client(name: str) -> None:
 
 def _native() -> Any:
     sys.path.insert(0, str(ROOT))
-    from pipeline.images.process import ImageSettings
-    from pipeline.recipe import FetchSettings
-    from pipeline.stages.fetch_chunk import FetchChunk
-    from pipeline.web.download import DownloadSettings
-    from pipeline.web.table_columns import TableColumns
+    from openwit.pipeline.download.downloader import DownloadSettings
+    from openwit.pipeline.images.process import ImageSettings
+    from openwit.pipeline.readers.tables.settings import TableColumns
+    from openwit.pipeline.stages.fetch.chunk import FetchChunk
+    from openwit.pipeline.stages.fetch.settings import FetchSettings
 
     class Forget:
         """In the place of the images of a chunk."""

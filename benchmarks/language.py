@@ -18,7 +18,8 @@ from pathlib import Path
 import langdetect
 import pyarrow.parquet as pq
 
-from pipeline.text.language import LanguageIdentifier, LanguageSettings, keeps
+from openwit.pipeline.text.language import LanguageIdentifier, keeps
+from openwit.pipeline.text.settings import LanguageSettings
 
 LENGTHS = ((0, 15), (15, 25), (25, 50), (50, 100), (100, 100_000))
 

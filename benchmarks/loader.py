@@ -38,13 +38,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import webdataset as wds
 
-from training.config import DataSettings
-from training.loader import BatchMaker, Loader, training_transform
-from training.models.zoo import spec_of
-from training.sampling import BatchPlan
-from training.tar_index import TarDataset, local_tars
-from training.tokenizer import clip_tokenizer
-from training.transforms import MEAN, STD, ResizedCrop, normalise
+from openwit.training.config.train import DataSettings
+from openwit.training.data.loader import BatchMaker, Loader, training_transform
+from openwit.training.data.sampling import BatchPlan
+from openwit.training.data.tar_index import TarDataset, local_tars
+from openwit.training.data.transforms import MEAN, STD, ResizedCrop, normalise
+from openwit.training.models.zoo import spec_of
+from openwit.training.tokenizer.bpe import clip_tokenizer
 
 SIZE = 224
 BATCH = 128

@@ -27,7 +27,8 @@ import ahocorasick
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.text.match import Matcher, MatchMode, spaced
+from openwit.pipeline.text.matching.matcher import Matcher, spaced
+from openwit.pipeline.text.matching.settings import MatchMode
 
 
 def read_queries(path: Path) -> list[str]:

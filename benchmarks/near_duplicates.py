@@ -32,13 +32,13 @@ from PIL import Image, ImageDraw, ImageEnhance
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipeline.images.evaluation_images import read_evaluation_images
-from pipeline.images.evaluation_index import EvaluationIndex
-from pipeline.images.evaluation_variants import grey_of, variant_hashes
-from pipeline.images.fingerprint import alike
-from pipeline.images.phash import grey_thumbnail, hamming, phash, phash_pair_batch
-from pipeline.images.process import ImageDrop, process_image
-from pipeline.images.settings import ImageSettings
+from openwit.pipeline.decontamination.images import read_evaluation_images
+from openwit.pipeline.decontamination.index import EvaluationIndex
+from openwit.pipeline.decontamination.variants import grey_of, variant_hashes
+from openwit.pipeline.images.fingerprint import alike
+from openwit.pipeline.images.phash import grey_thumbnail, hamming, phash, phash_pair_batch
+from openwit.pipeline.images.process import ImageDrop, process_image
+from openwit.pipeline.images.settings import ImageSettings
 
 SETTINGS = ImageSettings()
 DISTANCES = (4, 6, 8)

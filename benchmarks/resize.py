@@ -25,7 +25,7 @@ from PIL import Image, ImageOps
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipeline.images.process import ImageDrop, ImageSettings, process_image
+from openwit.pipeline.images.process import ImageDrop, ImageSettings, process_image
 
 SIZE = 256
 QUALITY = 95

@@ -140,11 +140,11 @@ def ours(folder: Path, matches: list[Path], queries: int) -> Counter[int]:
     """The select stage's second half: keys in batches, winners by sorting, counts as vectors."""
     from rich.console import Console
 
-    from pipeline.columnar.runner import Runner
-    from pipeline.columnar.stage import Job
-    from pipeline.columnar.tasks import Task
-    from pipeline.recipe import SelectSettings
-    from pipeline.stages import select_match
+    from openwit.pipeline.execution.runner import Runner
+    from openwit.pipeline.execution.stage import Job
+    from openwit.pipeline.execution.tasks import Task
+    from openwit.pipeline.stages.select import match as select_match
+    from openwit.pipeline.stages.select.settings import SelectSettings
 
     work = folder / "ours"
     shutil.rmtree(work, ignore_errors=True)
@@ -161,7 +161,7 @@ def row_by_row(folder: Path, matches: list[Path], queries: int) -> Counter[int]:
     """A row an element: group by pair, take the first, count its queries."""
     import apache_beam as beam
 
-    from pipeline.columnar.runner import Runner
+    from openwit.pipeline.execution.runner import Runner
 
     target = folder / "rows"
 

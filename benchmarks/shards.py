@@ -31,15 +31,15 @@ from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipeline.columnar.files import file_entry
-from pipeline.columnar.runner import Runner
-from pipeline.columnar.stage import Job, Outcome, run_stage
-from pipeline.recipe import ShardSettings
-from pipeline.shards.sample import sample_keys, sample_rows
-from pipeline.shards.tar_writer import TarWriter
-from pipeline.shards.write_shard import add_samples, write_shard
-from pipeline.stages import shard
-from schemas.images import IMAGES, SURVIVORS
+from openwit.pipeline.dataset.sample import sample_keys, sample_rows
+from openwit.pipeline.dataset.tar_writer import TarWriter
+from openwit.pipeline.dataset.write_shard import add_samples, write_shard
+from openwit.pipeline.execution.files import file_entry
+from openwit.pipeline.execution.runner import Runner
+from openwit.pipeline.execution.stage import Job, Outcome, run_stage
+from openwit.pipeline.stages.shard import stage as shard
+from openwit.pipeline.stages.shard.settings import ShardSettings
+from openwit.schemas.tables.images import IMAGES, SURVIVORS
 
 _BLOCK_ROWS = 1024
 

@@ -5,8 +5,8 @@
     python benchmarks/train_step.py --json steps.json         # figures to a file as well
 
 A step is everything from tensors on the device to moved weights: both towers forward, the loss over the batch,
-backward, the gradient's norm (ours only), AdamW, the clamp of the logit scale. Ours is `training.step.Stepper`, as
-`wit-train fit` runs it; open_clip's is its `CLIP`, its `ClipLoss` and the groups of its AdamW, fused like ours (it
+backward, the gradient's norm (ours only), AdamW, the clamp of the logit scale. Ours is `training.engine.step.Stepper`,
+as `wit-train fit` runs it; open_clip's is its `CLIP`, its `ClipLoss` and the groups of its AdamW, fused like ours (it
 does not fuse by itself). Both run in this process and so under the same settings of threads and allocator. Losses of
 the first step must be equal, or the script ends. Rounds are interleaved; medians of CPU and wall seconds and of their
 ratios (open_clip / ours) are printed.
@@ -37,17 +37,18 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from schemas.settings import parse_settings
 from tests.support.open_clip import imported
-from training.config import TrainConfig
-from training.flops import FORWARD_AND_BACKWARD, image_flops, peak_flops, text_flops
-from training.models.clip import Clip
-from training.models.weights import to_open_clip
-from training.models.zoo import ClipSpec, VisionSpec, spec_of
-from training.objectives.registry import make_objective
-from training.prepared import prepared_model
-from training.runtime import cpu_prepared, make_autocast, pick_device
-from training.step import Stepper
+
+from openwit.schemas.common.settings import parse_settings
+from openwit.training.config.train import TrainConfig
+from openwit.training.engine.build_model import prepared_model
+from openwit.training.engine.runtime import cpu_prepared, make_autocast, pick_device
+from openwit.training.engine.step import Stepper
+from openwit.training.models.clip import Clip
+from openwit.training.models.flops import FORWARD_AND_BACKWARD, image_flops, peak_flops, text_flops
+from openwit.training.models.weights import to_open_clip
+from openwit.training.models.zoo import ClipSpec, VisionSpec, spec_of
+from openwit.training.objectives.registry import make_objective
 
 LR = 1e-5
 LONGEST = 20  # tokens of the longest caption of a trimmed batch; alt texts are seldom longer

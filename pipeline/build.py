@@ -11,14 +11,21 @@ from pathlib import Path
 import yaml
 from rich.console import Console
 
-from pipeline.columnar.stage import Job, StageManifest, first_difference
-from pipeline.recipe import Recipe
-from pipeline.report import print_excluded, print_funnel, print_stage
-from pipeline.shards.place import load_manifest, place_of
-from pipeline.stages import candidates, card, dedup, fetch, queries, redraw, select, shard
-from schemas.atomic import atomic_write
-from schemas.errors import UserError
-from schemas.manifest import DatasetManifest
+from openwit.pipeline.dataset.store import load_manifest, place_of
+from openwit.pipeline.execution.stage import Job, StageManifest, first_difference
+from openwit.pipeline.recipe import Recipe
+from openwit.pipeline.reporting import print_excluded, print_funnel, print_stage
+from openwit.pipeline.stages.candidates import stage as candidates
+from openwit.pipeline.stages.card import stage as card
+from openwit.pipeline.stages.dedup import stage as dedup
+from openwit.pipeline.stages.fetch import stage as fetch
+from openwit.pipeline.stages.queries import stage as queries
+from openwit.pipeline.stages.redraw import stage as redraw
+from openwit.pipeline.stages.select import stage as select
+from openwit.pipeline.stages.shard import stage as shard
+from openwit.schemas.common.atomic import atomic_write
+from openwit.schemas.common.errors import UserError
+from openwit.schemas.manifest import DatasetManifest
 
 RECIPE_FILE = "recipe.yaml"
 LOCK_FILE = ".lock"

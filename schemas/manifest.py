@@ -4,12 +4,12 @@ Layout of a dataset folder::
 
     manifest.json
     card.html  card.json
-    queries.parquet            schemas.queries.QUERY_COUNTS: the query list and what each query drew
+    queries.parquet            openwit.schemas.tables.queries.QUERY_COUNTS: the query list and what each query drew
     train/00000.tar            WebDataset: KEY.jpg KEY.txt KEY.json, members of a sample adjacent
-    train/00000.parquet        schemas.samples.SAMPLES
-    train/00000.idx.arrow      schemas.samples.SHARD_INDEX (Arrow IPC file)
+    train/00000.parquet        openwit.schemas.tables.samples.SAMPLES
+    train/00000.idx.arrow      openwit.schemas.tables.samples.SHARD_INDEX (Arrow IPC file)
     train/00000_stats.json     img2dataset's per-shard statistics
-    duplicates.parquet         schemas.images.DUPLICATE_EXAMPLES: some of the copies that were taken out
+    duplicates.parquet         openwit.schemas.tables.images.DUPLICATE_EXAMPLES: some of the copies that were taken out
     val/00000.tar …            one folder a split
 """
 
@@ -18,8 +18,8 @@ from typing import Any
 
 import pydantic
 
-from schemas.atomic import atomic_write
-from schemas.errors import UserError
+from openwit.schemas.common.atomic import atomic_write
+from openwit.schemas.common.errors import UserError
 
 MANIFEST_NAME = "manifest.json"
 MANIFEST_VERSION = 1

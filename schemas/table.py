@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.atomic import atomic_path
-from schemas.errors import SchemaError
+from openwit.schemas.common.atomic import atomic_path
+from openwit.schemas.common.errors import SchemaError
 
 _TABLE_KEY = b"openwit.table"
 _VERSION_KEY = b"openwit.version"

@@ -19,12 +19,12 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.web.counting import Tally
-from pipeline.web.html import IMAGE_REASONS, IMAGES, extract
-from pipeline.web.pageviews import LINES, LINES_ADDED, VIEW_REASONS, sum_views
-from pipeline.web.warc import PAGE_REASONS, RECORDS, Page, read_pages
-from pipeline.web.wat import WAT_REASONS, read_wat
-from pipeline.web.wikidump import ARTICLE_REASONS, PAGES, read_articles
+from openwit.pipeline.common.counting import Tally
+from openwit.pipeline.readers.crawl.warc import PAGE_REASONS, RECORDS, Page, read_pages
+from openwit.pipeline.readers.pages.html import IMAGE_REASONS, IMAGES, extract
+from openwit.pipeline.readers.pages.wat import WAT_REASONS, read_wat
+from openwit.pipeline.readers.wikipedia.pageviews import LINES, LINES_ADDED, VIEW_REASONS, sum_views
+from openwit.pipeline.readers.wikipedia.wikidump import ARTICLE_REASONS, PAGES, read_articles
 
 LARGEST = 300_000
 

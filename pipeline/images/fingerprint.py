@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.images.phash import dct_rows, grey_thumbnail, phash_batch
+from openwit.pipeline.images.phash import dct_rows, grey_thumbnail, phash_batch
 
 BYTES = 44
 _LOW = 16

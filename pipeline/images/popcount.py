@@ -9,7 +9,7 @@ A module of its own that both its users call: nothing here changes, so numba's l
 
 import numpy as np
 
-from pipeline.text.compiled import compiled
+from openwit.pipeline.common.compiled import compiled
 
 _M1, _M2, _M4 = np.uint64(0x5555555555555555), np.uint64(0x3333333333333333), np.uint64(0x0F0F0F0F0F0F0F0F)
 _H1, _S1, _S2, _S4, _S56 = np.uint64(0x0101010101010101), np.uint64(1), np.uint64(2), np.uint64(4), np.uint64(56)

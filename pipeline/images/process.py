@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from pipeline.images.colour import UnsupportedModeError, needs_conversion, resamplable, to_srgb
-from pipeline.images.digest import pixels_hash
-from pipeline.images.fingerprint import hashes_of
-from pipeline.images.jpeg import has_many_scans, scan_jpeg
-from pipeline.images.resample import resample
-from pipeline.images.resize import Plan, pad, plan_resize
-from pipeline.images.settings import ImageSettings, ResizeMode
-from pipeline.images.sniff import describe, sniff_format, webp_size
+from openwit.pipeline.images.colour import UnsupportedModeError, needs_conversion, resamplable, to_srgb
+from openwit.pipeline.images.digest import pixels_hash
+from openwit.pipeline.images.fingerprint import hashes_of
+from openwit.pipeline.images.jpeg import has_many_scans, scan_jpeg
+from openwit.pipeline.images.resample import resample
+from openwit.pipeline.images.resize import Plan, pad, plan_resize
+from openwit.pipeline.images.settings import ImageSettings, ResizeMode
+from openwit.pipeline.images.sniff import describe, sniff_format, webp_size
 
 __all__ = ["ImageDrop", "ImageReason", "ImageSettings", "ProcessedImage", "ResizeMode", "process_image"]
 

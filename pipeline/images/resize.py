@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from pipeline.images.resample import Box
-from pipeline.images.settings import ImageSettings, ResizeMode
+from openwit.pipeline.images.resample import Box
+from openwit.pipeline.images.settings import ImageSettings, ResizeMode
 
 
 @dataclass(frozen=True, slots=True)

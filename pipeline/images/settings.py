@@ -4,7 +4,7 @@ import enum
 
 from pydantic import Field
 
-from schemas.settings import Settings
+from openwit.schemas.common.settings import Settings
 
 
 class ResizeMode(enum.StrEnum):

@@ -1,1 +1,1 @@
-"""One module a stage: settings in, a Beam pipeline of named steps, tables out."""
+"""The stages of a build, one package each."""

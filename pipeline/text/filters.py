@@ -10,11 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import Field
-
-from pipeline.text.boilerplate import BOILERPLATE, BOILERPLATE_PATTERN
-from schemas.errors import UserError
-from schemas.settings import Settings
+from openwit.pipeline.text.boilerplate import BOILERPLATE, BOILERPLATE_PATTERN
+from openwit.pipeline.text.settings import TextFilterSettings
+from openwit.schemas.common.errors import UserError
 
 _FILE_EXTENSIONS = (
     "jpe?g|jpg_large|png|gif|webp|bmp|tiff?|svg|avif|heic|heif|ico|psd|ai|eps|raw|cr2|nef|arw|dng|"
@@ -60,23 +58,6 @@ _NOT_WORD_CHARACTER = re.compile(r"[\W_]+")
 # scripts written without spaces: a character says about as much as a short word
 _DENSE = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]")
 _DENSE_WEIGHT = 2
-
-
-class TextFilterSettings(Settings):
-    """Which texts are left out before anything is downloaded."""
-
-    min_characters: int = Field(3, ge=1, description="shortest text; a Chinese, Japanese or Korean character counts 2")
-    min_words: int = Field(1, ge=1, description="fewest words, separated by white space; not asked of such scripts")
-    max_characters: int = Field(1000, ge=1, description="longest text in code points")
-    boilerplate: bool = Field(True, description="leave out frequent alts that say nothing, such as 'image' or 'logo'")
-    credit_lines: bool = Field(True, description="leave out texts that only say who made the picture")
-    file_names: bool = Field(True, description="leave out names of files, such as IMG_1234.jpg")
-    urls: bool = Field(True, description="leave out texts that are an address, or mostly one")
-    max_character_run: int = Field(6, ge=1, description="longest run of one letter")
-    max_word_run: int = Field(4, ge=1, description="longest run of one word")
-    adult_words: Path | None = Field(
-        None, description="file with a word or phrase a line; texts with one are left out"
-    )
 
 
 @dataclass(frozen=True)

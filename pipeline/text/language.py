@@ -13,10 +13,9 @@ from typing import Any
 
 import fasttext
 import langdetect
-from pydantic import Field, field_validator
 
-from schemas.errors import UserError
-from schemas.settings import Settings
+from openwit.pipeline.text.settings import LanguageSettings
+from openwit.schemas.common.errors import UserError
 
 _LABEL_PREFIX = len("__label__")
 _ALL_LABELS = 1000  # more than the model has
@@ -25,35 +24,6 @@ _SURE = 0.8  # confidence above which the context is not asked
 # What every language keeps of the prior: a page in one language holds texts in others.
 _FOREIGN_WORD = 0.05
 _LANGDETECT_CODES = {"zh-cn": "zh", "zh-tw": "zh"}
-
-
-class LanguageSettings(Settings):
-    """Which languages are kept, and how sure the identifier must be."""
-
-    languages: tuple[str, ...] = Field((), description="ISO 639-1 codes to keep; empty keeps all")
-    min_score: float = Field(
-        0.25,
-        ge=0,
-        le=1,
-        description="least confidence; higher values lose short texts: 0.5 loses a sixth of two-word captions",
-    )
-    page_context: bool = Field(
-        True,
-        description="read an unsure text in the light of its page's title and other texts: short captions need it",
-    )
-    langdetect: bool = Field(
-        False, description="ask langdetect about unsure texts: somewhat fewer wrong ones, at 3 ms each"
-    )
-    unsure: tuple[float, float] = Field(
-        (0.2, 0.3), description="confidences between which langdetect decides about a wanted language"
-    )
-
-    @field_validator("unsure")
-    @classmethod
-    def _is_range(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if not 0 <= value[0] <= value[1] <= 1:
-            raise ValueError("unsure must be two confidences, the smaller first, both in [0, 1]")
-        return value
 
 
 class LanguageIdentifier:

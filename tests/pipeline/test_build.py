@@ -18,12 +18,12 @@ import webdataset
 import yaml
 from support.pictures import picture
 
-from pipeline.cli import main
-from schemas.manifest import DatasetManifest
-from schemas.samples import SAMPLES
+from openwit.pipeline.cli.main import main
+from openwit.schemas.manifest import DatasetManifest
+from openwit.schemas.tables.samples import SAMPLES
 
 WORDS = ["red kite", "grey heron", "wren", "crane fly", "oak", "quartz", "river bank", "old barn"]
-WIT = [sys.executable, "-m", "pipeline.cli"]
+WIT = [sys.executable, "-m", "openwit.pipeline.cli.main"]
 STAGES = ("queries", "candidates", "select", "fetch", "dedup", "redraw", "shard", "card")
 
 
@@ -277,7 +277,7 @@ def test_verify_finds_a_flipped_bit_and_a_missing_shard(undisturbed, tmp_path, c
 
 
 def test_two_builds_in_one_folder_do_not_meet(inputs, tmp_path, capsys, monkeypatch):
-    from pipeline.build import locked
+    from openwit.pipeline.build import locked
 
     workdir = tmp_path / "w"
     workdir.mkdir()

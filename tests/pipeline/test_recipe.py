@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.recipe import load_recipe
+from openwit.pipeline.recipe import load_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "workflows").rglob("*.yaml"))
 

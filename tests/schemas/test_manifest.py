@@ -1,8 +1,8 @@
 import pytest
 from pydantic import ValidationError
 
-from schemas.errors import UserError
-from schemas.manifest import DatasetManifest, FileEntry, FunnelStep, ShardEntry
+from openwit.schemas.common.errors import UserError
+from openwit.schemas.manifest import DatasetManifest, FileEntry, FunnelStep, ShardEntry
 
 
 def shard(name, split):

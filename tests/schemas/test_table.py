@@ -2,12 +2,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import schemas.candidates
-import schemas.images
-import schemas.queries
-import schemas.samples
-from schemas.errors import SchemaError
-from schemas.table import Column, TableSchema
+import openwit.schemas.tables.candidates
+import openwit.schemas.tables.images
+import openwit.schemas.tables.queries
+import openwit.schemas.tables.samples
+from openwit.schemas.common.errors import SchemaError
+from openwit.schemas.table import Column, TableSchema
 
 BIRDS = TableSchema(
     "birds",
@@ -20,7 +20,12 @@ BIRDS = TableSchema(
 )
 ALL_TABLES = [
     value
-    for module in (schemas.candidates, schemas.images, schemas.queries, schemas.samples)
+    for module in (
+        openwit.schemas.tables.candidates,
+        openwit.schemas.tables.images,
+        openwit.schemas.tables.queries,
+        openwit.schemas.tables.samples,
+    )
     for value in vars(module).values()
     if isinstance(value, TableSchema)
 ]

@@ -16,15 +16,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training.config import ObjectiveSettings
-from training.distributed import Group, joined
-from training.gradcache import Hooks, backward
-from training.models.clip import Clip
-from training.models.vit import RowChance
-from training.models.zoo import ClipSpec, ResNetSpec, TextSpec, VisionSpec
-from training.objectives.base import Inputs
-from training.objectives.registry import make_objective
-from training.parallel import full_state, gradient_norm, is_sharded, reduce_gradients, send_gradients, shard, whole
+from openwit.training.config.train import ObjectiveSettings
+from openwit.training.engine.distributed import Group, joined
+from openwit.training.engine.gradcache import Hooks, backward
+from openwit.training.engine.parallel import (
+    full_state,
+    gradient_norm,
+    is_sharded,
+    reduce_gradients,
+    send_gradients,
+    shard,
+    whole,
+)
+from openwit.training.models.clip import Clip
+from openwit.training.models.vit import RowChance
+from openwit.training.models.zoo import ClipSpec, ResNetSpec, TextSpec, VisionSpec
+from openwit.training.objectives.base import Inputs
+from openwit.training.objectives.registry import make_objective
 
 ROOT = Path(__file__).parents[2]
 TEXT = TextSpec(context_length=8, vocabulary=40, width=16, layers=2, heads=2)

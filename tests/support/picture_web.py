@@ -8,7 +8,7 @@ from pathlib import Path
 
 from support.pictures import picture
 
-from pipeline.recipe import FetchSettings
+from openwit.pipeline.stages.fetch.settings import FetchSettings
 
 HOSTS_OF_WEB = [f"h{n}.localhost" for n in range(6)]
 

@@ -1,6 +1,6 @@
 """Rows made by hand for the tests of stages."""
 
-from pipeline.candidates.pair import pair_id
+from openwit.pipeline.stages.candidates.pair import pair_id
 
 
 def candidate(url, text, **columns):

@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow as pa
 from rich.console import Console
 
-from pipeline.columnar.files import file_entry
-from pipeline.columnar.runner import Runner
-from pipeline.columnar.stage import Job, Outcome, run_stage
-from schemas.images import IMAGES, SURVIVORS
-from schemas.manifest import FunnelStep
-from schemas.queries import QUERY_COUNTS
+from openwit.pipeline.execution.files import file_entry
+from openwit.pipeline.execution.runner import Runner
+from openwit.pipeline.execution.stage import Job, Outcome, run_stage
+from openwit.schemas.manifest import FunnelStep
+from openwit.schemas.tables.images import IMAGES, SURVIVORS
+from openwit.schemas.tables.queries import QUERY_COUNTS
 
 HOSTS = ("a.example.org", "img.b.example.org", "c.test", "xn--bcher-kva.example")
 QUERIES = ("kite", "heron", "wren")

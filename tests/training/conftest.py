@@ -15,9 +15,9 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from schemas.atomic import sha256_of
-from schemas.manifest import DatasetManifest, FileEntry, ShardEntry
-from schemas.samples import SAMPLES, SHARD_INDEX
+from openwit.schemas.common.atomic import sha256_of
+from openwit.schemas.manifest import DatasetManifest, FileEntry, ShardEntry
+from openwit.schemas.tables.samples import SAMPLES, SHARD_INDEX
 
 # As the command does: before torch is loaded, so that its threads do not spin against other work on the machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")

@@ -6,14 +6,20 @@ import pytest
 import torch
 from PIL import Image
 
-from schemas.errors import UserError
-from schemas.settings import load_settings
-from training.checkpoint import Checkpoint, CheckpointInfo
-from training.config import DataSettings, ModelSettings, ObjectiveSettings, ScheduleSettings, TrainConfig
-from training.data import CorruptSampleError, Sample
-from training.models.zoo import ClipSpec, TextSpec, VisionSpec
-from training.objectives.registry import make_model
-from workflows.figure2.__main__ import main, measure, table_of
+from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.settings import load_settings
+from openwit.training.checkpoints.files import Checkpoint, CheckpointInfo
+from openwit.training.config.train import (
+    DataSettings,
+    ModelSettings,
+    ObjectiveSettings,
+    ScheduleSettings,
+    TrainConfig,
+)
+from openwit.training.data.sharded import CorruptSampleError, Sample
+from openwit.training.models.zoo import ClipSpec, TextSpec, VisionSpec
+from openwit.training.objectives.registry import make_model
+from openwit.workflows.figure2.__main__ import main, measure, table_of
 
 FOLDER = Path(__file__).parents[2] / "workflows" / "figure2"
 SPEC = ClipSpec(

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 from support.pictures import picture
 
-from schemas.errors import UserError
-from schemas.manifest import DatasetManifest
-from workflows.photos.server import Body, loopback_web
-from workflows.photos.sources import crawl_with_images, frequent_words, table_of_photos
+from openwit.schemas.common.errors import UserError
+from openwit.schemas.manifest import DatasetManifest
+from openwit.workflows.photos.server import Body, loopback_web
+from openwit.workflows.photos.sources import crawl_with_images, frequent_words, table_of_photos
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"
@@ -24,7 +24,17 @@ PHOTOS, CRAWL = DATA / "photos.parquet", DATA / "warc" / "example-with-images.wa
 
 
 def build(kind, source, out, port):
-    command = [sys.executable, "-m", "workflows.photos", kind, str(source), "--out", str(out), "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "openwit.workflows.photos",
+        kind,
+        str(source),
+        "--out",
+        str(out),
+        "--port",
+        str(port),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert "At every stage in = out + the sum of the reasons" in done.stdout

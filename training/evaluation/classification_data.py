@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.errors import UserError
-from training.evaluation.classification_readers import (
+from openwit.schemas.common.errors import UserError
+from openwit.training.data.sampling import Shuffle
+from openwit.training.evaluation.classification_readers import (
     Found,
     Images,
     Wanted,
@@ -19,8 +20,7 @@ from training.evaluation.classification_readers import (
     read_tars,
     tars_of,
 )
-from training.evaluation.prompts import read_lines
-from training.sampling import Shuffle
+from openwit.training.evaluation.prompts import read_lines
 
 CLASS_NAMES = "classnames.txt"
 """CLIP_benchmark's file beside a set's shards: a class a line, by number."""

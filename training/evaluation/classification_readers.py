@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.errors import UserError
-from schemas.manifest import MANIFEST_NAME, DatasetManifest
-from training.tar_index import IMAGE_SUFFIXES, DamagedTarError, members, split_name
+from openwit.schemas.common.errors import UserError
+from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest
+from openwit.training.data.tar_index import IMAGE_SUFFIXES, DamagedTarError, members, split_name
 
 IMAGE_NAMES = ("image", "jpeg", "jpg", "png", "webp", "img", "bytes")
 LABEL_NAMES = ("label", "labels", "class", "cls", "class_name", "target", "fine_label")

@@ -8,15 +8,15 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from schemas.atomic import atomic_write
-from schemas.errors import UserError
-from training.checkpoint import FOLDER
-from training.data import ShardedDataset
-from training.evaluation.contact_sheet import draw_contact_sheet
-from training.evaluation.embed import EmbeddedSplit, Embedder
-from training.evaluation.retrieval import CUTOFFS, DIRECTIONS, RULES, RetrievalResult, retrieval
-from training.evaluation.subject import Subject, read_subject
-from training.runtime import cpu_prepared, make_autocast, pick_device
+from openwit.schemas.common.atomic import atomic_write
+from openwit.schemas.common.errors import UserError
+from openwit.training.checkpoints.files import FOLDER
+from openwit.training.data.sharded import ShardedDataset
+from openwit.training.engine.runtime import cpu_prepared, make_autocast, pick_device
+from openwit.training.evaluation.contact_sheet import draw_contact_sheet
+from openwit.training.evaluation.embed import EmbeddedSplit, Embedder
+from openwit.training.evaluation.retrieval import CUTOFFS, DIRECTIONS, RULES, RetrievalResult, retrieval
+from openwit.training.evaluation.subject import Subject, read_subject
 
 RESULT_NAME = "retrieval.json"
 
@@ -28,7 +28,7 @@ RULE_TEXT = {
 
 @dataclass(frozen=True)
 class RetrievalJob:
-    """What the command line asks for (see `training.cli.retrieval`)."""
+    """What the command line asks for (see `openwit.training.cli.main.retrieval`)."""
 
     model: Path
     dataset: Path

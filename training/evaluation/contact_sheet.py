@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from schemas.atomic import atomic_path
-from training.data import ShardedDataset
-from training.evaluation.embed import EmbeddedSplit
+from openwit.schemas.common.atomic import atomic_path
+from openwit.training.data.sharded import ShardedDataset
+from openwit.training.evaluation.embed import EmbeddedSplit
 
 TOP = 10
 

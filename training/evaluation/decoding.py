@@ -7,10 +7,10 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data import CorruptSampleError
-from training.loader import IMAGE_ERRORS
-from training.sampling import sample_rng
-from training.transforms import ImageTransform
+from openwit.training.data.loader import IMAGE_ERRORS
+from openwit.training.data.sampling import sample_rng
+from openwit.training.data.sharded import CorruptSampleError
+from openwit.training.data.transforms import ImageTransform
 
 
 class Pictured(Protocol):

@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from schemas.errors import UserError
-from training.data import ShardedDataset
-from training.evaluation.decoding import decoded_batches
-from training.models.clip import Clip
-from training.tokenizer import Tokenizer
-from training.transforms import evaluation_transform, normalise
+from openwit.schemas.common.errors import UserError
+from openwit.training.data.sharded import ShardedDataset
+from openwit.training.data.transforms import evaluation_transform, normalise
+from openwit.training.evaluation.decoding import decoded_batches
+from openwit.training.models.clip import Clip
+from openwit.training.tokenizer.bpe import Tokenizer
 
 Report = Callable[[int, int], None]
 """(done, all) of the images and texts embedded so far."""

@@ -1,21 +1,28 @@
-"""Zero-shot classification as one of the things that are measured while a model trains (`training.held_out`)."""
+"""Zero-shot classification as one of the things that are measured while a model trains (`held_out`)."""
 
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from schemas.errors import UserError
-from training.config import TrainConfig
-from training.duration import Position
-from training.evaluation.classification_data import ClassificationSet, open_classification
-from training.evaluation.classification_readers import Wanted
-from training.evaluation.embed import Embedder
-from training.evaluation.prompts import read_prompts
-from training.evaluation.zero_shot import HeadScorer, ObjectiveScorer, Scorer, ZeroShotResult, classify, summed_up
-from training.held_out import Evaluation
-from training.objectives.registry import make_objective
-from training.tokenizer import Tokenizer
+from openwit.schemas.common.errors import UserError
+from openwit.training.config.duration import Position
+from openwit.training.config.train import TrainConfig
+from openwit.training.evaluation.classification_data import ClassificationSet, open_classification
+from openwit.training.evaluation.classification_readers import Wanted
+from openwit.training.evaluation.embed import Embedder
+from openwit.training.evaluation.held_out import Evaluation
+from openwit.training.evaluation.prompts import read_prompts
+from openwit.training.evaluation.zero_shot import (
+    HeadScorer,
+    ObjectiveScorer,
+    Scorer,
+    ZeroShotResult,
+    classify,
+    summed_up,
+)
+from openwit.training.objectives.registry import make_objective
+from openwit.training.tokenizer.bpe import Tokenizer
 
 MOST_CAPTIONS = 100_000
 """That the captioning objective may read in one evaluation: minutes on a GPU, and no more."""
@@ -53,7 +60,7 @@ class ZeroShot:
         self.last: ZeroShotResult | None = None
 
     def __call__(self, model: Any, position: Position) -> Evaluation:
-        """See `training.held_out.Evaluator`."""
+        """See `openwit.training.evaluation.held_out.Evaluator`."""
         size = model.spec.vision.image_size
         batch_size = self._config.eval.batch_size
         answers = classify(self._data, self._scorer(model), size, batch_size, self._activity)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from schemas.errors import UserError
+from openwit.schemas.common.errors import UserError
 
 # What stands for the name: {label} as in the paper, {} as in openai/CLIP, {c} as in CLIP_benchmark.
 _PLACE = re.compile(r"\{(?:label|c)?\}")

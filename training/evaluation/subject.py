@@ -5,15 +5,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from schemas.atomic import sha256_of
-from schemas.errors import UserError
-from training.checkpoint import Checkpoint, find_checkpoint, restore_model
-from training.export.source import Choice, weights_of
-from training.models.weights import load_model
-from training.objectives.base import Objective
-from training.objectives.contrastive import ContrastiveObjective
-from training.objectives.registry import make_model, make_objective
-from training.tokenizer import VOCABULARY_SIZE, ClipTokenizer, clip_tokenizer, stored_tokenizer
+from openwit.schemas.common.atomic import sha256_of
+from openwit.schemas.common.errors import UserError
+from openwit.training.checkpoints.files import Checkpoint, find_checkpoint, restore_model
+from openwit.training.export.source import Choice, weights_of
+from openwit.training.models.weights import load_model
+from openwit.training.objectives.base import Objective
+from openwit.training.objectives.contrastive import ContrastiveObjective
+from openwit.training.objectives.registry import make_model, make_objective
+from openwit.training.tokenizer.bpe import VOCABULARY_SIZE, ClipTokenizer, clip_tokenizer, stored_tokenizer
 
 TWO_TOWERS = ("contrastive", "sigmoid")
 
@@ -23,7 +23,7 @@ class Subject:
     """A model, on the CPU and in evaluation mode, and how it wants to be used.
 
     Attributes:
-        model: as `training.objectives.registry.make_model` makes it.
+        model: as `openwit.training.objectives.registry.make_model` makes it.
         objective: what it was trained for.
         kind: name of the objective.
         tokenizer: the one it was trained with.
@@ -67,7 +67,7 @@ def read_subject(where: Path, weights: str, quick_gelu: bool | None, say: Callab
     Args:
         where: the folder or file.
         weights: `model`, or `ema` for their moving average, where the run kept one.
-        quick_gelu: for weights from elsewhere, see `training.models.weights.load_model`.
+        quick_gelu: for weights from elsewhere, see `openwit.training.models.weights.load_model`.
         say: told of checkpoints that are broken.
 
     Raises:

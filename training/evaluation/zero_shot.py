@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from schemas.errors import UserError
-from training.evaluation.classification_data import ClassificationSet
-from training.evaluation.decoding import decoded_batches
-from training.evaluation.embed import Embedder, evaluating
-from training.evaluation.prompts import filled
-from training.evaluation.statistics import bootstrap_class_mean, wilson
-from training.objectives.base import Objective
-from training.tokenizer import Tokenizer
-from training.transforms import evaluation_transform, normalise
+from openwit.schemas.common.errors import UserError
+from openwit.training.data.transforms import evaluation_transform, normalise
+from openwit.training.evaluation.classification_data import ClassificationSet
+from openwit.training.evaluation.decoding import decoded_batches
+from openwit.training.evaluation.embed import Embedder, evaluating
+from openwit.training.evaluation.prompts import filled
+from openwit.training.evaluation.statistics import bootstrap_class_mean, wilson
+from openwit.training.objectives.base import Objective
+from openwit.training.tokenizer.bpe import Tokenizer
 
 Report = Callable[[int, int], None]
 """(done, all) of the images classified so far."""
@@ -45,7 +45,7 @@ def class_head(embed: Callable[[Sequence[str]], Tensor], classes: Sequence[str],
     Args:
         embed: texts to (texts, D) of unit length.
         classes: names.
-        templates: see `training.evaluation.prompts`.
+        templates: see `openwit.training.evaluation.prompts`.
     """
     embedded = embed(texts_of_classes(classes, templates)).double()
     means = embedded.view(len(classes), len(templates), -1).mean(dim=1)

@@ -9,13 +9,14 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from schemas.atomic import atomic_write
-from training.evaluation.classification_data import ClassificationSet, open_classification
-from training.evaluation.classification_readers import Wanted
-from training.evaluation.embed import Embedder
-from training.evaluation.prompts import read_prompts
-from training.evaluation.subject import Subject, read_subject
-from training.evaluation.zero_shot import (
+from openwit.schemas.common.atomic import atomic_write
+from openwit.training.engine.runtime import cpu_prepared, make_autocast, pick_device
+from openwit.training.evaluation.classification_data import ClassificationSet, open_classification
+from openwit.training.evaluation.classification_readers import Wanted
+from openwit.training.evaluation.embed import Embedder
+from openwit.training.evaluation.prompts import read_prompts
+from openwit.training.evaluation.subject import Subject, read_subject
+from openwit.training.evaluation.zero_shot import (
     HeadScorer,
     ObjectiveScorer,
     Report,
@@ -25,14 +26,13 @@ from training.evaluation.zero_shot import (
     classify,
     summed_up,
 )
-from training.runtime import cpu_prepared, make_autocast, pick_device
 
 SHOWN_CONFUSIONS = 5
 
 
 @dataclass(frozen=True)
 class ZeroShotJob:
-    """What the command line asks for (see `training.cli.zero_shot`)."""
+    """What the command line asks for (see `openwit.training.cli.main.zero_shot`)."""
 
     model: Path
     wanted: Wanted

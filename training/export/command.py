@@ -7,12 +7,12 @@ from typing import cast, get_args
 
 from rich.console import Console
 
-from schemas.errors import UserError
-from training.export.folder import atomic_folder
-from training.export.hugging_face import write_hugging_face
-from training.export.onnx_graphs import write_onnx
-from training.export.open_clip import write_open_clip
-from training.export.source import Choice, Source, read_source
+from openwit.schemas.common.errors import UserError
+from openwit.training.export.folder import atomic_folder
+from openwit.training.export.hugging_face import write_hugging_face
+from openwit.training.export.onnx_graphs import write_onnx
+from openwit.training.export.open_clip import write_open_clip
+from openwit.training.export.source import Choice, Source, read_source
 
 LINEAGE = "lineage.json"
 LAYOUTS = ("open_clip", "hf", "onnx")
@@ -20,7 +20,7 @@ LAYOUTS = ("open_clip", "hf", "onnx")
 
 @dataclass(frozen=True)
 class ExportJob:
-    """What the command line asks for (see `training.cli.export`)."""
+    """What the command line asks for (see `openwit.training.cli.main.export`)."""
 
     model: Path
     layout: str

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from schemas.atomic import TEMPORARY_PREFIX
-from schemas.errors import UserError
+from openwit.schemas.common.atomic import TEMPORARY_PREFIX
+from openwit.schemas.common.errors import UserError
 
 
 @contextmanager

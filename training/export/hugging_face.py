@@ -8,12 +8,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from schemas.errors import UserError
-from training.export.source import Source
-from training.export.tokenizer_files import write_tokenizer
-from training.models.clip import INITIAL_LOGIT_SCALE
-from training.models.zoo import ClipSpec, VisionSpec
-from training.transforms import MEAN, STD
+from openwit.schemas.common.errors import UserError
+from openwit.training.data.transforms import MEAN, STD
+from openwit.training.export.source import Source
+from openwit.training.export.tokenizer_files import write_tokenizer
+from openwit.training.models.clip import INITIAL_LOGIT_SCALE
+from openwit.training.models.zoo import ClipSpec, VisionSpec
 
 WEIGHTS = "model.safetensors"
 BICUBIC = 3  # Pillow's number of the filter

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from schemas.errors import UserError
-from training.export.hugging_face import preprocessing
-from training.export.source import LINEAGE_KEY, Source
-from training.export.tokenizer_files import write_tokenizer
-from training.models.clip import Clip
+from openwit.schemas.common.errors import UserError
+from openwit.training.export.hugging_face import preprocessing
+from openwit.training.export.source import LINEAGE_KEY, Source
+from openwit.training.export.tokenizer_files import write_tokenizer
+from openwit.training.models.clip import Clip
 
 OPSET = 18
 # Largest difference of a component of the embeddings, which have unit length, between the graph and the model.

@@ -6,13 +6,13 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from schemas.errors import UserError
-from training.export.source import Source
-from training.export.tokenizer_files import write_tokenizer
-from training.models.clip import Clip
-from training.models.weights import to_open_clip
-from training.models.zoo import ResNetSpec
-from training.transforms import MEAN, STD
+from openwit.schemas.common.errors import UserError
+from openwit.training.data.transforms import MEAN, STD
+from openwit.training.export.source import Source
+from openwit.training.export.tokenizer_files import write_tokenizer
+from openwit.training.models.clip import Clip
+from openwit.training.models.weights import to_open_clip
+from openwit.training.models.zoo import ResNetSpec
 
 WEIGHTS = "open_clip_model.safetensors"
 CONFIG = "open_clip_config.json"

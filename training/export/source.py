@@ -9,12 +9,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from schemas.atomic import sha256_of
-from schemas.errors import UserError
-from training.checkpoint import FOLDER, Checkpoint, find_checkpoint, load_checkpoint
-from training.models.clip import Clip
-from training.models.weights import SPEC_KEY, into_model, load_model
-from training.tokenizer import VOCABULARY_SIZE, ClipTokenizer, clip_tokenizer, stored_tokenizer
+from openwit.schemas.common.atomic import sha256_of
+from openwit.schemas.common.errors import UserError
+from openwit.training.checkpoints.files import FOLDER, Checkpoint, find_checkpoint, load_checkpoint
+from openwit.training.models.clip import Clip
+from openwit.training.models.weights import SPEC_KEY, into_model, load_model
+from openwit.training.tokenizer.bpe import VOCABULARY_SIZE, ClipTokenizer, clip_tokenizer, stored_tokenizer
 
 Choice = Literal["model", "ema"]
 LINEAGE_KEY = "openwit_lineage"
@@ -64,7 +64,7 @@ def read_source(
         where: run folder (its newest checkpoint), checkpoint, or weights in OpenAI's or open_clip's layout.
         weights: the trained ones or their moving average.
         average: the weights' mean over so many of the newest checkpoints, which only a run folder has.
-        quick_gelu: for foreign weights, see `training.models.weights.load_model`.
+        quick_gelu: for foreign weights, see `openwit.training.models.weights.load_model`.
         say: told of checkpoints that are broken.
 
     Raises:

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from schemas.errors import UserError
-from training.tokenizer import WORD_END, ClipTokenizer, byte_letters, read_merges
+from openwit.schemas.common.errors import UserError
+from openwit.training.tokenizer.bpe import WORD_END, ClipTokenizer, byte_letters, read_merges
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 # The 48,894 lines of openai/CLIP's bpe_simple_vocab_16e6.txt that CLIP uses, joined by line feeds.

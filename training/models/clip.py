@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from schemas.errors import UserError
-from training.models.resnet import ResNet
-from training.models.text import TextTransformer
-from training.models.vit import VisionTransformer
-from training.models.zoo import ClipSpec, ResNetSpec
+from openwit.schemas.common.errors import UserError
+from openwit.training.models.resnet import ResNet
+from openwit.training.models.text import TextTransformer
+from openwit.training.models.vit import VisionTransformer
+from openwit.training.models.zoo import ClipSpec, ResNetSpec
 
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)
 MAX_LOGIT_SCALE = math.log(100)

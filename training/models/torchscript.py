@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from schemas.errors import UserError
+from openwit.schemas.common.errors import UserError
 
 _CLASS = re.compile(
     r"^class (?P<name>\w+)\(Module\):\n"

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from training.models.blocks import Transformer
-from training.models.zoo import VisionSpec
+from openwit.training.models.blocks import Transformer
+from openwit.training.models.zoo import VisionSpec
 
 # Odd constants of splitmix64 (Steele et al., "Fast splittable pseudorandom number generators", 2014), as signed.
 _GOLDEN, _MIX_1, _MIX_2 = -7046029254386353131, -4658895280553007687, -7723592293110705685
@@ -86,7 +86,7 @@ class VisionTransformer(nn.Module):
         return patches.gather(1, kept.unsqueeze(-1).expand(-1, -1, patches.shape[2]))
 
     def _kept(self, batch: int, count: int, device: torch.device) -> Tensor:
-        """(batch, kept_patches) numbers of patches; never compiled (`training.prepared`)."""
+        """(batch, kept_patches) numbers of patches; never compiled (`openwit.training.engine.build_model`)."""
         if self.chance is None:
             noise = torch.rand(batch, count, device=device)
         else:

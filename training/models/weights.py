@@ -19,12 +19,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from schemas.atomic import atomic_path
-from schemas.errors import UserError
-from schemas.settings import parse_settings
-from training.models.clip import Clip
-from training.models.torchscript import is_torchscript, read_torchscript
-from training.models.zoo import ClipSpec, ResNetSpec
+from openwit.schemas.common.atomic import atomic_path
+from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.settings import parse_settings
+from openwit.training.models.clip import Clip
+from openwit.training.models.torchscript import is_torchscript, read_torchscript
+from openwit.training.models.zoo import ClipSpec, ResNetSpec
 
 # Numbers that OpenAI's archives hold beside the weights.
 ARCHIVE_EXTRAS = ("input_resolution", "context_length", "vocab_size")

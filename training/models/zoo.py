@@ -4,9 +4,9 @@ from typing import Annotated, Literal
 
 import pydantic
 
-from schemas.errors import UserError
-from schemas.settings import Settings
-from training.tokenizer import VOCABULARY_SIZE
+from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.settings import Settings
+from openwit.training.tokenizer.bpe import VOCABULARY_SIZE
 
 Blocks = Annotated[int, pydantic.Field(ge=1)]
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.models.bag_of_words import BagOfWords
-from training.objectives.base import Group, Inputs, Loss, mean_of_terms
-from training.objectives.words import distinct_word_weights
+from openwit.training.models.bag_of_words import BagOfWords
+from openwit.training.objectives.base import Group, Inputs, Loss, mean_of_terms
+from openwit.training.objectives.words import distinct_word_weights
 
 
 class BagOfWordsObjective:

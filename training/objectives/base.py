@@ -1,7 +1,7 @@
 """What an objective is: a batch to outputs, sample by sample, and outputs to a loss over the batch.
 
 The two are apart so that a batch of any size can be embedded in pieces and over processes, while the loss is that of
-the whole (GradCache, arXiv 2101.06983). The engine (`training.gradcache`) does the pieces; an objective knows only
+the whole (GradCache, arXiv 2101.06983). The engine (`engine.gradcache`) does the pieces; an objective knows only
 `embed` and `loss`.
 
 Over several processes every figure of a `Loss` is this rank's share: the shares of all ranks add up to what one
@@ -49,7 +49,7 @@ class Loss:
 
 
 class Group(Protocol):
-    """The processes that share a batch (`training.distributed.Group`)."""
+    """The processes that share a batch (`openwit.training.engine.distributed.Group`)."""
 
     @property
     def rank(self) -> int:
@@ -77,7 +77,7 @@ class Group(Protocol):
 class Objective(Protocol):
     """One way to learn from pairs. Stateless; what is learned lives in the model.
 
-    Each objective says which model it takes (`training.objectives.registry.make_model`), hence `Any` here.
+    Each objective says which model it takes (`openwit.training.objectives.registry.make_model`), hence `Any` here.
     """
 
     @property

@@ -5,9 +5,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from training.models.captioner import Captioner
-from training.objectives.base import BLOCK_ELEMENTS, Group, Inputs, Loss, mean_of_terms
-from training.objectives.words import ends
+from openwit.training.models.captioner import Captioner
+from openwit.training.objectives.base import BLOCK_ELEMENTS, Group, Inputs, Loss, mean_of_terms
+from openwit.training.objectives.words import ends
 
 # Pairs of image and text that `score` sends through the decoder at once.
 SCORED_PAIRS = 1024

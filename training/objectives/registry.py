@@ -4,17 +4,17 @@ import math
 
 from torch import nn
 
-from training.config import ModelSettings, ObjectiveSettings
-from training.models import clip
-from training.models.bag_of_words import BagOfWords
-from training.models.captioner import Captioner
-from training.models.clip import Clip
-from training.objectives import sigmoid
-from training.objectives.bag_of_words import BagOfWordsObjective
-from training.objectives.base import Objective
-from training.objectives.captioning import CaptioningObjective
-from training.objectives.contrastive import ContrastiveObjective
-from training.objectives.sigmoid import SigmoidObjective
+from openwit.training.config.train import ModelSettings, ObjectiveSettings
+from openwit.training.models import clip
+from openwit.training.models.bag_of_words import BagOfWords
+from openwit.training.models.captioner import Captioner
+from openwit.training.models.clip import Clip
+from openwit.training.objectives import sigmoid
+from openwit.training.objectives.bag_of_words import BagOfWordsObjective
+from openwit.training.objectives.base import Objective
+from openwit.training.objectives.captioning import CaptioningObjective
+from openwit.training.objectives.contrastive import ContrastiveObjective
+from openwit.training.objectives.sigmoid import SigmoidObjective
 
 
 def make_objective(settings: ObjectiveSettings) -> Objective:

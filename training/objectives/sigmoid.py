@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.models.clip import Clip
-from training.objectives.base import Group, Inputs, Loss, first_row, summed_over_blocks
+from openwit.training.models.clip import Clip
+from openwit.training.objectives.base import Group, Inputs, Loss, first_row, summed_over_blocks
 
 # Section 3.2 of the source: with these, training begins near the prior, in which hardly any pair is a true one.
 INITIAL_LOGIT_SCALE = math.log(10)

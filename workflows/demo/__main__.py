@@ -1,4 +1,4 @@
-"""`python -m workflows.demo`: make, serve and crawl the demo's little web."""
+"""`python -m openwit.workflows.demo`: make, serve and crawl the demo's little web."""
 
 import sys
 from collections.abc import Sequence
@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from schemas.command import user_errors
+from openwit.schemas.common.command import user_errors
 
 try:
-    from workflows.demo.crawler import SiteCrawl, crawl
-    from workflows.demo.job import run_job
-    from workflows.demo.serving import run_server, serving
-    from workflows.demo.web import WebSummary, copy_wikipedia, make_web
+    from openwit.workflows.demo.crawler import SiteCrawl, crawl
+    from openwit.workflows.demo.job import run_job
+    from openwit.workflows.demo.serving import run_server, serving
+    from openwit.workflows.demo.web import WebSummary, copy_wikipedia, make_web
 except ModuleNotFoundError as missing:
     print(f"demo: the package {missing.name} is missing; install the extra: pip install -e '.[demo]'", file=sys.stderr)
     sys.exit(2)
@@ -23,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="The demo's little web of emoji pictures. Example: python -m workflows.demo all --out out/demo",
+    help="The demo's little web of emoji pictures. Example: python -m openwit.workflows.demo all --out out/demo",
 )
 
 Out = Annotated[Path, typer.Option(help="Folder of the demo; holds web/, wikipedia/ and crawl/.")]
@@ -38,7 +38,7 @@ _DEFAULT_OUT = Path("out/demo")
 def make_web_command(out: Out = _DEFAULT_OUT, concepts: Concepts = None, fresh: Fresh = False) -> None:
     """Draws the web to OUT/web and copies the Wikipedia piece to OUT/wikipedia.
 
-    Example: python -m workflows.demo make-web --out out/demo
+    Example: python -m openwit.workflows.demo make-web --out out/demo
     """
     _make(out, concepts, fresh)
 
@@ -52,7 +52,7 @@ def serve_command(
 ) -> None:
     """Serves the web until Ctrl-C; look at http://localhost:8765/ in a browser.
 
-    Example: python -m workflows.demo serve --out out/demo --port 8765
+    Example: python -m openwit.workflows.demo serve --out out/demo --port 8765
     """
     run_server(web or out / "web", port, piped)
 
@@ -61,7 +61,7 @@ def serve_command(
 def crawl_command(out: Out = _DEFAULT_OUT, port: Port = 8765) -> None:
     """Crawls the served web into OUT/crawl as WARC files.
 
-    Example: python -m workflows.demo crawl --out out/demo --port 8765
+    Example: python -m openwit.workflows.demo crawl --out out/demo --port 8765
     """
     _report_crawl(crawl(out / "crawl", port), out)
 
@@ -70,7 +70,7 @@ def crawl_command(out: Out = _DEFAULT_OUT, port: Port = 8765) -> None:
 def all_command(out: Out = _DEFAULT_OUT, port: Port = 8765, concepts: Concepts = None, fresh: Fresh = False) -> None:
     """Makes the web, serves it, crawls it and stops serving.
 
-    Example: python -m workflows.demo all --out out/demo
+    Example: python -m openwit.workflows.demo all --out out/demo
     """
     _make(out, concepts, fresh)
     with serving(out / "web", port) as bound:
@@ -82,7 +82,7 @@ def all_command(out: Out = _DEFAULT_OUT, port: Port = 8765, concepts: Concepts =
 def run_command(out: Out = _DEFAULT_OUT, port: Port = 8765, concepts: Concepts = None, fresh: Fresh = False) -> None:
     """Runs the main job: web, crawl, dataset, training, and what the model learned.
 
-    Example: python -m workflows.demo run --out out/demo
+    Example: python -m openwit.workflows.demo run --out out/demo
     """
     _make(out, concepts, fresh)
     raise typer.Exit(run_job(out, port, Console()))

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from schemas.settings import Settings
+from openwit.schemas.common.settings import Settings
 
 Kind = Literal["status", "redirect", "type", "cut", "markup", "drip"]
 

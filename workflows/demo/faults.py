@@ -8,10 +8,10 @@ from typing import Literal
 
 from PIL import Image, ImageDraw
 
-from workflows.demo import canvas
-from workflows.demo.behaviours import Behaviour
-from workflows.demo.concepts import Concept, unit_hash
-from workflows.demo.sites import BLOG, HOSTS, Site, host
+from openwit.workflows.demo import canvas
+from openwit.workflows.demo.behaviours import Behaviour
+from openwit.workflows.demo.concepts import Concept, unit_hash
+from openwit.workflows.demo.sites import BLOG, HOSTS, Site, host
 
 Fault = Literal["none", "missing", "gone", "error", "refused", "truncated", "cut", "markup", "text", "moved"]
 

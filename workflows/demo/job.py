@@ -13,10 +13,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from schemas.errors import UserError
-from schemas.manifest import DatasetManifest
-from workflows.demo.crawler import crawl
-from workflows.demo.serving import serving
+from openwit.schemas.common.errors import UserError
+from openwit.schemas.manifest import DatasetManifest
+from openwit.workflows.demo.crawler import crawl
+from openwit.workflows.demo.serving import serving
 
 _HERE = Path("workflows/demo")
 RECIPE = _HERE / "recipe.yaml"

@@ -8,10 +8,10 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from workflows.demo.faults import Oddment, oddments
-from workflows.demo.plan import Picture
-from workflows.demo.sites import HOSTS, Site, host
-from workflows.demo.texts import CREDITS, INTRODUCTIONS
+from openwit.workflows.demo.faults import Oddment, oddments
+from openwit.workflows.demo.plan import Picture
+from openwit.workflows.demo.sites import HOSTS, Site, host
+from openwit.workflows.demo.texts import CREDITS, INTRODUCTIONS
 
 # Where the second and later pages of a site are; the first is its front page. The depth of the path decides what a
 # relative address means there.

@@ -4,12 +4,12 @@ import urllib.parse
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from workflows.demo.behaviours import Behaviour, HostRules
-from workflows.demo.concepts import Concept, unit_hash
-from workflows.demo.faults import REFUSED, Fault, behaviour_of, fault_of, odd_behaviours
-from workflows.demo.render import Output, Rendering
-from workflows.demo.sites import BLOG, HOSTS, SITES, Site, host
-from workflows.demo.texts import Words, words_for
+from openwit.workflows.demo.behaviours import Behaviour, HostRules
+from openwit.workflows.demo.concepts import Concept, unit_hash
+from openwit.workflows.demo.faults import REFUSED, Fault, behaviour_of, fault_of, odd_behaviours
+from openwit.workflows.demo.render import Output, Rendering
+from openwit.workflows.demo.sites import BLOG, HOSTS, SITES, Site, host
+from openwit.workflows.demo.texts import Words, words_for
 
 CONTENT_TYPES = {
     "JPEG": "image/jpeg",

@@ -9,8 +9,8 @@ import numpy as np
 import resvg_py
 from PIL import Image
 
-from workflows.demo import canvas
-from workflows.demo.styles import STYLES
+from openwit.workflows.demo import canvas
+from openwit.workflows.demo.styles import STYLES
 
 RASTER = 320
 """Side in pixels at which each SVG is rasterised once."""
@@ -99,7 +99,7 @@ def render_concept(svg: str, renderings: tuple[Rendering, ...], web: Path) -> in
 def write_whole(target: Path, data: bytes) -> None:
     """Writes under another name and renames, so that a killed run leaves no half file under the right name.
 
-    Without a flush to disk, unlike `schemas.atomic`: ten thousand flushes take minutes on some disks, and the finished
+    Without a flush to disk, unlike `schemas.common`: ten thousand flushes take minutes on some disks, and the finished
     web's list of sizes tells a file that a power cut emptied.
     """
     temporary = target.with_name(f".partial-{os.getpid()}-{target.name}")

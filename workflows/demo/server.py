@@ -17,10 +17,10 @@ import pydantic
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from schemas.errors import UserError
-from workflows.demo.behaviours import Behaviour, Behaviours, HostRules
-from workflows.demo.sites import FRONT_PAGES, PORT_TOKEN
-from workflows.demo.web import check_complete
+from openwit.schemas.common.errors import UserError
+from openwit.workflows.demo.behaviours import Behaviour, Behaviours, HostRules
+from openwit.workflows.demo.sites import FRONT_PAGES, PORT_TOKEN
+from openwit.workflows.demo.web import check_complete
 
 DATE = "Mon, 01 Jul 2024 00:00:00 GMT"
 """The Date of every answer. Fixed, so that a crawl of the same web gives the same bytes."""

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from schemas.errors import UserError
-from workflows.demo.server import serve
+from openwit.schemas.common.errors import UserError
+from openwit.workflows.demo.server import serve
 
 _ROOT = Path(__file__).resolve().parents[2]
 _LISTENING = "listening on port "
@@ -32,7 +32,7 @@ def serving(web: Path, port: int) -> Iterator[int]:
     command = [
         sys.executable,
         "-m",
-        "workflows.demo",
+        "openwit.workflows.demo",
         "serve",
         "--web",
         str(web.resolve()),

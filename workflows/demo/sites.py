@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from workflows.demo.render import Encoding
+from openwit.workflows.demo.render import Encoding
 
 PORT_TOKEN = "@PORT@"
 """Stands in the stored pages for the port; the server puts the one it is asked at in its place."""

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 
-from workflows.demo import canvas
-from workflows.demo.canvas import Colour, Size
+from openwit.workflows.demo import canvas
+from openwit.workflows.demo.canvas import Colour, Size
 
 Style = Callable[[Image.Image, np.random.Generator, Size], Image.Image]
 

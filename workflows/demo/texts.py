@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from workflows.demo.concepts import Concept, unit_hash
+from openwit.workflows.demo.concepts import Concept, unit_hash
 
 AltKind = Literal["plain", "empty", "file name", "boilerplate", "url", "stuffed", "entities", "spaces", "control"]
 

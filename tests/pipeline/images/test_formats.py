@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps
 
-from pipeline.images.process import ImageReason, ImageSettings, ProcessedImage, ResizeMode, process_image
+from openwit.pipeline.images.process import ImageReason, ImageSettings, ProcessedImage, ResizeMode, process_image
 
 AS_IT_IS = ImageSettings(mode=ResizeMode.NO)
 WHITE = (255, 255, 255)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from pipeline.images.phash import (
+from openwit.pipeline.images.phash import (
     SIDE,
     grey_thumbnail,
     hamming,

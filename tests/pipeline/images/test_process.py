@@ -17,8 +17,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
 
-from pipeline.images.phash import hamming
-from pipeline.images.process import (
+from openwit.pipeline.images.phash import hamming
+from openwit.pipeline.images.process import (
     ImageDrop,
     ImageReason,
     ImageSettings,
@@ -26,7 +26,7 @@ from pipeline.images.process import (
     ResizeMode,
     process_image,
 )
-from pipeline.images.resize import plan_resize
+from openwit.pipeline.images.resize import plan_resize
 
 # Damaged metadata makes Pillow talk; the module silences it outside of pytest, which resets the filters.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
@@ -309,7 +309,7 @@ def test_bombs_take_no_memory(photo: Any, encoded: Any, tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(body)
     program = """
 import pathlib, resource, sys
-from pipeline.images.process import ImageDrop, ImageSettings, process_image
+from openwit.pipeline.images.process import ImageDrop, ImageSettings, process_image
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):
     assert isinstance(process_image(path.read_bytes(), ImageSettings()), ImageDrop), path

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.images.resample import _weigh_rows, _weigh_rows_fast, _weights, resample
+from openwit.pipeline.images.resample import _weigh_rows, _weigh_rows_fast, _weights, resample
 
 SIZES = st.tuples(st.integers(1, 90), st.integers(1, 90))
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.images.resize import pad, plan_resize
-from pipeline.images.settings import ImageSettings, ResizeMode
+from openwit.pipeline.images.resize import pad, plan_resize
+from openwit.pipeline.images.settings import ImageSettings, ResizeMode
 
 MODES = st.sampled_from(list(ResizeMode))
 LENGTHS = st.integers(1, 3000)

@@ -8,13 +8,13 @@ from rich.console import Console
 from support.picture_web import Web
 from support.rows import candidate
 
-from pipeline.columnar.files import file_entry
-from pipeline.columnar.runner import Runner
-from pipeline.columnar.stage import Job, Outcome, run_stage
-from pipeline.stages import fetch
-from schemas.candidates import CANDIDATES, SELECTED
-from schemas.manifest import FunnelStep
-from schemas.queries import QUERIES
+from openwit.pipeline.execution.files import file_entry
+from openwit.pipeline.execution.runner import Runner
+from openwit.pipeline.execution.stage import Job, Outcome, run_stage
+from openwit.pipeline.stages.fetch import stage as fetch
+from openwit.schemas.manifest import FunnelStep
+from openwit.schemas.tables.candidates import CANDIDATES, SELECTED
+from openwit.schemas.tables.queries import QUERIES
 
 
 @pytest.fixture

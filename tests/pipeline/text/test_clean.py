@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipeline.text.clean import clean_text
+from openwit.pipeline.text.clean import clean_text
 
 MESSY = st.text(alphabet="a&;#x3m plt<>/b\u0301\u200d\u200b\u212a\u037e\u00e9\u2000\n\u202e\ud800\ue000", max_size=30)
 

@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.text.boilerplate import BOILERPLATE
-from pipeline.text.filters import TEXT_REASONS, TextFilterSettings, WordList, read_word_list, text_reason
-from schemas.errors import UserError
+from openwit.pipeline.text.boilerplate import BOILERPLATE
+from openwit.pipeline.text.filters import TEXT_REASONS, WordList, read_word_list, text_reason
+from openwit.pipeline.text.settings import TextFilterSettings
+from openwit.schemas.common.errors import UserError
 
 SETTINGS = TextFilterSettings()
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.text.language import LanguageIdentifier, LanguageSettings, keeps
-from schemas.errors import UserError
+from openwit.pipeline.text.language import LanguageIdentifier, keeps
+from openwit.pipeline.text.settings import LanguageSettings
+from openwit.schemas.common.errors import UserError
 
 DATA = Path(__file__).parents[3].parent / "shared" / "data"
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.errors import UserError
-from training.evaluation.classification_data import ClassificationSet, open_classification
-from training.evaluation.classification_readers import Wanted
+from openwit.schemas.common.errors import UserError
+from openwit.training.evaluation.classification_data import ClassificationSet, open_classification
+from openwit.training.evaluation.classification_readers import Wanted
 
 IMAGES = [bytes([number]) * 3 for number in range(6)]
 

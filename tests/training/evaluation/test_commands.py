@@ -12,12 +12,12 @@ import pytest
 import torch
 import yaml
 
-from training.checkpoint import FOLDER, load_checkpoint
-from training.cli import main
-from training.evaluation.subject import read_subject
-from training.logs import read_metrics
-from training.models.clip import Clip
-from training.models.weights import save_safetensors
+from openwit.training.checkpoints.files import FOLDER, load_checkpoint
+from openwit.training.cli.main import main
+from openwit.training.evaluation.subject import read_subject
+from openwit.training.models.clip import Clip
+from openwit.training.models.weights import save_safetensors
+from openwit.training.run.logs import read_metrics
 
 
 def run_cli(*arguments: object) -> int:
@@ -151,7 +151,7 @@ def test_zero_shot_while_training(objective: str, fit: Any, colours: Path, capsy
 def test_an_evaluation_that_cannot_be_is_refused_before_training(
     configure: Any, colours: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.evaluation.evaluators.MOST_CAPTIONS", 100)
+    monkeypatch.setattr("openwit.training.evaluation.evaluators.MOST_CAPTIONS", 100)
     cases = [
         ({"data": str(tmp_path / "none")}, "contrastive", "eval.zero_shot: "),
         ({"data": str(colours), "prompts": "none"}, "contrastive", "eval.zero_shot: none is no prompts"),

@@ -5,9 +5,9 @@ import pytest
 import torch
 from PIL import Image, ImageColor
 
-from training.data import ShardedDataset
-from training.evaluation.contact_sheet import _GREEN, TOP, _font, _wrap, choose_queries, draw_contact_sheet
-from training.evaluation.embed import EmbeddedSplit
+from openwit.training.data.sharded import ShardedDataset
+from openwit.training.evaluation.contact_sheet import _GREEN, TOP, _font, _wrap, choose_queries, draw_contact_sheet
+from openwit.training.evaluation.embed import EmbeddedSplit
 
 
 def known_split(dataset: ShardedDataset, hit: bool) -> EmbeddedSplit:

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from schemas.errors import UserError
-from training.data import ShardedDataset
-from training.evaluation.embed import Embedder
-from training.models.clip import Clip
-from training.models.zoo import ClipSpec, TextSpec, VisionSpec
-from training.tokenizer import clip_tokenizer
+from openwit.schemas.common.errors import UserError
+from openwit.training.data.sharded import ShardedDataset
+from openwit.training.evaluation.embed import Embedder
+from openwit.training.models.clip import Clip
+from openwit.training.models.zoo import ClipSpec, TextSpec, VisionSpec
+from openwit.training.tokenizer.bpe import clip_tokenizer
 
 
 def embedder(batch_size: int = 7) -> Embedder:

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.errors import UserError
-from training.evaluation.prompts import CIFAR10, NAMED, filled, read_prompts
+from openwit.schemas.common.errors import UserError
+from openwit.training.evaluation.prompts import CIFAR10, NAMED, filled, read_prompts
 
 
 def test_the_named_ones() -> None:

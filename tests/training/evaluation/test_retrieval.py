@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from training.evaluation import retrieval as module
-from training.evaluation.embed import EmbeddedSplit
-from training.evaluation.retrieval import rank, retrieval
+from openwit.training.evaluation import retrieval as module
+from openwit.training.evaluation.embed import EmbeddedSplit
+from openwit.training.evaluation.retrieval import rank, retrieval
 
 
 def split_of(images: torch.Tensor, texts: torch.Tensor, entries: list[tuple[int, int]]) -> EmbeddedSplit:

@@ -15,18 +15,26 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.nn import functional as F
 
-from schemas.errors import UserError
-from training.config import ModelSettings, ObjectiveSettings
-from training.evaluation.classification_data import ClassificationSet, open_classification
-from training.evaluation.classification_readers import Wanted
-from training.evaluation.embed import Embedder
-from training.evaluation.prompts import CIFAR10, PAPER
-from training.evaluation.zero_shot import Answers, HeadScorer, ObjectiveScorer, class_head, classify, ranked, summed_up
-from training.models.zoo import ClipSpec, TextSpec, VisionSpec
-from training.objectives.base import Inputs
-from training.objectives.registry import make_model, make_objective
-from training.tokenizer import clip_tokenizer
-from training.transforms import evaluation_transform, normalise
+from openwit.schemas.common.errors import UserError
+from openwit.training.config.train import ModelSettings, ObjectiveSettings
+from openwit.training.data.transforms import evaluation_transform, normalise
+from openwit.training.evaluation.classification_data import ClassificationSet, open_classification
+from openwit.training.evaluation.classification_readers import Wanted
+from openwit.training.evaluation.embed import Embedder
+from openwit.training.evaluation.prompts import CIFAR10, PAPER
+from openwit.training.evaluation.zero_shot import (
+    Answers,
+    HeadScorer,
+    ObjectiveScorer,
+    class_head,
+    classify,
+    ranked,
+    summed_up,
+)
+from openwit.training.models.zoo import ClipSpec, TextSpec, VisionSpec
+from openwit.training.objectives.base import Inputs
+from openwit.training.objectives.registry import make_model, make_objective
+from openwit.training.tokenizer.bpe import clip_tokenizer
 
 CPU = torch.device("cpu")
 PLAIN = torch.autocast("cpu", enabled=False)

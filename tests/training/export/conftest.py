@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from training.export.source import Source
-from training.models.clip import Clip
-from training.models.zoo import ClipSpec, ResNetSpec, TextSpec, VisionSpec
-from training.tokenizer import SMALLEST_VOCABULARY, ClipTokenizer, clip_tokenizer
+from openwit.training.export.source import Source
+from openwit.training.models.clip import Clip
+from openwit.training.models.zoo import ClipSpec, ResNetSpec, TextSpec, VisionSpec
+from openwit.training.tokenizer.bpe import SMALLEST_VOCABULARY, ClipTokenizer, clip_tokenizer
 
 MERGES = "#version: 0.2\nt h\nth e</w>\nc a\nca t</w>\nh e\n"
 OWN = SMALLEST_VOCABULARY + 5

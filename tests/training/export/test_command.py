@@ -10,11 +10,11 @@ import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from schemas.errors import UserError
-from training.checkpoint import FOLDER, Checkpoint, load_checkpoint
-from training.cli import main
-from training.export.folder import atomic_folder
-from training.export.source import averaged, weights_of
+from openwit.schemas.common.errors import UserError
+from openwit.training.checkpoints.files import FOLDER, Checkpoint, load_checkpoint
+from openwit.training.cli.main import main
+from openwit.training.export.folder import atomic_folder
+from openwit.training.export.source import averaged, weights_of
 
 
 def run_cli(*arguments: object) -> int:

@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from schemas.errors import UserError
-from training.export.hugging_face import to_hugging_face, write_hugging_face
-from training.export.open_clip import model_config
+from openwit.schemas.common.errors import UserError
+from openwit.training.export.hugging_face import to_hugging_face, write_hugging_face
+from openwit.training.export.open_clip import model_config
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from schemas.errors import UserError
-from training.export.onnx_graphs import BOUND, graphs_of, parity, write_graph, write_onnx
-from training.export.source import Source
+from openwit.schemas.common.errors import UserError
+from openwit.training.export.onnx_graphs import BOUND, graphs_of, parity, write_graph, write_onnx
+from openwit.training.export.source import Source
 
 for package in ("onnx", "onnxruntime", "onnxscript"):
     pytest.importorskip(package)

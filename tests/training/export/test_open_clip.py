@@ -7,9 +7,9 @@ import pytest
 import torch
 from support import open_clip
 
-from schemas.errors import UserError
-from training.export.open_clip import write_open_clip
-from training.models.weights import load_model
+from openwit.schemas.common.errors import UserError
+from openwit.training.export.open_clip import write_open_clip
+from openwit.training.models.weights import load_model
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
 

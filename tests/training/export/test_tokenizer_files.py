@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from schemas.errors import UserError
-from training.export import tokenizer_files
-from training.export.tokenizer_files import clip_merges, write_tokenizer
-from training.tokenizer import VOCABULARY_SIZE, ClipTokenizer, clip_tokenizer
+from openwit.schemas.common.errors import UserError
+from openwit.training.export import tokenizer_files
+from openwit.training.export.tokenizer_files import clip_merges, write_tokenizer
+from openwit.training.tokenizer.bpe import VOCABULARY_SIZE, ClipTokenizer, clip_tokenizer
 
 SHARED = Path(__file__).parents[4] / "shared" / "data" / "bpe_simple_vocab_16e6.txt.gz"
 

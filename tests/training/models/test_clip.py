@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from schemas.errors import UserError
-from training.models.blocks import Attention, QuickGELU
-from training.models.clip import Clip
-from training.models.text import TextTransformer
-from training.models.vit import VisionTransformer
-from training.models.zoo import ZOO, ClipSpec, ResNetSpec, TextSpec, VisionSpec, spec_of
+from openwit.schemas.common.errors import UserError
+from openwit.training.models.blocks import Attention, QuickGELU
+from openwit.training.models.clip import Clip
+from openwit.training.models.text import TextTransformer
+from openwit.training.models.vit import VisionTransformer
+from openwit.training.models.zoo import ZOO, ClipSpec, ResNetSpec, TextSpec, VisionSpec, spec_of
 
 SMALL = ClipSpec(
     embed_dim=24,

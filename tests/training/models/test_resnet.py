@@ -2,13 +2,13 @@ import pytest
 import torch
 from torch import nn
 
-from schemas.errors import UserError
-from schemas.settings import parse_settings
-from training.config import ModelSettings, OptimSettings
-from training.models.clip import Clip
-from training.models.resnet import AttentionPool, Bottleneck, ResNet
-from training.models.zoo import ZOO, ClipSpec, ResNetSpec, VisionSpec, spec_of
-from training.optim import make_optimizer
+from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.settings import parse_settings
+from openwit.training.config.train import ModelSettings, OptimSettings
+from openwit.training.engine.optim import make_optimizer
+from openwit.training.models.clip import Clip
+from openwit.training.models.resnet import AttentionPool, Bottleneck, ResNet
+from openwit.training.models.zoo import ZOO, ClipSpec, ResNetSpec, VisionSpec, spec_of
 
 
 def test_stages_have_the_papers_sizes() -> None:

@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
-from schemas.settings import parse_settings
-from training.checkpoint import latest_checkpoint
-from training.config import TrainConfig
-from training.loop import fit
-from training.models.clip import Clip
-from training.models.weights import into_model, load_model, load_weights, save_safetensors
-from training.progress import Status
+from openwit.schemas.common.settings import parse_settings
+from openwit.training.checkpoints.files import latest_checkpoint
+from openwit.training.config.train import TrainConfig
+from openwit.training.models.clip import Clip
+from openwit.training.models.weights import into_model, load_model, load_weights, save_safetensors
+from openwit.training.run.loop import fit
+from openwit.training.run.progress import Status
 
 RESNET = {
     "embed_dim": 32,

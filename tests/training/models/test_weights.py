@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from schemas.errors import UserError
-from training.models.clip import Clip
-from training.models.torchscript import is_torchscript, read_torchscript
-from training.models.weights import (
+from openwit.schemas.common.errors import UserError
+from openwit.training.models.clip import Clip
+from openwit.training.models.torchscript import is_torchscript, read_torchscript
+from openwit.training.models.weights import (
     into_model,
     load_model,
     load_weights,
@@ -20,7 +20,7 @@ from training.models.weights import (
     stored_spec,
     to_open_clip,
 )
-from training.models.zoo import ZOO
+from openwit.training.models.zoo import ZOO
 
 NAMES = ("resnet", "vit", "convolutions")
 # Channels of a head in the small models, where image and text tower agree on it.

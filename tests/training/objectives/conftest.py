@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.config import ModelSettings
-from training.models.zoo import ClipSpec, TextSpec, VisionSpec
-from training.objectives.base import Inputs
+from openwit.training.config.train import ModelSettings
+from openwit.training.models.zoo import ClipSpec, TextSpec, VisionSpec
+from openwit.training.objectives.base import Inputs
 
 VOCABULARY = 40
 START, END = VOCABULARY - 2, VOCABULARY - 1

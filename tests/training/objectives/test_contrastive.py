@@ -9,19 +9,19 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.config import ObjectiveSettings
-from training.models.clip import MAX_LOGIT_SCALE, Clip
-from training.models.zoo import ClipSpec, TextSpec, VisionSpec
-from training.objectives import base
-from training.objectives.base import Inputs
-from training.objectives.contrastive import (
+from openwit.training.config.train import ObjectiveSettings
+from openwit.training.models.clip import MAX_LOGIT_SCALE, Clip
+from openwit.training.models.zoo import ClipSpec, TextSpec, VisionSpec
+from openwit.training.objectives import base
+from openwit.training.objectives.base import Inputs
+from openwit.training.objectives.contrastive import (
     ContrastiveObjective,
     contrastive_loss,
     local_contrastive_loss,
     pair_targets,
     text_numbers,
 )
-from training.objectives.registry import make_model
+from openwit.training.objectives.registry import make_model
 
 
 def embeddings(seed: int, count: int = 5) -> torch.Tensor:

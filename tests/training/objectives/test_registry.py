@@ -3,13 +3,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from schemas.errors import UserError
-from schemas.settings import parse_settings
-from training.config import ObjectiveSettings
-from training.models.bag_of_words import BagOfWords
-from training.models.captioner import Captioner
-from training.models.clip import Clip
-from training.objectives.registry import make_model, make_objective
+from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.settings import parse_settings
+from openwit.training.config.train import ObjectiveSettings
+from openwit.training.models.bag_of_words import BagOfWords
+from openwit.training.models.captioner import Captioner
+from openwit.training.models.clip import Clip
+from openwit.training.objectives.registry import make_model, make_objective
 
 MODELS = {"contrastive": Clip, "sigmoid": Clip, "bag_of_words": BagOfWords, "captioning": Captioner}
 

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.config import ObjectiveSettings
-from training.models.bag_of_words import BagOfWords
-from training.models.captioner import Captioner
-from training.models.zoo import spec_of
-from training.objectives import captioning
-from training.objectives.base import Inputs, Objective
-from training.objectives.registry import make_model, make_objective
+from openwit.training.config.train import ObjectiveSettings
+from openwit.training.models.bag_of_words import BagOfWords
+from openwit.training.models.captioner import Captioner
+from openwit.training.models.zoo import spec_of
+from openwit.training.objectives import captioning
+from openwit.training.objectives.base import Inputs, Objective
+from openwit.training.objectives.registry import make_model, make_objective
 
 NAMES = ("bag_of_words", "captioning")
 

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.config import ObjectiveSettings
-from training.objectives import base
-from training.objectives.registry import make_model
-from training.objectives.sigmoid import SigmoidObjective, sigmoid_loss
+from openwit.training.config.train import ObjectiveSettings
+from openwit.training.objectives import base
+from openwit.training.objectives.registry import make_model
+from openwit.training.objectives.sigmoid import SigmoidObjective, sigmoid_loss
 
 
 def embeddings(seed: int, count: int) -> Tensor:

@@ -4,8 +4,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.objectives.words import distinct_word_weights, ends, word_mask
-from training.tokenizer import clip_tokenizer
+from openwit.training.objectives.words import distinct_word_weights, ends, word_mask
+from openwit.training.tokenizer.bpe import clip_tokenizer
 
 
 def test_start_end_and_padding_are_no_words_but_the_exclamation_mark_is(made: SimpleNamespace) -> None:

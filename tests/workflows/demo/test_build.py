@@ -7,15 +7,15 @@ import pytest
 import yaml
 from rich.console import Console
 
-from pipeline.build import build
-from pipeline.columnar.runner import Runner
-from pipeline.columnar.stage import Job
-from pipeline.recipe import load_recipe
-from pipeline.shards.verify import verify_dataset
-from schemas.manifest import DatasetManifest
-from schemas.samples import SAMPLES
-from workflows.demo.crawler import crawl
-from workflows.demo.web import copy_wikipedia
+from openwit.pipeline.build import build
+from openwit.pipeline.dataset.verify import verify_dataset
+from openwit.pipeline.execution.runner import Runner
+from openwit.pipeline.execution.stage import Job
+from openwit.pipeline.recipe import load_recipe
+from openwit.schemas.manifest import DatasetManifest
+from openwit.schemas.tables.samples import SAMPLES
+from openwit.workflows.demo.crawler import crawl
+from openwit.workflows.demo.web import copy_wikipedia
 
 RECIPE = Path(__file__).parents[3] / "workflows" / "demo" / "recipe.yaml"
 

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.errors import UserError
-from workflows.demo.concepts import LANGUAGES, all_concepts, group_of, plain_name, subset, unit_hash
+from openwit.schemas.common.errors import UserError
+from openwit.workflows.demo.concepts import LANGUAGES, all_concepts, group_of, plain_name, subset, unit_hash
 
 CONCEPTS = all_concepts()
 

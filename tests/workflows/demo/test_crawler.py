@@ -10,10 +10,10 @@ from protego import Protego
 from selectolax.lexbor import LexborHTMLParser
 from warcio.archiveiterator import ArchiveIterator
 
-from schemas.errors import UserError
-from workflows.demo.crawler import crawl, file_of, links_of
-from workflows.demo.sites import FRONT_PAGES, HELD_OUT
-from workflows.demo.warc import WARC_DATE
+from openwit.schemas.common.errors import UserError
+from openwit.workflows.demo.crawler import crawl, file_of, links_of
+from openwit.workflows.demo.sites import FRONT_PAGES, HELD_OUT
+from openwit.workflows.demo.warc import WARC_DATE
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -156,7 +156,18 @@ def test_nothing_listens(tmp_path):
 
 
 def test_all_in_one_command(tmp_path):
-    command = [sys.executable, "-m", "workflows.demo", "all", "--out", str(tmp_path), "--port", "0", "--concepts", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "openwit.workflows.demo",
+        "all",
+        "--out",
+        str(tmp_path),
+        "--port",
+        "0",
+        "--concepts",
+        "2",
+    ]
     first, second = (subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False) for _ in range(2))
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     assert "complete already" in second.stdout

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from schemas.errors import UserError
-from workflows.demo.behaviours import Behaviours
-from workflows.demo.faults import BOMB_SIDE, FAULT_SHARES
-from workflows.demo.serving import serving
+from openwit.schemas.common.errors import UserError
+from openwit.workflows.demo.behaviours import Behaviours
+from openwit.workflows.demo.faults import BOMB_SIDE, FAULT_SHARES
+from openwit.workflows.demo.serving import serving
 
 ROOT = Path(__file__).resolve().parents[3]
 STATUS = {"gone": 410, "error": 500, "missing": 404, "moved": 301}
@@ -176,7 +176,7 @@ def test_hundreds_of_connections_at_once(port):
 
 def test_a_taken_port_is_one_sentence(web, port):
     result = subprocess.run(
-        [sys.executable, "-m", "workflows.demo", "serve", "--web", str(web), "--port", str(port)],
+        [sys.executable, "-m", "openwit.workflows.demo", "serve", "--web", str(web), "--port", str(port)],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert result.returncode == 2

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from workflows.demo.concepts import all_concepts
-from workflows.demo.render import Encoding, draw, encode, flatten, perceptual_hash, rasterise
-from workflows.demo.sites import SITES
-from workflows.demo.styles import STYLES
+from openwit.workflows.demo.concepts import all_concepts
+from openwit.workflows.demo.render import Encoding, draw, encode, flatten, perceptual_hash, rasterise
+from openwit.workflows.demo.sites import SITES
+from openwit.workflows.demo.styles import STYLES
 
 NEAR = 4  # bits of 64 within which two pictures count as the same
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflows.demo.concepts import Concept, all_concepts
-from workflows.demo.sites import SITES
-from workflows.demo.texts import with_article, words_for
+from openwit.workflows.demo.concepts import Concept, all_concepts
+from openwit.workflows.demo.sites import SITES
+from openwit.workflows.demo.texts import with_article, words_for
 
 NAMES = st.text(st.characters(codec="utf-8", categories=("L", "N")), min_size=1).map(lambda name: f"the {name}")
 

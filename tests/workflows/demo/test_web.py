@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 from selectolax.lexbor import LexborHTMLParser
 
-from schemas.errors import UserError
-from workflows.demo.concepts import all_concepts
-from workflows.demo.plan import pictures_of
-from workflows.demo.sites import SITES
-from workflows.demo.web import check_complete, copy_wikipedia, make_web
+from openwit.schemas.common.errors import UserError
+from openwit.workflows.demo.concepts import all_concepts
+from openwit.workflows.demo.plan import pictures_of
+from openwit.workflows.demo.sites import SITES
+from openwit.workflows.demo.web import check_complete, copy_wikipedia, make_web
 
 ROOT = Path(__file__).resolve().parents[3]
 CONCEPTS = 24
@@ -27,13 +27,17 @@ def tree(folder):
 
 def run(*arguments):
     return subprocess.run(
-        [sys.executable, "-m", "workflows.demo", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "openwit.workflows.demo", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
 def test_a_killed_run_is_completed_to_the_same_bytes(web, tmp_path):
     child = subprocess.Popen(
-        [sys.executable, "-m", "workflows.demo", "make-web", "--out", tmp_path, "--concepts", str(CONCEPTS)],
+        [sys.executable, "-m", "openwit.workflows.demo", "make-web", "--out", tmp_path, "--concepts", str(CONCEPTS)],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -85,7 +89,7 @@ def test_a_folder_with_something_else_is_refused(tmp_path):
 def test_serving_what_is_not_there(tmp_path):
     result = run("serve", "--out", str(tmp_path), "--port", "0")
     assert result.returncode == 2
-    assert "holds no web; make it with: python -m workflows.demo make-web" in result.stderr
+    assert "holds no web; make it with: python -m openwit.workflows.demo make-web" in result.stderr
 
 
 def test_declared_pictures_are_what_the_files_are(web, declared):

@@ -1,0 +1,1 @@
+"""The command `wit`. The only package of the builder that knows flags and the terminal."""

@@ -1,0 +1,163 @@
+"""The commands that work on a finished dataset, wherever it lies: card, explain, verify, remove."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from openwit.pipeline.cli.options import Sets, make_job, make_settings
+
+if TYPE_CHECKING:
+    from openwit.pipeline.dataset.removal_journal import Journal
+    from openwit.pipeline.dataset.removal_list import RemovalList
+
+Dataset = Annotated[str, typer.Argument(help="dataset folder, or its URL (s3://bucket/name, gs://…)")]
+_SHOWN = 20
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Registers the commands."""
+    for command in (card, explain, verify, remove):
+        app.command()(command)
+
+
+def card(context: typer.Context, dataset: Dataset, sets: Sets = None) -> None:
+    """Writes card.html and card.json of a dataset.
+
+    Example: wit card out/demo/dataset
+    """
+    from openwit.pipeline.stages.card.settings import CardSettings
+
+    settings = make_settings(CardSettings, "card", {}, sets)
+    job = make_job("local", 1, False, context)
+    from openwit.pipeline.stages.card import stage
+
+    did = stage.run(job, settings, dataset)
+    job.console.print(f"{'Wrote' if did else 'Nothing to do:'} {dataset.rstrip('/')}/{stage.HTML}", highlight=False)
+
+
+def explain(
+    dataset: Dataset,
+    what: Annotated[str, typer.Argument(help="image URL, or key of a sample", metavar="URL_OR_KEY")],
+) -> None:
+    """Says where an image comes from and what chose it, or at which stage it left and why; exit code 1 if unknown.
+
+    Example: wit explain out/demo/dataset 000000012
+    """
+    from openwit.pipeline.cli.explain_report import print_explanation
+    from openwit.pipeline.explain.lookup import explain as look_up
+
+    kept, dropped = look_up(dataset, what)
+    print_explanation(Console(), kept, dropped)
+    if not kept and not dropped:
+        print(f"{what} is neither in {dataset} nor among what left at a stage of its build")
+        raise SystemExit(1)
+
+
+def verify(dataset: Dataset) -> None:
+    """Checks every checksum, count and schema of a dataset; exit code 1 and a list when something is off.
+
+    Example: wit verify out/demo/dataset
+    """
+    from openwit.pipeline.dataset.progress import Steps
+    from openwit.pipeline.dataset.verify import verify_dataset
+
+    with Steps(Console(stderr=True), "bytes") as steps:
+        problems = verify_dataset(dataset, lambda done, of: steps.show("Checking", done, of))
+    for problem in problems:
+        print(problem)
+    if problems:
+        raise SystemExit(1)
+    print(f"{dataset}: every file, count and schema is as the manifest says")
+
+
+def remove(
+    context: typer.Context,
+    dataset: Dataset,
+    names: Annotated[Path, typer.Option("--list", help="URLs, hashes (sha256, phash) or domains, one a line")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would go, and change nothing")] = False,
+) -> None:
+    """Takes images out of a finished dataset: by URL, by hash of their bytes, or by domain and its subdomains.
+
+    Example: wit remove out/demo/dataset --list opted-out.txt --dry-run
+    """
+    job = make_job("local", 1, False, context)
+    from openwit.pipeline.dataset.progress import Steps
+    from openwit.pipeline.dataset.remove import plan_removal
+    from openwit.pipeline.dataset.remove import remove as take_out
+    from openwit.pipeline.dataset.store import place_of
+    from openwit.pipeline.stages.card import stage
+    from openwit.pipeline.stages.card.settings import CardSettings
+    from openwit.schemas.common.settings import parse_settings
+
+    place = place_of(dataset)
+    wanted = load_list(names)
+    with Steps(Console(stderr=True), "shards") as steps:
+        plan = plan_removal(place, wanted, _card_settings(place), steps.show)
+        going = bool(plan.gone()) and not dry_run
+        settings = parse_settings(plan.card or {}, CardSettings, stage.JSON)
+        if going:
+            take_out(place, wanted, plan, lambda: _renew_card(job, settings, dataset), steps.show)
+    _say_removed(job.console, dataset, wanted, plan, dry_run)
+
+
+def load_list(path: Path) -> RemovalList:
+    """The list that `--list` names."""
+    from openwit.pipeline.dataset.removal_list import load_removal_list
+
+    return load_removal_list(path)
+
+
+def _renew_card(job: Any, settings: Any, dataset: str) -> None:
+    from openwit.pipeline.stages.card import stage
+
+    stage.run(job, settings, dataset)
+
+
+def _card_settings(place: Any) -> dict[str, object] | None:
+    """Settings of a dataset's card, as far as this release knows them; None where it has none."""
+    import json
+
+    from openwit.pipeline.stages.card.settings import CardSettings
+
+    try:
+        made_of = json.loads(place.read("card.json"))["made_of"]
+        settings = made_of.get("settings", made_of.get("card", {}))
+        return {name: value for name, value in settings.items() if name in CardSettings.model_fields}
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, AttributeError):
+        return {}
+
+
+def _say_removed(console: Console, dataset: str, wanted: RemovalList, plan: Journal, dry_run: bool) -> None:
+    from openwit.pipeline.dataset.remove import by_kind
+
+    gone = plan.gone()
+    if gone:
+        kinds = ", ".join(f"{n:,} by {kind}" for kind, n in by_kind(plan).items())
+        pairs = sum(sample.pairs for sample in gone)
+        verb = "Would remove" if dry_run else "Removed"
+        said = f"{verb} {len(gone):,} samples with {pairs:,} texts from {len(plan.shards):,} shards ({kinds})"
+        console.print(f"{said} of {dataset}.", highlight=False, soft_wrap=True)
+        if dry_run:
+            _print_some(console, [f"{sample.key}  {sample.url}" for sample in gone])
+    else:
+        console.print(f"Nothing to remove: {dataset} holds nothing that the list names.", highlight=False)
+    matched = set(plan.matched)
+    idle = [f"line {number}: {word}" for number, word in wanted.words.items() if number not in matched]
+    if idle and gone:
+        console.print(f"{len(idle):,} of {len(wanted.words):,} lines name nothing that is in it:", highlight=False)
+        _print_some(console, idle)
+    if gone and not dry_run:
+        console.print("The build's stages/ still hold copies: delete them.", soft_wrap=True)
+
+
+def _print_some(console: Console, lines: list[str]) -> None:
+    for line in lines[:_SHOWN]:
+        console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+    if len(lines) > _SHOWN:
+        console.print(f"  … and {len(lines) - _SHOWN:,} more", highlight=False)

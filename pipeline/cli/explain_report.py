@@ -1,0 +1,71 @@
+"""How `wit explain` prints what is known of an image."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.text import Text
+
+from openwit.pipeline.explain.lookup import DroppedPair, KeptSample, KeptText, Match
+from openwit.pipeline.stages.card.reasons import meaning_of, name_of
+
+_QUERIES_SHOWN = 12
+
+
+def print_explanation(console: Console, kept: Sequence[KeptSample], dropped: Sequence[DroppedPair]) -> None:
+    """Samples with the story of each text, stage by stage, then the pairs that left, in the order of the stages."""
+    for sample in kept:
+        console.print(f"[bold]Kept[/bold] as {sample.key} in {sample.shard} ({sample.split})", highlight=False)
+        _line(console, "image", sample.url)
+        facts = sample.facts
+        size = f"{facts['width']} x {facts['height']}, served as {facts['original_format']} of "
+        _line(console, "fetch", f"{size}{facts['original_width']} x {facts['original_height']}")
+        _line(console, "sha256", f"{facts['sha256']}  phash {facts['phash']}")
+        copies = facts["duplicates"]
+        stands = f"stands for {copies:,} {'copy' if copies == 1 else 'copies'} of it"
+        _line(console, "dedup", stands if copies else "no copy of it was found")
+        for text in sample.texts:
+            _print_text(console, text)
+    for pair in dropped:
+        _print_drop(console, pair)
+
+
+def _print_text(console: Console, text: KeptText) -> None:
+    language = f", {text.language}" if text.language else ""
+    _line(console, "text", f"{text.text}  ({text.text_source}{language})")
+    _line(console, "  pair", text.pair_id)
+    if text.of_copy is not None:
+        _line(console, "  copy", f"stood at a copy of the image: {text.of_copy or 'see the stages of its build'}")
+    if text.page_url:
+        _line(console, "  page", text.page_url)
+    _line(console, "  from", f"{text.archive} at {text.record_offset:,}")
+    if text.license:
+        _line(console, "  licence", text.license)
+    _print_matches(console, text.matched)
+    if text.drawn_by:
+        _line(console, "  drawn by", f"{', '.join(text.drawn_by)}  (priority {text.priority:.3g} of at most 1)")
+
+
+def _print_drop(console: Console, pair: DroppedPair) -> None:
+    console.print(f"[bold]Left[/bold] at {pair.stage}: {name_of(pair.reason)}", highlight=False)
+    if meaning_of(pair.reason):
+        _line(console, "that is", meaning_of(pair.reason))
+    _line(console, "image", pair.url)
+    _line(console, "text", pair.text)
+    if pair.pair_id:
+        _line(console, "  pair", pair.pair_id)
+    if pair.detail:
+        _line(console, "because", pair.detail)
+    _print_matches(console, pair.matched)
+
+
+def _print_matches(console: Console, matched: Sequence[Match]) -> None:
+    for match in matched[:_QUERIES_SHOWN]:
+        verdict = "drew it" if match.u <= match.threshold else "did not"
+        numbers = f"u {match.u:.4g}, threshold {match.threshold:.4g}"
+        _line(console, "  query", f"{match.query}: {verdict} ({numbers}; {match.drawn:,} of {match.pool:,} drawn)")
+    if len(matched) > _QUERIES_SHOWN:
+        _line(console, "", f"and {len(matched) - _QUERIES_SHOWN:,} queries more")
+
+
+def _line(console: Console, name: str, value: str) -> None:
+    console.print(Text(f"  {name:<11}", style="dim").append(value, style="not dim"), soft_wrap=True)

@@ -1,0 +1,31 @@
+"""What a user sees of the hosts that images were asked of."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from openwit.pipeline.stages.fetch.log import HOSTS, HOSTS_FILE, worst_hosts
+
+
+def print_hosts(console: Console, folder: Path, n: int = 10) -> None:
+    """The hosts that lost most images, of a finished fetch folder. Nothing where no host lost any."""
+    path = folder / HOSTS_FILE
+    if not path.exists():
+        return
+    hosts = HOSTS.read(path)
+    worst = worst_hosts(hosts, n)
+    if not worst:
+        return
+    table = Table(title="Hosts that lost most images", title_justify="left", show_edge=False, pad_edge=False)
+    for header in ("host", "URLs", "kept", "lost mostly to", "of them", "median ms", "p95 ms"):
+        table.add_column(header, justify="left" if header in ("host", "lost mostly to") else "right")
+    for row in worst:
+        times = ["" if row[key] is None else f"{row[key]:,.0f}" for key in ("p50_ms", "p95_ms")]
+        first = row["failures"][0]
+        host = Text(row["host"] or "(no URL)", overflow="fold")
+        table.add_row(host, f"{row['urls']:,}", f"{row['ok']:,}", first["reason"], f"{first['urls']:,}", *times)
+    console.print()
+    console.print(table)
+    console.print(f"All {hosts.num_rows:,} hosts: {path}. Every URL: {folder / 'log'}", highlight=False)

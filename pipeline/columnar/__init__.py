@@ -1,1 +1,0 @@
-"""How Arrow tables move through Beam: file-to-file stages, bucketed shuffles, counts, runners."""

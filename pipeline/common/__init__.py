@@ -1,0 +1,1 @@
+"""Small pieces that several packages of the builder share."""

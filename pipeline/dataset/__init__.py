@@ -1,0 +1,1 @@
+"""A finished dataset: its files, its store, verifying it, removing from it."""

@@ -1,0 +1,250 @@
+"""Files behind a URL by fsspec: retried while another attempt may help, checked after upload, errors in a sentence."""
+
+import base64
+import contextlib
+import errno
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import fsspec
+import tenacity
+
+from openwit.schemas.common.errors import UserError
+
+_ATTEMPTS = 5
+_LONGEST_WAIT_S = 30
+# Stores that know keys only. Making a folder there would make a bucket.
+_WITHOUT_FOLDERS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss", "r2"})
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+# Answers that another attempt will not change.
+_FINAL = (FileNotFoundError, PermissionError, ImportError, ValueError, UserError)
+_FINAL_NUMBERS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES})
+_NO_CREDENTIALS = frozenset(
+    {
+        "NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "ProfileNotFound",
+        "DefaultCredentialsError", "RefreshError", "TokenRetrievalError", "UnauthorizedSSOTokenError",
+    }
+)  # fmt: skip
+
+# What is read ahead of a range that was asked for; the default of some stores is 50 MB.
+_BLOCK = 1 << 20
+
+T = TypeVar("T")
+
+
+class ObjectStore:
+    """Files below a URL. Errors are UserErrors of one sentence, apart from FileNotFoundError of `read`.
+
+    Args:
+        url: without a slash at its end.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._scheme = url.partition("://")[0]
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of every file below the URL, by its name relative to it, in order of name."""
+
+        def find() -> dict[str, int]:
+            filesystem, root = self._filesystem()
+            filesystem.invalidate_cache()
+            found = filesystem.find(root, detail=True)
+            base = root.rstrip("/") + "/"
+            files = {name: info for name, info in found.items() if info["type"] == "file"}
+            return {name.removeprefix(base): int(files[name]["size"]) for name in sorted(files)}
+
+        try:
+            return self._call("listed", "", find)
+        except FileNotFoundError:
+            return {}
+
+    def size(self, name: str) -> int | None:
+        """Bytes of a file; None where there is none."""
+        try:
+            return int(self._call("asked for", name, lambda: self._info(name)["size"]))
+        except FileNotFoundError:
+            return None
+
+    def read(self, name: str) -> bytes:
+        """A whole file.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+
+        def cat() -> bytes:
+            filesystem, root = self._filesystem()
+            data: bytes = filesystem.cat_file(f"{root}/{name}")
+            return data
+
+        return self._call("read", name, cat)
+
+    @contextlib.contextmanager
+    def open(self, name: str) -> Iterator[Any]:
+        """A file object that reads ranges as they are asked for."""
+
+        def start() -> Any:
+            filesystem, root = self._filesystem()
+            return filesystem.open(f"{root}/{name}", "rb", block_size=_BLOCK)
+
+        try:
+            file = self._call("read", name, start)
+        except FileNotFoundError:
+            raise self._missing(name) from None
+        with file:
+            yield file
+
+    def ranges(self, name: str, starts: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
+        """Some spans of a file."""
+
+        def cat() -> list[bytes]:
+            filesystem, root = self._filesystem()
+            ends = [start + size for start, size in zip(starts, sizes, strict=True)]
+            found: list[bytes] = filesystem.cat_ranges([f"{root}/{name}"] * len(ends), [*starts], ends)
+            return found
+
+        try:
+            return self._call("read", name, cat)
+        except FileNotFoundError:
+            raise self._missing(name) from None
+
+    def download(self, name: str, target: Path) -> None:
+        """Copies a file here, whole."""
+
+        def get() -> None:
+            filesystem, root = self._filesystem()
+            filesystem.get_file(f"{root}/{name}", str(target))
+            expected = self._info(name)["size"]
+            if target.stat().st_size != expected:
+                raise OSError(f"{target.stat().st_size:,} of {expected:,} bytes came")
+
+        try:
+            self._call("fetched", name, get)
+        except FileNotFoundError:
+            raise self._missing(name) from None
+
+    def upload(self, source: Path, name: str) -> None:
+        """Copies a file there and checks that it arrived."""
+
+        def put() -> None:
+            filesystem, root = self._filesystem()
+            target = self._prepared(filesystem, f"{root}/{name}")
+            filesystem.put_file(str(source), target)
+            self._check(source, name)
+
+        self._write("written", name, put)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Writes a small file."""
+
+        def pipe() -> None:
+            filesystem, root = self._filesystem()
+            filesystem.pipe_file(self._prepared(filesystem, f"{root}/{name}"), data)
+
+        self._write("written", name, pipe)
+
+    def delete(self, name: str) -> None:
+        """Removes a file, if it is there."""
+
+        def remove() -> None:
+            filesystem, root = self._filesystem()
+            with contextlib.suppress(FileNotFoundError):
+                filesystem.rm_file(f"{root}/{name}")
+
+        self._write("removed", name, remove)
+
+    def _filesystem(self) -> tuple[Any, str]:
+        filesystem, root = fsspec.url_to_fs(self.url)
+        return filesystem, str(root).rstrip("/")
+
+    def _prepared(self, filesystem: Any, target: str) -> str:
+        if self._scheme not in _WITHOUT_FOLDERS:
+            filesystem.makedirs(target.rpartition("/")[0], exist_ok=True)
+        return target
+
+    def _info(self, name: str) -> dict[str, Any]:
+        filesystem, root = self._filesystem()
+        filesystem.invalidate_cache()
+        info: dict[str, Any] = filesystem.info(f"{root}/{name}")
+        return info
+
+    def _check(self, source: Path, name: str) -> None:
+        """Compares size, and the MD5 where the store gives one, of what arrived with what was sent."""
+        info = self._info(name)
+        size = source.stat().st_size
+        if info["size"] != size:
+            raise OSError(f"{info['size']:,} of {size:,} bytes arrived")
+        given = _md5_of(info)
+        if given is not None and given != _md5(source) and self.read(name) != source.read_bytes():
+            # Under a key of its own a store's sum is not that of the bytes: then only reading them back tells.
+            raise OSError("other bytes arrived than were sent")
+
+    def _write(self, what: str, name: str, action: Callable[[], None]) -> None:
+        try:
+            self._call(what, name, action)
+        except FileNotFoundError as error:
+            raise UserError(f"{self.url} cannot be {what}: there is no such bucket ({_line(error)})") from error
+
+    def _call(self, what: str, name: str, action: Callable[[], T]) -> T:
+        where = f"{self.url}/{name}" if name else self.url
+        try:
+            result: T = _attempt(action)
+        except (FileNotFoundError, UserError):
+            raise
+        except ImportError as error:
+            raise UserError(self._missing_package(error)) from error
+        except Exception as error:  # every filesystem has errors of its own
+            if type(error).__name__ in _NO_CREDENTIALS:
+                why = f"no valid credentials were found ({_line(error)})"
+            else:
+                why = _line(error) + ("; the same command goes on from here" if what == "written" else "")
+            raise UserError(f"{where} cannot be {what}: {why}") from error
+        return result
+
+    def _missing_package(self, error: ImportError) -> str:
+        extra = _EXTRAS.get(self._scheme)
+        remedy = f"run pip install 'openwit[{extra}]'" if extra else _line(error)
+        return f"{self.url} needs a package that is not installed: {remedy}"
+
+    def _missing(self, name: str) -> UserError:
+        return UserError(f"{self.url}/{name} does not exist, but it should: run `wit verify {self.url}`")
+
+
+def _final(error: BaseException) -> bool:
+    return (
+        isinstance(error, _FINAL)
+        or type(error).__name__ in _NO_CREDENTIALS
+        or getattr(error, "errno", None) in _FINAL_NUMBERS
+    )
+
+
+@tenacity.retry(
+    retry=tenacity.retry_if_exception(lambda error: not _final(error)),
+    stop=tenacity.stop_after_attempt(_ATTEMPTS),
+    wait=tenacity.wait_exponential(max=_LONGEST_WAIT_S),
+    reraise=True,
+)
+def _attempt(action: Callable[[], T]) -> T:
+    return action()
+
+
+def _md5_of(info: dict[str, Any]) -> bytes | None:
+    """The MD5 that a store reports: GCS's md5Hash, or S3's ETag of an object that came in one part."""
+    try:
+        if "md5Hash" in info:
+            return base64.b64decode(info["md5Hash"])
+        return bytes.fromhex(info["ETag"].strip('"')) if len(info["ETag"].strip('"')) == 32 else None
+    except (KeyError, ValueError, AttributeError):
+        return None
+
+
+def _md5(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).digest()
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,106 @@
+"""What a removal has set out to do, kept in the dataset until it is done, so that a killed one can be completed."""
+
+from collections import Counter
+from typing import NamedTuple
+
+import msgspec
+
+from openwit.pipeline.dataset.store import Place
+from openwit.schemas.common.errors import UserError
+from openwit.schemas.manifest import DatasetManifest, FunnelStep, Removal
+
+JOURNAL = ".removing.json"
+
+
+class Gone(NamedTuple):
+    """A sample that goes: its key, the kind of entry that names it, its URL, and the texts it has."""
+
+    key: str
+    kind: str
+    url: str
+    pairs: int
+
+
+class ShardPlan(msgspec.Struct):
+    """What goes from one shard, which held so many samples before."""
+
+    before: int
+    gone: list[Gone]
+
+
+class Journal(msgspec.Struct):
+    """A removal.
+
+    Attributes:
+        list_sha256, entries: of the list (see openwit.schemas.manifest.Removal).
+        matched: numbers of the list's lines that name something of the dataset.
+        shards: by path of the tar.
+        queries: pairs that go, by query.
+        queries_sha256: of the query list with its counts, before.
+        funnel, removals: how many of them the manifest had before.
+        card: settings of the dataset's card; None where it had none.
+    """
+
+    list_sha256: str
+    entries: int
+    matched: list[int]
+    shards: dict[str, ShardPlan]
+    queries: dict[int, int]
+    queries_sha256: str | None
+    funnel: int
+    removals: int
+    card: dict[str, object] | None
+
+    def gone(self) -> list[Gone]:
+        """Every sample that goes, in the order of the shards."""
+        return [sample for plan in self.shards.values() for sample in plan.gone]
+
+    def applied(self, manifest: DatasetManifest) -> DatasetManifest:
+        """The manifest with the removal's lines for those shards whose entries it already has anew."""
+        entries = {shard.tar.path: shard for shard in manifest.shards}
+        done = [plan for path, plan in self.shards.items() if entries[path].samples == plan.before - len(plan.gone)]
+        samples = Counter(sample.kind for plan in done for sample in plan.gone)
+        pairs: Counter[str] = Counter()
+        for plan in done:
+            for sample in plan.gone:
+                pairs[sample.kind] += sample.pairs
+        left = {"samples": sum(s.samples for s in manifest.shards), "pairs": sum(s.pairs for s in manifest.shards)}
+        lines = [_line(unit, left[unit], reasons) for unit, reasons in (("samples", samples), ("pairs", pairs))]
+        record = Removal(
+            list_sha256=self.list_sha256, entries=self.entries, samples=samples.total(), pairs=pairs.total()
+        )
+        return manifest.model_copy(
+            update={
+                "funnel": [*manifest.funnel[: self.funnel], *lines],
+                "removals": [*manifest.removals[: self.removals], record],
+            }
+        )
+
+
+def _line(unit: str, left: int, reasons: Counter[str]) -> FunnelStep:
+    return FunnelStep(
+        stage="removed",
+        unit=unit,
+        rows_in=left + reasons.total(),
+        rows_out=left,
+        reasons=dict(sorted(reasons.items())),
+    )
+
+
+def read_journal(place: Place) -> Journal | None:
+    """The journal of a removal that was cut off; None where there is none.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        return msgspec.json.decode(place.read(JOURNAL), type=Journal)
+    except FileNotFoundError:
+        return None
+    except msgspec.MsgspecError as error:
+        raise UserError(f"{place}/{JOURNAL} is damaged ({error}): restore the dataset from a copy") from error
+
+
+def write_journal(place: Place, journal: Journal) -> None:
+    """Keeps a journal, whole or not at all."""
+    place.write(JOURNAL, msgspec.json.encode(journal))

@@ -1,0 +1,106 @@
+"""What is to leave a dataset: URLs, hashes and domains, one a line, told apart by their shape."""
+
+import gzip
+import hashlib
+import re
+import zlib
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from openwit.pipeline.common.urls import host_of, normalise_url
+from openwit.pipeline.download.target import BadUrlError, encode_host
+from openwit.pipeline.readers.crawl.archive_file import GZIP_MAGIC
+from openwit.schemas.common.errors import UserError
+
+KINDS = ("url", "sha256", "phash", "domain")
+"""Of what a line may name, and the reasons in the funnel; a sample that several name counts under the first."""
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_PHASH = re.compile(r"[0-9a-f]{16}")
+# A `#` within a word belongs to it: URLs have fragments.
+_COMMENT = re.compile(r"(?:^|\s)#.*")
+
+
+@dataclass
+class RemovalList:
+    """The lines of a list, by what they name.
+
+    Attributes:
+        sha256: of the text, unpacked.
+        lines: by kind, what is named (normalised) and the numbers of the lines that do.
+        words: what stood in each line that names something, by its number.
+    """
+
+    sha256: str
+    lines: dict[str, dict[str, list[int]]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
+    words: dict[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.domains_of = lru_cache(65_536)(self._domains_of)
+
+    def matches(self, url: str, sha256: str = "", phash: str = "") -> list[tuple[str, str]]:
+        """Everything on the list that an image has: (kind, entry), in the order of KINDS."""
+        found = [
+            (kind, value)
+            for kind, value in (("url", url), ("sha256", sha256), ("phash", phash))
+            if value in self.lines[kind]
+        ]
+        if self.lines["domain"]:
+            found += [("domain", domain) for domain in self.domains_of(host_of(url))]
+        return found
+
+    def _domains_of(self, host: str) -> list[str]:
+        labels = host.split(".")
+        return [name for n in range(len(labels)) if (name := ".".join(labels[n:])) in self.lines["domain"]]
+
+
+def load_removal_list(path: Path) -> RemovalList:
+    """Reads a list, gzip or not; `#` at the start of a line or after white space begins a comment.
+
+    Raises:
+        UserError: the file cannot be read, a line names none of the kinds (the message has its number), or no line
+            names anything.
+    """
+    try:
+        data = path.read_bytes()
+        data = gzip.decompress(data) if data.startswith(GZIP_MAGIC) else data
+        text = data.decode("utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"list {path} does not exist") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"list {path} cannot be read: {error}") from error
+    except UnicodeDecodeError:
+        raise UserError(f"list {path} is no UTF-8 text: give a file with a URL, hash or domain a line") from None
+    found = RemovalList(hashlib.sha256(data).hexdigest())
+    for number, line in enumerate(text.splitlines(), 1):
+        word = _COMMENT.sub("", line).strip()
+        if word:
+            kind, values = _recognise(word, path, number)
+            found.words[number] = word
+            for value in values:
+                found.lines[kind].setdefault(value, []).append(number)
+    if not found.words:
+        raise UserError(f"list {path} names nothing: give a URL, hash or domain a line")
+    return found
+
+
+def _recognise(word: str, path: Path, number: int) -> tuple[str, list[str]]:
+    """What a line names: its kind, and the forms in which the dataset may hold it."""
+    lower = word.lower()
+    if not re.search(r"\s", word):
+        if "://" in word or lower.startswith("table:"):
+            return "url", sorted({word, normalise_url(word)})
+        if _SHA256.fullmatch(lower):
+            return "sha256", [lower]
+        if _PHASH.fullmatch(lower):
+            return "phash", [lower]
+        if "." in word.strip("."):
+            try:
+                return "domain", [encode_host(lower.removeprefix("*").removeprefix("."))]
+            except BadUrlError:
+                pass
+    raise UserError(
+        f"list {path}: line {number}, {word[:80]!r}, is neither a URL with its scheme, nor a sha256 (64 hex digits) "
+        "or phash (16), nor a domain"
+    )

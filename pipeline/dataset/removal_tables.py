@@ -1,0 +1,75 @@
+"""The tables of a dataset that are of no shard, brought in line with a removal."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from openwit.pipeline.dataset.removal_journal import Journal
+from openwit.pipeline.dataset.removal_list import RemovalList
+from openwit.pipeline.dataset.store import Place
+from openwit.schemas.common.atomic import sha256_of
+from openwit.schemas.manifest import FileEntry
+from openwit.schemas.tables.images import DUPLICATE_EXAMPLES
+from openwit.schemas.tables.queries import QUERY_COUNTS
+
+_QUERIES = "queries.parquet"
+_DUPLICATES = "duplicates.parquet"
+
+
+def rewrite_tables(
+    place: Place, wanted: RemovalList, journal: Journal, entries: Sequence[FileEntry], scratch: Path
+) -> list[FileEntry]:
+    """Takes what goes out of the query counts and of the examples of duplicates; returns the tables' new entries.
+
+    Args:
+        scratch: folder for files that are not yet part of the dataset.
+    """
+    done = {}
+    if place.size(_QUERIES) is not None:
+        with place.local(_QUERIES) as path:
+            changed = _fewer_kept(path, scratch, journal)
+        if changed:
+            place.take(changed, _QUERIES)
+    if place.size(_DUPLICATES) is not None:
+        with place.local(_DUPLICATES) as path:
+            changed = _without_examples(path, scratch, wanted, journal)
+        if changed:
+            place.take(changed, _DUPLICATES)
+    for entry in entries:
+        with place.local(entry.path) as path:
+            done[entry.path] = FileEntry(path=entry.path, bytes=path.stat().st_size, sha256=sha256_of(path))
+    return list(done.values())
+
+
+def _fewer_kept(path: Path, scratch: Path, journal: Journal) -> Path | None:
+    """The query list with fewer kept pairs; None where that was done before."""
+    if not journal.queries or sha256_of(path) != journal.queries_sha256:
+        return None
+    table = QUERY_COUNTS.read(path)
+    kept = table.column("kept").to_numpy().copy()
+    position = {query: row for row, query in enumerate(table.column("query_id").to_pylist())}
+    for query, n in journal.queries.items():
+        if query in position:
+            kept[position[query]] -= n
+    column = table.column_names.index("kept")
+    table = table.set_column(column, table.schema.field("kept"), pa.array(np.maximum(kept, 0)))
+    QUERY_COUNTS.write(scratch / _QUERIES, table)
+    return scratch / _QUERIES
+
+
+def _without_examples(path: Path, scratch: Path, wanted: RemovalList, journal: Journal) -> Path | None:
+    """The examples of duplicates without those that show what goes; None where there is none."""
+    table = DUPLICATE_EXAMPLES.read(path)
+    gone = {sample.url for sample in journal.gone()}
+
+    def goes(url: str | None) -> bool:
+        return url is not None and (url in gone or bool(wanted.matches(url)))
+
+    urls = zip(table.column("url").to_pylist(), table.column("kept_url").to_pylist(), strict=True)
+    keep = [not goes(url) and not goes(kept) for url, kept in urls]
+    if all(keep):
+        return None
+    DUPLICATE_EXAMPLES.write(scratch / _DUPLICATES, table.filter(pa.array(keep)))
+    return scratch / _DUPLICATES

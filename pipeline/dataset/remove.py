@@ -1,0 +1,223 @@
+"""Taking samples out of a finished dataset: only the shards that hold one are written anew, member by member.
+
+A shard is filtered by what its archive holds at the moment, so that doing it twice is doing it once. A journal in the
+dataset says what is to go; a kill at any moment leaves a dataset that the same command completes.
+"""
+
+import hashlib
+import mmap
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from openwit.pipeline.dataset.full_disk import room_said
+from openwit.pipeline.dataset.removal_journal import JOURNAL, Gone, Journal, ShardPlan, read_journal, write_journal
+from openwit.pipeline.dataset.removal_list import KINDS, RemovalList
+from openwit.pipeline.dataset.removal_tables import rewrite_tables
+from openwit.pipeline.dataset.store import LocalFolder, Place, load_manifest, save_manifest
+from openwit.pipeline.dataset.tar_writer import TarWriter, members
+from openwit.pipeline.dataset.write_shard import EXTENSIONS, SHARD_FILES, write_beside
+from openwit.schemas.common.atomic import sha256_of
+from openwit.schemas.common.errors import UserError
+from openwit.schemas.manifest import DatasetManifest, FileEntry, ShardEntry
+from openwit.schemas.tables.samples import SAMPLES
+
+SCRATCH = ".removing"
+_COLUMNS = ("key", "url", "sha256", "phash", "pair_ids", "query_ids")
+_QUERIES = "queries.parquet"
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, shards done, and shards in all."""
+
+
+def plan_removal(place: Place, wanted: RemovalList, card: dict[str, object] | None, progress: Progress) -> Journal:
+    """What of a dataset a list names, found in the shards' metadata; or what a removal that was cut off had found.
+
+    Args:
+        card: settings of the dataset's card, to be kept for its renewal.
+
+    Raises:
+        UserError: it is no dataset, or a removal with another list was cut off.
+    """
+    begun = read_journal(place)
+    if begun is not None:
+        if begun.list_sha256 != wanted.sha256:
+            raise UserError(
+                f"a removal from {place} was cut off: complete it first, with its own list "
+                f"(sha256 {begun.list_sha256[:12]}…)"
+            )
+        return begun
+    manifest = load_manifest(place)
+    plans: dict[str, ShardPlan] = {}
+    matched: set[int] = set()
+    queries: Counter[int] = Counter()
+    for number, shard in enumerate(manifest.shards):
+        progress("Looking for them", number, len(manifest.shards))
+        gone = []
+        for row, found in _named(place, shard, wanted):
+            matched.update(line for kind, value in found for line in wanted.lines[kind][value])
+            gone.append(Gone(row["key"], found[0][0], row["url"], len(row["pair_ids"])))
+            queries.update(query for ids in row["query_ids"] for query in ids)
+        if gone:
+            plans[shard.tar.path] = ShardPlan(shard.samples, gone)
+    sums = {entry.path: entry.sha256 for entry in manifest.tables}
+    return Journal(
+        list_sha256=wanted.sha256,
+        entries=len(wanted.words),
+        matched=sorted(matched),
+        shards=plans,
+        queries=dict(sorted(queries.items())),
+        queries_sha256=sums.get(_QUERIES) or _sha256_at(place, _QUERIES),
+        funnel=len(manifest.funnel),
+        removals=len(manifest.removals),
+        card=card,
+    )
+
+
+def _named(
+    place: Place, shard: ShardEntry, wanted: RemovalList
+) -> Iterator[tuple[dict[str, Any], list[tuple[str, str]]]]:
+    with place.reading(shard.metadata.path) as source:
+        table = pq.read_table(source, columns=list(_COLUMNS))
+    identities = zip(*(table.column(name).to_pylist() for name in ("url", "sha256", "phash")), strict=True)
+    hits = [(row, found) for row, names in enumerate(identities) if (found := wanted.matches(*names))]
+    rows = table.take(pa.array([row for row, _ in hits], pa.int64())).to_pylist()
+    for row, (_, found) in zip(rows, hits, strict=True):
+        yield row, found
+
+
+def remove(
+    place: Place, wanted: RemovalList, journal: Journal, renew_card: Callable[[], None], progress: Progress
+) -> DatasetManifest:
+    """Does what a plan says; returns the manifest as it is then.
+
+    Args:
+        renew_card: called when all else is done, if the dataset had a card; the old one shows what was removed.
+
+    Raises:
+        UserError: a shard is damaged, the disk is full, or the store cannot be written. The same command goes on.
+    """
+    resumed = read_journal(place) is not None
+    if not resumed:
+        write_journal(place, journal)
+    for name in ("card.html", "card.json"):
+        place.delete(name)
+    manifest = load_manifest(place)
+    with _scratch(place) as scratch, room_said(scratch):
+        for number, shard in enumerate(manifest.shards):
+            plan = journal.shards.get(shard.tar.path)
+            if plan is None or shard.samples == plan.before - len(plan.gone):
+                continue
+            progress("Writing shards", number, len(manifest.shards))
+            anew = _rewrite(place, shard, plan, scratch, resumed)
+            shards = [anew if s.tar.path == shard.tar.path else s for s in manifest.shards]
+            manifest = journal.applied(manifest.model_copy(update={"shards": shards}))
+            save_manifest(place, manifest)
+        tables = rewrite_tables(place, wanted, journal, manifest.tables, scratch)
+    manifest = manifest.model_copy(update={"tables": tables})
+    save_manifest(place, manifest)
+    if journal.card is not None:
+        renew_card()
+    place.delete(JOURNAL)
+    return manifest
+
+
+def by_kind(journal: Journal) -> dict[str, int]:
+    """Samples that go, by the kind of entry that names them; kinds without any are left out."""
+    counts = Counter(sample.kind for sample in journal.gone())
+    return {kind: counts[kind] for kind in KINDS if counts[kind]}
+
+
+@contextmanager
+def _scratch(place: Place) -> Iterator[Path]:
+    """A folder for what is not yet part of the dataset; beside a local one, so that a rename puts it in place."""
+    if not isinstance(place, LocalFolder):
+        with tempfile.TemporaryDirectory(prefix="openwit-") as temporary:
+            yield Path(temporary)
+        return
+    folder = place.folder / SCRATCH
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _rewrite(place: Place, shard: ShardEntry, plan: ShardPlan, scratch: Path, resumed: bool) -> ShardEntry:
+    """Writes a shard without what goes; returns its new entry."""
+    gone = {sample.key for sample in plan.gone}
+    with place.local(shard.metadata.path) as path:
+        samples = SAMPLES.read(path)
+    keep = pc.invert(pc.is_in(samples.column("key"), pa.array(sorted(gone), pa.string())))
+    samples = samples.filter(keep)
+    base = scratch / shard.tar.path.removesuffix(".tar")
+    base.parent.mkdir(parents=True, exist_ok=True)
+    with place.local(shard.tar.path) as tar:
+        if not resumed and sha256_of(tar) != shard.tar.sha256:
+            raise UserError(f"{place}/{shard.tar.path} is not as the manifest says: run `wit verify` and restore it")
+        try:
+            sha256, keys, offsets, sizes = _filter_tar(tar, base.with_suffix(".tar"), gone)
+        except ValueError as error:
+            raise UserError(f"{place}/{shard.tar.path} is no archive of a dataset: {error}") from error
+    if keys != samples.column("key").to_pylist():
+        raise UserError(f"{place}/{shard.tar.path} does not hold the samples its metadata names: run `wit verify`")
+    files = [(base.with_suffix(".tar"), sha256), *write_beside(base, samples, offsets, sizes)]
+    names = [getattr(shard, name).path for name in SHARD_FILES]
+    entries = {
+        field: FileEntry(path=name, bytes=path.stat().st_size, sha256=digest)
+        for field, name, (path, digest) in zip(SHARD_FILES, names, files, strict=True)
+    }
+    for name, (path, _) in zip(names, files, strict=True):
+        place.take(path, name)
+    pairs = int(pc.sum(pc.list_value_length(samples.column("texts"))).as_py() or 0)
+    return shard.model_copy(update={"samples": samples.num_rows, "pairs": pairs, **entries})
+
+
+def _filter_tar(source: Path, target: Path, gone: set[str]) -> tuple[str, list[str], np.ndarray, np.ndarray]:
+    """Copies an archive without some samples; returns its sha256, keys, and offsets and sizes, int64 (N, 3) each.
+
+    Raises:
+        ValueError: it is damaged, or its members are not those of samples.
+    """
+    places: list[tuple[int, int]] = []
+    keys: list[str] = []
+    with (
+        source.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+        memoryview(mapped) as archive,
+        target.open("wb", buffering=0) as out,
+    ):
+        digest = hashlib.sha256()
+        writer = TarWriter(out, digest)
+        for member in members(archive):
+            key, _, extension = member.name.rpartition(".")
+            if key in gone:
+                continue
+            if extension != list(EXTENSIONS.values())[len(places) % 3]:
+                raise ValueError(f"member {member.name!r} is out of order")
+            if len(places) % 3 == 0:
+                keys.append(key)
+            elif key != keys[-1]:
+                raise ValueError(f"member {member.name!r} stands in sample {keys[-1]!r}")
+            places.append((writer.position + member.data - member.header, member.size))
+            writer.copy(bytes(archive[member.header : member.end]))
+        writer.close()
+    where = np.array(places, np.int64).reshape(-1, 3, 2)
+    return digest.hexdigest(), keys, where[:, :, 0], where[:, :, 1]
+
+
+def _sha256_at(place: Place, name: str) -> str | None:
+    if place.size(name) is None:
+        return None
+    with place.local(name) as path:
+        return sha256_of(path)

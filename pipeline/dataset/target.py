@@ -1,0 +1,70 @@
+"""A dataset behind a URL while it is built: who builds it, what was there before, and the manifest that ends it."""
+
+import contextlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from openwit.pipeline.dataset.store import RemoteFolder
+from openwit.schemas.common.errors import UserError
+from openwit.schemas.manifest import MANIFEST_NAME
+
+BUILDING = ".building"
+"""Stands in a dataset that is being built; holds the sha256 of its builder's claim."""
+
+_OURS = re.compile(
+    rf"{re.escape(BUILDING)}|manifest\.json|card\.(?:html|json)|(?:queries|duplicates)\.parquet"
+    r"|[a-z0-9_-]{1,40}/\d{5,}(?:\.tar|\.parquet|\.idx\.arrow|_stats\.json)"
+)
+
+
+def claim_target(place: RemoteFolder, claim: bytes, may_replace: bool) -> None:
+    """Makes an empty place ours, or goes on in one that is; writes to it before hours of work rely on that.
+
+    Args:
+        claim: what tells this build from others.
+        may_replace: files of another dataset may go.
+
+    Raises:
+        UserError: it cannot be reached or written, or holds something else.
+    """
+    there = place.sizes()
+    held = None
+    if BUILDING in there:
+        with contextlib.suppress(FileNotFoundError):
+            held = place.read(BUILDING)
+    if held == claim:
+        return
+    if there:
+        _clear(place, list(there), may_replace)
+    place.write(BUILDING, claim)
+
+
+def _clear(place: RemoteFolder, names: Sequence[str], may_replace: bool) -> None:
+    foreign = [name for name in names if not _OURS.fullmatch(name)]
+    if foreign:
+        raise UserError(f"{place} holds {foreign[0]}, which is of no dataset: choose another URL")
+    if not may_replace:
+        raise UserError(
+            f"{place} is not empty and was not made by this build: choose another URL, or --replace to overwrite it"
+        )
+    # The manifest first: without it nobody takes the rest for a dataset.
+    for name in sorted(names, key=lambda name: name != MANIFEST_NAME):
+        place.delete(name)
+
+
+def close_target(place: RemoteFolder, work: Path, tables: Sequence[str]) -> None:
+    """Brings the tables and at last the manifest."""
+    for name in (*tables, MANIFEST_NAME):
+        place.write(name, (work / name).read_bytes())
+    place.delete(BUILDING)
+
+
+def finished_target(place: RemoteFolder, work: Path) -> None:
+    """Checks that a dataset which the work folder knows as finished is still there.
+
+    Raises:
+        UserError: it is not.
+    """
+    if place.size(MANIFEST_NAME) is None:
+        raise UserError(f"{work} says that {place} is finished, but it is gone: add --replace to build it anew")

@@ -1,0 +1,171 @@
+"""Checking a dataset against its manifest: sums, counts, schemas, that the index points at the samples, and that
+nothing else lies there. A shard is looked at after the other; memory is bounded by one shard's metadata."""
+
+import mmap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from openwit.pipeline.dataset.removal_journal import JOURNAL
+from openwit.pipeline.dataset.store import Place, load_manifest, place_of
+from openwit.pipeline.dataset.tar_writer import members
+from openwit.pipeline.dataset.target import BUILDING
+from openwit.pipeline.dataset.write_shard import EXTENSIONS
+from openwit.schemas.common.atomic import sha256_of
+from openwit.schemas.common.errors import SchemaError
+from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest, FileEntry, ShardEntry
+from openwit.schemas.tables.samples import SAMPLES, SHARD_INDEX
+
+_MAY_BE_THERE = frozenset({MANIFEST_NAME, "card.html", "card.json", "queries.parquet", "duplicates.parquet"})
+
+Progress = Callable[[int, int], None]
+"""Called with bytes checked and bytes in all."""
+
+
+def verify_dataset(dataset: str | Path, progress: Progress = lambda _done, _of: None) -> list[str]:
+    """Everything that is off, one sentence each; empty when the dataset is as its manifest says.
+
+    Args:
+        dataset: folder or URL.
+
+    Raises:
+        UserError: it holds no manifest, or cannot be reached.
+    """
+    place = place_of(dataset)
+    manifest = load_manifest(place)
+    sizes = place.sizes()
+    problems = [*_check_names(manifest, sizes), *_check_totals(manifest)]
+    total = sum(entry.bytes for entry in _entries(manifest))
+    done = 0
+    for entry in manifest.tables:
+        problems += _check_table(place, entry, sizes)
+        done += entry.bytes
+    for shard in manifest.shards:
+        progress(done, total)
+        problems += _check_shard(place, shard, sizes)
+        done += sum(entry.bytes for entry in _files(shard))
+    progress(done, total)
+    return problems
+
+
+def _files(shard: ShardEntry) -> tuple[FileEntry, ...]:
+    return shard.tar, shard.metadata, shard.index, shard.stats
+
+
+def _entries(manifest: DatasetManifest) -> list[FileEntry]:
+    return [*manifest.tables, *(entry for shard in manifest.shards for entry in _files(shard))]
+
+
+def _check_names(manifest: DatasetManifest, sizes: dict[str, int]) -> Iterator[str]:
+    if JOURNAL in sizes:
+        yield f"{JOURNAL}: a removal was cut off: run `wit remove` with the same list to complete it"
+    if BUILDING in sizes:
+        yield f"{BUILDING}: the dataset is being built, or its build was cut off"
+    known = {entry.path for entry in _entries(manifest)} | _MAY_BE_THERE
+    for name in sizes:
+        # The stage's own records and other hidden files are no part of the dataset.
+        if name not in known and not any(part.startswith(".") for part in name.split("/")):
+            yield f"{name}: the manifest does not list it"
+
+
+def _check_totals(manifest: DatasetManifest) -> Iterator[str]:
+    for unit in ("samples", "pairs"):
+        steps = [step for step in manifest.funnel if step.unit == unit and step.stage in ("shard", "removed")]
+        held = sum(getattr(shard, unit) for shard in manifest.shards)
+        if steps and steps[-1].rows_out != held:
+            yield f"{MANIFEST_NAME}: the shards hold {held:,} {unit}, the funnel ends with {steps[-1].rows_out:,}"
+
+
+def _check_table(place: Place, entry: FileEntry, sizes: dict[str, int]) -> Iterator[str]:
+    problem = _check_size(entry, sizes)
+    if problem is None:
+        with place.local(entry.path) as path:
+            problem = _check_sum(entry, path)
+    if problem:
+        yield problem
+
+
+def _check_shard(place: Place, shard: ShardEntry, sizes: dict[str, int]) -> Iterator[str]:
+    problems = [problem for entry in _files(shard) if (problem := _check_size(entry, sizes))]
+    if problems:
+        yield from problems
+        # Those of the right size may have flipped bits all the same.
+        for entry in _files(shard):
+            if _check_size(entry, sizes) is None:
+                yield from _check_table(place, entry, sizes)
+        return
+    with (
+        place.local(shard.tar.path) as tar,
+        place.local(shard.metadata.path) as metadata,
+        place.local(shard.index.path) as index,
+        place.local(shard.stats.path) as stats,
+    ):
+        found = zip(_files(shard), (tar, metadata, index, stats), strict=True)
+        problems = [problem for entry, path in found if (problem := _check_sum(entry, path))]
+        yield from problems or _check_rows(shard, tar, metadata, index)
+
+
+def _check_size(entry: FileEntry, sizes: dict[str, int]) -> str | None:
+    if entry.path not in sizes:
+        return f"{entry.path}: missing"
+    if sizes[entry.path] != entry.bytes:
+        return f"{entry.path}: {sizes[entry.path]:,} bytes, the manifest says {entry.bytes:,}"
+    return None
+
+
+def _check_sum(entry: FileEntry, path: Path) -> str | None:
+    if sha256_of(path) != entry.sha256:
+        return f"{entry.path}: sha256 differs from the manifest's, the bytes have changed"
+    return None
+
+
+def _check_rows(shard: ShardEntry, tar: Path, metadata: Path, index: Path) -> Iterator[str]:
+    """What the files of a shard say of each other; each is as the manifest's sum says."""
+    try:
+        samples = SAMPLES.read(metadata)
+        with pa.memory_map(str(index)) as source:
+            ranges = SHARD_INDEX.conform(pa.ipc.open_file(source).read_all(), shard.index.path)
+    except (SchemaError, pa.ArrowInvalid) as error:
+        yield str(error)
+        return
+    keys = samples.column("key").to_pylist()
+    if len(keys) != shard.samples:
+        yield f"{shard.metadata.path}: {len(keys):,} rows, the manifest says {shard.samples:,}"
+    pairs = sum(map(len, samples.column("pair_ids").to_pylist()))
+    if pairs != shard.pairs:
+        yield f"{shard.metadata.path}: {pairs:,} texts, the manifest says {shard.pairs:,}"
+    if ranges.column("key").to_pylist() != keys:
+        yield f"{shard.index.path}: its keys are not those of {shard.metadata.path}"
+    else:
+        yield from _check_members(shard, tar, keys, ranges)
+
+
+def _check_members(shard: ShardEntry, tar: Path, keys: list[str], ranges: pa.Table) -> Iterator[str]:
+    with (
+        tar.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+        memoryview(mapped) as archive,
+    ):
+        try:
+            found = [(member.name, member.data, member.size) for member in members(archive)]
+        except ValueError as error:
+            yield f"{shard.tar.path}: {error}"
+            return
+        offsets, sizes = (_interleaved(ranges, what) for what in ("offset", "size"))
+        names = [f"{key}.{extension}" for key in keys for extension in EXTENSIONS.values()]
+        if found != list(zip(names, offsets, sizes, strict=True)):
+            yield f"{shard.tar.path}: its members are not where {shard.index.path} says"
+            return
+        for key, start in zip(keys, offsets[::3], strict=True):
+            if bytes(archive[start : start + 2]) != b"\xff\xd8":
+                yield f"{shard.tar.path}: sample {key} is no JPEG"
+
+
+def _interleaved(ranges: pa.Table, what: str) -> list[int]:
+    """Offsets or sizes of all members, in the order of the tar."""
+    values: list[int] = (
+        np.stack([ranges.column(f"{m}_{what}").to_numpy() for m in EXTENSIONS], axis=1).ravel().tolist()
+    )
+    return values

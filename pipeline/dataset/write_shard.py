@@ -1,0 +1,110 @@
+"""One shard from its samples: the tar, the metadata, the index of byte ranges, the statistics."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from openwit.pipeline.dataset.sample import sample_documents, sample_keys, sample_rows, shard_stats
+from openwit.pipeline.dataset.tar_writer import TarWriter
+from openwit.schemas.common.atomic import atomic_path, atomic_write, sha256_of
+from openwit.schemas.tables.samples import SAMPLES, SHARD_INDEX
+
+EXTENSIONS = {"image": "jpg", "text": "txt", "json": "json"}
+"""Of a sample's members in the tar, in their order."""
+SHARD_FILES = ("tar", "index", "stats", "metadata")
+"""Names in the manifest of the files `write_shard` leaves, in the order in which they are written."""
+_BLOCK_ROWS = 1024
+
+
+class Written(NamedTuple):
+    """A finished shard: its files (as in SHARD_FILES) with their sha256, and its counts."""
+
+    files: list[tuple[Path, str]]
+    samples: int
+    pairs: int
+
+
+def write_shard(
+    base: Path,
+    number: int,
+    survivors: pa.Table,
+    images: Sequence[bytes | memoryview],
+    tick: Callable[[int, int], None] = lambda _done, _of: None,
+) -> Written:
+    """Writes BASE.tar and the files beside it, each whole or not at all.
+
+    Args:
+        number: of the shard, for the keys.
+        survivors: rows of openwit.schemas.tables.images.SURVIVORS, N.
+        images: N JPEGs.
+        tick: called with samples done and samples in all.
+    """
+    tar = base.with_suffix(".tar")
+    samples, offsets, sizes = [], [], []
+    with atomic_path(tar) as temporary, temporary.open("wb", buffering=0) as file:
+        digest = hashlib.sha256()
+        writer = TarWriter(file, digest)
+        for first in range(0, survivors.num_rows, _BLOCK_ROWS):
+            part = survivors.slice(first, _BLOCK_ROWS)
+            rows = sample_rows(sample_keys(number, first, part.num_rows), part)
+            at, size = add_samples(writer, rows, images[first : first + _BLOCK_ROWS])
+            samples.append(rows)
+            offsets.append(at)
+            sizes.append(size)
+            tick(first + part.num_rows, survivors.num_rows)
+        writer.close()
+    table = pa.concat_tables(samples) if samples else SAMPLES.empty()
+    beside = write_beside(base, table, _joined(offsets), _joined(sizes))
+    pairs = int(pc.sum(pc.list_value_length(table.column("texts"))).as_py() or 0)
+    return Written([(tar, digest.hexdigest()), *beside], table.num_rows, pairs)
+
+
+def add_samples(
+    writer: TarWriter, rows: pa.Table, images: Sequence[bytes | memoryview]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Adds samples to a tar, the members of each side by side; returns their offsets and sizes, int64 (N, 3) each.
+
+    Args:
+        rows: of openwit.schemas.tables.samples.SAMPLES, N.
+        images: N JPEGs.
+    """
+    keys = rows.column("key").to_pylist()
+    texts = [caption.encode() for caption in rows.column("caption").to_pylist()]
+    names = [f"{key}.{extension}" for key in keys for extension in EXTENSIONS.values()]
+    bodies = [part for sample in zip(images, texts, sample_documents(rows), strict=True) for part in sample]
+    offsets, sizes = writer.add(names, bodies)
+    return offsets.reshape(-1, 3), sizes.reshape(-1, 3)
+
+
+def write_beside(base: Path, samples: pa.Table, offsets: np.ndarray, sizes: np.ndarray) -> list[tuple[Path, str]]:
+    """Writes index, statistics and metadata of a shard; returns them with their sha256.
+
+    Args:
+        samples: rows of openwit.schemas.tables.samples.SAMPLES, N.
+        offsets, sizes: of their members in the tar, int64 (N, 3).
+    """
+    index, stats, metadata = (
+        base.with_suffix(".idx.arrow"),
+        base.with_name(f"{base.name}_stats.json"),
+        base.with_suffix(".parquet"),
+    )
+    columns: dict[str, object] = {"key": samples.column("key")}
+    for n, member in enumerate(EXTENSIONS):
+        columns[f"{member}_offset"] = pa.array(offsets[:, n])
+        columns[f"{member}_size"] = pa.array(sizes[:, n])
+    table = SHARD_INDEX.table(columns).combine_chunks()
+    with atomic_path(index) as path, pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    atomic_write(stats, json.dumps(shard_stats(samples.num_rows), indent=1) + "\n")
+    SAMPLES.write(metadata, samples.combine_chunks())
+    return [(path, sha256_of(path)) for path in (index, stats, metadata)]
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate(parts) if parts else np.zeros((0, len(EXTENSIONS)), np.int64)

@@ -1,0 +1,1 @@
+"""Evaluation images, and the dataset images that are copies of them."""

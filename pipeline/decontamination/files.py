@@ -1,0 +1,348 @@
+"""Where evaluation images lie: folders, tars, Parquet files and datasets of ours, and every image in them.
+
+What a user names is first listed as pieces, cheaply and in order, so that the pieces can be read side by side. An
+image that cannot be had is counted; only what the user named wrongly is an error.
+"""
+
+import contextlib
+import glob
+import gzip
+import os
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from openwit.pipeline.common.counting import Count
+from openwit.pipeline.common.remote import is_remote, local_copy, remote_glob
+from openwit.pipeline.images.sniff import sniff_format
+from openwit.pipeline.readers.tables.columns import is_binary, is_list
+from openwit.schemas.common.errors import UserError
+from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest
+
+OTHER_FILE = "other_file"
+DAMAGED_FILE = "damaged_file"
+TOO_LARGE = "too_large"
+
+MAX_IMAGE_BYTES = 128 << 20
+"""Larger files and members are not read."""
+
+_FILES_A_PIECE = 500
+_ROWS_A_PIECE = 2_000
+_BATCH_ROWS = 32
+_PROBED_ROWS = 32
+_HEAD_BYTES = 512
+# The longest header of a tar member that is read: names and attributes of a hostile one may claim gigabytes.
+_MAX_HEADER_BYTES = 1 << 20
+_IMAGE_SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".ppm", ".pgm", ".jp2")
+)
+_TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+_PARQUET_SUFFIXES = (".parquet", ".pq")
+_IMAGE_COLUMNS = frozenset(("image", "img", "jpg", "jpeg", "png", "webp", "image_bytes", "image.bytes", "img_bytes"))
+
+
+@dataclass(frozen=True)
+class EvaluationPiece:
+    """Some of the evaluation images, read in one go.
+
+    Attributes:
+        source: what the user named.
+        paths: files of it; one for a tar or a Parquet file.
+        kind: files | tar | parquet.
+        groups: of a Parquet file, the first row group and the one after the last.
+    """
+
+    source: str
+    paths: tuple[str, ...]
+    kind: str
+    groups: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True)
+class EvaluationImage:
+    """Bytes that should be an image, and where they stood.
+
+    Attributes:
+        file: as the user named it, and below a folder the path from there.
+        member: its name in a tar, its row (and column, where there are several) in a Parquet file; empty for a file.
+        body: the bytes.
+    """
+
+    file: str
+    member: str
+    body: bytes
+
+
+def list_pieces(sources: Sequence[str]) -> list[EvaluationPiece]:
+    """The pieces of what a user named, in order, each file once.
+
+    Args:
+        sources: folders (read to their depths), tars (.tar, .tar.gz, .tgz), Parquet files, image files, dataset
+            folders of ours, patterns (`*`) of these, and URLs of files that fsspec knows.
+
+    Raises:
+        UserError: something does not exist, holds no file, or is of no kind that can be read.
+    """
+    pieces: dict[EvaluationPiece, None] = {}
+    for source in sources:
+        for name in _expand(source):
+            pieces.update(dict.fromkeys(_pieces_of(name)))
+    return list(pieces)
+
+
+def read_piece(piece: EvaluationPiece, count: Count) -> Iterator[EvaluationImage]:
+    """The images of a piece in order, one at a time.
+
+    Args:
+        piece: from `list_pieces`.
+        count: told of `OTHER_FILE` (no image by its name and first bytes), `TOO_LARGE`, and `DAMAGED_FILE` (the rest
+            of a tar or Parquet file cannot be read; how many images that were nobody knows).
+    """
+    if piece.kind == "files":
+        yield from _read_files(piece, count)
+        return
+    read = _read_tar if piece.kind == "tar" else _read_parquet
+    with local_copy(piece.paths[0]) as path:
+        yield from read(piece, path, count)
+
+
+def _expand(source: str) -> list[str]:
+    if is_remote(source):
+        matches = remote_glob(source) if "*" in source else [source]
+    elif os.path.exists(source):
+        return [source]
+    else:
+        matches = sorted(glob.glob(source, recursive=True)) if any(c in source for c in "*?[") else []
+    if not matches:
+        raise UserError(f"evaluation images: {source} {'matches no file' if '*' in source else 'does not exist'}")
+    return matches
+
+
+def _pieces_of(name: str) -> Iterator[EvaluationPiece]:
+    if not is_remote(name) and os.path.isdir(name):
+        folder = Path(name)
+        files = _dataset_tars(folder) if (folder / MANIFEST_NAME).exists() else _files_below(folder)
+        if not files:
+            raise UserError(f"evaluation images: the folder {name} holds no file")
+        images = [path for path in files if _kind(path) == "files"]
+        for start in range(0, len(images), _FILES_A_PIECE):
+            yield EvaluationPiece(name, tuple(images[start : start + _FILES_A_PIECE]), "files")
+        for path in files:
+            if _kind(path) != "files":
+                yield from _of_archive(name, path, below_folder=True)
+    elif _kind(name) == "files":
+        yield EvaluationPiece(name, (name,), "files")
+    else:
+        yield from _of_archive(name, name, below_folder=False)
+
+
+def _of_archive(source: str, path: str, below_folder: bool) -> Iterator[EvaluationPiece]:
+    if _kind(path) == "tar":
+        yield EvaluationPiece(source, (path,), "tar")
+        return
+    with local_copy(path) as local:
+        try:
+            file = _open_parquet(local)
+            columns = _image_columns(file)
+        except (pa.ArrowException, OSError) as error:
+            raise UserError(f"evaluation images: {path} is not a readable Parquet file: {error}") from error
+        if not columns:
+            if below_folder:
+                # A folder of images often has tables of labels beside them: counted as another file.
+                yield EvaluationPiece(source, (path,), "files")
+                return
+            names = ", ".join(file.schema_arrow.names[:30])
+            raise UserError(f"evaluation images: {path} has no column that holds images; it has: {names}")
+        start = rows = 0
+        for group in range(file.num_row_groups):
+            rows += file.metadata.row_group(group).num_rows
+            if rows >= _ROWS_A_PIECE or group == file.num_row_groups - 1:
+                yield EvaluationPiece(source, (path,), "parquet", (start, group + 1))
+                start, rows = group + 1, 0
+
+
+def _dataset_tars(folder: Path) -> list[str]:
+    manifest = DatasetManifest.load(folder)
+    paths = [str(folder / shard.tar.path) for shard in manifest.shards]
+    for path in paths:
+        if not os.path.exists(path):
+            raise UserError(f"evaluation images: {path} is missing though the dataset's manifest names it")
+    return paths
+
+
+def _files_below(folder: Path) -> list[str]:
+    """Files in order of their paths; hidden ones are left out, links to folders not followed."""
+    found = []
+    for here, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [os.path.join(here, name) for name in files if not name.startswith(".")]
+    return sorted(found)
+
+
+def _kind(name: str) -> str:
+    lower = name.partition("?")[0].lower() if is_remote(name) else name.lower()
+    if lower.endswith(_TAR_SUFFIXES):
+        return "tar"
+    return "parquet" if lower.endswith(_PARQUET_SUFFIXES) else "files"
+
+
+def _shown(piece: EvaluationPiece, path: str) -> str:
+    """A file as the user would know it: what was named, and below a folder the path from there."""
+    if path == piece.source or is_remote(path):
+        return path
+    return f"{piece.source.rstrip('/')}/{PurePosixPath(Path(path).relative_to(piece.source).as_posix())}"
+
+
+def _read_files(piece: EvaluationPiece, count: Count) -> Iterator[EvaluationImage]:
+    for path in piece.paths:
+        shown = _shown(piece, path)
+        try:
+            with local_copy(path) as local:
+                if not os.path.isfile(local):  # a pipe would wait for ever
+                    count(OTHER_FILE, 1, shown)
+                    continue
+                with open(local, "rb") as file:
+                    size = os.fstat(file.fileno()).st_size
+                    body = _body_of(shown, size, file, count)
+        except OSError as error:
+            count(DAMAGED_FILE, 1, f"{shown}: {error}")
+            continue
+        if body is not None:
+            yield EvaluationImage(shown, "", body)
+
+
+def _body_of(shown: str, size: int, file: IO[bytes], count: Count) -> bytes | None:
+    """The bytes of what is an image by its name or its first bytes; else None, counted."""
+    if PurePosixPath(shown).suffix.lower() in _IMAGE_SUFFIXES:
+        head = b""
+    else:
+        head = file.read(min(size, _HEAD_BYTES))
+        if sniff_format(head) is None:
+            count(OTHER_FILE, 1, shown)
+            return None
+    if size > MAX_IMAGE_BYTES:
+        count(TOO_LARGE, 1, f"{shown}: {size} bytes")
+        return None
+    return head + file.read(size - len(head))
+
+
+class _Guarded:
+    """A tar's bytes for `tarfile`, which asks for a whole header at once, however large it claims to be."""
+
+    def __init__(self, file: IO[bytes] | gzip.GzipFile) -> None:
+        self._file = file
+        self.largest = _MAX_HEADER_BYTES
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= self.largest:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+
+def _read_tar(piece: EvaluationPiece, path: str, count: Count) -> Iterator[EvaluationImage]:
+    shown = _shown(piece, piece.paths[0])
+    try:
+        with contextlib.ExitStack() as stack:
+            file = stack.enter_context(open(path, "rb"))
+            packed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            guarded = _Guarded(stack.enter_context(gzip.GzipFile(fileobj=file)) if packed else file)
+            tar = stack.enter_context(tarfile.open(fileobj=guarded, mode="r:"))  # type: ignore[call-overload]
+            while (member := tar.next()) is not None:
+                tar.members = []  # it would remember every member
+                body = _read_member(tar, member, shown, guarded, count)
+                if body is not None:
+                    yield EvaluationImage(shown, member.name, body)
+    except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError) as error:
+        count(DAMAGED_FILE, 1, f"{shown}: {error}")
+    except Exception as error:  # zlib.error and what else the headers of a hostile file lead to
+        count(DAMAGED_FILE, 1, f"{shown}: {type(error).__name__}: {error}"[:300])
+
+
+def _read_member(
+    tar: tarfile.TarFile, member: tarfile.TarInfo, shown: str, guarded: _Guarded, count: Count
+) -> bytes | None:
+    if not member.isreg() or PurePosixPath(member.name).name.startswith("."):
+        return None
+    file = tar.extractfile(member)
+    if file is None:
+        return None
+    guarded.largest = MAX_IMAGE_BYTES
+    try:
+        body = _body_of(f"{shown}/{member.name}", member.size, file, count)
+    finally:
+        guarded.largest = _MAX_HEADER_BYTES
+    if body is not None and len(body) < member.size:
+        raise tarfile.ReadError(f"{member.name} ends too early")
+    return body
+
+
+def _open_parquet(path: str) -> pq.ParquetFile:
+    return pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False)
+
+
+def _image_columns(file: pq.ParquetFile) -> list[str]:
+    """Columns that hold image bytes: by name and type, else by type and the first bytes of their values."""
+    schema = file.schema_arrow
+    possible = [name for name in schema.names if _may_hold_images(schema.field(name).type)]
+    named = [name for name in possible if name.lower() in _IMAGE_COLUMNS]
+    others = [name for name in possible if name not in named]
+    if others and file.num_row_groups:
+        for batch in file.iter_batches(batch_size=_PROBED_ROWS, row_groups=[0], columns=others):
+            for name in others:
+                bodies = [body for value in batch.column(name).to_pylist() for _, body in _bodies(value)]
+                if any(sniff_format(body) for body in bodies):
+                    named.append(name)
+            break
+    return [name for name in schema.names if name in named]
+
+
+def _may_hold_images(kind: pa.DataType) -> bool:
+    if is_list(kind):
+        kind = kind.value_type
+    if pa.types.is_struct(kind):
+        index = kind.get_field_index("bytes")
+        return index >= 0 and is_binary(kind.field(index).type)
+    return is_binary(kind)
+
+
+def _bodies(value: Any) -> Iterator[tuple[str, bytes]]:
+    """The images in a cell with what tells them apart: none, one, or those of a list."""
+    if isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from ((f"[{number}]", body) for _, body in _bodies(item))
+    elif isinstance(value, dict):
+        if value.get("bytes") is not None:
+            yield "", value["bytes"]
+    elif value is not None:
+        yield "", value
+
+
+def _read_parquet(piece: EvaluationPiece, path: str, count: Count) -> Iterator[EvaluationImage]:
+    shown = _shown(piece, piece.paths[0])
+    try:
+        file = _open_parquet(path)
+        columns = _image_columns(file)
+        row = sum(file.metadata.row_group(group).num_rows for group in range(piece.groups[0]))
+        groups = list(range(*piece.groups))
+        for batch in file.iter_batches(batch_size=_BATCH_ROWS, row_groups=groups, columns=columns):
+            cells = {name: batch.column(name) for name in columns}
+            for at in range(batch.num_rows):
+                for name in columns:
+                    suffix = f":{name}" if len(columns) > 1 else ""
+                    for number, body in _bodies(cells[name][at].as_py()):
+                        yield EvaluationImage(shown, f"{row}{suffix}{number}", body)
+                row += 1
+    except (pa.ArrowException, OSError) as error:
+        count(DAMAGED_FILE, 1, f"{shown}: {error}"[:300])

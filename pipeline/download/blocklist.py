@@ -1,0 +1,117 @@
+"""Domains that are not to be contacted, read from a file of one's own.
+
+A domain a line, or the lines of a hosts file (`0.0.0.0 ads.example.org`); `#` starts a comment. A domain stands for
+its subdomains too. Only a 64-bit hash of each is kept: a list of a million domains takes 8 MB.
+"""
+
+import gzip
+import ipaddress
+import re
+import zlib
+from array import array
+from functools import lru_cache
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import numpy as np
+import xxhash
+
+from openwit.pipeline.download.target import BadUrlError, encode_host
+from openwit.pipeline.readers.crawl.archive_file import GZIP_MAGIC
+from openwit.schemas.common.errors import UserError
+
+_MAX_CACHED_HOSTS = 65_536
+# What most lines are: a domain, or one behind the address that a hosts file gives it.
+_PLAIN = re.compile(
+    rb"(?:(?:0\.0\.0\.0|127\.0\.0\.1)[ \t]+)?"
+    rb"([a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63}){0,3}\.[a-z][a-z0-9-]{1,62})[ \t]*\r?\n?\Z"
+)
+
+
+class Blocklist:
+    """The domains of a list.
+
+    Args:
+        hashes: uint64 (N,), xxh3-64 of each domain, ascending.
+    """
+
+    def __init__(self, hashes: np.ndarray) -> None:
+        self._hashes = hashes
+        self.match = lru_cache(_MAX_CACHED_HOSTS)(self._match)
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def _match(self, host: str) -> str | None:
+        """The listed domain that a host is or lies below, or None.
+
+        Args:
+            host: lower-case and IDNA, or an address, as in `Target.host`.
+        """
+        labels = host.split(".")
+        # An address lies below nothing.
+        starts = 1 if ":" in host or labels[-1].isdigit() else len(labels)
+        names = [".".join(labels[n:]) for n in range(starts)]
+        wanted = np.array([xxhash.xxh3_64_intdigest(name.encode()) for name in names], np.uint64)
+        at = np.minimum(np.searchsorted(self._hashes, wanted), max(len(self._hashes) - 1, 0))
+        if not len(self._hashes):
+            return None
+        found = np.flatnonzero(self._hashes[at] == wanted)
+        return names[int(found[0])] if len(found) else None
+
+
+def load_blocklist(path: Path) -> Blocklist:
+    """Reads a list, gzip or not.
+
+    Raises:
+        UserError: the file cannot be read, or a line of it holds no domain; the message names the line.
+    """
+    hashes = array("Q")
+    digest = xxhash.xxh3_64_intdigest
+    try:
+        with _open(path) as file:
+            for number, line in enumerate(file, 1):
+                plain = _PLAIN.match(line)
+                if plain is not None:
+                    hashes.append(digest(plain.group(1)))
+                else:
+                    hashes.extend(digest(name.encode()) for name in _names(line, path, number))
+    except FileNotFoundError:
+        raise UserError(f"blocklist: {path} does not exist") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"blocklist: {path} cannot be read: {error}") from error
+    except UnicodeDecodeError:
+        raise UserError(f"blocklist: {path} is no UTF-8 text: give a file with a domain a line") from None
+    return Blocklist(np.unique(np.frombuffer(hashes, np.uint64)))
+
+
+def _open(path: Path) -> BinaryIO:
+    with path.open("rb") as file:
+        packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+    return cast(BinaryIO, gzip.open(path, "rb")) if packed else path.open("rb")
+
+
+def _names(line: bytes, path: Path, number: int) -> list[str]:
+    """The domains of one line."""
+    words = line.decode("utf-8-sig" if number == 1 else "utf-8").partition("#")[0].split()
+    if len(words) > 1:
+        if not _is_address(words[0]):
+            raise UserError(f"blocklist: line {number} of {path} holds neither one domain nor a line of a hosts file")
+        words = words[1:]
+    return [_name(word, path, number) for word in words]
+
+
+def _name(word: str, path: Path, number: int) -> str:
+    try:
+        return encode_host(word.lower().removeprefix("*").removeprefix("."))
+    except BadUrlError:
+        raise UserError(f"blocklist: line {number} of {path}: {word[:80]!r} is no domain") from None
+
+
+@lru_cache(64)
+def _is_address(word: str) -> bool:
+    try:
+        ipaddress.ip_address(word.partition("%")[0])
+    except ValueError:
+        return False
+    return True

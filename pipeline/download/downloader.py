@@ -1,0 +1,394 @@
+"""The downloader: many URLs at once over libcurl's multi interface, with a typed answer for each.
+
+Every URL that goes in comes out exactly once, in the order of completion. Nothing waits for ever: lookups,
+connections, slow bodies, retries and redirects all have limits, and a host that only fails is given up.
+"""
+
+import heapq
+import itertools
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from openwit.pipeline.download import robots
+from openwit.pipeline.download.address import AddressPolicy, port_refusal
+from openwit.pipeline.download.blocklist import Blocklist
+from openwit.pipeline.download.host_queues import HostQueues
+from openwit.pipeline.download.multi import Multi
+from openwit.pipeline.download.resolve import Resolution, Resolver
+from openwit.pipeline.download.settings import DownloadSettings
+from openwit.pipeline.download.status import HOST_FAILURES, NOT_REACHED, RETRY_NOW, Download, FetchStatus
+from openwit.pipeline.download.system import ca_file, require_descriptors
+from openwit.pipeline.download.target import BadUrlError, Target, UnsupportedSchemeError, parse_target, redirect_target
+from openwit.pipeline.download.transfer import Answer, Transfer, TransferOptions
+
+__all__ = ["Download", "DownloadSettings", "Downloader", "FetchStatus"]
+
+_SWEEP_S = 0.25
+_MAX_FAILING_HOSTS = 100_000
+
+
+@dataclass(slots=True)
+class _Job:
+    """A URL, or a robots.txt, on its way. `robots_of` is the origin that waits for it, None for a URL."""
+
+    url: str
+    target: Target
+    robots_of: str | None = None
+    redirects: int = 0
+    attempts: int = 0
+    spent_s: float = 0.0  # of this attempt
+    seconds: float = 0.0  # of all attempts
+
+
+@dataclass(slots=True)
+class _Active:
+    """A transfer that runs, and the marks that its limits are measured from."""
+
+    job: _Job
+    transfer: Transfer
+    started: float
+    mark: float
+    mark_bytes: int = 0
+
+
+class Downloader:
+    """Downloads URLs. A context manager; robots rules, addresses and connections are kept from call to call.
+
+    Args:
+        settings: see there.
+        blocklist: domains that are not contacted, not by a redirect either.
+
+    Raises:
+        UserError: the system does not let this process open enough connections, or `ca_file` is not there.
+    """
+
+    def __init__(self, settings: DownloadSettings, blocklist: Blocklist | None = None) -> None:
+        self.settings = settings
+        self._blocklist = blocklist
+        require_descriptors(settings.concurrency)
+        self._policy = AddressPolicy(settings.allow_networks)
+        self._options = TransferOptions(
+            user_agent=settings.user_agent,
+            agent_token=settings.agent_token,
+            connect_timeout_s=settings.connect_timeout_s,
+            reuse_connections=settings.reuse_connections,
+            opt_outs=settings.opt_outs,
+            ca_file=ca_file(settings.ca_file),
+        )
+        self._multi = Multi(settings.concurrency)
+        self._resolver = Resolver(settings.resolver_threads, settings.dns_timeout_s, self._multi.wake)
+        self._robots = robots.RobotsCache()
+        self._failures: dict[str, int] = {}
+        self._idle: list[Transfer] = []
+        self._active: dict[Any, _Active] = {}
+        self._queues: HostQueues[_Job] = HostQueues(settings.per_host)
+        self._delayed: list[tuple[float, int, _Job]] = []
+        self._sequence = itertools.count()
+        self._done: deque[Download] = deque()
+        self._open_jobs = 0
+        self._paused_s = 0.0
+        self._running = False
+        self._next_sweep = 0.0
+
+    def __enter__(self) -> "Downloader":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Breaks off what runs and closes all connections."""
+        self._abandon()
+        for transfer in self._idle:
+            transfer.close()
+        self._idle.clear()
+        self._resolver.close()
+        self._multi.close()
+
+    def download(self, urls: Iterable[str]) -> Iterator[Download]:
+        """Yields one `Download` for each URL, in the order of completion.
+
+        URLs are read only as far ahead as `lookahead`. All transfers rest while the caller works on what was
+        yielded; that time counts against no limit of ours, though servers have limits of their own.
+        """
+        if self._running:
+            raise RuntimeError("this Downloader is downloading already: use one for each iteration at a time")
+        self._running = True
+        source = iter(urls)
+        try:
+            more = True
+            while more or self._open_jobs or self._done:
+                more = more and self._admit(source)
+                self._start_ready()
+                if not self._done:
+                    self._step()
+                while self._done:
+                    before = time.monotonic()
+                    yield self._done.popleft()
+                    self._paused_s += time.monotonic() - before
+        finally:
+            self._abandon()
+            self._running = False
+
+    def _now(self) -> float:
+        """Seconds on a clock that stands still while the caller has the word."""
+        return time.monotonic() - self._paused_s
+
+    def _admit(self, source: Iterator[str]) -> bool:
+        """Reads URLs up to the limit; returns whether there may be more."""
+        while self._open_jobs < self.settings.lookahead and len(self._done) < self.settings.lookahead:
+            try:
+                url = next(source)
+            except StopIteration:
+                return False
+            try:
+                target = parse_target(url)
+            except UnsupportedSchemeError as error:
+                self._done.append(Download(url, FetchStatus.UNSUPPORTED_SCHEME, detail=str(error)))
+                continue
+            except BadUrlError as error:
+                self._done.append(Download(url, FetchStatus.BAD_URL, detail=str(error)))
+                continue
+            self._open_jobs += 1
+            self._queues.push(target.host, _Job(url, target))
+        return True
+
+    def _start_ready(self) -> None:
+        now = self._now()
+        while self._delayed and self._delayed[0][0] <= now:
+            job = heapq.heappop(self._delayed)[2]
+            self._queues.push(job.target.host, job, urgent=job.robots_of is not None)
+        while len(self._active) < self.settings.concurrency:
+            turn = self._queues.next(now)
+            if turn is None:
+                return
+            self._consider(turn[1], now)
+            self._queues.tidy(turn[0], now)
+
+    def _consider(self, job: _Job, now: float) -> None:
+        """Starts a job, or puts it back until what it waits for is known, or ends it."""
+        target = job.target
+        if self._failures.get(target.host, 0) >= self.settings.host_failures:
+            self._end(job, Answer(FetchStatus.HOST_UNREACHABLE, detail=f"{target.host} failed too often"))
+            return
+        blocked = self._blocklist.match(target.host) if self._blocklist is not None else None
+        if blocked is not None:
+            self._end(job, Answer(FetchStatus.BLOCKED_DOMAIN, detail=blocked))
+            return
+        refusal = port_refusal(target.port)
+        if refusal is not None:
+            self._end(job, Answer(FetchStatus.BLOCKED_ADDRESS, detail=refusal))
+            return
+        delay = 0.0
+        if self.settings.robots and job.robots_of is None:
+            rules = self._robots.get(target.origin, now)
+            if rules is None:
+                self._fetch_robots(job)
+                return
+            verdict = rules.verdict(target, self.settings.agent_token)
+            if verdict is not robots.Verdict.ALLOWED:
+                self._end(job, _refused_by_robots(verdict, rules))
+                return
+            delay = min(rules.crawl_delay_s, self.settings.max_crawl_delay_s)
+        addresses: tuple[str, ...] = ()
+        if target.needs_lookup:
+            resolution = self._resolver.get(target.host, now)
+            if resolution is None:
+                self._queues.push(target.host, job, urgent=job.robots_of is not None, front=True)
+                self._queues.stop(target.host)
+                self._resolver.ask(target.host, now)
+                return
+            if not resolution.addresses:
+                self._unresolved(job, resolution)
+                return
+            addresses = tuple(a for a in resolution.addresses if self._policy.allows(a))
+            if not addresses:
+                reason = self._policy.refusal(resolution.addresses[0]) or ""
+                self._end(job, Answer(FetchStatus.BLOCKED_ADDRESS, detail=reason))
+                return
+        self._queues.started(target.host, now, max(self.settings.host_interval_s, delay))
+        self._start(job, addresses, now)
+
+    def _fetch_robots(self, job: _Job) -> None:
+        target = job.target
+        self._queues.push(target.host, job, front=True)
+        self._queues.hold(target.host)
+        wanted = target._replace(url=target.robots_url)
+        self._open_jobs += 1
+        self._queues.push(target.host, _Job(wanted.url, wanted, robots_of=target.origin), urgent=True)
+
+    def _start(self, job: _Job, addresses: tuple[str, ...], now: float) -> None:
+        transfer = self._idle.pop() if self._idle else Transfer(self._options, self._policy)
+        is_robots = job.robots_of is not None
+        cap = robots.MAX_ROBOTS_BYTES if is_robots else self.settings.max_bytes
+        transfer.begin(job.target, addresses, cap, truncate=is_robots)
+        if job.redirects == 0:
+            job.attempts += 1
+        self._active[transfer.handle] = _Active(job, transfer, now, now)
+        self._multi.add(transfer.handle)
+
+    def _step(self) -> None:
+        """Waits for something to happen and acts on it."""
+        now = self._now()
+        limit = now + (_SWEEP_S if self._open_jobs else 0.0)
+        due = self._queues.next_due()
+        limit = min(limit, due if due is not None else limit, self._delayed[0][0] if self._delayed else limit)
+        for handle, code, message in self._multi.wait(limit - now):
+            active = self._active.get(handle)
+            if active is not None:
+                self._finish(active, active.transfer.answer(code, message))
+        now = self._now()
+        for host, resolution in self._resolver.collect(now):
+            self._on_resolved(host, resolution)
+        if now >= self._next_sweep:
+            self._next_sweep = now + _SWEEP_S
+            self._sweep(now)
+
+    def _sweep(self, now: float) -> None:
+        """Breaks off transfers that are past their deadline or too slow."""
+        settings = self.settings
+        for active in list(self._active.values()):
+            if active.job.spent_s + now - active.started >= settings.timeout_s:
+                detail = f"not finished in {settings.timeout_s:g} s"
+                self._break_off(active, FetchStatus.TIMEOUT, detail)
+            elif now - active.mark >= settings.stall_s:
+                slow = active.transfer.received - active.mark_bytes < settings.stall_bytes_per_s * settings.stall_s
+                if slow and active.transfer.connected():
+                    detail = f"under {settings.stall_bytes_per_s} bytes/s for {settings.stall_s:g} s"
+                    self._break_off(active, FetchStatus.STALLED, detail)
+                else:
+                    active.mark, active.mark_bytes = now, active.transfer.received
+
+    def _break_off(self, active: _Active, status: FetchStatus, detail: str) -> None:
+        answer = active.transfer.answer(0, "")
+        self._finish(active, Answer(status, answer.http_status, content_type=answer.content_type, detail=detail))
+
+    def _finish(self, active: _Active, answer: Answer) -> None:
+        """A transfer has ended: what becomes of its job."""
+        job, now = active.job, self._now()
+        self._multi.remove(active.transfer.handle)
+        del self._active[active.transfer.handle]
+        self._idle.append(active.transfer)
+        self._queues.finished(job.target.host, now)
+        job.spent_s += now - active.started
+        job.seconds += now - active.started
+        if self._failures and answer.status not in HOST_FAILURES:
+            self._failures.pop(job.target.host, None)
+        if answer.location is not None:
+            self._follow(job, answer)
+        elif answer.status is FetchStatus.SUCCESS:
+            self._end(job, answer)
+        else:
+            self._settle(job, answer)
+
+    def _settle(self, job: _Job, answer: Answer) -> None:
+        """Tries a failed job again if its class and the number of attempts allow it, else ends it."""
+        host = job.target.host
+        if answer.status in HOST_FAILURES:
+            self._failures[host] = self._failures.pop(host, 0) + 1
+            if len(self._failures) > _MAX_FAILING_HOSTS:
+                del self._failures[next(iter(self._failures))]
+        if answer.status not in RETRY_NOW or job.attempts > self.settings.retries:
+            self._end(job, answer)
+            return
+        now = self._now()
+        wait = self.settings.backoff_s * 2 ** (max(job.attempts, 1) - 1)
+        wait = min(max(wait, answer.retry_after_s or 0.0), self.settings.max_backoff_s)
+        if answer.status is FetchStatus.HTTP_RATE_LIMITED:
+            self._queues.delay(host, now + wait)
+        if job.robots_of is None:
+            job.target = parse_target(job.url)
+        else:
+            job.target = parse_target(f"{job.robots_of}/robots.txt")
+        job.redirects, job.spent_s = 0, 0.0
+        heapq.heappush(self._delayed, (now + wait, next(self._sequence), job))
+
+    def _follow(self, job: _Job, answer: Answer) -> None:
+        limit = self.settings.max_redirects if job.robots_of is None else robots.MAX_ROBOTS_REDIRECTS
+        if job.redirects >= limit:
+            answer.status, answer.detail = FetchStatus.TOO_MANY_REDIRECTS, f"more than {limit}"
+            self._end(job, answer)
+            return
+        try:
+            target = redirect_target(job.target, answer.location or b"")
+        except BadUrlError as error:
+            answer.status, answer.detail = FetchStatus.BAD_REDIRECT, str(error)
+            self._end(job, answer)
+            return
+        job.redirects += 1
+        job.target = target
+        self._queues.push(target.host, job, urgent=job.robots_of is not None, front=True)
+
+    def _on_resolved(self, host: str, resolution: Resolution) -> None:
+        self._queues.resume(host)
+        if not resolution.addresses:
+            for job in self._queues.drain(host):
+                self._unresolved(job, resolution)
+        self._queues.tidy(host, self._now())
+
+    def _unresolved(self, job: _Job, resolution: Resolution) -> None:
+        job.attempts += 1
+        status = FetchStatus.DNS_NOT_FOUND if resolution.not_found else FetchStatus.DNS_FAILED
+        self._settle(job, Answer(status, detail=resolution.detail))
+
+    def _end(self, job: _Job, answer: Answer) -> None:
+        """The last word on a job."""
+        self._open_jobs -= 1
+        if job.robots_of is not None:
+            self._on_robots(job, answer)
+            return
+        good = answer.status is FetchStatus.SUCCESS
+        sent = job.seconds > 0
+        self._done.append(
+            Download(
+                job.url,
+                answer.status,
+                http_status=answer.http_status,
+                body=answer.body if good else None,
+                final_url=job.target.url if sent else None,
+                content_type=answer.content_type,
+                seconds=job.seconds,
+                attempts=job.attempts,
+                detail=answer.detail,
+            )
+        )
+
+    def _on_robots(self, job: _Job, answer: Answer) -> None:
+        origin = job.robots_of or ""
+        waiting = parse_target(f"{origin}/").host
+        rules = self._rules_from(answer, job)
+        self._robots.put(origin, rules, self._now())
+        self._queues.release(waiting)
+
+    def _rules_from(self, answer: Answer, job: _Job) -> robots.RobotsRules:
+        if answer.status is FetchStatus.TOO_MANY_REDIRECTS:
+            return robots.ALLOW_ALL
+        if answer.status is FetchStatus.SUCCESS or (answer.http_status or 0) >= 400:
+            return robots.rules_from_response(answer.http_status or 0, answer.body, self.settings.agent_token)
+        cause = answer.status.value if answer.status in NOT_REACHED and not job.redirects else ""
+        return robots.unreachable(f"robots.txt: {answer.status.value} {answer.detail}".strip(), cause)
+
+    def _abandon(self) -> None:
+        for active in list(self._active.values()):
+            self._multi.remove(active.transfer.handle)
+            active.transfer.answer(0, "")
+            self._idle.append(active.transfer)
+        self._active.clear()
+        self._queues.clear()
+        self._resolver.forget_pending()
+        self._delayed.clear()
+        self._done.clear()
+        self._open_jobs = 0
+
+
+def _refused_by_robots(verdict: robots.Verdict, rules: robots.RobotsRules) -> Answer:
+    if verdict is robots.Verdict.DISALLOWED:
+        return Answer(FetchStatus.ROBOTS_DISALLOWED)
+    status = FetchStatus(rules.cause) if rules.cause else FetchStatus.ROBOTS_UNREACHABLE
+    return Answer(status, detail=rules.detail)

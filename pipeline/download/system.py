@@ -1,0 +1,40 @@
+"""What the downloader needs of the system it runs on: certificates, and leave to open enough files."""
+
+import resource
+import ssl
+from pathlib import Path
+
+import certifi
+
+from openwit.schemas.common.errors import UserError
+
+
+def ca_file(chosen: str | None) -> str:
+    """The file of certificates to trust: the chosen one, the system's, or certifi's.
+
+    Raises:
+        UserError: the chosen file does not exist.
+    """
+    if chosen is None:
+        system = ssl.get_default_verify_paths().cafile
+        return system if system is not None else certifi.where()
+    if not Path(chosen).is_file():
+        raise UserError(f"ca_file {chosen!r} does not exist: name a file of certificates in PEM form")
+    return chosen
+
+
+def require_descriptors(concurrency: int) -> None:
+    """Raises the soft limit of open files where needed: two for each transfer, one for each idle connection.
+
+    Raises:
+        UserError: the hard limit is too low.
+    """
+    needed = 3 * concurrency + 256
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        if hard != resource.RLIM_INFINITY and hard < needed:
+            raise UserError(
+                f"concurrency {concurrency} needs {needed} open files but the system allows {hard}: "
+                "lower fetch concurrency or raise `ulimit -n`"
+            )
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))

@@ -1,0 +1,246 @@
+"""One request and its answer: an easy handle that is set up once and used for many URLs."""
+
+import re
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+import pycurl
+
+from openwit.pipeline.download.address import AddressPolicy
+from openwit.pipeline.download.opt_out import TDM_RESERVATION, X_ROBOTS_TAG, opt_out
+from openwit.pipeline.download.status import FetchStatus, status_of_curl, status_of_http
+from openwit.pipeline.download.target import Target
+
+# A body that nobody wants is read to its end up to this size, because breaking it off costs the connection.
+_UNWANTED_BODY_BYTES = 64 * 1024
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+# Fields that decide about the body before it is kept. Most answers have none of them.
+_DECIDING = (X_ROBOTS_TAG, TDM_RESERVATION, "content-encoding")
+_DECIDING_NAMES = tuple(name.encode() for name in _DECIDING)
+_DECIDING_FIELDS = re.compile(rf"^({'|'.join(_DECIDING)})[ \t]*:[ \t]*(.*?)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
+_LOCATION = re.compile(rb"^location[ \t]*:[ \t]*(.*?)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
+# Images as JPEG where the server offers a choice: the only format whose decoder can skip resolution.
+_ACCEPT = "image/jpeg,image/png;q=0.9,image/webp;q=0.8,image/*;q=0.7,*/*;q=0.5"
+
+
+@dataclass(frozen=True, slots=True)
+class TransferOptions:
+    """What is the same for every transfer of a downloader."""
+
+    user_agent: str
+    agent_token: str
+    connect_timeout_s: float
+    reuse_connections: bool
+    opt_outs: bool
+    ca_file: str
+
+
+@dataclass(slots=True)
+class Answer:
+    """What one request ended with. `location` is set for redirects, whose status is SUCCESS."""
+
+    status: FetchStatus
+    http_status: int | None = None
+    body: bytes = b""
+    location: bytes | None = None
+    content_type: str | None = None
+    retry_after_s: float | None = None
+    detail: str = ""
+
+
+class Transfer:
+    """A reusable request. `begin`, then hand `handle` to the multi interface, then `answer`.
+
+    Attributes:
+        handle: the easy handle.
+        received: bytes of body so far, decoded.
+    """
+
+    def __init__(self, options: TransferOptions, policy: AddressPolicy) -> None:
+        self._options = options
+        self._policy = policy
+        self.handle = self._make_handle()
+        self._reset(0, False)
+
+    def begin(self, target: Target, addresses: tuple[str, ...], max_bytes: int, truncate: bool = False) -> None:
+        """Prepares the request of a target.
+
+        Args:
+            addresses: where its host is; empty for numeric hosts and localhost, which need no lookup.
+            max_bytes: a longer body ends as TOO_LARGE, or is cut there if `truncate` is set.
+        """
+        if (max_bytes, truncate) != (self._max_bytes, self._truncate):
+            # What Content-Length announces ends here, what comes nevertheless in `_on_body`.
+            self.handle.setopt(pycurl.MAXFILESIZE_LARGE, 0 if truncate else max_bytes)
+        self._reset(max_bytes, truncate)
+        self.handle.setopt(pycurl.URL, target.url)
+        if addresses:
+            # The plus sign lets the entry age like any other of libcurl's DNS cache.
+            listed = ",".join(f"[{a}]" if ":" in a else a for a in addresses)
+            self.handle.setopt(pycurl.RESOLVE, [f"+{target.host}:{target.port}:{listed}"])
+
+    def connected(self) -> bool:
+        """Whether the request has gone out."""
+        return bool(self.handle.getinfo(pycurl.PRETRANSFER_TIME))
+
+    def answer(self, code: int, message: str) -> Answer:
+        """What the transfer ended with; `code` and `message` are libcurl's."""
+        http_status = self.handle.getinfo(pycurl.RESPONSE_CODE) or None
+        answer = Answer(FetchStatus.SUCCESS, http_status, detail=self._detail)
+        if http_status is not None:
+            answer.content_type = self.handle.getinfo(pycurl.CONTENT_TYPE)
+        if self._verdict is not None:
+            answer.status = self._verdict
+        elif code and not (code == pycurl.E_WRITE_ERROR and self._discarded):
+            self._explain_failure(answer, code, message)
+        elif http_status in _REDIRECTS:
+            answer.location = self._location()
+            if answer.location is None:
+                answer.status, answer.detail = FetchStatus.BAD_REDIRECT, "no Location"
+        else:
+            self._read_answer(answer)
+        self._release()
+        return answer
+
+    def _read_answer(self, answer: Answer) -> None:
+        answer.status = status_of_http(answer.http_status or 0)
+        if answer.status is not FetchStatus.SUCCESS:
+            answer.retry_after_s = float(self.handle.getinfo(pycurl.RETRY_AFTER)) or None
+            return
+        answer.body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        if not answer.body and not self._truncate:
+            answer.status = FetchStatus.EMPTY_BODY
+
+    def close(self) -> None:
+        """Frees the handle."""
+        self._release()
+        self.handle.close()
+
+    def _release(self) -> None:
+        self._chunks.clear()
+        while self._sockets:
+            self._sockets.pop().close()
+
+    def _reset(self, max_bytes: int, truncate: bool) -> None:
+        self._max_bytes = max_bytes
+        self._truncate = truncate
+        self._lines.clear()
+        self._chunks: list[bytes] = []
+        self.received = 0
+        self._keep = True
+        self._discarded = False
+        self._verdict: FetchStatus | None = None
+        self._detail = ""
+        self._blocked = ""
+        self._tried = False
+
+    def _make_handle(self) -> Any:
+        self._lines: list[bytes] = []
+        self._sockets: list[socket.socket] = []  # libcurl works on duplicates of these
+        options = self._options
+        handle = pycurl.Curl()
+        handle.setopt(pycurl.USERAGENT, options.user_agent)
+        handle.setopt(pycurl.HTTPHEADER, [f"Accept: {_ACCEPT}"])
+        handle.setopt(pycurl.ACCEPT_ENCODING, "")
+        handle.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS)
+        handle.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
+        # Each hop is a request of its own: its host has a queue, a limit, an address and robots rules too.
+        handle.setopt(pycurl.FOLLOWLOCATION, 0)
+        # A proxy from the environment would make every address check a check of the proxy.
+        handle.setopt(pycurl.PROXY, "")
+        handle.setopt(pycurl.NOSIGNAL, 1)
+        handle.setopt(pycurl.CONNECTTIMEOUT_MS, max(1, round(options.connect_timeout_s * 1000)))
+        handle.setopt(pycurl.BUFFERSIZE, 128 * 1024)
+        handle.setopt(pycurl.CAINFO, options.ca_file)
+        if not options.reuse_connections:
+            handle.setopt(pycurl.FORBID_REUSE, 1)
+        handle.setopt(pycurl.OPENSOCKETFUNCTION, self._on_open_socket)
+        handle.setopt(pycurl.HEADERFUNCTION, self._lines.append)
+        handle.setopt(pycurl.WRITEFUNCTION, self._on_body)
+        return handle
+
+    def _on_open_socket(self, _purpose: int, address: tuple[int, int, int, Any]) -> Any:
+        family, kind, protocol, where = address
+        refusal = self._policy.refusal(where[0]) if isinstance(where, tuple) else "not an internet address"
+        if refusal is not None:
+            self._blocked = refusal
+            return pycurl.SOCKET_BAD
+        try:
+            opened = socket.socket(family, kind, protocol)
+        except OSError as error:
+            self._detail = f"no socket: {error.strerror}"
+            return pycurl.SOCKET_BAD
+        self._tried = True
+        self._sockets.append(opened)
+        return opened
+
+    def _on_body(self, chunk: bytes) -> int | None:
+        if not self.received:
+            self._judge_head()
+        self.received += len(chunk)
+        if self._keep and self.received <= self._max_bytes:
+            self._chunks.append(chunk)
+            return None
+        if self._verdict is not None:
+            return 0
+        if self._keep:
+            return self._on_too_much(chunk)
+        self._discarded = self.received > _UNWANTED_BODY_BYTES
+        return 0 if self._discarded else None
+
+    def _on_too_much(self, chunk: bytes) -> int:
+        if self._truncate:
+            # One byte more than the cap, so that the reader knows that there was more.
+            self._chunks.append(chunk[: self._max_bytes + 1 - (self.received - len(chunk))])
+            self._discarded = True
+            return 0
+        self._refuse(FetchStatus.TOO_LARGE, f"more than {self._max_bytes} bytes")
+        return 0
+
+    def _refuse(self, verdict: FetchStatus, detail: str) -> None:
+        self._verdict, self._detail, self._keep = verdict, detail, False
+        self._chunks.clear()
+
+    def _head(self) -> bytes:
+        """The last block of header lines: interim answers (1xx) come before it."""
+        starts = [number for number, line in enumerate(self._lines) if line.startswith(b"HTTP/")]
+        return b"".join(self._lines[starts[-1] :] if starts else self._lines)
+
+    def _location(self) -> bytes | None:
+        match = _LOCATION.search(self._head())
+        return match.group(1) if match else None
+
+    def _judge_head(self) -> None:
+        """Decides before the first byte of body is kept whether it is wanted at all."""
+        # "HTTP/1.1 200 OK" or "HTTP/2 200": only 2xx has the resource in its body.
+        status = self._lines[0].partition(b" ")[2]
+        head = b"".join(self._lines)
+        if status.startswith(b"1"):
+            head = self._head()
+            status = head.partition(b" ")[2]
+        if not status.startswith(b"2"):
+            self._keep = False
+        elif not self._truncate:
+            lowered = head.lower()
+            if any(name in lowered for name in _DECIDING_NAMES):
+                self._judge_fields(head.decode("latin-1"))
+
+    def _judge_fields(self, head: str) -> None:
+        fields = [(name.lower(), value) for name, value in _DECIDING_FIELDS.findall(head)]
+        found = opt_out(fields, self._options.agent_token) if self._options.opt_outs else None
+        if found is not None:
+            self._refuse(FetchStatus.OPTED_OUT, found)
+        elif sum(value.count(",") + 1 for name, value in fields if name == "content-encoding") > 1:
+            # Compression of compressed bytes has one use on the web: a body a million times its size.
+            self._refuse(FetchStatus.BAD_ENCODING, "more than one content coding")
+
+    def _explain_failure(self, answer: Answer, code: int, message: str) -> None:
+        http_status = answer.http_status or 0
+        if code == pycurl.E_FILESIZE_EXCEEDED and http_status >= 300:
+            answer.status, answer.detail = status_of_http(http_status), ""  # a long error page is an error page
+            return
+        answer.status = status_of_curl(code)
+        answer.detail = self._detail or message
+        if code == pycurl.E_COULDNT_CONNECT and self._blocked and not self._tried:
+            answer.status, answer.detail = FetchStatus.BLOCKED_ADDRESS, self._blocked

@@ -1,0 +1,278 @@
+"""The life of a stage's folder: claimed for one set of settings and inputs, filled by tasks, closed by a manifest."""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pydantic
+from rich.console import Console
+
+from openwit.pipeline.execution.progress import watching
+from openwit.pipeline.execution.runner import Runner
+from openwit.pipeline.execution.tasks import (
+    FAILURES,
+    PROGRESS,
+    STAGE,
+    FileWork,
+    Receipt,
+    Task,
+    clean_partials,
+    run_tasks,
+)
+from openwit.schemas.common.atomic import atomic_write, sha256_of
+from openwit.schemas.common.errors import UserError
+from openwit.schemas.manifest import FileEntry, FunnelStep
+
+CLAIM = f"{STAGE}/claim.json"
+STAGE_MANIFEST = f"{STAGE}/manifest.json"
+
+
+class StageRecord(pydantic.BaseModel):
+    """What later stages and the card need to know of an earlier one."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    stage: str
+    settings: dict[str, Any]
+    funnel: list[FunnelStep]
+    counters: dict[str, int] = {}
+    extra: dict[str, Any] = {}
+
+
+class StageManifest(pydantic.BaseModel):
+    """What a finished stage left. Holds no times and no absolute paths: same inputs and settings, same bytes."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    stage: str
+    version: int
+    settings: dict[str, Any]
+    files: list[FileEntry]
+    funnel: list[FunnelStep]
+    counters: dict[str, int] = {}
+    extra: dict[str, Any] = {}
+    history: list[StageRecord] = []
+
+    @classmethod
+    def load(cls, folder: Path, stage: str) -> "StageManifest":
+        """Reads the manifest of a finished stage.
+
+        Raises:
+            UserError: the folder holds no finished stage of that name.
+        """
+        path = folder / STAGE_MANIFEST
+        try:
+            manifest = cls.model_validate_json(path.read_text())
+        except (FileNotFoundError, NotADirectoryError):
+            raise UserError(f"{folder} holds no finished {stage!r} stage: run `wit {stage}` first") from None
+        except pydantic.ValidationError:
+            raise UserError(f"{path} is not the manifest of a stage: give the folder `wit {stage}` wrote") from None
+        if manifest.stage != stage:
+            raise UserError(f"{folder} holds the {manifest.stage!r} stage, expected {stage!r}")
+        return manifest
+
+    @classmethod
+    def load_first(cls, folder: Path, stages: Sequence[str]) -> "StageManifest":
+        """Reads the manifest of a folder that holds any of these stages; see `load` for the errors."""
+        try:
+            found = json.loads((folder / STAGE_MANIFEST).read_text()).get("stage")
+        except (OSError, ValueError, AttributeError):
+            found = None
+        return cls.load(folder, found if found in stages else stages[0])
+
+    def paths(self, folder: Path, kind: str) -> list[Path]:
+        """Files of the stage below its subfolder `kind`, in order of name."""
+        return [folder / entry.path for entry in self.entries(kind)]
+
+    def entries(self, kind: str) -> list[FileEntry]:
+        """The files of `paths`, with their sizes and sums."""
+        return [f for f in sorted(self.files, key=lambda f: f.path) if f.path.startswith(f"{kind}/")]
+
+    def record(self) -> StageRecord:
+        """This stage as a line of a later stage's history."""
+        return StageRecord(
+            stage=self.stage, settings=self.settings, funnel=self.funnel, counters=self.counters, extra=self.extra
+        )
+
+    def rows_out(self, unit: str) -> int:
+        """Rows of a unit that left the stage's last step of that unit."""
+        steps = [step for step in self.funnel if step.unit == unit]
+        return steps[-1].rows_out if steps else 0
+
+
+def merge_records(manifests: Sequence[StageManifest]) -> StageManifest:
+    """Several runs of one stage as one for the history: funnels and counters added up, the rest of the first.
+
+    The settings of the others, where they differ, stand in `extra` under `other_settings`.
+    """
+    first = manifests[0]
+    if len(manifests) == 1:
+        return first
+    steps: dict[tuple[str, str], list[FunnelStep]] = {}
+    for manifest in manifests:
+        for step in manifest.funnel:
+            steps.setdefault((step.stage, step.unit), []).append(step)
+    others = [m.settings for m in manifests[1:] if m.settings != first.settings]
+    return first.model_copy(
+        update={
+            "funnel": [_sum_steps(stage, unit, lines) for (stage, unit), lines in steps.items()],
+            "counters": dict(sorted(sum((Counter(m.counters) for m in manifests), Counter[str]()).items())),
+            "extra": {**first.extra, "other_settings": others} if others else first.extra,
+        }
+    )
+
+
+def _sum_steps(stage: str, unit: str, steps: Sequence[FunnelStep]) -> FunnelStep:
+    reasons: Counter[str] = Counter()
+    for step in steps:
+        reasons.update(step.reasons)
+    return FunnelStep(
+        stage=stage,
+        unit=unit,
+        rows_in=sum(step.rows_in for step in steps),
+        rows_out=sum(step.rows_out for step in steps),
+        reasons=dict(sorted(reasons.items())),
+    )
+
+
+@dataclass
+class Outcome:
+    """What the body of a stage hands back: everything the manifest needs beyond its settings."""
+
+    files: list[FileEntry] = field(default_factory=list)
+    funnel: list[FunnelStep] = field(default_factory=list)
+    counters: Counter[str] = field(default_factory=Counter)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def add_receipts(self, receipts: Sequence[Receipt], steps: Sequence[str]) -> None:
+        """Adds the files and sums the funnel lines of finished tasks.
+
+        Args:
+            receipts: of one kind of task.
+            steps: stage/unit of each funnel line, in the order of the funnel.
+        """
+        for receipt in receipts:
+            self.files += [FileEntry(**entry) for entry in receipt.files]
+            self.counters.update(receipt.counters)
+        for step in steps:
+            stage, unit = step.split("/")
+            lines = [FunnelStep(stage=stage, unit=unit, **r.steps[step]) for r in receipts if step in r.steps]
+            self.funnel.append(_sum_steps(stage, unit, lines))
+
+
+@dataclass(frozen=True)
+class Job:
+    """How stages run: on which runner, talking to which console, and whether a folder's old build may go.
+
+    Args:
+        replace: a folder that holds this stage under other settings or inputs is built anew instead of refused.
+    """
+
+    runner: Runner
+    console: Console
+    replace: bool = False
+
+    def run(self, folder: Path, tasks: list[Task], label: str, unit: str, work: FileWork) -> list[Receipt]:
+        """Runs tasks with progress; see `run_tasks`."""
+        with watching(self.console, label, folder, tasks, unit):
+            return run_tasks(self.runner, folder, tasks, label, work)
+
+
+def file_inputs(paths: Sequence[str]) -> dict[str, str]:
+    """Identity of input files: size and modification time (hashing a crawl would cost as much as reading it)."""
+    identity = {}
+    for name in paths:
+        path = Path(name)
+        if path.exists():
+            stat = path.stat()
+            identity[name] = f"{stat.st_size}:{stat.st_mtime_ns}"
+        else:
+            identity[name] = "remote"
+    return identity
+
+
+def stage_input(folder: Path) -> str:
+    """Identity of a finished stage used as input: the sha256 of its manifest."""
+    return sha256_of(folder / STAGE_MANIFEST)
+
+
+def run_stage(
+    job: Job,
+    folder: Path,
+    stage: str,
+    version: int,
+    settings: dict[str, Any],
+    inputs: dict[str, str],
+    body: Callable[[], Outcome],
+    upstream: Sequence[StageManifest] = (),
+) -> tuple[StageManifest, bool]:
+    """Runs a stage unless its folder says it is done; returns its manifest and whether anything was done.
+
+    Raises:
+        UserError: the folder holds another stage, or this one under other settings or inputs, or foreign files.
+    """
+    identity = {"stage": stage, "version": version, "settings": settings, "inputs": inputs}
+    if _claim(job, folder, identity):
+        return StageManifest.load(folder, stage), False
+    clean_partials(folder)
+    outcome = body()
+    manifest = StageManifest(
+        stage=stage,
+        version=version,
+        settings=settings,
+        files=sorted(outcome.files, key=lambda f: f.path),
+        funnel=outcome.funnel,
+        counters=dict(sorted(outcome.counters.items())),
+        extra=outcome.extra,
+        history=[record for before in upstream for record in [*before.history, before.record()]],
+    )
+    shutil.rmtree(folder / PROGRESS, ignore_errors=True)
+    shutil.rmtree(folder / FAILURES, ignore_errors=True)
+    atomic_write(folder / STAGE_MANIFEST, manifest.model_dump_json(indent=1) + "\n")
+    return manifest, True
+
+
+def _claim(job: Job, folder: Path, identity: dict[str, Any]) -> bool:
+    """Makes the folder ours; True when the stage is finished in it."""
+    identity = json.loads(json.dumps(identity, sort_keys=True))
+    marker = folder / CLAIM
+    if marker.exists():
+        held = json.loads(marker.read_text())
+        difference = first_difference(held, identity)
+        if difference is None:
+            return (folder / STAGE_MANIFEST).exists()
+        if not job.replace:
+            raise UserError(
+                f"{folder} holds the {held.get('stage')!r} stage of another recipe or input ({difference}); "
+                "choose another output folder, or add --replace to build it anew"
+            )
+        shutil.rmtree(folder)
+    elif folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{folder} is not empty and was not made by this stage: choose another output folder")
+    try:
+        atomic_write(marker, json.dumps(identity, indent=1, sort_keys=True) + "\n")
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written: {error.strerror or error}") from error
+    return False
+
+
+def first_difference(old: Any, new: Any, where: str = "") -> str | None:
+    """The first key in which two JSON values differ, as `key was 1, now 2`; None when they are equal."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(set(old) | set(new)):
+            found = first_difference(old.get(key), new.get(key), f"{where}.{key}" if where else key)
+            if found:
+                return found
+        return None
+    if old == new:
+        return None
+    return f"{where} was {_short(old)}, now {_short(new)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."

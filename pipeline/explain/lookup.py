@@ -1,0 +1,255 @@
+"""Where an image of a dataset comes from, or why it is not there: each stage's verdict on a URL, key or pair."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from openwit.pipeline.common.urls import normalise_url
+from openwit.pipeline.dataset.store import LocalFolder, Place, load_manifest, place_of
+from openwit.pipeline.explain.build_stages import BuildStages, drop_rows, url_mask
+from openwit.pipeline.stages.candidates.pair import pair_id
+from openwit.pipeline.stages.select.hash_uniform import pair_hashes, query_hashes, uniform
+from openwit.schemas.common.errors import UserError
+from openwit.schemas.manifest import DatasetManifest, ShardEntry
+from openwit.schemas.tables.queries import QUERY_COUNTS
+
+STAGES = ("candidates", "select", "fetch", "dedup", "redraw")
+"""Stages that leave drops, in the order in which a pair meets them."""
+
+_TEXT_COLUMNS = (
+    "texts", "pair_ids", "text_sources", "languages", "page_urls", "archives", "record_offsets", "licenses",
+    "query_ids", "drawn_by", "priorities",
+)  # fmt: skip
+_PAIR_ID = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True)
+class Match:
+    """A query that a text holds.
+
+    Attributes:
+        pool: pairs that match it.
+        drawn: pairs it drew.
+        u: the pair's uniform number for it, in (0, 1].
+        threshold: the largest u it draws; the pair is drawn by it when u is not above.
+    """
+
+    query: str
+    source: str
+    pool: int
+    drawn: int
+    u: float
+    threshold: float
+
+
+@dataclass(frozen=True)
+class KeptText:
+    """A text of a sample, with where it stood and which queries brought it in.
+
+    Attributes:
+        pair_id: in hex.
+        matched: the queries that its text holds, the nearest to being drawn first.
+        drawn_by: those of them that drew it.
+        priority: the least u(x, q) / threshold_q; at most 1.
+        of_copy: it stood at a copy of the image, which deduplication took out; the copy's URL where the build's
+            stages are there, else empty. None where it stood at the image itself.
+    """
+
+    text: str
+    pair_id: str
+    text_source: str
+    language: str | None
+    page_url: str | None
+    archive: str
+    record_offset: int
+    license: str | None
+    matched: list[Match]
+    drawn_by: list[str]
+    priority: float
+    of_copy: str | None = None
+
+
+@dataclass(frozen=True)
+class KeptSample:
+    """A sample of the dataset; `facts` are its columns in the shard's metadata that do not belong to one text."""
+
+    key: str
+    url: str
+    split: str
+    shard: str
+    facts: dict[str, Any]
+    texts: list[KeptText]
+
+
+@dataclass(frozen=True)
+class DroppedPair:
+    """A pair that left: at which stage, why, and what was seen.
+
+    Attributes:
+        pair_id: in hex, None where it never got one.
+        matched: for one that was not drawn, the queries that its text holds, the nearest to being drawn first.
+    """
+
+    stage: str
+    reason: str
+    detail: str | None
+    url: str
+    text: str
+    pair_id: str | None = None
+    matched: list[Match] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is looked for: a URL in its normal form, a key, and the ids of pairs."""
+
+    url: str
+    key: str
+    pair_ids: frozenset[bytes]
+
+
+def explain(dataset: str | Path, what: str) -> tuple[list[KeptSample], list[DroppedPair]]:
+    """What a dataset, and the build beside it where there is one, know of a URL, a sample's key or a pair.
+
+    Args:
+        dataset: dataset folder; drops are looked for in `stages/` beside it. Or a URL of one, which has no stages.
+        what: an image URL in any spelling, a key, or a pair's id in hex. For a key and a pair the drops of the
+            sample's URL are given too, and for the URL of a copy the sample that took its texts over.
+
+    Raises:
+        UserError: there is no dataset, nothing was asked for, or a file cannot be read.
+    """
+    what = what.strip()
+    if not what:
+        raise UserError("name an image URL, the key of a sample or the id of a pair")
+    place = place_of(dataset)
+    manifest = load_manifest(place)
+    stages = BuildStages(place.folder.parent / "stages" if isinstance(place, LocalFolder) else None)
+    ids = {bytes.fromhex(what.lower())} if _PAIR_ID.fullmatch(what.lower()) else set()
+    copies = stages.images_of(normalise_url(what), ids)
+    ids |= {pair["pair_id"] for image in copies for pair in image["pairs"]}
+    asked = Asked(normalise_url(what), what, frozenset(ids))
+    kept = list(_kept(place, manifest, stages, asked))
+    urls = {asked.url, *(normalise_url(sample.url) for sample in kept if sample.key == what)}
+    dropped = list(_dropped(stages, manifest, urls, asked))
+    return kept, [*dropped, *_merged(copies, kept)]
+
+
+def _kept(place: Place, manifest: DatasetManifest, stages: BuildStages, asked: Asked) -> Iterator[KeptSample]:
+    queries = _Queries(_dataset_queries(place), manifest)
+    for shard in manifest.shards:
+        for row in _sample_rows(place, shard, asked):
+            texts = [
+                _text(dict(zip(_TEXT_COLUMNS, values, strict=True)), row["url"], queries, stages)
+                for values in zip(*(row[name] for name in _TEXT_COLUMNS), strict=True)
+            ]
+            facts = {
+                n: v for n, v in row.items() if n not in (*_TEXT_COLUMNS, "key", "url", "caption") and v is not None
+            }
+            yield KeptSample(row["key"], row["url"], shard.split, shard.tar.path, facts, texts)
+
+
+def _sample_rows(place: Place, shard: ShardEntry, asked: Asked) -> list[dict[str, Any]]:
+    """The rows of a shard's metadata that are asked for; the other columns are read only where there are some."""
+    try:
+        with place.reading(shard.metadata.path) as file:
+            table = pq.read_table(file, columns=["key", "url", "pair_ids"])
+            mask = pc.or_(url_mask(table.column("url"), {asked.url}), pc.equal(table.column("key"), asked.key))
+            rows = set(pc.indices_nonzero(mask).to_pylist())
+            if asked.pair_ids:
+                ids = table.column("pair_ids").combine_chunks()
+                named = pc.is_in(ids.flatten(), pa.array(sorted(id_.hex() for id_ in asked.pair_ids)))
+                rows |= set(ids.value_parent_indices().filter(named).to_pylist())
+        if not rows:
+            return []
+        with place.reading(shard.metadata.path) as file:
+            found: list[dict[str, Any]] = pq.read_table(file).take(pa.array(sorted(rows), pa.int64())).to_pylist()
+            return found
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{place}/{shard.metadata.path} cannot be read: {error}") from error
+
+
+def _text(row: dict[str, Any], url: str, queries: "_Queries", stages: BuildStages) -> KeptText:
+    own = row["pair_ids"] == pair_id(url, row["texts"]).hex()
+    return KeptText(
+        text=row["texts"],
+        pair_id=row["pair_ids"],
+        text_source=row["text_sources"],
+        language=row["languages"],
+        page_url=row["page_urls"],
+        archive=row["archives"],
+        record_offset=row["record_offsets"],
+        license=row["licenses"],
+        matched=queries.matches(bytes.fromhex(row["pair_ids"]), row["query_ids"]),
+        drawn_by=queries.names(row["drawn_by"]),
+        priority=row["priorities"],
+        of_copy=None if own else stages.url_of(bytes.fromhex(row["pair_ids"])) or "",
+    )
+
+
+class _Queries:
+    """The query list of a dataset or of a stage; an empty one knows no matches."""
+
+    def __init__(self, table: pa.Table | None, manifest: DatasetManifest) -> None:
+        self._table = table
+        self._seed = int(manifest.recipe.get("select", {}).get("seed", 0))
+
+    def matches(self, pair: bytes, ids: Sequence[int]) -> list[Match]:
+        if self._table is None or not ids:
+            return []
+        rows = self._table.take(pa.array(ids)).to_pylist()
+        hashes = query_hashes([row["query"] for row in rows])
+        u = uniform(pair_hashes(pa.array([pair] * len(ids), pa.binary(16))), hashes, self._seed).tolist()
+        found = [
+            Match(r["query"], r["source"], r["pool"], r["drawn"], n, r["threshold"])
+            for r, n in zip(rows, u, strict=True)
+        ]
+        return sorted(found, key=lambda m: (m.u / m.threshold if m.threshold else float("inf"), m.query))
+
+    def names(self, ids: Sequence[int]) -> list[str]:
+        if self._table is None:
+            return []
+        names: list[str] = self._table.column("query").take(pa.array(ids, pa.int64())).to_pylist()
+        return names
+
+
+def _dataset_queries(place: Place) -> pa.Table | None:
+    if place.size("queries.parquet") is None:
+        return None
+    with place.reading("queries.parquet") as file:
+        return QUERY_COUNTS.conform(pq.read_table(file), f"{place}/queries.parquet")
+
+
+def _dropped(stages: BuildStages, manifest: DatasetManifest, urls: set[str], asked: Asked) -> Iterator[DroppedPair]:
+    queries = _Queries(stages.queries("select"), manifest)
+    for stage in STAGES:
+        for path in stages.drops(stage):
+            for row in drop_rows(path, urls, asked.pair_ids):
+                matched = []
+                if stage == "select" and row["reason"] == "not_drawn":
+                    matched = queries.matches(row["pair_id"], stages.matched_by(row["pair_id"]))
+                name = row["pair_id"].hex() if row["pair_id"] else None
+                yield DroppedPair(stage, row["reason"], row["detail"], row["url"], row["text"], name, matched)
+
+
+def _merged(copies: Sequence[dict[str, Any]], kept: Sequence[KeptSample]) -> Iterator[DroppedPair]:
+    """Images that left at deduplication while their texts went over to the image that stands for them."""
+    for image in copies:
+        mine = {pair["pair_id"].hex(): pair["text"] for pair in image["pairs"]}
+        for sample in kept:
+            taken = [text.pair_id for text in sample.texts if text.pair_id in mine]
+            if not taken or normalise_url(sample.url) == normalise_url(image["url"]):
+                continue
+            bits = (image["phash"] ^ int(sample.facts["phash"], 16)).bit_count()
+            same = image["sha256"] == sample.facts["sha256"]
+            reason = "duplicate_bytes" if same else "near_duplicate"
+            how = "the same bytes" if same else f"hashes differ in {bits} bit{'' if bits == 1 else 's'}"
+            detail = f"copy of {sample.url} ({how}); its text went over to that image, sample {sample.key}"
+            for name in taken:
+                yield DroppedPair("dedup", reason, detail, image["url"], mine[name], name)

@@ -1,0 +1,1 @@
+"""Crawl archives: WARC and ARC files and the HTTP messages in them."""

@@ -1,0 +1,157 @@
+"""Files that hold a crawl: opening them wherever they are, and going on after damage.
+
+Readers of one format yield records and raise OSError where the bytes stop making sense; `recover` finds the next
+place where a record can start and lets the reader go on from there, so that one bad stretch costs only itself.
+"""
+
+import contextlib
+import io
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+
+import fsspec
+
+from openwit.pipeline.common.counting import Count
+from openwit.schemas.common.errors import UserError
+
+ARCHIVE_DAMAGED = "archive_damaged"
+"""A stretch of an archive that could not be read. A note, not the reason of a record: what was there is unknown."""
+
+GZIP_MAGIC = b"\x1f\x8b\x08"
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+LZ4_MAGIC = b"\x04\x22\x4d\x18"
+COMPRESSION_MAGICS = (GZIP_MAGIC, ZSTD_MAGIC, LZ4_MAGIC)
+
+Source = str | os.PathLike[str] | BinaryIO
+
+_SCAN_BYTES = 1 << 20
+_COPY_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveRecord:
+    """One record of a WARC or ARC file.
+
+    Attributes:
+        offset: first byte of the record in the file (of its compressed member, where there is one).
+        kind: WARC-Type, or `response` for ARC's captures.
+        url: WARC-Target-URI, empty where there is none.
+        date: ISO 8601, None where the archive states none.
+        block: the whole HTTP message for responses, empty for records nobody asked for.
+        is_http: the block is an HTTP message.
+        too_large: the block is larger than the reader's cap; `block` is empty.
+        damaged: the header was read but not the data.
+        cut_short: the data ends before the length the header states.
+    """
+
+    offset: int
+    kind: str
+    url: str
+    date: str | None
+    block: bytes = b""
+    is_http: bool = False
+    too_large: bool = False
+    damaged: bool = False
+    cut_short: bool = False
+
+
+def open_source(source: Source) -> tuple[BinaryIO, contextlib.ExitStack]:
+    """Opens a path, a URL that fsspec knows, or takes an open binary file; returns it seekable at its start.
+
+    The caller closes the stack. A file object of the caller's stays open.
+
+    Raises:
+        UserError: it does not exist or cannot be opened.
+    """
+    stack = contextlib.ExitStack()
+    if not isinstance(source, str | os.PathLike):
+        return _seekable(source, stack), stack
+    name = os.fspath(source)
+    try:
+        if "://" in name:
+            file = stack.enter_context(fsspec.open(name, "rb"))
+        else:
+            file = stack.enter_context(Path(name).open("rb"))  # noqa: SIM115 - the stack closes it
+        return _seekable(file, stack), stack
+    except FileNotFoundError:
+        raise UserError(f"{name} does not exist") from None
+    except ImportError as error:
+        raise UserError(f"{name} needs a package that is not installed: {error}") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{name} cannot be opened: {error}") from error
+
+
+def recover(
+    file: BinaryIO, read: Callable[[BinaryIO], Iterator[ArchiveRecord]], record_mark: bytes | None, count: Count
+) -> Iterator[ArchiveRecord]:
+    """Reads records through every damaged stretch; counts each stretch once as `ARCHIVE_DAMAGED` with its offset.
+
+    Args:
+        file: seekable.
+        read: yields the records from the file's position on; raises OSError where it cannot go on.
+        record_mark: bytes with which a record starts, at the start of a line unless it is a compression magic;
+            None where `read` finds its way alone.
+        count: told of each damaged stretch.
+    """
+    start: int | None = 0
+    in_damage = False
+    while start is not None:
+        file.seek(start)
+        last = start
+        pending: ArchiveRecord | None = None
+        problem = ""
+        try:
+            for record in read(file):
+                in_damage = False
+                if pending is not None:
+                    yield pending
+                pending = record
+                last = record.offset
+        except OSError as error:
+            problem = " ".join(str(error).split()) or type(error).__name__
+        if pending is not None:
+            if pending.cut_short:
+                problem = problem or "the file ends inside a record"
+            # a length that is too large swallowed what follows
+            yield _without_swallowed(pending, record_mark) if problem else pending
+        if not problem:
+            return
+        start = None if record_mark is None else _find_mark(file, last + 1, record_mark)
+        if not in_damage:
+            count(ARCHIVE_DAMAGED, 1, f"after the record at offset {last}: {problem}")
+        in_damage = True
+
+
+def _without_swallowed(record: ArchiveRecord, record_mark: bytes | None) -> ArchiveRecord:
+    if record_mark is None:
+        return record
+    end = record.block.find(b"\r\n\r\nWARC/1.")
+    return record if end < 0 else replace(record, block=record.block[:end], cut_short=True)
+
+
+def _find_mark(file: BinaryIO, position: int, mark: bytes) -> int | None:
+    needle = mark if mark in COMPRESSION_MAGICS else b"\n" + mark
+    file.seek(position)
+    tail = b""
+    while chunk := file.read(_SCAN_BYTES):
+        window = tail + chunk
+        found = window.find(needle)
+        if found >= 0:
+            return position - len(tail) + found + len(needle) - len(mark)
+        position += len(chunk)
+        tail = window[-(len(needle) - 1) :]
+    return None
+
+
+def _seekable(file: BinaryIO, stack: contextlib.ExitStack) -> BinaryIO:
+    if file.seekable():
+        return file
+    copy = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
+    while chunk := file.read(_COPY_BYTES):
+        copy.write(chunk)
+    copy.seek(0, io.SEEK_SET)
+    return copy

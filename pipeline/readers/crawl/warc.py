@@ -1,0 +1,266 @@
+"""Pages of a crawl: HTML responses of WARC (ISO 28500) and ARC files, decoded down to the document's bytes.
+
+Real archives are damaged, and real servers do not follow HTTP. What can be read is read; every record that is no
+page leaves with a reason of `PAGE_REASONS`, so that records = pages + the sum of the reasons.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from fastwarc import ArchiveIterator, WarcRecordType
+from fastwarc.stream_io import GzipReader
+from fastwarc.warc import WarcRecord, WarcRecordPayloadReader
+
+from openwit.pipeline.common.counting import Count, ignore
+from openwit.pipeline.common.urls import resolve
+from openwit.pipeline.readers.crawl.arc import ARC_START, read_arc_records
+from openwit.pipeline.readers.crawl.archive_file import (
+    ARCHIVE_DAMAGED,
+    COMPRESSION_MAGICS,
+    GZIP_MAGIC,
+    ArchiveRecord,
+    Source,
+    open_source,
+    recover,
+)
+from openwit.pipeline.readers.crawl.http_message import (
+    MAX_HEADER_BYTES,
+    BadMessageError,
+    BodyTooLargeError,
+    decode_body,
+    parse_response,
+)
+
+MAX_BODY_BYTES = 16 << 20
+
+NOT_RESPONSE = "not_response"
+REVISIT = "revisit"
+NOT_HTTP = "not_http"
+BAD_HTTP = "bad_http"
+NOT_200 = "not_200"
+NOT_HTML = "not_html"
+EMPTY_PAGE = "empty_page"
+PAGE_TOO_LARGE = "page_too_large"
+TOO_NESTED = "too_nested"
+DAMAGED_RECORD = "damaged_record"
+
+PAGE_REASONS = (
+    NOT_RESPONSE,
+    REVISIT,
+    NOT_HTTP,
+    BAD_HTTP,
+    NOT_200,
+    NOT_HTML,
+    EMPTY_PAGE,
+    PAGE_TOO_LARGE,
+    TOO_NESTED,
+    DAMAGED_RECORD,
+)
+"""Why a record is no page. Each record that is none has exactly one."""
+
+RECORDS = "records"
+CUT_SHORT = "cut_short"
+BAD_PAGE_URL = "bad_page_url"
+PAGE_NOTES = (RECORDS, CUT_SHORT, BAD_PAGE_URL, ARCHIVE_DAMAGED)
+"""Counted beside the reasons: records seen, pages whose data ends early, pages whose URL is no http(s) URL (only
+absolute references on them mean anything), damaged stretches of the file."""
+
+HTML_TYPES = ("text/html", "application/xhtml+xml")
+# HTML parsers need time that grows with the square of the depth: 50,000 open <div> take 5 s, a million half an hour.
+_MOST_UNCLOSED_TAGS = 50_000
+_HARMLESS_BYTES = 5 * _MOST_UNCLOSED_TAGS
+_RECORD_MARK = b"WARC/"
+_READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """An HTML document as a server sent it.
+
+    Attributes:
+        url: absolute URL of the page; as the archive has it where that is no http(s) URL.
+        body: the document's bytes, transfer and content encodings undone.
+        charset: as the Content-Type header names it, None where it names none.
+        record_offset: first byte of the record in the archive.
+        date: when it was fetched, ISO 8601, None where the archive does not say.
+        status: HTTP status.
+    """
+
+    url: str
+    body: bytes
+    charset: str | None
+    record_offset: int
+    date: str | None
+    status: int
+
+
+def read_pages(source: Source, count: Count = ignore, max_body_bytes: int = MAX_BODY_BYTES) -> Iterator[Page]:
+    """Yields the HTML pages of a WARC or ARC file (plain, gzip, or for WARC also zstd and lz4) in file order.
+
+    Args:
+        source: a path, a URL for fsspec, or an open binary file.
+        count: gets `RECORDS` for each record, one of `PAGE_REASONS` for each that is no page, and the notes.
+        max_body_bytes: larger pages are left out, which bounds the memory.
+
+    Raises:
+        UserError: the file cannot be opened. Damage inside is counted, never raised.
+    """
+    file, stack = open_source(source)
+    with stack:
+        for record in read_records(file, max_body_bytes + MAX_HEADER_BYTES, count):
+            count(RECORDS)
+            page = _page(record, count, max_body_bytes)
+            if page is not None:
+                if record.cut_short:
+                    count(CUT_SHORT, 1, f"offset {record.offset}")
+                yield page
+
+
+def is_http_response(record: WarcRecord) -> bool:
+    """Whether a WARC record is what a web server answered."""
+    return record.record_type == WarcRecordType.response and bool(record.is_http)
+
+
+def read_records(
+    file: BinaryIO, max_block: int, count: Count, wanted: Callable[[WarcRecord], bool] = is_http_response
+) -> Iterator[ArchiveRecord]:
+    """Yields every record of a WARC or ARC file, through damage.
+
+    Args:
+        file: seekable, at its start.
+        max_block: larger blocks are not read.
+        count: told of each damaged stretch.
+        wanted: the WARC records whose block is read; the others come with an empty one.
+    """
+    head = file.read(len(ARC_START))
+    file.seek(0)
+    magic = next((m for m in COMPRESSION_MAGICS if head.startswith(m)), None)
+    if _starts_as_arc(file, magic):
+        read = functools.partial(read_arc_records, max_block=max_block, count=count)
+        mark = magic
+    else:
+        read = functools.partial(_read_warc_records, max_block=max_block, wanted=wanted)
+        mark = magic or _RECORD_MARK
+    found = False
+    for record in recover(file, read, mark, count):
+        found = True
+        yield record
+    if not found:
+        count(ARCHIVE_DAMAGED, 1, "no record found: neither WARC nor ARC")
+
+
+def _starts_as_arc(file: BinaryIO, magic: bytes | None) -> bool:
+    try:
+        head = GzipReader(file).read(len(ARC_START)) if magic == GZIP_MAGIC else file.read(len(ARC_START))
+    except OSError:
+        head = b""
+    file.seek(0)
+    return bytes(head) == ARC_START
+
+
+def _read_warc_records(
+    file: BinaryIO, max_block: int, wanted: Callable[[WarcRecord], bool]
+) -> Iterator[ArchiveRecord]:
+    for record in ArchiveIterator(
+        file, record_types=WarcRecordType.any_type, parse_http=False, auto_decode="none", fsspec_args=False
+    ):
+        headers = record.headers
+        kind = (headers.get("WARC-Type") or "").lower()
+        offset = record.stream_pos
+        # wget writes the URL in angle brackets, as the draft of the standard had it
+        url = (headers.get("WARC-Target-URI") or "").strip().strip("<>")
+        date = headers.get("WARC-Date")
+        length = record.content_length
+        is_read = length <= max_block and wanted(record)
+        try:
+            block = _read_exactly(record.reader, length) if is_read else b""
+            seen = len(block) if is_read else record.reader.consume()
+        except OSError:
+            yield ArchiveRecord(offset, kind, url, date, is_http=record.is_http, damaged=True)
+            raise
+        yield ArchiveRecord(
+            offset,
+            kind,
+            url,
+            date,
+            block=block,
+            is_http=record.is_http,
+            too_large=length > max_block,
+            cut_short=seen < length,
+        )
+
+
+def _read_exactly(reader: WarcRecordPayloadReader, length: int) -> bytes:
+    # a header may state any length: never ask for more than is there in one piece
+    parts = []
+    left = length
+    while left > 0 and (part := reader.read(min(left, _READ_BYTES))):
+        parts.append(part)
+        left -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _page(record: ArchiveRecord, count: Count, max_body_bytes: int) -> Page | None:
+    where = f"offset {record.offset}"
+    reason = _record_reason(record)
+    if reason is not None:
+        count(reason, 1, where if reason == DAMAGED_RECORD else "")
+        return None
+    try:
+        response = parse_response(record.block)
+        if response.status != 200:
+            count(NOT_200)
+            return None
+        media_type = response.media_type
+        if media_type and media_type not in HTML_TYPES:
+            count(NOT_HTML)
+            return None
+        body = decode_body(record.block[response.body_start :], response.fields, max_body_bytes)
+    except BadMessageError as error:
+        count(BAD_HTTP, 1, f"{where}: {error}")
+        return None
+    except BodyTooLargeError as error:
+        count(PAGE_TOO_LARGE, 1, f"{where}: {error}")
+        return None
+    if not body.strip():
+        count(EMPTY_PAGE)
+        return None
+    if not media_type and not _looks_like_html(body):
+        count(NOT_HTML)
+        return None
+    if _is_too_nested(body):
+        count(TOO_NESTED, 1, where)
+        return None
+    url = resolve(None, record.url)
+    if url is None:
+        count(BAD_PAGE_URL, 1, f"{where}: {record.url[:200]}")
+    return Page(url or record.url, body, response.charset, record.offset, record.date, response.status)
+
+
+def _record_reason(record: ArchiveRecord) -> str | None:
+    if record.kind == "revisit":
+        return REVISIT
+    if record.kind != "response":
+        return NOT_RESPONSE
+    if record.damaged:
+        return DAMAGED_RECORD
+    if not record.is_http:
+        return NOT_HTTP
+    if record.too_large:
+        return PAGE_TOO_LARGE
+    return None
+
+
+def _is_too_nested(body: bytes) -> bool:
+    """Far more tags opened than closed: nothing that a person wrote, and a trap for parsers."""
+    if len(body) <= _HARMLESS_BYTES:
+        return False
+    tags = body.count(b"<")
+    return tags > _MOST_UNCLOSED_TAGS and tags - 2 * body.count(b"</") > _MOST_UNCLOSED_TAGS
+
+
+def _looks_like_html(body: bytes) -> bool:
+    head = body[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    return head.startswith((b"<!doctype html", b"<html", b"<head", b"<body", b"<!--")) or b"<html" in head

@@ -1,0 +1,102 @@
+"""Which images of a page cannot be training images, told by their declared size and the name of their file."""
+
+import re
+from urllib.parse import unquote
+
+from pydantic import Field
+
+from openwit.schemas.common.settings import Settings
+
+TRACKING_PIXEL = "tracking_pixel"
+ICON = "icon"
+PLACEHOLDER = "placeholder"
+SVG = "svg"
+
+_LEADING_NUMBER = re.compile(r"\s*(\d{1,5})(?:\.\d{1,9})?\s*(?:px)?\s*$", re.IGNORECASE)
+_STYLE_SIDE = re.compile(
+    r"(?<![-\w])(width|height)\s*:\s*(\d{1,5})(?:\.\d{1,9})?(?:px)?\s*(?:!important)?\s*(?:;|$)", re.IGNORECASE
+)
+_NAME_PARTS = re.compile(r"[^a-z0-9]+")
+_ICON_PARTS = frozenset({"favicon", "favicons", "sprite", "sprites", "emoji", "emoticon", "smiley"})
+_PLACEHOLDER_PARTS = frozenset(
+    {"blank", "spacer", "placeholder", "transparent", "1x1", "pixel", "lazyload", "clear", "dummy", "spaceball"}
+)
+_PLACEHOLDER_STEMS = frozenset({"loading", "loader", "lazy", "trans", "empty", "dot", "px", "grey", "gray", "space"})
+# "emoji-pillow-on-a-sofa.jpg" is a photo
+_PHOTO_EXTENSIONS = frozenset({"jpg", "jpeg", "webp", "avif"})
+_MOST_PARTS = 3
+_SUSPECT = re.compile(
+    "|".join((*sorted(_ICON_PARTS | _PLACEHOLDER_PARTS | _PLACEHOLDER_STEMS), r"\.svgz?$", r"\.ico$"))
+)
+
+
+class ImageRules(Settings):
+    """Which images of a page are left out before anything is downloaded."""
+
+    tracking_pixel_side: int = Field(2, ge=0, description="declared width or height up to this many pixels")
+    icon_side: int = Field(32, ge=0, description="larger declared side below this many pixels; 0 keeps all sizes")
+    drop_icons: bool = Field(True, description="leave out favicons, sprites and emoji by the name of their file")
+    drop_svg: bool = Field(True, description="leave out .svg and .ico, which no photo is stored as")
+
+
+def declared_sides(width: str | None, height: str | None, style: str | None) -> tuple[int | None, int | None]:
+    """Width and height in CSS pixels as the attributes or the inline style declare them; None for what they do not."""
+    sides = {"width": _pixels(width), "height": _pixels(height)}
+    if style and ("width" in style or "height" in style):
+        for name, value in _STYLE_SIDE.findall(style):
+            sides[name.lower()] = int(value)
+    return sides["width"], sides["height"]
+
+
+def size_reason(width: int | None, height: int | None, rules: ImageRules) -> str | None:
+    """Why an image of this declared size is left out, or None."""
+    sides = [side for side in (width, height) if side is not None]
+    if not sides:
+        return None
+    # a declared 0 is how lazy loaders and collapsing layouts reserve no space: it says nothing
+    if any(0 < side <= rules.tracking_pixel_side for side in sides):
+        return TRACKING_PIXEL
+    return ICON if 0 < max(sides) < rules.icon_side else None
+
+
+def name_reason(url: str, rules: ImageRules) -> str | None:
+    """Why an image with this file name is left out, or None."""
+    name = url.partition("?")[0].rpartition("/")[2].lower()
+    if _SUSPECT.search(name) is None:  # nearly all
+        return None
+    stem, dot, extension = unquote(name).rpartition(".")
+    if not dot:
+        stem, extension = extension, ""
+    if rules.drop_svg and extension in ("svg", "svgz"):
+        return SVG
+    if rules.drop_icons and extension == "ico":
+        return ICON
+    if is_placeholder_name(stem) or (extension == "gif" and not _PLACEHOLDER_PARTS.isdisjoint(_parts(stem))):
+        return PLACEHOLDER
+    if rules.drop_icons and extension not in _PHOTO_EXTENSIONS and not _ICON_PARTS.isdisjoint(_parts(stem)):
+        return ICON
+    return None
+
+
+def is_placeholder_name(stem: str) -> bool:
+    """Whether a file is named as the thing that stands in until the image is loaded.
+
+    Only short names: `blank.gif`, `lazy-placeholder.png`, but not `point-blank-movie-poster.jpg`.
+    """
+    if _SUSPECT.search(stem) is None:
+        return False
+    if stem in _PLACEHOLDER_STEMS:
+        return True
+    parts = _parts(stem)
+    return len(parts) <= _MOST_PARTS and not _PLACEHOLDER_PARTS.isdisjoint(parts)
+
+
+def _parts(stem: str) -> list[str]:
+    return [part for part in _NAME_PARTS.split(stem) if part]
+
+
+def _pixels(value: str | None) -> int | None:
+    if not value:
+        return None
+    found = _LEADING_NUMBER.match(value)
+    return int(found.group(1)) if found else None

@@ -1,0 +1,194 @@
+"""The images found on one page, whatever described the page: its HTML, or the links that a crawl extracted from it.
+
+What is the same for every description is here: the reasons, Open Graph, URLs resolved against the base, names that
+tell an image is none to train on, one entry per URL, and the licence the page states.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from pydantic import Field
+
+from openwit.pipeline.common.counting import Count
+from openwit.pipeline.common.urls import is_relative, resolve
+from openwit.pipeline.readers.pages.image_rules import ICON, PLACEHOLDER, SVG, TRACKING_PIXEL, ImageRules, name_reason
+
+NO_URL = "no_url"
+DATA_URI = "data_uri"
+BAD_URL = "bad_url"
+NO_TEXT = "no_text"
+REPEATED = "repeated_on_page"
+
+IMAGE_REASONS = (NO_TEXT, NO_URL, DATA_URI, BAD_URL, TRACKING_PIXEL, ICON, PLACEHOLDER, SVG, REPEATED)
+"""Why an image of a page gives nothing of its own. `REPEATED`: its texts went to the same URL found before."""
+
+IMAGES = "images"
+"""Note: images seen on pages; images = found + the sum of `IMAGE_REASONS`."""
+
+SRC, SRCSET, PICTURE, LAZY, NOSCRIPT, OG = "src", "srcset", "picture", "lazy", "noscript", "og"
+ALT, TITLE, FIGCAPTION, ARIA_LABEL, LINK, OG_DESCRIPTION = (
+    "alt", "title", "figcaption", "aria-label", "link", "og:description",
+)  # fmt: skip
+
+MAX_TEXT = 10_000
+"""Code points of a text as it is found."""
+
+MAX_TITLE = 500
+"""Code points of a page's title."""
+
+Texts = list[tuple[str, str]]
+"""(text_source, text as found)."""
+
+_OG_IMAGE = ("og:image", "og:image:url", "og:image:secure_url")
+_CREATIVE_COMMONS = ("creativecommons.org/licenses/", "creativecommons.org/publicdomain/")
+
+
+class ExtractSettings(ImageRules):
+    """Which images of a page are taken, and at which size."""
+
+    srcset_width: int = Field(
+        0, ge=0, description="take the narrowest srcset candidate at least this wide in pixels; 0: always the largest"
+    )
+
+
+@dataclass(slots=True)
+class FoundImage:
+    """An image of a page.
+
+    Attributes:
+        url: absolute http(s) URL.
+        image_source: where the URL stood: src | srcset | picture | lazy | noscript | og.
+        texts: (text_source, text as found), no text twice; never empty.
+        license: absolute URL of the licence the page states, None where it states none.
+        relative: the reference on the page was relative.
+        page_title: the page's title as found, empty where it has none; tells its language.
+    """
+
+    url: str
+    image_source: str
+    texts: Texts = field(default_factory=list)
+    license: str | None = None
+    relative: bool = False
+    page_title: str = ""
+
+
+class Reference(NamedTuple):
+    """What an image's attribute says, and which attribute that was (an `image_source`)."""
+
+    url: str
+    source: str
+
+
+class PageImages:
+    """Collects the images of one page in the order they come; one entry for each URL.
+
+    Args:
+        base: what references are resolved against, see `document_base`.
+        count: gets one of `IMAGE_REASONS` for each image that gives nothing of its own.
+        settings: rules.
+    """
+
+    def __init__(self, base: str | None, count: Count, settings: ExtractSettings) -> None:
+        self._base = base
+        self._count = count
+        self._settings = settings
+        self._images: dict[str, FoundImage] = {}
+
+    def add(self, reference: Reference, texts: Texts) -> None:
+        """Adds an image that the caller counted as `IMAGES`; `texts` must not be empty."""
+        url = resolve(self._base, reference.url)
+        if url is None:
+            self._count(DATA_URI if is_data(reference.url) else BAD_URL)
+            return
+        reason = name_reason(url, self._settings)
+        if reason is not None:
+            self._count(reason)
+            return
+        image = self._images.get(url)
+        if image is None:
+            image = self._images[url] = FoundImage(url, reference.source, relative=is_relative(reference.url))
+        else:
+            self._count(REPEATED)
+        known = {text for _, text in image.texts}
+        for source, text in texts:
+            if text not in known:
+                known.add(text)
+                image.texts.append((source, text))
+
+    def add_open_graph(self, metas: Iterable[tuple[str, str]]) -> None:
+        """`og:image` and its structured properties (https://ogp.me/#structured), the first image with the description.
+
+        The first image stands for the page, of which the description speaks; later ones may be anything on it.
+
+        Args:
+            metas: (property or name, content) of every `<meta>`, in document order, as they stand there.
+        """
+        images: list[tuple[str, Texts]] = []
+        description = ""
+        for name, content in metas:
+            name = name.strip().lower()
+            if not content or not name.startswith("og:"):
+                continue
+            if name in _OG_IMAGE:
+                # og:image:url and :secure_url repeat the og:image before them
+                if name == "og:image" or not images:
+                    images.append((content, []))
+            elif name == "og:image:alt" and images:
+                append_text(images[-1][1], ALT, content)
+            elif name == "og:description":
+                description = description or content
+        for place, (url, texts) in enumerate(images):
+            self._count(IMAGES)
+            if place == 0:
+                append_text(texts, OG_DESCRIPTION, description)
+            if texts:
+                self.add(Reference(url, OG), texts)
+            else:
+                self._count(NO_TEXT)
+
+    def found(self, license_url: str | None, page_title: str) -> list[FoundImage]:
+        """The images, each with the page's licence and title."""
+        images = list(self._images.values())
+        for image in images:
+            image.license = license_url
+            image.page_title = page_title
+        return images
+
+
+def append_text(texts: Texts, source: str, value: str | None) -> None:
+    """Appends a text, trimmed and cut at `MAX_TEXT`, unless nothing is left of it."""
+    text = value.strip()[:MAX_TEXT] if value else ""
+    if text:
+        texts.append((source, text))
+
+
+def is_data(reference: str) -> bool:
+    """Whether a reference is a `data:` URI."""
+    return reference.lstrip()[:5].lower() == "data:"
+
+
+def document_base(page_url: str, href: str | None) -> str | None:
+    """What the references of a page are resolved against: `<base href>`, or else the page's URL; None where neither
+    is an http(s) URL."""
+    page = resolve(None, page_url)
+    return page if href is None else resolve(page, href) or page
+
+
+def choose_license(base: str | None, links: Iterable[tuple[str, str]]) -> str | None:
+    """The licence a page states by `rel=license`, or else the first Creative Commons deed it links to.
+
+    Args:
+        base: see `document_base`.
+        links: (href, rel) in document order.
+    """
+    fallback = None
+    for href, rel in links:
+        is_stated = "license" in rel.lower().split()
+        if not is_stated and not any(part in href for part in _CREATIVE_COMMONS):
+            continue
+        url = resolve(base, href)
+        if url is not None and is_stated:
+            return url
+        fallback = fallback or url
+    return fallback

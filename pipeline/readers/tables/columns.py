@@ -1,0 +1,148 @@
+"""Which columns of a table hold the image, its texts and the rest: as the user names them, or by the field's names."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from openwit.pipeline.readers.tables.settings import TableColumns
+from openwit.schemas.common.errors import UserError
+
+# in order of preference; compared without case, so that LAION's URL and TEXT are found
+_URL_NAMES = (
+    "url",
+    "image_url",
+    "img_url",
+    "imageurl",
+    "image_link",
+    "image_uri",
+    "image_src",
+    "src",
+    "photo_url",
+    "link",
+)
+_TEXT_NAMES = (
+    "text", "texts", "caption", "captions", "alt", "alt_text", "title", "sentence", "sentences", "sentences_raw",
+    "raw",
+    "description", "label",
+)  # fmt: skip
+_WIT_TEXT_NAMES = ("caption_reference_description", "caption_attribution_description", "caption_alt_text_description")
+_IMAGE_NAMES = ("image", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes", "img", "image.bytes")
+_SPLIT_NAMES = ("split", "subset")
+_LICENSE_NAMES = ("license", "licence", "license_url", "rights")
+_KEY_NAMES = ("key", "__key__", "uid", "image_id", "id")
+
+_HOW = "name them in the recipe, for example `columns: {url: NAME, text: NAME}`"
+
+
+@dataclass(frozen=True)
+class ResolvedColumns:
+    """The columns of one table. At least one of `url` and `image` is there, and at least one text."""
+
+    url: str | None
+    texts: tuple[str, ...]
+    image: str | None
+    split: str | None
+    license: str | None
+    key: str | None
+
+    def light(self) -> list[str]:
+        """All columns but the image bytes."""
+        single = [name for name in (self.url, self.split, self.license, self.key) if name is not None]
+        return list(dict.fromkeys((*single, *self.texts)))
+
+
+def resolve_columns(schema: pa.Schema, columns: TableColumns, where: str) -> ResolvedColumns:
+    """Finds the columns in a table's schema.
+
+    Args:
+        schema: the table's; for CSV and JSON lines, with strings where the type is not known.
+        columns: what the user named.
+        where: the file, for messages.
+
+    Raises:
+        UserError: a named column is missing, nothing holds an image or a text, or a type does not fit.
+    """
+    names = list(schema.names)
+    for name in filter(None, (columns.url, *columns.text, columns.image, columns.split, columns.license, columns.key)):
+        if name not in names:
+            raise UserError(f"{where} has no column {name!r}; it has {_listed(names)}: {_HOW}")
+    image = _image_column(schema, columns)
+    url = columns.url or _first(names, _URL_NAMES)
+    texts = columns.text or _text_columns(names, taken=image)
+    if url is None and image is None:
+        raise UserError(f"{where} has no column with image URLs or image bytes; it has {_listed(names)}: {_HOW}")
+    if not texts:
+        raise UserError(f"{where} has no column with texts; it has {_listed(names)}: {_HOW}")
+    resolved = ResolvedColumns(
+        url,
+        texts,
+        image,
+        columns.split or _first(names, _SPLIT_NAMES),
+        columns.license or _first(names, _LICENSE_NAMES),
+        columns.key or _first(names, _KEY_NAMES),
+    )
+    for name in texts:
+        _check_text_type(schema.field(name), where)
+    if url is not None and not is_string(schema.field(url).type):
+        raise UserError(f"{where}: column {url!r} holds {schema.field(url).type}, not URLs: {_HOW}")
+    return resolved
+
+
+def is_string(kind: pa.DataType) -> bool:
+    """Whether a type holds text, dictionary-encoded or not."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether a type is a list of any layout."""
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def is_binary(kind: pa.DataType) -> bool:
+    """Whether a type holds bytes."""
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
+
+
+def _image_column(schema: pa.Schema, columns: TableColumns) -> str | None:
+    if columns.image == "":
+        return None
+    if columns.image is not None:
+        if not _holds_image(schema.field(columns.image).type):
+            kind = schema.field(columns.image).type
+            raise UserError(f"column {columns.image!r} holds {kind}, not image bytes or a struct with `bytes`")
+        return columns.image
+    return _first([name for name in schema.names if _holds_image(schema.field(name).type)], _IMAGE_NAMES)
+
+
+def _holds_image(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        index = kind.get_field_index("bytes")
+        return index >= 0 and is_binary(kind.field(index).type)
+    return is_binary(kind)
+
+
+def _text_columns(names: list[str], taken: str | None) -> tuple[str, ...]:
+    wit = tuple(name for name in _WIT_TEXT_NAMES if name in names)
+    if wit:
+        return wit
+    found = _first([name for name in names if name != taken], _TEXT_NAMES)
+    return (found,) if found is not None else ()
+
+
+def _check_text_type(field: pa.Field, where: str) -> None:
+    kind = field.type
+    if not is_string(kind) and not (is_list(kind) and is_string(kind.value_type)):
+        raise UserError(f"{where}: column {field.name!r} holds {kind}, not texts or lists of texts: {_HOW}")
+
+
+def _first(names: Sequence[str], wanted: Sequence[str]) -> str | None:
+    lower = {name.lower(): name for name in reversed(names)}  # the first of names that differ in case counts
+    return next((lower[name] for name in wanted if name in lower), None)
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:30])
+    return (shown + (" …" if len(names) > 30 else "")) if names else "no columns"

@@ -1,0 +1,119 @@
+"""The files that hold tables: which format a name stands for, and opening them wherever they are."""
+
+import contextlib
+import io
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+
+from openwit.pipeline.common.counting import Count, ignore
+from openwit.schemas.common.errors import UserError
+
+BROKEN_LINE = "broken_line"
+DAMAGED_ROWS = "damaged_rows"
+ROW_REASONS = (BROKEN_LINE, DAMAGED_ROWS)
+"""Why a row of a table never came out of it: a line that does not parse; a stretch of the file that cannot be read.
+
+Of a stretch of text nobody knows how many rows it held: it is counted with n = 0 and a detail.
+"""
+
+BATCH_ROWS = 16_384
+TEXT_LISTS = pa.list_(pa.string())
+
+_FORMATS = {
+    ".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl",
+    ".json": "jsonl",
+}  # fmt: skip
+_COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4", ".br": "brotli"}
+_READ_BYTES = 1 << 16
+
+
+def is_table_name(name: str) -> bool:
+    """Whether a file's extension is that of a table."""
+    try:
+        format_of(name)
+    except UserError:
+        return False
+    return True
+
+
+def format_of(name: str) -> tuple[str, str | None]:
+    """(parquet | csv | tsv | jsonl, Arrow's name of the compression or None) of a file's name.
+
+    Raises:
+        UserError: the extension is none of a table.
+    """
+    path = PurePosixPath(name.partition("?")[0].lower())
+    compression = _COMPRESSIONS.get(path.suffix)
+    kind = _FORMATS.get(path.with_suffix("").suffix if compression else path.suffix)
+    if kind is None:
+        raise UserError(f"{name} is no table by its name: use .parquet, .csv, .tsv or .jsonl (.gz, .zst and .bz2 too)")
+    return kind, compression if kind != "parquet" else None
+
+
+@contextlib.contextmanager
+def opened(name: str, compression: str | None = None, count: Count = ignore) -> Iterator[Any]:
+    """A file for Arrow. Where compressed text cannot be read on, it ends after the last whole line, counted."""
+    with contextlib.ExitStack() as stack:
+        try:
+            if "://" in name:
+                file = pa.PythonFile(stack.enter_context(fsspec.open(name, "rb")), mode="r")
+            else:
+                file = pa.OSFile(name, "rb")
+            stack.callback(file.close)
+            if compression is not None:
+                lines = _WholeLines(pa.CompressedInputStream(file, compression), count)
+                # buffered, or Arrow would take every short read for a block of its own
+                file = pa.PythonFile(io.BufferedReader(lines, _READ_BYTES), mode="r")
+        except FileNotFoundError:
+            raise UserError(f"{name} does not exist") from None
+        except ImportError as error:
+            raise UserError(f"{name} needs a package that is not installed: {error}") from error
+        except (OSError, ValueError) as error:
+            raise UserError(f"{name} cannot be opened: {one_line(error)}") from error
+        yield file
+
+
+def one_line(error: Exception) -> str:
+    """An error's message for a log or a sentence: no line breaks, no novel."""
+    return " ".join(str(error).split())[:300]
+
+
+class _WholeLines(io.RawIOBase):
+    """Text from a compressed stream up to the first damage, in whole lines, so that no cell is cut unnoticed."""
+
+    def __init__(self, stream: Any, count: Count) -> None:
+        self._stream = stream
+        self._count = count
+        self._ready = b""
+        self._line = b""  # the start of a line whose end is not read yet
+        self._at_end = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready and not self._at_end:
+            self._fill()
+        size = min(len(buffer), len(self._ready))
+        buffer[:size] = self._ready[:size]
+        self._ready = self._ready[size:]
+        return size
+
+    def _fill(self) -> None:
+        try:
+            chunk = self._stream.read(_READ_BYTES)
+        except (pa.ArrowException, OSError) as error:
+            self._count(DAMAGED_ROWS, 0, f"the rest of the file cannot be read: {one_line(error)}")
+            self._at_end = True
+            return
+        if not chunk:
+            self._at_end = True
+            self._ready = self._line
+            return
+        end = chunk.rfind(b"\n") + 1
+        self._ready = self._line + chunk[:end] if end else b""
+        self._line = chunk[end:] if end else self._line + chunk

@@ -1,0 +1,283 @@
+"""Tables of (image, text): Parquet, CSV, TSV and JSON lines, with URLs or with the image bytes themselves.
+
+Batches carry the light columns only; image bytes are read for the rows that are wanted, when they are wanted.
+"""
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from openwit.pipeline.common.counting import Count, ignore
+from openwit.pipeline.readers.tables.columns import ResolvedColumns, is_list, resolve_columns
+from openwit.pipeline.readers.tables.files import (
+    BATCH_ROWS,
+    BROKEN_LINE,
+    DAMAGED_ROWS,
+    ROW_REASONS,
+    TEXT_LISTS,
+    format_of,
+    is_table_name,
+    one_line,
+    opened,
+)
+from openwit.pipeline.readers.tables.settings import TableColumns
+from openwit.pipeline.readers.tables.text_tables import csv_batches, csv_names, jsonl_batches, jsonl_schema
+from openwit.schemas.common.errors import UserError
+
+__all__ = [
+    "BROKEN_LINE",
+    "DAMAGED_ROWS",
+    "ROW_REASONS",
+    "TableBatch",
+    "TableReader",
+    "is_table_name",
+    "open_table",
+    "read_images",
+]
+
+_IMAGE_BATCH_ROWS = 64
+
+
+@dataclass(frozen=True)
+class TableBatch:
+    """Some rows of a table, every one of them in order: row `first_row + i` of the table is element i.
+
+    Attributes:
+        first_row: number of the first row in the table.
+        texts: list<string>, no nulls; empty where the row has no text.
+        url, split, license, key: string, null where the row has none; None where the table has no such column.
+    """
+
+    first_row: int
+    texts: pa.ListArray
+    url: pa.StringArray | None
+    split: pa.StringArray | None
+    license: pa.StringArray | None
+    key: pa.StringArray | None
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+@dataclass(frozen=True)
+class TableReader:
+    """An open table: its format, its columns, and its rows.
+
+    Attributes:
+        path: as it was given.
+        format: parquet | csv | tsv | jsonl.
+        columns: what was found.
+    """
+
+    path: str
+    format: str
+    columns: ResolvedColumns
+    _batches: Callable[[], Iterator[pa.RecordBatch | int]]
+
+    @property
+    def has_images(self) -> bool:
+        """The table holds the image bytes."""
+        return self.columns.image is not None
+
+    def batches(self) -> Iterator[TableBatch]:
+        """The rows without the image bytes, in order. Can be called again."""
+        row = 0
+        for batch in self._batches():
+            if isinstance(batch, int):  # rows that could not be read keep their numbers
+                row += batch
+                continue
+            yield _table_batch(batch, row, self.columns)
+            row += batch.num_rows
+
+
+def open_table(
+    path: str | Path,
+    columns: TableColumns | None = None,
+    count: Count = ignore,
+    row_groups: tuple[int, int] | None = None,
+) -> TableReader:
+    """Opens a table, local or at a URL that fsspec knows; CSV, TSV and JSON lines may be compressed.
+
+    Args:
+        path: the format is told by the extension: .parquet, .csv, .tsv, .jsonl (+ .gz, .zst, .bz2).
+        columns: the user's names of columns.
+        count: gets `ROW_REASONS` while the batches are read.
+        row_groups: (first, end): only these row groups of a Parquet table; rows keep their numbers.
+
+    Raises:
+        UserError: the file cannot be read, is no table, or the columns do not say where images and texts are.
+    """
+    name = str(path)
+    columns = columns or TableColumns()
+    kind, compression = format_of(name)
+    if kind == "parquet":
+        with _parquet(name) as file:
+            resolved = resolve_columns(file.schema_arrow, columns, name)
+        return TableReader(
+            name, kind, resolved, functools.partial(_parquet_batches, name, resolved, count, row_groups)
+        )
+    if kind == "jsonl":
+        resolved = resolve_columns(jsonl_schema(name, compression), columns, name)
+        return TableReader(
+            name, kind, resolved, functools.partial(jsonl_batches, name, compression, resolved.light(), count)
+        )
+    header = csv_names(name, kind, compression, columns)
+    resolved = resolve_columns(pa.schema([(column, pa.string()) for column in header]), columns, name)
+    return TableReader(
+        name,
+        kind,
+        resolved,
+        functools.partial(csv_batches, name, kind, compression, columns, resolved.light(), count),
+    )
+
+
+def read_images(
+    path: str | Path, rows: Iterable[int], columns: TableColumns | None = None
+) -> Iterator[tuple[int, bytes]]:
+    """Yields (row, image bytes) of the wanted rows of a Parquet table in ascending order; empty bytes for a null.
+
+    Only row groups with a wanted row are read, and of those only the column with the images, a few rows at a time.
+
+    Raises:
+        UserError: the file cannot be read, holds no images, or has fewer rows than are asked for.
+    """
+    name = str(path)
+    wanted = sorted(set(rows))
+    with _parquet(name) as file:
+        image = resolve_columns(file.schema_arrow, columns or TableColumns(), name).image
+        if image is None:
+            raise UserError(f"{name} holds no image bytes: its images must be fetched by their URLs")
+        if wanted and not 0 <= wanted[0] <= wanted[-1] < file.metadata.num_rows:
+            raise UserError(
+                f"{name} has {file.metadata.num_rows} rows, but row {wanted[-1]} is asked for: it changed since its "
+                "candidates were read, read them again"
+            )
+        try:
+            yield from _wanted_images(file, image, wanted)
+        except (pa.ArrowException, OSError) as error:
+            raise UserError(f"{name} is damaged: {one_line(error)}") from error
+
+
+def row_group_spans(path: str | Path, rows: int) -> list[tuple[int, int]]:
+    """(first, end) row groups of a Parquet table in spans of about so many rows; empty for anything else.
+
+    An unreadable table has no spans: whoever reads it says why.
+    """
+    name = str(path)
+    if format_of(name)[0] != "parquet":
+        return []
+    try:
+        with _parquet(name) as file:
+            sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+    except UserError:
+        return []
+    spans: list[tuple[int, int]] = []
+    first = filled = 0
+    for group, size in enumerate(sizes, 1):
+        filled += size
+        if filled >= rows or group == len(sizes):
+            spans.append((first, group))
+            first, filled = group, 0
+    return spans
+
+
+def _wanted_images(file: pq.ParquetFile, image: str, wanted: list[int]) -> Iterator[tuple[int, bytes]]:
+    is_struct = pa.types.is_struct(file.schema_arrow.field(image).type)
+    first = 0
+    position = 0  # in wanted
+    for group in range(file.num_row_groups):
+        after = first + file.metadata.row_group(group).num_rows
+        if position < len(wanted) and wanted[position] < after:
+            row = first
+            columns = [f"{image}.bytes"] if is_struct else [image]
+            for batch in file.iter_batches(_IMAGE_BATCH_ROWS, [group], columns, use_threads=False):
+                values = batch.column(0).field("bytes") if is_struct else batch.column(0)
+                while position < len(wanted) and wanted[position] < row + batch.num_rows:
+                    yield wanted[position], values[wanted[position] - row].as_py() or b""
+                    position += 1
+                row += batch.num_rows
+        first = after
+
+
+@contextlib.contextmanager
+def _parquet(name: str) -> Iterator[pq.ParquetFile]:
+    with opened(name) as file:
+        try:
+            parquet = pq.ParquetFile(file)
+        except (pa.ArrowException, OSError) as error:
+            raise UserError(f"{name} is not a readable Parquet file: {one_line(error)}") from error
+        yield parquet
+
+
+def _parquet_batches(
+    name: str, columns: ResolvedColumns, count: Count, row_groups: tuple[int, int] | None
+) -> Iterator[pa.RecordBatch | int]:
+    with _parquet(name) as file:
+        first, end = row_groups or (0, file.num_row_groups)
+        yield sum(file.metadata.row_group(group).num_rows for group in range(first))
+        for group in range(first, end):
+            done = 0
+            rows = file.metadata.row_group(group).num_rows
+            try:
+                for batch in file.iter_batches(BATCH_ROWS, [group], columns.light(), use_threads=False):
+                    yield batch
+                    done += batch.num_rows
+            except (pa.ArrowException, OSError) as error:
+                count(DAMAGED_ROWS, rows - done, f"row group {group}: {one_line(error)}")
+                yield rows - done
+
+
+def _table_batch(batch: pa.RecordBatch, first_row: int, columns: ResolvedColumns) -> TableBatch:
+    def single(name: str | None) -> pa.StringArray | None:
+        if name is None:
+            return None
+        column = batch.column(name)
+        if is_list(column.type):
+            return pa.array([next(iter(values), None) for values in column.to_pylist()], pa.string())
+        return _as_string(column)
+
+    return TableBatch(
+        first_row,
+        _texts([batch.column(name) for name in columns.texts]),
+        single(columns.url),
+        single(columns.split),
+        single(columns.license),
+        single(columns.key),
+    )
+
+
+def _texts(columns: list[pa.Array]) -> pa.ListArray:
+    """All texts of each row: of several columns one after the other, nulls and blank ones left out."""
+    if len(columns) == 1:
+        return _texts_of(columns[0])
+    rows: list[list[str]] = [[] for _ in range(len(columns[0]))]
+    for column in columns:
+        for row, texts in zip(rows, _texts_of(column).to_pylist(), strict=True):
+            row.extend(texts)
+    return pa.array(rows, TEXT_LISTS)
+
+
+def _texts_of(column: pa.Array) -> pa.ListArray:
+    if is_list(column.type):
+        lists = pc.fill_null(column.cast(TEXT_LISTS), pa.scalar([], TEXT_LISTS))
+        values = lists.flatten()
+        counts = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
+    else:
+        values = _as_string(column)
+        counts = np.ones(len(values), dtype=np.int64)
+    is_text = pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(values), ""), False).to_numpy(zero_copy_only=False)
+    ends = np.concatenate(([0], np.cumsum(is_text)))[np.concatenate(([0], np.cumsum(counts)))]
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), values.filter(pa.array(is_text)))
+
+
+def _as_string(column: pa.Array) -> pa.StringArray:
+    if column.type == pa.string():
+        return column
+    return column.cast(pa.string())

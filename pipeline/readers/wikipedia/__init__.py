@@ -1,0 +1,1 @@
+"""Wikipedia: article dumps, CirrusSearch dumps, page views."""

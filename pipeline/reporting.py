@@ -1,0 +1,121 @@
+"""What a user sees of a build: a line a stage, and the funnel with every reason."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from openwit.pipeline.execution.stage import StageManifest
+from openwit.pipeline.stages.candidates.extraction_stats import yields
+from openwit.schemas.manifest import DatasetManifest, FunnelStep
+from openwit.schemas.tables.candidates import DAMAGE_FILE
+
+
+def print_stage(console: Console, name: str, manifest: StageManifest, seconds: float, did: bool) -> None:
+    """One line for a finished stage."""
+    last = manifest.funnel[-1]
+    done = f"{seconds:5.1f} s" if did else "done before"
+    console.print(
+        f"[bold]{name:<11}[/bold] {last.rows_in:>9,} {last.unit} in  {last.rows_out:>9,} out   {done}", highlight=False
+    )
+
+
+def print_funnel(console: Console, dataset: DatasetManifest) -> None:
+    """The whole funnel of a dataset."""
+    print_steps(console, dataset.funnel)
+
+
+def print_examples(console: Console, manifest: StageManifest) -> None:
+    """How many queries each source gave, and its first and last ones."""
+    table = Table(title="Queries", title_justify="left", show_edge=False, pad_edge=False)
+    table.add_column("source")
+    table.add_column("queries", justify="right")
+    table.add_column("first … last")
+    for source, examples in manifest.extra["examples"].items():
+        table.add_row(source, f"{manifest.extra['by_source'][source]:,}", ", ".join(examples))
+    console.print()
+    console.print(table)
+    if "titles_ranked_by" in manifest.extra:
+        console.print(f"Titles are ranked by {manifest.extra['titles_ranked_by']}.")
+
+
+def print_yields(console: Console, counters: Mapping[str, int]) -> None:
+    """Which places of pages gave pairs, and how many of those became candidates. Nothing for tables."""
+    lines = yields(counters)
+    if not lines:
+        return
+    table = Table(title="Where pairs stood", title_justify="left", show_edge=False, pad_edge=False)
+    for header in ("of the", "place", "pairs found", "share", "kept", "of those found"):
+        table.add_column(header, justify="left" if header in ("of the", "place") else "right")
+    total = sum(line.found for line in lines if line.kind == lines[0].kind)
+    kind = ""
+    for line in lines:
+        share, kept = (f"{part / max(whole, 1):.1%}" for part, whole in ((line.found, total), (line.kept, line.found)))
+        shown = line.kind if line.kind != kind else ""
+        table.add_row(shown, line.place, f"{line.found:,}", share, f"{line.kept:,}", kept)
+        kind = line.kind
+    console.print()
+    console.print(table)
+
+
+def print_excluded(console: Console, manifest: StageManifest, folder: Path) -> None:
+    """How many images left as copies of evaluation images, and where they are listed. Nothing without exclusion."""
+    facts = manifest.extra.get("excluded")
+    if facts is None:
+        return
+    known = next(step for step in manifest.funnel if step.unit == "evaluation images")
+    ways = ", ".join(f"{n:,} {variant}" for variant, n in facts["by_variant"].items())
+    console.print(
+        f"{facts['images']:,} images left as copies of {facts['evaluation_images']:,} of {known.rows_out:,} "
+        f"evaluation images{f' ({ways})' if ways else ''}"
+        + (f"; which and why: {folder / 'excluded'}" if facts["images"] else ""),
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def print_damage(console: Console, manifest: StageManifest, folder: Path) -> None:
+    """What could not be read: how often, one example of each kind, and where all are listed."""
+    counts: dict[str, int] = manifest.extra.get("damage", {})
+    if not counts:
+        return
+    table = Table(title="Damage in the inputs", title_justify="left", show_edge=False, pad_edge=False)
+    table.add_column("what")
+    table.add_column("places", justify="right")
+    table.add_column("the first of them", overflow="fold")
+    for reason, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        first = manifest.extra["damage_first"][reason]
+        table.add_row(reason, f"{n:,}", Text(f"{Path(first['archive']).name}: {first['detail']}"))
+    console.print()
+    console.print(table)
+    console.print(f"All of them, with their files and offsets: {folder / DAMAGE_FILE}", highlight=False)
+
+
+def print_steps(console: Console, steps: list[FunnelStep]) -> None:
+    """Funnel lines: rows in, rows out and every reason at each stage."""
+    table = Table(title="Funnel", title_justify="left", show_edge=False, pad_edge=False)
+    for header, justify in (
+        ("stage", "left"),
+        ("unit", "left"),
+        ("in", "right"),
+        ("out", "right"),
+        ("reason", "left"),
+    ):
+        table.add_column(header, justify=justify)  # type: ignore[arg-type]
+    table.add_column("left", justify="right")
+    for step in steps:
+        _add_step(table, step)
+    console.print()
+    console.print(table)
+    console.print("At every stage in = out + the sum of the reasons (checked).")
+
+
+def _add_step(table: Table, step: FunnelStep) -> None:
+    reasons = sorted(step.reasons.items(), key=lambda item: (-item[1], item[0]))
+    first, *others = reasons or [("", 0)]
+    left = f"{first[1]:,}" if first[0] else ""
+    table.add_row(step.stage, step.unit, f"{step.rows_in:,}", f"{step.rows_out:,}", first[0], left)
+    for reason, n in others:
+        table.add_row("", "", "", "", reason, f"{n:,}")

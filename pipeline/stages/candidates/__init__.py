@@ -1,0 +1,1 @@
+"""Stage candidates: (image, text) pairs from crawls and tables."""

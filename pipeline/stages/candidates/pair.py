@@ -1,0 +1,74 @@
+"""A pair on its way from a source to the candidates table, and the tables it may end in."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import xxhash
+
+from openwit.pipeline.common.urls import normalise_url
+from openwit.pipeline.text.normalise import normalise
+from openwit.schemas.tables.candidates import CANDIDATES, DROPS
+
+TABLE = "table"
+"""Text source and image source of what an input table holds."""
+
+_DROPPED_TEXT = 500
+
+
+@dataclass(slots=True)
+class Pair:
+    """An (image, text) pair; the attributes are the columns of `schemas.tables.candidates.CANDIDATES`, and two more.
+
+    Attributes:
+        page_title: of the page it stands on, empty where there is none.
+        relative: its reference on the page was relative.
+    """
+
+    url: str
+    text: str
+    text_source: str
+    image_source: str
+    archive: str
+    record_offset: int
+    split: str | None = None
+    page_url: str | None = None
+    fetch_date: str | None = None
+    license: str | None = None
+    has_bytes: bool = False
+    pair_id: bytes | None = None
+    language: str | None = None
+    language_score: float | None = None
+    page_title: str = ""
+    relative: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """A pair that left, why, and what was seen."""
+
+    pair: Pair
+    reason: str
+    detail: str | None = None
+
+
+def pair_id(url: str, text: str) -> bytes:
+    """16 bytes that identify a pair: xxh3-128 of normalised URL, NUL, normalised text."""
+    return xxhash.xxh3_128_digest(f"{normalise_url(url)}\0{normalise(text)}".encode())
+
+
+def candidates_table(pairs: Sequence[Pair]) -> pa.Table:
+    """The pairs as rows of CANDIDATES."""
+    return CANDIDATES.table({name: [getattr(pair, name) for pair in pairs] for name in CANDIDATES.arrow.names})
+
+
+def drops_table(drops: Sequence[Drop]) -> pa.Table:
+    """The drops as rows of DROPS."""
+    columns: dict[str, object] = {
+        "pair_id": [None] * len(drops),
+        "url": [drop.pair.url for drop in drops],
+        "text": [drop.pair.text[:_DROPPED_TEXT] for drop in drops],
+        "reason": [drop.reason for drop in drops],
+        "detail": [drop.detail for drop in drops],
+    }
+    return DROPS.table(columns)

@@ -1,0 +1,64 @@
+"""Settings of the stage candidates."""
+
+import re
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from openwit.pipeline.readers.settings import COMMON_CRAWL
+from openwit.pipeline.readers.tables.settings import TableColumns
+from openwit.pipeline.text.settings import LanguageSettings, TextFilterSettings
+from openwit.schemas.common.settings import Settings
+
+SPLIT_NAME = r"[a-z0-9_-]{1,40}"
+"""A split names a folder of the dataset."""
+
+TextSource = Literal["alt", "title", "figcaption", "aria-label", "link", "og:description"]
+
+
+class CandidateSettings(Settings):
+    """Which (image, text) pairs of the inputs become candidates."""
+
+    inputs: list[str] = Field(
+        description="WARC, WAT or ARC files, tables (Parquet, CSV, TSV, JSONL), or lists of paths (warc.paths.gz); "
+        "globs and URLs that fsspec knows allowed"
+    )
+    list_base: str = Field(
+        COMMON_CRAWL, description="where the relative lines of a list of paths lie (or s3://commoncrawl/, a folder)"
+    )
+    max_files: int | None = Field(None, ge=1, description="read only so many of the files, the first by name")
+    skip_unreadable: bool = Field(
+        False, description="go on without files that cannot be had or are no table; counted as unreadable"
+    )
+    texts: list[TextSource] = Field(
+        ["alt", "title", "figcaption", "aria-label", "link", "og:description"], description="texts of a page to take"
+    )
+    columns: TableColumns = Field(
+        TableColumns(), description="column names of tables, where they are not the usual ones"
+    )
+    ftfy: bool = Field(False, description="repair texts decoded with the wrong charset")
+    filters: TextFilterSettings = Field(TextFilterSettings(), description="text filters")
+    language: LanguageSettings = Field(LanguageSettings(), description="languages to keep")
+    held_out: dict[str, list[str]] = Field(
+        {}, description="split name to hosts whose images belong to it: val: [gallery.example.org]"
+    )
+    held_out_share: dict[str, float] = Field(
+        {}, description="split name to the share of images, drawn by hash of their URL, that belong to it: val: 0.05"
+    )
+    keep_drops: bool = Field(True, description="write every pair that leaves, with its reason")
+
+    @field_validator("inputs")
+    @classmethod
+    def _not_empty(cls, value: list[str]) -> list[str]:
+        if not value:
+            raise ValueError("name at least one input file or glob")
+        return value
+
+    @model_validator(mode="after")
+    def _splits(self) -> "CandidateSettings":
+        for name in (*self.held_out, *self.held_out_share):
+            if name == "train" or not re.fullmatch(SPLIT_NAME, name):
+                raise ValueError(f"{name!r} is no name for a held-out split: use val or test")
+        if any(share <= 0 for share in self.held_out_share.values()) or sum(self.held_out_share.values()) >= 1:
+            raise ValueError("held_out_share must hold shares above 0 that add up to less than 1")
+        return self

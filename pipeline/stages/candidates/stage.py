@@ -1,0 +1,195 @@
+"""Candidates: every (image, text) pair of a crawl or a table, cleaned, filtered, with its provenance."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from openwit.pipeline.common.counting import Count
+from openwit.pipeline.common.remote import is_remote, local_copy
+from openwit.pipeline.execution.files import file_entry
+from openwit.pipeline.execution.stage import Job, Outcome, StageManifest, file_inputs, run_stage
+from openwit.pipeline.execution.tasks import FileWork, Receipt, Tally, Task, counting
+from openwit.pipeline.readers.crawl.warc import PAGE_REASONS, RECORDS
+from openwit.pipeline.readers.inputs import expand_inputs
+from openwit.pipeline.readers.pages.html import IMAGE_REASONS, IMAGES
+from openwit.pipeline.readers.pages.wat import WAT_REASONS
+from openwit.pipeline.readers.tables.tables import row_group_spans
+from openwit.pipeline.stages.candidates.extraction_stats import FOUND, KEPT, count_yield
+from openwit.pipeline.stages.candidates.filter import Sieve
+from openwit.pipeline.stages.candidates.pair import Drop, Pair, candidates_table, drops_table
+from openwit.pipeline.stages.candidates.settings import CandidateSettings
+from openwit.pipeline.stages.candidates.sources import (
+    IMAGES_TAKEN,
+    PAGES_TAKEN,
+    InputKind,
+    archive_pairs,
+    kind_of,
+    table_pairs,
+    wat_pairs,
+)
+from openwit.schemas.common.errors import UserError
+from openwit.schemas.tables.candidates import CANDIDATES, DAMAGE, DAMAGE_FILE, DROPS
+
+NAME = "candidates"
+VERSION = 2
+FILES_STEP = "inputs/files"
+RECORDS_STEP = "crawl/records"
+IMAGES_STEP = "pages/images"
+PAIRS_STEP = "candidates/pairs"
+UNREADABLE = "unreadable"
+_BATCH = 4096
+# Rows of a Parquet table that a task reads, so that one large table keeps several workers busy.
+_TASK_ROWS = 500_000
+# Rows of a candidates file: what later stages hold in memory at a time.
+_PART_ROWS = 262_144
+
+
+def run(job: Job, settings: CandidateSettings, folder: Path) -> tuple[StageManifest, bool]:
+    """Runs the stage on the inputs that the settings name."""
+    inputs = expand_inputs(settings.inputs, "candidates.inputs", settings.list_base)[: settings.max_files]
+    for path in inputs:
+        kind_of(path)
+    return run_stage(
+        job,
+        folder,
+        NAME,
+        VERSION,
+        settings.model_dump(mode="json"),
+        file_inputs(inputs),
+        lambda: _body(job, settings, inputs, folder),
+    )
+
+
+def _body(job: Job, settings: CandidateSettings, inputs: list[str], folder: Path) -> Outcome:
+    tasks = _tasks(inputs)
+    receipts = job.run(folder, tasks, "Read inputs", "pairs", ReadInput(settings))
+    outcome = Outcome()
+    steps = [FILES_STEP, RECORDS_STEP, IMAGES_STEP, PAIRS_STEP]
+    seen = {step for receipt in receipts for step in receipt.steps}
+    outcome.add_receipts(receipts, [step for step in steps if step in seen])
+    if outcome.funnel[-1].stage != NAME or outcome.funnel[-1].rows_out == 0:
+        found = outcome.funnel[-1].rows_in if outcome.funnel[-1].stage == NAME else 0
+        raise UserError(
+            f"the inputs hold no usable (image, text) pair ({found:,} found, none passed): "
+            "check candidates.inputs, and candidates.language and filters against the texts"
+        )
+    _write_damage(folder, tasks, receipts, outcome)
+    return outcome
+
+
+def _tasks(inputs: list[str]) -> list[Task]:
+    """A task an input; of a large Parquet table as many as it takes, each with its row groups."""
+    payloads: list[dict[str, Any]] = []
+    for path in inputs:
+        spans = row_group_spans(path, _TASK_ROWS) if kind_of(path) is InputKind.TABLE and not is_remote(path) else []
+        payloads += [{"input": path, "row_groups": span} for span in spans] or [{"input": path}]
+    return [Task(n, f"{n:05d}", payload) for n, payload in enumerate(payloads)]
+
+
+def _write_damage(folder: Path, tasks: list[Task], receipts: list[Receipt], outcome: Outcome) -> None:
+    """What was broken where, as a table beside the candidates; sums and first examples go to the manifest."""
+    rows = [
+        {"archive": task.payload["input"], "reason": reason, "detail": detail}
+        for task, receipt in zip(tasks, receipts, strict=True)
+        for reason, detail in receipt.noted
+    ]
+    if not rows:
+        return
+    DAMAGE.write(
+        folder / DAMAGE_FILE, DAMAGE.table({name: [row[name] for row in rows] for name in DAMAGE.arrow.names})
+    )
+    outcome.files.append(file_entry(folder, folder / DAMAGE_FILE))
+    outcome.extra = {
+        "damage": dict(sorted(Counter(row["reason"] for row in rows).items())),
+        "damage_first": {row["reason"]: row for row in reversed(rows)},
+    }
+
+
+class ReadInput(FileWork):
+    """Reads one archive or table; leaves its candidates and the pairs that left, each with a reason."""
+
+    def __init__(self, settings: CandidateSettings) -> None:
+        self.settings = settings
+        self._sieve: Sieve | None = None
+
+    def setup(self) -> None:
+        self._sieve = Sieve(self.settings)
+
+    def do(self, task: Task, folder: Path, tally: Tally) -> list[Path]:
+        name = task.payload["input"]
+        drops = folder / "drops" / f"{task.name}.parquet"
+
+        def part(number: int) -> Path:
+            return folder / "candidates" / f"{task.name}-{number:03d}.parquet"
+
+        # A file that several tasks read is counted by the one that reads its beginning.
+        files = int(task.payload.get("row_groups", (0,))[0] == 0)
+        tally.enter(FILES_STEP, files)
+        try:
+            with local_copy(name) as path, DROPS.writing(drops) as write_drops:
+                sieved = self._sieved(self._pairs(path, name, task.payload, tally), write_drops, tally)
+                candidates = CANDIDATES.write_parts(part, sieved, _PART_ROWS)
+        except UserError as error:
+            if not self.settings.skip_unreadable:
+                raise UserError(f"{error} (candidates.skip_unreadable: true goes on without such files)") from error
+            tally.reset()
+            tally.enter(FILES_STEP, files)
+            tally.drop(FILES_STEP, UNREADABLE, files)
+            tally.note(UNREADABLE, str(error))
+            for old in (folder / "candidates").glob(f"{task.name}-*.parquet"):
+                old.unlink()
+            candidates = CANDIDATES.write_parts(part, [], _PART_ROWS)
+            DROPS.write(drops, DROPS.empty())
+        else:
+            tally.leave(FILES_STEP, files)
+        return [*candidates, drops]
+
+    def _pairs(self, path: str, name: str, payload: dict[str, Any], tally: Tally) -> Iterator[Pair]:
+        kind = kind_of(name)
+        if kind is InputKind.TABLE:
+            groups = payload.get("row_groups")
+            yield from table_pairs(path, name, self.settings.columns, _lost_rows(tally), groups)
+            return
+        read, reasons = (wat_pairs, WAT_REASONS) if kind is InputKind.WAT else (archive_pairs, PAGE_REASONS)
+        for step in (RECORDS_STEP, IMAGES_STEP):
+            tally.enter(step, 0)
+        count_record = counting(tally, RECORDS_STEP, RECORDS, reasons, PAGES_TAKEN)
+        count_image = counting(tally, IMAGES_STEP, IMAGES, IMAGE_REASONS, IMAGES_TAKEN)
+        yield from read(path, name, count_record, count_image)
+
+    def _sieved(
+        self, found: Iterator[Pair], write_drops: Callable[[pa.Table], None], tally: Tally
+    ) -> Iterator[pa.Table]:
+        assert self._sieve is not None
+        rows = 0
+        tally.enter(PAIRS_STEP, 0)
+        while batch := list(islice(found, _BATCH)):
+            kept, dropped = self._sieve.sift(batch)
+            _count(tally, batch, kept, dropped)
+            if self.settings.keep_drops and dropped:
+                write_drops(drops_table(dropped))
+            rows += len(batch)
+            tally.tick(rows)
+            yield candidates_table(kept)
+
+
+def _count(tally: Tally, found: list[Pair], kept: list[Pair], dropped: list[Drop]) -> None:
+    tally.enter(PAIRS_STEP, len(found))
+    tally.leave(PAIRS_STEP, len(kept))
+    for drop in dropped:
+        tally.drop(PAIRS_STEP, drop.reason)
+    count_yield(tally.counters, FOUND, found)
+    count_yield(tally.counters, KEPT, kept)
+
+
+def _lost_rows(tally: Tally) -> Count:
+    def count(reason: str, n: int = 1, detail: str = "") -> None:
+        tally.enter(PAIRS_STEP, n)
+        tally.drop(PAIRS_STEP, reason, n)
+        tally.note(reason, detail)
+
+    return count

@@ -1,0 +1,62 @@
+"""What deduplication took out: how many for which reason, and examples with their pictures."""
+
+from collections import Counter
+from typing import Any
+
+import pyarrow as pa
+
+from openwit.pipeline.stages.card.reasons import meaning_of, name_of
+from openwit.pipeline.stages.card.texts import clip
+from openwit.pipeline.stages.card.thumbnails import picture_uri
+from openwit.schemas.manifest import FunnelStep
+
+REASONS = (
+    "duplicate_bytes", "duplicate_pixels", "near_duplicate", "copy_of_held_out", "frequent_image", "evaluation_image",
+)  # fmt: skip
+_PER_REASON = 6
+
+
+def duplicate_facts(funnel: list[FunnelStep]) -> dict[str, Any]:
+    """Images and texts that left at deduplication, by reason, most frequent first."""
+    facts: dict[str, Any] = {}
+    for unit in ("images", "pairs"):
+        reasons = Counter[str]()
+        for step in funnel:
+            if (step.stage, step.unit) == ("dedup", unit):
+                reasons.update(step.reasons)
+        facts[unit] = dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
+    return facts
+
+
+def duplicate_groups(table: pa.Table) -> list[dict[str, Any]]:
+    """Examples by reason, in a fixed order, with thumbnails.
+
+    Args:
+        table: of `openwit.schemas.tables.images.DUPLICATE_EXAMPLES`.
+    """
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for row in table.to_pylist():
+        rows.setdefault(row["reason"], []).append(row)
+    known = [reason for reason in REASONS if reason in rows]
+    ordered = [*known, *sorted(set(rows) - set(known))]
+    return [
+        {
+            "reason": reason,
+            "name": name_of(reason),
+            "meaning": meaning_of(reason),
+            "examples": [_example(row) for row in rows[reason][:_PER_REASON]],
+        }
+        for reason in ordered
+    ]
+
+
+def _example(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "url": row["url"],
+        "text": clip(row["text"], 120),
+        "image": picture_uri(row["image"]),
+        "kept_url": row["kept_url"],
+        "kept_text": clip(row["kept_text"] or "", 120),
+        "kept_image": picture_uri(row["kept_image"]),
+        "distance": row["distance"],
+    }

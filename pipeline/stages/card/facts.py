@@ -1,0 +1,91 @@
+"""The numbers of a card, gathered from a dataset folder alone; the metadata is read once, a shard at a time."""
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from openwit.pipeline.stages.candidates.extraction_stats import yields
+from openwit.pipeline.stages.card.balance import query_facts
+from openwit.pipeline.stages.card.duplicates import duplicate_facts
+from openwit.pipeline.stages.card.histograms import TOP
+from openwit.pipeline.stages.card.reasons import download_classes
+from openwit.pipeline.stages.card.source import CardSource
+from openwit.pipeline.stages.card.tally import COLUMNS, Tally
+from openwit.schemas.manifest import DatasetManifest, FunnelStep
+
+
+def gather(source: CardSource) -> tuple[dict[str, Any], np.ndarray]:
+    """Facts of a dataset, ready for JSON, and for each query the number of texts that match it, int64 (Q,)."""
+    manifest, queries = source.manifest, source.queries()
+    tally = Tally(0 if queries is None else queries.num_rows)
+    for shard in source.shards():
+        tally.add(source.metadata(shard, COLUMNS))
+    lists = {} if queries is None else {**query_facts(queries, tally.matches, TOP), **_list_facts(manifest)}
+    facts = {
+        "name": manifest.name,
+        "description": manifest.description,
+        "splits": _splits(manifest),
+        "funnel": [step.model_dump() for step in manifest.funnel],
+        "flow": flow(manifest.funnel),
+        "yields": [line._asdict() for line in yields(manifest.notes.get("candidates", {}))],
+        "damage": manifest.notes.get("candidates", {}).get("damage", {}),
+        "queries": lists,
+        "cap": _cap(manifest),
+        "texts": tally.text_facts(),
+        "images": tally.image_facts(),
+        "hosts": tally.host_facts(),
+        "downloads": _downloads(manifest.funnel),
+        "duplicates": {**tally.duplicate_facts(), **duplicate_facts(manifest.funnel)},
+        "licences": tally.licence_facts(),
+        "recipe": manifest.recipe,
+        "tools": manifest.tools,
+        "notes": manifest.notes,
+    }
+    return facts, tally.matches
+
+
+def flow(funnel: list[FunnelStep]) -> list[dict[str, Any]]:
+    """The stages that pairs pass one after another, from all that were found to those in the shards.
+
+    They follow the steps that count pairs as long as each takes up what the one before let out; a stage that runs
+    through everything is left out.
+    """
+    steps = [step for step in funnel if step.unit == "pairs"]
+    joined = all(after.rows_in == before.rows_out for before, after in pairwise(steps))
+    return [step.model_dump() for step in steps if step.reasons or step is steps[0]] if joined else []
+
+
+def _splits(manifest: DatasetManifest) -> dict[str, dict[str, int]]:
+    return {
+        split: {
+            "samples": manifest.samples(split),
+            "pairs": sum(shard.pairs for shard in manifest.shards_of(split)),
+            "shards": len(manifest.shards_of(split)),
+            "bytes": sum(shard.tar.bytes for shard in manifest.shards_of(split)),
+        }
+        for split in manifest.splits()
+    }
+
+
+def _list_facts(manifest: DatasetManifest) -> dict[str, Any]:
+    notes = manifest.notes.get("queries", {})
+    return {"by_source": notes.get("by_source", {}), "titles_ranked_by": notes.get("titles_ranked_by", "")}
+
+
+def _cap(manifest: DatasetManifest) -> int | None:
+    # What t came to, where the recipe asked for a number of pairs or a share instead.
+    cap = manifest.notes.get("select", {}).get("cap") or manifest.recipe.get("select", {}).get("cap")
+    return int(cap) if cap else None
+
+
+def _downloads(funnel: list[FunnelStep]) -> dict[str, Any]:
+    steps = [step for step in funnel if (step.stage, step.unit) == ("fetch", "images")]
+    if not steps:
+        return {}
+    asked, kept = sum(step.rows_in for step in steps), sum(step.rows_out for step in steps)
+    reasons: dict[str, int] = {}
+    for step in steps:
+        for reason, n in step.reasons.items():
+            reasons[reason] = reasons.get(reason, 0) + n
+    return {"urls": asked, "kept": kept, "classes": download_classes(kept, reasons)}

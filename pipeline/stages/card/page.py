@@ -1,0 +1,163 @@
+"""The page of a card: facts and samples laid out by the template, which writes every text of others escaped."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jinja2
+
+from openwit.pipeline.stages.card.duplicates import duplicate_groups
+from openwit.pipeline.stages.card.histograms import SERVED_EDGES
+from openwit.pipeline.stages.card.plots import curve_svg
+from openwit.pipeline.stages.card.reasons import meaning_of, name_of
+from openwit.pipeline.stages.card.rebuild import attribution, attribution_columns, citation, recipe_yaml
+from openwit.pipeline.stages.card.samples import Shown, pictures
+from openwit.pipeline.stages.card.source import CardSource
+from openwit.pipeline.stages.card.texts import clip, web_address
+from openwit.schemas.manifest import MANIFEST_NAME
+from openwit.schemas.tables.samples import SAMPLES
+
+_PARTS = ("Head", "Middle", "Tail")
+
+
+def render(
+    source: CardSource, facts: dict[str, Any], found: Sequence[Shown], queries: Sequence[tuple[int, int]]
+) -> str:
+    """The page.
+
+    Args:
+        facts: what `openwit.pipeline.stages.card.facts.gather` gave.
+        found: samples to show.
+        queries: (id, texts of the dataset that match it) of those to show samples of, most frequent first.
+    """
+    lines = _query_lines(source, queries)
+    samples = pictures(source, found, {line["query_id"]: line["query"] for line in lines})
+    duplicates = source.duplicates()
+    sums = source.identity()
+    recipe, recipe_is_whole = recipe_yaml(source.manifest)
+    page: str = (
+        _environment()
+        .get_template("card.html.j2")
+        .render(
+            facts=facts,
+            sheets={
+                split: [s for s in samples if s["split"] == split and s["query"] < 0]
+                for split in source.manifest.splits()
+            },
+            query_sheets=_query_sheets(lines, samples),
+            curve=_curve(facts),
+            duplicates=[] if duplicates is None else duplicate_groups(duplicates),
+            served=_heat(facts["images"]["served"]["width_by_height"]),
+            attribution=attribution(samples[0]) if samples else [],
+            attribution_columns=attribution_columns(),
+            columns=[{"column": column.name, "comment": column.comment} for column in SAMPLES.columns],
+            recipe=recipe,
+            recipe_is_whole=recipe_is_whole,
+            manifest_sum=sums[MANIFEST_NAME],
+            citation=citation(source.manifest, sums[MANIFEST_NAME]),
+        )
+    )
+    return page.lstrip() + "\n"
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("openwit.pipeline.stages.card", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters.update(
+        number=lambda n: f"{n:,}",
+        percent=percent,
+        size=byte_size,
+        words=name_of,
+        meaning=meaning_of,
+        clip=clip,
+        web=web_address,
+        ranked=lambda reasons: sorted(reasons.items(), key=lambda item: (-item[1], item[0])),
+    )
+    return environment
+
+
+def percent(part: float, whole: float = 1.0) -> str:
+    """A share in words that stay apart from nothing and from all: `0.3 %`, `< 0.1 %`, `> 99.9 %`."""
+    share = 100 * part / whole if whole else 0.0
+    if 0 < share < 0.1:
+        return "< 0.1 %"
+    if 99.9 < share < 100:
+        return "> 99.9 %"
+    return f"{share:.0f} %" if share in (0, 100) else f"{share:.1f} %"
+
+
+def byte_size(size: int) -> str:
+    """Bytes in the unit that keeps the number short, decimal."""
+    value, unit = float(size), "bytes"
+    for larger in ("kB", "MB", "GB", "TB", "PB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{size:,} bytes" if unit == "bytes" else f"{value:.1f} {unit}"
+
+
+def short_number(n: int) -> str:
+    """A number in at most five characters."""
+    for size, name in ((10**9, "G"), (10**6, "M"), (10**4, "k")):
+        if n >= size:
+            unit = 1000 if name == "k" else size
+            return f"{n / unit:.0f}{name}"
+    return f"{n:,}" if n else ""
+
+
+def _query_lines(source: CardSource, queries: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
+    table = source.queries() if queries else None
+    if table is None:
+        return []
+    rows: list[dict[str, Any]] = table.take([query for query, _ in queries]).to_pylist()
+    return [{**row, "held": held} for row, (_, held) in zip(rows, queries, strict=True)]
+
+
+def _query_sheets(lines: Sequence[dict[str, Any]], samples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The queries under Head, Middle and Tail, a third each, those without a sample left out."""
+    sheets: list[dict[str, Any]] = []
+    shown = [{**line, "samples": [s for s in samples if s["query"] == line["query_id"]]} for line in lines]
+    shown = [line for line in shown if line["samples"]]
+    for part, name in enumerate(_PARTS):
+        of_part = [line for at, line in enumerate(shown) if at * len(_PARTS) // len(shown) == part]
+        if of_part:
+            sheets.append({"part": name, "queries": of_part})
+    return sheets
+
+
+def _curve(facts: dict[str, Any]) -> str | None:
+    if not facts["queries"] or not facts["queries"]["with_pairs"]:
+        return None
+    title = (
+        f"Pairs a query by rank, from {facts['queries']['curve']['before'][0][1]:,} at the most frequent of "
+        f"{facts['queries']['with_pairs']:,} queries down to {facts['queries']['curve']['before'][-1][1]:,}, "
+        "before the balance, drawn, and after"
+    )
+    return curve_svg(facts["queries"]["curve"], facts["cap"], title)
+
+
+def _heat(counts: list[list[int]]) -> dict[str, Any]:
+    """Rows of the table of sizes: heights down, widths across; empty edges of the table are left out."""
+    n = len(counts)
+    across = [x for x in range(n) if any(counts[x])]
+    down = [y for y in range(n) if any(counts[x][y] for x in range(n))]
+    most = max((max(column) for column in counts), default=0) or 1
+    widths = list(range(across[0], across[-1] + 1)) if across else []
+    heights = list(range(down[0], down[-1] + 1)) if down else []
+    return {
+        "widths": [SERVED_EDGES[x] for x in widths],
+        "rows": [
+            {
+                "height": SERVED_EDGES[y],
+                "cells": [
+                    {"n": short_number(counts[x][y]), "shade": round((counts[x][y] / most) ** 0.5 * 0.55, 3)}
+                    for x in widths
+                ],
+            }
+            for y in heights
+        ],
+    }

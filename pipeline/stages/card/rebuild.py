@@ -1,0 +1,60 @@
+"""How to have the dataset again: its recipe as a file, the commands, and how to cite and attribute it."""
+
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from openwit.pipeline.recipe import Recipe
+from openwit.schemas.manifest import DatasetManifest
+from openwit.schemas.tables.samples import SAMPLES
+
+ATTRIBUTION_COLUMNS = ("url", "page_urls", "licenses", "archives", "record_offsets", "sha256")
+
+
+def recipe_yaml(manifest: DatasetManifest) -> tuple[str, bool]:
+    """The recipe as `wit build` reads it, and whether it does: stages run by hand may lack what a recipe must have.
+
+    Settings that a recipe does not hold (those of a second draw, which has none) are left out.
+    """
+    stages = {name: settings for name, settings in manifest.recipe.items() if name in Recipe.model_fields}
+    recipe: dict[str, Any] = {"name": manifest.name, "description": manifest.description, **stages}
+    try:
+        Recipe.model_validate(recipe)
+        whole = True
+    except ValidationError:
+        whole = False
+    return yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True), whole
+
+
+def citation(manifest: DatasetManifest, manifest_sum: str) -> str:
+    """A BibTeX entry; the sum names the very bytes. Without a date: the build knows none."""
+    key = "".join(c for c in manifest.name if c.isalnum()) or "dataset"
+    pairs = sum(shard.pairs for shard in manifest.shards)
+    samples = sum(shard.samples for shard in manifest.shards)
+    version = manifest.tools.get("openwit", "")
+    return (
+        f"@misc{{{key},\n"
+        f"  title = {{{manifest.name}}},\n"
+        f"  note = {{{samples:,} images with {pairs:,} texts, built with OpenWIT {version}.\n"
+        f"          sha256 of manifest.json: {manifest_sum}}}\n"
+        "}"
+    )
+
+
+def attribution_columns() -> list[dict[str, str]]:
+    """Columns of a sample's metadata that say where it comes from, with what they mean."""
+    comments = {column.name: column.comment for column in SAMPLES.columns}
+    return [{"column": name, "comment": comments[name]} for name in ATTRIBUTION_COLUMNS]
+
+
+def attribution(sample: dict[str, Any]) -> list[tuple[str, str | None]]:
+    """A credit line for a sample, as (words, URL to link or None) parts."""
+    parts: list[tuple[str, str | None]] = [(f"“{sample['text']}”, image from ", None), (sample["url"], sample["url"])]
+    if sample["page_url"]:
+        parts += [(", found on ", None), (sample["page_url"], sample["page_url"])]
+    if sample["license"]:
+        parts += [(", licence stated: ", None), (sample["license"], sample["license"])]
+    else:
+        parts.append((", no licence stated", None))
+    return parts

@@ -1,0 +1,105 @@
+"""What the card reads of a dataset and writes to it: the one place of the card that opens files."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from openwit.pipeline.dataset.store import load_manifest, place_of
+from openwit.schemas.common.errors import UserError
+from openwit.schemas.manifest import MANIFEST_NAME, ShardEntry
+from openwit.schemas.table import TableSchema
+from openwit.schemas.tables.images import DUPLICATE_EXAMPLES
+from openwit.schemas.tables.queries import QUERY_COUNTS
+
+QUERIES_FILE = "queries.parquet"
+DUPLICATES_FILE = "duplicates.parquet"
+
+
+class CardSource:
+    """A dataset, read a shard's metadata at a time.
+
+    Args:
+        where: its folder, or a URL that fsspec knows.
+
+    Raises:
+        UserError: it is no dataset.
+    """
+
+    def __init__(self, where: str | Path) -> None:
+        self.place = place_of(where)
+        self.manifest = load_manifest(self.place)
+
+    def identity(self) -> dict[str, str]:
+        """sha256 of the files that the card is made of; the manifest holds those of all shards."""
+        listed = {entry.path: entry.sha256 for entry in self.manifest.tables}
+        sums = {MANIFEST_NAME: hashlib.sha256(self.place.read(MANIFEST_NAME)).hexdigest()}
+        for name in (QUERIES_FILE, DUPLICATES_FILE):
+            if self.place.size(name) is not None:
+                sums[name] = listed.get(name) or hashlib.sha256(self.place.read(name)).hexdigest()
+        return sums
+
+    def shards(self) -> Iterator[ShardEntry]:
+        """The shards of train first, in order of name."""
+        for split in self.manifest.splits():
+            yield from self.manifest.shards_of(split)
+
+    def metadata(self, shard: ShardEntry, columns: Sequence[str]) -> pa.Table:
+        """Columns of the table of `openwit.schemas.tables.samples.SAMPLES` beside a shard.
+
+        Raises:
+            UserError: it is missing or no such table.
+        """
+        with self._reading(shard.metadata.path) as file:
+            return pq.read_table(file, columns=list(columns))
+
+    def images(self, shard: ShardEntry, rows: Sequence[int]) -> list[bytes]:
+        """The JPEGs of some rows of a shard, in the order of `rows`; nothing else of the tar is read."""
+        with self._reading(shard.index.path) as file, _opened(file) as source:
+            index = pa.ipc.open_file(source).read_all().take(pa.array(rows, pa.int64()))
+        offsets, sizes = (index.column(name).to_pylist() for name in ("image_offset", "image_size"))
+        return self.place.ranges(shard.tar.path, offsets, sizes)
+
+    def queries(self) -> pa.Table | None:
+        """The table of `openwit.schemas.tables.queries.QUERY_COUNTS`, or None where the dataset carries no list."""
+        return self._table(QUERIES_FILE, QUERY_COUNTS)
+
+    def duplicates(self) -> pa.Table | None:
+        """The table of `openwit.schemas.tables.images.DUPLICATE_EXAMPLES`, or None where the dataset carries none."""
+        return self._table(DUPLICATES_FILE, DUPLICATE_EXAMPLES)
+
+    def read(self, name: str) -> bytes | None:
+        """A small file of the dataset, None where there is none."""
+        return self.place.read(name) if self.place.size(name) is not None else None
+
+    def write(self, name: str, text: str) -> None:
+        """Writes a small file, whole or not at all."""
+        self.place.write(name, text.encode())
+
+    def _table(self, name: str, schema: TableSchema) -> pa.Table | None:
+        if self.place.size(name) is None:
+            return None
+        with self._reading(name) as file:
+            return schema.conform(pq.read_table(file), f"{self.place}/{name}")
+
+    @contextmanager
+    def _reading(self, name: str) -> Iterator[Any]:
+        try:
+            with self.place.reading(name) as file:
+                yield file
+        except (pa.ArrowException, OSError) as error:
+            raise UserError(f"{self.place}/{name} cannot be read: {error} (`wit verify` lists what is off)") from error
+
+
+@contextmanager
+def _opened(file: Any) -> Iterator[Any]:
+    """A file object for what `Place.reading` gives: a path, or a file object already."""
+    if isinstance(file, str):
+        with Path(file).open("rb") as opened:
+            yield opened
+    else:
+        yield file

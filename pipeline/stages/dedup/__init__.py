@@ -1,0 +1,1 @@
+"""Stage dedup: one image of each group of duplicates is kept."""

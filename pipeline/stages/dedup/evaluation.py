@@ -1,0 +1,138 @@
+"""Dedup, before the rest: the evaluation images that no image of the dataset may be a copy of."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from openwit.pipeline.decontamination.files import EvaluationPiece, list_pieces
+from openwit.pipeline.decontamination.images import EVALUATION_IMAGES, EVALUATION_REASONS, HASHED, IMAGES, hash_piece
+from openwit.pipeline.decontamination.index import EvaluationIndex, Nearest
+from openwit.pipeline.execution.stage import Job, Outcome, StageManifest, file_inputs
+from openwit.pipeline.execution.tasks import FileWork, Tally, Task, counting
+from openwit.pipeline.images.settings import ImageSettings
+from openwit.pipeline.stages.dedup.settings import DedupSettings
+from openwit.schemas.common.errors import UserError
+from openwit.schemas.tables.images import COPIES
+
+EVALUATION_IMAGE = "evaluation_image"
+STEP = "dedup/evaluation images"
+SAME_BYTES, SAME_PIXELS = "same_bytes", "same_pixels"
+
+
+class EvaluationLookup:
+    """Finds copies of evaluation images; the index is built where it is first used, once in a worker.
+
+    Args:
+        paths: files of EVALUATION_IMAGES, in order.
+        max_distance: bits in which the hashes may differ.
+    """
+
+    def __init__(self, paths: Sequence[str], max_distance: int) -> None:
+        self._paths = tuple(paths)
+        self._max_distance = max_distance
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_paths": self._paths, "_max_distance": self._max_distance}
+
+    @cached_property
+    def _table(self) -> pa.Table:
+        return pa.concat_tables(EVALUATION_IMAGES.read(Path(path)) for path in self._paths).combine_chunks()
+
+    @cached_property
+    def _index(self) -> EvaluationIndex:
+        return EvaluationIndex(self._table, self._max_distance)
+
+    def verdicts(self, images: pa.Table) -> pa.Table:
+        """COPIES of the images that are copies of evaluation images."""
+        found = self._nearest(images)
+        rows = np.flatnonzero(found.rows >= 0)
+        named = self._table.select(["file", "member"]).take(pa.array(found.rows[rows])).to_pylist()
+        return COPIES.table(
+            {
+                "row": rows,
+                "reason": [EVALUATION_IMAGE] * len(rows),
+                "distance": found.distances[rows],
+                "evaluation_image": [" ".join(filter(None, (name["file"], name["member"]))) for name in named],
+                "variant": [found.variants[row] for row in rows],
+                **dict.fromkeys(("other_file", "other_row"), [None] * len(rows)),
+            }
+        )
+
+    def _nearest(self, images: pa.Table) -> Nearest:
+        found = self._index.lookup(images.column("phash").to_numpy())
+        # Equal bytes say more than equal hashes, and are all that a plain image is known by.
+        for column, name in (("pixels_hash", SAME_PIXELS), ("sha256", SAME_BYTES)):
+            same = self._index.lookup_sums(images.column(column).to_pylist(), column)
+            for at in np.flatnonzero(same >= 0):
+                found.rows[at], found.distances[at], found.variants[at] = same[at], 0, name
+        return found
+
+
+class HashEvaluationImages(FileWork):
+    """Hashes one piece of the evaluation images."""
+
+    def __init__(self, settings: ImageSettings) -> None:
+        self.settings = settings
+
+    def do(self, task: Task, folder: Path, tally: Tally) -> list[Path]:
+        piece = EvaluationPiece(**task.payload)
+        target = folder / "evaluation" / f"{task.name}.parquet"
+        tally.enter(STEP, 0)
+        count = counting(tally, STEP, IMAGES, EVALUATION_REASONS, left=HASHED)
+        EVALUATION_IMAGES.write(target, hash_piece(piece, self.settings, count))
+        return [target]
+
+
+def evaluation_inputs(settings: DedupSettings) -> dict[str, str]:
+    """Identity of the evaluation images, as an input of the stage."""
+    if not settings.exclude:
+        return {}
+    paths = [path for piece in list_pieces(settings.exclude) for path in piece.paths]
+    listed = "\n".join(f"{name} {identity}" for name, identity in file_inputs(paths).items())
+    return {"exclude": hashlib.sha256(listed.encode()).hexdigest()}
+
+
+def prepare_evaluation(
+    job: Job, settings: DedupSettings, upstream: StageManifest, folder: Path, outcome: Outcome
+) -> EvaluationLookup | None:
+    """Hashes the evaluation images; None where nothing is to be excluded.
+
+    Raises:
+        UserError: what was named does not exist, or holds no image that can be read.
+    """
+    if not settings.exclude:
+        return None
+    image = ImageSettings.model_validate(upstream.settings.get("image", {}))
+    tasks = [
+        Task(n, f"{n:05d}", {"source": p.source, "paths": p.paths, "kind": p.kind, "groups": p.groups})
+        for n, p in enumerate(list_pieces(settings.exclude))
+    ]
+    hashing = [Task(task.number, f"evaluation-{task.name}", task.payload) for task in tasks]
+    receipts = job.run(folder, hashing, "Hash evaluation images", "images", HashEvaluationImages(image))
+    outcome.add_receipts(receipts, [STEP])
+    if outcome.funnel[-1].rows_out == 0:
+        raise UserError(f"no image could be read in what is to be excluded: {', '.join(settings.exclude)}")
+    paths = [str(folder / entry["path"]) for receipt in receipts for entry in receipt.files]
+    return EvaluationLookup(paths, settings.exclude_distance)
+
+
+def summarise(excluded: Sequence[Path], outcome: Outcome) -> None:
+    """Counts how many images left as copies of how many evaluation images, and by which variant."""
+    variants: Counter[str] = Counter()
+    names: set[str] = set()
+    for path in excluded:
+        table = pq.read_table(path, columns=["evaluation_image", "variant"])
+        names.update(table.column("evaluation_image").to_pylist())
+        variants.update(table.column("variant").to_pylist())
+    outcome.extra["excluded"] = {
+        "images": variants.total(),
+        "evaluation_images": len(names),
+        "by_variant": dict(sorted(variants.items())),
+    }

@@ -1,0 +1,261 @@
+"""Dedup, first pass: which images leave, found by shuffling keys alone; a verdict file beside each images file.
+
+Images of one hash meet, and those that look alike become one node; nodes that lose to a neighbour are found in
+`dedup_near`; at last images and verdicts meet by hash.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import xxhash
+from apache_beam.pvalue import TaggedOutput
+
+from openwit.pipeline.dataset.removal_list import load_removal_list
+from openwit.pipeline.execution.blobs import bucket_count, concat_blobs, fixed_bytes, split_by, to_blob
+from openwit.pipeline.execution.progress import watching
+from openwit.pipeline.execution.stage import Job
+from openwit.pipeline.execution.tasks import PROGRESS, Tally, Task, run_job, with_nothing
+from openwit.pipeline.images.phash import says_nothing
+from openwit.pipeline.stages.dedup.copies import Columns, Groups, equal_groups, is_frequent, rank_words
+from openwit.pipeline.stages.dedup.evaluation import EvaluationLookup
+from openwit.pipeline.stages.dedup.keys import Blobs, Joined, Keyed, by_bucket, columns_of
+from openwit.pipeline.stages.dedup.near_duplicates import block_masks
+from openwit.pipeline.stages.dedup.near_pass import find_losers
+from openwit.pipeline.stages.dedup.settings import DedupSettings
+from openwit.pipeline.text.normalise import normalise
+from openwit.schemas.tables.images import COPIES
+
+DUPLICATE_BYTES, DUPLICATE_PIXELS, NEAR_DUPLICATE = "duplicate_bytes", "duplicate_pixels", "near_duplicate"
+FREQUENT_IMAGE, PLAIN_IMAGE, REMOVED = "frequent_image", "plain_image", "removed"
+# An image's id: its file's number above its row.
+_FILE_SHIFT, _ROW_MASK = np.uint64(40), np.uint64((1 << 40) - 1)
+_SUMS = ("sha256", "pixels_hash", "phash", "fingerprint")
+_OF_ANOTHER = ("other_file", "other_row", "distance", "evaluation_image", "variant")
+_READ = ["url", "split", "pairs", "original_width", "original_height", *_SUMS]
+# Beam reads the tags and types of a step's outputs from its annotation.
+Sent = Iterator[tuple[int, bytes] | TaggedOutput[Literal["settled"], tuple[int, bytes]]]
+
+
+def copies_path(folder: Path, name: str) -> Path:
+    """Where the verdicts on an images file stand."""
+    return folder / "copies" / f"{name}.parquet"
+
+
+def find_copies(
+    job: Job, settings: DedupSettings, tasks: list[Task], folder: Path, evaluation: EvaluationLookup | None
+) -> None:
+    """Writes the verdicts of every images file.
+
+    Args:
+        job: runner and console.
+        settings: distance, and what counts as frequent.
+        tasks: one a file, numbered in order of name; payload `images`.
+        folder: of the stage.
+        evaluation: looks images up among the evaluation images; None for no exclusion.
+    """
+    images = sum(pq.read_metadata(task.payload["images"]).num_rows for task in tasks)
+    masks = None if settings.max_distance is None else block_masks(settings.max_distance)
+    buckets = bucket_count(images)
+
+    def construct(pipeline: beam.Pipeline) -> None:
+        listed = pipeline | "List files" >> beam.Create(tasks, reshuffle=False)
+        sent = (
+            listed
+            | "Spread files" >> beam.Reshuffle()
+            | "Send images"
+            >> beam.ParDo(SendImages(settings, str(folder), buckets, evaluation)).with_outputs(
+                SendImages.SETTLED, main="images"
+            )
+        )
+        lost = find_losers(sent.images, settings, masks, buckets, bucket_count(images * _keys(masks)))
+        verdicts = (
+            {"images": sent.images, "lost": lost}
+            | "Join images and losers" >> beam.CoGroupByKey()
+            | "Judge images" >> beam.ParDo(JudgeImages(masks is None, settings.frequent_texts))
+        )
+        every_file = listed | "Name each file" >> beam.Map(with_nothing).with_output_types(tuple[int, bytes])
+        _ = (
+            (verdicts, sent[SendImages.SETTLED], every_file)
+            | "Join verdicts and files" >> beam.Flatten()
+            | "Group verdicts by file" >> beam.GroupByKey()
+            | "Write verdicts" >> beam.ParDo(WriteCopies(str(folder), tasks))
+        )
+
+    with watching(job.console, "Find copies", folder, [_seen(task) for task in tasks], "images"):
+        run_job(job.runner, folder, construct)
+
+
+def _seen(task: Task) -> Task:
+    """The task by the name under which its progress is told; the later passes over the file have their own."""
+    return Task(task.number, f"find-{task.name}", {})
+
+
+def _keys(masks: np.ndarray | None) -> int:
+    return 1 if masks is None else len(masks)
+
+
+class SendImages(beam.DoFn):
+    """task -> (bucket of the hash, keys of its images); and (file, verdicts) on images that leave by themselves."""
+
+    SETTLED = "settled"
+
+    def __init__(
+        self, settings: DedupSettings, folder: str, buckets: int, evaluation: EvaluationLookup | None
+    ) -> None:
+        self.folder = folder
+        self.by_pixels = settings.max_distance is None
+        self.drop_plain = settings.plain == "drop"
+        self.remove = settings.remove
+        self.buckets = buckets
+        self.evaluation = evaluation
+
+    def setup(self) -> None:
+        """Reads the list of what may not enter, once a worker."""
+        self.removals = None if self.remove is None else load_removal_list(Path(self.remove))
+
+    def process(self, task: Task) -> Sent:
+        table = pq.read_table(task.payload["images"], columns=_READ)
+        rows = np.arange(table.num_rows, dtype=np.int64)
+        settled = self._settled(table)
+        if settled.num_rows:
+            yield TaggedOutput(self.SETTLED, (task.number, to_blob(settled)))
+            rows = np.setdiff1d(rows, settled.column("row").to_numpy())
+            table = table.take(pa.array(rows))
+        keys = self._keys(table)
+        keys["id"] = (np.uint64(task.number) << _FILE_SHIFT) | rows.astype(np.uint64)
+        yield from by_bucket(keys, "hash", self.buckets)
+        Tally(Path(self.folder) / PROGRESS / f"{_seen(task).name}.json").tick(len(rows), 1.0)
+
+    def _settled(self, table: pa.Table) -> pa.Table:
+        """COPIES of what leaves whatever other images there are: what is on the list of things to remove, copies of
+        evaluation images, and plain images."""
+        found = _alone(self._removed(table), REMOVED)
+        if self.evaluation is not None:
+            found = _more(found, self.evaluation.verdicts(table))
+        if self.drop_plain:
+            plain = np.flatnonzero(says_nothing(table.column("phash").to_numpy()))
+            found = _more(found, _alone(plain, PLAIN_IMAGE))
+        return found
+
+    def _removed(self, table: pa.Table) -> np.ndarray:
+        if self.removals is None:
+            return np.zeros(0, np.int64)
+        facts = (table.column(name).to_pylist() for name in ("url", "sha256", "phash"))
+        named = [self.removals.matches(url, sha, f"{phash:016x}") for url, sha, phash in zip(*facts, strict=True)]
+        return np.array([row for row, kinds in enumerate(named) if kinds], np.int64)
+
+    def _keys(self, table: pa.Table) -> Columns:
+        first, length = _texts(table.column("pairs"))
+        pixels = _leading_words(table.column("pixels_hash").to_pylist())
+        area = table.column("original_width").to_numpy().astype(np.int64) * table.column("original_height").to_numpy()
+        held_out = pc.not_equal(table.column("split"), "train").to_numpy()
+        return {
+            "hash": pixels if self.by_pixels else table.column("phash").to_numpy(),
+            "rank": rank_words(held_out, area, length),
+            "tie": _hashes(table.column("url").to_pylist()),
+            "text": _hashes([normalise(text) for text in first]),
+            "bytes": _leading_words(table.column("sha256").to_pylist()),
+            "pixels": pixels,
+            "print": fixed_bytes(table.column("fingerprint")),
+        }
+
+
+def _alone(rows: np.ndarray, reason: str) -> pa.Table:
+    """COPIES of rows that leave and that nobody stands for."""
+    nothing = dict.fromkeys(_OF_ANOTHER, [None] * len(rows))
+    return COPIES.table({"row": rows, "reason": [reason] * len(rows), **nothing})
+
+
+def _more(found: pa.Table, others: pa.Table) -> pa.Table:
+    """Verdicts and further ones on rows that have none yet."""
+    new = pc.invert(pc.is_in(others.column("row"), found.column("row")))
+    return pa.concat_tables([found, others.filter(new)])
+
+
+def _texts(pairs: pa.ChunkedArray) -> tuple[list[str], np.ndarray]:
+    """The first text of each image, and the characters of its longest."""
+    if not len(pairs):
+        return [], np.zeros(0, np.int64)
+    lists = pairs.combine_chunks()
+    starts = np.r_[0, np.cumsum(pc.list_value_length(lists).to_numpy())[:-1]]
+    texts = pc.struct_field(pc.list_flatten(lists), "text")
+    return texts.take(pa.array(starts)).to_pylist(), np.maximum.reduceat(pc.utf8_length(texts).to_numpy(), starts)
+
+
+class JudgeImages(beam.DoFn):
+    """(bucket, its images and its losing nodes) -> (file, verdicts on its rows)."""
+
+    def __init__(self, by_pixels: bool, frequent_texts: int | None) -> None:
+        self.by_pixels = by_pixels
+        self.frequent_texts = frequent_texts
+
+    def process(self, element: Joined) -> Keyed:
+        blobs = list(element[1]["images"])
+        if not blobs:
+            return
+        images = columns_of(blobs)
+        groups = equal_groups(images, None if self.by_pixels else images["print"], self.frequent_texts)
+        lost = [columns_of([blob]) for blob in element[1]["lost"]]
+        verdicts = self._verdicts(images, groups, lost)
+        for file, part in split_by(verdicts, images["id"][verdicts.column("index").to_numpy()] >> _FILE_SHIFT):
+            yield file, to_blob(COPIES.conform(part.drop_columns(["index"])))
+
+    @staticmethod
+    def _verdicts(images: Columns, groups: Groups, lost: list[Columns]) -> pa.Table:
+        # At first every image's place is taken by the best of its group; then by who stands for that group.
+        other = {name: images[name][groups.best][groups.of] for name in ("id", "hash", "bytes", "pixels")}
+        frequent = groups.frequent[groups.of]
+        by_id = np.argsort(images["id"][groups.best])
+        ids = images["id"][groups.best][by_id]
+        for losers in lost:
+            decision = np.full(len(groups.best), -1, np.int64)
+            decision[by_id[np.searchsorted(ids, losers["node_id"])]] = np.arange(len(losers["node_id"]))
+            mine = decision[groups.of]
+            hit = mine >= 0
+            for name in other:
+                other[name][hit] = losers[f"other_{name}"][mine[hit]]
+            frequent[hit] |= is_frequent(losers["other_rank"])[mine[hit]]
+        gone = np.flatnonzero((other["id"] != images["id"]) | frequent)
+        reason = np.full(len(frequent), NEAR_DUPLICATE, object)
+        reason[other["pixels"] == images["pixels"]] = DUPLICATE_PIXELS
+        reason[other["bytes"] == images["bytes"]] = DUPLICATE_BYTES
+        reason[frequent] = FREQUENT_IMAGE
+        named = {
+            "other_file": (other["id"] >> _FILE_SHIFT).astype(np.int32),
+            "other_row": (other["id"] & _ROW_MASK).astype(np.int64),
+            "distance": np.bitwise_count(images["hash"] ^ other["hash"]).astype(np.int32),
+        }
+        rows = (images["id"][gone] & _ROW_MASK).astype(np.int64)
+        columns = {"row": pa.array(rows), "reason": pa.array(reason[gone]), "index": pa.array(gone)}
+        columns |= {name: pa.array(values[gone], mask=frequent[gone]) for name, values in named.items()}
+        columns |= {name: pa.nulls(len(gone), pa.string()) for name in ("evaluation_image", "variant")}
+        return pa.table({name: columns[name] for name in [*COPIES.arrow.names, "index"]})
+
+
+class WriteCopies(beam.DoFn):
+    """(file, its verdicts) -> the file's verdicts on disk."""
+
+    def __init__(self, folder: str, tasks: list[Task]) -> None:
+        self.folder = folder
+        self.tasks = tasks
+
+    def process(self, element: Blobs) -> Iterator[int]:
+        blobs = [blob for blob in element[1] if blob]
+        table = concat_blobs(blobs) if blobs else COPIES.empty()
+        COPIES.write(copies_path(Path(self.folder), self.tasks[element[0]].name), table.sort_by("row"))
+        yield element[0]
+
+
+def _hashes(texts: list[str]) -> np.ndarray:
+    return np.fromiter((xxhash.xxh3_64_intdigest(text.encode()) for text in texts), np.uint64, len(texts))
+
+
+def _leading_words(digests: list[str]) -> np.ndarray:
+    """The first 64 bits of hex digests: enough to tell equal from not."""
+    return np.fromiter((int(digest[:16], 16) for digest in digests), np.uint64, len(digests))

@@ -1,0 +1,200 @@
+"""Dedup, last passes: images that leave hand their texts to the image that stands for them, and files are written.
+
+The texts travel through files, each leaving image's as one row of a batch for the survivor's file, so that no file
+has to read all the others.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from openwit.pipeline.execution.blobs import split_by
+from openwit.pipeline.execution.tasks import STAGE, FileWork, Receipt, Tally, Task
+from openwit.pipeline.stages.dedup.evaluation import EVALUATION_IMAGE
+from openwit.pipeline.stages.dedup.examples import ExamplePicker
+from openwit.pipeline.stages.dedup.find_pass import copies_path
+from openwit.pipeline.text.normalise import normalise
+from openwit.schemas.common.atomic import atomic_path
+from openwit.schemas.tables.candidates import DROPS
+from openwit.schemas.tables.images import COPIES, EXCLUDED, IMAGES, SURVIVORS
+
+IMAGES_STEP = "dedup/images"
+PAIRS_STEP = "dedup/pairs"
+COPY_OF_HELD_OUT, SAME_TEXT = "copy_of_held_out", "same_text_of_copy"
+HANDED = f"{STAGE}/handed"
+_METADATA = [name for name in IMAGES.arrow.names if name != "image"]
+_MOVED = pa.schema(
+    [
+        pa.field("to_row", pa.int64()),
+        pa.field("reason", pa.string()),
+        pa.field("distance", pa.int32()),
+        pa.field("row", pa.int64()),
+        *(IMAGES.arrow.field(name).remove_metadata() for name in ("url", "split", "pairs")),
+    ]
+)
+
+Row = dict[str, Any]
+
+
+class HandOver(FileWork):
+    """Writes what the leaving images of one file hand over, a batch for each file that takes some of it."""
+
+    def do(self, task: Task, folder: Path, tally: Tally) -> list[Path]:
+        copies = COPIES.read(copies_path(folder, Path(task.payload["images"]).stem))
+        moving = copies.filter(pc.is_valid(copies.column("other_file")))
+        target = folder / HANDED / f"{task.name}.arrow"
+        takers = []
+        with (
+            atomic_path(target) as path,
+            pa.OSFile(str(path), "wb") as sink,
+            pa.ipc.new_file(sink, _MOVED) as writer,
+        ):
+            if moving.num_rows:
+                for file, part in split_by(self._rows(task, moving), moving.column("other_file").to_numpy()):
+                    writer.write_batch(part.combine_chunks().to_batches()[0])
+                    takers.append(file)
+        tally.extra["takers"] = takers
+        return [target]
+
+    @staticmethod
+    def _rows(task: Task, moving: pa.Table) -> pa.Table:
+        images = pq.read_table(task.payload["images"], columns=["url", "split", "pairs"])
+        images = images.take(moving.column("row")).combine_chunks()
+        columns = {"to_row": moving.column("other_row"), "reason": moving.column("reason")}
+        columns |= {name: moving.column(name) for name in ("distance", "row")}
+        columns |= {name: images.column(name) for name in ("url", "split", "pairs")}
+        return pa.table(columns).cast(_MOVED)
+
+
+def taken_by(folder: Path, receipts: Iterable[Receipt]) -> dict[int, list[tuple[int, str, int]]]:
+    """What each file takes over: its number to (number of the giving file, path, number of the batch in it)."""
+    taken: dict[int, list[tuple[int, str, int]]] = {}
+    for giver, receipt in enumerate(receipts):
+        for batch, taker in enumerate(receipt.extra["takers"]):
+            taken.setdefault(taker, []).append((giver, str(folder / receipt.files[0]["path"]), batch))
+    return taken
+
+
+class KeepSurvivors(FileWork):
+    """Applies the verdicts to one images file: survivors with their texts, and the pairs that leave.
+
+    Args:
+        merge_texts: whether survivors take over the texts of their copies.
+    """
+
+    def __init__(self, merge_texts: bool) -> None:
+        self.merge_texts = merge_texts
+
+    def do(self, task: Task, folder: Path, tally: Tally) -> list[Path]:
+        images = pq.read_table(task.payload["images"], columns=_METADATA)
+        copies = COPIES.read(copies_path(folder, task.name))
+        taken = _taken(task)
+        picker = ExamplePicker(task.number)
+        drops: list[Row] = []
+        excluded = self._leave_alone(images, copies, tally, drops, picker)
+        tally.enter(IMAGES_STEP, images.num_rows)
+        for reason in copies.column("reason").to_pylist():
+            tally.drop(IMAGES_STEP, reason)
+        stays = np.ones(images.num_rows, bool)
+        stays[copies.column("row").to_numpy()] = False
+        tally.leave(IMAGES_STEP, int(stays.sum()))
+        # Only the few that take something over are looked at one by one.
+        stays[list(taken)] = False
+        alone = _with_place(images, np.flatnonzero(stays))
+        for count in (tally.enter, tally.leave):
+            count(PAIRS_STEP, int(pc.sum(pc.list_value_length(alone.column("pairs"))).as_py() or 0))
+        joined = []
+        for image in _with_place(images, np.array(sorted(taken), np.int64)).to_pylist():
+            absorbed = sorted(taken[image["source_row"]], key=lambda copy: str(copy["url"]))
+            for copy in absorbed:
+                standing = {**image, "file": task.number, "row": image["source_row"]}
+                picker.offer(copy["reason"], copy, copy["distance"], standing)
+            merged = self._merge(image, absorbed, tally, drops)
+            joined.append({**image, "pairs": merged, "duplicates": len(absorbed)})
+        kept = pa.concat_tables([alone, pa.Table.from_pylist(joined, schema=SURVIVORS.arrow)])
+        tally.extra["examples"] = picker.chosen()
+        return self._write(folder, task, kept.sort_by("source_row"), drops, excluded)
+
+    @staticmethod
+    def _leave_alone(
+        images: pa.Table, copies: pa.Table, tally: Tally, drops: list[Row], picker: ExamplePicker
+    ) -> list[Row]:
+        """Drops the images that nobody stands for, with all their pairs; returns the rows of the exclusion report."""
+        alone = copies.filter(pc.is_null(copies.column("other_file")))
+        excluded = []
+        for image, verdict in zip(images.take(alone.column("row")).to_pylist(), alone.to_pylist(), strict=True):
+            reason, detail, standing = verdict["reason"], "", None
+            if reason == EVALUATION_IMAGE:
+                facts = {name: verdict[name] for name in ("evaluation_image", "variant", "distance")}
+                excluded.append({"url": image["url"], "text": image["pairs"][0]["text"], **facts})
+                detail = f"{verdict['evaluation_image']} ({verdict['variant']})"
+                standing = {"url": detail}
+            tally.enter(PAIRS_STEP, len(image["pairs"]))
+            tally.drop(PAIRS_STEP, reason, len(image["pairs"]))
+            drops += [_drop(pair, image["url"], reason, detail) for pair in image["pairs"]]
+            picker.offer(reason, {**image, "row": verdict["row"]}, verdict["distance"], standing)
+        return excluded
+
+    def _merge(self, image: Row, absorbed: list[Row], tally: Tally, drops: list[Row]) -> list[Row]:
+        """The texts of an image and of the copies it stands for, each text once, by priority; the others leave."""
+        known = {normalise(pair["text"]) for pair in image["pairs"]}
+        kept = list(image["pairs"])
+        tally.enter(PAIRS_STEP, len(kept))
+        for copy in absorbed:
+            tally.enter(PAIRS_STEP, len(copy["pairs"]))
+            for pair in copy["pairs"]:
+                reason = self._why_not(copy, image, normalise(pair["text"]) in known)
+                if reason is None:
+                    known.add(normalise(pair["text"]))
+                    kept.append(pair)
+                else:
+                    tally.drop(PAIRS_STEP, reason)
+                    drops.append(_drop(pair, copy["url"], reason, f"copy of {image['url']}"))
+        tally.leave(PAIRS_STEP, len(kept))
+        return sorted(kept, key=lambda pair: (pair["priority"], pair["pair_id"]))
+
+    def _why_not(self, copy: Row, image: Row, same_text: bool) -> str | None:
+        """Why a text of a copy does not go over to the survivor."""
+        if copy["split"] != image["split"]:
+            return COPY_OF_HELD_OUT
+        if not self.merge_texts:
+            return str(copy["reason"])
+        return SAME_TEXT if same_text else None
+
+    @staticmethod
+    def _write(folder: Path, task: Task, kept: pa.Table, drops: list[Row], excluded: list[Row]) -> list[Path]:
+        tables = [(SURVIVORS, kept), (DROPS, pa.Table.from_pylist(drops, schema=DROPS.arrow))]
+        if excluded:
+            tables.append((EXCLUDED, pa.Table.from_pylist(excluded, schema=EXCLUDED.arrow)))
+        paths = []
+        for schema, table in tables:
+            path = folder / schema.name / f"{task.name}.parquet"
+            schema.write(path, table)
+            paths.append(path)
+        return paths
+
+
+def _taken(task: Task) -> dict[int, list[Row]]:
+    """What the rows of a file take over: row to the copies it stands for."""
+    taken: dict[int, list[Row]] = {}
+    for giver, path, batch in task.payload["taken"]:
+        with pa.memory_map(path) as source:
+            for row in pa.ipc.open_file(source).get_batch(batch).to_pylist():
+                taken.setdefault(row["to_row"], []).append({**row, "file": giver})
+    return taken
+
+
+def _with_place(images: pa.Table, rows: np.ndarray) -> pa.Table:
+    """Some images of a file as survivors that stand for nobody yet."""
+    chosen = images.take(pa.array(rows))
+    chosen = chosen.append_column("duplicates", pa.array(np.zeros(len(rows), np.int32)))
+    return SURVIVORS.conform(chosen.append_column("source_row", pa.array(rows)))
+
+
+def _drop(pair: Row, url: str, reason: str, detail: str) -> Row:
+    return {"pair_id": pair["pair_id"], "url": url, "text": pair["text"], "reason": reason, "detail": detail}

@@ -1,0 +1,65 @@
+"""Dedup: images that are copies of each other or of evaluation images, or that say nothing; the best copy stays.
+
+The image bytes stay where fetch wrote them; what crosses a shuffle are keys.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+from openwit.pipeline.dataset.removal_list import load_removal_list
+from openwit.pipeline.execution.stage import Job, Outcome, StageManifest, run_stage, stage_input
+from openwit.pipeline.execution.tasks import Task
+from openwit.pipeline.stages.dedup.evaluation import evaluation_inputs, prepare_evaluation, summarise
+from openwit.pipeline.stages.dedup.examples import write_examples
+from openwit.pipeline.stages.dedup.find_pass import find_copies
+from openwit.pipeline.stages.dedup.keep import HANDED, IMAGES_STEP, PAIRS_STEP, HandOver, KeepSurvivors, taken_by
+from openwit.pipeline.stages.dedup.settings import DedupSettings
+from openwit.pipeline.stages.sidecars import carry_query_counts
+from openwit.schemas.common.errors import UserError
+
+NAME = "dedup"
+VERSION = 3
+
+
+def run(job: Job, settings: DedupSettings, fetched: Path, folder: Path) -> tuple[StageManifest, bool]:
+    """Runs the stage on a finished fetch folder."""
+    upstream = StageManifest.load(fetched, "fetch")
+    return run_stage(
+        job,
+        folder,
+        NAME,
+        VERSION,
+        settings.model_dump(mode="json"),
+        {"fetch": stage_input(fetched), **evaluation_inputs(settings), **_removal_inputs(settings)},
+        lambda: _body(job, settings, upstream, fetched, folder),
+        [upstream],
+    )
+
+
+def _removal_inputs(settings: DedupSettings) -> dict[str, str]:
+    return {} if settings.remove is None else {"remove": load_removal_list(Path(settings.remove)).sha256}
+
+
+def _body(job: Job, settings: DedupSettings, upstream: StageManifest, fetched: Path, folder: Path) -> Outcome:
+    outcome = Outcome()
+    files = upstream.paths(fetched, "images")
+    tasks = [Task(n, path.stem, {"images": str(path)}) for n, path in enumerate(files)]
+    evaluation = prepare_evaluation(job, settings, upstream, folder, outcome)
+    find_copies(job, settings, tasks, folder, evaluation)
+    giving = [Task(task.number, f"hand-{task.name}", task.payload) for task in tasks]
+    handed = job.run(folder, giving, "Hand over texts", "images", HandOver())
+    taken = taken_by(folder, handed)
+    keeping = [Task(t.number, t.name, {**t.payload, "taken": taken.get(t.number, [])}) for t in tasks]
+    receipts = job.run(folder, keeping, "Keep survivors", "images", KeepSurvivors(settings.merge_texts))
+    outcome.add_receipts(receipts, [IMAGES_STEP, PAIRS_STEP])
+    outcome.files += carry_query_counts(fetched, folder)
+    outcome.files += write_examples(folder, files, receipts)
+    if evaluation is not None:
+        summarise([folder / f.path for f in outcome.files if f.path.startswith("excluded/")], outcome)
+    # The path is relative, so that a build can be moved whole.
+    outcome.extra["images"] = os.path.relpath(fetched, folder)
+    shutil.rmtree(folder / HANDED, ignore_errors=True)
+    if next(step for step in outcome.funnel if step.unit == "images").rows_out == 0:
+        raise UserError(f"no image is left of {fetched}: see the drops there and in {folder} for the reasons")
+    return outcome

@@ -1,0 +1,1 @@
+"""Stage fetch: from URLs to decoded, resized images."""

@@ -1,0 +1,271 @@
+"""The images of one chunk of hosts: asked for, checked, resized, written; tried again where we were cut off."""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from openwit.pipeline.download.downloader import Download, FetchStatus
+from openwit.pipeline.download.status import HEARD, UNHEARD
+from openwit.pipeline.execution.runner import default_workers
+from openwit.pipeline.execution.tasks import FileWork, Tally, Task
+from openwit.pipeline.images.memory import keep_freed_memory
+from openwit.pipeline.images.process import ImageDrop, ProcessedImage
+from openwit.pipeline.readers.tables.settings import TableColumns
+from openwit.pipeline.readers.tables.tables import read_images
+from openwit.pipeline.stages.fetch.engine import Engine, make_engine
+from openwit.pipeline.stages.fetch.images import ImageSpill, Pairs, write_images
+from openwit.pipeline.stages.fetch.log import FETCH_LOG, LOG, host_name
+from openwit.pipeline.stages.fetch.messages import give_notice, pause_notice
+from openwit.pipeline.stages.fetch.outage import Verdict, judge, one_of_each_host, spread
+from openwit.pipeline.stages.fetch.settings import FetchSettings
+from openwit.schemas.common.errors import UserError
+from openwit.schemas.tables.candidates import DROPS, SELECTED
+
+IMAGES_STEP = "fetch/images"
+PAIRS_STEP = "fetch/pairs"
+# URLs asked first after a pause, to see whether the rest is worth asking.
+_SAMPLE = 100
+_OTHER_HOSTS = 16
+
+ByUrl = dict[str, Pairs]
+
+
+@dataclass(slots=True)
+class Ending:
+    """How one URL ended: a status of the download, and the reason and detail why its image was dropped, if it was."""
+
+    status: FetchStatus
+    reason: str | None
+    detail: str | None
+    http_status: int | None = None
+    size: int = 0
+    seconds: float = 0.0
+    attempts: int = 0
+
+
+class FetchChunk(FileWork):
+    """Downloads, checks and resizes the images of a run of host buckets.
+
+    A task's payload holds the `first` and `last` bucket.
+    """
+
+    def __init__(self, settings: FetchSettings, selected: list[str], columns: TableColumns) -> None:
+        self.settings = settings
+        self.selected = selected
+        self.columns = columns
+        self.engine: Engine | None = None
+
+    def setup(self) -> None:
+        """Reads the blocklist once a worker."""
+        keep_freed_memory()
+        self.engine = make_engine(self.settings)
+
+    def do(self, task: Task, folder: Path, tally: Tally) -> list[Path]:
+        """See the class.
+
+        Raises:
+            UserError: of too few of the URLs a server was heard, on every try.
+        """
+        by_url = self.pairs(task)
+        web = [url for url, pairs in by_url.items() if not pairs[0]["has_bytes"]]
+        with ImageSpill(folder / "images") as images:
+            endings: dict[str, Ending] = {}
+            for url, ending in self.keep(self._stored(by_url), images):
+                endings[url] = ending
+                tally.tick(len(endings), len(endings) / len(by_url))
+            for url, ending in self.ask(web, images):
+                endings[url] = ending
+                tally.tick(len(endings), len(endings) / len(by_url))
+            self._outlast_outage(task, folder, web, endings, images)
+            images_path = folder / "images" / f"{task.name}.parquet"
+            write_images(images_path, images.rows(by_url))
+        drops = [drop for url, ending in endings.items() for drop in drops_of(url, by_url[url], ending)]
+        count(tally, ((url, len(pairs)) for url, pairs in by_url.items() if endings[url].reason is None), drops)
+        log = [log_row(url, endings[url]) for url in web]
+        return [images_path, write_drops(folder, task, drops), write_log(folder, task, log)]
+
+    def pairs(self, task: Task) -> ByUrl:
+        """The selected pairs of the task's buckets by image URL, URLs and pairs in a fixed order."""
+        within = [("host_bucket", ">=", task.payload["first"]), ("host_bucket", "<=", task.payload["last"])]
+        by_url: ByUrl = {}
+        for path in self.selected:
+            for row in SELECTED.conform(pq.read_table(path, filters=within), path).to_pylist():
+                by_url.setdefault(row["url"], []).append(row)
+        return {url: sorted(by_url[url], key=lambda p: (p["priority"], p["pair_id"])) for url in sorted(by_url)}
+
+    def ask(self, urls: Sequence[str], images: ImageSpill) -> Iterator[tuple[str, Ending]]:
+        """Downloads URLs and keeps their images; yields how each ended."""
+        assert self.engine is not None
+        if urls:
+            yield from self.keep(self.engine.download(urls), images)
+
+    def keep(self, bodies: Iterable[Download], images: ImageSpill) -> Iterator[tuple[str, Ending]]:
+        """Decodes and resizes in threads (Pillow lets go of the interpreter lock), a bounded number at a time."""
+        assert self.engine is not None
+        threads = default_workers()
+        running: dict[Future[ProcessedImage | ImageDrop], Download] = {}
+        with ThreadPoolExecutor(threads) as pool:
+            for download in bodies:
+                if download.body is None:
+                    yield download.url, _ending(download, download.status.value, _detail(download))
+                    continue
+                running[pool.submit(self.engine.process, download.body)] = download
+                if len(running) >= 4 * threads:
+                    yield from _finished(running, wait(running, return_when=FIRST_COMPLETED).done, images)
+            yield from _finished(running, set(running), images)
+
+    def _stored(self, by_url: ByUrl) -> Iterator[Download]:
+        """The bodies that stand in tables already."""
+        stored: dict[str, dict[int, str]] = {}
+        for url, pairs in by_url.items():
+            if pairs[0]["has_bytes"]:
+                stored.setdefault(pairs[0]["archive"], {})[pairs[0]["record_offset"]] = url
+        for archive, rows in sorted(stored.items()):
+            for row, body in read_images(archive, sorted(rows), self.columns):
+                status = FetchStatus.SUCCESS if body else FetchStatus.EMPTY_BODY
+                yield Download(rows[row], status, body=body or None)
+
+    def _outlast_outage(
+        self, task: Task, folder: Path, web: list[str], endings: dict[str, Ending], images: ImageSpill
+    ) -> None:
+        """Asks again, after a pause, for what an outage of ours may have cost; in the end it gives the run up."""
+        settings = self.settings
+        if not settings.min_success:
+            return
+        for number in range(settings.outage_retries):
+            if self._judge(web, endings) is Verdict.FINE:
+                return
+            pause, statuses = settings.outage_pause_s * 2**number, [endings[url].status for url in web]
+            notice = pause_notice(task.name, statuses, pause, number + 1, settings.outage_retries)
+            give_notice(folder, task.name, number, notice)
+            time.sleep(pause)
+            again = [url for url in web if endings[url].status in UNHEARD]
+            sample = spread(again, _SAMPLE)
+            endings.update(self.ask(sample, images))
+            if any(endings[url].status in HEARD for url in sample):
+                asked = set(sample)
+                endings.update(self.ask([url for url in again if url not in asked], images))
+        verdict = self._judge(web, endings)
+        if verdict is Verdict.BROKEN or (verdict is Verdict.DOUBTFUL and not self._others_answer(task)):
+            raise UserError(_outage_message(task, [endings[url].status for url in web], settings))
+
+    def _judge(self, web: list[str], endings: dict[str, Ending]) -> Verdict:
+        return judge({url: endings[url].status for url in web}, self.settings.min_success)
+
+    def _others_answer(self, task: Task) -> bool:
+        """Whether a server outside the chunk can be heard: then the few hosts of the chunk are dead themselves."""
+        assert self.engine is not None
+        web = ("has_bytes", "==", False)
+        outside = [
+            [web, ("host_bucket", "<", task.payload["first"])],
+            [web, ("host_bucket", ">", task.payload["last"])],
+        ]
+        chosen: list[str] = []
+        for path in self.selected:
+            urls = pq.read_table(path, columns=["url"], filters=outside).column("url").to_pylist()
+            chosen = one_of_each_host([*chosen, *sorted(urls)], _OTHER_HOSTS)
+            if len(chosen) == _OTHER_HOSTS:
+                break
+        return any(download.status in HEARD for download in self.engine.download(chosen)) if chosen else False
+
+
+def count(tally: Tally, kept: Iterable[tuple[str, int]], drops: Sequence[dict[str, Any]]) -> None:
+    """The funnel lines of a chunk.
+
+    Args:
+        kept: URL and number of pairs of each image that is kept.
+        drops: rows of DROPS, all others.
+    """
+    for _, pairs in kept:
+        for step, n in ((IMAGES_STEP, 1), (PAIRS_STEP, pairs)):
+            tally.enter(step, n)
+            tally.leave(step, n)
+    reasons = {drop["url"]: drop["reason"] for drop in drops}
+    for reason in reasons.values():
+        tally.enter(IMAGES_STEP)
+        tally.drop(IMAGES_STEP, reason)
+    for drop in drops:
+        tally.enter(PAIRS_STEP)
+        tally.drop(PAIRS_STEP, drop["reason"])
+
+
+def drops_of(url: str, pairs: Pairs, ending: Ending) -> list[dict[str, Any]]:
+    """Rows of DROPS for a URL; none for one whose image is kept."""
+    if ending.reason is None:
+        return []
+    return [
+        {"pair_id": p["pair_id"], "url": url, "text": p["text"], "reason": ending.reason, "detail": ending.detail}
+        for p in pairs
+    ]
+
+
+def log_row(url: str, ending: Ending) -> dict[str, Any]:
+    """A row of FETCH_LOG."""
+    return {
+        "url": url,
+        "host": host_name(url),
+        "status": ending.reason or FetchStatus.SUCCESS.value,
+        "http_status": ending.http_status,
+        "bytes": ending.size,
+        "milliseconds": ending.seconds * 1000,
+        "attempts": ending.attempts,
+    }
+
+
+def write_drops(folder: Path, task: Task, drops: list[dict[str, Any]]) -> Path:
+    """Writes the drops of a chunk in order of URL and pair."""
+    path = folder / "drops" / f"{task.name}.parquet"
+    drops = sorted(drops, key=lambda drop: (drop["url"], drop["pair_id"]))
+    DROPS.write(path, pa.Table.from_pylist(drops, schema=DROPS.arrow))
+    return path
+
+
+def write_log(folder: Path, task: Task, rows: list[dict[str, Any]]) -> Path:
+    """Writes the log of a chunk in order of URL."""
+    path = folder / LOG / f"{task.name}.parquet"
+    rows = sorted(rows, key=lambda row: row["url"])
+    FETCH_LOG.write(path, pa.Table.from_pylist(rows, schema=FETCH_LOG.arrow))
+    return path
+
+
+def _finished(
+    running: dict[Future[ProcessedImage | ImageDrop], Download],
+    done: set[Future[ProcessedImage | ImageDrop]],
+    images: ImageSpill,
+) -> Iterator[tuple[str, Ending]]:
+    for future in done:
+        download, result = running.pop(future), future.result()
+        if isinstance(result, ProcessedImage):
+            images.add(download.url, result, len(download.body or b""))
+            yield download.url, _ending(download, None, None)
+        else:
+            yield download.url, _ending(download, result.reason.value, result.detail or None)
+
+
+def _ending(download: Download, reason: str | None, detail: str | None) -> Ending:
+    size = len(download.body or b"")
+    return Ending(download.status, reason, detail, download.http_status, size, download.seconds, download.attempts)
+
+
+def _detail(download: Download) -> str | None:
+    parts = [f"HTTP {download.http_status}" if download.http_status else "", download.detail]
+    return ", ".join(part for part in parts if part) or None
+
+
+def _outage_message(task: Task, statuses: list[FetchStatus], settings: FetchSettings) -> str:
+    unheard = [status for status in statuses if status in UNHEARD]
+    heard = sum(status in HEARD for status in statuses)
+    worst = max(sorted(set(unheard)), key=unheard.count)
+    tries = settings.outage_retries + 1
+    return (
+        f"chunk {task.name}: of {heard + len(unheard)} URLs only {heard} had an answer ({worst.value} mostly) in "
+        f"{tries} {'try' if tries == 1 else 'tries'}, so the network or the resolver of this machine seems to be "
+        "down: mend it and run the same command, which keeps the chunks that are done "
+        "(or set fetch's min_success=0 to take the URLs for dead)"
+    )

@@ -1,0 +1,185 @@
+"""img2dataset's downloader and resizer in the place of ours: the same tables, its requests and its pixels.
+
+It reads no robots.txt, checks no address, bounds neither sizes nor hosts, and follows redirects without asking, to
+domains of the blocklist too (it offers no place to look at them). Of our settings it takes the number of
+connections, the timeout, the retries and the opt-out headers, and those of the image but `max_pixels`' early check.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import io
+import os
+import re
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from multiprocessing.pool import ThreadPool
+from typing import Any
+
+from PIL import Image
+
+from openwit.pipeline.download.blocklist import Blocklist
+from openwit.pipeline.download.opt_out import OPT_OUT_RULES
+from openwit.pipeline.download.status import Download, FetchStatus, status_of_http
+from openwit.pipeline.download.target import BadUrlError, UnsupportedSchemeError, parse_target
+from openwit.pipeline.images.digest import pixels_hash
+from openwit.pipeline.images.fingerprint import hashes_of
+from openwit.pipeline.images.process import ImageDrop, ImageReason, ProcessedImage
+from openwit.pipeline.images.sniff import describe, sniff_format
+from openwit.pipeline.stages.fetch.settings import FetchSettings
+from openwit.schemas.common.errors import UserError
+
+_HTTP_ERROR = re.compile(r"HTTP Error (\d{3})")
+# What its error messages hold, the first that fits; they are those of urllib and of the system.
+_MESSAGES = (
+    ("disallowed by X-Robots-Tag", FetchStatus.OPTED_OUT),
+    ("Temporary failure in name resolution", FetchStatus.DNS_FAILED),
+    ("Name or service not known", FetchStatus.DNS_NOT_FOUND),
+    ("No address associated", FetchStatus.DNS_NOT_FOUND),
+    ("nodename nor servname", FetchStatus.DNS_NOT_FOUND),
+    ("urlopen error timed out", FetchStatus.CONNECT_TIMEOUT),
+    ("timed out", FetchStatus.TIMEOUT),
+    ("Connection refused", FetchStatus.CONNECT_FAILED),
+    ("unreachable", FetchStatus.CONNECT_FAILED),
+    ("No route to host", FetchStatus.CONNECT_FAILED),
+    ("SSL", FetchStatus.TLS_FAILED),
+    ("IncompleteRead", FetchStatus.CONNECTION_LOST),
+    ("reset by peer", FetchStatus.CONNECTION_LOST),
+    ("closed connection", FetchStatus.CONNECTION_LOST),
+    ("infinite loop", FetchStatus.TOO_MANY_REDIRECTS),
+    ("BadStatusLine", FetchStatus.BAD_RESPONSE),
+)
+_DROPS = {
+    "image too small": ImageReason.TOO_SMALL,
+    "image area too large": ImageReason.TOO_MANY_PIXELS,
+    "aspect ratio too large": ImageReason.BAD_ASPECT_RATIO,
+}
+
+
+class Img2datasetEngine:
+    """See `Engine`. The library is loaded with the first use: that takes seconds.
+
+    Raises:
+        UserError: img2dataset is not installed.
+    """
+
+    def __init__(self, settings: FetchSettings, blocklist: Blocklist | None) -> None:
+        if importlib.util.find_spec("img2dataset") is None:
+            raise UserError("fetch.engine img2dataset is not installed: pip install 'openwit[img2dataset]'")
+        self.settings = settings
+        self.blocklist = blocklist
+        self._resizer: Any = None
+        # Its resizer closes the process's own output while it works: one image at a time.
+        self._one_at_a_time = threading.Lock()
+
+    def download(self, urls: Sequence[str]) -> Iterator[Download]:
+        """Its `download_image_with_retry` in as many threads as connections are allowed, a bounded number ahead."""
+        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+        theirs = importlib.import_module("img2dataset.downloader")
+        chosen = self.settings.download
+        wanted = []
+        for url in urls:
+            refused = self._refused(url)
+            if refused is None:
+                wanted.append(url)
+            else:
+                yield refused
+
+        def get(url: str) -> Download:
+            started = time.monotonic()
+            _, stream, error = theirs.download_image_with_retry(
+                (url, parse_target(url).url),
+                timeout=chosen.timeout_s,
+                retries=chosen.retries,
+                user_agent_token=chosen.agent_token,
+                disallowed_header_directives=set(OPT_OUT_RULES) if chosen.opt_outs else None,
+            )
+            return self._answer(url, stream, error, time.monotonic() - started)
+
+        ahead = threading.Semaphore(2 * chosen.concurrency)
+
+        def lazily() -> Iterator[str]:
+            for url in wanted:
+                ahead.acquire()
+                yield url
+
+        with ThreadPool(min(chosen.concurrency, max(len(wanted), 1))) as pool:
+            for download in pool.imap_unordered(get, lazily()):
+                yield download
+                ahead.release()
+
+    def process(self, body: bytes) -> ProcessedImage | ImageDrop:
+        """Its `Resizer`, and the hashes and names that our tables hold besides."""
+        name = sniff_format(body)
+        if name is None:
+            return ImageDrop(ImageReason.NOT_AN_IMAGE, describe(body))
+        with self._one_at_a_time:
+            jpeg, width, height, original_width, original_height, error = self._resize(io.BytesIO(body))
+        if error is not None:
+            return ImageDrop(_DROPS.get(error, ImageReason.DECODE_ERROR), f"{name}: {error}"[:200])
+        with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as image:
+            picture = image.convert("RGB")
+        # It gives away no pixels but those of the JPEG: these are hashed.
+        return ProcessedImage(
+            jpeg,
+            width,
+            height,
+            original_width,
+            original_height,
+            name,
+            hashlib.sha256(body).hexdigest(),
+            pixels_hash(picture),
+            *hashes_of(picture),
+            reencoded=True,
+        )
+
+    def _resize(self, stream: io.BytesIO) -> Any:
+        if self._resizer is None:
+            image = self.settings.image
+            self._resizer = importlib.import_module("img2dataset.resizer").Resizer(
+                image.size,
+                image.mode.value,
+                image.only_if_bigger,
+                encode_quality=image.quality,
+                min_image_size=image.min_size,
+                max_image_area=image.max_pixels,
+                max_aspect_ratio=image.max_aspect_ratio,
+            )
+        return self._resizer(stream)
+
+    def _refused(self, url: str) -> Download | None:
+        try:
+            target = parse_target(url)
+        except UnsupportedSchemeError as error:
+            return Download(url, FetchStatus.UNSUPPORTED_SCHEME, detail=str(error))
+        except BadUrlError as error:
+            return Download(url, FetchStatus.BAD_URL, detail=str(error))
+        blocked = self.blocklist.match(target.host) if self.blocklist is not None else None
+        return None if blocked is None else Download(url, FetchStatus.BLOCKED_DOMAIN, detail=blocked)
+
+    def _answer(self, url: str, stream: io.BytesIO | None, error: str | None, seconds: float) -> Download:
+        # How often it tried it does not say.
+        download = Download(url, FetchStatus.SUCCESS, 200, seconds=seconds, attempts=1)
+        body = stream.getvalue() if stream is not None else b""
+        if stream is None:
+            download.status, download.http_status = status_of_message(error or "")
+            download.detail = "" if download.http_status else (error or "")[:200]
+        elif not body:
+            download.status = FetchStatus.EMPTY_BODY
+        elif len(body) > self.settings.download.max_bytes:
+            download.status, download.detail = FetchStatus.TOO_LARGE, f"{len(body)} bytes"
+        else:
+            download.body = body
+        return download
+
+
+def status_of_message(message: str) -> tuple[FetchStatus, int | None]:
+    """The class of one of its error messages, and the HTTP status where it holds one."""
+    http = _HTTP_ERROR.search(message)
+    for words, status in _MESSAGES:
+        if words in message:
+            return status, int(http.group(1)) if http else None
+    if http:
+        return status_of_http(int(http.group(1))), int(http.group(1))
+    return FetchStatus.TRANSFER_FAILED, None

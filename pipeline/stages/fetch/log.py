@@ -1,0 +1,117 @@
+"""What became of every URL that was asked for, and the same by host.
+
+These tables hold times, so they stand beside the data but not in the sums of the manifest.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from openwit.pipeline.download.target import BadUrlError, parse_target
+from openwit.schemas.table import Column, TableSchema
+
+LOG = "log"
+HOSTS_FILE = "hosts.parquet"
+
+FETCH_LOG = TableSchema(
+    "fetch_log",
+    1,
+    "One row an image URL that was asked for (or refused before), ascending; bytes from tables are not in it.",
+    (
+        Column("url", pa.string(), "image URL"),
+        Column("host", pa.string(), "its host, lower-case and IDNA; empty where the URL is no URL"),
+        Column("status", pa.string(), "success, or the reason for which the image was dropped"),
+        Column("http_status", pa.int32(), "of the last answer", nullable=True),
+        Column("bytes", pa.int64(), "of the body, 0 where none was kept"),
+        Column("milliseconds", pa.float32(), "of all transfers for it, waiting for a turn not counted"),
+        Column("attempts", pa.int32(), "0 where nothing was sent"),
+    ),
+)
+
+HOSTS = TableSchema(
+    "hosts",
+    1,
+    "One row a host, by name: how it fared.",
+    (
+        Column("host", pa.string(), "lower-case and IDNA; empty for what is no URL"),
+        Column("urls", pa.int64(), "image URLs of the host"),
+        Column("ok", pa.int64(), "of them, those whose image was kept"),
+        Column("most_frequent_failure", pa.string(), "reason of most of the others", nullable=True),
+        Column(
+            "failures",
+            pa.list_(
+                pa.struct([pa.field("reason", pa.string(), nullable=False), pa.field("urls", pa.int64(), False)])
+            ),
+            "reasons with their URLs, most frequent first",
+        ),
+        Column("bytes", pa.int64(), "of the bodies"),
+        Column("p50_ms", pa.float32(), "median time of a URL for which something was sent", nullable=True),
+        Column("p95_ms", pa.float32(), "95th percentile of it", nullable=True),
+    ),
+)
+
+
+def host_name(url: str) -> str:
+    """The host of a URL as a `Target` has it, empty where it has none."""
+    try:
+        return parse_target(url).host
+    except BadUrlError:
+        return ""
+
+
+def write_hosts(path: Path, logs: Sequence[Path]) -> None:
+    """Sums the logs by host, one after another: a host's URLs all stand in one log."""
+    tables = [HOSTS.table(_columns(sum_hosts(FETCH_LOG.read(log)))) for log in logs]
+    HOSTS.write(path, pa.concat_tables([HOSTS.empty(), *tables]).sort_by("host").combine_chunks())
+
+
+def sum_hosts(log: pa.Table) -> list[dict[str, Any]]:
+    """Rows of HOSTS for a log.
+
+    Args:
+        log: a table of FETCH_LOG.
+    """
+    by_host: dict[str, list[int]] = {}
+    for n, host in enumerate(log.column("host").to_pylist()):
+        by_host.setdefault(host, []).append(n)
+    statuses = log.column("status").to_pylist()
+    sizes = log.column("bytes").to_numpy()
+    times = log.column("milliseconds").to_numpy()
+    return [_host(host, [statuses[n] for n in at], sizes[at], times[at]) for host, at in sorted(by_host.items())]
+
+
+def _host(host: str, statuses: list[str], sizes: np.ndarray, times: np.ndarray) -> dict[str, Any]:
+    failures = Counter(status for status in statuses if status != "success")
+    ranked = sorted(failures.items(), key=lambda item: (-item[1], item[0]))
+    sent = times[times > 0]
+    p50, p95 = np.percentile(sent, [50, 95]).tolist() if len(sent) else (None, None)
+    return {
+        "host": host,
+        "urls": len(statuses),
+        "ok": len(statuses) - failures.total(),
+        "most_frequent_failure": ranked[0][0] if ranked else None,
+        "failures": [{"reason": reason, "urls": n} for reason, n in ranked],
+        "bytes": int(sizes.sum()),
+        "p50_ms": p50,
+        "p95_ms": p95,
+    }
+
+
+def _columns(rows: Iterable[dict[str, Any]]) -> dict[str, object]:
+    listed = list(rows)
+    return {name: [row[name] for row in listed] for name in HOSTS.arrow.names}
+
+
+def worst_hosts(hosts: pa.Table, n: int = 10) -> list[dict[str, Any]]:
+    """The hosts that lost most URLs, as rows of HOSTS; those that lost none are never among them."""
+    lost = [(urls - ok, host, at) for at, (urls, ok, host) in enumerate(_triples(hosts)) if urls > ok]
+    chosen = [at for _, _, at in sorted(lost, key=lambda item: (-item[0], item[1]))[:n]]
+    return [hosts.slice(at, 1).to_pylist()[0] for at in chosen]
+
+
+def _triples(hosts: pa.Table) -> Iterable[tuple[int, int, str]]:
+    return zip(*(hosts.column(name).to_pylist() for name in ("urls", "ok", "host")), strict=True)

@@ -1,0 +1,1 @@
+"""Stage queries: the query list."""

@@ -1,0 +1,238 @@
+"""Counting the terms of dumps and page views as one Beam job: tasks count their part, a shuffle adds the parts up.
+
+Equal terms meet in a bucket, where the floors are applied: what occurs too rarely never leaves its worker.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+
+from openwit.pipeline.common.remote import is_remote, local_copy
+from openwit.pipeline.execution.blobs import concat_blobs, split_by, to_blob
+from openwit.pipeline.execution.progress import watching
+from openwit.pipeline.execution.stage import Job
+from openwit.pipeline.execution.tasks import DoOnce, FileWork, Receipt, Tally, Task, counting, receipts_of, run_job
+from openwit.pipeline.readers.wikipedia.cirrusdump import CIRRUS_REASONS, is_cirrus, read_cirrus
+from openwit.pipeline.readers.wikipedia.pageviews import LINES, LINES_ADDED, VIEW_REASONS, sum_views
+from openwit.pipeline.readers.wikipedia.wikidump import ARTICLE_REASONS, PAGES, read_articles
+from openwit.pipeline.readers.wikipedia.wikitext import link_targets, plain_text
+from openwit.pipeline.stages.queries.ngrams import TermCounter
+from openwit.pipeline.stages.queries.settings import QuerySettings
+from openwit.pipeline.stages.queries.sources import title_query
+from openwit.pipeline.text.normalise import normalise
+from openwit.schemas.common.atomic import atomic_write
+from openwit.schemas.tables.queries import TERM_COUNTS
+
+PAGES_STEP = "articles/pages"
+VIEWS_STEP = "pageviews/lines"
+WORD, BIGRAM, TITLE, LINK, POPULARITY, VIEWS = "word", "bigram", "title", "link", "popularity", "views"
+_KINDS = (WORD, BIGRAM, TITLE, LINK, POPULARITY, VIEWS)
+POPULARITY_UNIT = 1e-12
+"""A popularity score is a share of all page views; it is summed as a whole number of this unit."""
+
+_TAKEN = "taken"
+_BUCKETS = 64
+# Distinct terms held in memory before they are written out; equal terms are summed later.
+_FLUSH_AT = 2_000_000
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What the counted files hold together.
+
+    Attributes:
+        words, bigrams: occurrences of those that reach the floor.
+        titles: names of articles.
+        links: to an article of that name, from the articles counted.
+        popularity: share of page views by the dump's own account.
+        views: of the page views files, of names that reach the floor.
+        below_floor: terms by kind that did not reach theirs.
+        tokens: words counted in all.
+    """
+
+    words: dict[str, int]
+    bigrams: dict[str, int]
+    titles: dict[str, int]
+    links: dict[str, int]
+    popularity: dict[str, int]
+    views: dict[str, int]
+    below_floor: Counter[str]
+    tokens: int
+
+
+def plan(settings: QuerySettings, dumps: list[str], views: list[str]) -> list[Task]:
+    """The tasks: a part of a dump each (multistream dumps are read in parallel), and a page views file each."""
+    payloads: list[dict[str, object]] = []
+    for dump in dumps:
+        size = 0 if is_remote(dump) else Path(dump).stat().st_size
+        parts = max(1, -(-size // settings.part_bytes)) if ".bz2" in dump.lower() else 1
+        edges = [size * n // parts for n in range(parts)]
+        payloads += [
+            {"dump": dump, "start": start, "end": end} for start, end in zip(edges, [*edges[1:], None], strict=True)
+        ]
+    payloads += [{"views": path} for path in views]
+    return [Task(n, f"{n:05d}", payload) for n, payload in enumerate(payloads)]
+
+
+class CountTerms(FileWork):
+    """Counts the words, bigrams, titles and links of a part of a dump, or the views of a file."""
+
+    def __init__(self, settings: QuerySettings) -> None:
+        self.settings = settings
+
+    def do(self, task: Task, folder: Path, tally: Tally) -> list[Path]:
+        target = folder / "counts" / f"{task.name}.parquet"
+        counts = self._views(task, tally) if "views" in task.payload else self._dump(task, tally)
+        TERM_COUNTS.write(target, counts)
+        return [target]
+
+    def _views(self, task: Task, tally: Tally) -> Iterator[pa.Table]:
+        tally.enter(VIEWS_STEP, 0)
+        count = counting(tally, VIEWS_STEP, LINES, VIEW_REASONS, LINES_ADDED)
+        with local_copy(task.payload["views"]) as path:
+            sums = sum_views(path, self.settings.language, count=count)
+        views = Counter[str]()
+        for title, n in sums.items():
+            views[normalise(title_query(title))] += n
+        yield _table(VIEWS, views)
+
+    def _dump(self, task: Task, tally: Tally) -> Iterator[pa.Table]:
+        terms = TermCounter(self.settings.bigrams is not None)
+        names = {kind: Counter[str]() for kind in (TITLE, LINK, POPULARITY)}
+        with local_copy(task.payload["dump"]) as path:
+            for number, text in enumerate(self._texts(path, task, names, tally), 1):
+                terms.add(text)
+                tally.tick(number)
+                if len(terms) > _FLUSH_AT:
+                    yield from _flush(terms, tally)
+                    terms = TermCounter(self.settings.bigrams is not None)
+        yield from _flush(terms, tally)
+        for kind, counts in names.items():
+            yield _table(kind, counts)
+
+    def _texts(self, path: str, task: Task, names: dict[str, Counter[str]], tally: Tally) -> Iterator[str]:
+        """The running text of each article; fills in what is known of names."""
+        tally.enter(PAGES_STEP, 0)
+        if is_cirrus(path):
+            count = counting(tally, PAGES_STEP, PAGES, CIRRUS_REASONS, _TAKEN)
+            for page in read_cirrus(path, count) if not task.payload["start"] else ():
+                count(_TAKEN)
+                name = normalise(title_query(page.title))
+                names[TITLE][name] += 1
+                names[LINK][name] += page.incoming_links or 0
+                names[POPULARITY][name] += round((page.popularity or 0) / POPULARITY_UNIT)
+                yield page.text
+            return
+        count = counting(tally, PAGES_STEP, PAGES, ARTICLE_REASONS, _TAKEN)
+        for article in read_articles(path, count, task.payload["start"], task.payload["end"]):
+            count(_TAKEN)
+            names[TITLE][normalise(title_query(article.title))] += 1
+            if self.settings.titles:
+                names[LINK].update(normalise(title_query(target)) for target in link_targets(article.text))
+            yield plain_text(article.text)
+
+
+def _flush(terms: TermCounter, tally: Tally) -> Iterator[pa.Table]:
+    words = terms.words
+    tally.counters["tokens"] += words.total()
+    yield _table(WORD, words)
+    yield _table(BIGRAM, terms.bigrams)
+
+
+def _table(kind: str, counts: Counter[str]) -> pa.Table:
+    table = pa.table({"term": pa.array(counts.keys(), pa.string()), "count": pa.array(counts.values(), pa.int64())})
+    table = table.filter((pc.field("term") != "") & (pc.field("count") > 0)).sort_by("term")
+    kinds = pa.repeat(kind, table.num_rows)
+    return TERM_COUNTS.table({"kind": kinds, "term": table.column("term"), "count": table.column("count")})
+
+
+class SendCounts(beam.DoFn):
+    """(task, receipt) of a counted part -> (bucket of terms, their partial counts)."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    def process(self, element: tuple[Task, Receipt]) -> Iterator[tuple[int, bytes]]:
+        task, _ = element
+        for batch in TERM_COUNTS.read_batches(Path(self.folder) / "counts" / f"{task.name}.parquet"):
+            terms = batch.column("term").to_pylist()
+            buckets = np.fromiter(
+                (xxhash.xxh3_64_intdigest(t.encode()) % _BUCKETS for t in terms), np.int64, len(terms)
+            )
+            for bucket, part in split_by(batch, buckets):
+                yield bucket, to_blob(part)
+
+
+class SumCounts(beam.DoFn):
+    """(bucket, partial counts) -> a file of the terms that reach their floor, and how many did not."""
+
+    def __init__(self, folder: str, floors: dict[str, int]) -> None:
+        self.folder = folder
+        self.floors = floors
+
+    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[int]:
+        bucket, blobs = element
+        sums = concat_blobs(list(blobs)).group_by(["kind", "term"]).aggregate([("count", "sum")])
+        sums = sums.rename_columns(["kind", "term", "count"]).sort_by([("kind", "ascending"), ("term", "ascending")])
+        sums = _of_named(sums)
+        floor = np.array([self.floors.get(k, 1) for k in sums.column("kind").to_pylist()])
+        enough = sums.column("count").to_numpy() >= floor
+        below = Counter(sums.filter(pa.array(~enough)).column("kind").to_pylist())
+        kept = sums.filter(pa.array(enough))
+        target = Path(self.folder) / "sums" / f"{bucket:05d}.parquet"
+        TERM_COUNTS.write(target, TERM_COUNTS.table({name: kept.column(name) for name in kept.column_names}))
+        atomic_write(target.with_suffix(".json"), json.dumps(dict(sorted(below.items()))))
+        yield bucket
+
+
+def _of_named(sums: pa.Table) -> pa.Table:
+    """Without the links to names that no article has: red links, redirects, other namespaces."""
+    kind = sums.column("kind")
+    titles = pc.filter(sums.column("term"), pc.equal(kind, TITLE))
+    return sums.filter(pc.or_(pc.not_equal(kind, LINK), pc.is_in(sums.column("term"), value_set=titles)))
+
+
+def count_terms(job: Job, settings: QuerySettings, folder: Path, tasks: list[Task]) -> tuple[list[Receipt], Sums]:
+    """Runs the counting job."""
+    # A word below the list's floor is still needed for the PMI of a bigram above its own.
+    word_floor = min(settings.min_count, settings.bigrams.min_count) if settings.bigrams else settings.min_count
+    bigram_floor = settings.bigrams.min_count if settings.bigrams else 1
+    floors = {WORD: word_floor, BIGRAM: bigram_floor, VIEWS: settings.min_views}
+    for old in (folder / "sums").glob("*"):
+        old.unlink()
+
+    def construct(pipeline: beam.Pipeline) -> None:
+        _ = (
+            pipeline
+            | "List parts" >> beam.Create(tasks, reshuffle=False)
+            | "Spread parts" >> beam.Reshuffle()
+            | "Count terms" >> beam.ParDo(DoOnce(str(folder), CountTerms(settings)))
+            | "Send counts" >> beam.ParDo(SendCounts(str(folder))).with_output_types(tuple[int, bytes])
+            | "Group counts by term" >> beam.GroupByKey()
+            | "Sum counts" >> beam.ParDo(SumCounts(str(folder), floors))
+        )
+
+    with watching(job.console, "Count words and bigrams", folder, tasks, "articles"):
+        run_job(job.runner, folder, construct)
+    receipts = receipts_of(folder, tasks)
+    return receipts, _read_sums(folder, sum(receipt.counters.get("tokens", 0) for receipt in receipts))
+
+
+def _read_sums(folder: Path, tokens: int) -> Sums:
+    kinds: dict[str, dict[str, int]] = {kind: {} for kind in _KINDS}
+    below = Counter[str]()
+    for path in sorted((folder / "sums").glob("*.parquet")):
+        table = TERM_COUNTS.read(path)
+        for kind, sums in kinds.items():
+            part = table.filter(pc.equal(table.column("kind"), kind))
+            sums.update(zip(part.column("term").to_pylist(), part.column("count").to_pylist(), strict=True))
+        below.update(json.loads(path.with_suffix(".json").read_text()))
+    return Sums(kinds[WORD], kinds[BIGRAM], kinds[TITLE], kinds[LINK], kinds[POPULARITY], kinds[VIEWS], below, tokens)

@@ -1,0 +1,133 @@
+"""Assembling the query list from counted terms and named sources (paper section 2.2)."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from openwit.pipeline.text.normalise import normalise
+from openwit.schemas.tables.queries import QUERIES, SOURCES
+
+# Sources that are cut when the list is too long.
+_RANKED = ("bigram", "title")
+
+
+@dataclass
+class Entry:
+    """One query before it gets its number.
+
+    Attributes:
+        source: one of SOURCES.
+        count: occurrences in the corpus; of a title, the links to its article.
+        pmi, views: as in QUERIES.
+        rank: of bigrams and titles, what decides who stays when there are too many: more is better.
+    """
+
+    source: str
+    count: int | None = None
+    pmi: float | None = None
+    views: int | None = None
+    rank: float = 0.0
+
+
+@dataclass
+class QueryList:
+    """Collects entries; the first source that names a query keeps it. Counts what is left out, by reason."""
+
+    max_words: int
+    entries: dict[str, Entry] = field(default_factory=dict)
+    offered: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def add(self, term: str, entry: Entry) -> None:
+        """Offers a term; it is normalised as captions are."""
+        self.offered += 1
+        query = normalise(term)
+        if not query:
+            self.reasons["no_words"] += 1
+        elif entry.source in ("title", "synset") and query.count(" ") >= self.max_words:
+            self.reasons["too_many_words"] += 1
+        elif query in self.entries:
+            self.reasons["duplicate"] += 1
+        else:
+            self.entries[query] = entry
+
+    def refuse(self, reason: str, n: int = 1) -> None:
+        """Counts terms that were looked at and not offered."""
+        self.offered += n
+        self.reasons[reason] += n
+
+    def table(self, limit: int) -> pa.Table:
+        """The list as a QUERIES table: all words, synsets and own entries, then bigrams and titles by rank.
+
+        Where there is not room for all bigrams and titles, the same share of each source stays: PMI and page views
+        have no common measure. Order: by source, then by rank or count, then by text, so that the same inputs give
+        the same file.
+        """
+        ordered = sorted(
+            self.entries.items(),
+            key=lambda item: (SOURCES.index(item[1].source), -item[1].rank, -(item[1].count or 0), item[0]),
+        )
+        kept = _within(ordered, limit)
+        self.reasons["over_limit"] += len(ordered) - len(kept)
+        return QUERIES.table(
+            {
+                "query_id": list(range(len(kept))),
+                "query": [query for query, _ in kept],
+                "source": [entry.source for _, entry in kept],
+                "count": [entry.count for _, entry in kept],
+                "pmi": [entry.pmi for _, entry in kept],
+                "views": [entry.views for _, entry in kept],
+            }
+        )
+
+
+def _within(ordered: list[tuple[str, Entry]], limit: int) -> list[tuple[str, Entry]]:
+    """The entries that stay, in their order."""
+    if len(ordered) <= limit:
+        return ordered
+    sizes = Counter(entry.source for _, entry in ordered)
+    places = Counter[str]()
+    ranked = []
+    for position, (_, entry) in enumerate(ordered):
+        # how far down its own source's list an entry stands, in (0, 1]; the others come before all
+        places[entry.source] += 1
+        depth = places[entry.source] / sizes[entry.source] if entry.source in _RANKED else 0.0
+        ranked.append((depth, position))
+    return [ordered[position] for position in sorted(position for _, position in sorted(ranked)[:limit])]
+
+
+def pmi(count: int, first: int, second: int, total: int) -> float:
+    """Pointwise mutual information in bits: log2(n12 * N / (n1 * n2)) (Church and Hanks 1990)."""
+    return math.log2(count * total / (first * second))
+
+
+def add_bigrams(
+    queries: QueryList,
+    bigrams: Mapping[str, int],
+    words: Mapping[str, int],
+    total: int,
+    min_pmi: float,
+    top: int | None = None,
+) -> None:
+    """Offers bigrams by their PMI; the others are counted as `low_pmi`.
+
+    Args:
+        queries: gets the bigrams.
+        bigrams, words: occurrences in the corpus; every word of a bigram must be there.
+        total: words of the corpus.
+        min_pmi: bits that a bigram needs.
+        top: offer only so many, those of highest PMI.
+    """
+    found = []
+    for bigram, count in bigrams.items():
+        first, second = bigram.split(" ")
+        found.append((pmi(count, words[first], words[second], total), bigram, count))
+    found.sort(key=lambda item: (-item[0], item[1]))
+    for place, (value, bigram, count) in enumerate(found):
+        if value < min_pmi or (top is not None and place >= top):
+            queries.refuse("low_pmi")
+        else:
+            queries.add(bigram, Entry("bigram", count=count, pmi=value, rank=value))

@@ -1,0 +1,42 @@
+"""Settings of the stage queries."""
+
+from pydantic import Field, model_validator
+
+from openwit.schemas.common.settings import Settings
+
+
+class BigramSettings(Settings):
+    """Which bigrams of the corpus become queries (paper section 2.2: "high pointwise mutual information")."""
+
+    min_count: int = Field(
+        50, ge=1, description="occurrences below which PMI means nothing: it selects pairs seen once"
+    )
+    min_pmi: float = Field(5.0, description="bits of pointwise mutual information")
+    top: int | None = Field(None, ge=1, description="take only so many, those of highest PMI")
+
+
+class QuerySettings(Settings):
+    """The query list: words, bigrams, titles of a Wikipedia dump, WordNet's synsets, lists of one's own."""
+
+    wikipedia: list[str] = Field(
+        [], description="pages-articles dumps (XML) or CirrusSearch content dumps (JSON), compressed or not; globs"
+    )
+    pageviews: list[str] = Field([], description="page views files, hourly or daily; globs; they rank the titles")
+    language: str = Field("en", pattern=r"^[a-z][a-z0-9-]*$", description="the Wikipedia whose page views count")
+    wordnet: str | None = Field(None, description="WordNet's `dict` folder")
+    tables: list[str] = Field(
+        [], description="lists of one's own: a text file of a query a line, or a table with a column `query`"
+    )
+    min_count: int = Field(100, ge=1, description="occurrences a word needs (paper: 100 in English Wikipedia)")
+    bigrams: BigramSettings | None = Field(BigramSettings(), description="null for none")
+    titles: bool = Field(True, description="take the names of the articles")
+    min_views: int = Field(70, ge=1, description="views a title needs in the page views files together")
+    max_words: int = Field(6, ge=1, description="longer titles and synsets are left out")
+    limit: int = Field(500_000, ge=1, description="keeps all synsets and words, then bigrams and titles by rank")
+    part_bytes: int = Field(64 << 20, ge=1, description="compressed bytes of a multistream dump that one task reads")
+
+    @model_validator(mode="after")
+    def _some_source(self) -> "QuerySettings":
+        if not (self.wikipedia or self.pageviews or self.wordnet or self.tables):
+            raise ValueError("name at least one source of queries: wikipedia, pageviews, wordnet or tables")
+        return self

@@ -1,0 +1,66 @@
+"""Sources of queries beside a corpus: WordNet's own files and lists of the user's."""
+
+import gzip
+import re
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from openwit.schemas.common.errors import UserError
+
+_WORDNET_INDEXES = ("index.noun", "index.verb", "index.adj", "index.adv")
+_PARENTHESIS = re.compile(r"\s*\([^()]*\)\s*$")
+
+
+def read_wordnet(folder: Path) -> list[str]:
+    """Lemmas of all synsets from WordNet's `dict` folder (index.noun …), underscores undone, sorted, each once.
+
+    Raises:
+        UserError: the folder is not WordNet's `dict`.
+    """
+    lemmas: set[str] = set()
+    for name in _WORDNET_INDEXES:
+        path = folder / name
+        if not path.exists():
+            raise UserError(f"{folder} is not WordNet's dict folder: {name} is missing")
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            # Lines of the licence begin with a space (wndb(5WN)).
+            lemmas.update(line.split(" ", 1)[0].replace("_", " ") for line in lines if not line.startswith(" "))
+    return sorted(lemmas)
+
+
+def read_query_table(path: Path) -> list[str]:
+    """Queries of a user's list, in its order: a text file of one a line, or a table with a column `query`.
+
+    Raises:
+        UserError: the file is missing, unreadable, or a table without that column.
+    """
+    suffixes = [s.lower() for s in path.suffixes]
+    try:
+        if ".parquet" in suffixes:
+            return _column(pq.read_table(path), path)
+        if ".tsv" in suffixes or ".csv" in suffixes:
+            delimiter = "\t" if ".tsv" in suffixes else ","
+            options = pa_csv.ParseOptions(delimiter=delimiter, quote_char=False if delimiter == "\t" else '"')
+            return _column(pa_csv.read_csv(path, parse_options=options), path)
+        data = path.read_bytes()
+        text = (gzip.decompress(data) if ".gz" in suffixes else data).decode("utf-8", "replace")
+    except FileNotFoundError:
+        raise UserError(f"query list {path} does not exist") from None
+    except (pa.ArrowInvalid, OSError, EOFError) as error:
+        raise UserError(f"query list {path} cannot be read: {' '.join(str(error).split())}") from error
+    return [line for line in (raw.strip() for raw in text.splitlines()) if line]
+
+
+def title_query(title: str) -> str:
+    """An article's name as a query: without the trailing parenthesis that tells it from its namesakes."""
+    return _PARENTHESIS.sub("", title)
+
+
+def _column(table: pa.Table, path: Path) -> list[str]:
+    if "query" not in table.column_names:
+        raise UserError(f"query list {path} has no column 'query' (it has: {', '.join(table.column_names)})")
+    column = table.column("query")
+    return ["" if value is None else str(value) for value in column.to_pylist()]

@@ -1,0 +1,125 @@
+"""Queries: the allowlist of words, bigrams, article titles and synsets (paper section 2.2)."""
+
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from openwit.pipeline.execution.files import file_entry
+from openwit.pipeline.execution.stage import Job, Outcome, StageManifest, file_inputs, run_stage
+from openwit.pipeline.readers.inputs import expand_inputs
+from openwit.pipeline.stages.queries.counts import (
+    PAGES_STEP,
+    POPULARITY_UNIT,
+    VIEWS_STEP,
+    Sums,
+    count_terms,
+    plan,
+)
+from openwit.pipeline.stages.queries.query_list import Entry, QueryList, add_bigrams
+from openwit.pipeline.stages.queries.settings import QuerySettings
+from openwit.pipeline.stages.queries.sources import read_query_table, read_wordnet
+from openwit.schemas.common.errors import UserError
+from openwit.schemas.manifest import FunnelStep
+from openwit.schemas.tables.queries import QUERIES, SOURCES
+
+NAME = "queries"
+VERSION = 2
+QUERY_FILE = "queries.parquet"
+BY_VIEWS, BY_POPULARITY, BY_LINKS = "page views", "the dump's popularity score", "links from other articles"
+"""What titles may be ranked by."""
+
+
+def run(job: Job, settings: QuerySettings, folder: Path) -> tuple[StageManifest, bool]:
+    """Runs the stage; leaves `queries.parquet` in the folder."""
+    dumps = expand_inputs(settings.wikipedia, "queries.wikipedia")
+    views = expand_inputs(settings.pageviews, "queries.pageviews")
+    tables = expand_inputs(settings.tables, "queries.tables")
+    wordnet = [settings.wordnet] if settings.wordnet else []
+    return run_stage(
+        job,
+        folder,
+        NAME,
+        VERSION,
+        settings.model_dump(mode="json"),
+        file_inputs([*dumps, *views, *tables, *wordnet]),
+        lambda: _body(job, settings, dumps, views, tables, folder),
+    )
+
+
+def _body(
+    job: Job, settings: QuerySettings, dumps: list[str], views: list[str], tables: list[str], folder: Path
+) -> Outcome:
+    queries = QueryList(settings.max_words)
+    outcome = Outcome()
+    if dumps or views:
+        receipts, sums = count_terms(job, settings, folder, plan(settings, dumps, views))
+        steps = [step for step in (PAGES_STEP, VIEWS_STEP) if any(step in receipt.steps for receipt in receipts)]
+        outcome.add_receipts(receipts, steps)
+        _add_corpus(queries, settings, sums)
+        if settings.titles:
+            outcome.extra["titles_ranked_by"] = _add_titles(queries, sums, bool(views))
+    if settings.wordnet:
+        for lemma in read_wordnet(Path(settings.wordnet)):
+            queries.add(lemma, Entry("synset"))
+    for path in tables:
+        for query in read_query_table(Path(path)):
+            queries.add(query, Entry("table"))
+    table = queries.table(settings.limit)
+    if table.num_rows == 0:
+        raise UserError("the query list is empty: lower queries.min_count or name another source")
+    QUERIES.write(folder / QUERY_FILE, table)
+    outcome.files.append(file_entry(folder, folder / QUERY_FILE))
+    outcome.funnel.append(
+        FunnelStep(
+            stage=NAME,
+            unit="terms",
+            rows_in=queries.offered,
+            rows_out=table.num_rows,
+            reasons={reason: n for reason, n in sorted(queries.reasons.items()) if n},
+        )
+    )
+    by_source = Counter(table.column("source").to_pylist())
+    outcome.extra["by_source"] = {s: by_source[s] for s in SOURCES if by_source[s]}
+    outcome.extra["examples"] = _examples(table)
+    return outcome
+
+
+def _add_corpus(queries: QueryList, settings: QuerySettings, sums: Sums) -> None:
+    queries.refuse("below_min_count", sums.below_floor["word"] + sums.below_floor["bigram"])
+    queries.refuse("below_min_views", sums.below_floor["views"])
+    for word, count in sums.words.items():
+        if count < settings.min_count:
+            queries.refuse("below_min_count")
+        else:
+            queries.add(word, Entry("word", count=count))
+    if settings.bigrams:
+        bigrams = settings.bigrams
+        add_bigrams(queries, sums.bigrams, sums.words, sums.tokens, bigrams.min_pmi, bigrams.top)
+
+
+def _add_titles(queries: QueryList, sums: Sums, has_views: bool) -> str:
+    """Offers the titles; returns what they are ranked by.
+
+    With page views these decide alone: a name that people look for counts whether or not the part of the dump at hand
+    holds its article (it may be a redirect, as "USA" is).
+    """
+    if has_views:
+        for title, n in sums.views.items():
+            queries.add(title, Entry("title", count=sums.links.get(title), views=n, rank=float(n)))
+        return BY_VIEWS
+    for title in sums.titles:
+        links, share = sums.links.get(title, 0), sums.popularity.get(title, 0) * POPULARITY_UNIT
+        queries.add(title, Entry("title", count=links, rank=share if sums.popularity else float(links)))
+    return BY_POPULARITY if sums.popularity else BY_LINKS
+
+
+def _examples(table: pa.Table) -> dict[str, list[str]]:
+    """The first and last entries of each source, to be looked at."""
+    examples = {}
+    for source in SOURCES:
+        part = table.filter(pc.equal(table.column("source"), source)).column("query").to_pylist()
+        if part:
+            examples[source] = part if len(part) <= 10 else [*part[:5], "…", *part[-5:]]
+    return examples

@@ -1,0 +1,1 @@
+"""Stage redraw: the balance once more, among the pairs that download and deduplication kept."""

@@ -1,0 +1,184 @@
+"""Redraw: the draw once more, with the cap itself, among the pairs that outlived download and deduplication.
+
+The first draw took `cap x oversample` pairs a query. The same u(pair, query) serves again, so that this draw is the
+one that would have been made had the lost pairs never been in the pool - unless a query lost more than the surplus;
+such queries are counted and said.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from openwit.pipeline.execution.files import file_entry
+from openwit.pipeline.execution.stage import Job, Outcome, StageManifest, StageRecord, run_stage, stage_input
+from openwit.pipeline.execution.tasks import FileWork, Tally, Task
+from openwit.pipeline.stages.select.balance import ragged
+from openwit.pipeline.stages.select.draw import Kept, keep_drawn
+from openwit.pipeline.stages.select.hash_uniform import query_hashes
+from openwit.pipeline.stages.select.layout import draws_table, matches_path, pool_draws, sum_draws, verdicts_path
+from openwit.pipeline.stages.select.settings import SelectSettings
+from openwit.pipeline.stages.select.thresholds import find_thresholds
+from openwit.pipeline.stages.sidecars import QUERY_COUNTS_FILE, carry_examples
+from openwit.schemas.common.atomic import atomic_path
+from openwit.schemas.common.errors import UserError
+from openwit.schemas.tables.candidates import DROPS, MATCHES, VERDICTS
+from openwit.schemas.tables.images import SURVIVORS
+from openwit.schemas.tables.queries import QUERY_COUNTS, QUERY_DRAWS
+
+NAME = "redraw"
+VERSION = 1
+IMAGES_STEP, PAIRS_STEP = "redraw/images", "redraw/pairs"
+NOT_DRAWN, NO_TEXT_LEFT = "not_drawn_again", "no_text_left"
+
+
+def run(job: Job, deduplicated: Path, folder: Path) -> tuple[StageManifest, bool]:
+    """Runs the stage on a finished dedup folder; how to draw stands in its history."""
+    upstream = StageManifest.load(deduplicated, "dedup")
+    drawn = next((record for record in upstream.history if record.stage == "select"), None)
+    if drawn is None or "cap" not in drawn.extra:
+        raise UserError(f"{deduplicated} knows of no selection: there is nothing to draw again")
+    return run_stage(
+        job,
+        folder,
+        NAME,
+        VERSION,
+        {},
+        {"dedup": stage_input(deduplicated)},
+        lambda: _body(job, drawn, upstream, deduplicated, folder),
+        [upstream],
+    )
+
+
+def _body(job: Job, drawn: StageRecord, upstream: StageManifest, deduplicated: Path, folder: Path) -> Outcome:
+    settings, cap = SelectSettings.model_validate(drawn.settings), int(drawn.extra["cap"])
+    before = QUERY_COUNTS.read(deduplicated / QUERY_COUNTS_FILE)
+    texts = before.column("query").to_pylist()
+    files = upstream.paths(deduplicated, "survivors")
+    listing = [Task(n, f"match-{path.stem}", {"survivors": str(path)}) for n, path in enumerate(files)]
+    listed = job.run(folder, listing, "List surviving pairs", "pairs", ListPairs())
+    _, pool = sum_draws(folder, listed, len(texts))
+    thresholds = find_thresholds(job, settings, folder, listing, pool, texts, cap)
+    with atomic_path(folder / "thresholds.npy") as path, path.open("wb") as file:
+        np.save(file, thresholds)
+    tasks = [
+        Task(n, path.stem, {"survivors": str(path), "listed_by": task.name})
+        for n, (path, task) in enumerate(zip(files, listing, strict=True))
+    ]
+    work = KeepAgain(str(deduplicated / QUERY_COUNTS_FILE), str(folder / "thresholds.npy"), settings.seed)
+    receipts = job.run(folder, tasks, "Keep what is drawn again", "images", work)
+    outcome = Outcome()
+    outcome.add_receipts(receipts, [IMAGES_STEP, PAIRS_STEP])
+    columns = {name: before.column(name) for name in ("query_id", "query", "source", "pool")}
+    left_drawn, left_kept = sum_draws(folder, receipts, len(texts))
+    sums = {"drawn": left_drawn, "kept": left_kept, "threshold": np.minimum(thresholds, 1.0)}
+    table = QUERY_COUNTS.table({**columns, **sums})
+    QUERY_COUNTS.write(folder / QUERY_COUNTS_FILE, table)
+    outcome.files.append(file_entry(folder, folder / QUERY_COUNTS_FILE))
+    outcome.files += carry_examples(deduplicated, folder)
+    images = os.path.relpath(deduplicated / upstream.extra["images"], folder)
+    outcome.extra = {"cap": cap, "images": images, "queries_short": _short(before, thresholds)}
+    if outcome.extra["queries_short"]:
+        job.console.print(
+            f"{outcome.extra['queries_short']:,} queries lost more than their surplus: pairs that the first draw left "
+            "behind might have taken the places. A larger select.oversample mends it.",
+            highlight=False,
+        )
+    return outcome
+
+
+def _short(before: pa.Table, thresholds: np.ndarray) -> int:
+    """Queries that now draw above the first draw's threshold: pairs they would take were not brought along."""
+    limited = before.column("drawn").to_numpy() < before.column("pool").to_numpy()
+    return int((limited & (thresholds > before.column("threshold").to_numpy())).sum())
+
+
+class ListPairs(FileWork):
+    """The pairs of one survivors file in the form that finding thresholds reads."""
+
+    def do(self, task: Task, folder: Path, tally: Tally) -> list[Path]:
+        pairs = [pair for image in _images(Path(task.payload["survivors"])) for pair in image["pairs"]]
+        n = len(pairs)
+        matches = MATCHES.table(
+            {
+                "pair_id": pa.array([pair["pair_id"] for pair in pairs], pa.binary(16)),
+                "query_ids": pa.array([pair["query_ids"] for pair in pairs], pa.list_(pa.int32())),
+                **{name: np.zeros(n, np.uint64) for name in ("url_hash", "tie", "words_hash")},
+                "text_length": np.zeros(n, np.int32),
+            }
+        )
+        MATCHES.write(matches_path(folder, task), matches)
+        VERDICTS.write(verdicts_path(folder, task), VERDICTS.table({"verdict": np.zeros(n, np.int8)}))
+        _, ids = ragged(matches.column("query_ids").combine_chunks())
+        found, counts = np.unique(ids, return_counts=True)
+        draws = QUERY_DRAWS.table({"query_id": found.astype(np.int32), "drawn": np.zeros_like(counts), "kept": counts})
+        QUERY_DRAWS.write(folder / "draws" / f"{task.name}.parquet", draws)
+        tally.tick(n, 1.0)
+        return [matches_path(folder, task), verdicts_path(folder, task), folder / "draws" / f"{task.name}.parquet"]
+
+
+class KeepAgain(FileWork):
+    """Applies the new thresholds to one survivors file."""
+
+    def __init__(self, queries: str, thresholds: str, seed: int) -> None:
+        self.queries = queries
+        self.thresholds = thresholds
+        self.seed = seed
+        self._hashes = np.zeros(0, np.uint64)
+        self._thresholds = np.zeros(0)
+
+    def setup(self) -> None:
+        self._hashes = query_hashes(QUERY_COUNTS.read(Path(self.queries)).column("query").to_pylist())
+        self._thresholds = np.load(self.thresholds)
+
+    def do(self, task: Task, folder: Path, tally: Tally) -> list[Path]:
+        listed = Task(task.number, task.payload["listed_by"], {})
+        n = VERDICTS.read(verdicts_path(folder, listed)).num_rows
+        rows, ids, u = pool_draws(folder, listed, self._hashes, self.seed)
+        result = keep_drawn(rows, ids, u, self._thresholds, n)
+        kept, drops = self._apply(task, result, tally)
+        paths = [folder / kind / f"{task.name}.parquet" for kind in ("survivors", "drops", "draws")]
+        SURVIVORS.write(paths[0], pa.Table.from_pylist(kept, schema=SURVIVORS.arrow))
+        DROPS.write(paths[1], pa.Table.from_pylist(drops, schema=DROPS.arrow))
+        QUERY_DRAWS.write(paths[2], draws_table(rows, ids, result))
+        return paths
+
+    @staticmethod
+    def _apply(task: Task, result: Kept, tally: Tally) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """The images that keep a pair, with their pairs, and the pairs that leave."""
+        kept: list[dict[str, Any]] = []
+        drops: list[dict[str, Any]] = []
+        drawn_by = result.drawn_by.to_pylist()
+        row = 0
+        for image in _images(Path(task.payload["survivors"])):
+            left = []
+            for pair in image["pairs"]:
+                if result.kept[row]:
+                    left.append({**pair, "drawn_by": drawn_by[row], "priority": float(result.priority[row])})
+                else:
+                    detail = f"at {result.priority[row]:.3g} times the nearest query's threshold"
+                    drops.append(_drop(image["url"], pair, detail))
+                row += 1
+            tally.enter(PAIRS_STEP, len(image["pairs"]))
+            tally.leave(PAIRS_STEP, len(left))
+            tally.drop(PAIRS_STEP, NOT_DRAWN, len(image["pairs"]) - len(left))
+            tally.enter(IMAGES_STEP)
+            if left:
+                tally.leave(IMAGES_STEP)
+                order = sorted(left, key=lambda pair: (pair["priority"], pair["pair_id"]))
+                kept.append({**image, "pairs": order})
+            else:
+                tally.drop(IMAGES_STEP, NO_TEXT_LEFT)
+        return kept, drops
+
+
+def _images(path: Path) -> Iterator[dict[str, Any]]:
+    for batch in SURVIVORS.read_batches(path):
+        yield from batch.to_pylist()
+
+
+def _drop(url: str, pair: dict[str, Any], detail: str) -> dict[str, Any]:
+    return {"pair_id": pair["pair_id"], "url": url, "text": pair["text"], "reason": NOT_DRAWN, "detail": detail}

@@ -1,0 +1,1 @@
+"""Stage select: search every query in every caption, and balance."""

@@ -1,0 +1,115 @@
+"""Selection, pass 4: keep what a query drew, and say of every other pair why not."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+
+from openwit.pipeline.common.urls import host_of
+from openwit.pipeline.execution.tasks import FileWork, Tally, Task
+from openwit.pipeline.stages.select.balance import ragged
+from openwit.pipeline.stages.select.draw import Kept, keep_drawn
+from openwit.pipeline.stages.select.hash_uniform import query_hashes
+from openwit.pipeline.stages.select.layout import (
+    draws_table,
+    matches_path,
+    pool_draws,
+    query_offsets,
+    verdicts_path,
+)
+from openwit.pipeline.stages.select.winners import VERDICT_REASONS
+from openwit.schemas.tables.candidates import CANDIDATES, DROPS, MATCHES, SELECTED, VERDICTS
+from openwit.schemas.tables.queries import QUERIES, QUERY_DRAWS
+
+STEP = "select/pairs"
+HOST_BUCKETS = 4096
+# Small enough that whoever wants a few buckets reads little else, large enough to be written fast.
+_ROW_GROUP = 4096
+
+
+class KeepFile(FileWork):
+    """Applies the thresholds to one candidates file: selected pairs, and the others with their reasons."""
+
+    def __init__(self, queries: str, thresholds: str, seed: int) -> None:
+        self.queries = queries
+        self.thresholds = thresholds
+        self.seed = seed
+        self._texts: list[str] = []
+        self._hashes = np.zeros(0, np.uint64)
+        self._thresholds = np.zeros(0)
+
+    def setup(self) -> None:
+        self._texts = QUERIES.read(Path(self.queries)).column("query").to_pylist()
+        self._hashes = query_hashes(self._texts)
+        self._thresholds = np.load(self.thresholds)
+
+    def do(self, task: Task, folder: Path, tally: Tally) -> list[Path]:
+        source = Path(task.payload["candidates"])
+        match_task = Task(task.number, task.payload["matched_by"], {})
+        candidates = CANDIDATES.read(source)
+        matches = MATCHES.read(matches_path(folder, match_task))
+        verdict = VERDICTS.read(verdicts_path(folder, match_task)).column("verdict").to_numpy()
+        rows, ids, u = pool_draws(folder, match_task, self._hashes, self.seed)
+        result = keep_drawn(rows, ids, u, self._thresholds, candidates.num_rows)
+        tally.enter(STEP, candidates.num_rows)
+        tally.leave(STEP, int(result.kept.sum()))
+        reasons = np.full(len(verdict), "not_drawn", object)
+        for code, reason in VERDICT_REASONS.items():
+            reasons[verdict == code] = reason
+        for reason, n in Counter(reasons[~result.kept].tolist()).items():
+            tally.drop(STEP, reason, n)
+        files = [
+            self._write_selected(folder, task, candidates, matches, result),
+            self._write_drops(folder, task, candidates, matches, result, reasons),
+            self._write_draws(folder, task, matches, result),
+        ]
+        tally.tick(candidates.num_rows, 1.0)
+        return files
+
+    @staticmethod
+    def _write_selected(folder: Path, task: Task, candidates: pa.Table, matches: pa.Table, result: Kept) -> Path:
+        kept = np.flatnonzero(result.kept)
+        table = candidates.take(pa.array(kept))
+        urls, has_bytes = table.column("url").to_pylist(), table.column("has_bytes").to_pylist()
+        buckets = [_host_bucket(u, b) for u, b in zip(urls, has_bytes, strict=True)]
+        table = table.append_column("query_ids", matches.column("query_ids").take(pa.array(kept)))
+        table = table.append_column("drawn_by", result.drawn_by.take(pa.array(kept)))
+        table = table.append_column("priority", pa.array(result.priority[kept]))
+        table = table.append_column("host_bucket", pa.array(buckets, pa.int32()))
+        target = folder / "selected" / f"{task.name}.parquet"
+        order = np.argsort(np.array(buckets, np.int32), kind="stable")
+        SELECTED.write(target, table.take(pa.array(order)), row_group_size=_ROW_GROUP)
+        return target
+
+    def _write_drops(
+        self, folder: Path, task: Task, candidates: pa.Table, matches: pa.Table, result: Kept, reasons: np.ndarray
+    ) -> Path:
+        lost = np.flatnonzero(~result.kept)
+        table = candidates.select(["pair_id", "url", "text"]).take(pa.array(lost))
+        matched = np.diff(query_offsets(matches))[lost].tolist()
+        nearest = zip(matched, result.nearest[lost].tolist(), result.priority[lost].tolist(), strict=True)
+        details = [_near_miss(n, self._texts[q], p) if q >= 0 else None for n, q, p in nearest]
+        target = folder / "drops" / f"{task.name}.parquet"
+        columns = {name: table.column(name) for name in ("pair_id", "url", "text")}
+        DROPS.write(target, DROPS.table({**columns, "reason": reasons[lost].tolist(), "detail": details}))
+        return target
+
+    @staticmethod
+    def _write_draws(folder: Path, task: Task, matches: pa.Table, result: Kept) -> Path:
+        rows, ids = ragged(matches.column("query_ids").combine_chunks())
+        target = folder / "draws" / f"{task.name}.parquet"
+        QUERY_DRAWS.write(target, draws_table(rows, ids, result))
+        return target
+
+
+def _near_miss(matched: int, query: str, priority: float) -> str:
+    queries = "query" if matched == 1 else "queries"
+    return f"matched {matched:,} {queries}, the nearest {query!r} at {priority:.3g} times its threshold"
+
+
+def _host_bucket(url: str, has_bytes: bool) -> int:
+    # Bytes that lie in a table need no politeness: spread by row. Everything of a host goes to one worker.
+    key = url if has_bytes else host_of(url)
+    return xxhash.xxh3_64_intdigest(key.encode()) % HOST_BUCKETS

@@ -1,0 +1,71 @@
+"""What the passes of selection leave for each other, file by file of the candidates."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from openwit.pipeline.execution.tasks import Receipt, Task
+from openwit.pipeline.stages.select.balance import ragged
+from openwit.pipeline.stages.select.draw import Kept
+from openwit.pipeline.stages.select.hash_uniform import pair_hashes, uniform
+from openwit.schemas.tables.candidates import MATCHES, VERDICTS
+from openwit.schemas.tables.queries import QUERY_DRAWS
+
+
+def matches_path(folder: Path, task: Task) -> Path:
+    """MATCHES of a candidates file."""
+    return folder / "matches" / f"{task.name}.parquet"
+
+
+def verdicts_path(folder: Path, task: Task) -> Path:
+    """VERDICTS of a candidates file."""
+    return folder / "verdicts" / f"{task.name}.parquet"
+
+
+def samples_path(folder: Path, task: Task) -> Path:
+    """PAIR_SAMPLES of a candidates file."""
+    return folder / "samples" / f"{task.name}.parquet"
+
+
+def query_offsets(matches: pa.Table) -> np.ndarray:
+    """Offsets of the query lists of a MATCHES table: int32 (N + 1,)."""
+    offsets: np.ndarray = matches.column("query_ids").combine_chunks().offsets.to_numpy()
+    return offsets
+
+
+def draws_table(rows: np.ndarray, ids: np.ndarray, result: Kept) -> pa.Table:
+    """What the pairs of a file add to each query's counts, as QUERY_DRAWS.
+
+    Args:
+        rows, ids: int64 (M,), int32 (M,): every (row, query it matches).
+        result: which rows stay, and who drew them.
+    """
+    kept_ids, kept = np.unique(ids[result.kept[rows]], return_counts=True)
+    drawn_ids, drawn_counts = np.unique(result.drawn_by.flatten().to_numpy(), return_counts=True)
+    drawn = np.zeros(len(kept_ids), np.int64)
+    drawn[np.searchsorted(kept_ids, drawn_ids)] = drawn_counts
+    return QUERY_DRAWS.table({"query_id": kept_ids, "drawn": drawn, "kept": kept})
+
+
+def sum_draws(folder: Path, receipts: Sequence[Receipt], queries: int) -> tuple[np.ndarray, np.ndarray]:
+    """The QUERY_DRAWS that tasks left below `draws/`, added up: drawn and kept, int64 (Q,) each."""
+    drawn, kept = np.zeros(queries, np.int64), np.zeros(queries, np.int64)
+    for receipt in receipts:
+        table = QUERY_DRAWS.read(folder / "draws" / f"{receipt.task}.parquet")
+        ids = table.column("query_id").to_numpy()
+        drawn[ids] += table.column("drawn").to_numpy()
+        kept[ids] += table.column("kept").to_numpy()
+    return drawn, kept
+
+
+def pool_draws(folder: Path, task: Task, hashes: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Every (pool row, query it matches) of a file with its u: int64 (M,), int32 (M,), float64 (M,)."""
+    matches = MATCHES.read(matches_path(folder, task))
+    verdict = VERDICTS.read(verdicts_path(folder, task)).column("verdict").to_numpy()
+    rows, ids = ragged(matches.column("query_ids").combine_chunks())
+    in_pool = verdict[rows] == 0
+    rows, ids = rows[in_pool], ids[in_pool]
+    pairs = pair_hashes(matches.column("pair_id").combine_chunks())
+    return rows, ids, uniform(pairs[rows], hashes[ids], seed)

@@ -1,0 +1,64 @@
+"""Who stays among equal pairs, and which texts an image keeps. Decided on keys alone, the same on any runner."""
+
+import numpy as np
+
+from openwit.pipeline.stages.select.settings import TextsPerImage
+
+KEPT = 0
+DUPLICATE_PAIR = 1
+OTHER_TEXT = 2
+NO_MATCH = 3
+NEAR_EQUAL = 4
+VERDICT_REASONS = {
+    DUPLICATE_PAIR: "duplicate_pair",
+    OTHER_TEXT: "other_text_of_image",
+    NO_MATCH: "no_match",
+    NEAR_EQUAL: "near_equal_text",
+}
+
+
+def choose_winners(
+    url_hash: np.ndarray,
+    pair: np.ndarray,
+    text_length: np.ndarray,
+    tie: np.ndarray,
+    texts: TextsPerImage,
+    words_hash: np.ndarray | None = None,
+) -> np.ndarray:
+    """A verdict for each row of a bucket that holds all rows of its URLs.
+
+    Args:
+        url_hash: uint64 (N,).
+        pair: uint64 (N,), folded pair ids.
+        text_length: int32 (N,), code points.
+        tie: uint64 (N,), hash of the whole row.
+        texts: `all` keeps every distinct text of an image, `longest` the longest (by hash among equals), `first` the
+            one with the smallest pair hash, which is any one of them, but always the same.
+        words_hash: uint64 (N,); where it is given, of the texts of an image that share it the longest stays.
+
+    Returns:
+        int8 (N,): KEPT, DUPLICATE_PAIR, OTHER_TEXT or NEAR_EQUAL.
+    """
+    verdict = np.full(len(pair), KEPT, np.int8)
+    order = np.lexsort((tie, pair, url_hash))
+    verdict[order[_repeats(order, url_hash, pair)]] = DUPLICATE_PAIR
+    longest = -text_length.astype(np.int64)
+    if words_hash is not None:
+        left = np.flatnonzero(verdict == KEPT)
+        order = left[np.lexsort((pair[left], longest[left], words_hash[left], url_hash[left]))]
+        verdict[order[_repeats(order, url_hash, words_hash)]] = NEAR_EQUAL
+    if texts != "all":
+        left = np.flatnonzero(verdict == KEPT)
+        first_key = longest[left] if texts == "longest" else np.zeros(len(left), np.int64)
+        order = left[np.lexsort((pair[left], first_key, url_hash[left]))]
+        verdict[order[_repeats(order, url_hash)]] = OTHER_TEXT
+    return verdict
+
+
+def _repeats(order: np.ndarray, *keys: np.ndarray) -> np.ndarray:
+    """Which elements of a sorted order equal the one before in every key: bool (N,)."""
+    again = np.ones(len(order), bool)
+    again[:1] = False
+    for key in keys:
+        again[1:] &= key[order][1:] == key[order][:-1]
+    return again

@@ -1,0 +1,1 @@
+"""Stage shard: WebDataset shards with index, metadata and manifest."""

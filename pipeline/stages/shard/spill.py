@@ -1,0 +1,144 @@
+"""The way of images to their shards: a file of bytes, one image after the other, and a table that says whose they are.
+
+Image bytes are copied once from the Parquet files to a plain file, as they come; a shard then maps those files into
+memory and picks its own. The table is sorted by shard, so that what a shard reads of it is one slice.
+"""
+
+import mmap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from openwit.pipeline.stages.shard.order import sample_hashes, shard_of
+from openwit.schemas.common.atomic import atomic_path
+from openwit.schemas.common.errors import SchemaError
+from openwit.schemas.tables.images import IMAGES, SURVIVORS
+
+SPILLED = pa.schema(
+    [*SURVIVORS.arrow, pa.field("order", pa.uint64()), pa.field("start", pa.int64()), pa.field("bytes", pa.int64())]
+)
+
+
+class Slice(NamedTuple):
+    """Rows of a spilled table that belong to one shard."""
+
+    split: str
+    shard: int
+    first: int
+    rows: int
+
+
+def write_spill(base: Path, survivors: Path, images: Path, shards: dict[str, int], seed: int) -> list[Slice]:
+    """Writes BASE.images and BASE.arrow for one file of survivors; returns what of the table is whose.
+
+    Args:
+        survivors, images: files of schemas.tables.images.SURVIVORS and IMAGES, row numbers of one into the other.
+        shards: number of shards of each split.
+    """
+    table = SURVIVORS.read(survivors)
+    with atomic_path(base.with_suffix(".images")) as path, path.open("wb") as file:
+        starts, sizes = _copy_images(images, table.column("source_row").to_numpy(), file)
+    splits = np.array(table.column("split").to_pylist(), object)
+    hashes = sample_hashes(table.column("url").to_pylist(), seed)
+    names = sorted(shards)
+    keys = np.zeros(table.num_rows, np.int64)
+    for number, name in enumerate(names):
+        mine = splits == name
+        keys[mine] = number << 32 | shard_of(hashes[mine], shards[name])
+    columns = {"order": hashes, "start": starts, "bytes": sizes}
+    for name, values in columns.items():
+        table = table.append_column(name, pa.array(values))
+    order = np.argsort(keys, kind="stable")
+    with (
+        atomic_path(base.with_suffix(".arrow")) as path,
+        pa.OSFile(str(path), "wb") as sink,
+        pa.ipc.new_file(sink, SPILLED) as writer,
+    ):
+        writer.write_table(table.take(pa.array(order)).cast(SPILLED))
+    found, first, rows = np.unique(keys[order], return_index=True, return_counts=True)
+    cuts = zip(found.tolist(), first.tolist(), rows.tolist(), strict=True)
+    return [Slice(names[key >> 32], key & 0xFFFFFFFF, start, n) for key, start, n in cuts]
+
+
+def _copy_images(images: Path, rows: np.ndarray, file: BinaryIO) -> tuple[np.ndarray, np.ndarray]:
+    """Copies the images of some rows; returns where each begins and its size, int64 (N,) each.
+
+    Args:
+        rows: int64 (N,), each row once, in any order.
+    """
+    starts, sizes = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
+    first = position = 0
+    for column in _image_column(images):
+        here = np.flatnonzero((rows >= first) & (rows < first + len(column)))
+        for chunk in column.take(pa.array(rows[here] - first)).chunks:
+            offsets = np.frombuffer(chunk.buffers()[1], np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
+            mine, here = here[: len(chunk)], here[len(chunk) :]
+            sizes[mine] = np.diff(offsets)
+            starts[mine] = position + offsets[:-1] - offsets[0]
+            file.write(chunk.buffers()[2][int(offsets[0]) : int(offsets[-1])] if len(chunk) else b"")
+            position += int(offsets[-1] - offsets[0])
+        first += len(column)
+    return starts, sizes
+
+
+def _image_column(images: Path) -> Iterator[pa.ChunkedArray]:
+    """The images of a file of IMAGES, row group by row group; its other columns are not read.
+
+    Raises:
+        SchemaError: it is no such file.
+    """
+    try:
+        file = pq.ParquetFile(images)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise SchemaError(f"{images} is not a readable Parquet file: {error}") from error
+    if IMAGES.arrow.field("image") != file.schema_arrow.field("image"):
+        raise SchemaError(f"{images} holds no table {IMAGES.name!r}: run `wit fetch` again")
+    for group in range(file.num_row_groups):
+        yield file.read_row_group(group, columns=["image"]).column("image")
+
+
+@contextmanager
+def read_spills(slices: Sequence[Sequence[Any]]) -> Iterator[tuple[pa.Table, list[memoryview]]]:
+    """The samples of one shard in its order: rows of openwit.schemas.tables.images.SURVIVORS, and each one's image.
+
+    Args:
+        slices: (base path of a spill, first row, rows).
+    """
+    maps = [_Mapped(Path(base).with_suffix(".images")) for base, _, _ in slices]
+    try:
+        parts, owners = [], []
+        for number, (base, first, rows) in enumerate(slices):
+            with pa.memory_map(str(Path(base).with_suffix(".arrow"))) as source:
+                parts.append(pa.ipc.open_file(source).read_all().slice(first, rows))
+            owners.append(np.full(rows, number))
+        table = pa.concat_tables(parts)
+        order = pc.sort_indices(table, sort_keys=[("order", "ascending"), ("url", "ascending")])
+        owner = np.concatenate(owners)[order.to_numpy()].tolist()
+        table = table.take(order).combine_chunks()
+        starts, sizes = table.column("start").to_pylist(), table.column("bytes").to_pylist()
+        images = [maps[o].view[start : start + size] for o, start, size in zip(owner, starts, sizes, strict=True)]
+        yield table.select(SURVIVORS.arrow.names), images
+    finally:
+        images = []
+        for mapped in maps:
+            mapped.close()
+
+
+class _Mapped:
+    """A file in memory by mmap; an empty one, which cannot be mapped, as no bytes."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else None
+        self.view = memoryview(self._map if self._map is not None else b"")
+
+    def close(self) -> None:
+        """Lets go of the mapping; it goes when the last view of it has gone."""
+        self.view = memoryview(b"")
+        self._map = None

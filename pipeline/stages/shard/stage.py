@@ -1,0 +1,239 @@
+"""Shard: surviving images become WebDataset tars in a global random order, with index, metadata and manifest.
+
+Two file passes, memory bounded by a row group and by the metadata of a shard: spill every image towards its shard,
+then sort and write each shard. No image crosses a shuffle. A dataset behind a URL gets each shard when it is whole;
+its manifest comes last, so that a reader never meets half a dataset.
+"""
+
+import importlib.metadata
+import platform
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from openwit.pipeline.dataset.full_disk import room_said
+from openwit.pipeline.dataset.store import LocalFolder, RemoteFolder, place_of
+from openwit.pipeline.dataset.target import claim_target, close_target, finished_target
+from openwit.pipeline.dataset.write_shard import SHARD_FILES, write_shard
+from openwit.pipeline.execution.stage import CLAIM, Job, Outcome, StageManifest, StageRecord, run_stage, stage_input
+from openwit.pipeline.execution.tasks import PROGRESS, RECEIPTS, STAGE, FileWork, Receipt, Tally, Task, read_receipt
+from openwit.pipeline.stages.shard.plan import plan_by_bytes, plan_by_samples
+from openwit.pipeline.stages.shard.settings import ShardSettings
+from openwit.pipeline.stages.shard.spill import Slice, read_spills, write_spill
+from openwit.pipeline.stages.sidecars import carry_examples, carry_query_counts
+from openwit.schemas.common.atomic import sha256_of
+from openwit.schemas.common.errors import UserError
+from openwit.schemas.manifest import DatasetManifest, FileEntry, ShardEntry
+
+NAME = "shard"
+VERSION = 2
+STEP = "shard/pairs"
+SAMPLES_STEP = "shard/samples"
+SPILL = f"{STAGE}/spill"
+_TOOLS = ("openwit", "apache-beam", "pyarrow", "pillow", "numpy", "xxhash", "msgspec")
+
+
+class Title(NamedTuple):
+    """What a dataset is called."""
+
+    name: str
+    description: str = ""
+
+
+def folders(out: str, work: Path) -> tuple[Path, str | None]:
+    """The stage's folder and its target, from where a user wants the dataset: itself, or `work` for a URL."""
+    place = place_of(out)
+    return (place.folder, None) if isinstance(place, LocalFolder) else (work, place.url)
+
+
+def run(
+    job: Job, settings: ShardSettings, title: Title, deduplicated: Path, folder: Path, target: str | None = None
+) -> tuple[StageManifest, bool]:
+    """Runs the stage on a finished dedup or redraw folder, which knows where its images lie.
+
+    Args:
+        folder: the dataset; with a target the folder for work, which keeps the receipts but no shard.
+        target: URL of the dataset where it is to lie elsewhere.
+    """
+    upstream = StageManifest.load_first(deduplicated, ("dedup", "redraw"))
+    fetched = deduplicated / upstream.extra["images"]
+    StageManifest.load(fetched, "fetch")
+    inputs = {"dedup": stage_input(deduplicated), "fetch": stage_input(fetched)}
+    if target is not None:
+        inputs["target"] = target
+    build = _Build(job, settings, title, upstream, deduplicated, fetched, folder, target)
+    identity = {**title._asdict(), **settings.model_dump(mode="json")}
+    with room_said(folder):
+        manifest, did = run_stage(job, folder, NAME, VERSION, identity, inputs, build.run, [upstream])
+    if target is not None and not did:
+        finished_target(RemoteFolder(target), folder)
+    return manifest, did
+
+
+class _Build(NamedTuple):
+    """One run of the stage."""
+
+    job: Job
+    settings: ShardSettings
+    title: Title
+    upstream: StageManifest
+    deduplicated: Path
+    fetched: Path
+    folder: Path
+    target: str | None
+
+    def run(self) -> Outcome:
+        place: LocalFolder | RemoteFolder = LocalFolder(self.folder)
+        if self.target is not None:
+            place = RemoteFolder(self.target)
+            claim_target(place, sha256_of(self.folder / CLAIM).encode(), self.job.replace)
+        receipts = self._write_shards(place, self._plan())
+        outcome = Outcome()
+        for receipt in receipts:
+            outcome.files += [FileEntry(**entry) for entry in receipt.extra["files"]]
+        outcome.add_receipts(receipts, [SAMPLES_STEP, STEP])
+        carried = (carry_query_counts, carry_examples)
+        tables = [entry for carry in carried for entry in carry(self.deduplicated, self.folder)]
+        outcome.files += tables
+        manifest = self._manifest(receipts, tables, outcome)
+        manifest.save(self.folder)
+        if self.target is not None:
+            close_target(RemoteFolder(self.target), self.folder, [entry.path for entry in tables])
+        for leftover in (SPILL, RECEIPTS, PROGRESS):
+            shutil.rmtree(self.folder / leftover, ignore_errors=True)
+        return outcome
+
+    def _plan(self) -> dict[str, int]:
+        """Number of shards of each split. Shards are numbered through, so that a key names one sample."""
+        sources = self.upstream.paths(self.deduplicated, "survivors")
+        if self.settings.bytes is not None:
+            files = [(path, self.fetched / "images" / path.name) for path in sources]
+            shards = plan_by_bytes(files, int(self.settings.bytes))
+        else:
+            shards = plan_by_samples(sources, self.settings.samples or 1)
+        if not shards:
+            raise UserError("no image survived to be sharded: see the drops of fetch and dedup for the reasons")
+        return shards
+
+    def _write_shards(self, place: LocalFolder | RemoteFolder, shards: dict[str, int]) -> list[Receipt]:
+        numbered = [(split, shard) for split in shards for shard in range(shards[split])]
+        names = [f"{n:05d}" for n in range(len(numbered))]
+        written = place.sizes() if any((self.folder / RECEIPTS).glob("[0-9]*.json")) else {}
+        if all(_is_written(self.folder, name, written) for name in names):
+            slices: dict[tuple[str, int], list[tuple[str, int, int]]] = {}
+        else:
+            slices = self._spill(shards)
+        tasks = [
+            Task(n, name, {"split": split, "slices": slices.get((split, shard), [])})
+            for n, (name, (split, shard)) in enumerate(zip(names, numbered, strict=True))
+        ]
+        return self.job.run(self.folder, tasks, "Write shards", "samples", WriteShard(self.target))
+
+    def _spill(self, shards: dict[str, int]) -> dict[tuple[str, int], list[tuple[str, int, int]]]:
+        """Sends every image towards its shard; says where each shard's lie: (spill, first row, rows)."""
+        sources = self.upstream.paths(self.deduplicated, "survivors")
+        tasks = [
+            Task(n, f"spill-{path.stem}", {"survivors": str(path), "images": str(self.fetched / "images" / path.name)})
+            for n, path in enumerate(sources)
+        ]
+        for task in tasks:
+            _forget_lost_spill(self.folder, task.name)
+        receipts = self.job.run(
+            self.folder, tasks, "Spread images over shards", "images", SpillFile(shards, self.settings.seed)
+        )
+        slices: dict[tuple[str, int], list[tuple[str, int, int]]] = {}
+        for receipt in receipts:
+            base = str(self.folder / SPILL / receipt.task)
+            for part in (Slice(*values) for values in receipt.extra["slices"]):
+                slices.setdefault((part.split, part.shard), []).append((base, part.first, part.rows))
+        return slices
+
+    def _manifest(self, receipts: list[Receipt], tables: list[FileEntry], outcome: Outcome) -> DatasetManifest:
+        history: list[StageRecord] = [*self.upstream.history, self.upstream.record()]
+        recipe = {record.stage: record.settings for record in history}
+        return DatasetManifest(
+            name=self.title.name,
+            description=self.title.description,
+            recipe=recipe | {NAME: self.settings.model_dump(mode="json")},
+            tools={"python": platform.python_version(), **{tool: importlib.metadata.version(tool) for tool in _TOOLS}},
+            funnel=[step for record in history for step in record.funnel] + outcome.funnel,
+            notes={record.stage: {**record.extra, **record.counters} for record in history},
+            tables=tables,
+            shards=[_shard_entry(receipt) for receipt in receipts],
+        )
+
+
+def _is_written(folder: Path, name: str, written: dict[str, int]) -> bool:
+    """Whether a shard is there as its receipt says; forgets a receipt that says otherwise."""
+    receipt = read_receipt(folder, name)
+    files = [] if receipt is None else receipt.extra.get("files", [])
+    whole = bool(files) and all(written.get(entry["path"]) == entry["bytes"] for entry in files)
+    if not whole:
+        (folder / RECEIPTS / f"{name}.json").unlink(missing_ok=True)
+    return whole
+
+
+def _forget_lost_spill(folder: Path, name: str) -> None:
+    receipt = read_receipt(folder, name)
+    sizes = {} if receipt is None else receipt.extra.get("bytes", {})
+    if not sizes or LocalFolder(folder / SPILL).sizes() | sizes != LocalFolder(folder / SPILL).sizes():
+        (folder / RECEIPTS / f"{name}.json").unlink(missing_ok=True)
+
+
+class SpillFile(FileWork):
+    """Writes the images of one file to where their shards pick them up. Without sums: spills are read here and go."""
+
+    def __init__(self, shards: dict[str, int], seed: int) -> None:
+        self.shards = shards
+        self.seed = seed
+
+    def do(self, task: Task, folder: Path, tally: Tally) -> list[Path]:
+        base = folder / SPILL / task.name
+        with room_said(folder):
+            slices = write_spill(
+                base, Path(task.payload["survivors"]), Path(task.payload["images"]), self.shards, self.seed
+            )
+        tally.tick(sum(part.rows for part in slices), 1.0)
+        files = [base.with_suffix(suffix) for suffix in (".images", ".arrow")]
+        tally.extra = {"slices": slices, "bytes": {path.name: path.stat().st_size for path in files}}
+        return []
+
+
+class WriteShard(FileWork):
+    """Writes one shard and the files beside it, and brings them to where the dataset lies.
+
+    Args:
+        target: URL of the dataset; None where it is the stage's own folder.
+    """
+
+    def __init__(self, target: str | None) -> None:
+        self.target = target
+
+    def do(self, task: Task, folder: Path, tally: Tally) -> list[Path]:
+        base = folder / task.payload["split"] / task.name
+        with room_said(folder), read_spills(task.payload["slices"]) as (survivors, images):
+            written = write_shard(base, task.number, survivors, images, lambda n, of: tally.tick(n, n / max(of, 1)))
+        entries = [
+            FileEntry(path=path.relative_to(folder).as_posix(), bytes=path.stat().st_size, sha256=sha256)
+            for path, sha256 in written.files
+        ]
+        if self.target is not None:
+            place = RemoteFolder(self.target)
+            for (path, _), entry in zip(written.files, entries, strict=True):
+                place.take(path, entry.path)
+        for step, n in ((SAMPLES_STEP, written.samples), (STEP, written.pairs)):
+            tally.enter(step, n)
+            tally.leave(step, n)
+        tally.extra = {
+            "split": task.payload["split"],
+            "samples": written.samples,
+            "pairs": written.pairs,
+            "files": [entry.model_dump() for entry in entries],
+        }
+        return []
+
+
+def _shard_entry(receipt: Receipt) -> ShardEntry:
+    files: dict[str, Any] = dict(zip(SHARD_FILES, receipt.extra["files"], strict=True))
+    counts = {name: receipt.extra[name] for name in ("split", "samples", "pairs")}
+    return ShardEntry(name=receipt.task, **counts, **files)

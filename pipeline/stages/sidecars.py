@@ -1,0 +1,30 @@
+"""Small tables that travel with the data from stage to stage, so that a dataset explains itself."""
+
+import shutil
+from pathlib import Path
+
+from openwit.pipeline.execution.files import file_entry
+from openwit.schemas.common.atomic import atomic_path
+from openwit.schemas.manifest import FileEntry
+
+QUERY_COUNTS_FILE = "queries.parquet"
+EXAMPLES_FILE = "duplicates.parquet"
+
+
+def carry_query_counts(source: Path, target: Path) -> list[FileEntry]:
+    """Copies the query list with its counts from one stage's folder to the next; returns what was copied."""
+    return _carry(source, target, QUERY_COUNTS_FILE)
+
+
+def carry_examples(source: Path, target: Path) -> list[FileEntry]:
+    """Copies the examples of duplicates from one stage's folder to the next; returns what was copied."""
+    return _carry(source, target, EXAMPLES_FILE)
+
+
+def _carry(source: Path, target: Path, name: str) -> list[FileEntry]:
+    path = source / name
+    if not path.exists():
+        return []
+    with atomic_path(target / name) as temporary:
+        shutil.copyfile(path, temporary)
+    return [file_entry(target, target / name)]

@@ -1,0 +1,1 @@
+"""Which queries occur in a caption: the compiled matcher."""

@@ -1,0 +1,138 @@
+"""A query list made ready for matching: tables in memory, built once, or read from a file that was checked."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import xxhash
+
+from openwit.pipeline.text.matching.ids import ids_of_rows
+from openwit.pipeline.text.matching.rows import Rows
+from openwit.pipeline.text.matching.runs import answer_rows, grow_trie, link_nodes
+from openwit.pipeline.text.matching.words import look_up_rows, number_words
+from openwit.schemas.common.atomic import atomic_path
+
+_MAGIC = b"WITMATCH"
+# Changes with whatever the tables mean.
+_VERSION = 1
+_ALIGNMENT = 64
+# Bits of the sieve for each edge: one edge in eight of those not there goes through.
+_SIEVE_BITS = 8
+_U32, _LOW_HALF = np.uint64(32), np.uint64(0xFFFFFFFF)
+
+
+class Tables(NamedTuple):
+    """What the kernels read; see `match_words` and `match_runs`. All arrays are read-only."""
+
+    words: np.ndarray
+    long_starts: np.ndarray
+    long_bytes: np.ndarray
+    edges: np.ndarray
+    sieve: np.ndarray
+    nodes: np.ndarray
+    group_starts: np.ndarray
+    group_ids: np.ndarray
+
+
+class _Header(msgspec.Struct, frozen=True):
+    """First line of the file. arrays: (type, shape, where it begins in the body)."""
+
+    version: int
+    key: str
+    queries: int
+    digest: str
+    arrays: list[tuple[str, list[int], int]]
+
+
+class MatchIndex(NamedTuple):
+    """A list ready for matching. queries: their number."""
+
+    queries: int
+    tables: Tables
+
+    def match(self, rows: Rows, empty_counts: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Query ids of each row, ascending and once: ids, int32; where each row's begin, int64 (N + 1,)."""
+        tables = self.tables
+        packed, starts, _ = look_up_rows(*rows, empty_counts, tables.words, tables.long_starts, tables.long_bytes)
+        every = self.queries + len(tables.group_starts) - 1
+        answers, starts = answer_rows(packed, starts, tables.edges, tables.sieve, tables.nodes, every)
+        ids, starts = ids_of_rows(answers, starts, self.queries, tables.group_starts, tables.group_ids)
+        return ids, starts
+
+
+def build_index(rows: Rows, empty_counts: bool) -> MatchIndex:
+    """The index of a list, one row for each query. Equal rows are found together; one of empty words never is."""
+    queries = len(rows.starts)
+    capacity = int(np.count_nonzero(rows.buffer.view(np.uint8) == ord(" "))) + queries
+    words, long_starts, long_bytes, sequence, offsets, known = number_words(*rows, empty_counts, capacity)
+    edges, parents, lasts, ends = grow_trie(sequence, offsets, known)
+    answers, group_starts, group_ids = _answers(ends, known + len(parents))
+    sieve = np.zeros(max(1, 1 << (_SIEVE_BITS * len(parents) // 64).bit_length()), np.uint64)
+    nodes = link_nodes(edges, parents, lasts, known, answers, sieve)
+    numbers = np.arange(len(nodes), dtype=np.int64)
+    packed = answers.astype(np.uint32).astype(np.uint64) << _U32 | (2 * numbers + (nodes[:, 3] == numbers)).astype(
+        np.uint64
+    )
+    used = words[:, 2] != 0
+    words[used, 3] = packed[(words[used, 2] & _LOW_HALF).astype(np.int64) - 1]
+    used = edges[:, 1] != 0
+    edges[used, 1] = packed[(edges[used, 1] >> np.uint64(1)).astype(np.int64)]
+    tables = Tables(words, long_starts, long_bytes, edges, sieve, nodes, group_starts, group_ids)
+    return read_only(MatchIndex(queries, tables))
+
+
+def _answers(ends: np.ndarray, nodes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Answer of each node, int32; where the groups of equal queries begin, int64; their ids, int32."""
+    ids = np.argsort(ends, kind="stable")[np.count_nonzero(ends < 0) :].astype(np.int32)
+    where, first, sizes = np.unique(ends[ids], return_index=True, return_counts=True)
+    answers = np.full(nodes, -1, np.int32)
+    answers[where] = ids[first]
+    several = sizes > 1
+    answers[where[several]] = len(ends) + np.arange(np.count_nonzero(several))
+    return answers, np.concatenate([[0], np.cumsum(sizes[several])]), ids[np.repeat(several, sizes)]
+
+
+def read_only(index: MatchIndex) -> MatchIndex:
+    """The same index, its arrays locked."""
+    for array in index.tables:
+        array.flags.writeable = False
+    return index
+
+
+def save_index(index: MatchIndex, path: Path, key: str) -> None:
+    """Writes an index, whole or not at all. `key` names what it was built from, and must be given to read it."""
+    body, arrays, at = [], [], 0
+    for array in index.tables:
+        arrays.append((array.dtype.str, list(array.shape), at))
+        body += [array.tobytes(), bytes(-array.nbytes % _ALIGNMENT)]
+        at += array.nbytes + len(body[-1])
+    digest = xxhash.xxh3_128()
+    for piece in body:
+        digest.update(piece)
+    head = msgspec.json.encode(_Header(_VERSION, key, index.queries, digest.hexdigest(), arrays))
+    head += b" " * (-(len(_MAGIC) + 8 + len(head)) % _ALIGNMENT)
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        file.write(_MAGIC + len(head).to_bytes(8, "little") + head)
+        file.writelines(body)
+
+
+def load_index(path: Path, key: str) -> MatchIndex | None:
+    """Maps an index into memory; None when there is none, or it is broken, of another version or of another key."""
+    try:
+        mapped = np.memmap(path, np.uint8, "r").view(np.ndarray)
+        start = len(_MAGIC) + 8
+        if mapped[: len(_MAGIC)].tobytes() != _MAGIC:
+            return None
+        length = int.from_bytes(mapped[len(_MAGIC) : start].tobytes(), "little")
+        header = msgspec.json.decode(mapped[start : start + length].tobytes(), type=_Header)
+        body = mapped[start + length :]
+        if header.version != _VERSION or header.key != key or xxhash.xxh3_128_hexdigest(body.data) != header.digest:
+            return None
+        arrays = [
+            body[at : at + int(np.prod(shape)) * np.dtype(kind).itemsize].view(kind).reshape(shape)
+            for kind, shape, at in header.arrays
+        ]
+        return read_only(MatchIndex(header.queries, Tables(*arrays)))
+    except (OSError, ValueError, TypeError, msgspec.DecodeError):
+        return None

@@ -1,0 +1,141 @@
+"""Which queries occur in a caption: whole words, every overlap counted, each query once a caption.
+
+`words` mode matches over normalised text (pipeline.text.normalise). `metaclip` mode restates the rule of MetaCLIP's
+curation for parity: case-sensitive, a query matches when it stands between spaces after , . ; : ? ! ` have been set
+apart as words of their own and tab, line feed and carriage return turned into spaces.
+
+Compiled functions do the work on Arrow's buffers (row_kernel, match_words, match_runs): no Python object is made for
+a caption, and the interpreter's lock is let go meanwhile.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+
+from openwit.pipeline.text.matching.index import MatchIndex, build_index, load_index, read_only, save_index
+from openwit.pipeline.text.matching.rows import BREAKS, PUNCTUATION, Texts, column_of, rows_of, texts_of
+from openwit.pipeline.text.matching.settings import MatchMode
+
+__all__ = ["Matcher", "spaced"]
+
+_APART = re.compile(f"([{re.escape(PUNCTUATION)}])")
+_BREAKS = str.maketrans(BREAKS, " " * len(BREAKS))
+# A block of captions and what is found in it stay in the near caches.
+_BLOCK_ROWS = 4096
+_BLOCK_BYTES = 1 << 18
+_MOST_IDS = (1 << 31) - 1
+
+
+def spaced(text: str) -> str:
+    """MetaCLIP's form of a text: padded with spaces, punctuation set apart, breaks turned into spaces."""
+    return _APART.sub(r" \1 ", f" {text} ").translate(_BREAKS)
+
+
+class Matcher:
+    """Finds the queries of one list in captions. Instances do not mix, serve threads at once, and can be pickled.
+
+    Args:
+        queries: the list, strings or a column of them; the position of a query is its id. Equal queries are found
+            together; one without words matches nothing.
+        mode: `words` or `metaclip`.
+    """
+
+    mode: MatchMode
+    _key: str
+    _index: MatchIndex
+
+    def __init__(self, queries: Iterable[str] | pa.Array | pa.ChunkedArray, mode: MatchMode = "words") -> None:
+        self._set(_texts(queries), mode, None)
+
+    @classmethod
+    def load(
+        cls, path: Path, queries: Iterable[str] | pa.Array | pa.ChunkedArray, mode: MatchMode = "words"
+    ) -> "Matcher":
+        """As the constructor, from the file that `save` left; where that is of no use, built and saved there.
+
+        A file that is missing, broken, of another version or another list is not used. What is read is mapped, so
+        that the processes of a machine share it.
+        """
+        made = cls.__new__(cls)
+        made._set(_texts(queries), mode, path)
+        return made
+
+    def save(self, path: Path) -> None:
+        """Writes what was built, for `load`; whole or not at all."""
+        save_index(self._index, path, self._key)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        # What pickle brings back may be written, and would be compiled for anew.
+        self._index = read_only(self._index)
+
+    def _set(self, texts: Texts, mode: MatchMode, path: Path | None) -> None:
+        self.mode = mode
+        self._key = _key(texts, mode)
+        index = None if path is None else load_index(path, self._key)
+        self._index = index or build_index(rows_of(texts, mode, query=True), mode == "metaclip")
+        if path is not None and index is None:
+            self.save(path)
+
+    def match(self, texts: pa.Array | pa.ChunkedArray) -> pa.ListArray:
+        """Matches a column of captions.
+
+        Args:
+            texts: strings of any Arrow type (N,). A null matches nothing; bytes that are no UTF-8 separate words.
+
+        Returns:
+            List array (N,) of int32 query ids, ascending, each once.
+
+        Raises:
+            TypeError: the column does not hold strings.
+            ValueError: the offsets of the column are broken, or there are more than 2^31 matches.
+        """
+        chunks = texts.chunks if isinstance(texts, pa.ChunkedArray) else [texts]
+        values, offsets, total = [np.zeros(0, np.int32)], [np.zeros(1, np.int64)], 0
+        for block in (block for chunk in chunks for block in _blocks(texts_of(chunk))):
+            ids, ends = self._index.match(rows_of(block, self.mode), self.mode == "metaclip")
+            values.append(ids)
+            offsets.append(ends[1:] + total)
+            total += len(ids)
+        if total > _MOST_IDS:
+            raise ValueError("more matches than a column of lists can hold: match fewer captions at a time")
+        return pa.ListArray.from_arrays(
+            pa.array(np.concatenate(offsets).astype(np.int32)), pa.array(np.concatenate(values))
+        )
+
+    def match_text(self, text: str) -> list[int]:
+        """Query ids of one caption, ascending."""
+        found: list[int] = self.match(column_of([text]))[0].as_py()
+        return found
+
+
+def _texts(queries: Iterable[str] | pa.Array | pa.ChunkedArray) -> Texts:
+    if isinstance(queries, pa.ChunkedArray):
+        queries = pa.concat_arrays(queries.cast(pa.large_string()).chunks or [pa.array([], pa.large_string())])
+    return texts_of(queries if isinstance(queries, pa.Array) else column_of(queries))
+
+
+def _key(texts: Texts, mode: MatchMode) -> str:
+    """Names all that an index depends on besides the code."""
+    digest = xxhash.xxh3_128()
+    if len(texts.starts):
+        # Offsets count from the first text: equal lists have equal keys however they lie in memory.
+        digest.update(texts.data[texts.starts[0] : texts.ends[-1]].data)
+        digest.update((texts.ends - texts.starts[0]).data)
+    digest.update(texts.valid.data)
+    return f"{mode} {unicodedata.unidata_version} {len(texts.starts)} {digest.hexdigest()}"
+
+
+def _blocks(texts: Texts) -> Iterator[Texts]:
+    rows, first = len(texts.starts), 0
+    while first < rows:
+        within = int(np.searchsorted(texts.ends, texts.starts[first] + _BLOCK_BYTES))
+        last = max(first + 1, min(first + _BLOCK_ROWS, rows, within))
+        yield texts.part(first, last)
+        first = last

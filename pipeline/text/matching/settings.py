@@ -1,0 +1,5 @@
+"""How captions are matched, by name."""
+
+from typing import Literal
+
+MatchMode = Literal["words", "metaclip"]

@@ -1,1 +1,0 @@
-"""Readers of the web's formats, the downloader, robots and address safety. No Beam here."""

@@ -1,0 +1,1 @@
+"""What both wings share: errors, atomic writes, settings, the entry point of commands."""

@@ -1,0 +1,137 @@
+"""Typed settings from YAML with `--set a.b=value` overrides, and errors in one sentence.
+
+A recipe (`wit`) and a training configuration (`wit-train`) are both a pydantic model read from one YAML file.
+"""
+
+import difflib
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pydantic
+import yaml
+
+from openwit.schemas.common.errors import UserError
+
+
+class Settings(pydantic.BaseModel):
+    """Base of every settings model: immutable, and an unknown key is an error, never ignored."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+
+def load_settings(path: Path, model: type[SettingsT], overrides: Sequence[str] = ()) -> SettingsT:
+    """Reads a YAML file into a settings model.
+
+    Args:
+        path: the YAML file.
+        model: the settings class.
+        overrides: `a.b=value` strings; the value is read as YAML, so `3`, `true` and `[a, b]` mean what they say.
+
+    Raises:
+        UserError: the file is missing or no YAML, or a key or value is wrong; names it and what would be right.
+    """
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {_one_line(error)}") from error
+    if raw is None:
+        raw = {}
+    if not isinstance(raw, dict):
+        raise UserError(f"{path} must hold settings (key: value), but holds a {type(raw).__name__}")
+    for override in overrides:
+        apply_override(raw, override)
+    return parse_settings(raw, model, str(path))
+
+
+def parse_settings(raw: dict[str, Any], model: type[SettingsT], where: str) -> SettingsT:
+    """Validates plain data as settings; errors name `where`, the key and the remedy."""
+    try:
+        return model.model_validate(raw)
+    except pydantic.ValidationError as error:
+        raise UserError(f"{where}: {_explain(error, model)}") from error
+
+
+def apply_override(raw: dict[str, Any], override: str) -> None:
+    """Puts one `a.b=value` override into plain settings data.
+
+    Raises:
+        UserError: it has no such form, or goes through a key that holds a value.
+    """
+    dotted, separator, value = override.partition("=")
+    if not separator or not dotted:
+        raise UserError(f"--set {override!r} must look like key=value")
+    *parents, last = dotted.split(".")
+    node = raw
+    for part in parents:
+        child = node.setdefault(part, {})
+        if child is None:
+            child = node[part] = {}
+        if not isinstance(child, dict):
+            raise UserError(f"--set {override!r}: {part!r} holds a value, not settings")
+        node = child
+    try:
+        node[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {override!r}: the value is not valid YAML: {_one_line(error)}") from error
+
+
+def _explain(error: pydantic.ValidationError, model: type[pydantic.BaseModel]) -> str:
+    first = error.errors()[0]
+    location = [str(part) for part in first["loc"]]
+    key = ".".join(location)
+    if first["type"] == "extra_forbidden":
+        known = _keys_at(model, location[:-1])
+        close = difflib.get_close_matches(location[-1], known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
+        return f"unknown key {key!r}; {hint}"
+    if first["type"] == "missing":
+        return f"key {key!r} is missing"
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    if not key:
+        return message
+    return f"key {key!r}: {message} (got {first['input']!r})"
+
+
+def _keys_at(model: type[pydantic.BaseModel], location: list[str]) -> list[str]:
+    current: Any = model
+    for part in location:
+        found = _model_in(current, part)
+        if found is None:
+            return []
+        current = found
+    return sorted(current.model_fields)
+
+
+def _model_in(model: type[pydantic.BaseModel], part: str) -> type[pydantic.BaseModel] | None:
+    field = model.model_fields.get(part)
+    if field is None:
+        return None
+    return _first_model(field.annotation)
+
+
+def _first_model(annotation: Any) -> type[pydantic.BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
+        return annotation
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated):
+        for argument in typing.get_args(annotation):
+            found = _first_model(argument)
+            if found is not None:
+                return found
+    return None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

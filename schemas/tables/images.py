@@ -1,0 +1,103 @@
+"""Images: what fetch leaves for each image URL, and what deduplication leaves of that."""
+
+import pyarrow as pa
+
+from openwit.schemas.table import Column, TableSchema
+from openwit.schemas.tables.candidates import PAIR_ID
+
+PAIR = pa.struct(
+    [
+        pa.field("pair_id", PAIR_ID, nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("text_source", pa.string(), nullable=False),
+        pa.field("image_source", pa.string(), nullable=False),
+        pa.field("language", pa.string()),
+        pa.field("page_url", pa.string()),
+        pa.field("archive", pa.string(), nullable=False),
+        pa.field("record_offset", pa.int64(), nullable=False),
+        pa.field("fetch_date", pa.string()),
+        pa.field("license", pa.string()),
+        pa.field("query_ids", pa.list_(pa.int32()), nullable=False),
+        pa.field("drawn_by", pa.list_(pa.int32()), nullable=False),
+        pa.field("priority", pa.float64(), nullable=False),
+    ]
+)
+
+_IMAGE_COLUMNS = (
+    Column("url", pa.string(), "image URL, unique in a build"),
+    Column("split", pa.string(), "train, val or test"),
+    Column("pairs", pa.list_(PAIR), "the selected texts of this image with their lineage, by priority"),
+    Column("width", pa.int32(), "pixels, as stored"),
+    Column("height", pa.int32(), "pixels, as stored"),
+    Column("original_width", pa.int32(), "pixels, as served (after EXIF orientation)"),
+    Column("original_height", pa.int32(), "pixels, as served (after EXIF orientation)"),
+    Column("original_format", pa.string(), "JPEG | PNG | WEBP | GIF …, by magic bytes"),
+    Column("original_bytes", pa.int64(), "size of the body as served"),
+    Column("sha256", pa.string(), "hex sha256 of the body as served"),
+    Column("pixels_hash", pa.string(), "hex xxh3-128 of size and RGB pixels as brought to size, before encoding"),
+    Column("phash", pa.uint64(), "64-bit perceptual hash (DCT) of the decoded image"),
+    Column("fingerprint", pa.binary(44), "256 signs of frequencies and the colours of the quarters: near or alike"),
+)
+
+IMAGES = TableSchema(
+    "images",
+    2,
+    "One row an image that was fetched, decoded and resized.",
+    (*_IMAGE_COLUMNS, Column("image", pa.binary(), "JPEG as it will stand in the shard")),
+)
+
+SURVIVORS = TableSchema(
+    "survivors",
+    2,
+    "Images that deduplication kept; the bytes stay where fetch wrote them.",
+    (
+        *_IMAGE_COLUMNS,
+        Column("duplicates", pa.int32(), "images this one stands for, itself not counted"),
+        Column("source_row", pa.int64(), "row in the images file of the same name"),
+    ),
+)
+
+COPIES = TableSchema(
+    "copies",
+    3,
+    "The rows of the images file of the same name that leave: copies of a better image, of an evaluation image, or "
+    "images that say nothing.",
+    (
+        Column("row", pa.int64(), "row in this images file"),
+        Column("reason", pa.string(), "duplicate_bytes, duplicate_pixels, near_duplicate, frequent_image …"),
+        Column("other_file", pa.int32(), "number of the file of the image that stands for it, in order of name", True),
+        Column("other_row", pa.int64(), "its row there", True),
+        Column("distance", pa.int32(), "bits in which the two perceptual hashes differ", True),
+        Column("evaluation_image", pa.string(), "name of the evaluation image that this is a copy of", True),
+        Column("variant", pa.string(), "in which form, see excluded", True),
+    ),
+)
+
+DUPLICATE_EXAMPLES = TableSchema(
+    "duplicate_examples",
+    1,
+    "A few of the images that deduplication took out, with their pictures, for the card.",
+    (
+        Column("reason", pa.string(), "why it left: duplicate_bytes, near_duplicate, frequent_image …"),
+        Column("url", pa.string(), "image that left"),
+        Column("text", pa.string(), "its first text"),
+        Column("image", pa.binary(), "JPEG thumbnail"),
+        Column("kept_url", pa.string(), "image that stands for it, or the evaluation image it is a copy of", True),
+        Column("kept_text", pa.string(), "first text of that image", True),
+        Column("kept_image", pa.binary(), "JPEG thumbnail", True),
+        Column("distance", pa.int32(), "bits in which the two perceptual hashes differ", True),
+    ),
+)
+
+EXCLUDED = TableSchema(
+    "excluded",
+    1,
+    "Images that deduplication took out because they are copies of evaluation images.",
+    (
+        Column("url", pa.string(), "image that left"),
+        Column("text", pa.string(), "its first text"),
+        Column("evaluation_image", pa.string(), "name of the evaluation image: file, and member or row in it"),
+        Column("variant", pa.string(), "same_bytes, or what was done to the evaluation image: same, centre_6 …"),
+        Column("distance", pa.int32(), "bits in which the two perceptual hashes differ", True),
+    ),
+)

@@ -1,0 +1,52 @@
+"""Samples: what stands in a dataset folder beside each shard's tar. Column names follow img2dataset's."""
+
+import pyarrow as pa
+
+from openwit.schemas.table import Column, TableSchema
+
+SAMPLES = TableSchema(
+    "samples",
+    1,
+    "One row a sample of the shard of the same name, in the tar's order.",
+    (
+        Column("key", pa.string(), "name of the sample's members in the tar, without extension"),
+        Column("url", pa.string(), "image URL"),
+        Column("caption", pa.string(), "the first text, as in the .txt member"),
+        Column("texts", pa.list_(pa.string()), "every text of the image, the first included"),
+        Column("pair_ids", pa.list_(pa.string()), "hex pair ids, one a text"),
+        Column("query_ids", pa.list_(pa.list_(pa.int32())), "queries each text matched"),
+        Column("drawn_by", pa.list_(pa.list_(pa.int32())), "queries that drew each text"),
+        Column("priorities", pa.list_(pa.float64()), "priority of each text (see selected)"),
+        Column("text_sources", pa.list_(pa.string()), "where each text stood"),
+        Column("languages", pa.list_(pa.string()), "language of each text, null where not identified"),
+        Column("page_urls", pa.list_(pa.string()), "page of each text, null for tables"),
+        Column("archives", pa.list_(pa.string()), "input file of each text"),
+        Column("record_offsets", pa.list_(pa.int64()), "byte offset or row in that file"),
+        Column("licenses", pa.list_(pa.string()), "licence link of each text's page, where stated"),
+        Column("status", pa.string(), "success (img2dataset's column; failures stand in the build's drops)"),
+        Column("error_message", pa.string(), "always null, kept for tools that expect it", nullable=True),
+        Column("width", pa.int32(), "pixels"),
+        Column("height", pa.int32(), "pixels"),
+        Column("original_width", pa.int32(), "pixels as served"),
+        Column("original_height", pa.int32(), "pixels as served"),
+        Column("original_format", pa.string(), "format as served"),
+        Column("sha256", pa.string(), "hex sha256 of the body as served"),
+        Column("phash", pa.string(), "hex 64-bit perceptual hash"),
+        Column("duplicates", pa.int32(), "near-duplicate images this one stands for"),
+    ),
+)
+
+SHARD_INDEX = TableSchema(
+    "shard_index",
+    1,
+    "Byte ranges of each sample's members in the tar: random access by mmap. An Arrow IPC file, in tar order.",
+    (
+        Column("key", pa.string(), "sample key"),
+        Column("image_offset", pa.int64(), "first byte of the .jpg member's data"),
+        Column("image_size", pa.int64(), "bytes"),
+        Column("text_offset", pa.int64(), "first byte of the .txt member's data"),
+        Column("text_size", pa.int64(), "bytes"),
+        Column("json_offset", pa.int64(), "first byte of the .json member's data"),
+        Column("json_size", pa.int64(), "bytes"),
+    ),
+)

@@ -1,0 +1,167 @@
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections import Counter
+
+import pytest
+from rich.console import Console
+
+from openwit.pipeline.execution.runner import Runner
+from openwit.pipeline.execution.stage import Job, Outcome, run_stage
+from openwit.pipeline.execution.tasks import FAILURES, FileWork, Task, read_receipt, run_tasks
+from openwit.schemas.common.atomic import atomic_write
+from openwit.schemas.common.errors import UserError
+
+
+class Shout(FileWork):
+    """Writes its text in capitals; refuses some texts; leaves a mark each time it is called."""
+
+    def do(self, task, folder, tally):
+        with (folder / "calls").open("a") as calls:
+            calls.write(f"{task.name}\n")
+        text = task.payload["text"]
+        if text == "forbidden":
+            raise UserError("the text 'forbidden' is not allowed: take another")
+        tally.enter("shout/texts", 2)
+        tally.leave("shout/texts")
+        tally.drop("shout/texts", "whisper")
+        target = folder / "out" / f"{task.name}.txt"
+        atomic_write(target, text.upper())
+        return [target]
+
+
+def tasks(*texts):
+    return [Task(n, f"{n:05d}", {"text": text}) for n, text in enumerate(texts)]
+
+
+def calls(folder):
+    return Counter((folder / "calls").read_text().split())
+
+
+def test_done_tasks_are_not_done_again(tmp_path):
+    receipts = run_tasks(Runner(), tmp_path, tasks("a", "b"), "Shout", Shout())
+    assert [r.steps["shout/texts"] for r in receipts] == [{"rows_in": 2, "rows_out": 1, "reasons": {"whisper": 1}}] * 2
+    assert run_tasks(Runner(), tmp_path, tasks("a", "b", "c"), "Shout", Shout())[:2] == receipts
+    assert calls(tmp_path) == {"00000": 1, "00001": 1, "00002": 1}
+
+
+def test_a_task_whose_file_is_gone_or_cut_is_done_again(tmp_path):
+    run_tasks(Runner(), tmp_path, tasks("a", "bb"), "Shout", Shout())
+    (tmp_path / "out" / "00001.txt").write_text("B")
+    assert read_receipt(tmp_path, "00001") is None
+    run_tasks(Runner(), tmp_path, tasks("a", "bb"), "Shout", Shout())
+    assert (tmp_path / "out" / "00001.txt").read_text() == "BB"
+
+
+def test_a_users_error_comes_out_of_the_runner_as_itself(tmp_path):
+    with pytest.raises(UserError, match="^the text 'forbidden' is not allowed: take another$"):
+        run_tasks(Runner(), tmp_path, tasks("a", "forbidden"), "Shout", Shout())
+    assert list((tmp_path / FAILURES).iterdir())
+    run_tasks(Runner(), tmp_path, tasks("a", "fine"), "Shout", Shout())
+    assert not list((tmp_path / FAILURES).iterdir())
+
+
+def test_worker_processes_give_the_same_files(tmp_path):
+    for workers in (1, 2):
+        run_tasks(Runner(workers=workers), tmp_path / str(workers), tasks("a", "b", "c"), "Shout", Quiet())
+    for name in ("00000", "00001", "00002"):
+        one, two = ((tmp_path / w / "out" / f"{name}.txt").read_bytes() for w in ("1", "2"))
+        assert one == two
+
+
+class Quiet(Shout):
+    def do(self, task, folder, tally):
+        folder.mkdir(parents=True, exist_ok=True)
+        return super().do(task, folder, tally)
+
+
+def test_unknown_runner_is_named():
+    with pytest.raises(UserError, match="unknown runner 'dask'; known: local"):
+        Runner("dask")
+
+
+def job(replace=False):
+    return Job(Runner(), Console(quiet=True), replace)
+
+
+def body(folder, counted):
+    def run():
+        counted.append(1)
+        atomic_write(folder / "out.txt", "x")
+        return Outcome()
+
+    return run
+
+
+def test_a_stage_is_run_once_and_refuses_other_settings(tmp_path):
+    folder, counted = tmp_path / "s", []
+
+    def stage(settings, replace=False):
+        return run_stage(job(replace), folder, "s", 1, settings, {"in": "1"}, body(folder, counted))
+
+    first, did = stage({"cap": 1})
+    assert did
+    assert stage({"cap": 1}) == (first, False)
+    with pytest.raises(UserError, match=r"another recipe or input \(settings.cap was 1, now 2\).*--replace"):
+        stage({"cap": 2})
+    assert (folder / "out.txt").exists()
+    assert stage({"cap": 2}, replace=True)[1]
+    assert len(counted) == 2
+
+
+def test_a_folder_of_something_else_is_not_touched(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match="is not empty and was not made by this stage"):
+        run_stage(job(), tmp_path, "s", 1, {}, {}, body(tmp_path, []))
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        run_stage(job(), tmp_path / "file" / "s", "s", 1, {}, {}, body(tmp_path, []))
+
+
+SLOW = """
+import sys, time
+from pathlib import Path
+from openwit.pipeline.execution.runner import Runner
+from openwit.pipeline.execution.tasks import FileWork, Task, run_tasks
+from openwit.schemas.common.atomic import atomic_path
+
+class Slow(FileWork):
+    def do(self, task, folder, tally):
+        target = folder / "out" / f"{task.name}.txt"
+        with atomic_path(target) as path, path.open("w") as file:
+            for n in range(20):
+                file.write(f"{task.name} {n}\\n"); file.flush(); time.sleep(0.02)
+        return [target]
+
+run_tasks(Runner(), Path(sys.argv[1]), [Task(n, f"{n:05d}", {}) for n in range(4)], "Slow", Slow())
+"""
+
+
+def test_a_kill_loses_nothing_that_was_done_and_leaves_nothing_half(tmp_path):
+    script = tmp_path / "slow.py"
+    script.write_text(textwrap.dedent(SLOW))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    folder = tmp_path / "killed"
+    process = subprocess.Popen([sys.executable, str(script), str(folder)], env=environment)
+    receipts = folder / ".stage" / "receipts"
+    # The runner takes the tasks in an order of its own.
+    while len(list(receipts.glob("0*.json"))) < 2:
+        assert process.poll() is None, "it ended before it could be killed"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = {path.stem: (folder / "out" / f"{path.stem}.txt").stat().st_mtime_ns for path in receipts.glob("0*.json")}
+    assert 2 <= len(done) < 4
+    for attempt in (folder, tmp_path / "undisturbed"):
+        subprocess.run([sys.executable, str(script), str(attempt)], env=environment, check=True)
+    whole = sorted((tmp_path / "undisturbed" / "out").glob("*.txt"))
+    assert [path.name for path in whole] == ["00000.txt", "00001.txt", "00002.txt", "00003.txt"]
+    for path in whole:
+        assert path.read_bytes() == (folder / "out" / path.name).read_bytes()
+    for name, written in done.items():
+        assert (folder / "out" / f"{name}.txt").stat().st_mtime_ns == written

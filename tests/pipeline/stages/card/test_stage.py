@@ -1,0 +1,282 @@
+"""The card as a whole: its numbers against a plain recount, its page against what a browser must not meet."""
+
+import json
+import re
+from collections import Counter
+
+import pyarrow.parquet as pq
+import pytest
+from selectolax.lexbor import LexborHTMLParser
+
+from openwit.pipeline.download.status import FetchStatus
+from openwit.pipeline.recipe import Recipe
+from openwit.pipeline.stages.card import stage as card
+from openwit.pipeline.stages.card.settings import CardSettings
+from openwit.pipeline.stages.card.source import CardSource
+from openwit.schemas.common.errors import UserError
+from openwit.schemas.manifest import DatasetManifest
+
+from .conftest import sample
+
+_VOID = {"meta", "img", "br", "hr", "link", "input"}
+
+
+def made(job, folder, **settings):
+    assert card.run(job, CardSettings(**settings), folder)
+    return json.loads((folder / "card.json").read_text()), (folder / "card.html").read_text()
+
+
+def rows_of(folder):
+    manifest = DatasetManifest.load(folder)
+    return [row for shard in manifest.shards for row in pq.read_table(folder / shard.metadata.path).to_pylist()]
+
+
+def test_the_numbers_are_those_of_a_recount(job, birds):
+    numbers, page = made(job, birds)
+    rows = rows_of(birds)
+    texts = [text for row in rows for text in row["texts"]]
+    assert numbers["images"]["n"] == len(rows)
+    assert numbers["texts"]["n"] == len(texts)
+    lengths, words = sorted(map(len, texts)), sorted(len(text.split()) for text in texts)
+    for facts, values in ((numbers["texts"]["characters"], lengths), (numbers["texts"]["words"], words)):
+        assert (facts["min"], facts["max"]) == (values[0], values[-1])
+        assert facts["median"] == values[(len(values) - 1) // 2]
+        assert facts["mean"] == round(sum(values) / len(values), 2)
+        assert sum(bar["n"] for bar in facts["bars"]) == len(values)
+    languages = Counter(language or "(not identified)" for row in rows for language in row["languages"])
+    assert {bar["label"]: bar["n"] for bar in numbers["texts"]["languages"]} == languages
+    hosts = Counter(row["url"].split("/")[2] for row in rows)
+    assert {bar["label"]: bar["n"] for bar in numbers["hosts"]["top"]} == hosts
+    assert (numbers["hosts"]["n"], numbers["hosts"]["holding_half"]) == (3, 2)  # 7, 4, 4 of 15
+    assert (numbers["hosts"]["images"], numbers["hosts"]["without_address"]) == (15, 0)
+    stated = [licence for row in rows for licence in row["licenses"]]
+    assert numbers["licences"]["none_stated"] == stated.count(None)
+    assert numbers["licences"]["with_page"] == sum(page is not None for row in rows for page in row["page_urls"])
+    landscape = sum(row["original_width"] > 1.05 * row["original_height"] for row in rows)
+    shapes = {bar["label"]: bar["n"] for bar in numbers["images"]["shapes"]}
+    assert sum(shapes.values()) == len(rows)
+    assert sum(n for label, n in shapes.items() if label.startswith("landscape")) == landscape
+    assert sum(map(sum, numbers["images"]["served"]["width_by_height"])) == len(rows)
+    assert numbers["duplicates"]["copies"] == sum(row["duplicates"] for row in rows)
+    held = Counter(query for row in rows for ids in row["query_ids"] for query in ids)
+    assert {row["query"]: row["held"] for row in numbers["queries"]["top"]} == {
+        "a": held[0], "kite": held[1], "rotmilan": held[2],
+    }  # fmt: skip
+    assert numbers["queries"]["limited"] == 2
+    assert numbers["queries"]["matches"] == {"before": 56, "drawn": 26, "after": held.total()}
+    assert numbers["funnel"] == [step.model_dump() for step in DatasetManifest.load(birds).funnel]
+    for figure in ("near duplicate", "imagenet/val_1.jpg", "Rotmilan", "hashes differ in 3 bits"):
+        assert figure in page
+
+
+def test_downloads_by_class(job, birds):
+    numbers, _ = made(job, birds)
+    classes = {c["class"]: {s["status"]: s["n"] for s in c["statuses"]} for c in numbers["downloads"]["classes"]}
+    assert classes == {
+        "kept": {"success": 18}, "gone": {"http_not_found": 2}, "not allowed by its site": {"robots_disallowed": 1},
+        "other": {"some_new_reason": 1},
+    }  # fmt: skip
+    assert sum(c["n"] for c in numbers["downloads"]["classes"]) == numbers["downloads"]["urls"] == 22
+
+
+def test_the_flow_joins_where_each_stage_takes_up_what_the_last_let_out(job, birds):
+    numbers, _ = made(job, birds)
+    assert [step["stage"] for step in numbers["flow"]] == ["candidates", "select", "fetch", "dedup"]
+
+
+def elements(page):
+    return LexborHTMLParser(page).root.traverse()
+
+
+def test_the_page_loads_nothing_and_every_picture_has_words(job, birds):
+    _, page = made(job, birds)
+    ids, targets = set(), set()
+    for node in elements(page):
+        assert node.tag not in ("script", "iframe", "object", "embed", "link", "base", "form")
+        attributes = node.attributes
+        assert not any(name.startswith("on") for name in attributes)
+        assert "srcset" not in attributes
+        if "src" in attributes:
+            assert attributes["src"].startswith("data:image/jpeg;base64,")
+            assert attributes.get("alt")
+        if node.tag == "a":
+            href = attributes["href"]
+            assert href.startswith(("#", "http://", "https://"))
+            targets.add(href) if href.startswith("#") else None
+        if "id" in attributes:
+            assert attributes["id"] not in ids
+            ids.add(attributes["id"])
+        assert "url(" not in (attributes.get("style") or "")
+    assert {target[1:] for target in targets} == ids
+    assert "url(" not in page.split("</style>")[0]
+    assert "@import" not in page
+
+
+def test_the_page_is_well_formed(job, birds):
+    """Every tag is closed where it must be: a parser mends what is not, and the page looks otherwise than meant."""
+    _, page = made(job, birds)
+    assert page.startswith("<!doctype html>")
+    body = re.sub(r"<style>.*?</style>", "", page, flags=re.S)
+    open_tags = []
+    for closing, tag, rest in re.findall(r"<(/?)([a-z0-9]+)([^>]*)>", body):
+        if closing:
+            assert open_tags.pop() == tag
+        elif tag not in _VOID and not rest.endswith("/"):
+            open_tags.append(tag)
+    assert open_tags == []
+
+
+HOSTILE = '<script>alert(1)</script><img src=x onerror="alert(2)">\' " {{ 7*7 }} {% raw %}'
+
+
+def test_hostile_texts_are_text(job, make_dataset):
+    rows = [
+        sample(
+            n, [HOSTILE], url=f"javascript:alert({n})//" + HOSTILE, page_urls=['http://x.org/"onclick="alert(1)'],
+            licenses=["javascript:alert(3)"], languages=[HOSTILE], text_sources=[HOSTILE], query_ids=[[0]],
+        )
+        for n in range(2)
+    ]  # fmt: skip
+    nothing = dict.fromkeys(("kept_text", "kept_image", "distance"))
+    copy = {"reason": HOSTILE, "url": "javascript:1", "text": HOSTILE, "image": b"", "kept_url": "data:text/html,x"}
+    folder = make_dataset(
+        {"train": [rows]}, queries=[(HOSTILE, 2, 2)], duplicates=[{**nothing, **copy}], description=HOSTILE,
+        recipe={"select": {"seed": HOSTILE}},
+    )  # fmt: skip
+    _, page = made(job, folder)
+    for node in elements(page):
+        assert node.tag != "script"
+        assert not any(name.startswith("on") for name in node.attributes)
+        assert (node.attributes.get("href") or "#").startswith(("#", "http"))
+        assert node.tag != "img" or node.attributes["src"].startswith("data:")
+    assert "49" not in re.sub(r"base64,[^\"]*", "", page).split("<body>")[1].split("At a glance")[0]
+    assert page.count("&lt;script&gt;alert(1)") >= 6
+
+
+def test_a_very_long_text_is_cut_and_its_query_is_seen(job, make_dataset):
+    rows = [sample(0, ["x" * 5000 + " the wren " + "y " * 5000], query_ids=[[0]], url="http://a.org/" + "z" * 5000)]
+    folder = make_dataset({"train": [rows]}, queries=[("wren", 1, 1)])
+    _, page = made(job, folder)
+    assert "<mark>wren</mark>" in page
+    assert (
+        max(len(text) for text in re.findall(r">([^<]+)<", page.split("</style>")[1].split("recipe.yaml")[0])) < 1000
+    )
+
+
+def test_one_sample_and_nothing_else(job, make_dataset):
+    folder = make_dataset({"val": [[sample(0, ["a wren"])]]})
+    numbers, page = made(job, folder)
+    assert (numbers["queries"], numbers["flow"], numbers["downloads"]) == ({}, [], {})
+    assert numbers["licences"] == {
+        "texts": 1, "none_stated": 1, "with_page": 0, "links": [{"label": "(none stated)", "n": 1}],
+    }  # fmt: skip
+    assert "No copies were found." in page
+    assert 'id="balance"' not in page
+    assert page.count("<img") == 1
+    assert not card.run(job, CardSettings(), folder)
+
+
+def test_images_of_tables_belong_to_no_site(job, make_dataset):
+    rows = [sample(n, ["a wren"], url=f"table:t.parquet#{n}") for n in range(3)]
+    numbers, page = made(job, make_dataset({"train": [rows]}))
+    assert numbers["hosts"] == {"n": 0, "images": 0, "without_address": 3, "holding_half": 0, "top": []}
+    assert "3 images have no address" in page
+
+
+def test_no_examples_asked_for(job, birds):
+    (birds / "duplicates.parquet").unlink()
+    _, page = made(job, birds, examples=0, queries=0)
+    assert "<img" not in page
+
+
+def test_same_inputs_same_bytes_and_a_second_run_does_nothing(job, birds):
+    made(job, birds)
+    first = [(birds / name).read_bytes() for name in ("card.html", "card.json")]
+    assert not card.run(job, CardSettings(), birds)
+    for change in ("json", "html", "duplicates", "settings"):
+        settings = CardSettings()
+        if change == "json":
+            (birds / "card.json").write_text("not json")
+        elif change == "html":
+            (birds / "card.html").unlink()
+        elif change == "duplicates":
+            (birds / "duplicates.parquet").unlink()
+        else:
+            settings = CardSettings(examples=3)
+        assert card.run(job, settings, birds)
+        if change in ("json", "html"):
+            assert [(birds / name).read_bytes() for name in ("card.html", "card.json")] == first
+    assert len((birds / "card.html").read_text()) < len(first[0])
+
+
+def test_the_page_is_bounded(job, make_dataset):
+    rows = [sample(n, [f"kite {n}"], query_ids=[[n % 60]]) for n in range(400)]
+    queries = [(f"kite{n}", 60 - n, 10) for n in range(60)]
+    folder = make_dataset({"train": [rows]}, queries=queries)
+    _, page = made(job, folder, examples=200, queries=60, query_examples=20)
+    assert len(page) < 8e6
+    _, page = made(job, folder)
+    assert len(page) < 1e6
+
+
+def test_what_is_damaged_is_said_in_a_sentence(job, birds, tmp_path):
+    with pytest.raises(UserError, match="is not a dataset"):
+        card.run(job, CardSettings(), tmp_path / "nowhere")
+    (birds / "train" / "00001.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match="00001.parquet cannot be read"):
+        card.run(job, CardSettings(), birds)
+
+
+def test_every_status_of_a_download_has_its_class_and_meaning():
+    from openwit.pipeline.images.process import ImageReason
+    from openwit.pipeline.stages.card.reasons import CLASS_OF, meaning_of
+
+    for status in (*FetchStatus, *ImageReason):
+        assert status.value in CLASS_OF
+        assert meaning_of(status.value)
+
+
+def test_every_reason_has_a_meaning():
+    from openwit.pipeline.readers.crawl.warc import PAGE_REASONS
+    from openwit.pipeline.readers.pages.page_images import IMAGE_REASONS
+    from openwit.pipeline.readers.pages.wat import WAT_REASONS
+    from openwit.pipeline.readers.tables.tables import ROW_REASONS
+    from openwit.pipeline.readers.wikipedia.pageviews import VIEW_REASONS
+    from openwit.pipeline.readers.wikipedia.wikidump import ARTICLE_REASONS
+    from openwit.pipeline.stages.candidates.filter import PAIR_REASONS
+    from openwit.pipeline.stages.card.reasons import meaning_of
+    from openwit.pipeline.stages.select.winners import VERDICT_REASONS
+
+    reasons = (
+        *PAIR_REASONS, *VERDICT_REASONS.values(), *IMAGE_REASONS, *VIEW_REASONS, *ROW_REASONS, *PAGE_REASONS,
+        *WAT_REASONS, *ARTICLE_REASONS,
+    )  # fmt: skip
+    assert [reason for reason in reasons if not meaning_of(reason)] == []
+
+
+def test_the_recipe_on_the_page_is_one_that_wit_build_reads(make_dataset):
+    import yaml
+
+    from openwit.pipeline.stages.card.rebuild import recipe_yaml
+
+    recipe = Recipe.model_validate(
+        {"name": "r", "queries": {"tables": ["q.txt"]}, "candidates": {"inputs": ["a.parquet"]}}
+    )
+    stages = recipe.model_dump(mode="json", exclude={"name", "description", "card"})
+    rows = {"train": [[sample(0, ["a"])]]}
+    source = CardSource(make_dataset(rows, name="r", recipe={**stages, "redraw": {}}))
+    text, whole = recipe_yaml(source.manifest)
+    assert whole
+    assert Recipe.model_validate(yaml.safe_load(text)) == recipe
+    source = CardSource(make_dataset(rows, name="s", recipe={"shard": {}}))
+    assert not recipe_yaml(source.manifest)[1]
+
+
+def test_a_dataset_behind_a_url_has_the_same_card(job, birds):
+    made(job, birds)
+    local = [(birds / name).read_bytes() for name in ("card.html", "card.json")]
+    for name in ("card.html", "card.json"):
+        (birds / name).unlink()
+    assert card.run(job, CardSettings(), f"file://{birds}")
+    assert [(birds / name).read_bytes() for name in ("card.html", "card.json")] == local
+    assert not card.run(job, CardSettings(), f"file://{birds}")

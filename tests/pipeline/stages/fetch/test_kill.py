@@ -1,0 +1,70 @@
+"""Fetch killed in the middle of a chunk, and run again."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support.picture_web import settings, spread_over_hosts, sums
+
+from openwit.pipeline.execution.tasks import RECEIPTS
+from openwit.pipeline.stages.fetch import stage as fetch
+
+pytestmark = pytest.mark.usefixtures("no_query_counts")
+
+RUN = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from rich.console import Console
+from openwit.pipeline.execution.runner import Runner
+from openwit.pipeline.execution.stage import Job
+from openwit.pipeline.stages.fetch.settings import FetchSettings
+from pipeline.stages import fetch
+fetch.carry_query_counts = lambda *_: []
+settings = FetchSettings.model_validate_json(sys.argv[2])
+fetch.run(Job(Runner(), Console(quiet=True)), settings, Path(sys.argv[3]), Path(sys.argv[4]))
+"""
+CHUNK = 30
+
+
+def asked(web):
+    return [path for _, path in web.asked if path != "/robots.txt"]
+
+
+@pytest.mark.parametrize("after", [1, 12, 29])
+def test_a_kill_in_a_chunk_changes_no_byte_and_keeps_the_chunks_before(tmp_path, job, select, web, after):
+    """`after`: URLs of the second chunk that were asked for when the kill comes."""
+    chosen = settings(download={"concurrency": 2})
+    source = select(tmp_path / "s", {n: spread_over_hosts(web, CHUNK, first=CHUNK * n) for n in range(3)})
+    web.statuses["/40.jpg"] = 404
+    web.start()
+    whole, _ = fetch.run(job, chosen, source, tmp_path / "whole")
+    web.asked.clear()
+    web.stop()
+    web.delay = 0.01
+    web.start()
+    folder = tmp_path / "killed"
+    arguments = [str(Path(__file__).parents[4]), chosen.model_dump_json(), str(source), str(folder)]
+    process = subprocess.Popen([sys.executable, "-c", RUN, *arguments])
+    while len(asked(web)) < CHUNK + after:
+        assert process.poll() is None
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = sorted(path.stem for path in (folder / RECEIPTS).glob("*.json"))
+    # With one worker the second chunk was cut off; with more, others may be done or not.
+    assert len(done) < 3
+    kept = {name: (folder / "images" / f"{name}.parquet").stat().st_mtime_ns for name in done}
+    web.asked.clear()
+    manifest, did = fetch.run(job, chosen, source, folder)
+    assert did
+    assert manifest == whole
+    assert sums(folder, "images", "drops") == sums(tmp_path / "whole", "images", "drops")
+    assert {name: (folder / "images" / f"{name}.parquet").stat().st_mtime_ns for name in done} == kept
+    finished = {f"/{CHUNK * int(name) + n}.jpg" for name in done for n in range(CHUNK)}
+    assert not finished & set(asked(web))
+    assert set(asked(web)) | finished == {f"/{n}.jpg" for n in range(3 * CHUNK)}
+    assert not list(folder.rglob(".partial-*"))

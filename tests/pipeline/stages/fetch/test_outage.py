@@ -1,0 +1,134 @@
+"""Fetch while we are cut off, or seem to be."""
+
+import pytest
+from rich.console import Console
+from support.picture_web import HOSTS_OF_WEB, Web, settings, spread_over_hosts, tables
+
+from openwit.pipeline.download.status import HEARD, UNHEARD, FetchStatus
+from openwit.pipeline.execution.runner import Runner
+from openwit.pipeline.execution.stage import Job
+from openwit.pipeline.execution.tasks import RECEIPTS
+from openwit.pipeline.stages.fetch import chunk as fetch_chunk
+from openwit.pipeline.stages.fetch import stage as fetch
+from openwit.pipeline.stages.fetch.log import FETCH_LOG
+from openwit.pipeline.stages.fetch.messages import pause_notice
+from openwit.pipeline.stages.fetch.outage import Verdict, judge
+from openwit.schemas.common.errors import UserError
+
+pytestmark = pytest.mark.usefixtures("no_query_counts")
+
+
+def test_heard_and_unheard_are_apart():
+    assert not HEARD & UNHEARD
+    assert FetchStatus.SUCCESS in HEARD
+
+
+def statuses(heard, unheard, hosts=10):
+    rows = [FetchStatus.HTTP_NOT_FOUND] * heard + [FetchStatus.DNS_FAILED] * unheard
+    return {f"http://h{n % hosts}.org/{n}": status for n, status in enumerate(rows)}
+
+
+@pytest.mark.parametrize(
+    ("answers", "verdict"),
+    [
+        (statuses(0, 30), Verdict.BROKEN),
+        (statuses(2, 98, 100), Verdict.BROKEN),
+        (statuses(10, 90), Verdict.FINE),
+        (statuses(0, 19), Verdict.FINE),
+        (statuses(0, 30, hosts=4), Verdict.DOUBTFUL),
+        (statuses(30, 0), Verdict.FINE),
+        ({f"http://h{n}.org/": FetchStatus.ROBOTS_UNREACHABLE for n in range(50)}, Verdict.FINE),
+        # One big dead host beside five that live.
+        (
+            {f"http://dead.org/{n}": FetchStatus.CONNECT_TIMEOUT for n in range(500)}
+            | {f"http://h{n}.org/": FetchStatus.SUCCESS for n in range(5)},
+            Verdict.FINE,
+        ),
+    ],
+)
+def test_what_answers_say_of_our_connection(answers, verdict):
+    assert judge(answers, 0.1) is verdict
+
+
+def test_an_outage_stops_the_run_and_the_same_command_goes_on(tmp_path, job, select, web):
+    live = Web().start()
+    try:
+        source = select(tmp_path / "s", {0: spread_over_hosts(live), 1: spread_over_hosts(web)})
+        with pytest.raises(UserError) as stopped:
+            fetch.run(job, settings(chunk=40, outage_retries=1), source, tmp_path / "f")
+        message = str(stopped.value)
+        assert "chunk 00001: of 30 URLs only 0 had an answer (connect_failed mostly) in 2 tries" in message
+        assert "\n" not in message
+        assert [p.stem for p in (tmp_path / "f" / RECEIPTS).iterdir()] == ["00000"]
+        asked = len(live.asked)
+        web.start()
+        # How hard to try is no part of the build's identity: the folder is taken up.
+        manifest, did = fetch.run(job, settings(chunk=40, outage_retries=5), source, tmp_path / "f")
+    finally:
+        live.stop()
+    assert did
+    assert manifest.rows_out("images") == 60
+    assert len(live.asked) == asked
+    assert not list((tmp_path / "f").rglob(".partial-*"))
+
+
+def test_an_outage_that_passes_costs_nothing_but_time(tmp_path, select, web, monkeypatch, capsys):
+    job = Job(Runner(), Console(width=100))
+    source = select(tmp_path / "s", {0: spread_over_hosts(web, 130)})
+    pauses = []
+
+    def pause(seconds):
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            web.start()
+
+    monkeypatch.setattr(fetch_chunk.time, "sleep", pause)
+    manifest, _ = fetch.run(job, settings(chunk=1000, outage_pause_s=7), source, tmp_path / "f")
+    monkeypatch.undo()
+    assert pauses[:2] == [7, 14]
+    said = [line.strip() for line in capsys.readouterr().out.splitlines() if "pausing" in line]
+    assert said == [
+        "No answer from any server in chunk 00000; pausing 7 s (1 of 3)",
+        "No answer from any server in chunk 00000; pausing 14 s (2 of 3)",
+    ]
+    assert not (tmp_path / "f" / ".stage" / "notices").exists()
+    assert manifest.rows_out("images") == 130
+    assert all(row["status"] == "success" for row in tables(tmp_path / "f", "log", FETCH_LOG))
+
+
+def test_a_few_answers_are_told_too():
+    few = [FetchStatus.SUCCESS] * 2 + [FetchStatus.DNS_FAILED] * 48
+    assert pause_notice("00003", few, 60.0, 2, 3) == (
+        "Answers to only 2 of 50 URLs in chunk 00003; pausing 60 s (2 of 3)"
+    )
+
+
+@pytest.mark.parametrize("status", [404, 403, 500])
+def test_what_servers_refuse_is_no_outage(tmp_path, job, select, web, status):
+    web.statuses.update(dict.fromkeys(HOSTS_OF_WEB, status))
+    web.start()
+    source = select(tmp_path / "s", {0: spread_over_hosts(web)})
+    manifest, _ = fetch.run(job, settings(download={"robots": False}), source, tmp_path / "f")
+    assert manifest.rows_out("images") == 0
+
+
+def test_small_chunks_and_a_floor_of_zero_take_failures_as_they_come(tmp_path, job, select, web):
+    few = select(tmp_path / "few", {0: spread_over_hosts(web, 19)})
+    assert fetch.run(job, settings(), few, tmp_path / "f1")[0].funnel[0].reasons == {"connect_failed": 19}
+    many = select(tmp_path / "many", {0: spread_over_hosts(web, 30)})
+    manifest, _ = fetch.run(job, settings(min_success=0), many, tmp_path / "f2")
+    assert manifest.funnel[0].reasons == {"connect_failed": 30}
+
+
+def test_a_dead_host_of_its_own_is_believed_once_others_answer(tmp_path, job, select, web):
+    live = Web().start()
+    try:
+        dead = [web.url("dead.localhost", n) for n in range(30)]
+        both = select(tmp_path / "s", {0: dead, 1: spread_over_hosts(live)})
+        manifest, _ = fetch.run(job, settings(outage_retries=1), both, tmp_path / "f")
+        assert manifest.rows_out("images") == 30
+        alone = select(tmp_path / "alone", {0: dead})
+        with pytest.raises(UserError, match="seems to be down"):
+            fetch.run(job, settings(outage_retries=1), alone, tmp_path / "f2")
+    finally:
+        live.stop()

@@ -1,0 +1,53 @@
+import pytest
+
+from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.settings import Settings, load_settings
+
+
+class Inner(Settings):
+    cap: int = 3
+    names: list[str] = []
+
+
+class Outer(Settings):
+    title: str
+    inner: Inner = Inner()
+
+
+def load(tmp_path, text, *overrides):
+    path = tmp_path / "s.yaml"
+    path.write_text(text)
+    return load_settings(path, Outer, overrides)
+
+
+def test_values_and_overrides(tmp_path):
+    settings = load(tmp_path, "title: a\ninner: {cap: 5}", "inner.names=[x, y]", "title=b")
+    assert settings == Outer(title="b", inner=Inner(cap=5, names=["x", "y"]))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("title: a\ninner: {capp: 5}", r"unknown key 'inner.capp'; did you mean 'cap'\?"),
+        ("title: a\nzzz: 1", "unknown key 'zzz'; known keys: inner, title"),
+        ("title: a\ninner: {cap: many}", r"key 'inner.cap': .*integer.*\(got 'many'\)"),
+        ("inner: {}", "key 'title' is missing"),
+        ("- a\n- b", "must hold settings"),
+        ("title: [", "not valid YAML"),
+    ],
+)
+def test_a_mistake_is_named_in_one_sentence(tmp_path, text, message):
+    with pytest.raises(UserError, match=message) as caught:
+        load(tmp_path, text)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("override", ["novalue", "title.deep=1", "=3"])
+def test_a_bad_override_is_named(tmp_path, override):
+    with pytest.raises(UserError, match="--set"):
+        load(tmp_path, "title: a", override)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match="gone.yaml does not exist"):
+        load_settings(tmp_path / "gone.yaml", Outer)

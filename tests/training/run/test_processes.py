@@ -1,0 +1,227 @@
+"""Whole runs by two processes on one CPU: the same weights as by one, taken up by any number, one voice."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from openwit.schemas.common.settings import parse_settings
+from openwit.training.checkpoints.files import Checkpoint, latest_checkpoint
+from openwit.training.config.train import TrainConfig
+from openwit.training.run.logs import read_metrics
+from openwit.training.run.loop import fit
+from openwit.training.run.progress import SilentDisplay
+
+ROOT = Path(__file__).parents[3]
+SECONDS = 100.0
+
+
+class Nursery:
+    """Starts `wit-train` in processes that need not load torch, as `ready_processes.py` has; all end with it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._runs = 0
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).parent / "ready_processes.py")],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            start_new_session=True,
+        )
+        self._ready = False
+
+    def close(self) -> None:
+        """Ends whatever is left."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.communicate()
+
+    def pair(self, path: Path, meanwhile: Callable[[list[int]], None] | None = None) -> list[tuple[int, str, str]]:
+        """Two processes that find one another; (exit code, stdout, stderr) of each."""
+        port = free_port()
+        places = [
+            {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            for rank in range(2)
+        ]
+        variables = [{name: str(value) for name, value in place.items()} for place in places]
+        files = [self._files(), self._files()]
+        pairs = [{"variables": v, **f} for v, f in zip(variables, files, strict=True)]
+        children = self._ask({"pairs": pairs, "arguments": ["fit", str(path)]})
+        if meanwhile is not None:
+            meanwhile(children)
+        return self._ended(children, files)
+
+    def torchrun(self, path: Path) -> tuple[int, str, str]:
+        """Two processes that torchrun's agent starts; (exit code, stdout, stderr) of all together."""
+        files = self._files()
+        children = self._ask({"launched": {"size": 2, **files}, "arguments": ["fit", str(path)]})
+        return self._ended(children, [files])[0]
+
+    def _ended(self, children: list[int], files: list[dict[str, str]]) -> list[tuple[int, str, str]]:
+        codes = self._ask({"wait": children})
+        texts = [(Path(one["out"]).read_text(), Path(one["error"]).read_text()) for one in files]
+        return [(code, *text) for code, text in zip(codes, texts, strict=True)]
+
+    def _files(self) -> dict[str, str]:
+        self._runs += 1
+        return {name: str(self._folder / f"{self._runs}.{name}") for name in ("out", "error")}
+
+    def _ask(self, order: dict[str, Any]) -> list[int]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        limit = threading.Timer(SECONDS, os.killpg, (self._process.pid, signal.SIGKILL))
+        limit.start()
+        try:
+            if not self._ready:
+                assert self._process.stdout.readline() == "ready\n"
+                self._ready = True
+            self._process.stdin.write(json.dumps(order) + "\n")
+            self._process.stdin.flush()
+            answer: list[int] = json.loads(self._process.stdout.readline())
+            return answer
+        finally:
+            limit.cancel()
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    made = Nursery(tmp_path_factory.mktemp("processes"))
+    yield made
+    made.close()
+
+
+class StopAt(SilentDisplay):
+    """Sends this process a signal at a step."""
+
+    def __init__(self, step: int) -> None:
+        self._step = step
+
+    def wants(self) -> bool:
+        return True
+
+    def show(self, status: Any) -> None:
+        if status.step == self._step:
+            signal.raise_signal(signal.SIGTERM)
+
+
+def alone(raw: dict[str, Any], display: Any = None) -> None:
+    fit(parse_settings(raw, TrainConfig, "config"), display or SilentDisplay())
+
+
+def written(raw: dict[str, Any], path: Path) -> Path:
+    path.write_text(yaml.safe_dump(raw))
+    return path
+
+
+def newest(raw: dict[str, Any]) -> Checkpoint:
+    found = latest_checkpoint(Path(raw["run"]), lambda _: None)
+    assert found is not None
+    return found
+
+
+def assert_alike(one: Checkpoint, other: Checkpoint) -> None:
+    """Equal but for rounding, in weights, averages and optimiser; the same samples seen."""
+    assert one.info.position.samples == other.info.position.samples
+    assert one.info.finished
+    assert other.info.finished
+    for kind in ("model", "ema"):
+        for name, tensor in one.state[kind].items():
+            torch.testing.assert_close(tensor, other.state[kind][name], rtol=1e-3, atol=1e-5, msg=f"{kind} {name}")
+    assert one.state["optimizer"].keys() == other.state["optimizer"].keys()
+
+
+def losses(raw: dict[str, Any]) -> list[Any]:
+    return [(r["step"], r["samples"], r["loss"]) for r in read_metrics(Path(raw["run"])) if r["kind"] == "train"]
+
+
+@pytest.fixture
+def settings(configure: Any, tmp_path: Path) -> Any:
+    def make(name: str, **more: Any) -> dict[str, Any]:
+        base = {
+            "run": str(tmp_path / name),
+            "data": {**configure()["data"], "batch_size": 25},
+            "schedule": {"duration": "24 steps", "warmup": "10%"},
+            "optim": {"lr": 1e-3, "grad_clip": 1.0},
+            "memory": {"chunk": 5},
+            "ema": {"decay": 0.9, "evaluate": True},
+            "checkpoint": {"every": "4 steps", "keep": 9},
+        }
+        made: dict[str, Any] = configure(**{**base, **more})
+        return made
+
+    return make
+
+
+def test_two_processes_stop_together_and_one_goes_on(settings: Any, tmp_path: Path, nursery: Nursery) -> None:
+    whole, parts = settings("whole"), settings("parts")
+    alone(whole)
+
+    def tell_the_second(processes: list[int]) -> None:
+        until = time.monotonic() + 60
+        while not list((tmp_path / "parts").glob("checkpoints/step-*4.json")):
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        os.kill(processes[1], signal.SIGTERM)
+
+    first, second = nursery.pair(written(parts, tmp_path / "parts.yaml"), tell_the_second)
+    assert (first[0], second[0]) == (143, 143), (first, second)
+    assert "2 processes (replicate)" in first[1]
+    assert "stopped by SIGTERM after step" in first[1]
+    assert second[1:] == ("", "")
+    stopped = newest(parts)
+    assert stopped.info.processes == 2
+    assert 4 <= stopped.info.step < 24
+    alone(parts)
+    assert_alike(newest(parts), newest(whole))
+    for one, other in zip(losses(parts), losses(whole), strict=True):
+        assert one[:2] == other[:2]
+        assert one[2] == pytest.approx(other[2], rel=1e-4)
+
+
+def test_shards_go_on_where_one_process_left_off_under_torchrun(
+    settings: Any, tmp_path: Path, nursery: Nursery
+) -> None:
+    whole, parts = settings("whole"), settings("parts", distributed={"strategy": "fsdp"})
+    alone(whole)
+    alone(parts, StopAt(18))
+    assert newest(parts).info.step == 18
+    code, said, wrong = nursery.torchrun(written(parts, tmp_path / "parts.yaml"))
+    assert code == 0, wrong
+    assert said.count("training from step 18") == 1
+    assert "2 processes (fsdp)" in said
+    assert_alike(newest(parts), newest(whole))
+
+
+def test_trouble_of_one_process_ends_both_in_one_sentence(
+    settings: Any, tmp_path: Path, nursery: Nursery, factory: SimpleNamespace
+) -> None:
+    samples = [factory.coloured(number, "s") for number in range(40)]
+    samples[7] = factory.Made("bad", b"no image", ("text",))
+    folder = factory.write_dataset(tmp_path / "d", {"train": samples})
+    data = {"dataset": str(folder), "batch_size": 20, "max_corrupt": 0.0}
+    raw = settings("bad", data=data, eval={"split": None})
+    ended = nursery.pair(written(raw, tmp_path / "bad.yaml"))
+    assert [code for code, _, _ in ended] == [2, 2], ended
+    said = "".join(text for _, _, text in ended)
+    assert said.count("\n") == 1, said
+    assert "1 samples are unreadable, more than data.max_corrupt allows (0)" in said

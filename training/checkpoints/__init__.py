@@ -1,0 +1,1 @@
+"""Checkpoint files, and loading models from them."""

@@ -1,0 +1,1 @@
+"""The command `wit-train`."""

@@ -1,0 +1,161 @@
+"""Several datasets in one stream, by weights. Every place of the stream is computed from its number alone."""
+
+import hashlib
+from bisect import bisect_right
+from collections.abc import Sequence
+from fractions import Fraction
+from functools import lru_cache
+from itertools import accumulate, pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openwit.training.data.sampling import Shuffle, Stream
+from openwit.training.data.sharded import CorruptSampleError, Dataset, Sample
+
+_SHORTEST_BLOCK = 1024
+
+
+class Mixture:
+    """Datasets one after the other, as one: sample numbers run on, and keys begin with `NAME/`.
+
+    Args:
+        parts: two datasets or more.
+    """
+
+    def __init__(self, parts: Sequence[Dataset]) -> None:
+        self.parts = list(parts)
+        self.names = _names(parts)
+        self._ends = list(accumulate(len(part) for part in parts))
+        self.name = "+".join(self.names)
+        self.split = parts[0].split if len({part.split for part in parts}) == 1 else "mixed"
+        self.folder: Path = parts[0].folder
+        sums = "\n".join(f"{part.manifest_sha256} {part.split}" for part in parts)
+        self.manifest_sha256 = hashlib.sha256(sums.encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def key(self, index: int) -> str:
+        """Name of the dataset, a slash, key of the sample in it."""
+        number, within = self._locate(index)
+        return f"{self.names[number]}/{self.parts[number].key(within)}"
+
+    def sample(self, index: int) -> Sample:
+        """A sample, its key led by its dataset's name.
+
+        Raises:
+            CorruptSampleError: as the dataset's own.
+        """
+        number, within = self._locate(index)
+        try:
+            sample = self.parts[number].sample(within)
+        except CorruptSampleError as error:
+            raise CorruptSampleError(f"{self.names[number]}/{error.key}", error.reason) from error
+        return sample._replace(key=f"{self.names[number]}/{sample.key}")
+
+    def _locate(self, index: int) -> tuple[int, int]:
+        number = bisect_right(self._ends, index)
+        if index < 0 or number == len(self._ends):
+            raise IndexError(index)
+        return number, index - (self._ends[number - 1] if number else 0)
+
+
+def _names(parts: Sequence[Dataset]) -> list[str]:
+    """A name for each, told apart by split and then by number where it must be."""
+    names = [part.name for part in parts]
+    if len(set(names)) < len(names):
+        names = [f"{part.name}/{part.split}" for part in parts]
+    return [name if names.count(name) == 1 else f"{name}#{number}" for number, name in enumerate(names)]
+
+
+class WeightedPlan(Stream):
+    """Several datasets, each walked through shuffled epochs of its own, interleaved by weight.
+
+    Of any first p places, a dataset of weight w (its share of all weights) holds p w, give or take less than 2: the
+    counts at the ends of blocks are p w rounded, and inside a block Tijdeman's rule for the chairman assignment
+    problem (Discrete Mathematics 32, 1980) keeps each count within 1 of its share. So a run may begin at any place.
+
+    Args:
+        sizes: samples of each dataset; sample numbers run on from one to the next.
+        weights: positive, one a dataset.
+        batch_size, seed, total: as for `BatchPlan`.
+    """
+
+    def __init__(
+        self, sizes: Sequence[int], weights: Sequence[float], batch_size: int, seed: int, total: int | None
+    ) -> None:
+        super().__init__(batch_size, total)
+        exact = [Fraction(str(weight)) for weight in weights]
+        whole = sum(exact)
+        self._until = [Fraction(0), *(share / whole for share in accumulate(exact))]
+        # At least one of each in a block, so that no count ever falls.
+        self._block = max(_SHORTEST_BLOCK, int(whole / min(exact)) + 1)
+        self._sizes = list(sizes)
+        self._firsts = [0, *accumulate(sizes)][:-1]
+        self._shuffles = [Shuffle(size, seed, f"dataset {number}") for number, size in enumerate(sizes)]
+        self._pattern = lru_cache(maxsize=64)(_pattern)
+
+    def _places(self, start: int, stop: int) -> list[tuple[int, int]]:
+        places: list[tuple[int, int]] = []
+        while start < stop:
+            block, offset = divmod(start, self._block)
+            end = min(stop - block * self._block, self._block)
+            places.extend(self._of_block(block, offset, end))
+            start = block * self._block + end
+        return places
+
+    def _of_block(self, block: int, offset: int, end: int) -> list[tuple[int, int]]:
+        before = self._counts(block)
+        after = self._counts(block + 1)
+        pattern = self._pattern(tuple(b - a for a, b in zip(before, after, strict=True)))
+        here = pattern[offset:end]
+        epochs = np.empty(len(here), np.int64)
+        indices = np.empty(len(here), np.int64)
+        for number, size in enumerate(self._sizes):
+            chosen = here == number
+            first = before[number] + int((pattern[:offset] == number).sum())
+            order = np.arange(first, first + int(chosen.sum()))
+            epochs[chosen] = order // size
+            found = np.empty(len(order), np.int64)
+            for epoch in np.unique(order // size).tolist():
+                of_epoch = order // size == epoch
+                found[of_epoch] = self._shuffles[number].at(epoch, order[of_epoch] % size)
+            indices[chosen] = found + self._firsts[number]
+        return list(zip(epochs.tolist(), indices.tolist(), strict=True))
+
+    def _counts(self, block: int) -> list[int]:
+        """Samples of each dataset before a block: running sums of the shares, rounded, and their differences."""
+        place = block * self._block
+        ends = [int(place * share + Fraction(1, 2)) for share in self._until]
+        return [b - a for a, b in pairwise(ends)]
+
+
+def _pattern(counts: tuple[int, ...]) -> NDArray[np.int64]:
+    """Which dataset stands at each place of a block that holds `counts` of each.
+
+    Tijdeman's rule: of those that would not be ahead of their share by 1 - 1/(2K - 2) or more with one more, the one
+    that would soonest fall as far behind takes the place.
+    """
+    length, kinds = sum(counts), len(counts)
+    slack = 1 - 1 / (2 * kinds - 2) if kinds > 1 else 0.0
+    shares = [count / length for count in counts]
+    held = [0] * kinds
+    pattern = np.empty(length, np.int64)
+    for place in range(length):
+        best, soonest = -1, float("inf")
+        for kind in range(kinds):
+            if held[kind] == counts[kind]:
+                continue
+            if shares[kind] * (place + 1) - held[kind] < 1 - slack - 1e-9:
+                continue
+            due = (held[kind] + slack) / shares[kind]
+            if due < soonest:
+                best, soonest = kind, due
+        if best < 0:
+            # Only rounding of floats gets here: the one furthest behind.
+            best = max(range(kinds), key=lambda kind: shares[kind] * (place + 1) - held[kind])
+        held[best] += 1
+        pattern[place] = best
+    return pattern

@@ -1,0 +1,193 @@
+"""From settings to samples: what `data` names, opened, and the loader that fits it."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
+
+from openwit.schemas.common.errors import UserError
+from openwit.training.config.train import DataSettings, is_remote
+from openwit.training.data.loader import Batch, BatchMaker, Loader, Preparation
+from openwit.training.data.mixture import Mixture, WeightedPlan
+from openwit.training.data.remote_dataset import cached_dataset, remote_manifest
+from openwit.training.data.remote_tars import Reader, Streamed, TarStream
+from openwit.training.data.sampling import BatchPlan, Plan, bounds
+from openwit.training.data.sharded import Dataset, Sample, ShardedDataset
+from openwit.training.data.tar_index import TarDataset, local_tars
+from openwit.training.models.zoo import ClipSpec
+from openwit.training.tokenizer.bpe import Tokenizer
+
+Source = Dataset | TarStream
+"""What a run is trained on. Both have `name`, `split`, `manifest_sha256` and a length: the samples of an epoch."""
+
+
+class BatchLoader(Protocol):
+    """Batches in order, as a context manager."""
+
+    def __enter__(self) -> "BatchLoader": ...
+    def __exit__(self, *_: object) -> None: ...
+    def __iter__(self) -> Iterator[Batch]: ...
+    def __next__(self) -> Batch: ...
+
+
+def open_source(data: DataSettings, seed: int, say: Callable[[str], None]) -> Source:
+    """Opens what the settings name.
+
+    Args:
+        data: the settings.
+        seed: of the order of streamed shards.
+        say: told what is copied, indexed or streamed, and what that costs.
+
+    Raises:
+        UserError: it is missing, or is not what it should be.
+    """
+    if data.datasets is not None:
+        parts = [ShardedDataset(share.dataset, share.split) for share in data.datasets]
+        return Mixture(parts)
+    if data.tars is not None and not is_remote(data.tars[0]):
+        local = TarDataset(local_tars(data.tars))
+        say(local.describe())
+        return local
+    if data.tars is not None:
+        assert data.samples is not None
+        return _stream(data, data.tars, data.samples, seed, say)
+    assert data.dataset is not None
+    if not isinstance(data.dataset, str):
+        return ShardedDataset(data.dataset, data.split)
+    if data.cache is not None:
+        return cached_dataset(data.dataset, data.split, data.cache, data.cache_bytes, say)
+    manifest = remote_manifest(data.dataset)
+    shards = manifest.shards_of(data.split)
+    urls = [f"{data.dataset.rstrip('/')}/{shard.tar.path}" for shard in shards]
+    return _stream(data, urls, sum(shard.samples for shard in shards), seed, say)
+
+
+def held_out_source(data: DataSettings, split: str) -> ShardedDataset:
+    """The split to evaluate on: of `dataset`, or of the first of `datasets`.
+
+    Raises:
+        UserError: there is no such split, or the samples come from somewhere without splits.
+    """
+    if data.datasets is not None:
+        return ShardedDataset(data.datasets[0].dataset, split)
+    if data.dataset is None:
+        raise UserError("data.tars has no splits")
+    if not isinstance(data.dataset, str):
+        return ShardedDataset(data.dataset, split)
+    if data.cache is None:
+        raise UserError(f"{data.dataset} is streamed, and evaluation needs random access: set data.cache")
+    return cached_dataset(data.dataset, split, data.cache, data.cache_bytes, lambda _: None)
+
+
+def _stream(data: DataSettings, tars: list[str], samples: int, seed: int, say: Callable[[str], None]) -> TarStream:
+    stream = TarStream(tars, samples, seed, data.streams, data.shuffle_buffer)
+    say(stream.describe())
+    return stream
+
+
+def open_loader(
+    source: Source,
+    data: DataSettings,
+    spec: ClipSpec,
+    tokenizer: Tokenizer,
+    seed: int,
+    start: int,
+    total: int | None,
+    rank: int = 0,
+    world: int = 1,
+    pinned: bool = False,
+) -> BatchLoader:
+    """The batches of one process from a step on.
+
+    Args:
+        source: of `open_source`.
+        data: the settings it was opened with.
+        spec: image size and context length.
+        tokenizer: texts to ids.
+        seed: of order, captions and crops.
+        start: first step.
+        total: samples in the whole run; None where the clock ends it.
+        rank, world: which of how many processes this is.
+        pinned: see `openwit.training.data.loader.Preparation`.
+    """
+    if isinstance(source, TarStream):
+        preparation = Preparation(data, spec, tokenizer, seed, pinned)
+        return StreamLoader(source, preparation, start, total, rank, world)
+    maker = BatchMaker(source, plan_of(source, data, seed, total), data, spec, tokenizer, seed, rank, world, pinned)
+    return Loader(maker, start, data.workers, data.prefetch)
+
+
+def plan_of(source: Dataset, data: DataSettings, seed: int, total: int | None) -> Plan:
+    """Which samples stand in which step: one shuffle over all, or several by weight."""
+    weights = [share.weight for share in data.datasets or [] if share.weight is not None]
+    if isinstance(source, Mixture) and weights:
+        sizes = [len(part) for part in source.parts]
+        return WeightedPlan(sizes, weights, data.batch_size, seed, total)
+    return BatchPlan(len(source), data.batch_size, seed, total)
+
+
+class StreamLoader:
+    """Batches of a stream, `prefetch` of them ahead; every process ends at the same step, and none waits for another.
+
+    Args:
+        stream: the tars.
+        preparation: what is done to a sample.
+        start, total, rank, world: as for `open_loader`.
+    """
+
+    def __init__(
+        self, stream: TarStream, preparation: Preparation, start: int, total: int | None, rank: int, world: int
+    ) -> None:
+        data = preparation.settings
+        self._preparation = preparation
+        self._batch_size = data.batch_size
+        self._total = total
+        self._rank, self._world = rank, world
+        self._next = start
+        begin, stop = bounds(data.batch_size, rank, world)
+        self._reader: Reader = stream.read(rank, world, start * (stop - begin))
+        self._samples = iter(self._reader)
+        self._pool = ThreadPoolExecutor(max(1, data.workers), thread_name_prefix="loader")
+        self._ahead = max(data.prefetch, data.workers)
+        self._pending: deque[Future[Batch]] = deque()
+
+    def __enter__(self) -> "StreamLoader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._reader.close()
+        self._pool.shutdown(cancel_futures=True)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        while len(self._pending) < self._ahead:
+            begin = self._next * self._batch_size
+            seen = self._batch_size if self._total is None else max(0, min(self._batch_size, self._total - begin))
+            if not seen:
+                break
+            self._next += 1
+            self._pending.append(self._submit(seen))
+        if not self._pending:
+            raise StopIteration
+        return self._pending.popleft().result()
+
+    def _submit(self, seen: int) -> Future[Batch]:
+        start, stop = bounds(seen, self._rank, self._world)
+        good: list[Streamed] = []
+        corrupt: dict[str, str] = {}
+        while len(good) + len(corrupt) < stop - start:
+            streamed = next(self._samples)
+            if streamed.sample is None:
+                corrupt[streamed.key] = streamed.reason
+            else:
+                good.append(streamed)
+        reads = [_given(streamed) for streamed in good]
+        return self._pool.submit(self._preparation.batch, reads, seen, corrupt)
+
+
+def _given(streamed: Streamed) -> Callable[[], tuple[int, Sample]]:
+    sample = streamed.sample
+    assert sample is not None
+    return lambda: (streamed.epoch, sample)

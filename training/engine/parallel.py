@@ -1,0 +1,148 @@
+"""One model over several processes: a copy in each, or its weights in shards (FSDP2), and gradients added up.
+
+`replicate` adds the gradients up in large messages once a step, after the last backward pass, instead of wrapping the
+model in PyTorch's DistributedDataParallel. That gives up the overlap of messages with the backward pass, and gets: the
+same code with one chunk and with many (DDP would have to be told which pass is the last, and expects one forward a
+step), plain parameter names, sums instead of means, and any rank with any number of samples. With GradCache a step has
+one such exchange in any case. Where messages are slow beside a step, `fsdp` overlaps.
+
+Both give exactly the gradients of one process (sums over ranks of each rank's share).
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from openwit.training.engine.distributed import Group
+from openwit.training.models.blocks import Block
+from openwit.training.models.resnet import Bottleneck
+
+
+def is_sharded(tensor: Any) -> bool:
+    """Whether it is a `DTensor`. Asked by what it can do, as importing that class takes half a second."""
+    return hasattr(tensor, "full_tensor")
+
+
+def local(tensor: Tensor) -> Tensor:
+    """The part of a sharded tensor that this process holds; any other tensor itself."""
+    part: Tensor = tensor.to_local() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
+    return part
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All of a sharded tensor, on every rank (all must ask); any other tensor itself."""
+    every: Tensor = tensor.full_tensor() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
+    return every
+
+
+def placed_like(value: Tensor, like: Tensor) -> Tensor:
+    """A copy of a whole tensor that every rank has, on the device and in the shards of another one."""
+    moved = value.to(device=like.device, dtype=like.dtype, copy=True)
+    if not is_sharded(like):
+        return moved
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    assert isinstance(like, DTensor)
+    return distribute_tensor(moved, like.device_mesh, like.placements, src_data_rank=None)
+
+
+def shard(model: nn.Module, device: torch.device, group: Group, lowered: torch.dtype | None) -> None:
+    """Spreads the weights of the towers over the processes, block by block (FSDP2); gathered where they are needed.
+
+    Weights that stand in no tower (temperature, bias) stay whole on every rank. Blocks of transformers are gathered
+    in the precision they are computed in; embeddings and projections in float32, so that the residual stream is as
+    without shards. Gradients are added up in float32.
+
+    Args:
+        model: with its towers as children.
+        device: of the weights.
+        group: all processes.
+        lowered: dtype of autocast; None for float32.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+    mesh = init_device_mesh(device.type, (group.size,))
+    narrow = MixedPrecisionPolicy(param_dtype=lowered, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    plain = MixedPrecisionPolicy(cast_forward_inputs=False)
+    for module in model.modules():
+        if isinstance(module, Block | Bottleneck):
+            fully_shard(module, mesh=mesh, mp_policy=narrow if isinstance(module, Block) else plain)
+    for child in model.children():
+        fully_shard(child, mesh=mesh, mp_policy=plain)
+    for part in _sharded_modules(model):
+        part.set_gradient_divide_factor(1.0)
+        # gloo has no reduction with a factor.
+        part.set_force_sum_reduction_for_comms(True)
+
+
+def send_gradients(model: nn.Module, wanted: bool) -> None:
+    """Whether the next backward pass of sharded weights sends its gradients or only adds them to those at hand."""
+    for part in _sharded_modules(model):
+        part.set_requires_gradient_sync(wanted, recurse=False)
+
+
+def reshard(model: nn.Module) -> None:
+    """Lets go of weights that a forward pass without a backward pass has gathered."""
+    for part in _sharded_modules(model):
+        part.reshard()
+
+
+def reduce_gradients(model: nn.Module, group: Group) -> None:
+    """Adds up over ranks what no shard has sent."""
+    gradients = []
+    for parameter in model.parameters():
+        if not parameter.requires_grad or is_sharded(parameter):
+            continue
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        gradients.append(parameter.grad)
+    group.add_up(gradients)
+
+
+@torch.no_grad()
+def gradient_norm(parameters: Iterable[Tensor], group: Group | None) -> Tensor:
+    """() float32: Euclidean norm of the whole gradient, shards of all ranks included. Does not wait for the device."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    shards = [local(gradient) for gradient in gradients if is_sharded(gradient)]
+    copies = [gradient for gradient in gradients if not is_sharded(gradient)]
+    squares = [_norm(copies).square()] if copies else []
+    if shards:
+        assert group is not None
+        squares.append(group.sum(_norm(shards).square()))
+    return torch.stack(squares).sum().sqrt()
+
+
+def full_state(model: nn.Module) -> dict[str, Tensor]:
+    """The state dict with whole tensors, under the names of a model that is not sharded (all ranks must ask)."""
+    return {name: whole(tensor.detach()) for name, tensor in model.state_dict().items()}
+
+
+@torch.no_grad()
+def load_full_state(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Puts whole tensors, which every rank has, into a model that may be sharded.
+
+    Raises:
+        RuntimeError: names or shapes differ.
+    """
+    own = model.state_dict()
+    if own.keys() != state.keys() or any(own[name].shape != state[name].shape for name in own):
+        raise RuntimeError("names or shapes differ")
+    for name, tensor in own.items():
+        tensor.copy_(placed_like(state[name], tensor))
+
+
+def _norm(tensors: list[Tensor]) -> Tensor:
+    norms = [norm.float() for norm in torch._foreach_norm(tensors)]
+    total: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    return total
+
+
+def _sharded_modules(model: nn.Module) -> list[Any]:
+    if not any(is_sharded(parameter) for parameter in model.parameters()):
+        return []
+    from torch.distributed.fsdp import FSDPModule
+
+    return [module for module in model.modules() if isinstance(module, FSDPModule)]

@@ -1,0 +1,46 @@
+"""Learning rate over a run: linear warm-up, then a cosine to zero that ends where the run ends."""
+
+import math
+
+from openwit.training.config.duration import Horizon, Position
+from openwit.training.config.train import ScheduleSettings
+
+
+class CosineSchedule:
+    """The paper's schedule over steps, samples, epochs or the clock.
+
+    Args:
+        settings: duration and warm-up.
+        horizon: the run's length.
+        peak: learning rate at the end of the warm-up.
+    """
+
+    def __init__(self, settings: ScheduleSettings, horizon: Horizon, peak: float) -> None:
+        self._horizon = horizon
+        self._peak = peak
+        whole = Horizon.of(settings.duration, horizon.epoch_samples, horizon.batch_size)
+        warmup = settings.warmup
+        if warmup.unit == "percent":
+            share = warmup.value / 100
+        elif whole.total_samples is not None:
+            scale = {"steps": horizon.batch_size, "samples": 1, "epochs": horizon.epoch_samples}[warmup.unit]
+            share = warmup.value * scale / whole.total_samples
+        else:
+            share = warmup.value / settings.duration.value
+        self._warmup = min(1.0, share)
+
+    def rate(self, before: Position, after: Position) -> float:
+        """The learning rate of a step.
+
+        Args:
+            before: where the run stands as the step begins; places it on the cosine.
+            after: where it will stand when the step is done (by the clock: is expected to); places it on the
+                warm-up, so that the first step is not one of rate zero.
+        """
+        reached = self._horizon.done(after)
+        if reached < self._warmup:
+            return self._peak * reached / self._warmup
+        done = self._horizon.done(before)
+        if done <= self._warmup:
+            return self._peak
+        return self._peak * 0.5 * (1 + math.cos(math.pi * (done - self._warmup) / (1 - self._warmup)))

@@ -1,0 +1,111 @@
+"""Floating-point operations of a model, counted from its sizes, and the peaks of GPUs, for the share that is used.
+
+Counted as the field does (Kaplan et al., arXiv 2001.08361, section 2.1; Chowdhery et al., arXiv 2204.02311, appendix
+B): two for each multiplication with addition, in matrix products, convolutions and attention; the backward pass costs
+twice the forward one; normalisations and activations count for nothing. Causal attention counts as if it were whole.
+What is computed twice to save memory (GradCache, activation checkpointing) counts once: the share is of useful work
+("model FLOPs utilisation").
+"""
+
+from openwit.training.models.zoo import ClipSpec, ResNetSpec, TextSpec, VisionSpec
+
+FORWARD_AND_BACKWARD = 3
+
+# Dense bf16/fp16 with float32 sums, operations a second, by part of the name that PyTorch gives the device; from
+# NVIDIA's and AMD's data sheets. The first that fits counts, so longer names stand first.
+PEAKS: tuple[tuple[str, float], ...] = (
+    ("B200", 2250e12),
+    ("GH200", 989e12),
+    ("H200 NVL", 835e12),
+    ("H200", 989e12),
+    ("H100 NVL", 835e12),
+    ("H100 PCIe", 756e12),
+    ("H100", 989e12),
+    ("A100", 312e12),
+    ("A800", 312e12),
+    ("A40", 149.7e12),
+    ("A30", 165e12),
+    ("A10G", 70e12),
+    ("A10", 125e12),
+    ("L40S", 362e12),
+    ("L40", 181e12),
+    ("L4", 121e12),
+    ("V100", 125e12),
+    ("T4", 65e12),
+    ("RTX A6000", 154.8e12),
+    ("RTX 6000 Ada", 364e12),
+    ("RTX 4090", 165e12),
+    ("RTX 3090", 71e12),
+    ("MI300X", 1307e12),
+    ("MI250X", 383e12),
+)
+
+
+def peak_flops(device_name: str) -> float | None:
+    """Operations a second that a GPU can do in bf16; None where it is not in the table."""
+    return next((peak for part, peak in PEAKS if part.lower() in device_name.lower()), None)
+
+
+def image_flops(spec: ClipSpec, kept_patches: int | None = None) -> int:
+    """One image through the image tower, forward.
+
+    Args:
+        spec: sizes.
+        kept_patches: patches that are not dropped; None keeps all.
+    """
+    vision = spec.vision
+    if isinstance(vision, ResNetSpec):
+        return _resnet(vision, spec.embed_dim)
+    tokens = 1 + (vision.patches if kept_patches is None else kept_patches)
+    return _stem(vision) + _transformer(vision.width, vision.layers, tokens) + 2 * vision.width * spec.embed_dim
+
+
+def text_flops(spec: ClipSpec, tokens: int | None = None) -> int:
+    """One text through the text tower, forward; `tokens` of it, None the whole context."""
+    text: TextSpec = spec.text
+    length = text.context_length if tokens is None else tokens
+    return _transformer(text.width, text.layers, length) + 2 * text.width * spec.embed_dim
+
+
+def _transformer(width: int, layers: int, tokens: int) -> int:
+    # Four maps of attention, eight of the perceptron, and two products of attention itself.
+    return layers * (2 * tokens * 12 * width**2 + 2 * 2 * tokens**2 * width)
+
+
+def _convolution(side: int, before: int, after: int, kernel: int) -> int:
+    return 2 * side**2 * before * after * kernel**2
+
+
+def _stem(vision: VisionSpec) -> int:
+    if vision.stem == "patch":
+        return _convolution(vision.image_size // vision.patch_size, 3, vision.width, vision.patch_size)
+    halvings = vision.patch_size.bit_length() - 1
+    total, before, side = 0, 3, vision.image_size
+    for number in range(halvings):
+        channels = max(8, vision.width >> (halvings - 1 - number))
+        side //= 2
+        total += _convolution(side, before, channels, 3)
+        before = channels
+    return total + _convolution(side, before, vision.width, 1)
+
+
+def _resnet(vision: ResNetSpec, embed_dim: int) -> int:
+    half, width = vision.width // 2, vision.width
+    side = vision.image_size // 2
+    total = _convolution(side, 3, half, 3) + _convolution(side, half, half, 3) + _convolution(side, half, width, 3)
+    side //= 2
+    before = width
+    for stage, blocks in enumerate(vision.layers):
+        inner, after = width << stage, 4 * width << stage
+        for block in range(blocks):
+            shrinks = stage > 0 and block == 0
+            outer = side // 2 if shrinks else side
+            total += _convolution(side, before, inner, 1) + _convolution(side, inner, inner, 3)
+            total += _convolution(outer, inner, after, 1)
+            if before != after or shrinks:
+                total += _convolution(outer, before, after, 1)
+            before, side = after, outer
+    tokens, channels = vision.positions + 1, vision.channels
+    # Attention that pools asks once: keys and values of all positions, one query, one answer.
+    total += 2 * (2 * tokens + 1) * channels**2 + 2 * 2 * tokens * channels
+    return total + 2 * channels * embed_dim

@@ -1,0 +1,133 @@
+"""Figures of a run, kept: one JSON a line in metrics.jsonl, and the same numbers for TensorBoard."""
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from openwit.schemas.common.atomic import atomic_write
+from openwit.schemas.common.errors import UserError
+
+METRICS_NAME = "metrics.jsonl"
+
+
+class MetricsLog:
+    """Appends records; a record is on disk when `write` returns.
+
+    Records past the step a run takes up again are removed first: they are going to be written once more.
+
+    Args:
+        run: folder of the run.
+        step: where the run stands.
+        tensorboard: whether to write event files too.
+        wandb: project of Weights & Biases to log to as well.
+        config: what the run is, for Weights & Biases.
+
+    Raises:
+        UserError: wandb is asked for and not installed.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        step: int,
+        tensorboard: bool,
+        wandb: str | None = None,
+        config: dict[str, Any] | None = None,
+    ) -> None:
+        path = run / METRICS_NAME
+        _truncate(path, step)
+        self._file = path.open("a", encoding="utf-8", buffering=1)
+        purge = step + 1 if step else None
+        self._writer = _tensorboard(run / "tensorboard", purge) if tensorboard else None
+        self._wandb = _wandb(wandb, run, config or {}) if wandb is not None else None
+
+    def __enter__(self) -> "MetricsLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        if self._writer is not None:
+            self._writer.close()
+        if self._wandb is not None:
+            self._wandb.finish()
+
+    def write(self, kind: str, step: int, figures: dict[str, float]) -> None:
+        """Writes `{"kind": kind, "step": step, **figures}`; figures that are not finite become null."""
+        finite = {name: value if math.isfinite(value) else None for name, value in figures.items()}
+        self._file.write(json.dumps({"kind": kind, "step": step, **finite}) + "\n")
+        if self._writer is not None:
+            for name, value in figures.items():
+                self._writer.add_scalar(f"{kind}/{name}", value, step)
+        if self._wandb is not None:
+            self._wandb.log({f"{kind}/{name}": value for name, value in finite.items()}, step=step)
+
+    def warn(self, step: int, cause: str, sentence: str) -> None:
+        """Writes `{"kind": "warning", "step": step, "cause": cause, "sentence": sentence}`."""
+        record = {"kind": "warning", "step": step, "cause": cause, "sentence": sentence}
+        self._file.write(json.dumps(record) + "\n")
+
+
+class NoLog:
+    """Takes records and forgets them, in processes that leave writing to the first."""
+
+    def __enter__(self) -> "NoLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def write(self, kind: str, step: int, figures: dict[str, float]) -> None:
+        """See `MetricsLog`."""
+
+    def warn(self, step: int, cause: str, sentence: str) -> None:
+        """See `MetricsLog`."""
+
+
+def read_metrics(run: Path) -> list[dict[str, object]]:
+    """The records of a run; a last line that a crash cut short is left out."""
+    return [record for _, record in _records(run / METRICS_NAME)]
+
+
+def _tensorboard(folder: Path, purge_step: int | None) -> Any:
+    # Imported here because it takes a second, which a run without TensorBoard need not wait for.
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder), purge_step=purge_step)
+
+
+def _wandb(project: str, run: Path, config: dict[str, Any]) -> Any:
+    try:
+        import wandb  # type: ignore[import-not-found,unused-ignore]
+    except ImportError as error:
+        raise UserError("log.wandb needs the package wandb: pip install wandb, or leave log.wandb out") from error
+    # The run's own folder tells it apart, so that a run taken up again goes on in the same place.
+    name = hashlib.sha256(str(run.resolve()).encode()).hexdigest()[:16]
+    return wandb.init(project=project, id=name, name=run.name, dir=str(run), config=config, resume="allow")
+
+
+def _truncate(path: Path, step: int) -> None:
+    if not path.exists():
+        return
+    kept = [line for line, record in _records(path) if _step_of(record) <= step]
+    atomic_write(path, "".join(line + "\n" for line in kept))
+
+
+def _step_of(record: dict[str, object]) -> float:
+    step = record.get("step")
+    return step if isinstance(step, int) else math.inf
+
+
+def _records(path: Path) -> list[tuple[str, dict[str, object]]]:
+    if not path.exists():
+        return []
+    found = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(record, dict):
+            found.append((line, record))
+    return found

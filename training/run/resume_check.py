@@ -1,0 +1,56 @@
+"""Whether two configurations are the same run: what decides the weights, and what may change between two starts."""
+
+import re
+
+from openwit.training.config.train import TrainConfig
+
+_NUMBER = re.compile(r"\.\d+")
+
+# Keys that may differ when a run is taken up again: they do not decide what is learned.
+FREE_KEYS = (
+    "run",
+    "threads",
+    "memory",
+    "speed",
+    "distributed",
+    "ema.evaluate",
+    "log",
+    "checkpoint",
+    "eval",
+    "data.dataset",
+    "data.datasets.*.dataset",
+    "data.tars",
+    "data.cache",
+    "data.cache_bytes",
+    "data.workers",
+    "data.prefetch",
+    "model.tokenizer",
+)
+
+
+def first_difference(old: TrainConfig, new: TrainConfig) -> tuple[str, object, object] | None:
+    """The first key on which two configurations differ in what they learn, with both values; None if there is none.
+
+    Where things lie is free: datasets and tars are told apart by the sum of what is in them, and a tokenizer by the
+    merges that a checkpoint holds (`run_folder.take_up`). In `FREE_KEYS` an element of a list is `*`.
+    """
+    return _difference(old.model_dump(mode="json"), new.model_dump(mode="json"), "")
+
+
+def _difference(old: object, new: object, key: str) -> tuple[str, object, object] | None:
+    if _NUMBER.sub(".*", key) in FREE_KEYS:
+        return None
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in sorted(old.keys() | new.keys()):
+            found = _difference(old.get(name), new.get(name), f"{key}.{name}" if key else name)
+            if found is not None:
+                return found
+        return None
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        # A list of plain values differs as a whole; one of sections, such as data.datasets, in one of its keys.
+        if old != new and not all(isinstance(one, dict) for one in (*old, *new)):
+            return key, old, new
+        pairs = zip(old, new, strict=True)
+        parts = (_difference(one, other, f"{key}.{number}") for number, (one, other) in enumerate(pairs))
+        return next((found for found in parts if found is not None), None)
+    return None if old == new else (key, old, new)

@@ -1,0 +1,66 @@
+"""Checkpoints written while training goes on: a copy of the state is taken at once, the disk is left to a thread."""
+
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from openwit.training.checkpoints.files import CheckpointInfo, checkpoint_path, save_checkpoint
+
+
+class Saver:
+    """Writes a run's checkpoints, one at a time and in order. Use as a context manager: leaving it waits for the last.
+
+    Args:
+        run: folder of the run.
+        keep: see `save_checkpoint`.
+        background: write in a thread; memory then holds the state twice for as long as that takes.
+    """
+
+    def __init__(self, run: Path, keep: int, background: bool) -> None:
+        self._run = run
+        self._keep = keep
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint") if background else None
+        self._writing: Future[Path] | None = None
+
+    def __enter__(self) -> "Saver":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def save(self, info: CheckpointInfo, state: Mapping[str, Any]) -> Path:
+        """Begins to write a checkpoint, and answers where it will be.
+
+        Raises:
+            OSError: the disk refused this one, or, where a thread writes, the one before.
+        """
+        if self._pool is None:
+            return save_checkpoint(self._run, info, state, self._keep)
+        self.wait()
+        self._writing = self._pool.submit(save_checkpoint, self._run, info, snapshot(state), self._keep)
+        return checkpoint_path(self._run, info.step)
+
+    def wait(self) -> None:
+        """Waits until all is on disk.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            writing.result()
+
+
+def snapshot(tree: Any) -> Any:
+    """A copy of nested dicts and lists on the CPU that later steps cannot change."""
+    if isinstance(tree, torch.Tensor):
+        return tree.detach().to("cpu", copy=True)
+    if isinstance(tree, Mapping):
+        return {name: snapshot(part) for name, part in tree.items()}
+    if isinstance(tree, list):
+        return [snapshot(part) for part in tree]
+    return tree

@@ -1,0 +1,192 @@
+"""CLIP's byte-pair encoding behind a small interface, so that another tokenizer can take its place."""
+
+import gzip
+import html
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from instant_clip_tokenizer import Tokenizer as _InstantTokenizer
+from numpy.typing import NDArray
+
+from openwit.schemas.common.errors import UserError
+
+VOCABULARY_SIZE = 49_408
+START_OF_TEXT = 49_406
+END_OF_TEXT = 49_407
+BYTES = 256
+WORD_END = "</w>"
+# Ids of a vocabulary without any merge: every byte within a word and at its end, start and end of text.
+SMALLEST_VOCABULARY = 2 * BYTES + 2
+
+# Of these characters ftfy and html.unescape change nothing but white space.
+_PLAIN = re.compile(r"[\t\n\r -%'-~]*")
+# What the encoder would take for the start or end of text. OpenAI's sees "<" as a word of its own here, so the same
+# ids result with a space behind it.
+_MARKER = re.compile(r"<(?=(?:start|end)_of_text>)")
+
+
+class Tokenizer(Protocol):
+    """Texts to token ids."""
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of distinct ids."""
+        ...
+
+    @property
+    def end_of_text(self) -> int:
+        """Id of the token that closes every text, and at which the text is pooled."""
+        ...
+
+    def __call__(self, texts: Sequence[str], context_length: int) -> NDArray[np.int64]:
+        """Token ids, shape (texts, length): start, text, end, padded with zeros.
+
+        `length` is that of the longest text here, at most `context_length`; a text that is too long is cut, and
+        its last token is the end of text all the same.
+        """
+        ...
+
+
+class ClipTokenizer:
+    """Lower-cased BPE of openai/CLIP: 256 bytes, 256 word-final bytes, the merges, start and end of text.
+
+    Texts are cleaned as openai/CLIP does (`cleaned`). One difference is meant: OpenAI's takes `<|startoftext|>` and
+    `<|endoftext|>` in a text for the marks themselves, so that a caption could end before its end; here they are
+    text like any other.
+
+    Args:
+        merges: a merges file's text (see `read_merges`); None for CLIP's own 48,894 merges.
+
+    Raises:
+        UserError: `merges` are none.
+    """
+
+    def __init__(self, merges: str | None = None) -> None:
+        self.merges = merges
+        encoder = _InstantTokenizer() if merges is None else _loaded(merges)
+        self.start_of_text: int = encoder.start_of_text()
+        self.end_of_text: int = encoder.end_of_text()
+        self.vocabulary_size = self.end_of_text + 1
+        self._encode = encoder.encode
+
+    def __call__(self, texts: Sequence[str], context_length: int) -> NDArray[np.int64]:
+        """See `Tokenizer`."""
+        rows = [self._encode(cleaned(text))[: context_length - 2] for text in texts]
+        length = max((len(row) for row in rows), default=0) + 2
+        ids = np.zeros((len(rows), length), dtype=np.int64)
+        for target, row in zip(ids, rows, strict=True):
+            target[0] = self.start_of_text
+            target[1 : len(row) + 1] = row
+            target[len(row) + 1] = self.end_of_text
+        return ids
+
+    def __reduce__(self) -> tuple[type["ClipTokenizer"], tuple[str | None]]:
+        return ClipTokenizer, (self.merges,)
+
+
+@cache
+def clip_tokenizer() -> ClipTokenizer:
+    """CLIP's own tokenizer, read once a process (0.1 s)."""
+    return ClipTokenizer()
+
+
+def read_tokenizer(path: Path | None) -> ClipTokenizer:
+    """The tokenizer that a configuration's `model.tokenizer` means; None is CLIP's own.
+
+    Raises:
+        UserError: the file is missing or holds no merges.
+    """
+    return clip_tokenizer() if path is None else ClipTokenizer(_merges_text(path))
+
+
+def stored_tokenizer(state: Mapping[str, Any]) -> ClipTokenizer:
+    """The tokenizer that a checkpoint was trained with: its `tokenizer` entry holds the merges where they are own."""
+    merges = state.get("tokenizer")
+    return clip_tokenizer() if merges is None else ClipTokenizer(merges)
+
+
+def vocabulary_of(path: Path) -> int:
+    """Rows of the token embedding that a merges file asks for: 512 bytes, the merges, start and end of text.
+
+    Raises:
+        UserError: the file is missing or holds no merges.
+    """
+    return SMALLEST_VOCABULARY + len(read_merges(_merges_text(path), str(path)))
+
+
+def cleaned(text: str) -> str:
+    """A text as openai/CLIP cleans it: mis-decoded and HTML-escaped characters repaired, white space collapsed, lower.
+
+    ftfy takes 50 us a text, so texts that it cannot change go past it.
+    """
+    if not _PLAIN.fullmatch(text):
+        import ftfy  # 70 ms that most commands need not wait for
+
+        text = html.unescape(html.unescape(ftfy.fix_text(text)))
+    text = " ".join(text.split()).lower()
+    return _MARKER.sub("< ", text) if "_of_text>" in text else text
+
+
+def byte_letters() -> list[str]:
+    """The 256 letters by which merges name bytes, in the order of their ids.
+
+    Bytes that print stand for themselves and come first; the others take the letters from U+0100 on.
+    """
+    return list(byte_names().values())
+
+
+def byte_names() -> dict[int, str]:
+    """Each byte and the letter that names it; see `byte_letters`."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    hidden = [byte for byte in range(BYTES) if byte not in printable]
+    names = {byte: chr(byte) for byte in printable}
+    return names | {byte: chr(BYTES + number) for number, byte in enumerate(hidden)}
+
+
+def read_merges(text: str, where: str) -> list[tuple[str, str]]:
+    """Pairs of a merges file in openai/CLIP's format: a line to ignore, then two pieces a line, the first most urgent.
+
+    No more than the 48,894 that CLIP's vocabulary has room for are read, as by openai/CLIP and open_clip.
+
+    Raises:
+        UserError: a line is no pair of known pieces that make a new one; names it.
+    """
+    lines = text.split("\n")[1 : 1 + VOCABULARY_SIZE - SMALLEST_VOCABULARY]
+    while lines and not lines[-1]:
+        lines.pop()
+    letters = byte_letters()
+    known = {*letters, *(letter + WORD_END for letter in letters)}
+    pairs: list[tuple[str, str]] = []
+    for number, line in enumerate(lines, start=2):
+        parts = line.split()
+        if len(parts) != 2 or not known.issuperset(parts) or "".join(parts) in known:
+            raise UserError(
+                f"{where}, line {number}: {line[:60]!r} is no merge of two known pieces, so this is no merges file "
+                "of CLIP's kind: make one with `wit-train tokenizer`"
+            )
+        known.add("".join(parts))
+        pairs.append((parts[0], parts[1]))
+    return pairs
+
+
+def _merges_text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read as a merges file: {error}") from error
+
+
+def _loaded(merges: str) -> _InstantTokenizer:
+    pairs = read_merges(merges, "the merges")
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".txt") as file:
+        file.write("\n".join(["#version: 0.2", *(" ".join(pair) for pair in pairs)]))
+        file.flush()
+        return _InstantTokenizer.load(file.name, VOCABULARY_SIZE)
