@@ -24,7 +24,7 @@ from openwit.pipeline.stages.redraw import stage as redraw
 from openwit.pipeline.stages.select import stage as select
 from openwit.pipeline.stages.shard import stage as shard
 from openwit.schemas.common.atomic import atomic_write
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.manifest import DatasetManifest
 
 RECIPE_FILE = "recipe.yaml"
@@ -49,7 +49,7 @@ def build(
         dataset_url: where the dataset goes instead of `dataset`; the work folders stay in `workdir`.
 
     Raises:
-        UserError: bad input, or `workdir` holds another recipe's build and `job.replace` is off.
+        OpenWITError: bad input, or `workdir` holds another recipe's build and `job.replace` is off.
     """
     claim_workdir(recipe, workdir, job.replace)
     with locked(workdir):
@@ -94,7 +94,7 @@ def claim_workdir(recipe: Recipe, workdir: Path, may_replace: bool) -> None:
     """Makes a folder this recipe's.
 
     Raises:
-        UserError: the folder belongs to another recipe, or holds files that no build made.
+        OpenWITError: the folder belongs to another recipe, or holds files that no build made.
     """
     marker = workdir / RECIPE_FILE
     settings = recipe.model_dump(mode="json")
@@ -103,18 +103,18 @@ def claim_workdir(recipe: Recipe, workdir: Path, may_replace: bool) -> None:
         if difference is None:
             return
         if not may_replace:
-            raise UserError(
+            raise OpenWITError(
                 f"{workdir} holds another recipe's build ({difference}); "
                 "give another --workdir, or --replace to rebuild what the change touches"
             )
     elif workdir.exists() and not workdir.is_dir():
-        raise UserError(f"--workdir {workdir} is a file: give a folder")
+        raise OpenWITError(f"--workdir {workdir} is a file: give a folder")
     elif (workdir / STAGES).exists() or (workdir / DATASET).exists():
-        raise UserError(f"{workdir} holds {STAGES}/ or {DATASET}/ of something else: give another --workdir")
+        raise OpenWITError(f"{workdir} holds {STAGES}/ or {DATASET}/ of something else: give another --workdir")
     try:
         atomic_write(marker, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
     except OSError as error:
-        raise UserError(f"--workdir {workdir} cannot be written: {error.strerror or error}") from error
+        raise OpenWITError(f"--workdir {workdir} cannot be written: {error.strerror or error}") from error
 
 
 @contextmanager
@@ -124,7 +124,9 @@ def locked(workdir: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise UserError(f"another build is running in {workdir}: wait for it or give another --workdir") from None
+            raise OpenWITError(
+                f"another build is running in {workdir}: wait for it or give another --workdir"
+            ) from None
         file.write(str(os.getpid()))
         file.flush()
         yield

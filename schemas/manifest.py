@@ -19,7 +19,7 @@ from typing import Any
 import pydantic
 
 from openwit.schemas.common.atomic import atomic_write
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 
 MANIFEST_NAME = "manifest.json"
 MANIFEST_VERSION = 1
@@ -119,12 +119,12 @@ class DatasetManifest(_Model):
         """Shards of a split in order of name.
 
         Raises:
-            UserError: the dataset has no such split.
+            OpenWITError: the dataset has no such split.
         """
         shards = sorted((s for s in self.shards if s.split == split), key=lambda s: s.name)
         if not shards:
             known = ", ".join(self.splits()) or "none"
-            raise UserError(f"dataset {self.name!r} has no split {split!r} (it has: {known})")
+            raise OpenWITError(f"dataset {self.name!r} has no split {split!r} (it has: {known})")
         return shards
 
     def samples(self, split: str) -> int:
@@ -144,13 +144,13 @@ class DatasetManifest(_Model):
         """Reads the manifest of a dataset folder.
 
         Raises:
-            UserError: there is none, or it is not a manifest of this version.
+            OpenWITError: there is none, or it is not a manifest of this version.
         """
         path = folder / MANIFEST_NAME
         try:
             text = path.read_text()
         except (FileNotFoundError, NotADirectoryError):
-            raise UserError(
+            raise OpenWITError(
                 f"{folder} is not a dataset: {MANIFEST_NAME} is missing (build it with `wit build`)"
             ) from None
         return cls.parse(text, str(path))
@@ -163,13 +163,13 @@ class DatasetManifest(_Model):
             where: the file, for the message.
 
         Raises:
-            UserError: it is not a manifest of this version.
+            OpenWITError: it is not a manifest of this version.
         """
         try:
             return cls.model_validate_json(text)
         except pydantic.ValidationError as error:
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise UserError(
+            raise OpenWITError(
                 f"{where} is not a manifest of version {MANIFEST_VERSION}: {key}: {first['msg']}"
             ) from error

@@ -13,7 +13,7 @@ from typing import Any
 import fsspec
 import tenacity
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 
 _ATTEMPTS = 5
 _LONGEST_WAIT_S = 60
@@ -34,7 +34,7 @@ def local_copy(name: str) -> Iterator[str]:
         name: a path, or a URL that fsspec knows (s3://, gs://, https://, hdfs:// …).
 
     Raises:
-        UserError: the file cannot be had, after several attempts with growing waits where another may help.
+        OpenWITError: the file cannot be had, after several attempts with growing waits where another may help.
     """
     if not is_remote(name):
         yield name
@@ -45,11 +45,11 @@ def local_copy(name: str) -> Iterator[str]:
         try:
             _get(name, str(copy))
         except FileNotFoundError:
-            raise UserError(f"{name} does not exist") from None
+            raise OpenWITError(f"{name} does not exist") from None
         except ImportError as error:
-            raise UserError(f"{name} needs a package that is not installed: {error}") from error
+            raise OpenWITError(f"{name} needs a package that is not installed: {error}") from error
         except Exception as error:  # every filesystem has errors of its own
-            raise UserError(
+            raise OpenWITError(
                 f"{name} cannot be fetched: {' '.join(str(error).split()) or type(error).__name__}"
             ) from error
         yield str(copy)
@@ -59,15 +59,15 @@ def remote_glob(pattern: str) -> list[str]:
     """URLs that a pattern with `*`, `?` or `[` names, sorted.
 
     Raises:
-        UserError: the pattern's filesystem is unknown, cannot list, or cannot be reached.
+        OpenWITError: the pattern's filesystem is unknown, cannot list, or cannot be reached.
     """
     try:
         filesystem, path = fsspec.url_to_fs(pattern)
         return sorted(filesystem.unstrip_protocol(match) for match in filesystem.glob(path))
     except ImportError as error:
-        raise UserError(f"{pattern} needs a package that is not installed: {error}") from error
+        raise OpenWITError(f"{pattern} needs a package that is not installed: {error}") from error
     except Exception as error:
-        raise UserError(
+        raise OpenWITError(
             f"{pattern} cannot be listed: {' '.join(str(error).split()) or type(error).__name__}"
         ) from error
 

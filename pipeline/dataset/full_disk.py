@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @contextmanager
 def room_said(folder: Path) -> Iterator[None]:
-    """Turns the errors of a full disk, a used-up quota and a file-size limit into a UserError.
+    """Turns the errors of a full disk, a used-up quota and a file-size limit into a OpenWITError.
 
     Args:
         folder: what was written to, for the message.
@@ -22,4 +22,4 @@ def room_said(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _NO_ROOM and not any(f"[errno {number}]" in str(error) for number in _NO_ROOM):
             raise
-        raise UserError(f"no space is left on the disk of {folder}: free some and run the same command") from error
+        raise OpenWITError(f"no space is left on the disk of {folder}: free some and run the same command") from error

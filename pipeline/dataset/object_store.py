@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import fsspec
 import tenacity
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 
 _ATTEMPTS = 5
 _LONGEST_WAIT_S = 30
@@ -19,7 +19,7 @@ _LONGEST_WAIT_S = 30
 _WITHOUT_FOLDERS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss", "r2"})
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 # Answers that another attempt will not change.
-_FINAL = (FileNotFoundError, PermissionError, ImportError, ValueError, UserError)
+_FINAL = (FileNotFoundError, PermissionError, ImportError, ValueError, OpenWITError)
 _FINAL_NUMBERS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES})
 _NO_CREDENTIALS = frozenset(
     {
@@ -186,22 +186,22 @@ class ObjectStore:
         try:
             self._call(what, name, action)
         except FileNotFoundError as error:
-            raise UserError(f"{self.url} cannot be {what}: there is no such bucket ({_line(error)})") from error
+            raise OpenWITError(f"{self.url} cannot be {what}: there is no such bucket ({_line(error)})") from error
 
     def _call(self, what: str, name: str, action: Callable[[], T]) -> T:
         where = f"{self.url}/{name}" if name else self.url
         try:
             result: T = _attempt(action)
-        except (FileNotFoundError, UserError):
+        except (FileNotFoundError, OpenWITError):
             raise
         except ImportError as error:
-            raise UserError(self._missing_package(error)) from error
+            raise OpenWITError(self._missing_package(error)) from error
         except Exception as error:  # every filesystem has errors of its own
             if type(error).__name__ in _NO_CREDENTIALS:
                 why = f"no valid credentials were found ({_line(error)})"
             else:
                 why = _line(error) + ("; the same command goes on from here" if what == "written" else "")
-            raise UserError(f"{where} cannot be {what}: {why}") from error
+            raise OpenWITError(f"{where} cannot be {what}: {why}") from error
         return result
 
     def _missing_package(self, error: ImportError) -> str:
@@ -209,8 +209,8 @@ class ObjectStore:
         remedy = f"run pip install 'openwit[{extra}]'" if extra else _line(error)
         return f"{self.url} needs a package that is not installed: {remedy}"
 
-    def _missing(self, name: str) -> UserError:
-        return UserError(f"{self.url}/{name} does not exist, but it should: run `wit verify {self.url}`")
+    def _missing(self, name: str) -> OpenWITError:
+        return OpenWITError(f"{self.url}/{name} does not exist, but it should: run `wit verify {self.url}`")
 
 
 def _final(error: BaseException) -> bool:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import msgspec
 
 from openwit.pipeline.dataset.store import Place
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.manifest import DatasetManifest, FunnelStep, Removal
 
 JOURNAL = ".removing.json"
@@ -91,14 +91,14 @@ def read_journal(place: Place) -> Journal | None:
     """The journal of a removal that was cut off; None where there is none.
 
     Raises:
-        UserError: it cannot be read.
+        OpenWITError: it cannot be read.
     """
     try:
         return msgspec.json.decode(place.read(JOURNAL), type=Journal)
     except FileNotFoundError:
         return None
     except msgspec.MsgspecError as error:
-        raise UserError(f"{place}/{JOURNAL} is damaged ({error}): restore the dataset from a copy") from error
+        raise OpenWITError(f"{place}/{JOURNAL} is damaged ({error}): restore the dataset from a copy") from error
 
 
 def write_journal(place: Place, journal: Journal) -> None:

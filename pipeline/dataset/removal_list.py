@@ -11,7 +11,7 @@ from pathlib import Path
 from openwit.pipeline.common.urls import host_of, normalise_url
 from openwit.pipeline.download.target import BadUrlError, encode_host
 from openwit.pipeline.readers.crawl.archive_file import GZIP_MAGIC
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 
 KINDS = ("url", "sha256", "phash", "domain")
 """Of what a line may name, and the reasons in the funnel; a sample that several name counts under the first."""
@@ -59,7 +59,7 @@ def load_removal_list(path: Path) -> RemovalList:
     """Reads a list, gzip or not; `#` at the start of a line or after white space begins a comment.
 
     Raises:
-        UserError: the file cannot be read, a line names none of the kinds (the message has its number), or no line
+        OpenWITError: the file cannot be read, a line names none of the kinds (the message has its number), or no line
             names anything.
     """
     try:
@@ -67,11 +67,11 @@ def load_removal_list(path: Path) -> RemovalList:
         data = gzip.decompress(data) if data.startswith(GZIP_MAGIC) else data
         text = data.decode("utf-8-sig")
     except FileNotFoundError:
-        raise UserError(f"list {path} does not exist") from None
+        raise OpenWITError(f"list {path} does not exist") from None
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"list {path} cannot be read: {error}") from error
+        raise OpenWITError(f"list {path} cannot be read: {error}") from error
     except UnicodeDecodeError:
-        raise UserError(f"list {path} is no UTF-8 text: give a file with a URL, hash or domain a line") from None
+        raise OpenWITError(f"list {path} is no UTF-8 text: give a file with a URL, hash or domain a line") from None
     found = RemovalList(hashlib.sha256(data).hexdigest())
     for number, line in enumerate(text.splitlines(), 1):
         word = _COMMENT.sub("", line).strip()
@@ -81,7 +81,7 @@ def load_removal_list(path: Path) -> RemovalList:
             for value in values:
                 found.lines[kind].setdefault(value, []).append(number)
     if not found.words:
-        raise UserError(f"list {path} names nothing: give a URL, hash or domain a line")
+        raise OpenWITError(f"list {path} names nothing: give a URL, hash or domain a line")
     return found
 
 
@@ -100,7 +100,7 @@ def _recognise(word: str, path: Path, number: int) -> tuple[str, list[str]]:
                 return "domain", [encode_host(lower.removeprefix("*").removeprefix("."))]
             except BadUrlError:
                 pass
-    raise UserError(
+    raise OpenWITError(
         f"list {path}: line {number}, {word[:80]!r}, is neither a URL with its scheme, nor a sha256 (64 hex digits) "
         "or phash (16), nor a domain"
     )

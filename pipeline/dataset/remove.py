@@ -27,7 +27,7 @@ from openwit.pipeline.dataset.store import LocalFolder, Place, load_manifest, sa
 from openwit.pipeline.dataset.tar_writer import TarWriter, members
 from openwit.pipeline.dataset.write_shard import EXTENSIONS, SHARD_FILES, write_beside
 from openwit.schemas.common.atomic import sha256_of
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.manifest import DatasetManifest, FileEntry, ShardEntry
 from openwit.schemas.tables.samples import SAMPLES
 
@@ -46,12 +46,12 @@ def plan_removal(place: Place, wanted: RemovalList, card: dict[str, object] | No
         card: settings of the dataset's card, to be kept for its renewal.
 
     Raises:
-        UserError: it is no dataset, or a removal with another list was cut off.
+        OpenWITError: it is no dataset, or a removal with another list was cut off.
     """
     begun = read_journal(place)
     if begun is not None:
         if begun.list_sha256 != wanted.sha256:
-            raise UserError(
+            raise OpenWITError(
                 f"a removal from {place} was cut off: complete it first, with its own list "
                 f"(sha256 {begun.list_sha256[:12]}…)"
             )
@@ -104,7 +104,7 @@ def remove(
         renew_card: called when all else is done, if the dataset had a card; the old one shows what was removed.
 
     Raises:
-        UserError: a shard is damaged, the disk is full, or the store cannot be written. The same command goes on.
+        OpenWITError: a shard is damaged, the disk is full, or the store cannot be written. The same command goes on.
     """
     resumed = read_journal(place) is not None
     if not resumed:
@@ -164,13 +164,15 @@ def _rewrite(place: Place, shard: ShardEntry, plan: ShardPlan, scratch: Path, re
     base.parent.mkdir(parents=True, exist_ok=True)
     with place.local(shard.tar.path) as tar:
         if not resumed and sha256_of(tar) != shard.tar.sha256:
-            raise UserError(f"{place}/{shard.tar.path} is not as the manifest says: run `wit verify` and restore it")
+            raise OpenWITError(
+                f"{place}/{shard.tar.path} is not as the manifest says: run `wit verify` and restore it"
+            )
         try:
             sha256, keys, offsets, sizes = _filter_tar(tar, base.with_suffix(".tar"), gone)
         except ValueError as error:
-            raise UserError(f"{place}/{shard.tar.path} is no archive of a dataset: {error}") from error
+            raise OpenWITError(f"{place}/{shard.tar.path} is no archive of a dataset: {error}") from error
     if keys != samples.column("key").to_pylist():
-        raise UserError(f"{place}/{shard.tar.path} does not hold the samples its metadata names: run `wit verify`")
+        raise OpenWITError(f"{place}/{shard.tar.path} does not hold the samples its metadata names: run `wit verify`")
     files = [(base.with_suffix(".tar"), sha256), *write_beside(base, samples, offsets, sizes)]
     names = [getattr(shard, name).path for name in SHARD_FILES]
     entries = {

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Protocol
 from openwit.pipeline.common.remote import is_remote
 from openwit.pipeline.dataset.object_store import ObjectStore
 from openwit.schemas.common.atomic import atomic_write
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest
 
 
@@ -160,14 +160,16 @@ def load_manifest(place: Place) -> DatasetManifest:
     """The manifest of a dataset.
 
     Raises:
-        UserError: there is none, or it is not a manifest of this version.
+        OpenWITError: there is none, or it is not a manifest of this version.
     """
     if isinstance(place, LocalFolder):
         return DatasetManifest.load(place.folder)
     try:
         text = place.read(MANIFEST_NAME)
     except FileNotFoundError:
-        raise UserError(f"{place} is not a dataset: {MANIFEST_NAME} is missing (build it with `wit build`)") from None
+        raise OpenWITError(
+            f"{place} is not a dataset: {MANIFEST_NAME} is missing (build it with `wit build`)"
+        ) from None
     return DatasetManifest.parse(text, f"{place}/{MANIFEST_NAME}")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from openwit.pipeline.dataset.store import RemoteFolder
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.manifest import MANIFEST_NAME
 
 BUILDING = ".building"
@@ -26,7 +26,7 @@ def claim_target(place: RemoteFolder, claim: bytes, may_replace: bool) -> None:
         may_replace: files of another dataset may go.
 
     Raises:
-        UserError: it cannot be reached or written, or holds something else.
+        OpenWITError: it cannot be reached or written, or holds something else.
     """
     there = place.sizes()
     held = None
@@ -43,9 +43,9 @@ def claim_target(place: RemoteFolder, claim: bytes, may_replace: bool) -> None:
 def _clear(place: RemoteFolder, names: Sequence[str], may_replace: bool) -> None:
     foreign = [name for name in names if not _OURS.fullmatch(name)]
     if foreign:
-        raise UserError(f"{place} holds {foreign[0]}, which is of no dataset: choose another URL")
+        raise OpenWITError(f"{place} holds {foreign[0]}, which is of no dataset: choose another URL")
     if not may_replace:
-        raise UserError(
+        raise OpenWITError(
             f"{place} is not empty and was not made by this build: choose another URL, or --replace to overwrite it"
         )
     # The manifest first: without it nobody takes the rest for a dataset.
@@ -64,7 +64,7 @@ def finished_target(place: RemoteFolder, work: Path) -> None:
     """Checks that a dataset which the work folder knows as finished is still there.
 
     Raises:
-        UserError: it is not.
+        OpenWITError: it is not.
     """
     if place.size(MANIFEST_NAME) is None:
-        raise UserError(f"{work} says that {place} is finished, but it is gone: add --replace to build it anew")
+        raise OpenWITError(f"{work} says that {place} is finished, but it is gone: add --replace to build it anew")

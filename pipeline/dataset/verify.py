@@ -31,7 +31,7 @@ def verify_dataset(dataset: str | Path, progress: Progress = lambda _done, _of: 
         dataset: folder or URL.
 
     Raises:
-        UserError: it holds no manifest, or cannot be reached.
+        OpenWITError: it holds no manifest, or cannot be reached.
     """
     place = place_of(dataset)
     manifest = load_manifest(place)

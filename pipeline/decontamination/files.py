@@ -21,7 +21,7 @@ from openwit.pipeline.common.counting import Count
 from openwit.pipeline.common.remote import is_remote, local_copy, remote_glob
 from openwit.pipeline.images.sniff import sniff_format
 from openwit.pipeline.readers.tables.columns import is_binary, is_list
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest
 
 OTHER_FILE = "other_file"
@@ -86,7 +86,7 @@ def list_pieces(sources: Sequence[str]) -> list[EvaluationPiece]:
             folders of ours, patterns (`*`) of these, and URLs of files that fsspec knows.
 
     Raises:
-        UserError: something does not exist, holds no file, or is of no kind that can be read.
+        OpenWITError: something does not exist, holds no file, or is of no kind that can be read.
     """
     pieces: dict[EvaluationPiece, None] = {}
     for source in sources:
@@ -119,7 +119,7 @@ def _expand(source: str) -> list[str]:
     else:
         matches = sorted(glob.glob(source, recursive=True)) if any(c in source for c in "*?[") else []
     if not matches:
-        raise UserError(f"evaluation images: {source} {'matches no file' if '*' in source else 'does not exist'}")
+        raise OpenWITError(f"evaluation images: {source} {'matches no file' if '*' in source else 'does not exist'}")
     return matches
 
 
@@ -128,7 +128,7 @@ def _pieces_of(name: str) -> Iterator[EvaluationPiece]:
         folder = Path(name)
         files = _dataset_tars(folder) if (folder / MANIFEST_NAME).exists() else _files_below(folder)
         if not files:
-            raise UserError(f"evaluation images: the folder {name} holds no file")
+            raise OpenWITError(f"evaluation images: the folder {name} holds no file")
         images = [path for path in files if _kind(path) == "files"]
         for start in range(0, len(images), _FILES_A_PIECE):
             yield EvaluationPiece(name, tuple(images[start : start + _FILES_A_PIECE]), "files")
@@ -150,14 +150,14 @@ def _of_archive(source: str, path: str, below_folder: bool) -> Iterator[Evaluati
             file = _open_parquet(local)
             columns = _image_columns(file)
         except (pa.ArrowException, OSError) as error:
-            raise UserError(f"evaluation images: {path} is not a readable Parquet file: {error}") from error
+            raise OpenWITError(f"evaluation images: {path} is not a readable Parquet file: {error}") from error
         if not columns:
             if below_folder:
                 # A folder of images often has tables of labels beside them: counted as another file.
                 yield EvaluationPiece(source, (path,), "files")
                 return
             names = ", ".join(file.schema_arrow.names[:30])
-            raise UserError(f"evaluation images: {path} has no column that holds images; it has: {names}")
+            raise OpenWITError(f"evaluation images: {path} has no column that holds images; it has: {names}")
         start = rows = 0
         for group in range(file.num_row_groups):
             rows += file.metadata.row_group(group).num_rows
@@ -171,7 +171,7 @@ def _dataset_tars(folder: Path) -> list[str]:
     paths = [str(folder / shard.tar.path) for shard in manifest.shards]
     for path in paths:
         if not os.path.exists(path):
-            raise UserError(f"evaluation images: {path} is missing though the dataset's manifest names it")
+            raise OpenWITError(f"evaluation images: {path} is missing though the dataset's manifest names it")
     return paths
 
 

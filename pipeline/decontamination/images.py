@@ -76,7 +76,7 @@ def read_evaluation_images(sources: Sequence[str], settings: ImageSettings, coun
     """All of what was named, in one go; see `list_pieces` and `hash_piece`.
 
     Raises:
-        UserError: something does not exist, holds no file, or is of no kind that can be read.
+        OpenWITError: something does not exist, holds no file, or is of no kind that can be read.
     """
     tables = [hash_piece(piece, settings, count) for piece in list_pieces(sources)]
     return pa.concat_tables([EVALUATION_IMAGES.empty(), *tables])

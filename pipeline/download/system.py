@@ -6,20 +6,20 @@ from pathlib import Path
 
 import certifi
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 
 
 def ca_file(chosen: str | None) -> str:
     """The file of certificates to trust: the chosen one, the system's, or certifi's.
 
     Raises:
-        UserError: the chosen file does not exist.
+        OpenWITError: the chosen file does not exist.
     """
     if chosen is None:
         system = ssl.get_default_verify_paths().cafile
         return system if system is not None else certifi.where()
     if not Path(chosen).is_file():
-        raise UserError(f"ca_file {chosen!r} does not exist: name a file of certificates in PEM form")
+        raise OpenWITError(f"ca_file {chosen!r} does not exist: name a file of certificates in PEM form")
     return chosen
 
 
@@ -27,13 +27,13 @@ def require_descriptors(concurrency: int) -> None:
     """Raises the soft limit of open files where needed: two for each transfer, one for each idle connection.
 
     Raises:
-        UserError: the hard limit is too low.
+        OpenWITError: the hard limit is too low.
     """
     needed = 3 * concurrency + 256
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < needed:
         if hard != resource.RLIM_INFINITY and hard < needed:
-            raise UserError(
+            raise OpenWITError(
                 f"concurrency {concurrency} needs {needed} open files but the system allows {hard}: "
                 "lower fetch concurrency or raise `ulimit -n`"
             )

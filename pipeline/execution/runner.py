@@ -12,7 +12,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 
 # `DirectRunner` tries to download Prism first, and the Dask runner loses rows in silence: neither is offered.
 _RUNNERS = {
@@ -41,9 +41,9 @@ class Runner:
 
     def __post_init__(self) -> None:
         if self.name not in _RUNNERS:
-            raise UserError(f"unknown runner {self.name!r}; known: {', '.join(_RUNNERS)}")
+            raise OpenWITError(f"unknown runner {self.name!r}; known: {', '.join(_RUNNERS)}")
         if self.workers < 1:
-            raise UserError(f"--workers must be at least 1, got {self.workers}")
+            raise OpenWITError(f"--workers must be at least 1, got {self.workers}")
 
     def options(self) -> PipelineOptions:
         """Beam's options for this runner."""

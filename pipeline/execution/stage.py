@@ -24,7 +24,7 @@ from openwit.pipeline.execution.tasks import (
     run_tasks,
 )
 from openwit.schemas.common.atomic import atomic_write, sha256_of
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.manifest import FileEntry, FunnelStep
 
 CLAIM = f"{STAGE}/claim.json"
@@ -62,17 +62,17 @@ class StageManifest(pydantic.BaseModel):
         """Reads the manifest of a finished stage.
 
         Raises:
-            UserError: the folder holds no finished stage of that name.
+            OpenWITError: the folder holds no finished stage of that name.
         """
         path = folder / STAGE_MANIFEST
         try:
             manifest = cls.model_validate_json(path.read_text())
         except (FileNotFoundError, NotADirectoryError):
-            raise UserError(f"{folder} holds no finished {stage!r} stage: run `wit {stage}` first") from None
+            raise OpenWITError(f"{folder} holds no finished {stage!r} stage: run `wit {stage}` first") from None
         except pydantic.ValidationError:
-            raise UserError(f"{path} is not the manifest of a stage: give the folder `wit {stage}` wrote") from None
+            raise OpenWITError(f"{path} is not the manifest of a stage: give the folder `wit {stage}` wrote") from None
         if manifest.stage != stage:
-            raise UserError(f"{folder} holds the {manifest.stage!r} stage, expected {stage!r}")
+            raise OpenWITError(f"{folder} holds the {manifest.stage!r} stage, expected {stage!r}")
         return manifest
 
     @classmethod
@@ -213,7 +213,7 @@ def run_stage(
     """Runs a stage unless its folder says it is done; returns its manifest and whether anything was done.
 
     Raises:
-        UserError: the folder holds another stage, or this one under other settings or inputs, or foreign files.
+        OpenWITError: the folder holds another stage, or this one under other settings or inputs, or foreign files.
     """
     identity = {"stage": stage, "version": version, "settings": settings, "inputs": inputs}
     if _claim(job, folder, identity):
@@ -246,17 +246,17 @@ def _claim(job: Job, folder: Path, identity: dict[str, Any]) -> bool:
         if difference is None:
             return (folder / STAGE_MANIFEST).exists()
         if not job.replace:
-            raise UserError(
+            raise OpenWITError(
                 f"{folder} holds the {held.get('stage')!r} stage of another recipe or input ({difference}); "
                 "choose another output folder, or add --replace to build it anew"
             )
         shutil.rmtree(folder)
     elif folder.exists() and any(folder.iterdir()):
-        raise UserError(f"{folder} is not empty and was not made by this stage: choose another output folder")
+        raise OpenWITError(f"{folder} is not empty and was not made by this stage: choose another output folder")
     try:
         atomic_write(marker, json.dumps(identity, indent=1, sort_keys=True) + "\n")
     except OSError as error:
-        raise UserError(f"{folder} cannot be written: {error.strerror or error}") from error
+        raise OpenWITError(f"{folder} cannot be written: {error.strerror or error}") from error
     return False
 
 

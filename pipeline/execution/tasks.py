@@ -18,7 +18,7 @@ import apache_beam as beam
 from openwit.pipeline.execution.files import file_entry
 from openwit.pipeline.execution.runner import Runner
 from openwit.schemas.common.atomic import TEMPORARY_PREFIX, atomic_write
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 
 STAGE = ".stage"
 """Subfolder for what the machinery keeps beside a stage's own files."""
@@ -161,7 +161,7 @@ class DoOnce(beam.DoFn):
         if receipt is None:
             try:
                 receipt = self._do(task, folder)
-            except UserError as error:
+            except OpenWITError as error:
                 # The runner wraps what a step raises; the sentence for the user goes around it.
                 atomic_write(folder / FAILURES / f"{task.name}.json", json.dumps({"message": str(error)}))
                 raise
@@ -212,7 +212,7 @@ def run_tasks(runner: Runner, folder: Path, tasks: list[Task], label: str, work:
     """Runs the tasks as one Beam job and returns their receipts in task order.
 
     Raises:
-        UserError: a task met bad input; the message is its sentence.
+        OpenWITError: a task met bad input; the message is its sentence.
     """
     if not tasks:
         return []
@@ -248,11 +248,13 @@ def run_job(runner: Runner, folder: Path, construct: Callable[[beam.Pipeline], A
         runner.run(construct)
     except Exception as error:
         for failure in sorted(failures.glob("*.json")):
-            raise UserError(json.loads(failure.read_text())["message"]) from error
-        if isinstance(error, UserError):
-            raise UserError(str(error).partition(" [while running")[0]) from error
+            raise OpenWITError(json.loads(failure.read_text())["message"]) from error
+        if isinstance(error, OpenWITError):
+            raise OpenWITError(str(error).partition(" [while running")[0]) from error
         if _is_full_disk(error):
-            raise UserError(f"no space is left on the disk of {folder}: free some and run the same command") from error
+            raise OpenWITError(
+                f"no space is left on the disk of {folder}: free some and run the same command"
+            ) from error
         raise
 
 

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from openwit.pipeline.common.urls import normalise_url
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.tables.queries import QUERY_COUNTS
 
 
@@ -97,11 +97,11 @@ def _groups(path: Path, columns: list[str] | None) -> Iterator[pa.Table]:
             for group in range(file.num_row_groups):
                 yield file.read_row_group(group, columns=columns)
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
+        raise OpenWITError(f"{path} cannot be read: {error}") from error
 
 
 def _filtered(path: Path, columns: list[str], filters: pc.Expression) -> pa.Table:
     try:
         return pq.read_table(path, columns=columns, filters=filters)
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
+        raise OpenWITError(f"{path} cannot be read: {error}") from error

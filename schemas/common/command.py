@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import typer
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -14,10 +14,10 @@ INTERRUPTED = 130
 
 @contextmanager
 def user_errors(command: str) -> Iterator[None]:
-    """Turns a UserError into its sentence on stderr and exit code 2, an interrupt into a hint and exit code 130."""
+    """Turns a OpenWITError into its sentence on stderr and exit code 2, an interrupt into a hint and exit code 130."""
     try:
         yield
-    except UserError as error:
+    except OpenWITError as error:
         print(f"{command}: {error}", file=sys.stderr)
         raise SystemExit(BAD_INPUT) from None
     except KeyboardInterrupt:

@@ -1,9 +1,37 @@
-"""The error a user sees: one sentence that names the culprit and the remedy, and exit code 2."""
+"""The exceptions that OpenWIT raises for what a caller can put right. Each message is one sentence for a person.
+
+::
+
+    OpenWITError             what the caller can put right; everything below
+    ├── RecipeError          a recipe, configuration, setting or flag is wrong
+    ├── DataError            an input, dataset or checkpoint is missing, damaged or not what it should be
+    │   └── SchemaError      a table does not have the columns it should have
+    ├── NetworkError         a server or a remote store does not answer, or refuses
+    └── StorageError         a disk is full, a folder cannot be written, or another process holds it
+
+The commands print the sentence and end with exit code 2. Everything else that is raised is a fault of OpenWIT.
+"""
 
 
-class UserError(ValueError):
-    """Bad input. The message is one sentence for the user; the commands print it and exit with code 2."""
+class OpenWITError(ValueError):
+    """What the caller can put right: the message says what is wrong and how."""
 
 
-class SchemaError(UserError):
+class RecipeError(OpenWITError):
+    """A recipe, configuration, setting or flag is wrong."""
+
+
+class DataError(OpenWITError):
+    """An input, dataset or checkpoint is missing, damaged, or not what it should be."""
+
+
+class NetworkError(OpenWITError):
+    """A server or a remote store does not answer, or refuses."""
+
+
+class StorageError(OpenWITError):
+    """A disk is full, a folder cannot be written, or another process holds it."""
+
+
+class SchemaError(DataError):
     """A table does not have the schema its stage promised; the message names the table and the column."""

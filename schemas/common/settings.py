@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import pydantic
 import yaml
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 
 
 class Settings(pydantic.BaseModel):
@@ -34,22 +34,22 @@ def load_settings(path: Path, model: type[SettingsT], overrides: Sequence[str] =
         overrides: `a.b=value` strings; the value is read as YAML, so `3`, `true` and `[a, b]` mean what they say.
 
     Raises:
-        UserError: the file is missing or no YAML, or a key or value is wrong; names it and what would be right.
+        OpenWITError: the file is missing or no YAML, or a key or value is wrong; names it and what would be right.
     """
     try:
         text = path.read_text()
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist") from None
+        raise OpenWITError(f"{path} does not exist") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
+        raise OpenWITError(f"{path} cannot be read: {error}") from error
     try:
         raw = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {_one_line(error)}") from error
+        raise OpenWITError(f"{path} is not valid YAML: {_one_line(error)}") from error
     if raw is None:
         raw = {}
     if not isinstance(raw, dict):
-        raise UserError(f"{path} must hold settings (key: value), but holds a {type(raw).__name__}")
+        raise OpenWITError(f"{path} must hold settings (key: value), but holds a {type(raw).__name__}")
     for override in overrides:
         apply_override(raw, override)
     return parse_settings(raw, model, str(path))
@@ -60,18 +60,18 @@ def parse_settings(raw: dict[str, Any], model: type[SettingsT], where: str) -> S
     try:
         return model.model_validate(raw)
     except pydantic.ValidationError as error:
-        raise UserError(f"{where}: {_explain(error, model)}") from error
+        raise OpenWITError(f"{where}: {_explain(error, model)}") from error
 
 
 def apply_override(raw: dict[str, Any], override: str) -> None:
     """Puts one `a.b=value` override into plain settings data.
 
     Raises:
-        UserError: it has no such form, or goes through a key that holds a value.
+        OpenWITError: it has no such form, or goes through a key that holds a value.
     """
     dotted, separator, value = override.partition("=")
     if not separator or not dotted:
-        raise UserError(f"--set {override!r} must look like key=value")
+        raise OpenWITError(f"--set {override!r} must look like key=value")
     *parents, last = dotted.split(".")
     node = raw
     for part in parents:
@@ -79,12 +79,12 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
         if child is None:
             child = node[part] = {}
         if not isinstance(child, dict):
-            raise UserError(f"--set {override!r}: {part!r} holds a value, not settings")
+            raise OpenWITError(f"--set {override!r}: {part!r} holds a value, not settings")
         node = child
     try:
         node[last] = yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise UserError(f"--set {override!r}: the value is not valid YAML: {_one_line(error)}") from error
+        raise OpenWITError(f"--set {override!r}: the value is not valid YAML: {_one_line(error)}") from error
 
 
 def _explain(error: pydantic.ValidationError, model: type[pydantic.BaseModel]) -> str:

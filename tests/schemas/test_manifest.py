@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.manifest import DatasetManifest, FileEntry, FunnelStep, ShardEntry
 
 
@@ -24,13 +24,13 @@ def test_round_trip_and_splits(tmp_path):
     assert loaded == manifest
     assert loaded.splits() == ["train", "val"]
     assert loaded.samples("val") == 5
-    with pytest.raises(UserError, match="no split 'test' .it has: train, val."):
+    with pytest.raises(OpenWITError, match="no split 'test' .it has: train, val."):
         loaded.shards_of("test")
 
 
 def test_what_is_no_dataset_is_said(tmp_path):
-    with pytest.raises(UserError, match="manifest.json is missing"):
+    with pytest.raises(OpenWITError, match="manifest.json is missing"):
         DatasetManifest.load(tmp_path)
     (tmp_path / "manifest.json").write_text('{"version": 1}')
-    with pytest.raises(UserError, match="not a manifest of version 1"):
+    with pytest.raises(OpenWITError, match="not a manifest of version 1"):
         DatasetManifest.load(tmp_path)

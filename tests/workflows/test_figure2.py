@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.common.settings import load_settings
 from openwit.training.checkpoints.files import Checkpoint, CheckpointInfo
 from openwit.training.config.train import (
@@ -94,9 +94,9 @@ def test_what_tells_nothing_apart_is_right_about_nothing() -> None:
 
 
 def test_too_few_images_and_the_trained_split_are_refused() -> None:
-    with pytest.raises(UserError, match="10 readable images"):
+    with pytest.raises(OpenWITError, match="10 readable images"):
         measure("run", checkpoint_of("contrastive"), Pictures(), 11)
-    with pytest.raises(UserError, match="trained on split 'val'"):
+    with pytest.raises(OpenWITError, match="trained on split 'val'"):
         measure("run", checkpoint_of("contrastive", "val"), Pictures(), 10)
 
 

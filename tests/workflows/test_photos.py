@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from support.pictures import picture
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.manifest import DatasetManifest
 from openwit.workflows.photos.server import Body, loopback_web
 from openwit.workflows.photos.sources import crawl_with_images, frequent_words, table_of_photos
@@ -96,11 +96,11 @@ def test_all_images_of_the_crawl_are_served(tmp_path):
 def test_bad_input_is_one_sentence(tmp_path):
     table = tmp_path / "t.parquet"
     pq.write_table(pa.table({"jpeg": [picture(1)]}), table)
-    with pytest.raises(UserError, match="no column 'title'"):
+    with pytest.raises(OpenWITError, match="no column 'title'"):
         table_of_photos(table, tmp_path / "o.parquet", 1)
-    with pytest.raises(UserError, match=r"gone.parquet cannot be read"):
+    with pytest.raises(OpenWITError, match=r"gone.parquet cannot be read"):
         table_of_photos(tmp_path / "gone.parquet", tmp_path / "o.parquet", 1)
-    with pytest.raises(UserError, match=r"gone.warc does not exist"):
+    with pytest.raises(OpenWITError, match=r"gone.warc does not exist"):
         crawl_with_images(tmp_path / "gone.warc", tmp_path / "o", 1)
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from openwit.schemas.common.atomic import atomic_path, atomic_write, remove_partials, sha256_of
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.training.config.duration import Position
 from openwit.training.config.train import TrainConfig
 
@@ -68,13 +68,13 @@ def restore_model(model: nn.Module, checkpoint: Checkpoint) -> None:
     """Puts a checkpoint's weights into a model.
 
     Raises:
-        UserError: they are of another architecture, as when a named model has changed between releases.
+        OpenWITError: they are of another architecture, as when a named model has changed between releases.
     """
     try:
         model.load_state_dict(checkpoint.model_state)
     except RuntimeError as error:
         name = checkpoint.info.config.model.name or "the spec it was trained with"
-        raise UserError(
+        raise OpenWITError(
             f"the weights in {checkpoint.path} do not fit model {name} as this release builds it: "
             "use the release that trained them, or train anew in another run folder"
         ) from error
@@ -126,16 +126,16 @@ def latest_checkpoint(run: Path, say: Callable[[str], None]) -> Checkpoint | Non
     """The newest whole checkpoint of a run; broken ones are named and passed over. None if there is none.
 
     Raises:
-        UserError: there are checkpoints, but every one of them is broken.
+        OpenWITError: there are checkpoints, but every one of them is broken.
     """
     paths = _paths(run)
     for path in reversed(paths):
         try:
             return load_checkpoint(path)
-        except UserError as error:
+        except OpenWITError as error:
             say(f"skipped a broken checkpoint: {error}")
     if paths:
-        raise UserError(f"every checkpoint in {run / FOLDER} is broken: remove {run} to begin anew")
+        raise OpenWITError(f"every checkpoint in {run / FOLDER} is broken: remove {run} to begin anew")
     return None
 
 
@@ -143,18 +143,18 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Reads a checkpoint; only tensors and plain values are accepted, no code.
 
     Raises:
-        UserError: it is missing or broken.
+        OpenWITError: it is missing or broken.
     """
     if not path.is_file():
-        raise UserError(f"{path} does not exist")
+        raise OpenWITError(f"{path} does not exist")
     try:
         info = CheckpointInfo.model_validate_json(path.with_suffix(".json").read_text())
     except FileNotFoundError:
-        raise UserError(f"{path} has no {path.stem}.json beside it, so it was not completely written") from None
+        raise OpenWITError(f"{path} has no {path.stem}.json beside it, so it was not completely written") from None
     except (pydantic.ValidationError, UnicodeDecodeError) as error:
-        raise UserError(f"{path.with_suffix('.json')} is not a checkpoint's description of this release") from error
+        raise OpenWITError(f"{path.with_suffix('.json')} is not a checkpoint's description of this release") from error
     if sha256_of(path) != info.sha256:
-        raise UserError(f"{path} does not have the sum its description states")
+        raise OpenWITError(f"{path} does not have the sum its description states")
     state = torch.load(path, map_location="cpu", weights_only=True)
     return Checkpoint(path, info, state)
 
@@ -163,12 +163,12 @@ def find_checkpoint(where: Path, say: Callable[[str], None]) -> Checkpoint:
     """The checkpoint meant by a run folder (its newest) or a file.
 
     Raises:
-        UserError: there is none.
+        OpenWITError: there is none.
     """
     if where.is_dir():
         found = latest_checkpoint(where, say)
         if found is None:
-            raise UserError(f"{where} holds no checkpoint: train one with `wit-train fit`")
+            raise OpenWITError(f"{where} holds no checkpoint: train one with `wit-train fit`")
         return found
     return load_checkpoint(where)
 
@@ -177,7 +177,7 @@ def stored_config(run: Path) -> TrainConfig | None:
     """The configuration of the run in this folder; None if the folder holds no run.
 
     Raises:
-        UserError: it is not readable.
+        OpenWITError: it is not readable.
     """
     path = run / "config.json"
     try:
@@ -186,7 +186,9 @@ def stored_config(run: Path) -> TrainConfig | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise UserError(f"{path} is not a run's configuration of this release: choose another run folder") from error
+        raise OpenWITError(
+            f"{path} is not a run's configuration of this release: choose another run folder"
+        ) from error
 
 
 def store_config(run: Path, config: TrainConfig) -> None:

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from openwit.schemas.common.command import user_errors
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 
 app = typer.Typer(
     name="wit-train",
@@ -52,7 +52,7 @@ def fit(
 
     try:
         settings = load_settings(config, TrainConfig, overrides or [])
-    except UserError:
+    except OpenWITError:
         if speaks():
             raise
         raise QuietExit(2) from None
@@ -201,7 +201,7 @@ def _file_trouble() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"{error.filename or 'a file'}: {error.strerror or error}") from error
+        raise OpenWITError(f"{error.filename or 'a file'}: {error.strerror or error}") from error
 
 
 def main(arguments: list[str] | None = None) -> Any:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.training.config.train import DataSettings
 from openwit.training.data.sampling import Plan, pick_text, sample_rng
 from openwit.training.data.sharded import CorruptSampleError, Dataset, Sample
@@ -223,7 +223,7 @@ class CorruptCount:
         """Counts a batch's unreadable samples, each once, where this is the only process.
 
         Raises:
-            UserError: they are too many, or nothing of the batch could be read.
+            OpenWITError: they are too many, or nothing of the batch could be read.
         """
         self.note(batch)
         self.check(len(self.keys), len(batch.keys))
@@ -244,13 +244,13 @@ class CorruptCount:
             readable: samples of the step that can be trained on (`len(batch.keys)`).
 
         Raises:
-            UserError: they are too many, or nothing of the batch could be read.
+            OpenWITError: they are too many, or nothing of the batch could be read.
         """
         last = f"; the last was {self._last}" if self._last else ""
         if unreadable > self._allowed and unreadable > self._known:
-            raise UserError(
+            raise OpenWITError(
                 f"{unreadable} samples are unreadable, more than data.max_corrupt allows ({self._allowed})"
                 f"{last}: run `wit verify` on the dataset"
             )
         if not readable:
-            raise UserError(f"no sample of a whole batch is readable{last}: run `wit verify`")
+            raise OpenWITError(f"no sample of a whole batch is readable{last}: run `wit verify`")

@@ -12,7 +12,7 @@ from pathlib import Path
 import fsspec
 
 from openwit.schemas.common.atomic import atomic_path, sha256_of
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest, FileEntry
 from openwit.training.data.sharded import ShardedDataset
 
@@ -23,14 +23,14 @@ def remote_manifest(url: str) -> DatasetManifest:
     """The manifest of a dataset at a URL.
 
     Raises:
-        UserError: it cannot be read, or is no manifest.
+        OpenWITError: it cannot be read, or is no manifest.
     """
     where = f"{url.rstrip('/')}/{MANIFEST_NAME}"
     try:
         with fsspec.open(where, "rb") as file:
             text: bytes = file.read()
     except Exception as error:  # fsspec's backends raise errors of their own
-        raise UserError(f"{where} cannot be read: {type(error).__name__}: {error}") from error
+        raise OpenWITError(f"{where} cannot be read: {type(error).__name__}: {error}") from error
     return DatasetManifest.parse(text, where)
 
 
@@ -45,21 +45,21 @@ def cached_dataset(url: str, split: str, cache: Path, limit: int, say: Callable[
         say: told what is done.
 
     Raises:
-        UserError: the split is larger than the limit, the folder holds another dataset, or a file cannot be copied
+        OpenWITError: the split is larger than the limit, the folder holds another dataset, or a file cannot be copied
             or does not have the sum the manifest states.
     """
     manifest = remote_manifest(url)
     files = [file for shard in manifest.shards_of(split) for file in (shard.tar, shard.index)]
     total = sum(file.bytes for file in files)
     if total > limit:
-        raise UserError(
+        raise OpenWITError(
             f"split {split!r} of {url} holds {total:,} bytes, more than data.cache_bytes allows ({limit:,}): raise "
             "it, or leave data.cache out to stream the shards"
         )
     with _held(cache):
         if (cache / MANIFEST_NAME).is_file():
             if DatasetManifest.load(cache) != manifest:
-                raise UserError(f"data.cache {cache} holds another dataset than {url} is now: name another folder")
+                raise OpenWITError(f"data.cache {cache} holds another dataset than {url} is now: name another folder")
         else:
             manifest.save(cache)
         missing = [file for file in files if not _whole(cache, file)]
@@ -83,13 +83,13 @@ def _copy(url: str, target: Path, file: FileEntry) -> None:
                 while chunk := source.read(_CHUNK):
                     out.write(chunk)
             if sha256_of(temporary) != file.sha256:
-                raise UserError(
+                raise OpenWITError(
                     f"{url} does not have the sum that its manifest states: run `wit verify` on the dataset"
                 )
-    except UserError:
+    except OpenWITError:
         raise
     except Exception as error:  # fsspec's backends raise errors of their own
-        raise UserError(f"{url} cannot be copied: {type(error).__name__}: {error}") from error
+        raise OpenWITError(f"{url} cannot be copied: {type(error).__name__}: {error}") from error
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from webdataset.gopen import gopen
 from webdataset.shardlists import expand_urls
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.training.data.sampling import Shuffle
 from openwit.training.data.sharded import CorruptSampleError, Sample, texts_of
 from openwit.training.data.tar_index import IMAGE_SUFFIXES
@@ -112,7 +112,7 @@ class Reader:
         behind = consumed / self._lanes
         skipped = int(behind / share) if share else 0
         rest = int(behind - skipped * share)
-        self._queues: list[queue.Queue[Streamed | UserError]] = [queue.Queue(_AHEAD) for _ in range(self._lanes)]
+        self._queues: list[queue.Queue[Streamed | OpenWITError]] = [queue.Queue(_AHEAD) for _ in range(self._lanes)]
         self._threads = [
             threading.Thread(target=self._fill, args=(lane, skipped, rest), daemon=True) for lane in range(self._lanes)
         ]
@@ -142,7 +142,7 @@ class Reader:
         while True:
             for waiting in self._queues:
                 found = waiting.get()
-                if isinstance(found, UserError):
+                if isinstance(found, OpenWITError):
                     raise found
                 yield found
 
@@ -155,12 +155,12 @@ class Reader:
             for streamed in self._lane(lane, skipped, rest):
                 if not self._put(lane, streamed):
                     return
-        except UserError as error:
+        except OpenWITError as error:
             self._put(lane, error)
         except Exception as error:  # a thread that dies in silence would leave the run waiting for ever
-            self._put(lane, UserError(f"reading data.tars failed: {type(error).__name__}: {error}"))
+            self._put(lane, OpenWITError(f"reading data.tars failed: {type(error).__name__}: {error}"))
 
-    def _put(self, lane: int, found: "Streamed | UserError") -> bool:
+    def _put(self, lane: int, found: "Streamed | OpenWITError") -> bool:
         while not self._stop.is_set():
             try:
                 self._queues[lane].put(found, timeout=0.2)
@@ -183,7 +183,7 @@ class Reader:
             # Counted over all lanes, without a lock: it need not be exact to tell some dead tars from all.
             self._fruitless = 0 if good else self._fruitless + 1
             if self._fruitless >= max(3, 2 * self._lanes):
-                raise UserError(f"{self._fruitless} tars of data.tars in a row gave no sample, the last {url}")
+                raise OpenWITError(f"{self._fruitless} tars of data.tars in a row gave no sample, the last {url}")
 
     def _shards(self, lane: int, skipped: int) -> Iterator[tuple[int, str]]:
         place = lane + skipped * self._lanes

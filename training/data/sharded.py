@@ -14,7 +14,7 @@ import msgspec
 import pyarrow as pa
 
 from openwit.schemas.common.atomic import sha256_of
-from openwit.schemas.common.errors import SchemaError, UserError
+from openwit.schemas.common.errors import OpenWITError, SchemaError
 from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest, ShardEntry
 from openwit.schemas.tables.samples import SHARD_INDEX
 
@@ -184,7 +184,7 @@ class ShardedDataset(Shards):
         split: name of a split.
 
     Raises:
-        UserError: no dataset, no such split, or files that do not fit the manifest.
+        OpenWITError: no dataset, no such split, or files that do not fit the manifest.
     """
 
     def __init__(self, folder: Path, split: str) -> None:
@@ -196,7 +196,7 @@ class ShardedDataset(Shards):
         self.manifest_sha256 = sha256_of(folder / MANIFEST_NAME)
         super().__init__([_open_shard(folder, entry) for entry in entries], [entry.samples for entry in entries])
         if not len(self):
-            raise UserError(f"split {split!r} of dataset {folder} holds no samples: choose another split")
+            raise OpenWITError(f"split {split!r} of dataset {folder} holds no samples: choose another split")
 
 
 def _open_shard(folder: Path, entry: ShardEntry) -> Shard:
@@ -204,7 +204,7 @@ def _open_shard(folder: Path, entry: ShardEntry) -> Shard:
     _check_size(tar, entry.tar.bytes)
     index = _read_index(folder / entry.index.path)
     if index.num_rows != entry.samples:
-        raise UserError(
+        raise OpenWITError(
             f"{folder / entry.index.path} lists {index.num_rows} samples, but the manifest says {entry.samples}: "
             "run `wit verify` and rebuild the dataset"
         )
@@ -215,9 +215,11 @@ def _check_size(path: Path, expected: int) -> None:
     try:
         found = path.stat().st_size
     except FileNotFoundError:
-        raise UserError(f"{path} is missing, but the manifest lists it: rebuild or copy the dataset again") from None
+        raise OpenWITError(
+            f"{path} is missing, but the manifest lists it: rebuild or copy the dataset again"
+        ) from None
     if found != expected:
-        raise UserError(
+        raise OpenWITError(
             f"{path} has {found} bytes, but the manifest says {expected}: rebuild or copy the dataset again"
         )
 
@@ -232,6 +234,8 @@ def _read_index(path: Path) -> pa.Table:
         with pa.ipc.open_file(pa.memory_map(str(path))) as reader:
             return SHARD_INDEX.conform(reader.read_all(), str(path))
     except FileNotFoundError:
-        raise UserError(f"{path} is missing, but the manifest lists it: rebuild or copy the dataset again") from None
+        raise OpenWITError(
+            f"{path} is missing, but the manifest lists it: rebuild or copy the dataset again"
+        ) from None
     except (pa.ArrowInvalid, OSError) as error:
         raise SchemaError(f"{path} is not a readable Arrow file ({error}): run `wit verify`") from error

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.training.config.train import DataSettings, is_remote
 from openwit.training.data.loader import Batch, BatchMaker, Loader, Preparation
 from openwit.training.data.mixture import Mixture, WeightedPlan
@@ -39,7 +39,7 @@ def open_source(data: DataSettings, seed: int, say: Callable[[str], None]) -> So
         say: told what is copied, indexed or streamed, and what that costs.
 
     Raises:
-        UserError: it is missing, or is not what it should be.
+        OpenWITError: it is missing, or is not what it should be.
     """
     if data.datasets is not None:
         parts = [ShardedDataset(share.dataset, share.split) for share in data.datasets]
@@ -66,16 +66,16 @@ def held_out_source(data: DataSettings, split: str) -> ShardedDataset:
     """The split to evaluate on: of `dataset`, or of the first of `datasets`.
 
     Raises:
-        UserError: there is no such split, or the samples come from somewhere without splits.
+        OpenWITError: there is no such split, or the samples come from somewhere without splits.
     """
     if data.datasets is not None:
         return ShardedDataset(data.datasets[0].dataset, split)
     if data.dataset is None:
-        raise UserError("data.tars has no splits")
+        raise OpenWITError("data.tars has no splits")
     if not isinstance(data.dataset, str):
         return ShardedDataset(data.dataset, split)
     if data.cache is None:
-        raise UserError(f"{data.dataset} is streamed, and evaluation needs random access: set data.cache")
+        raise OpenWITError(f"{data.dataset} is streamed, and evaluation needs random access: set data.cache")
     return cached_dataset(data.dataset, split, data.cache, data.cache_bytes, lambda _: None)
 
 

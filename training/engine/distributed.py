@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 
 Result = TypeVar("Result")
 
@@ -55,7 +55,7 @@ def place_from_environment(environment: "os._Environ[str] | dict[str, str] | Non
     Of Slurm only the step's own variables count: a shell inside an allocation of many tasks is one process.
 
     Raises:
-        UserError: the variables are there, but make no sense.
+        OpenWITError: the variables are there, but make no sense.
     """
     known = os.environ if environment is None else environment
     try:
@@ -77,7 +77,9 @@ def place_from_environment(environment: "os._Environ[str] | dict[str, str] | Non
                 int(known.get("MASTER_PORT", port)),
             )
     except (KeyError, ValueError) as error:
-        raise UserError(f"the launcher's environment is incomplete ({error}): start with torchrun or srun") from error
+        raise OpenWITError(
+            f"the launcher's environment is incomplete ({error}): start with torchrun or srun"
+        ) from error
     return None
 
 
@@ -198,17 +200,17 @@ class Group:
         """Does something that may fail on one rank only; then it fails on all, with the first failing rank's sentence.
 
         Raises:
-            UserError: on any rank.
+            OpenWITError: on any rank.
         """
         found: Result | None = None
         trouble = None
         try:
             found = work()
-        except UserError as error:
+        except OpenWITError as error:
             trouble = str(error)
         for sentence in self.objects(trouble):
             if sentence is not None:
-                raise UserError(sentence)
+                raise OpenWITError(sentence)
         return found  # type: ignore[return-value]
 
 
@@ -292,7 +294,7 @@ def joined(wanted: str, timeout_minutes: float) -> Iterator[Group | None]:
     on_gpu = wanted != "cpu" and torch.cuda.is_available()
     if on_gpu:
         if place.local_rank >= torch.cuda.device_count():
-            raise UserError(
+            raise OpenWITError(
                 f"process {place.local_rank} of this machine has no GPU of its own ({torch.cuda.device_count()} there "
                 "are): start as many processes as there are GPUs, or set device: cpu"
             )
@@ -306,7 +308,7 @@ def joined(wanted: str, timeout_minutes: float) -> Iterator[Group | None]:
             timeout=timedelta(minutes=timeout_minutes),
         )
     except (RuntimeError, ValueError) as error:
-        raise UserError(
+        raise OpenWITError(
             f"process {place.rank} cannot reach the others at {place.address}:{place.port} ({_line(error)})"
         ) from error
     with _one_voice(place.rank, place.size):
@@ -320,7 +322,7 @@ def _one_voice(rank: int, size: int) -> Iterator[None]:
     store = dist.distributed_c10d._get_default_store()
     try:
         yield
-    except (UserError, OSError):
+    except (OpenWITError, OSError):
         told = _told(store, 1)
         if rank == 0:
             _wait_for_questions(store, size)
@@ -357,7 +359,7 @@ def _first_host(environment: "os._Environ[str] | dict[str, str]") -> str:
     try:
         shown = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        raise UserError(f"scontrol does not tell the hosts of {nodes} ({error}): set MASTER_ADDR") from error
+        raise OpenWITError(f"scontrol does not tell the hosts of {nodes} ({error}): set MASTER_ADDR") from error
     return shown.stdout.split()[0]
 
 

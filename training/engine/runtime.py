@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 
 # mallopt parameters of glibc's malloc.h.
 _M_TRIM_THRESHOLD = -1
@@ -22,12 +22,12 @@ def pick_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
     """The device to train on.
 
     Raises:
-        UserError: a GPU is asked for and there is none.
+        OpenWITError: a GPU is asked for and there is none.
     """
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise UserError("device: cuda is asked for, but PyTorch sees no GPU: set device: cpu or auto")
+        raise OpenWITError("device: cuda is asked for, but PyTorch sees no GPU: set device: cpu or auto")
     # By number, as one process of several has its own.
     return torch.device("cpu") if wanted == "cpu" else torch.device("cuda", torch.cuda.current_device())
 

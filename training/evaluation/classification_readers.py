@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest
 from openwit.training.data.tar_index import IMAGE_SUFFIXES, DamagedTarError, members, split_name
 
@@ -113,13 +113,13 @@ def read_parquet(paths: list[Path], wanted: Wanted) -> tuple[Found, str | None]:
     """Rows of Parquet files; with a column `split`, those of one split, which is answered too.
 
     Raises:
-        UserError: a file is broken, or it does not tell which columns or split are meant.
+        OpenWITError: a file is broken, or it does not tell which columns or split are meant.
     """
     files = [_open(path) for path in paths]
     schema = files[0].schema_arrow
     for path, file in zip(paths, files, strict=True):
         if not file.schema_arrow.equals(schema):
-            raise UserError(f"{path} has other columns than {paths[0]}: give the files of one set")
+            raise OpenWITError(f"{path} has other columns than {paths[0]}: give the files of one set")
     image, label = _image_column(schema, wanted), _label_column(schema, wanted)
     found = Found(ParquetImages(files, image), names=_hugging_face_names(schema, label))
     columns = [label, *(name for name in ("key", "split") if name in schema.names and name != label)]
@@ -129,7 +129,7 @@ def read_parquet(paths: list[Path], wanted: Wanted) -> tuple[Found, str | None]:
     splits = rows["split"].to_pylist() if "split" in columns else [None] * len(labels)
     split = _chosen_split(list(dict.fromkeys(splits)), wanted) if "split" in columns else wanted.split
     if "split" not in columns and split is not None and not wanted.data.is_dir():
-        raise UserError(f"{wanted.data} has no column split, so it has no split {split!r}: leave the split out")
+        raise OpenWITError(f"{wanted.data} has no column split, so it has no split {split!r}: leave the split out")
     for row, (key, value, part) in enumerate(zip(keys, labels, splits, strict=True)):
         if "split" not in columns or part == split:
             found.add(str(key) if key is not None else f"row {row}", value, row)
@@ -140,18 +140,20 @@ def _open(path: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path, memory_map=True)
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path} is no readable Parquet file: {error}") from error
+        raise OpenWITError(f"{path} is no readable Parquet file: {error}") from error
 
 
 def _image_column(schema: pa.Schema, wanted: Wanted) -> str:
     fitting = [column.name for column in schema if _holds_bytes(column.type)]
     if wanted.image_column is not None:
         if wanted.image_column not in fitting:
-            raise UserError(f"{wanted.data} has no column {wanted.image_column!r} of bytes; of bytes are: {fitting}")
+            raise OpenWITError(
+                f"{wanted.data} has no column {wanted.image_column!r} of bytes; of bytes are: {fitting}"
+            )
         return wanted.image_column
     named = [name for name in IMAGE_NAMES if name in fitting]
     if not named and len(fitting) != 1:
-        raise UserError(
+        raise OpenWITError(
             f"{wanted.data} has {len(fitting)} columns of bytes ({', '.join(fitting) or 'none'}), and images must be "
             "in one: name it with --image-column"
         )
@@ -167,14 +169,14 @@ def _holds_bytes(kind: pa.DataType) -> bool:
 def _label_column(schema: pa.Schema, wanted: Wanted) -> str:
     name = wanted.label_column or next((name for name in LABEL_NAMES if name in schema.names), None)
     if name is None or name not in schema.names:
-        raise UserError(
+        raise OpenWITError(
             f"{wanted.data} has no column {name or ' or '.join(LABEL_NAMES)} of labels (it has: "
             f"{', '.join(schema.names)}): name it with --label-column"
         )
     kind = schema.field(name).type
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     if not (pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        raise UserError(f"column {name} of {wanted.data} is of type {kind}: labels are words or whole numbers")
+        raise OpenWITError(f"column {name} of {wanted.data} is of type {kind}: labels are words or whole numbers")
     return name
 
 
@@ -201,21 +203,21 @@ def _chosen_split(known: list[str | None], wanted: Wanted) -> str:
     if wanted.split is None and len(names) == 1:
         return names[0]
     asked = f"has no split {wanted.split!r}" if wanted.split is not None else "does not tell which split is held out"
-    raise UserError(f"{wanted.data} {asked} (it has: {', '.join(names) or 'none'}): name one with --split")
+    raise OpenWITError(f"{wanted.data} {asked} (it has: {', '.join(names) or 'none'}): name one with --split")
 
 
 def tars_of(folder: Path, split: str | None) -> tuple[list[Path], Path, str | None]:
     """A folder's tars, the folder that is meant (itself, or the one of a split) and the split.
 
     Raises:
-        UserError: there is no such split.
+        OpenWITError: there is no such split.
     """
     if (folder / MANIFEST_NAME).is_file():
         manifest = DatasetManifest.load(folder)
         split = _chosen_split(list(manifest.splits()), Wanted(folder, split))
         return [folder / entry.tar.path for entry in manifest.shards_of(split)], folder, split
     if split is not None and not (folder / split).is_dir():
-        raise UserError(f"{folder} has no folder {split}, so it has no split {split!r}")
+        raise OpenWITError(f"{folder} has no folder {split}, so it has no split {split!r}")
     if split is None and not any(folder.glob("*.tar")):
         split = next((name for name in HELD_OUT if (folder / name).is_dir()), None)
     inner = folder if split is None else folder / split
@@ -229,7 +231,7 @@ def read_tars(paths: list[Path]) -> Found:
     found = Found(lambda place: archives[spans[place][0]][spans[place][1] : sum(spans[place][1:])])
     for path in paths:
         if not path.is_file():
-            raise UserError(f"{path} is missing")
+            raise OpenWITError(f"{path} is missing")
         if not path.stat().st_size:
             found.leave_out("damaged tar", path.name)
             continue
@@ -273,13 +275,13 @@ def read_folder(folder: Path) -> Found:
     """Images of a folder a class; a class's name is its folder's, underscores being spaces.
 
     Raises:
-        UserError: there are no such folders.
+        OpenWITError: there are no such folders.
     """
     paths: list[Path] = []
     found = Found(lambda place: paths[place].read_bytes())
     inner = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not inner:
-        raise UserError(f"{folder} holds neither tars, nor Parquet files, nor a folder for each class")
+        raise OpenWITError(f"{folder} holds neither tars, nor Parquet files, nor a folder for each class")
     found.names = [path.name.replace("_", " ") for path in inner]
     for number, each in enumerate(inner):
         for path in sorted(each.rglob("*")):

@@ -9,7 +9,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from openwit.schemas.common.atomic import atomic_write
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.training.checkpoints.files import FOLDER
 from openwit.training.data.sharded import ShardedDataset
 from openwit.training.engine.runtime import cpu_prepared, make_autocast, pick_device
@@ -45,7 +45,7 @@ class RetrievalJob:
         """Evaluates, prints the table, writes the files.
 
         Raises:
-            UserError: no model that embeds, no such split, or the split the model was trained on.
+            OpenWITError: no model that embeds, no such split, or the split the model was trained on.
         """
 
         def say(line: str) -> None:
@@ -53,7 +53,7 @@ class RetrievalJob:
 
         subject = read_subject(self.model, self.weights, self.quick_gelu, say)
         if not subject.embeds:
-            raise UserError(
+            raise OpenWITError(
                 f"{self.model} was trained for {subject.kind}, which has no two towers to retrieve by: "
                 "evaluate it with `wit-train zero-shot`"
             )
@@ -81,7 +81,7 @@ class RetrievalJob:
         info = subject.checkpoint.info
         same_data = dataset.manifest_sha256 == info.dataset_sha256 or dataset.name == info.dataset_name
         if same_data and self.split == info.config.data.split and not self.allow_train:
-            raise UserError(
+            raise OpenWITError(
                 f"the model was trained on split {self.split!r} of {dataset.name!r}: choose a held-out split, "
                 "or pass --allow-train to evaluate on it all the same"
             )

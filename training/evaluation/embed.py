@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.training.data.sharded import ShardedDataset
 from openwit.training.data.transforms import evaluation_transform, normalise
 from openwit.training.evaluation.decoding import decoded_batches
@@ -70,7 +70,7 @@ class Embedder:
         """Embeds the first `limit` samples of a split. Unreadable ones are left out and named in the answer.
 
         Raises:
-            UserError: fewer than two samples are readable, so that there is nothing to choose between.
+            OpenWITError: fewer than two samples are readable, so that there is nothing to choose between.
         """
         size = len(dataset) if limit is None else min(limit, len(dataset))
         unreadable: list[str] = []
@@ -88,7 +88,7 @@ class Embedder:
             if report is not None:
                 report(len(indices) + len(unreadable), size + len(numbers))
         if len(indices) < 2:
-            raise UserError(
+            raise OpenWITError(
                 f"split {dataset.split!r} of {dataset.folder} has {len(indices)} readable images, but retrieval needs "
                 "at least two: choose another split"
             )

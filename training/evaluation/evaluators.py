@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.training.config.duration import Position
 from openwit.training.config.train import TrainConfig
 from openwit.training.evaluation.classification_data import ClassificationSet, open_classification
@@ -87,7 +87,7 @@ def open_zero_shot(config: TrainConfig) -> ClassificationSet | None:
     """The labelled images of `eval.zero_shot`, as many as it says; None where there are none.
 
     Raises:
-        UserError: the data or the prompts are not there, or the objective would take too long over them.
+        OpenWITError: the data or the prompts are not there, or the objective would take too long over them.
     """
     settings = config.eval.zero_shot
     if settings is None:
@@ -96,13 +96,13 @@ def open_zero_shot(config: TrainConfig) -> ClassificationSet | None:
         templates = read_prompts(settings.prompts)
         wanted = Wanted(settings.data, settings.split, settings.classes)
         data = open_classification(wanted).limited(settings.limit)
-    except UserError as error:
-        raise UserError(f"eval.zero_shot: {error}") from error
+    except OpenWITError as error:
+        raise OpenWITError(f"eval.zero_shot: {error}") from error
     captions = len(data) * len(data.classes) * len(templates)
     if config.objective.name == "captioning" and captions > MOST_CAPTIONS:
         most = MOST_CAPTIONS // (len(data.classes) * len(templates))
         remedy = f"set eval.zero_shot.limit to {most} or less" if most else "choose fewer prompts"
-        raise UserError(
+        raise OpenWITError(
             f"eval.zero_shot: captioning reads every text of every class for every image, {captions:,} captions, and "
             f"more than {MOST_CAPTIONS:,} hold training up: {remedy}"
         )

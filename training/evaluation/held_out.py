@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import torch
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.training.config.duration import Position
 from openwit.training.config.train import TrainConfig
 from openwit.training.data.sharded import ShardedDataset
@@ -91,7 +91,7 @@ def open_held_out(config: TrainConfig) -> ShardedDataset | None:
     """The split to evaluate on; None where there is none, or where the objective has no two towers to retrieve by.
 
     Raises:
-        UserError: it does not exist, or is the one trained on.
+        OpenWITError: it does not exist, or is the one trained on.
     """
     if config.eval.split is None or config.objective.name not in ("contrastive", "sigmoid"):
         return None
@@ -99,10 +99,10 @@ def open_held_out(config: TrainConfig) -> ShardedDataset | None:
     trained: list[tuple[Path | str | None, str]] = [(share.dataset, share.split) for share in data.datasets or []]
     trained = trained or [(data.dataset, data.split)]
     if (folder or trained[0][0], split) in trained:
-        raise UserError(f"eval.split is {split!r}, the split that is trained on: name a held-out split, or null")
+        raise OpenWITError(f"eval.split is {split!r}, the split that is trained on: name a held-out split, or null")
     try:
         return held_out_source(data, split) if folder is None else ShardedDataset(folder, split)
-    except UserError as error:
-        raise UserError(
+    except OpenWITError as error:
+        raise OpenWITError(
             f"eval.split: {error}; give eval.dataset, or eval.split: null to train without evaluation"
         ) from error

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from openwit.schemas.common.atomic import sha256_of
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.training.checkpoints.files import Checkpoint, find_checkpoint, restore_model
 from openwit.training.export.source import Choice, weights_of
 from openwit.training.models.weights import load_model
@@ -71,18 +71,20 @@ def read_subject(where: Path, weights: str, quick_gelu: bool | None, say: Callab
         say: told of checkpoints that are broken.
 
     Raises:
-        UserError: there is no model, or not the one asked for.
+        OpenWITError: there is no model, or not the one asked for.
     """
     if weights not in get_args(Choice):
-        raise UserError(f"--weights {weights!r} must be one of {', '.join(get_args(Choice))}")
+        raise OpenWITError(f"--weights {weights!r} must be one of {', '.join(get_args(Choice))}")
     if not where.exists():
-        raise UserError(f"{where} does not exist")
+        raise OpenWITError(f"{where} does not exist")
     if where.is_dir() or where.with_suffix(".json").is_file():
         if quick_gelu is not None:
-            raise UserError("--quick-gelu is for weights from elsewhere; a run's configuration tells its activation")
+            raise OpenWITError(
+                "--quick-gelu is for weights from elsewhere; a run's configuration tells its activation"
+            )
         return _of_run(find_checkpoint(where, say), cast(Choice, weights))
     if weights != "model":
-        raise UserError(f"{where} is no checkpoint of a run, so it holds no moving average: use --weights model")
+        raise OpenWITError(f"{where} is no checkpoint of a run, so it holds no moving average: use --weights model")
     return _of_file(where, quick_gelu)
 
 
@@ -90,7 +92,7 @@ def _of_run(checkpoint: Checkpoint, weights: Choice) -> Subject:
     info = checkpoint.info
     config = info.config
     if weights == "ema" and not checkpoint.state.get("ema"):
-        raise UserError(f"{checkpoint.path} holds no moving average (ema.decay was not set): use --weights model")
+        raise OpenWITError(f"{checkpoint.path} holds no moving average (ema.decay was not set): use --weights model")
     chosen = weights_of(checkpoint, weights)
     model = make_model(config.model, config.objective)
     restore_model(model, replace(checkpoint, state={**checkpoint.state, "model": chosen}))
@@ -119,7 +121,7 @@ def _of_run(checkpoint: Checkpoint, weights: Choice) -> Subject:
 def _of_file(path: Path, quick_gelu: bool | None) -> Subject:
     model, report = load_model(path, quick_gelu)
     if model.spec.text.vocabulary != VOCABULARY_SIZE:
-        raise UserError(
+        raise OpenWITError(
             f"{path} has a vocabulary of {model.spec.text.vocabulary:,}, and not CLIP's of 49,408: evaluate the run "
             "that it comes from, whose checkpoints hold the tokenizer"
         )

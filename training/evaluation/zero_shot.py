@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.training.data.transforms import evaluation_transform, normalise
 from openwit.training.evaluation.classification_data import ClassificationSet
 from openwit.training.evaluation.decoding import decoded_batches
@@ -144,7 +144,7 @@ def classify(
         report: told how far it is.
 
     Raises:
-        UserError: no image can be read.
+        OpenWITError: no image can be read.
     """
     unreadable: list[str] = []
     labels, ranks, predicted = [], [], []
@@ -162,7 +162,7 @@ def classify(
         if report is not None:
             report(done + len(unreadable), len(data))
     if not labels:
-        raise UserError(f"none of the {len(data)} images of {data.title} can be read")
+        raise OpenWITError(f"none of the {len(data)} images of {data.title} can be read")
     return Answers(np.concatenate(labels), np.concatenate(ranks), np.concatenate(predicted), unreadable)
 
 

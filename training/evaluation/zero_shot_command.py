@@ -47,7 +47,7 @@ class ZeroShotJob:
         """Evaluates, prints the table, writes the file.
 
         Raises:
-            UserError: no model, no such data, or prompts that are none.
+            OpenWITError: no model, no such data, or prompts that are none.
         """
 
         def say(line: str) -> None:

@@ -7,7 +7,7 @@ from typing import cast, get_args
 
 from rich.console import Console
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.training.export.folder import atomic_folder
 from openwit.training.export.hugging_face import write_hugging_face
 from openwit.training.export.onnx_graphs import write_onnx
@@ -33,14 +33,14 @@ class ExportJob:
         """Writes the folder and says what stands in it.
 
         Raises:
-            UserError: an unknown layout, nothing to export, or an architecture that the layout does not have.
+            OpenWITError: an unknown layout, nothing to export, or an architecture that the layout does not have.
         """
         if self.layout not in LAYOUTS:
-            raise UserError(f"--format {self.layout!r} must be one of {', '.join(LAYOUTS)}")
+            raise OpenWITError(f"--format {self.layout!r} must be one of {', '.join(LAYOUTS)}")
         if self.weights not in get_args(Choice):
-            raise UserError(f"--weights {self.weights!r} must be one of {', '.join(get_args(Choice))}")
+            raise OpenWITError(f"--weights {self.weights!r} must be one of {', '.join(get_args(Choice))}")
         if not self.model.exists():
-            raise UserError(f"{self.model} does not exist")
+            raise OpenWITError(f"{self.model} does not exist")
 
         def say(line: str) -> None:
             console.print(line, markup=False, soft_wrap=True)

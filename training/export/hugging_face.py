@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.training.data.transforms import MEAN, STD
 from openwit.training.export.source import Source
 from openwit.training.export.tokenizer_files import write_tokenizer
@@ -53,7 +53,7 @@ def write_hugging_face(source: Source, folder: Path) -> tuple[str, ...]:
         Sentences on what the layout has no place for.
 
     Raises:
-        UserError: transformers has no such architecture.
+        OpenWITError: transformers has no such architecture.
     """
     spec = source.model.spec
     config = model_config(spec)
@@ -93,13 +93,13 @@ def model_config(spec: ClipSpec) -> dict[str, Any]:
     right when tokens are added.
 
     Raises:
-        UserError: it is a ResNet, or has a stem of convolutions.
+        OpenWITError: it is a ResNet, or has a stem of convolutions.
     """
     vision = spec.vision
     if not isinstance(vision, VisionSpec):
-        raise UserError("transformers' CLIP has no ResNet image tower: export to open_clip or onnx instead")
+        raise OpenWITError("transformers' CLIP has no ResNet image tower: export to open_clip or onnx instead")
     if vision.stem == "convolutions":
-        raise UserError("transformers' CLIP has no image tower with a stem of convolutions: export to onnx instead")
+        raise OpenWITError("transformers' CLIP has no image tower with a stem of convolutions: export to onnx instead")
     end = spec.text.vocabulary - 1
     text = {
         **_tower(spec, spec.text.width, spec.text.layers, spec.text.heads),

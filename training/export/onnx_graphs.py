@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.training.export.hugging_face import preprocessing
 from openwit.training.export.source import LINEAGE_KEY, Source
 from openwit.training.export.tokenizer_files import write_tokenizer
@@ -72,7 +72,7 @@ def write_onnx(source: Source, folder: Path) -> tuple[str, ...]:
         A sentence a graph: its opset and the largest difference found.
 
     Raises:
-        UserError: a package is missing, or a graph's answers differ from the model's by more than `BOUND`.
+        OpenWITError: a package is missing, or a graph's answers differ from the model's by more than `BOUND`.
     """
     _require()
     model = source.model
@@ -108,7 +108,7 @@ def parity(graph: Graph, path: Path) -> float:
     """The largest difference between ONNX Runtime's answers and the model's, over batches of several sizes.
 
     Raises:
-        UserError: it is above `BOUND`, or not a number.
+        OpenWITError: it is above `BOUND`, or not a number.
     """
     import onnxruntime
 
@@ -122,7 +122,7 @@ def parity(graph: Graph, path: Path) -> float:
         (found,) = session.run([graph.output], {graph.input: inputs.numpy()})
         worst = max(worst, float(np.abs(np.asarray(found) - expected).max()))
     if not worst <= BOUND:
-        raise UserError(
+        raise OpenWITError(
             f"the graph {path.name} answers differently from the model by {worst:.1e}, more than {BOUND:.0e}, so "
             "nothing was written"
         )
@@ -190,4 +190,4 @@ def _require() -> None:
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise UserError(NEEDS) from error
+        raise OpenWITError(NEEDS) from error

@@ -6,7 +6,7 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.training.data.transforms import MEAN, STD
 from openwit.training.export.source import Source
 from openwit.training.export.tokenizer_files import write_tokenizer
@@ -22,7 +22,7 @@ def write_open_clip(source: Source, folder: Path) -> None:
     """Weights and configuration into an existing folder; the tokenizer too where it is not CLIP's own.
 
     Raises:
-        UserError: open_clip has no such architecture.
+        OpenWITError: open_clip has no such architecture.
     """
     config = {"model_cfg": model_config(source.model), "preprocess_cfg": preprocessing()}
     if source.tokenizer.merges is not None:
@@ -37,14 +37,14 @@ def model_config(model: Clip) -> dict[str, Any]:
     """open_clip's `model_cfg` of an architecture (its CLIP, CLIPVisionCfg and CLIPTextCfg).
 
     Raises:
-        UserError: the image tower has a stem of convolutions.
+        OpenWITError: the image tower has a stem of convolutions.
     """
     spec, vision = model.spec, model.spec.vision
     tower: dict[str, Any] = {"image_size": vision.image_size, "layers": vision.layers, "width": vision.width}
     if isinstance(vision, ResNetSpec):
         tower |= {"layers": list(vision.layers), "head_width": vision.channels // vision.heads, "patch_size": None}
     elif vision.stem == "convolutions":
-        raise UserError("open_clip has no image tower with a stem of convolutions: export to onnx instead")
+        raise OpenWITError("open_clip has no image tower with a stem of convolutions: export to onnx instead")
     else:
         tower |= {"head_width": vision.width // vision.heads, "patch_size": vision.patch_size}
     text = spec.text

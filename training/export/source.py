@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from openwit.schemas.common.atomic import sha256_of
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.training.checkpoints.files import FOLDER, Checkpoint, find_checkpoint, load_checkpoint
 from openwit.training.models.clip import Clip
 from openwit.training.models.weights import SPEC_KEY, into_model, load_model
@@ -68,17 +68,17 @@ def read_source(
         say: told of checkpoints that are broken.
 
     Raises:
-        UserError: nothing there that can be exported.
+        OpenWITError: nothing there that can be exported.
     """
     if where.is_dir() or where.with_suffix(".json").is_file():
         if quick_gelu is not None:
-            raise UserError("--quick-gelu is for foreign weights; a run's configuration tells its activation")
+            raise OpenWITError("--quick-gelu is for foreign weights; a run's configuration tells its activation")
         return _of_run(_checkpoints(where, average, say), weights)
     if average != 1 or weights != "model":
-        raise UserError(f"{where} is no run folder, so it has neither checkpoints to average nor a moving average")
+        raise OpenWITError(f"{where} is no run folder, so it has neither checkpoints to average nor a moving average")
     model, report = load_model(where, quick_gelu)
     if model.spec.text.vocabulary != VOCABULARY_SIZE:
-        raise UserError(f"{where} has a vocabulary of {model.spec.text.vocabulary:,}: of CLIP's size only, 49,408")
+        raise OpenWITError(f"{where} has a vocabulary of {model.spec.text.vocabulary:,}: of CLIP's size only, 49,408")
     lineage = {"weights_file": {"name": where.name, "sha256": sha256_of(where)}, "spec": _spec(model)}
     return Source(model, clip_tokenizer(), lineage, report.notes)
 
@@ -87,12 +87,12 @@ def averaged(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """The mean of each tensor over several state dicts, summed in float64; counters are the last one's.
 
     Raises:
-        UserError: they do not hold the same tensors.
+        OpenWITError: they do not hold the same tensors.
     """
     last = states[-1]
     shapes = {key: tensor.shape for key, tensor in last.items()}
     if any({key: tensor.shape for key, tensor in state.items()} != shapes for state in states):
-        raise UserError("the checkpoints to average do not hold the same tensors")
+        raise OpenWITError("the checkpoints to average do not hold the same tensors")
     mean = {}
     for key, tensor in last.items():
         if tensor.is_floating_point():
@@ -111,7 +111,7 @@ def _checkpoints(where: Path, average: int, say: Callable[[str], None]) -> list[
         return [find_checkpoint(where, say)]
     paths = sorted((where / FOLDER).glob("step-*.pt")) if where.is_dir() else []
     if len(paths) < average:
-        raise UserError(f"{where} has {len(paths)} checkpoints, {average} are to be averaged: see checkpoint.keep")
+        raise OpenWITError(f"{where} has {len(paths)} checkpoints, {average} are to be averaged: see checkpoint.keep")
     return [load_checkpoint(path) for path in paths[-average:]]
 
 
@@ -119,7 +119,7 @@ def _of_run(checkpoints: list[Checkpoint], weights: Choice) -> Source:
     newest = checkpoints[-1]
     objective = newest.info.config.objective.name
     if objective not in ("contrastive", "sigmoid"):
-        raise UserError(
+        raise OpenWITError(
             f"{newest.path} was trained for {objective}, which has no pair of towers: only contrastive and sigmoid "
             "models can be exported"
         )
@@ -128,8 +128,8 @@ def _of_run(checkpoints: list[Checkpoint], weights: Choice) -> Source:
     model = Clip(newest.info.config.model.resolved(), init_logit_bias=0.0 if "logit_bias" in state else None)
     try:
         into_model(model, state)
-    except UserError as error:
-        raise UserError(f"{newest.path}: {error}") from error
+    except OpenWITError as error:
+        raise OpenWITError(f"{newest.path}: {error}") from error
     lineage = {
         "weights": weights,
         "averaged": [{"step": each.info.step, "sha256": each.info.sha256} for each in checkpoints],
@@ -143,13 +143,13 @@ def weights_of(checkpoint: Checkpoint, which: Choice) -> dict[str, Tensor]:
     """The weights of one checkpoint; what has no moving average, as counters, is the model's.
 
     Raises:
-        UserError: the run kept no moving average.
+        OpenWITError: the run kept no moving average.
     """
     if which == "model":
         return checkpoint.model_state
     moving = checkpoint.state.get("ema")
     if not moving:
-        raise UserError(f"{checkpoint.path} holds no moving average: take --weights model")
+        raise OpenWITError(f"{checkpoint.path} holds no moving average: take --weights model")
     known = checkpoint.model_state
     return known | {key: tensor for key, tensor in moving.items() if key in known}
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.training.tokenizer.bpe import WORD_END, ClipTokenizer, byte_letters, read_merges
 
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -19,7 +19,7 @@ def write_tokenizer(tokenizer: ClipTokenizer, context_length: int, folder: Path)
     """vocab.json, merges.txt, tokenizer_config.json and special_tokens_map.json into an existing folder.
 
     Raises:
-        UserError: see `clip_merges`.
+        OpenWITError: see `clip_merges`.
     """
     text = tokenizer.merges if tokenizer.merges is not None else clip_merges()
     merges = read_merges(text, "the merges")
@@ -57,7 +57,7 @@ def clip_merges() -> str:
     that they were found whole.
 
     Raises:
-        UserError: this release of the tokenizer holds them in another way.
+        OpenWITError: this release of the tokenizer holds them in another way.
     """
     found = importlib.util.find_spec("instant_clip_tokenizer")
     for place in found.submodule_search_locations or [] if found is not None else []:
@@ -68,7 +68,7 @@ def clip_merges() -> str:
             lines = data[start : start + MERGES_BYTES]
             if header >= 0 and hashlib.sha256(lines).hexdigest() == MERGES_SHA256:
                 return "#version: 0.2\n" + lines.decode()
-    raise UserError(
+    raise OpenWITError(
         "the installed instant_clip_tokenizer does not hold CLIP's merges where they are looked for: install 0.1.1"
     )
 

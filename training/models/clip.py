@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.training.models.resnet import ResNet
 from openwit.training.models.text import TextTransformer
 from openwit.training.models.vit import VisionTransformer
@@ -57,10 +57,10 @@ def image_tower(spec: ClipSpec, patch_dropout: float = 0.0) -> ResNet | VisionTr
     """The image tower of a spec, for models of other objectives too.
 
     Raises:
-        UserError: patches are to be dropped, and there are none.
+        OpenWITError: patches are to be dropped, and there are none.
     """
     if not isinstance(spec.vision, ResNetSpec):
         return VisionTransformer(spec.vision, spec.embed_dim, spec.quick_gelu, patch_dropout)
     if patch_dropout:
-        raise UserError("patch_dropout leaves out patches, which a ResNet does not have: set it to 0")
+        raise OpenWITError("patch_dropout leaves out patches, which a ResNet does not have: set it to 0")
     return ResNet(spec.vision, spec.embed_dim)

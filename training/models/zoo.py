@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import pydantic
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.common.settings import Settings
 from openwit.training.tokenizer.bpe import VOCABULARY_SIZE
 
@@ -158,13 +158,13 @@ def spec_of(name: str) -> ClipSpec:
     """The architecture of this name; case, slash, @ and px do not matter (`vit-b-32` is `ViT-B/32`).
 
     Raises:
-        UserError: there is none of this name; the message lists those there are.
+        OpenWITError: there is none of this name; the message lists those there are.
     """
     wanted = _folded(name)
     for known, spec in ZOO.items():
         if _folded(known) == wanted:
             return spec
-    raise UserError(f"there is no model {name!r}; known models: {', '.join(ZOO)}")
+    raise OpenWITError(f"there is no model {name!r}; known models: {', '.join(ZOO)}")
 
 
 def _folded(name: str) -> str:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from rich.console import Console
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.training.checkpoints.files import load_checkpoint, write_checkpoint
 from openwit.training.export.source import averaged, weights_of
 
@@ -27,13 +27,13 @@ class AverageJob:
         """Reads, averages, writes. The last checkpoint's description goes with the mean, and the names of all.
 
         Raises:
-            UserError: a checkpoint is missing or broken, they do not fit one another, or `out` exists.
+            OpenWITError: a checkpoint is missing or broken, they do not fit one another, or `out` exists.
         """
         which = self._which()
         if self.out.suffix != ".pt":
-            raise UserError(f"{self.out} must end in .pt, as checkpoints do")
+            raise OpenWITError(f"{self.out} must end in .pt, as checkpoints do")
         if self.out.exists():
-            raise UserError(f"{self.out} exists: choose another --out")
+            raise OpenWITError(f"{self.out} exists: choose another --out")
         found = [load_checkpoint(path) for path in self.checkpoints]
         state = {
             **{name: value for name, value in found[-1].state.items() if name == "tokenizer"},
@@ -48,4 +48,4 @@ class AverageJob:
             return "model"
         if self.weights == "ema":
             return "ema"
-        raise UserError(f"--weights {self.weights!r} must be model or ema")
+        raise OpenWITError(f"--weights {self.weights!r} must be model or ema")

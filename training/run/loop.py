@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import nn
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.training.checkpoints.files import Checkpoint, CheckpointInfo
 from openwit.training.config.duration import Horizon, Position, Trigger
 from openwit.training.config.train import TrainConfig
@@ -70,7 +70,7 @@ def fit(config: TrainConfig, display: Display) -> Outcome:
     Under torchrun or srun this process takes its part; the first one shows, logs and writes.
 
     Raises:
-        UserError: bad settings or data, a run folder of another run, or a loss or gradient that is not finite.
+        OpenWITError: bad settings or data, a run folder of another run, or a loss or gradient that is not finite.
     """
     with joined(config.device, config.distributed.timeout.value) as group:
         return _fit(config, display if group is None or group.main else SilentDisplay(), group)
@@ -346,7 +346,7 @@ def _restore(stepper: Stepper, checkpoint: Checkpoint) -> None:
         stepper.restore(checkpoint.state)
     except RuntimeError as error:
         name = checkpoint.info.config.model.name or "the spec it was trained with"
-        raise UserError(
+        raise OpenWITError(
             f"the weights in {checkpoint.path} do not fit model {name} as this release builds it: "
             "use the release that trained them, or train anew in another run folder"
         ) from error

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from openwit.schemas.common.atomic import atomic_write
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.training.config.duration import Horizon, Position
 from openwit.training.config.train import TrainConfig
 from openwit.training.engine.distributed import Group
@@ -94,7 +94,7 @@ class Reporter:
             corrupt: unreadable samples so far.
 
         Raises:
-            UserError: a figure is not finite.
+            OpenWITError: a figure is not finite.
         """
         with self._ledger.span("log"):
             for arrived in self._in_flight.add(figures):
@@ -106,7 +106,7 @@ class Reporter:
         """Looks at all figures that are left, waiting for them.
 
         Raises:
-            UserError: a figure is not finite.
+            OpenWITError: a figure is not finite.
         """
         with self._ledger.span("log"):
             for arrived in self._in_flight.drain():
@@ -121,7 +121,7 @@ class Reporter:
             keys: samples of this rank.
 
         Raises:
-            UserError: with the step, the norms and where the samples' keys are.
+            OpenWITError: with the step, the norms and where the samples' keys are.
         """
         what = trouble_in(figures, self._scaled)
         if what is None:
@@ -131,7 +131,7 @@ class Reporter:
         if self._group is None or self._group.main:
             shown = {name: str(figure) for name, figure in figures.items()}
             atomic_write(path, json.dumps({"step": step, **shown, "keys": keys}, indent=1) + "\n")
-        raise UserError(
+        raise OpenWITError(
             f"{what} in step {step} (samples {', '.join(keys[:3])} and {max(0, len(keys) - 3)} more, all in {path}); "
             "the weights of the last checkpoint are untouched: lower optim.lr or set optim.grad_clip"
         )

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.training.checkpoints.files import Checkpoint, latest_checkpoint, store_config, stored_config
 from openwit.training.config.train import TrainConfig
 from openwit.training.data.sources import Source
@@ -18,18 +18,20 @@ def claimed(run: Path) -> Iterator[None]:
     """Holds the run folder for this process until the block ends, even if the process is killed.
 
     Raises:
-        UserError: another process holds it, or it cannot be made.
+        OpenWITError: another process holds it, or it cannot be made.
     """
     try:
         run.mkdir(parents=True, exist_ok=True)
         lock = (run / ".lock").open("w")
     except OSError as error:
-        raise UserError(f"run folder {run} cannot be written ({error.strerror}): set another run folder") from error
+        raise OpenWITError(f"run folder {run} cannot be written ({error.strerror}): set another run folder") from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise UserError(f"another process is training in {run}: wait for it, or set another run folder") from None
+            raise OpenWITError(
+                f"another process is training in {run}: wait for it, or set another run folder"
+            ) from None
         yield
 
 
@@ -37,7 +39,7 @@ def take_up(config: TrainConfig, dataset: Source, say: Callable[[str], None]) ->
     """What to go on from; None for a new run, whose configuration is then stored.
 
     Raises:
-        UserError: the folder holds a run of another configuration on other data or with another tokenizer, or
+        OpenWITError: the folder holds a run of another configuration on other data or with another tokenizer, or
             only broken checkpoints.
     """
     old = stored_config(config.run)
@@ -45,20 +47,20 @@ def take_up(config: TrainConfig, dataset: Source, say: Callable[[str], None]) ->
         difference = first_difference(old, config)
         if difference is not None:
             key, before, now = difference
-            raise UserError(
+            raise OpenWITError(
                 f"{config.run} holds a run with {key} = {before!r}, but now {key} is {now!r}: "
                 f"set another run folder (--set run=...) or remove {config.run}"
             )
     checkpoint = latest_checkpoint(config.run, say)
     if checkpoint is not None and checkpoint.info.dataset_sha256 != dataset.manifest_sha256:
-        raise UserError(
+        raise OpenWITError(
             f"{config.run} was trained on another build of the dataset than {dataset.name} is now "
             f"(the sums of the manifests differ): set another run folder (--set run=...) or remove {config.run}"
         )
     if checkpoint is not None:
         stored, now_read = stored_tokenizer(checkpoint.state), read_tokenizer(config.model.tokenizer)
         if stored.merges != now_read.merges:
-            raise UserError(
+            raise OpenWITError(
                 f"{config.run} was trained with another tokenizer than {config.model.tokenizer or 'that of CLIP'} "
                 "holds now (the merges differ): give the file it was trained with, or set another run folder"
             )

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from openwit.schemas.common.atomic import atomic_write, sha256_of
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest
 from openwit.training.tokenizer.bpe import (
     SMALLEST_VOCABULARY,
@@ -39,10 +39,10 @@ class TokenizerJob:
         """Learns the merges and writes the file.
 
         Raises:
-            UserError: a vocabulary that cannot be, no such split, or `tokenizers` is not installed.
+            OpenWITError: a vocabulary that cannot be, no such split, or `tokenizers` is not installed.
         """
         if not SMALLEST_VOCABULARY < self.vocabulary <= VOCABULARY_SIZE:
-            raise UserError(
+            raise OpenWITError(
                 f"--vocabulary {self.vocabulary} must be more than {SMALLEST_VOCABULARY} (512 bytes, start and end of "
                 f"text) and at most {VOCABULARY_SIZE:,}, which is what openai/CLIP and open_clip read of a file"
             )
@@ -76,12 +76,12 @@ def learn_merges(texts: Iterator[str], number: int) -> list[tuple[str, str]]:
     Words and cleaning are openai/CLIP's. The same texts give the same merges.
 
     Raises:
-        UserError: the package `tokenizers` is not installed.
+        OpenWITError: the package `tokenizers` is not installed.
     """
     try:
         from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
     except ImportError as error:
-        raise UserError(
+        raise OpenWITError(
             "learning a tokenizer needs the package tokenizers: pip install 'openwit[tokenizer]'"
         ) from error
     pieces = [*byte_letters(), *(letter + WORD_END for letter in byte_letters())]
@@ -118,4 +118,4 @@ def _texts(paths: list[Path], read: Callable[[int], object]) -> Iterator[str]:
                     yield from (text for row in batch["texts"].to_pylist() for text in row)
                     read(batch.num_rows)
         except (OSError, ValueError) as error:
-            raise UserError(f"{path} cannot be read ({error}): run `wit verify`") from error
+            raise OpenWITError(f"{path} cannot be read ({error}): run `wit verify`") from error

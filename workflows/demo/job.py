@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.manifest import DatasetManifest
 from openwit.workflows.demo.crawler import crawl
 from openwit.workflows.demo.serving import serving
@@ -73,7 +73,7 @@ def run_job(out: Path, port: int, console: Console) -> int:
     """Runs the job on a finished web; returns the exit code: 0 when the model beats chance clearly, else 1.
 
     Raises:
-        UserError: the port is in use, or a step met bad input and said so.
+        OpenWITError: the port is in use, or a step met bad input and said so.
     """
     started = time.monotonic()
     places = Places(out)
@@ -98,7 +98,7 @@ def _step(console: Console, command: str, arguments: Sequence[str]) -> None:
     executable = Path(sys.executable).with_name(command)
     done = subprocess.run([str(executable), *arguments], check=False)
     if done.returncode:
-        raise UserError(
+        raise OpenWITError(
             f"`{command} {arguments[0]}` ended with exit code {done.returncode}: its own words stand above"
         )
 

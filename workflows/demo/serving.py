@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.workflows.demo.server import serve
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +27,7 @@ def serving(web: Path, port: int) -> Iterator[int]:
     The child also ends when this process dies in whatever way: it reads from a pipe that only this process holds.
 
     Raises:
-        UserError: the port is in use, or `web` holds no finished web.
+        OpenWITError: the port is in use, or `web` holds no finished web.
     """
     command = [
         sys.executable,
@@ -55,7 +55,7 @@ def serving(web: Path, port: int) -> Iterator[int]:
         if not line.startswith(_LISTENING):
             child.stdin.close()
             message = child.stderr.read().strip()
-            raise UserError(message.splitlines()[-1] if message else f"the server of {web} did not start")
+            raise OpenWITError(message.splitlines()[-1] if message else f"the server of {web} did not start")
         threading.Thread(target=_drain, args=(child.stderr,), daemon=True).start()
         yield int(line.removeprefix(_LISTENING))
     finally:
@@ -79,7 +79,7 @@ def run_server(web: Path, port: int, piped: bool) -> None:
     """Serves until interrupted, or, when piped, until standard input ends.
 
     Raises:
-        UserError: the port is in use, or `web` holds no finished web.
+        OpenWITError: the port is in use, or `web` holds no finished web.
     """
     asyncio.run(_run(web, port, piped))
 

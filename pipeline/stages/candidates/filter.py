@@ -28,7 +28,7 @@ class Sieve:
         """Loads word lists and the language model.
 
         Raises:
-            UserError: a list cannot be read, a language is unknown, or ftfy is asked for and missing.
+            OpenWITError: a list cannot be read, a language is unknown, or ftfy is asked for and missing.
         """
         self.settings = settings
         self._fix: Callable[[str], str] | None = text_fixer() if settings.ftfy else None

@@ -12,7 +12,7 @@ from openwit.pipeline.readers.pages.wat import read_wat
 from openwit.pipeline.readers.tables.settings import TableColumns
 from openwit.pipeline.readers.tables.tables import TableBatch, is_table_name, open_table
 from openwit.pipeline.stages.candidates.pair import TABLE, Pair
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 
 PAGES_TAKEN, IMAGES_TAKEN = "pages_taken", "images_taken"
 _SPLIT_NAMES = {"training": "train", "validation": "val", "valid": "val", "dev": "val", "testing": "test"}
@@ -30,11 +30,11 @@ def kind_of(name: str) -> InputKind:
     """What a file holds, by its name.
 
     Raises:
-        UserError: the name tells nothing that this stage reads.
+        OpenWITError: the name tells nothing that this stage reads.
     """
     last = name.lower().partition("?")[0].rpartition("/")[2]
     if ".wet" in last:
-        raise UserError(
+        raise OpenWITError(
             f"candidates.inputs: {name} is a WET file: it holds texts without their images; use WARC or WAT"
         )
     if ".wat" in last:
@@ -43,7 +43,7 @@ def kind_of(name: str) -> InputKind:
         return InputKind.ARCHIVE
     if is_table_name(last):
         return InputKind.TABLE
-    raise UserError(
+    raise OpenWITError(
         f"candidates.inputs: {name} is by its name neither a WARC, WAT or ARC file nor a table "
         "(.parquet, .csv, .tsv, .jsonl)"
     )

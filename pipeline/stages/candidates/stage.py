@@ -31,7 +31,7 @@ from openwit.pipeline.stages.candidates.sources import (
     table_pairs,
     wat_pairs,
 )
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.tables.candidates import CANDIDATES, DAMAGE, DAMAGE_FILE, DROPS
 
 NAME = "candidates"
@@ -73,7 +73,7 @@ def _body(job: Job, settings: CandidateSettings, inputs: list[str], folder: Path
     outcome.add_receipts(receipts, [step for step in steps if step in seen])
     if outcome.funnel[-1].stage != NAME or outcome.funnel[-1].rows_out == 0:
         found = outcome.funnel[-1].rows_in if outcome.funnel[-1].stage == NAME else 0
-        raise UserError(
+        raise OpenWITError(
             f"the inputs hold no usable (image, text) pair ({found:,} found, none passed): "
             "check candidates.inputs, and candidates.language and filters against the texts"
         )
@@ -133,9 +133,9 @@ class ReadInput(FileWork):
             with local_copy(name) as path, DROPS.writing(drops) as write_drops:
                 sieved = self._sieved(self._pairs(path, name, task.payload, tally), write_drops, tally)
                 candidates = CANDIDATES.write_parts(part, sieved, _PART_ROWS)
-        except UserError as error:
+        except OpenWITError as error:
             if not self.settings.skip_unreadable:
-                raise UserError(f"{error} (candidates.skip_unreadable: true goes on without such files)") from error
+                raise OpenWITError(f"{error} (candidates.skip_unreadable: true goes on without such files)") from error
             tally.reset()
             tally.enter(FILES_STEP, files)
             tally.drop(FILES_STEP, UNREADABLE, files)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from openwit.pipeline.dataset.store import load_manifest, place_of
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.manifest import MANIFEST_NAME, ShardEntry
 from openwit.schemas.table import TableSchema
 from openwit.schemas.tables.images import DUPLICATE_EXAMPLES
@@ -27,7 +27,7 @@ class CardSource:
         where: its folder, or a URL that fsspec knows.
 
     Raises:
-        UserError: it is no dataset.
+        OpenWITError: it is no dataset.
     """
 
     def __init__(self, where: str | Path) -> None:
@@ -52,7 +52,7 @@ class CardSource:
         """Columns of the table of `openwit.schemas.tables.samples.SAMPLES` beside a shard.
 
         Raises:
-            UserError: it is missing or no such table.
+            OpenWITError: it is missing or no such table.
         """
         with self._reading(shard.metadata.path) as file:
             return pq.read_table(file, columns=list(columns))
@@ -92,7 +92,9 @@ class CardSource:
             with self.place.reading(name) as file:
                 yield file
         except (pa.ArrowException, OSError) as error:
-            raise UserError(f"{self.place}/{name} cannot be read: {error} (`wit verify` lists what is off)") from error
+            raise OpenWITError(
+                f"{self.place}/{name} cannot be read: {error} (`wit verify` lists what is off)"
+            ) from error
 
 
 @contextmanager

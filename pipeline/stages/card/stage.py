@@ -25,7 +25,7 @@ def run(job: Job, settings: CardSettings, dataset: str | Path) -> bool:
         dataset: its folder, or a URL that fsspec knows.
 
     Raises:
-        UserError: it is no dataset, or a file of it cannot be read.
+        OpenWITError: it is no dataset, or a file of it cannot be read.
     """
     source = CardSource(dataset)
     identity = {"version": VERSION, "files": source.identity(), "card": settings.model_dump(mode="json")}

@@ -18,7 +18,7 @@ from openwit.pipeline.execution.stage import Job, Outcome, StageManifest, file_i
 from openwit.pipeline.execution.tasks import FileWork, Tally, Task, counting
 from openwit.pipeline.images.settings import ImageSettings
 from openwit.pipeline.stages.dedup.settings import DedupSettings
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.tables.images import COPIES
 
 EVALUATION_IMAGE = "evaluation_image"
@@ -105,7 +105,7 @@ def prepare_evaluation(
     """Hashes the evaluation images; None where nothing is to be excluded.
 
     Raises:
-        UserError: what was named does not exist, or holds no image that can be read.
+        OpenWITError: what was named does not exist, or holds no image that can be read.
     """
     if not settings.exclude:
         return None
@@ -118,7 +118,7 @@ def prepare_evaluation(
     receipts = job.run(folder, hashing, "Hash evaluation images", "images", HashEvaluationImages(image))
     outcome.add_receipts(receipts, [STEP])
     if outcome.funnel[-1].rows_out == 0:
-        raise UserError(f"no image could be read in what is to be excluded: {', '.join(settings.exclude)}")
+        raise OpenWITError(f"no image could be read in what is to be excluded: {', '.join(settings.exclude)}")
     paths = [str(folder / entry["path"]) for receipt in receipts for entry in receipt.files]
     return EvaluationLookup(paths, settings.exclude_distance)
 

@@ -16,7 +16,7 @@ from openwit.pipeline.stages.dedup.find_pass import find_copies
 from openwit.pipeline.stages.dedup.keep import HANDED, IMAGES_STEP, PAIRS_STEP, HandOver, KeepSurvivors, taken_by
 from openwit.pipeline.stages.dedup.settings import DedupSettings
 from openwit.pipeline.stages.sidecars import carry_query_counts
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 
 NAME = "dedup"
 VERSION = 3
@@ -61,5 +61,5 @@ def _body(job: Job, settings: DedupSettings, upstream: StageManifest, fetched: P
     outcome.extra["images"] = os.path.relpath(fetched, folder)
     shutil.rmtree(folder / HANDED, ignore_errors=True)
     if next(step for step in outcome.funnel if step.unit == "images").rows_out == 0:
-        raise UserError(f"no image is left of {fetched}: see the drops there and in {folder} for the reasons")
+        raise OpenWITError(f"no image is left of {fetched}: see the drops there and in {folder} for the reasons")
     return outcome

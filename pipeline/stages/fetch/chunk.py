@@ -24,7 +24,7 @@ from openwit.pipeline.stages.fetch.log import FETCH_LOG, LOG, host_name
 from openwit.pipeline.stages.fetch.messages import give_notice, pause_notice
 from openwit.pipeline.stages.fetch.outage import Verdict, judge, one_of_each_host, spread
 from openwit.pipeline.stages.fetch.settings import FetchSettings
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.tables.candidates import DROPS, SELECTED
 
 IMAGES_STEP = "fetch/images"
@@ -70,7 +70,7 @@ class FetchChunk(FileWork):
         """See the class.
 
         Raises:
-            UserError: of too few of the URLs a server was heard, on every try.
+            OpenWITError: of too few of the URLs a server was heard, on every try.
         """
         by_url = self.pairs(task)
         web = [url for url, pairs in by_url.items() if not pairs[0]["has_bytes"]]
@@ -153,7 +153,7 @@ class FetchChunk(FileWork):
                 endings.update(self.ask([url for url in again if url not in asked], images))
         verdict = self._judge(web, endings)
         if verdict is Verdict.BROKEN or (verdict is Verdict.DOUBTFUL and not self._others_answer(task)):
-            raise UserError(_outage_message(task, [endings[url].status for url in web], settings))
+            raise OpenWITError(_outage_message(task, [endings[url].status for url in web], settings))
 
     def _judge(self, web: list[str], endings: dict[str, Ending]) -> Verdict:
         return judge({url: endings[url].status for url in web}, self.settings.min_success)

@@ -41,7 +41,7 @@ def make_engine(settings: FetchSettings) -> Engine:
     """The engine that the settings name, its blocklist read.
 
     Raises:
-        UserError: the blocklist is no list, or the engine is not installed.
+        OpenWITError: the blocklist is no list, or the engine is not installed.
     """
     blocklist = load_blocklist(Path(settings.blocklist)) if settings.blocklist is not None else None
     if settings.engine == "img2dataset":

@@ -28,7 +28,7 @@ from openwit.pipeline.images.fingerprint import hashes_of
 from openwit.pipeline.images.process import ImageDrop, ImageReason, ProcessedImage
 from openwit.pipeline.images.sniff import describe, sniff_format
 from openwit.pipeline.stages.fetch.settings import FetchSettings
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 
 _HTTP_ERROR = re.compile(r"HTTP Error (\d{3})")
 # What its error messages hold, the first that fits; they are those of urllib and of the system.
@@ -61,12 +61,12 @@ class Img2datasetEngine:
     """See `Engine`. The library is loaded with the first use: that takes seconds.
 
     Raises:
-        UserError: img2dataset is not installed.
+        OpenWITError: img2dataset is not installed.
     """
 
     def __init__(self, settings: FetchSettings, blocklist: Blocklist | None) -> None:
         if importlib.util.find_spec("img2dataset") is None:
-            raise UserError("fetch.engine img2dataset is not installed: pip install 'openwit[img2dataset]'")
+            raise OpenWITError("fetch.engine img2dataset is not installed: pip install 'openwit[img2dataset]'")
         self.settings = settings
         self.blocklist = blocklist
         self._resizer: Any = None

@@ -19,7 +19,7 @@ from openwit.pipeline.stages.fetch.retry import RetryChunk, promote, retry_chunk
 from openwit.pipeline.stages.fetch.settings import FetchSettings
 from openwit.pipeline.stages.sidecars import carry_query_counts
 from openwit.schemas.common.atomic import sha256_of
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 
 NAME = "fetch"
 VERSION = 3
@@ -88,7 +88,7 @@ def _blocklist_sum(path: Path) -> str:
     try:
         return sha256_of(path)
     except OSError as error:
-        raise UserError(f"blocklist: {path} cannot be read: {error.strerror or error}") from error
+        raise OpenWITError(f"blocklist: {path} cannot be read: {error.strerror or error}") from error
 
 
 def _table_columns(upstream: StageManifest) -> TableColumns:

@@ -20,7 +20,7 @@ from openwit.pipeline.stages.queries.counts import (
 from openwit.pipeline.stages.queries.query_list import Entry, QueryList, add_bigrams
 from openwit.pipeline.stages.queries.settings import QuerySettings
 from openwit.pipeline.stages.queries.sources import read_query_table, read_wordnet
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.manifest import FunnelStep
 from openwit.schemas.tables.queries import QUERIES, SOURCES
 
@@ -68,7 +68,7 @@ def _body(
             queries.add(query, Entry("table"))
     table = queries.table(settings.limit)
     if table.num_rows == 0:
-        raise UserError("the query list is empty: lower queries.min_count or name another source")
+        raise OpenWITError("the query list is empty: lower queries.min_count or name another source")
     QUERIES.write(folder / QUERY_FILE, table)
     outcome.files.append(file_entry(folder, folder / QUERY_FILE))
     outcome.funnel.append(

@@ -24,7 +24,7 @@ from openwit.pipeline.stages.select.settings import SelectSettings
 from openwit.pipeline.stages.select.thresholds import find_thresholds
 from openwit.pipeline.stages.sidecars import QUERY_COUNTS_FILE, carry_examples
 from openwit.schemas.common.atomic import atomic_path
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.tables.candidates import DROPS, MATCHES, VERDICTS
 from openwit.schemas.tables.images import SURVIVORS
 from openwit.schemas.tables.queries import QUERY_COUNTS, QUERY_DRAWS
@@ -40,7 +40,7 @@ def run(job: Job, deduplicated: Path, folder: Path) -> tuple[StageManifest, bool
     upstream = StageManifest.load(deduplicated, "dedup")
     drawn = next((record for record in upstream.history if record.stage == "select"), None)
     if drawn is None or "cap" not in drawn.extra:
-        raise UserError(f"{deduplicated} knows of no selection: there is nothing to draw again")
+        raise OpenWITError(f"{deduplicated} knows of no selection: there is nothing to draw again")
     return run_stage(
         job,
         folder,

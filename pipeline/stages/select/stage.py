@@ -32,7 +32,7 @@ from openwit.pipeline.stages.select.settings import SelectSettings
 from openwit.pipeline.stages.select.thresholds import find_thresholds
 from openwit.pipeline.stages.sidecars import QUERY_COUNTS_FILE
 from openwit.schemas.common.atomic import atomic_path, sha256_of
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.tables.candidates import PAIR_SAMPLES, VERDICTS
 from openwit.schemas.tables.queries import QUERIES, QUERY_COUNTS
 
@@ -57,7 +57,7 @@ def run(
     """
     upstream = [merge_records([StageManifest.load(path, "candidates") for path in candidates])]
     if not queries.exists():
-        raise UserError(f"{queries} does not exist: give queries.parquet, or the folder of `wit queries`")
+        raise OpenWITError(f"{queries} does not exist: give queries.parquet, or the folder of `wit queries`")
     inputs = {f"candidates {n}": stage_input(path) for n, path in enumerate(candidates)} | _query_identity(queries)
     if reuse is not None:
         StageManifest.load(reuse, NAME)
@@ -88,12 +88,12 @@ def _body(
     files, rows = _files(candidates)
     query_table = QUERIES.read(queries)
     if query_table.num_rows == 0:
-        raise UserError(f"{queries} holds no queries: give the query list a source that yields some")
+        raise OpenWITError(f"{queries} holds no queries: give the query list a source that yields some")
     texts = query_table.column("query").to_pylist()
     matching = match_tasks(files, sha256_of(queries), settings, reuse)
     pool = match_and_count(job, settings, folder, matching, queries, len(texts), rows)
     if not pool.any():
-        raise UserError(
+        raise OpenWITError(
             f"no caption of {' '.join(map(str, candidates))} matches any of the {len(texts):,} queries: "
             "check the language of the candidates and of the query list"
         )

@@ -22,7 +22,7 @@ from openwit.pipeline.stages.shard.settings import ShardSettings
 from openwit.pipeline.stages.shard.spill import Slice, read_spills, write_spill
 from openwit.pipeline.stages.sidecars import carry_examples, carry_query_counts
 from openwit.schemas.common.atomic import sha256_of
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.manifest import DatasetManifest, FileEntry, ShardEntry
 
 NAME = "shard"
@@ -112,7 +112,7 @@ class _Build(NamedTuple):
         else:
             shards = plan_by_samples(sources, self.settings.samples or 1)
         if not shards:
-            raise UserError("no image survived to be sharded: see the drops of fetch and dedup for the reasons")
+            raise OpenWITError("no image survived to be sharded: see the drops of fetch and dedup for the reasons")
         return shards
 
     def _write_shards(self, place: LocalFolder | RemoteFolder, shards: dict[str, int]) -> list[Receipt]:

@@ -7,7 +7,7 @@ import pytest
 
 from openwit.pipeline.common import remote
 from openwit.pipeline.common.remote import local_copy
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 
 
 @pytest.fixture
@@ -58,12 +58,12 @@ def test_a_broken_connection_is_tried_again_and_the_copy_goes(flaky_server):
 
 def test_what_cannot_be_had_is_said(flaky_server):
     base, asked, _ = flaky_server
-    with pytest.raises(UserError, match=r"gone.warc does not exist"), local_copy(f"{base}/gone.warc"):
+    with pytest.raises(OpenWITError, match=r"gone.warc does not exist"), local_copy(f"{base}/gone.warc"):
         pass
     assert len(asked) == 1
-    with pytest.raises(UserError, match=r"dead.warc cannot be fetched"), local_copy(f"{base}/dead.warc"):
+    with pytest.raises(OpenWITError, match=r"dead.warc cannot be fetched"), local_copy(f"{base}/dead.warc"):
         pass
-    with pytest.raises(UserError, match=r"cannot be fetched: Protocol not known"), local_copy("nosuch://x/y.warc"):
+    with pytest.raises(OpenWITError, match=r"cannot be fetched: Protocol not known"), local_copy("nosuch://x/y.warc"):
         pass
 
 

@@ -3,7 +3,7 @@ import gzip
 import pytest
 
 from openwit.pipeline.dataset.removal_list import load_removal_list
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 
 SHA, PHASH = "ab" * 32, "0123456789abcdef"
 
@@ -55,10 +55,10 @@ def test_a_packed_list_is_the_same_list(tmp_path):
     ],
 )
 def test_a_line_that_names_nothing_is_said(tmp_path, text, message):
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(OpenWITError, match=message):
         listed(tmp_path, text)
 
 
 def test_a_missing_list_is_said(tmp_path):
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(OpenWITError, match="does not exist"):
         load_removal_list(tmp_path / "gone.txt")

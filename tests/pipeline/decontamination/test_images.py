@@ -37,7 +37,7 @@ from openwit.pipeline.decontamination.variants import variant_boxes
 from openwit.pipeline.images.phash import says_nothing
 from openwit.pipeline.images.process import process_image
 from openwit.pipeline.images.settings import ImageSettings, ResizeMode
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.manifest import DatasetManifest, FileEntry, ShardEntry
 
 SETTINGS = ImageSettings()
@@ -150,7 +150,7 @@ def test_a_dataset_of_ours_by_its_manifest(tmp_path: Path, bodies: list[bytes]) 
     table, _ = read([tmp_path])
     assert names(table) == [(f"{tmp_path}/train/00000.tar", "0.jpg"), (f"{tmp_path}/train/00000.tar", "1.jpg")]
     (tmp_path / "train" / "00000.tar").unlink()
-    with pytest.raises(UserError, match="is missing though"):
+    with pytest.raises(OpenWITError, match="is missing though"):
         list_pieces([str(tmp_path)])
 
 
@@ -179,7 +179,7 @@ def test_patterns_name_each_file_once_and_a_folder_may_hold_tars_and_tables(
     ],
 )
 def test_what_a_user_named_wrongly_is_one_sentence(tmp_path: Path, make: Any, message: str) -> None:
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(OpenWITError, match=message):
         list_pieces([str(make(tmp_path))])
 
 
@@ -256,7 +256,7 @@ def test_damaged_tars_and_tables_never_raise(tmp_path_factory: Any, data: st.Dat
     path = written(folder / "a.parquet", bytes(body))
     try:
         pieces = list_pieces([str(path)])
-    except UserError:
+    except OpenWITError:
         return
     for piece in pieces:
         hash_piece(piece, SETTINGS)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openwit.pipeline.download.address import AddressPolicy, embedded_v4, parse_network, port_refusal
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 
 POLICY = AddressPolicy()
 
@@ -73,7 +73,7 @@ def test_allowed_networks_cover_embedded_forms_and_nothing_more() -> None:
 
 
 def test_a_network_that_is_none_is_named() -> None:
-    with pytest.raises(UserError, match="'127.0.0/8x' is not a network"):
+    with pytest.raises(OpenWITError, match="'127.0.0/8x' is not a network"):
         AddressPolicy(["127.0.0/8x"])
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openwit.pipeline.download.blocklist import load_blocklist
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 
 LABEL = st.text("abcxyz0-9", min_size=1, max_size=5).map(lambda s: f"a{s}b")
 DOMAIN = st.lists(LABEL, min_size=1, max_size=4).map(".".join)
@@ -72,12 +72,12 @@ def test_an_empty_list_blocks_nothing(tmp_path):
     ],
 )
 def test_bad_lists(tmp_path, text, message):
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(OpenWITError, match=message):
         listed(tmp_path, text)
 
 
 def test_a_list_that_is_not_there(tmp_path):
-    with pytest.raises(UserError, match="gone.txt does not exist"):
+    with pytest.raises(OpenWITError, match="gone.txt does not exist"):
         load_blocklist(tmp_path / "gone.txt")
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from openwit.pipeline.download.downloader import Download, Downloader, DownloadSettings, FetchStatus
 from openwit.pipeline.download.status import RETRY_LATER, RETRY_NOW, status_of_http
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.common.settings import parse_settings
 
 IMAGE = b"\xff\xd8\xff" + bytes(range(256)) * 200
@@ -771,7 +771,7 @@ def test_settings_name_what_is_wrong() -> None:
         ({"concurency": 5}, "did you mean 'concurrency'"),
     ]
     for values, message in cases:
-        with pytest.raises(UserError, match=message):
+        with pytest.raises(OpenWITError, match=message):
             parse_settings(values, DownloadSettings, "recipe.yaml")
 
 
@@ -780,11 +780,11 @@ def test_every_setting_is_described() -> None:
 
 
 def test_missing_certificates_are_named() -> None:
-    with pytest.raises(UserError, match="nowhere.pem"):
+    with pytest.raises(OpenWITError, match="nowhere.pem"):
         Downloader(settings(ca_file="nowhere.pem"))
 
 
 def test_too_few_open_files_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("resource.getrlimit", lambda _: (256, 256))
-    with pytest.raises(UserError, match="ulimit"):
+    with pytest.raises(OpenWITError, match="ulimit"):
         Downloader(settings())

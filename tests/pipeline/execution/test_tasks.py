@@ -12,7 +12,7 @@ from openwit.pipeline.execution.runner import Runner
 from openwit.pipeline.execution.stage import Job, Outcome, run_stage
 from openwit.pipeline.execution.tasks import FAILURES, FileWork, Task, read_receipt, run_tasks
 from openwit.schemas.common.atomic import atomic_write
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 
 
 class Shout(FileWork):
@@ -23,7 +23,7 @@ class Shout(FileWork):
             calls.write(f"{task.name}\n")
         text = task.payload["text"]
         if text == "forbidden":
-            raise UserError("the text 'forbidden' is not allowed: take another")
+            raise OpenWITError("the text 'forbidden' is not allowed: take another")
         tally.enter("shout/texts", 2)
         tally.leave("shout/texts")
         tally.drop("shout/texts", "whisper")
@@ -56,7 +56,7 @@ def test_a_task_whose_file_is_gone_or_cut_is_done_again(tmp_path):
 
 
 def test_a_users_error_comes_out_of_the_runner_as_itself(tmp_path):
-    with pytest.raises(UserError, match="^the text 'forbidden' is not allowed: take another$"):
+    with pytest.raises(OpenWITError, match="^the text 'forbidden' is not allowed: take another$"):
         run_tasks(Runner(), tmp_path, tasks("a", "forbidden"), "Shout", Shout())
     assert list((tmp_path / FAILURES).iterdir())
     run_tasks(Runner(), tmp_path, tasks("a", "fine"), "Shout", Shout())
@@ -78,7 +78,7 @@ class Quiet(Shout):
 
 
 def test_unknown_runner_is_named():
-    with pytest.raises(UserError, match="unknown runner 'dask'; known: local"):
+    with pytest.raises(OpenWITError, match="unknown runner 'dask'; known: local"):
         Runner("dask")
 
 
@@ -104,7 +104,7 @@ def test_a_stage_is_run_once_and_refuses_other_settings(tmp_path):
     first, did = stage({"cap": 1})
     assert did
     assert stage({"cap": 1}) == (first, False)
-    with pytest.raises(UserError, match=r"another recipe or input \(settings.cap was 1, now 2\).*--replace"):
+    with pytest.raises(OpenWITError, match=r"another recipe or input \(settings.cap was 1, now 2\).*--replace"):
         stage({"cap": 2})
     assert (folder / "out.txt").exists()
     assert stage({"cap": 2}, replace=True)[1]
@@ -113,14 +113,14 @@ def test_a_stage_is_run_once_and_refuses_other_settings(tmp_path):
 
 def test_a_folder_of_something_else_is_not_touched(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(UserError, match="is not empty and was not made by this stage"):
+    with pytest.raises(OpenWITError, match="is not empty and was not made by this stage"):
         run_stage(job(), tmp_path, "s", 1, {}, {}, body(tmp_path, []))
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_a_folder_that_cannot_be_made_is_said(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be written"):
+    with pytest.raises(OpenWITError, match="cannot be written"):
         run_stage(job(), tmp_path / "file" / "s", "s", 1, {}, {}, body(tmp_path, []))
 
 

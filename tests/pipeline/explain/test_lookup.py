@@ -15,7 +15,7 @@ from openwit.pipeline.execution.runner import Runner
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.explain.lookup import explain
 from openwit.pipeline.recipe import Recipe
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 
 
 @pytest.fixture(scope="module")
@@ -161,9 +161,9 @@ def test_the_command(dataset, capsys, monkeypatch, tmp_path):
     code, printed = wit(["explain", tmp_path, "x"], capsys, monkeypatch)
     assert code == 2
     assert "is not a dataset" in printed.err
-    with pytest.raises(UserError):
+    with pytest.raises(OpenWITError):
         explain(tmp_path, "x")
-    with pytest.raises(UserError, match="name an image URL"):
+    with pytest.raises(OpenWITError, match="name an image URL"):
         explain(dataset, " ")
 
 
@@ -182,8 +182,8 @@ def test_a_broken_file_is_a_sentence(merged, tmp_path):
     drops = tmp_path / "b" / "stages" / "select" / "drops"
     drops.mkdir(parents=True)
     (drops / "00000.parquet").write_bytes(b"PAR1")
-    with pytest.raises(UserError, match="00000.parquet cannot be read"):
+    with pytest.raises(OpenWITError, match="00000.parquet cannot be read"):
         explain(alone, "x")
     (alone / "train" / "00000.parquet").write_bytes(b"")
-    with pytest.raises(UserError, match="train/00000.parquet cannot be read"):
+    with pytest.raises(OpenWITError, match="train/00000.parquet cannot be read"):
         explain(alone, "x")

@@ -5,7 +5,7 @@ import pytest
 
 from openwit.pipeline.readers.inputs import expand_inputs
 from openwit.pipeline.readers.settings import COMMON_CRAWL
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 
 
 def test_globs_are_sorted_and_each_file_comes_once(tmp_path):
@@ -16,9 +16,9 @@ def test_globs_are_sorted_and_each_file_comes_once(tmp_path):
 
 
 def test_nothing_found_is_the_users_error(tmp_path):
-    with pytest.raises(UserError, match=r"inputs: .*\*.warc matches no file"):
+    with pytest.raises(OpenWITError, match=r"inputs: .*\*.warc matches no file"):
         expand_inputs([f"{tmp_path}/*.warc"], "inputs")
-    with pytest.raises(UserError, match="gone.warc does not exist"):
+    with pytest.raises(OpenWITError, match="gone.warc does not exist"):
         expand_inputs([f"{tmp_path}/gone.warc"], "inputs")
 
 
@@ -33,10 +33,10 @@ def test_path_lists_as_common_crawl_publishes_them(tmp_path):
 
 def test_a_broken_or_empty_list_is_said(tmp_path):
     (tmp_path / "warc.paths.gz").write_bytes(gzip.compress(b"x\n" * 1000)[:30])
-    with pytest.raises(UserError, match="path list .* cannot be read"):
+    with pytest.raises(OpenWITError, match="path list .* cannot be read"):
         expand_inputs([str(tmp_path / "warc.paths.gz")], "inputs")
     (tmp_path / "empty.paths").write_text("\n")
-    with pytest.raises(UserError, match="is empty"):
+    with pytest.raises(OpenWITError, match="is empty"):
         expand_inputs([str(tmp_path / "empty.paths")], "inputs")
 
 
@@ -47,8 +47,8 @@ def test_remote_globs():
     assert expand_inputs(["memory://crawl/*.warc.gz"], "inputs") == [
         "memory:///crawl/a.warc.gz", "memory:///crawl/b.warc.gz",
     ]  # fmt: skip
-    with pytest.raises(UserError, match="matches no file"):
+    with pytest.raises(OpenWITError, match="matches no file"):
         expand_inputs(["memory://crawl/*.arc"], "inputs")
-    with pytest.raises(UserError, match="cannot be listed"):
+    with pytest.raises(OpenWITError, match="cannot be listed"):
         expand_inputs(["nosuch://crawl/*.arc"], "inputs")
     assert expand_inputs(["https://host/a.warc.gz?x=1"], "inputs") == ["https://host/a.warc.gz?x=1"]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from openwit.pipeline.text.boilerplate import BOILERPLATE
 from openwit.pipeline.text.filters import TEXT_REASONS, WordList, read_word_list, text_reason
 from openwit.pipeline.text.settings import TextFilterSettings
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 
 SETTINGS = TextFilterSettings()
 
@@ -155,11 +155,11 @@ def test_word_lists(tmp_path: Path) -> None:
 
 
 def test_an_unreadable_word_list_is_the_users_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="nowhere.txt cannot be read"):
+    with pytest.raises(OpenWITError, match="nowhere.txt cannot be read"):
         read_word_list(tmp_path / "nowhere.txt")
     binary = tmp_path / "binary.txt"
     binary.write_bytes(b"\xff\xfe\xff")
-    with pytest.raises(UserError, match="UTF-8"):
+    with pytest.raises(OpenWITError, match="UTF-8"):
         read_word_list(binary)
 
 

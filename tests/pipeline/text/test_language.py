@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from openwit.pipeline.text.language import LanguageIdentifier, keeps
 from openwit.pipeline.text.settings import LanguageSettings
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 
 DATA = Path(__file__).parents[3].parent / "shared" / "data"
 
@@ -65,9 +65,9 @@ def test_keeps_by_language_and_score() -> None:
 
 
 def test_an_unknown_language_is_the_users_error() -> None:
-    with pytest.raises(UserError, match="unknown language 'EN'; did you mean 'en'"):
+    with pytest.raises(OpenWITError, match="unknown language 'EN'; did you mean 'en'"):
         LanguageIdentifier(LanguageSettings(languages=("EN",)))
-    with pytest.raises(UserError, match="ISO 639-1"):
+    with pytest.raises(OpenWITError, match="ISO 639-1"):
         LanguageIdentifier(LanguageSettings(languages=("english language",)))
 
 

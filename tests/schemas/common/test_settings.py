@@ -1,6 +1,6 @@
 import pytest
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.common.settings import Settings, load_settings
 
 
@@ -37,17 +37,17 @@ def test_values_and_overrides(tmp_path):
     ],
 )
 def test_a_mistake_is_named_in_one_sentence(tmp_path, text, message):
-    with pytest.raises(UserError, match=message) as caught:
+    with pytest.raises(OpenWITError, match=message) as caught:
         load(tmp_path, text)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("override", ["novalue", "title.deep=1", "=3"])
 def test_a_bad_override_is_named(tmp_path, override):
-    with pytest.raises(UserError, match="--set"):
+    with pytest.raises(OpenWITError, match="--set"):
         load(tmp_path, "title: a", override)
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(UserError, match="gone.yaml does not exist"):
+    with pytest.raises(OpenWITError, match="gone.yaml does not exist"):
         load_settings(tmp_path / "gone.yaml", Outer)

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.common.settings import parse_settings
 from openwit.training.checkpoints.files import (
     CheckpointInfo,
@@ -97,7 +97,7 @@ def test_a_broken_checkpoint_is_passed_over_and_named(tmp_path: Path, info: Chec
 
 def test_nothing_but_broken_checkpoints_is_an_error(tmp_path: Path, info: CheckpointInfo) -> None:
     cut(save(tmp_path, info, 5))
-    with pytest.raises(UserError, match="every checkpoint .* is broken: remove"):
+    with pytest.raises(OpenWITError, match="every checkpoint .* is broken: remove"):
         latest_checkpoint(tmp_path, complaints()[1])
 
 
@@ -107,11 +107,11 @@ def test_a_run_or_a_file_may_be_named(tmp_path: Path, info: CheckpointInfo) -> N
     say = complaints()[1]
     assert find_checkpoint(tmp_path, say).info.step == 10
     assert find_checkpoint(older, say).info.step == 5
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(OpenWITError, match="does not exist"):
         find_checkpoint(tmp_path / "none.pt", say)
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(UserError, match="holds no checkpoint"):
+    with pytest.raises(OpenWITError, match="holds no checkpoint"):
         find_checkpoint(empty, say)
 
 
@@ -122,12 +122,12 @@ def test_a_checkpoint_that_holds_code_is_not_run(tmp_path: Path, info: Checkpoin
 
 def test_weights_of_another_architecture_are_refused(tmp_path: Path, info: CheckpointInfo) -> None:
     found = load_checkpoint(save(tmp_path, info, 5))
-    with pytest.raises(UserError, match="do not fit model"):
+    with pytest.raises(OpenWITError, match="do not fit model"):
         restore_model(torch.nn.Linear(2, 2), found)
 
 
 def test_a_folder_with_another_programs_config_is_refused(tmp_path: Path) -> None:
     assert stored_config(tmp_path) is None
     (tmp_path / "config.json").write_text('{"other": 1}')
-    with pytest.raises(UserError, match="choose another run folder"):
+    with pytest.raises(OpenWITError, match="choose another run folder"):
         stored_config(tmp_path)

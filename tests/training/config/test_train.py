@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.common.settings import load_settings, parse_settings
 from openwit.training.config.train import TrainConfig
 from openwit.training.run.resume_check import first_difference
@@ -42,7 +42,7 @@ def test_defaults_are_the_papers() -> None:
     ],
 )
 def test_mistakes_are_named(configure, change: dict, words: str) -> None:
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(OpenWITError) as caught:
         parse(configure(**change))
     assert words in str(caught.value)
 

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.training.config.train import DataSettings
 from openwit.training.data.loader import BatchMaker, CorruptCount, Loader
 from openwit.training.data.sampling import BatchPlan
@@ -81,9 +81,9 @@ def test_too_many_unreadable_samples_stop_the_run(damaged: Path) -> None:
     few.add(made.make(0))
     few.add(made.make(1))
     assert sorted(few.keys) == ["cut", "html", "none"]
-    with pytest.raises(UserError, match=r"3 samples are unreadable, more than data\.max_corrupt allows \(2\)"):
+    with pytest.raises(OpenWITError, match=r"3 samples are unreadable, more than data\.max_corrupt allows \(2\)"):
         CorruptCount(40, 0.05, []).add(made.make(0))
-    with pytest.raises(UserError, match="more than"):
+    with pytest.raises(OpenWITError, match="more than"):
         CorruptCount(40, 0.1, ["a", "b"]).add(made.make(0))
 
 
@@ -92,7 +92,7 @@ def test_a_batch_of_nothing_stops_the_run(factory: SimpleNamespace, tmp_path: Pa
     folder = factory.write_dataset(tmp_path / "broken", {"train": samples})
     batch = maker(folder, batch_size=4).make(0)
     assert batch.keys == []
-    with pytest.raises(UserError, match="no sample of a whole batch"):
+    with pytest.raises(OpenWITError, match="no sample of a whole batch"):
         CorruptCount(4, 1.0, []).add(batch)
 
 
@@ -100,12 +100,12 @@ def test_an_error_in_a_thread_reaches_the_caller(dataset: Path) -> None:
     class Failing(BatchMaker):
         def make(self, step: int):
             if step == 2:
-                raise UserError("disk gone")
+                raise OpenWITError("disk gone")
             return super().make(step)
 
     made = maker(dataset)
     made.__class__ = Failing
     with Loader(made, 0, 1, 4) as loader:
         next(loader), next(loader)
-        with pytest.raises(UserError, match="disk gone"):
+        with pytest.raises(OpenWITError, match="disk gone"):
             next(loader)

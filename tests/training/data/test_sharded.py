@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from openwit.schemas.common.errors import SchemaError, UserError
+from openwit.schemas.common.errors import OpenWITError, SchemaError
 from openwit.schemas.manifest import DatasetManifest
 from openwit.schemas.tables.samples import SHARD_INDEX
 from openwit.training.data.sharded import CorruptSampleError, ShardedDataset
@@ -43,26 +43,26 @@ def test_numbers_outside_are_errors(dataset: Path) -> None:
 
 
 def test_an_unknown_split_lists_the_known_ones(dataset: Path) -> None:
-    with pytest.raises(UserError, match="it has: train, val"):
+    with pytest.raises(OpenWITError, match="it has: train, val"):
         ShardedDataset(dataset, "test")
 
 
 def test_a_folder_that_is_no_dataset(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is not a dataset"):
+    with pytest.raises(OpenWITError, match="is not a dataset"):
         ShardedDataset(tmp_path, "train")
 
 
 def test_a_cut_tar_is_found_before_training(copy: Path) -> None:
     tar = copy / "train" / "00001.tar"
     tar.write_bytes(tar.read_bytes()[:-512])
-    with pytest.raises(UserError, match=r"00001\.tar has \d+ bytes, but the manifest says \d+"):
+    with pytest.raises(OpenWITError, match=r"00001\.tar has \d+ bytes, but the manifest says \d+"):
         ShardedDataset(copy, "train")
 
 
 @pytest.mark.parametrize("name", ["00001.tar", "00001.idx.arrow"])
 def test_a_missing_file_is_named(copy: Path, name: str) -> None:
     (copy / "train" / name).unlink()
-    with pytest.raises(UserError, match=f"{name} is missing"):
+    with pytest.raises(OpenWITError, match=f"{name} is missing"):
         ShardedDataset(copy, "train")
 
 
@@ -76,7 +76,7 @@ def test_an_index_of_another_length(copy: Path) -> None:
     path = copy / "val" / "00000.idx.arrow"
     with pa.ipc.new_file(str(path), SHARD_INDEX.arrow) as writer:
         writer.write_table(SHARD_INDEX.empty())
-    with pytest.raises(UserError, match="lists 0 samples, but the manifest says 48"):
+    with pytest.raises(OpenWITError, match="lists 0 samples, but the manifest says 48"):
         ShardedDataset(copy, "val")
 
 

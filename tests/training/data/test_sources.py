@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.manifest import DatasetManifest
 from openwit.training.config.train import DataSettings
 from openwit.training.data.loader import Batch
@@ -126,7 +126,7 @@ def test_broken_tars_and_samples_are_counted(small: Path, serve: SimpleNamespace
 @pytest.mark.timeout(60)
 def test_tars_that_give_nothing_end_the_run(small: Path, serve: SimpleNamespace) -> None:
     url = serve.start(small)
-    with pytest.raises(UserError, match="in a row gave no sample"):
+    with pytest.raises(OpenWITError, match="in a row gave no sample"):
         batches(settings(tars=[f"{url}/none.tar"], samples=9), 3)
 
 
@@ -154,16 +154,16 @@ def test_a_remote_dataset_is_cached_whole(small: Path, serve: SimpleNamespace, t
     assert "copying 10 files" in said[0]
     assert batches(data, 1)[1] == []
     assert len(held_out_source(data, "val")) == 4
-    with pytest.raises(UserError, match="more than data.cache_bytes allows"):
+    with pytest.raises(OpenWITError, match="more than data.cache_bytes allows"):
         open_source(settings(dataset=url, cache=cache, cache_bytes=1000), 0, print)
     shutil.rmtree(cache / "train")
     tar = small / "train" / "00003.tar"
     tar.write_bytes(tar.read_bytes()[:-1] + b"x")
-    with pytest.raises(UserError, match="does not have the sum"):
+    with pytest.raises(OpenWITError, match="does not have the sum"):
         open_source(data, 0, print)
     manifest = DatasetManifest.load(small)
     manifest.model_copy(update={"name": "other"}).save(small)
-    with pytest.raises(UserError, match="holds another dataset"):
+    with pytest.raises(OpenWITError, match="holds another dataset"):
         open_source(data, 0, print)
 
 
@@ -174,9 +174,9 @@ def test_a_remote_dataset_without_cache_is_streamed(small: Path, serve: SimpleNa
     assert isinstance(source, TarStream)
     assert len(source) == 60
     assert len(keys(batches(data, 2)[0])) == 20
-    with pytest.raises(UserError, match="set data.cache"):
+    with pytest.raises(OpenWITError, match="set data.cache"):
         held_out_source(data, "val")
-    with pytest.raises(UserError, match=r"manifest\.json cannot be read"):
+    with pytest.raises(OpenWITError, match=r"manifest\.json cannot be read"):
         open_source(settings(dataset="http://127.0.0.1:9/x"), 0, print)
 
 

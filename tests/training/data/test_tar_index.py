@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.manifest import DatasetManifest
 from openwit.training.data.sharded import ShardedDataset
 from openwit.training.data.tar_index import TarDataset, local_tars, scan_tar
@@ -82,9 +82,9 @@ def test_patterns(tmp_path: Path) -> None:
     assert local_tars([str(tmp_path)]) == every
     assert local_tars([f"{tmp_path}/*.tar"]) == every
     assert local_tars([f"{tmp_path}/{{00000..00001}}.tar", f"{tmp_path}/00002.tar"]) == every
-    with pytest.raises(UserError, match="means no file"):
+    with pytest.raises(OpenWITError, match="means no file"):
         local_tars([f"{tmp_path}/*.zip"])
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(OpenWITError, match="does not exist"):
         TarDataset([tmp_path / "other.tar"])
-    with pytest.raises(UserError, match="hold no samples"):
+    with pytest.raises(OpenWITError, match="hold no samples"):
         TarDataset(every)

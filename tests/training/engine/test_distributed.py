@@ -5,7 +5,7 @@ import pytest
 import torch
 from support import batch_of_thirteen as tiny
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.training.engine.distributed import Place, place_from_environment
 
 WORKER = tiny.__file__
@@ -65,5 +65,5 @@ def test_places_come_from_torchrun_or_slurm() -> None:
         "SLURM_JOB_ID": "12345",
     }
     assert place_from_environment(slurm) == Place(1, 2, 0, "node7", 29_845)
-    with pytest.raises(UserError, match="torchrun or srun"):
+    with pytest.raises(OpenWITError, match="torchrun or srun"):
         place_from_environment({"WORLD_SIZE": "2", "RANK": "0"})

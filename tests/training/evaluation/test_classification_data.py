@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.training.evaluation.classification_data import ClassificationSet, open_classification
 from openwit.training.evaluation.classification_readers import Wanted
 
@@ -55,7 +55,7 @@ def test_words_in_parquet(tmp_path: Path) -> None:
 
 def test_numbers_with_a_file_of_names(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "pets.parquet", [1, 0, 7, 1, -1], key=["a", "b", "c", "d", "e"])
-    with pytest.raises(UserError, match="labels of .* are numbers, and no names come with them"):
+    with pytest.raises(OpenWITError, match="labels of .* are numbers, and no names come with them"):
         open_classification(Wanted(path))
     names = tmp_path / "names.txt"
     names.write_text("tabby cat\npug\n\n")
@@ -79,7 +79,7 @@ def test_names_in_the_file_as_hugging_face_writes_them(tmp_path: Path) -> None:
     assert contents(data) == [(IMAGES[0], "frog"), (IMAGES[1], "ship"), (IMAGES[2], "frog")]
     few = tmp_path / "few.txt"
     few.write_text("ship\nfrog\ncat\n")
-    with pytest.raises(UserError, match=r"few.txt names 3 classes, but .* has 2"):
+    with pytest.raises(OpenWITError, match=r"few.txt names 3 classes, but .* has 2"):
         open_classification(Wanted(folder, classes=few))
 
 
@@ -89,27 +89,27 @@ def test_the_held_out_split_is_the_default(tmp_path: Path) -> None:
     assert data.title == "a/test"
     assert contents(data) == [(IMAGES[2], "a"), (IMAGES[3], "b")]
     assert len(open_classification(Wanted(path, split="train"))) == 2
-    with pytest.raises(UserError, match="has no split 'val' .it has: train, test.: name one with --split"):
+    with pytest.raises(OpenWITError, match="has no split 'val' .it has: train, test.: name one with --split"):
         open_classification(Wanted(path, split="val"))
     other = write_parquet(tmp_path / "b.parquet", list("abab"), split=["x", "x", "y", "y"])
-    with pytest.raises(UserError, match="does not tell which split is held out"):
+    with pytest.raises(OpenWITError, match="does not tell which split is held out"):
         open_classification(Wanted(other))
-    with pytest.raises(UserError, match="no column split"):
+    with pytest.raises(OpenWITError, match="no column split"):
         open_classification(Wanted(write_parquet(tmp_path / "c.parquet", list("ab")), split="test"))
 
 
 def test_columns_are_found_or_named(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"thumb": IMAGES, "full": IMAGES[::-1], "what": list("ababab")}), path)
-    with pytest.raises(UserError, match=r"2 columns of bytes \(thumb, full\)"):
+    with pytest.raises(OpenWITError, match=r"2 columns of bytes \(thumb, full\)"):
         open_classification(Wanted(path))
-    with pytest.raises(UserError, match="no column label or .*: name it with --label-column"):
+    with pytest.raises(OpenWITError, match="no column label or .*: name it with --label-column"):
         open_classification(Wanted(path, image_column="full"))
     data = open_classification(Wanted(path, image_column="full", label_column="what"))
     assert contents(data)[0] == (IMAGES[5], "a")
-    with pytest.raises(UserError, match="no column 'what' of bytes"):
+    with pytest.raises(OpenWITError, match="no column 'what' of bytes"):
         open_classification(Wanted(path, image_column="what"))
-    with pytest.raises(UserError, match="labels are words or whole numbers"):
+    with pytest.raises(OpenWITError, match="labels are words or whole numbers"):
         open_classification(Wanted(path, image_column="full", label_column="thumb"))
 
 
@@ -130,7 +130,7 @@ def test_a_folder_a_class(tmp_path: Path) -> None:
     names.write_text("eagle owl\nfox\n")
     renamed = open_classification(Wanted(tmp_path / "set" / "val", classes=names))
     assert renamed.classes == ("eagle owl", "fox")
-    with pytest.raises(UserError, match="no folder test, so it has no split 'test'"):
+    with pytest.raises(OpenWITError, match="no folder test, so it has no split 'test'"):
         open_classification(Wanted(tmp_path / "set", split="test"))
 
 
@@ -156,7 +156,7 @@ def test_one_tar_of_words(tmp_path: Path) -> None:
 def test_a_dataset_of_ours_with_classes(factory: SimpleNamespace, tmp_path: Path) -> None:
     samples = [factory.Made(f"k{number}", factory.jpeg(np.zeros((4, 4, 3), np.uint8)), ("t",)) for number in range(2)]
     folder = factory.write_dataset(tmp_path / "d", {"train": samples, "val": samples})
-    with pytest.raises(UserError, match=r"has 0 classes"):
+    with pytest.raises(OpenWITError, match=r"has 0 classes"):
         open_classification(Wanted(folder))
     write_tar(folder / "val" / "00000.tar", {"k0": {"jpg": b"1", "cls": b"a"}, "k1": {"jpg": b"2", "cls": b"b"}})
     data = open_classification(Wanted(folder))
@@ -175,9 +175,9 @@ def test_what_is_no_set(name: str, content: bytes, message: str, tmp_path: Path)
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(content)
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(OpenWITError, match=message):
         open_classification(Wanted(path.parent if path.name == "x" else path))
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(OpenWITError, match="does not exist"):
         open_classification(Wanted(tmp_path / "none"))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.training.data.sharded import ShardedDataset
 from openwit.training.evaluation.embed import Embedder
 from openwit.training.models.clip import Clip
@@ -61,5 +61,5 @@ def test_unreadable_samples_are_named(factory: SimpleNamespace, tmp_path: Path) 
     assert set(found.entry_image) == set(np.arange(5))
     shutil.rmtree(folder)
     folder = factory.write_dataset(folder, {"val": samples[2:4]})
-    with pytest.raises(UserError, match="has 1 readable images, but retrieval needs at least two"):
+    with pytest.raises(OpenWITError, match="has 1 readable images, but retrieval needs at least two"):
         embedder().split(ShardedDataset(folder, "val"))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.training.evaluation.prompts import CIFAR10, NAMED, filled, read_prompts
 
 
@@ -41,7 +41,7 @@ def test_what_is_no_file_of_templates(content: bytes | None, message: str, tmp_p
     path = tmp_path / "prompts.txt"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(OpenWITError, match=message):
         read_prompts(str(path))
-    with pytest.raises(UserError, match="no prompts"):
+    with pytest.raises(OpenWITError, match="no prompts"):
         read_prompts(str(tmp_path))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.nn import functional as F
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.training.config.train import ModelSettings, ObjectiveSettings
 from openwit.training.data.transforms import evaluation_transform, normalise
 from openwit.training.evaluation.classification_data import ClassificationSet, open_classification
@@ -226,5 +226,5 @@ def test_damaged_images_are_counted_and_named(factory: SimpleNamespace, tmp_path
     kept = [number for number in range(12) if number not in (0, 1, 2, 7)]
     assert answers.ranks.tolist() == classify(whole, scorer, 16, 12).ranks[kept].tolist()
     none = open_classification(Wanted(write_colours(tmp_path / "c.parquet", factory, broken=range(12))))
-    with pytest.raises(UserError, match="none of the 12 images of c can be read"):
+    with pytest.raises(OpenWITError, match="none of the 12 images of c can be read"):
         classify(none, scorer, 16, 3)

@@ -10,7 +10,7 @@ import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.training.checkpoints.files import FOLDER, Checkpoint, load_checkpoint
 from openwit.training.cli.main import main
 from openwit.training.export.folder import atomic_folder
@@ -133,7 +133,7 @@ def test_a_mean_of_states() -> None:
     assert mean["a"].tolist() == [2.5]
     assert mean["a"].dtype == torch.float32
     assert mean["n"] == 9
-    with pytest.raises(UserError, match="same tensors"):
+    with pytest.raises(OpenWITError, match="same tensors"):
         averaged([{"a": torch.ones(1)}, {"a": torch.ones(2)}])
 
 
@@ -151,5 +151,5 @@ def test_a_folder_is_complete_or_absent(tmp_path: Path) -> None:
     with atomic_folder(target) as folder:
         (folder / "whole").touch()
     assert [path.name for path in target.iterdir()] == ["whole"]
-    with pytest.raises(UserError, match="exists already"), atomic_folder(target):
+    with pytest.raises(OpenWITError, match="exists already"), atomic_folder(target):
         pass

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.training.export.hugging_face import to_hugging_face, write_hugging_face
 from openwit.training.export.open_clip import model_config
 
@@ -92,7 +92,7 @@ def test_a_plain_restatement_of_their_model_answers_as_ours(made, folder: Path, 
 
 @pytest.mark.parametrize("name", ["resnet", "convolutions"])
 def test_what_transformers_does_not_have_is_refused(made, folder: Path, name: str) -> None:
-    with pytest.raises(UserError, match="transformers' CLIP has no"):
+    with pytest.raises(OpenWITError, match="transformers' CLIP has no"):
         write_hugging_face(made.source(name), folder)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.training.export.onnx_graphs import BOUND, graphs_of, parity, write_graph, write_onnx
 from openwit.training.export.source import Source
 
@@ -62,7 +62,7 @@ def test_the_lineage_stands_in_each_graph(exported: SimpleNamespace) -> None:
 def test_a_graph_that_answers_differently_is_refused(made: Any, exported: SimpleNamespace) -> None:
     other = made.source("vit", quick_gelu=False)
     image, _ = graphs_of(other.model)
-    with pytest.raises(UserError, match="image.onnx answers differently from the model by"):
+    with pytest.raises(OpenWITError, match="image.onnx answers differently from the model by"):
         parity(image, exported.folder / "image.onnx")
 
 

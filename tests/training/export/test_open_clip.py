@@ -7,7 +7,7 @@ import pytest
 import torch
 from support import open_clip
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.training.export.open_clip import write_open_clip
 from openwit.training.models.weights import load_model
 
@@ -58,5 +58,5 @@ def test_we_load_it_too_and_the_lineage_stands_in_the_header(made, folder: Path,
 
 
 def test_a_stem_of_convolutions_is_refused(made, folder: Path) -> None:
-    with pytest.raises(UserError, match="open_clip has no image tower with a stem of convolutions"):
+    with pytest.raises(OpenWITError, match="open_clip has no image tower with a stem of convolutions"):
         write_open_clip(made.source("convolutions"), folder)

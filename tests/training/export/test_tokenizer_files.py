@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.training.export import tokenizer_files
 from openwit.training.export.tokenizer_files import clip_merges, write_tokenizer
 from openwit.training.tokenizer.bpe import VOCABULARY_SIZE, ClipTokenizer, clip_tokenizer
@@ -36,5 +36,5 @@ def test_clips_merges_are_those_that_openai_ships() -> None:
 
 def test_other_bytes_are_not_taken_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokenizer_files, "MERGES_SHA256", "0" * 64)
-    with pytest.raises(UserError, match="does not hold CLIP's merges"):
+    with pytest.raises(OpenWITError, match="does not hold CLIP's merges"):
         clip_merges()

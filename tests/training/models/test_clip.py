@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.training.models.blocks import Attention, QuickGELU
 from openwit.training.models.clip import Clip
 from openwit.training.models.text import TextTransformer
@@ -50,7 +50,7 @@ def test_names_are_found_however_they_are_spelled() -> None:
     for name in ("ViT-L/14@336px", "ViT-L/14@336", "ViT-L-14-336"):
         assert spec_of(name) is ZOO["ViT-L/14@336px"]
     assert spec_of("rn50x16") is ZOO["RN50x16"]
-    with pytest.raises(UserError, match="known models"):
+    with pytest.raises(OpenWITError, match="known models"):
         spec_of("RN9000")
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.common.settings import parse_settings
 from openwit.training.config.train import ModelSettings, OptimSettings
 from openwit.training.engine.optim import make_optimizer
@@ -111,15 +111,15 @@ def test_bf16_answers_float32(small) -> None:
     ],
 )
 def test_mistakes_are_named(vision: dict, words: str) -> None:
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(OpenWITError) as caught:
         parse_settings({"spec": {"vision": vision}}, ModelSettings, "model")
     assert words in str(caught.value)
 
 
 def test_patches_cannot_be_dropped_from_a_resnet(small) -> None:
-    with pytest.raises(UserError, match="patch_dropout"):
+    with pytest.raises(OpenWITError, match="patch_dropout"):
         parse_settings({"name": "RN50", "patch_dropout": 0.5}, ModelSettings, "model")
-    with pytest.raises(UserError, match="patch_dropout"):
+    with pytest.raises(OpenWITError, match="patch_dropout"):
         Clip(small.specs["resnet"], patch_dropout=0.5)
 
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.training.models.clip import Clip
 from openwit.training.models.torchscript import is_torchscript, read_torchscript
 from openwit.training.models.weights import (
@@ -140,13 +140,13 @@ class Evil:
 def test_no_code_of_a_file_is_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pickled = tmp_path / "a.pt"
     torch.save({"state_dict": Evil()}, pickled)
-    with pytest.raises(UserError, match="could run code"):
+    with pytest.raises(OpenWITError, match="could run code"):
         load_weights(pickled)
     archived = tmp_path / "b.pt"
     with zipfile.ZipFile(archived, "w") as file:
         file.writestr("b/constants.pkl", b"")
         file.writestr("b/data.pkl", pickle.dumps(Evil(), protocol=2))
-    with pytest.raises(UserError, match="names __builtin__.print"):
+    with pytest.raises(OpenWITError, match="names __builtin__.print"):
         load_weights(archived)
     assert capsys.readouterr().out == ""
 
@@ -185,7 +185,7 @@ def test_files_without_weights_are_named(tmp_path: Path, content: object, words:
         path.write_bytes(content)
     elif content is not None:
         torch.save(content, path)
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(OpenWITError, match=words):
         load_weights(path)
 
 
@@ -193,13 +193,13 @@ def test_a_cut_file_is_named(small, tmp_path: Path, archive: Path) -> None:
     path = tmp_path / "model.safetensors"
     save_safetensors(small.scrambled(small.specs["vit"]), path)
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(UserError, match=r"model\.safetensors"):
+    with pytest.raises(OpenWITError, match=r"model\.safetensors"):
         load_weights(path)
     with zipfile.ZipFile(archive) as whole, zipfile.ZipFile(tmp_path / "cut.pt", "w") as cut:
         for name in whole.namelist():
             if not name.endswith("/data/3"):
                 cut.writestr(name, whole.read(name))
-    with pytest.raises(UserError, match=r"cut\.pt"):
+    with pytest.raises(OpenWITError, match=r"cut\.pt"):
         load_weights(tmp_path / "cut.pt")
 
 
@@ -216,18 +216,18 @@ def test_weights_that_do_not_fit_are_named_and_nothing_is_changed(small) -> None
         ({**state, "visual.positional_embedding": torch.ones(16, 48)}, "'visual.positional_embedding'"),
         (to_open_clip(small.scrambled(small.specs["resnet"])), "lack 'visual.class_embedding'"),
     ):
-        with pytest.raises(UserError, match=words):
+        with pytest.raises(OpenWITError, match=words):
             into_model(model, wrong)
     assert all(torch.equal(before[key], tensor) for key, tensor in model.state_dict().items())
 
 
 def test_state_dicts_of_something_else_have_no_settings(small) -> None:
     state = to_open_clip(small.scrambled(small.specs["vit"]))
-    with pytest.raises(UserError, match="lack 'text.ln_final.weight'"):
+    with pytest.raises(OpenWITError, match="lack 'text.ln_final.weight'"):
         settings_of({"weight": torch.ones(2)})
-    with pytest.raises(UserError, match="no square"):
+    with pytest.raises(OpenWITError, match="no square"):
         settings_of({**state, "visual.positional_embedding": torch.ones(12, 48)})
-    with pytest.raises(UserError, match="which no CLIP of this layout has"):
+    with pytest.raises(OpenWITError, match="which no CLIP of this layout has"):
         settings_of({**state, "text_projection": torch.ones(3)})
 
 

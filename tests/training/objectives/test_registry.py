@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.common.settings import parse_settings
 from openwit.training.config.train import ObjectiveSettings
 from openwit.training.models.bag_of_words import BagOfWords
@@ -62,7 +62,7 @@ def test_stored_settings_are_read_again(name: str) -> None:
     ],
 )
 def test_what_does_not_fit_is_refused_in_a_sentence(raw: dict[str, object], said: str) -> None:
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(OpenWITError) as caught:
         parse_settings(raw, ObjectiveSettings, "objective")
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)

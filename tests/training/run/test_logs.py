@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.training.run.logs import METRICS_NAME, MetricsLog, read_metrics
 
 
@@ -65,5 +65,5 @@ def test_weights_and_biases_get_the_same(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_weights_and_biases_are_missed_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(UserError, match="pip install wandb"):
+    with pytest.raises(OpenWITError, match="pip install wandb"):
         MetricsLog(tmp_path, 0, tensorboard=False, wandb="mine")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.common.settings import parse_settings
 from openwit.training.checkpoints.files import latest_checkpoint, load_checkpoint
 from openwit.training.config.train import TrainConfig
@@ -155,7 +155,7 @@ def test_minutes_end_with_the_clock(configure) -> None:
 
 def test_another_configuration_is_refused_and_named(configure) -> None:
     train(configure(schedule={"duration": "2 steps"}))
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(OpenWITError) as caught:
         train(configure(schedule={"duration": "2 steps"}, seed=4))
     message = str(caught.value)
     assert "seed = 3, but now seed is 4" in message
@@ -167,7 +167,7 @@ def test_another_dataset_is_refused(configure, factory: SimpleNamespace, tmp_pat
     train(raw)
     samples = [factory.coloured(number, "o") for number in range(60)]
     other = factory.write_dataset(tmp_path / "other", {"train": samples, "val": samples[:5]})
-    with pytest.raises(UserError, match="another build of the dataset"):
+    with pytest.raises(OpenWITError, match="another build of the dataset"):
         train({**raw, "data": {**raw["data"], "dataset": str(other)}})
 
 
@@ -179,9 +179,9 @@ def test_a_dataset_that_only_moved_is_accepted(configure, dataset: Path, tmp_pat
 
 
 def test_evaluating_on_the_training_split_is_refused(configure) -> None:
-    with pytest.raises(UserError, match="name a held-out split"):
+    with pytest.raises(OpenWITError, match="name a held-out split"):
         train(configure(eval={"split": "train"}))
-    with pytest.raises(UserError, match=r"eval\.split: .*no split 'test'.*null to train without"):
+    with pytest.raises(OpenWITError, match=r"eval\.split: .*no split 'test'.*null to train without"):
         train(configure(eval={"split": "test"}))
 
 
@@ -201,7 +201,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_keys(configure, monkeypat
         return original(self, batch, rows, step, lr)
 
     monkeypatch.setattr(Trainer, "_step", poisoned)
-    with pytest.raises(UserError, match=r"the loss is nan in step 8 \(samples t.* and 21 more"):
+    with pytest.raises(OpenWITError, match=r"the loss is nan in step 8 \(samples t.* and 21 more"):
         train(raw)
     record = json.loads((Path(raw["run"]) / "non_finite.json").read_text())
     assert record["step"] == 8
@@ -239,7 +239,7 @@ def test_one_process_a_run_folder(configure) -> None:
     refusals: list[str] = []
 
     def intrude(_: Status) -> None:
-        with pytest.raises(UserError) as caught:
+        with pytest.raises(OpenWITError) as caught:
             train(raw)
         refusals.append(str(caught.value))
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.common.settings import parse_settings
 from openwit.training.config.train import TrainConfig
 from openwit.training.run.loop import fit
@@ -36,10 +36,10 @@ def test_a_tokenizer_may_move_but_not_change(configure: Any, tmp_path: Path) -> 
     moved = merges(tmp_path / "b" / "moved.txt", f"o x{WORD_END}", f"r e{WORD_END}")
     run(moved, 2)
     other = merges(tmp_path / "b" / "other.txt", f"o x{WORD_END}", f"r o{WORD_END}")
-    with pytest.raises(UserError, match="was trained with another tokenizer than .*other.txt holds now"):
+    with pytest.raises(OpenWITError, match="was trained with another tokenizer than .*other.txt holds now"):
         run(other, 4)
     longer = merges(tmp_path / "b" / "longer.txt", f"o x{WORD_END}", f"r e{WORD_END}", f"r o{WORD_END}")
-    with pytest.raises(UserError, match="model.vocabulary"):
+    with pytest.raises(OpenWITError, match="model.vocabulary"):
         run(longer, 4)
 
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import open_clip
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.training.config.train import ModelSettings
 from openwit.training.tokenizer.bpe import (
     END_OF_TEXT,
@@ -239,9 +239,9 @@ def test_the_configuration_follows_the_vocabulary_and_needs_the_file_once(tmp_pa
 def test_a_line_that_is_no_merge_is_named(tmp_path: Path, line: str) -> None:
     path = tmp_path / "merges.txt"
     path.write_text(f"#version\nt h\n{line}\n")
-    with pytest.raises(UserError, match=r"merges.txt, line 3: .* is no merge"):
+    with pytest.raises(OpenWITError, match=r"merges.txt, line 3: .* is no merge"):
         vocabulary_of(path)
-    with pytest.raises(UserError, match="no merge"):
+    with pytest.raises(OpenWITError, match="no merge"):
         read_tokenizer(path)
 
 

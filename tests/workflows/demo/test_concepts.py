@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.workflows.demo.concepts import LANGUAGES, all_concepts, group_of, plain_name, subset, unit_hash
 
 CONCEPTS = all_concepts()
@@ -39,7 +39,7 @@ def test_a_smaller_set_is_contained_in_a_larger(first, second):
 
 @pytest.mark.parametrize("limit", [0, -1, 1_000_000])
 def test_impossible_number_of_concepts(limit):
-    with pytest.raises(UserError, match=f"--concepts {limit} is out of range"):
+    with pytest.raises(OpenWITError, match=f"--concepts {limit} is out of range"):
         all_concepts(limit)
 
 

@@ -10,7 +10,7 @@ from protego import Protego
 from selectolax.lexbor import LexborHTMLParser
 from warcio.archiveiterator import ArchiveIterator
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.workflows.demo.crawler import crawl, file_of, links_of
 from openwit.workflows.demo.sites import FRONT_PAGES, HELD_OUT
 from openwit.workflows.demo.warc import WARC_DATE
@@ -150,7 +150,7 @@ def test_links_of_a_page():
 
 
 def test_nothing_listens(tmp_path):
-    with pytest.raises(UserError, match="nothing on port 1 serves the little web"):
+    with pytest.raises(OpenWITError, match="nothing on port 1 serves the little web"):
         crawl(tmp_path / "crawl", 1)
     assert not (tmp_path / "crawl").exists()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.workflows.demo.behaviours import Behaviours
 from openwit.workflows.demo.faults import BOMB_SIDE, FAULT_SHARES
 from openwit.workflows.demo.serving import serving
@@ -181,7 +181,7 @@ def test_a_taken_port_is_one_sentence(web, port):
     )  # fmt: skip
     assert result.returncode == 2
     assert result.stderr == f"demo: port {port} is in use; stop what listens there or choose another --port\n"
-    with pytest.raises(UserError, match=f"port {port} is in use"), serving(web, port):
+    with pytest.raises(OpenWITError, match=f"port {port} is in use"), serving(web, port):
         pass
 
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from selectolax.lexbor import LexborHTMLParser
 
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.workflows.demo.concepts import all_concepts
 from openwit.workflows.demo.plan import pictures_of
 from openwit.workflows.demo.sites import SITES
@@ -47,7 +47,7 @@ def test_a_killed_run_is_completed_to_the_same_bytes(web, tmp_path):
         time.sleep(0.01)
     child.send_signal(signal.SIGKILL)
     child.wait()
-    with pytest.raises(UserError, match="is not finished; go on with"):
+    with pytest.raises(OpenWITError, match="is not finished; go on with"):
         check_complete(tmp_path / "web")
     assert len(tree(tmp_path / "web")) < len(tree(web))
     assert make_web(tmp_path / "web", CONCEPTS, workers=1).made
@@ -69,7 +69,7 @@ def test_another_web_is_refused_and_made_anew_on_demand(web, tmp_path):
     copy = tmp_path / "web"
     shutil.copytree(web, copy)
     with pytest.raises(
-        UserError, match=r"holds a web made otherwise \(concepts changed\); make it again with --fresh"
+        OpenWITError, match=r"holds a web made otherwise \(concepts changed\); make it again with --fresh"
     ):
         make_web(copy, 2)
     assert tree(copy) == tree(web)

@@ -9,7 +9,7 @@ import pytest
 
 from openwit.pipeline.common.counting import Tally
 from openwit.pipeline.readers.crawl.warc import PAGE_REASONS, RECORDS, Page, read_pages
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 
 DATA = Path(__file__).parents[4].parent / "shared" / "data" / "warc"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="../shared/data/warc is missing")
@@ -182,7 +182,7 @@ def test_what_is_no_archive_says_so() -> None:
 )
 def test_a_file_that_cannot_be_opened_is_the_users_error(tmp_path: Path, name: str, message: str) -> None:
     source = name if "://" in name else str(tmp_path / name)
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(OpenWITError, match=message):
         list(read_pages(source))
 
 

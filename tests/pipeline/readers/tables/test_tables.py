@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from openwit.pipeline.common.counting import Tally
 from openwit.pipeline.readers.tables.settings import TableColumns
 from openwit.pipeline.readers.tables.tables import TableReader, _texts, is_table_name, open_table, read_images
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 
 DATA = Path(__file__).parents[4].parent / "shared" / "data"
 
@@ -126,7 +126,7 @@ def test_columns_that_do_not_fit_are_the_users_error(
     tmp_path: Path, columns: dict[str, Any], settings: dict[str, Any], message: str
 ) -> None:
     path = write(tmp_path / "t.parquet", columns)
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(OpenWITError, match=message):
         open_table(path, TableColumns(**settings))
 
 
@@ -151,7 +151,7 @@ def test_files_that_are_no_tables_are_the_users_error(
     path = tmp_path / name
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(OpenWITError, match=message):
         open_table(path)
 
 
@@ -224,12 +224,12 @@ def test_images_are_read_for_the_wanted_rows_only(tmp_path: Path, form: str) -> 
 def test_rows_that_are_not_there_and_tables_without_images(tmp_path: Path) -> None:
     path = image_table(tmp_path / "t.parquet", "binary")
     for rows in ([50], [-1]):
-        with pytest.raises(UserError, match="has 50 rows"):
+        with pytest.raises(OpenWITError, match="has 50 rows"):
             list(read_images(path, rows))
     urls = write(tmp_path / "u.parquet", {"url": ["a"], "text": ["b"]})
-    with pytest.raises(UserError, match="holds no image bytes"):
+    with pytest.raises(OpenWITError, match="holds no image bytes"):
         list(read_images(urls, [0]))
-    with pytest.raises(UserError, match="no column with image URLs"):
+    with pytest.raises(OpenWITError, match="no column with image URLs"):
         open_table(path, TableColumns(image=""))
 
 
@@ -243,7 +243,7 @@ def test_the_batches_never_touch_the_image_bytes(tmp_path: Path) -> None:
         data[start : start + chunk.total_compressed_size] = bytes(chunk.total_compressed_size)
     path.write_bytes(data)
     assert len(rows_of(open_table(path))) == 50
-    with pytest.raises(UserError, match="is damaged"):
+    with pytest.raises(OpenWITError, match="is damaged"):
         list(read_images(path, [0]))
 
 

@@ -15,7 +15,7 @@ from openwit.pipeline.common.counting import Tally
 from openwit.pipeline.readers.wikipedia import cirrusdump
 from openwit.pipeline.readers.wikipedia.cirrusdump import CIRRUS_REASONS, CirrusArticle, is_cirrus, read_cirrus
 from openwit.pipeline.readers.wikipedia.wikidump import DUMP_DAMAGED, PAGES
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 
 COMPRESSIONS = [bytes, gzip.compress, bz2.compress, zstandard.compress]
 
@@ -220,9 +220,9 @@ def test_other_files_are_not_cirrus(tmp_path: Path) -> None:
     assert is_cirrus(file)
     assert len(list(read_cirrus(file))) == 2
     assert not file.closed
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(OpenWITError, match="does not exist"):
         is_cirrus(tmp_path / "none.json.gz")
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(OpenWITError, match="does not exist"):
         list(read_cirrus(tmp_path / "none.json.gz"))
 
 

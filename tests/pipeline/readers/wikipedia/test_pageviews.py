@@ -14,7 +14,7 @@ from openwit.pipeline.common.counting import Tally
 from openwit.pipeline.readers.wikipedia import pageviews
 from openwit.pipeline.readers.wikipedia.pageviews import LINES, LINES_ADDED, VIEW_REASONS, namespaces, sum_views
 from openwit.pipeline.readers.wikipedia.wikidump import DUMP_DAMAGED
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 
 
 def views(data: bytes | str, language: str = "en", min_views: int = 1) -> tuple[dict[str, int], Tally]:
@@ -171,12 +171,12 @@ def test_no_language_has_an_empty_name() -> None:
 
 @pytest.mark.parametrize("language", ["", "EN", "en.m", "e n", "en\n", ".*", "../x"])
 def test_what_is_no_language_is_refused(language: str) -> None:
-    with pytest.raises(UserError, match="no language code"):
+    with pytest.raises(OpenWITError, match="no language code"):
         sum_views(io.BytesIO(b""), language)
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(OpenWITError, match="does not exist"):
         sum_views(tmp_path / "none.gz", "en")
 
 

@@ -17,7 +17,7 @@ from openwit.pipeline.readers.wikipedia.wikidump import (
     Article,
     read_articles,
 )
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 
 DATA = Path(__file__).parents[4].parent / "shared" / "data" / "wikipedia"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="../shared/data/wikipedia is missing")
@@ -155,7 +155,7 @@ def test_what_is_no_dump_gives_nothing() -> None:
 
 
 def test_a_missing_file_is_the_users_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(OpenWITError, match="does not exist"):
         list(read_articles(tmp_path / "dump.xml.bz2"))
 
 

@@ -10,7 +10,7 @@ import pytest
 from openwit.pipeline.stages.candidates import stage
 from openwit.pipeline.stages.candidates.extraction_stats import yields
 from openwit.pipeline.stages.candidates.settings import CandidateSettings
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.tables.candidates import CANDIDATES, DAMAGE, DROPS
 
 PAGE = b"""<html><head><title>Birds of the valley</title><link rel=license href=/terms></head><body>
@@ -91,7 +91,7 @@ def test_tables_and_files_that_cannot_be_read(job, tmp_path):
     pq.write_table(good, tmp_path / "good.parquet")
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 and nothing")
     inputs = [str(tmp_path / "*.parquet")]
-    with pytest.raises(UserError, match=r"bad.parquet is not a readable Parquet .*skip_unreadable: true"):
+    with pytest.raises(OpenWITError, match=r"bad.parquet is not a readable Parquet .*skip_unreadable: true"):
         stage.run(job, CandidateSettings(inputs=inputs), tmp_path / "stops")
     manifest, _ = stage.run(job, CandidateSettings(inputs=inputs, skip_unreadable=True), tmp_path / "out")
     assert funnel(manifest) == {
@@ -114,14 +114,14 @@ def test_only_so_many_files(job, tmp_path):
 )
 def test_names_that_tell_nothing(job, tmp_path, name, said):
     (tmp_path / name).write_bytes(b"")
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(OpenWITError, match=said):
         stage.run(job, CandidateSettings(inputs=[str(tmp_path / name)]), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_no_pair_at_all_is_said(job, tmp_path):
     archive = write_warc(tmp_path / "a.warc.gz", warc_record("http://a.org/", b"<html>nothing</html>"))
-    with pytest.raises(UserError, match="no usable .image, text. pair .0 found"):
+    with pytest.raises(OpenWITError, match="no usable .image, text. pair .0 found"):
         stage.run(job, CandidateSettings(inputs=[archive]), tmp_path / "out")
 
 

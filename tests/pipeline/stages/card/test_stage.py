@@ -13,7 +13,7 @@ from openwit.pipeline.recipe import Recipe
 from openwit.pipeline.stages.card import stage as card
 from openwit.pipeline.stages.card.settings import CardSettings
 from openwit.pipeline.stages.card.source import CardSource
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.manifest import DatasetManifest
 
 from .conftest import sample
@@ -220,10 +220,10 @@ def test_the_page_is_bounded(job, make_dataset):
 
 
 def test_what_is_damaged_is_said_in_a_sentence(job, birds, tmp_path):
-    with pytest.raises(UserError, match="is not a dataset"):
+    with pytest.raises(OpenWITError, match="is not a dataset"):
         card.run(job, CardSettings(), tmp_path / "nowhere")
     (birds / "train" / "00001.parquet").write_bytes(b"PAR1")
-    with pytest.raises(UserError, match="00001.parquet cannot be read"):
+    with pytest.raises(OpenWITError, match="00001.parquet cannot be read"):
         card.run(job, CardSettings(), birds)
 
 

@@ -16,7 +16,7 @@ from openwit.pipeline.images.process import process_image
 from openwit.pipeline.images.settings import ImageSettings
 from openwit.pipeline.stages.dedup import stage as dedup
 from openwit.pipeline.stages.dedup.settings import DedupSettings
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.tables.candidates import DROPS
 from openwit.schemas.tables.images import EXCLUDED, IMAGES, SURVIVORS
 
@@ -124,7 +124,7 @@ def test_changed_evaluation_images_are_another_input(job, fetched, tmp_path):
     settings = DedupSettings(exclude=[str(tmp_path / "e.jpg")])
     dedup.run(job, settings, folder, tmp_path / "out")
     (tmp_path / "e.jpg").write_bytes(encoded(picture(3), quality=50))
-    with pytest.raises(UserError, match="exclude was"):
+    with pytest.raises(OpenWITError, match="exclude was"):
         dedup.run(job, settings, folder, tmp_path / "out")
 
 
@@ -133,5 +133,5 @@ def test_evaluation_images_that_are_not_there_are_one_sentence(job, fetched, tmp
     folder = fetched({"a": encoded(picture(1))})
     if not missing:
         (tmp_path / "nothing.jpg").write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"nothing\.jpg"):
+    with pytest.raises(OpenWITError, match=r"nothing\.jpg"):
         dedup.run(job, DedupSettings(exclude=[str(tmp_path / "nothing.jpg")]), folder, tmp_path / "out")

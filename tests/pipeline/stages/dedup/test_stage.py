@@ -15,7 +15,7 @@ from openwit.pipeline.execution.files import file_entry
 from openwit.pipeline.execution.stage import Outcome, StageManifest, run_stage
 from openwit.pipeline.stages.dedup import stage as dedup
 from openwit.pipeline.stages.dedup.settings import DedupSettings
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.tables.candidates import DROPS
 from openwit.schemas.tables.images import COPIES, DUPLICATE_EXAMPLES, IMAGES, SURVIVORS
 
@@ -196,12 +196,12 @@ def test_what_was_removed_once_does_not_come_back(dedup_of, tmp_path):
     assert list(survivors(folder)) == ["b"]
     assert reasons(manifest, "images") == reasons(manifest, "pairs") == {"removed": 2}
     assert {drop["reason"] for drop in rows(folder, "drops", DROPS)} == {"removed"}
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(OpenWITError, match="does not exist"):
         dedup_of([image("a")], remove=str(tmp_path / "nothing"))
 
 
 def test_all_images_frequent_is_no_dataset(dedup_of):
-    with pytest.raises(UserError, match="no image is left"):
+    with pytest.raises(OpenWITError, match="no image is left"):
         dedup_of([image(f"p{n}", texts=[f"text {n}"]) for n in range(3)], frequent_texts=2)
 
 

@@ -14,7 +14,7 @@ from openwit.pipeline.images.process import ImageDrop, ProcessedImage
 from openwit.pipeline.stages.fetch.engine import make_engine
 from openwit.pipeline.stages.fetch.img2dataset import status_of_message
 from openwit.pipeline.stages.fetch.settings import FetchSettings
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 
 INSTALLED = importlib.util.find_spec("img2dataset") is not None
 
@@ -45,7 +45,7 @@ def test_its_messages_have_classes(message, status, http_status):
 
 @pytest.mark.skipif(INSTALLED, reason="img2dataset is installed")
 def test_without_it_the_user_is_told():
-    with pytest.raises(UserError, match="pip install 'openwit\\[img2dataset\\]'"):
+    with pytest.raises(OpenWITError, match="pip install 'openwit\\[img2dataset\\]'"):
         make_engine(FetchSettings(engine="img2dataset"))
 
 

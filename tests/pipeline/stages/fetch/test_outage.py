@@ -13,7 +13,7 @@ from openwit.pipeline.stages.fetch import stage as fetch
 from openwit.pipeline.stages.fetch.log import FETCH_LOG
 from openwit.pipeline.stages.fetch.messages import pause_notice
 from openwit.pipeline.stages.fetch.outage import Verdict, judge
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 
 pytestmark = pytest.mark.usefixtures("no_query_counts")
 
@@ -54,7 +54,7 @@ def test_an_outage_stops_the_run_and_the_same_command_goes_on(tmp_path, job, sel
     live = Web().start()
     try:
         source = select(tmp_path / "s", {0: spread_over_hosts(live), 1: spread_over_hosts(web)})
-        with pytest.raises(UserError) as stopped:
+        with pytest.raises(OpenWITError) as stopped:
             fetch.run(job, settings(chunk=40, outage_retries=1), source, tmp_path / "f")
         message = str(stopped.value)
         assert "chunk 00001: of 30 URLs only 0 had an answer (connect_failed mostly) in 2 tries" in message
@@ -128,7 +128,7 @@ def test_a_dead_host_of_its_own_is_believed_once_others_answer(tmp_path, job, se
         manifest, _ = fetch.run(job, settings(outage_retries=1), both, tmp_path / "f")
         assert manifest.rows_out("images") == 30
         alone = select(tmp_path / "alone", {0: dead})
-        with pytest.raises(UserError, match="seems to be down"):
+        with pytest.raises(OpenWITError, match="seems to be down"):
             fetch.run(job, settings(outage_retries=1), alone, tmp_path / "f2")
     finally:
         live.stop()

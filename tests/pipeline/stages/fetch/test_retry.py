@@ -14,7 +14,7 @@ from openwit.pipeline.execution.stage import STAGE_MANIFEST, StageManifest
 from openwit.pipeline.stages.fetch import retry as fetch_retry
 from openwit.pipeline.stages.fetch import stage as fetch
 from openwit.pipeline.stages.fetch.log import HOSTS
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 
 pytestmark = pytest.mark.usefixtures("no_query_counts")
 
@@ -100,7 +100,7 @@ def test_a_kill_while_results_move_leaves_old_or_new(tmp_path, job, web, half_fa
         fetch.run(job, settings(), half_failed, tmp_path / "f", retry_failed=True)
     monkeypatch.undo()
     monkeypatch.setattr(fetch, "carry_query_counts", lambda *_: [])
-    with pytest.raises(UserError, match="holds no finished 'fetch' stage"):
+    with pytest.raises(OpenWITError, match="holds no finished 'fetch' stage"):
         StageManifest.load(tmp_path / "f", "fetch")
     web.asked.clear()
     manifest, _ = fetch.run(job, settings(), half_failed, tmp_path / "f")

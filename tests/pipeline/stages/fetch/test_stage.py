@@ -21,7 +21,7 @@ from openwit.pipeline.stages.fetch import stage as fetch
 from openwit.pipeline.stages.fetch.images import ImageSpill, write_images
 from openwit.pipeline.stages.fetch.log import FETCH_LOG, HOSTS, sum_hosts
 from openwit.pipeline.stages.fetch.stage import plan_chunks
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.tables.candidates import DROPS
 from openwit.schemas.tables.images import IMAGES
 
@@ -47,7 +47,7 @@ def test_blocked_domains_are_not_contacted(tmp_path, job, select, web):
     assert {drop["detail"] for drop in drops if "h0" in drop["url"]} == {"h0.localhost"}
     # Another list is another fetch, also under the same name.
     listed.write_bytes(gzip.compress(b"h0.localhost\n"))
-    with pytest.raises(UserError, match="inputs.blocklist was"):
+    with pytest.raises(OpenWITError, match="inputs.blocklist was"):
         fetch.run(job, chosen, source, tmp_path / "f")
 
 
@@ -55,9 +55,9 @@ def test_a_bad_blocklist_is_said_before_anything_is_asked(tmp_path, job, select,
     web.start()
     source = select(tmp_path / "s", {0: spread_over_hosts(web, 3)})
     (tmp_path / "bad.txt").write_text("fine.org\nhttp://example.org/\n")
-    with pytest.raises(UserError, match="line 2 of .*bad.txt: 'http://example.org/' is no domain"):
+    with pytest.raises(OpenWITError, match="line 2 of .*bad.txt: 'http://example.org/' is no domain"):
         fetch.run(job, settings(blocklist=str(tmp_path / "bad.txt")), source, tmp_path / "f")
-    with pytest.raises(UserError, match="blocklist: .*gone.txt cannot be read: No such file"):
+    with pytest.raises(OpenWITError, match="blocklist: .*gone.txt cannot be read: No such file"):
         fetch.run(job, settings(blocklist=str(tmp_path / "gone.txt")), source, tmp_path / "f2")
     assert not web.asked
 

@@ -2,7 +2,7 @@ import pytest
 
 from openwit.pipeline.stages.queries.query_list import Entry, QueryList, add_bigrams, pmi
 from openwit.pipeline.stages.queries.sources import read_query_table, read_wordnet, title_query
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 
 
 def test_pmi_is_that_of_independent_words_zero():
@@ -61,7 +61,7 @@ def test_wordnet_lemmas(tmp_path):
         (tmp_path / f"index.{name}").write_text(f"  1 licence\nhot_dog_{name} n 1 2 @ ~ 1 0 123\n")
     assert read_wordnet(tmp_path) == ["hot dog adj", "hot dog adv", "hot dog noun", "hot dog verb"]
     (tmp_path / "index.adv").unlink()
-    with pytest.raises(UserError, match="index.adv is missing"):
+    with pytest.raises(OpenWITError, match="index.adv is missing"):
         read_wordnet(tmp_path)
 
 
@@ -71,7 +71,7 @@ def test_lists_of_ones_own(tmp_path):
     (tmp_path / "q.tsv").write_text('query\tsource\nred kite\tx\n"quoted\ty\n')
     assert read_query_table(tmp_path / "q.tsv") == ["red kite", '"quoted']
     (tmp_path / "bad.csv").write_text("word\nkite\n")
-    with pytest.raises(UserError, match="no column 'query' .it has: word."):
+    with pytest.raises(OpenWITError, match="no column 'query' .it has: word."):
         read_query_table(tmp_path / "bad.csv")
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(OpenWITError, match="does not exist"):
         read_query_table(tmp_path / "gone.txt")

@@ -9,7 +9,7 @@ import pytest
 from openwit.pipeline.stages.queries import stage
 from openwit.pipeline.stages.queries.counts import plan
 from openwit.pipeline.stages.queries.settings import QuerySettings
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.tables.queries import QUERIES
 
 ARTICLES = [
@@ -115,5 +115,5 @@ def test_entries_that_never_match_are_counted(job, tmp_path):
 def test_no_source_and_an_empty_list_are_said(job, tmp_path, dump):
     with pytest.raises(ValueError, match="name at least one source"):
         QuerySettings()
-    with pytest.raises(UserError, match="the query list is empty"):
+    with pytest.raises(OpenWITError, match="the query list is empty"):
         make(job, tmp_path / "out", wikipedia=[str(dump)], min_count=99, bigrams=None, titles=False)

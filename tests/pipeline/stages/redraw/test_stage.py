@@ -15,7 +15,7 @@ from openwit.pipeline.execution.stage import Job, StageManifest
 from openwit.pipeline.recipe import Recipe
 from openwit.pipeline.stages.redraw import stage as redraw
 from openwit.pipeline.stages.select.hash_uniform import pair_hashes, query_hashes, uniform
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.tables.images import SURVIVORS
 from openwit.schemas.tables.queries import QUERY_COUNTS
 
@@ -99,5 +99,5 @@ def test_queries_that_lost_more_than_their_surplus_are_said(built):
 
 
 def test_a_folder_that_no_selection_filled_is_refused(tmp_path, job):
-    with pytest.raises(UserError, match="holds no finished 'dedup' stage"):
+    with pytest.raises(OpenWITError, match="holds no finished 'dedup' stage"):
         redraw.run(job, tmp_path, tmp_path / "out")

@@ -17,7 +17,7 @@ from openwit.pipeline.stages.select import stage as select
 from openwit.pipeline.stages.select import thresholds as select_thresholds
 from openwit.pipeline.stages.select.hash_uniform import pair_hashes, query_hashes, uniform
 from openwit.pipeline.stages.select.settings import SelectSettings
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.tables.candidates import DROPS, SELECTED
 from openwit.schemas.tables.queries import QUERY_COUNTS
 
@@ -144,7 +144,7 @@ def test_all_urls_of_a_host_share_a_bucket(tmp_path, job, make_queries, make_can
 def test_a_crawl_without_a_match_is_said(tmp_path, job, make_queries, make_candidates):
     queries = make_queries(tmp_path / "q", ["albatross"])
     source = make_candidates(tmp_path / "c", [make_rows(20, seed=5)])
-    with pytest.raises(UserError, match="no caption of .* matches any of the 1 queries"):
+    with pytest.raises(OpenWITError, match="no caption of .* matches any of the 1 queries"):
         select.run(job, SelectSettings(), [source], queries, tmp_path / "s")
 
 
@@ -264,9 +264,9 @@ def test_a_list_may_hold_the_same_query_twice_and_ones_that_never_match(tmp_path
 def test_folders_that_hold_no_such_stage_are_said(tmp_path, job, make_queries, make_candidates):
     queries = make_queries(tmp_path / "q", WORDS)
     source = make_candidates(tmp_path / "c", [make_rows(20, seed=1)])
-    with pytest.raises(UserError, match="holds no finished 'candidates' stage"):
+    with pytest.raises(OpenWITError, match="holds no finished 'candidates' stage"):
         select.run(job, SelectSettings(), [tmp_path / "gone"], queries, tmp_path / "s")
-    with pytest.raises(UserError, match="gone.parquet does not exist"):
+    with pytest.raises(OpenWITError, match="gone.parquet does not exist"):
         select.run(job, SelectSettings(), [source], tmp_path / "gone.parquet", tmp_path / "s")
-    with pytest.raises(UserError, match="expected 'select'"):
+    with pytest.raises(OpenWITError, match="expected 'select'"):
         select.run(job, SelectSettings(), [source], queries, tmp_path / "s", reuse=source)

@@ -18,7 +18,7 @@ from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.explain.lookup import explain
 from openwit.pipeline.stages.shard import stage as shard
 from openwit.pipeline.stages.shard.settings import ShardSettings
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 
 LOCAL = Job(Runner(), Console(quiet=True))
 REPLACING = Job(Runner(), Console(quiet=True), replace=True)
@@ -130,11 +130,11 @@ def test_an_upload_that_never_works_is_said_and_a_rerun_brings_what_is_missing(
 ):
     with monkeypatch.context() as broken:
         Failing(broken, 7, 1000, ConnectionResetError("reset by\npeer"))
-        with pytest.raises(UserError, match="00001.stats.json cannot be written: reset by peer; the same"):
+        with pytest.raises(OpenWITError, match="00001.stats.json cannot be written: reset by peer; the same"):
             build(deduplicated, tmp_path / "work", bucket)
     place = place_of(bucket)
     assert place.size("manifest.json") is None
-    with pytest.raises(UserError, match="is not a dataset"):
+    with pytest.raises(OpenWITError, match="is not a dataset"):
         verify_dataset(bucket)
     again = Failing(monkeypatch, 0, 0, None)
     build(deduplicated, tmp_path / "work", bucket)
@@ -146,7 +146,7 @@ def test_an_upload_that_never_works_is_said_and_a_rerun_brings_what_is_missing(
 def test_what_arrives_short_is_not_taken_for_whole(deduplicated, tmp_path, bucket, monkeypatch):
     filesystem = fsspec.filesystem("memory")
     monkeypatch.setattr(filesystem, "put_file", lambda _source, target, **_: filesystem.pipe_file(target, b"half"))
-    with pytest.raises(UserError, match=r"4 of [\d,]+ bytes arrived"):
+    with pytest.raises(OpenWITError, match=r"4 of [\d,]+ bytes arrived"):
         build(deduplicated, tmp_path / "work", bucket)
 
 
@@ -168,7 +168,7 @@ def test_the_stores_sum_is_compared_where_it_gives_one(tmp_path, bucket, monkeyp
         # sums of a store that encrypts are others: the bytes themselves decide
         store.upload(tmp_path / "f", "f")
         monkeypatch.setattr(ObjectStore, "read", lambda _self, _name: b"hallo")
-        with pytest.raises(UserError, match="other bytes arrived than were sent"):
+        with pytest.raises(OpenWITError, match="other bytes arrived than were sent"):
             store.upload(tmp_path / "f", "f")
     else:
         store.upload(tmp_path / "f", "f")
@@ -176,20 +176,20 @@ def test_the_stores_sum_is_compared_where_it_gives_one(tmp_path, bucket, monkeyp
 
 def test_another_dataset_is_not_overwritten_unasked(deduplicated, local, tmp_path, bucket):
     build(deduplicated, tmp_path / "work", bucket)
-    with pytest.raises(UserError, match="is not empty and was not made by this build"):
+    with pytest.raises(OpenWITError, match="is not empty and was not made by this build"):
         build(deduplicated, tmp_path / "work2", bucket)
     build(deduplicated, tmp_path / "work2", bucket, REPLACING, samples=30)
     assert verify_dataset(bucket) == []
     assert len(load_manifest(place_of(bucket)).shards) < len([n for n in local if n.endswith(".tar")])
     place_of(bucket).write("train/notes.txt", b"mine")
-    with pytest.raises(UserError, match="holds train/notes.txt, which is of no dataset"):
+    with pytest.raises(OpenWITError, match="holds train/notes.txt, which is of no dataset"):
         build(deduplicated, tmp_path / "work3", bucket, REPLACING)
 
 
 def test_a_lost_work_folder_costs_work_only(deduplicated, local, tmp_path, bucket, monkeypatch):
     with monkeypatch.context() as broken:
         Failing(broken, 7, 1000, ConnectionResetError("gone"))
-        with pytest.raises(UserError):
+        with pytest.raises(OpenWITError):
             build(deduplicated, tmp_path / "work", bucket)
     build(deduplicated, tmp_path / "other", bucket)
     place = place_of(bucket)
@@ -199,7 +199,7 @@ def test_a_lost_work_folder_costs_work_only(deduplicated, local, tmp_path, bucke
 def test_a_finished_dataset_that_has_gone_is_said(deduplicated, tmp_path, bucket):
     build(deduplicated, tmp_path / "work", bucket)
     place_of(bucket).delete("manifest.json")
-    with pytest.raises(UserError, match="is finished, but it is gone: add --replace"):
+    with pytest.raises(OpenWITError, match="is finished, but it is gone: add --replace"):
         build(deduplicated, tmp_path / "work", bucket)
 
 
@@ -221,7 +221,7 @@ def test_what_stands_in_the_way_is_one_sentence(deduplicated, tmp_path, monkeypa
         raise error
 
     monkeypatch.setattr(fsspec, "url_to_fs", refuse)
-    with pytest.raises(UserError, match=message) as said:
+    with pytest.raises(OpenWITError, match=message) as said:
         build(deduplicated, tmp_path / "work", "s3://nowhere/d")
     assert "\n" not in str(said.value)
 
@@ -236,5 +236,5 @@ def test_a_real_s3_server(deduplicated, local, tmp_path):
     place = place_of(url)
     assert {name: place.read(name) for name in shown(place)} == local
     assert verify_dataset(url) == []
-    with pytest.raises(UserError, match="no such bucket"):
+    with pytest.raises(OpenWITError, match="no such bucket"):
         build(deduplicated, tmp_path / "work2", "s3://there-is-no-such-bucket/d")

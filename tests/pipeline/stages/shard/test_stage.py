@@ -24,7 +24,7 @@ from openwit.pipeline.execution.runner import Runner
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.stages.shard import stage as shard
 from openwit.pipeline.stages.shard.settings import ShardSettings
-from openwit.schemas.common.errors import UserError
+from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.manifest import DatasetManifest
 from openwit.schemas.tables.samples import SAMPLES, SHARD_INDEX
 
@@ -142,7 +142,7 @@ def test_neither_workers_nor_the_seed_of_another_build_change_bytes(deduplicated
 
 def test_nothing_survived(tmp_path):
     folder = finished_dedup(tmp_path, [[]])
-    with pytest.raises(UserError, match="no image survived"):
+    with pytest.raises(OpenWITError, match="no image survived"):
         build(folder, tmp_path / "d")
 
 
