@@ -16,13 +16,12 @@ from openwit.training.tokenizer.bpe import (
     SMALLEST_VOCABULARY,
     VOCABULARY_SIZE,
     WORD_END,
+    WORDS,
     ClipTokenizer,
     byte_letters,
     cleaned,
 )
 
-# openai/CLIP's (simple_tokenizer.py): contractions, words of letters, single digits, runs of anything else.
-WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 ROWS = 8192
 
 
@@ -39,7 +38,7 @@ class TokenizerJob:
         """Learns the merges and writes the file.
 
         Raises:
-            OpenWITError: a vocabulary that cannot be, no such split, or `tokenizers` is not installed.
+            OpenWITError: a vocabulary that cannot be, or no such split.
         """
         if not SMALLEST_VOCABULARY < self.vocabulary <= VOCABULARY_SIZE:
             raise OpenWITError(
@@ -74,16 +73,9 @@ def learn_merges(texts: Iterator[str], number: int) -> list[tuple[str, str]]:
     """The `number` merges that shorten the texts most, one after another; fewer where nothing recurs any more.
 
     Words and cleaning are openai/CLIP's. The same texts give the same merges.
-
-    Raises:
-        OpenWITError: the package `tokenizers` is not installed.
     """
-    try:
-        from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
-    except ImportError as error:
-        raise OpenWITError(
-            "learning a tokenizer needs the package tokenizers: pip install 'openwit[tokenizer]'"
-        ) from error
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+
     pieces = [*byte_letters(), *(letter + WORD_END for letter in byte_letters())]
     words = pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True)
     letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)

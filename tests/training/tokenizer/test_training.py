@@ -9,8 +9,6 @@ from openwit.training.config.train import ModelSettings
 from openwit.training.tokenizer.bpe import ClipTokenizer, clip_tokenizer, read_tokenizer
 from openwit.training.tokenizer.training import learn_merges
 
-pytest.importorskip("tokenizers")
-
 
 def run_cli(*arguments: object) -> int:
     with pytest.raises(SystemExit) as caught:
