@@ -4,6 +4,8 @@ from pydantic import Field, model_validator
 
 from openwit.schemas.common.settings import Settings
 
+BUILTIN_WORDNET = "builtin"
+
 
 class BigramSettings(Settings):
     """Which bigrams of the corpus become queries (paper section 2.2: "high pointwise mutual information")."""
@@ -23,7 +25,10 @@ class QuerySettings(Settings):
     )
     pageviews: list[str] = Field([], description="page views files, hourly or daily; globs; they rank the titles")
     language: str = Field("en", pattern=r"^[a-z][a-z0-9-]*$", description="the Wikipedia whose page views count")
-    wordnet: str | None = Field(None, description="WordNet's `dict` folder")
+    wordnet: str | None = Field(
+        None,
+        description="WordNet's `dict` folder, or `builtin`: the 147,306 lemmas of WordNet 3.0 bundled with OpenWIT",
+    )
     tables: list[str] = Field(
         [], description="lists of one's own: a text file of a query a line, or a table with a column `query`"
     )

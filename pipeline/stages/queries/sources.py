@@ -11,7 +11,14 @@ import pyarrow.parquet as pq
 from openwit.schemas.common.errors import OpenWITError
 
 _WORDNET_INDEXES = ("index.noun", "index.verb", "index.adj", "index.adv")
+# Made by .ci/make_wordnet.py; see NOTICE for its licence.
+_BUILTIN_LEMMAS = Path(__file__).with_name("wordnet-3.0.txt.gz")
 _PARENTHESIS = re.compile(r"\s*\([^()]*\)\s*$")
+
+
+def builtin_wordnet() -> list[str]:
+    """Return the lemmas of WordNet 3.0 that travel with OpenWIT, equal to `read_wordnet` of its `dict` folder."""
+    return gzip.decompress(_BUILTIN_LEMMAS.read_bytes()).decode().splitlines()
 
 
 def read_wordnet(folder: Path) -> list[str]:

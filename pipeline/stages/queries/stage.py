@@ -18,8 +18,8 @@ from openwit.pipeline.stages.queries.counts import (
     plan,
 )
 from openwit.pipeline.stages.queries.query_list import Entry, QueryList, add_bigrams
-from openwit.pipeline.stages.queries.settings import QuerySettings
-from openwit.pipeline.stages.queries.sources import read_query_table, read_wordnet
+from openwit.pipeline.stages.queries.settings import BUILTIN_WORDNET, QuerySettings
+from openwit.pipeline.stages.queries.sources import builtin_wordnet, read_query_table, read_wordnet
 from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.manifest import FunnelStep
 from openwit.schemas.tables.queries import QUERIES, SOURCES
@@ -36,7 +36,7 @@ def run(job: Job, settings: QuerySettings, folder: Path) -> tuple[StageManifest,
     dumps = expand_inputs(settings.wikipedia, "queries.wikipedia")
     views = expand_inputs(settings.pageviews, "queries.pageviews")
     tables = expand_inputs(settings.tables, "queries.tables")
-    wordnet = [settings.wordnet] if settings.wordnet else []
+    wordnet = [settings.wordnet] if settings.wordnet not in (None, BUILTIN_WORDNET) else []
     return run_stage(
         job,
         folder,
@@ -61,7 +61,8 @@ def _body(
         if settings.titles:
             outcome.extra["titles_ranked_by"] = _add_titles(queries, sums, bool(views))
     if settings.wordnet:
-        for lemma in read_wordnet(Path(settings.wordnet)):
+        is_builtin = settings.wordnet == BUILTIN_WORDNET
+        for lemma in builtin_wordnet() if is_builtin else read_wordnet(Path(settings.wordnet)):
             queries.add(lemma, Entry("synset"))
     for path in tables:
         for query in read_query_table(Path(path)):

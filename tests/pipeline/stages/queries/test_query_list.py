@@ -1,8 +1,13 @@
+import tarfile
+from pathlib import Path
+
 import pytest
 
 from openwit.pipeline.stages.queries.query_list import Entry, QueryList, add_bigrams, pmi
-from openwit.pipeline.stages.queries.sources import read_query_table, read_wordnet, title_query
+from openwit.pipeline.stages.queries.sources import builtin_wordnet, read_query_table, read_wordnet, title_query
 from openwit.schemas.common.errors import OpenWITError
+
+WORDNET = Path(__file__).parents[5] / "shared" / "data" / "wordnet-3.0.tar.gz"
 
 
 def test_pmi_is_that_of_independent_words_zero():
@@ -63,6 +68,19 @@ def test_wordnet_lemmas(tmp_path):
     (tmp_path / "index.adv").unlink()
     with pytest.raises(OpenWITError, match="index.adv is missing"):
         read_wordnet(tmp_path)
+
+
+@pytest.mark.skipif(not WORDNET.is_file(), reason="needs ../shared/data/wordnet-3.0.tar.gz")
+def test_bundled_lemmas_are_those_of_wordnets_own_files(tmp_path):
+    with tarfile.open(WORDNET) as tar:
+        tar.extractall(tmp_path, [name for name in tar.getnames() if "index." in name], filter="data")
+    assert builtin_wordnet() == read_wordnet(tmp_path / "wordnet")
+
+
+def test_bundled_lemmas_are_sorted_and_unique():
+    lemmas = builtin_wordnet()
+    assert len(lemmas) == 147_306
+    assert lemmas == sorted(set(lemmas))
 
 
 def test_lists_of_ones_own(tmp_path):

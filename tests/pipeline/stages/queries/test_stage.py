@@ -117,3 +117,9 @@ def test_no_source_and_an_empty_list_are_said(job, tmp_path, dump):
         QuerySettings()
     with pytest.raises(OpenWITError, match="the query list is empty"):
         make(job, tmp_path / "out", wikipedia=[str(dump)], min_count=99, bigrams=None, titles=False)
+
+
+def test_the_bundled_lemmas_of_wordnet_are_synsets(job, tmp_path):
+    found, manifest = make(job, tmp_path / "out", wordnet="builtin", max_words=2)
+    assert found["hot dog"]["source"] == "synset"
+    assert manifest.extra["by_source"] == {"synset": len(found)}
