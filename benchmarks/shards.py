@@ -36,7 +36,7 @@ from openwit.pipeline.dataset.tar_writer import TarWriter
 from openwit.pipeline.dataset.write_shard import add_samples, write_shard
 from openwit.pipeline.execution.files import file_entry
 from openwit.pipeline.execution.runner import Runner
-from openwit.pipeline.execution.stage import Job, Outcome, run_stage
+from openwit.pipeline.execution.stage import Job, StageResult, run_stage
 from openwit.pipeline.stages.shard import stage as shard
 from openwit.pipeline.stages.shard.settings import ShardSettings
 from openwit.schemas.tables.images import IMAGES, SURVIVORS
@@ -118,13 +118,13 @@ def finished_stages(folder: Path, rows: list[dict[str, Any]]) -> Path:
     """Folders of fetch and dedup with these images, for the whole stage."""
     job = Job(Runner(), Console(quiet=True))
 
-    def write(kind: str, schema: Any, extra: dict[str, Any]) -> Callable[[], Outcome]:
-        def body() -> Outcome:
+    def write(kind: str, schema: Any, extra: dict[str, Any]) -> Callable[[], StageResult]:
+        def body() -> StageResult:
             place = folder / ("fetch" if kind == "images" else "dedup")
             path = place / kind / "00000.parquet"
             table = pa.Table.from_pylist([{c: r[c] for c in schema.arrow.names} for r in rows], schema.arrow)
             schema.write(path, table, row_group_size=512)
-            return Outcome(files=[file_entry(place, path)], extra=extra)
+            return StageResult(files=[file_entry(place, path)], extra=extra)
 
         return body
 

@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from openwit.pipeline.common.counting import Tally
+from openwit.pipeline.common.counting import ReasonCounter
 from openwit.pipeline.readers.crawl.warc import PAGE_REASONS, RECORDS, Page, read_pages
 from openwit.pipeline.readers.pages.html import IMAGE_REASONS, IMAGES, extract
 from openwit.pipeline.readers.pages.wat import WAT_REASONS, read_wat
@@ -60,7 +60,7 @@ def damage(data: bytes, other: bytes, rng: random.Random) -> bytes:
 
 def check_archive(data: bytes) -> None:
     """Records = pages + reasons, and the same of the images of every page."""
-    tally = Tally()
+    tally = ReasonCounter()
     pages = 0
     for page in read_pages(io.BytesIO(data), tally):
         pages += 1
@@ -76,7 +76,7 @@ def check_page(data: bytes) -> None:
 
 def check_images(page: Page) -> None:
     """Images = found + reasons; URLs are absolute; texts can be written as UTF-8."""
-    tally = Tally()
+    tally = ReasonCounter()
     found = extract(page, tally)
     _balance(tally, IMAGES, len(found), IMAGE_REASONS)
     for image in found:
@@ -87,7 +87,7 @@ def check_images(page: Page) -> None:
 
 def check_wat(data: bytes) -> None:
     """Records = pages + reasons."""
-    records, images = Tally(), Tally()
+    records, images = ReasonCounter(), ReasonCounter()
     pages = list(read_wat(io.BytesIO(data), records, images))
     _balance(records, RECORDS, len(pages), WAT_REASONS)
     _balance(images, IMAGES, sum(len(page.images) for page in pages), IMAGE_REASONS)
@@ -95,19 +95,19 @@ def check_wat(data: bytes) -> None:
 
 def check_dump(data: bytes) -> None:
     """Pages = articles + reasons."""
-    tally = Tally()
+    tally = ReasonCounter()
     articles = sum(1 for _ in read_articles(io.BytesIO(data), tally))
     _balance(tally, PAGES, articles, ARTICLE_REASONS)
 
 
 def check_views(data: bytes) -> None:
     """Lines = lines added + reasons."""
-    tally = Tally()
+    tally = ReasonCounter()
     sum_views(io.BytesIO(data), "en", count=tally)
     _balance(tally, LINES, tally.counts[LINES_ADDED], VIEW_REASONS)
 
 
-def _balance(tally: Tally, entered: str, left: int, reasons: tuple[str, ...]) -> None:
+def _balance(tally: ReasonCounter, entered: str, left: int, reasons: tuple[str, ...]) -> None:
     lost = sum(tally.counts[reason] for reason in reasons)
     assert tally.counts[entered] == left + lost, (entered, tally.counts[entered], left, dict(tally.counts))
 

@@ -10,7 +10,7 @@ class Count(Protocol):
     def __call__(self, reason: str, n: int = 1, detail: str = "") -> None: ...
 
 
-class Tally:
+class ReasonCounter:
     """A `Count` that keeps sums, and the first details of each reason.
 
     Attributes:

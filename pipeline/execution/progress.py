@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from openwit.pipeline.execution.tasks import PROGRESS, RECEIPTS, Task
+from openwit.pipeline.execution.tasks import PROGRESS, RESULTS, Task
 
 _POLL_SECONDS = 0.5
 _LINE_SECONDS = 10.0
@@ -25,12 +25,12 @@ class Snapshot:
         self.rows = 0
         share = 0.0
         for task in tasks:
-            if (folder / RECEIPTS / f"{task.name}.json").exists():
+            if (folder / RESULTS / f"{task.name}.json").exists():
                 self.tasks_done += 1
                 share += 1.0
             state = _read(folder / PROGRESS / f"{task.name}.json")
             self.rows += int(state.get("rows") or 0)
-            if not (folder / RECEIPTS / f"{task.name}.json").exists():
+            if not (folder / RESULTS / f"{task.name}.json").exists():
                 share += min(float(state.get("fraction") or 0.0), 1.0)
         self.fraction = share / max(len(tasks), 1)
 

@@ -17,9 +17,9 @@ from openwit.pipeline.execution.tasks import (
     FAILURES,
     PROGRESS,
     STAGE,
-    FileWork,
-    Receipt,
+    FileTask,
     Task,
+    TaskResult,
     clean_partials,
     run_tasks,
 )
@@ -140,7 +140,7 @@ def _sum_steps(stage: str, unit: str, steps: Sequence[FunnelStep]) -> FunnelStep
 
 
 @dataclass
-class Outcome:
+class StageResult:
     """What the body of a stage hands back: everything the manifest needs beyond its settings."""
 
     files: list[FileEntry] = field(default_factory=list)
@@ -148,19 +148,19 @@ class Outcome:
     counters: Counter[str] = field(default_factory=Counter)
     extra: dict[str, Any] = field(default_factory=dict)
 
-    def add_receipts(self, receipts: Sequence[Receipt], steps: Sequence[str]) -> None:
+    def add_results(self, results: Sequence[TaskResult], steps: Sequence[str]) -> None:
         """Adds the files and sums the funnel lines of finished tasks.
 
         Args:
-            receipts: of one kind of task.
+            results: of one kind of task.
             steps: stage/unit of each funnel line, in the order of the funnel.
         """
-        for receipt in receipts:
-            self.files += [FileEntry(**entry) for entry in receipt.files]
-            self.counters.update(receipt.counters)
+        for task_result in results:
+            self.files += [FileEntry(**entry) for entry in task_result.files]
+            self.counters.update(task_result.counters)
         for step in steps:
             stage, unit = step.split("/")
-            lines = [FunnelStep(stage=stage, unit=unit, **r.steps[step]) for r in receipts if step in r.steps]
+            lines = [FunnelStep(stage=stage, unit=unit, **r.steps[step]) for r in results if step in r.steps]
             self.funnel.append(_sum_steps(stage, unit, lines))
 
 
@@ -176,7 +176,7 @@ class Job:
     console: Console
     replace: bool = False
 
-    def run(self, folder: Path, tasks: list[Task], label: str, unit: str, work: FileWork) -> list[Receipt]:
+    def run(self, folder: Path, tasks: list[Task], label: str, unit: str, work: FileTask) -> list[TaskResult]:
         """Runs tasks with progress; see `run_tasks`."""
         with watching(self.console, label, folder, tasks, unit):
             return run_tasks(self.runner, folder, tasks, label, work)
@@ -207,7 +207,7 @@ def run_stage(
     version: int,
     settings: dict[str, Any],
     inputs: dict[str, str],
-    body: Callable[[], Outcome],
+    body: Callable[[], StageResult],
     upstream: Sequence[StageManifest] = (),
 ) -> tuple[StageManifest, bool]:
     """Runs a stage unless its folder says it is done; returns its manifest and whether anything was done.
@@ -219,15 +219,15 @@ def run_stage(
     if _claim(job, folder, identity):
         return StageManifest.load(folder, stage), False
     clean_partials(folder)
-    outcome = body()
+    result = body()
     manifest = StageManifest(
         stage=stage,
         version=version,
         settings=settings,
-        files=sorted(outcome.files, key=lambda f: f.path),
-        funnel=outcome.funnel,
-        counters=dict(sorted(outcome.counters.items())),
-        extra=outcome.extra,
+        files=sorted(result.files, key=lambda f: f.path),
+        funnel=result.funnel,
+        counters=dict(sorted(result.counters.items())),
+        extra=result.extra,
         history=[record for before in upstream for record in [*before.history, before.record()]],
     )
     shutil.rmtree(folder / PROGRESS, ignore_errors=True)

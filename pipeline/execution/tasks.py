@@ -1,7 +1,7 @@
-"""File-to-file work that survives a kill: every task leaves its files whole, and a receipt when all are there.
+"""File tasks that survive a kill: a task writes its files whole, and its result once all of them are there.
 
-A task whose receipt exists is not done again. Output is named by the task, so a run that was cut off and one that
-was not leave the same bytes.
+A task whose result exists is not run again. Output is named by the task, so an interrupted and an uninterrupted run
+write the same bytes.
 """
 
 import json
@@ -22,7 +22,7 @@ from openwit.schemas.common.errors import OpenWITError
 
 STAGE = ".stage"
 """Subfolder for what the machinery keeps beside a stage's own files."""
-RECEIPTS = f"{STAGE}/receipts"
+RESULTS = f"{STAGE}/results"
 PROGRESS = f"{STAGE}/progress"
 FAILURES = f"{STAGE}/failures"
 _TICK_SECONDS = 0.5
@@ -39,7 +39,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Receipt:
+class TaskResult:
     """What a finished task left: files with their sums, and counts that add up."""
 
     task: str
@@ -50,7 +50,7 @@ class Receipt:
     noted: list[list[str]] = field(default_factory=list)
 
 
-class Tally:
+class TaskStats:
     """Counts of one task. A `step`, named stage/unit, is a line of the funnel: rows in, rows out, and reasons."""
 
     def __init__(self, progress_file: Path | None = None) -> None:
@@ -108,11 +108,11 @@ class Tally:
         }
 
 
-def counting(tally: Tally, step: str, entered: str, reasons: Sequence[str], left: str = "") -> Callable[..., None]:
+def counting(stats: TaskStats, step: str, entered: str, reasons: Sequence[str], left: str = "") -> Callable[..., None]:
     """A reader's counts as a funnel line.
 
     Args:
-        tally: takes the counts; what comes with a detail is noted too.
+        stats: takes the counts; what comes with a detail is noted too.
         step: stage/unit of the line.
         entered, left: the reader's notes for rows that came in, and that went on; other notes become counters.
         reasons: the reader's reasons.
@@ -120,80 +120,82 @@ def counting(tally: Tally, step: str, entered: str, reasons: Sequence[str], left
 
     def count(reason: str, n: int = 1, detail: str = "") -> None:
         if detail:
-            tally.note(reason, detail)
+            stats.note(reason, detail)
         if reason == entered:
-            tally.enter(step, n)
+            stats.enter(step, n)
         elif reason == left:
-            tally.leave(step, n)
+            stats.leave(step, n)
         elif reason in reasons:
-            tally.drop(step, reason, n)
+            stats.drop(step, reason, n)
         else:
-            tally.counters[f"{step.partition('/')[0]}.{reason}"] += n
+            stats.counters[f"{step.partition('/')[0]}.{reason}"] += n
 
     return count
 
 
-class FileWork:
+class FileTask:
     """What a stage does to one input. Travels to the workers pickled, so it holds settings and paths only."""
 
     def setup(self) -> None:
         """Called once a worker, before the first task: the place for what is costly to build."""
 
-    def do(self, task: Task, folder: Path, tally: Tally) -> list[Path]:
-        """Does a task: writes files below the folder, whole or not at all, counts in the tally, returns the files."""
+    def run(self, task: Task, folder: Path, stats: TaskStats) -> list[Path]:
+        """Does a task: writes files below the folder, whole or not at all, counts in the stats, returns the files."""
         raise NotImplementedError
 
 
 @dataclass
-class DoOnce(beam.DoFn):
-    """Runs `work` for a task unless its receipt says it is done; yields (task, receipt)."""
+class RunFileTask(beam.DoFn):
+    """Runs `work` for a task unless its result says it is done; yields (task, its result)."""
 
     folder: str
-    work: FileWork
+    work: FileTask
 
     def setup(self) -> None:
         """Called once a worker, before the first task."""
         self.work.setup()
 
-    def process(self, task: Task) -> Iterator[tuple[Task, Receipt]]:
+    def process(self, task: Task) -> Iterator[tuple[Task, TaskResult]]:
         folder = Path(self.folder)
-        receipt = read_receipt(folder, task.name)
-        if receipt is None:
+        task_result = read_result(folder, task.name)
+        if task_result is None:
             try:
-                receipt = self._do(task, folder)
+                task_result = self._do(task, folder)
             except OpenWITError as error:
                 # The runner wraps what a step raises; the sentence for the user goes around it.
                 atomic_write(folder / FAILURES / f"{task.name}.json", json.dumps({"message": str(error)}))
                 raise
-        yield task, receipt
+        yield task, task_result
 
-    def _do(self, task: Task, folder: Path) -> Receipt:
-        tally = Tally(folder / PROGRESS / f"{task.name}.json")
-        paths = self.work.do(task, folder, tally)
+    def _do(self, task: Task, folder: Path) -> TaskResult:
+        stats = TaskStats(folder / PROGRESS / f"{task.name}.json")
+        paths = self.work.run(task, folder, stats)
         files = [file_entry(folder, path).model_dump() for path in paths]
-        noted = [[reason, detail] for reason, details in sorted(tally.noted.items()) for detail in details]
-        receipt = Receipt(task.name, files, tally.steps(), dict(sorted(tally.counters.items())), tally.extra, noted)
-        atomic_write(folder / RECEIPTS / f"{task.name}.json", json.dumps(asdict(receipt), sort_keys=True))
-        return receipt
+        noted = [[reason, detail] for reason, details in sorted(stats.noted.items()) for detail in details]
+        task_result = TaskResult(
+            task.name, files, stats.steps(), dict(sorted(stats.counters.items())), stats.extra, noted
+        )
+        atomic_write(folder / RESULTS / f"{task.name}.json", json.dumps(asdict(task_result), sort_keys=True))
+        return task_result
 
 
-def read_receipt(folder: Path, name: str) -> Receipt | None:
-    """The receipt of a finished task, or None when the task must be (re)done."""
-    path = folder / RECEIPTS / f"{name}.json"
+def read_result(folder: Path, name: str) -> TaskResult | None:
+    """The result of a finished task, or None when the task must be (re)done."""
+    path = folder / RESULTS / f"{name}.json"
     try:
-        receipt = Receipt(**json.loads(path.read_text()))
+        task_result = TaskResult(**json.loads(path.read_text()))
     except (FileNotFoundError, ValueError, TypeError):
         return None
-    whole = all(_has_size(folder / entry["path"], entry["bytes"]) for entry in receipt.files)
-    return receipt if whole else None
+    whole = all(_has_size(folder / entry["path"], entry["bytes"]) for entry in task_result.files)
+    return task_result if whole else None
 
 
-def finished_receipts(folder: Path) -> Iterator[Receipt]:
-    """The receipts of all finished tasks of a folder, in order of name."""
-    for path in sorted((folder / RECEIPTS).glob("*.json")):
-        receipt = read_receipt(folder, path.stem)
-        if receipt is not None:
-            yield receipt
+def finished_results(folder: Path) -> Iterator[TaskResult]:
+    """The results of all finished tasks of a folder, in order of name."""
+    for path in sorted((folder / RESULTS).glob("*.json")):
+        task_result = read_result(folder, path.stem)
+        if task_result is not None:
+            yield task_result
 
 
 def _has_size(path: Path, size: int) -> bool:
@@ -208,8 +210,8 @@ def with_nothing(task: Task) -> tuple[int, bytes]:
     return task.number, b""
 
 
-def run_tasks(runner: Runner, folder: Path, tasks: list[Task], label: str, work: FileWork) -> list[Receipt]:
-    """Runs the tasks as one Beam job and returns their receipts in task order.
+def run_tasks(runner: Runner, folder: Path, tasks: list[Task], label: str, work: FileTask) -> list[TaskResult]:
+    """Runs the tasks as one Beam job and returns their results in task order.
 
     Raises:
         OpenWITError: a task met bad input; the message is its sentence.
@@ -222,21 +224,21 @@ def run_tasks(runner: Runner, folder: Path, tasks: list[Task], label: str, work:
             pipeline
             | "List tasks" >> beam.Create(tasks, reshuffle=False)
             | "Spread tasks" >> beam.Reshuffle()
-            | label >> beam.ParDo(DoOnce(str(folder), work))
+            | label >> beam.ParDo(RunFileTask(str(folder), work))
         )
 
     run_job(runner, folder, construct)
-    return receipts_of(folder, tasks)
+    return results_of(folder, tasks)
 
 
-def receipts_of(folder: Path, tasks: list[Task]) -> list[Receipt]:
-    """The receipts of finished tasks, in task order."""
-    receipts = []
+def results_of(folder: Path, tasks: list[Task]) -> list[TaskResult]:
+    """The results of finished tasks, in task order."""
+    results = []
     for task in tasks:
-        receipt = read_receipt(folder, task.name)
-        assert receipt is not None, f"task {task.name} ended without a receipt"
-        receipts.append(receipt)
-    return receipts
+        task_result = read_result(folder, task.name)
+        assert task_result is not None, f"task {task.name} ended without a result"
+        results.append(task_result)
+    return results
 
 
 def run_job(runner: Runner, folder: Path, construct: Callable[[beam.Pipeline], Any]) -> None:

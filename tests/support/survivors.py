@@ -10,7 +10,7 @@ from rich.console import Console
 
 from openwit.pipeline.execution.files import file_entry
 from openwit.pipeline.execution.runner import Runner
-from openwit.pipeline.execution.stage import Job, Outcome, run_stage
+from openwit.pipeline.execution.stage import Job, StageResult, run_stage
 from openwit.schemas.manifest import FunnelStep
 from openwit.schemas.tables.images import IMAGES, SURVIVORS
 from openwit.schemas.tables.queries import QUERY_COUNTS
@@ -70,17 +70,17 @@ def finished_dedup(folder: Path, files: list[list[dict[str, Any]]], drop_every: 
         reasons = {"near_duplicate": rows_in - rows_out} if rows_out < rows_in else {}
         return FunnelStep(stage=stage, unit=unit, rows_in=rows_in, rows_out=rows_out, reasons=reasons)
 
-    def fetch() -> Outcome:
-        outcome = Outcome(funnel=[step("fetch", "images", total, total), step("fetch", "pairs", pairs, pairs)])
+    def fetch() -> StageResult:
+        result = StageResult(funnel=[step("fetch", "images", total, total), step("fetch", "pairs", pairs, pairs)])
         for n, rows in enumerate(files):
             path = fetched / "images" / f"{n:05d}.parquet"
             table = pa.Table.from_pylist([{c: row[c] for c in IMAGES.arrow.names} for row in rows], IMAGES.arrow)
             IMAGES.write(path, table, row_group_size=16 if len(rows) < 1000 else 256)
-            outcome.files.append(file_entry(fetched, path))
-        return outcome
+            result.files.append(file_entry(fetched, path))
+        return result
 
-    def dedup() -> Outcome:
-        outcome = Outcome(extra={"images": "../fetch"})
+    def dedup() -> StageResult:
+        result = StageResult(extra={"images": "../fetch"})
         drawn = np.zeros(len(QUERIES), np.int64)
         for n, rows in enumerate(files):
             path = deduplicated / "survivors" / f"{n:05d}.parquet"
@@ -94,7 +94,7 @@ def finished_dedup(folder: Path, files: list[list[dict[str, Any]]], drop_every: 
             for row in left:
                 for pair in row["pairs"]:
                     drawn[pair["query_ids"]] += 1
-            outcome.files.append(file_entry(deduplicated, path))
+            result.files.append(file_entry(deduplicated, path))
         count = len(QUERIES)
         table = QUERY_COUNTS.table(
             {
@@ -106,11 +106,11 @@ def finished_dedup(folder: Path, files: list[list[dict[str, Any]]], drop_every: 
             }
         )
         QUERY_COUNTS.write(deduplicated / "queries.parquet", table)
-        outcome.funnel = [
+        result.funnel = [
             step("dedup", "images", total, kept["images"]),
             step("dedup", "pairs", pairs, kept["pairs"]),
         ]
-        return outcome
+        return result
 
     fetch_manifest, _ = run_stage(job, fetched, "fetch", 1, {}, {}, fetch)
     run_stage(job, deduplicated, "dedup", 1, {}, {}, dedup, [fetch_manifest])

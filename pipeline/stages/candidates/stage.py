@@ -11,8 +11,8 @@ import pyarrow as pa
 from openwit.pipeline.common.counting import Count
 from openwit.pipeline.common.remote import is_remote, local_copy
 from openwit.pipeline.execution.files import file_entry
-from openwit.pipeline.execution.stage import Job, Outcome, StageManifest, file_inputs, run_stage
-from openwit.pipeline.execution.tasks import FileWork, Receipt, Tally, Task, counting
+from openwit.pipeline.execution.stage import Job, StageManifest, StageResult, file_inputs, run_stage
+from openwit.pipeline.execution.tasks import FileTask, Task, TaskResult, TaskStats, counting
 from openwit.pipeline.readers.crawl.warc import PAGE_REASONS, RECORDS
 from openwit.pipeline.readers.inputs import expand_inputs
 from openwit.pipeline.readers.pages.html import IMAGE_REASONS, IMAGES
@@ -60,25 +60,25 @@ def run(job: Job, settings: CandidateSettings, folder: Path) -> tuple[StageManif
         VERSION,
         settings.model_dump(mode="json"),
         file_inputs(inputs),
-        lambda: _body(job, settings, inputs, folder),
+        lambda: _execute(job, settings, inputs, folder),
     )
 
 
-def _body(job: Job, settings: CandidateSettings, inputs: list[str], folder: Path) -> Outcome:
+def _execute(job: Job, settings: CandidateSettings, inputs: list[str], folder: Path) -> StageResult:
     tasks = _tasks(inputs)
-    receipts = job.run(folder, tasks, "Read inputs", "pairs", ReadInput(settings))
-    outcome = Outcome()
+    results = job.run(folder, tasks, "Read inputs", "pairs", ReadInput(settings))
+    result = StageResult()
     steps = [FILES_STEP, RECORDS_STEP, IMAGES_STEP, PAIRS_STEP]
-    seen = {step for receipt in receipts for step in receipt.steps}
-    outcome.add_receipts(receipts, [step for step in steps if step in seen])
-    if outcome.funnel[-1].stage != NAME or outcome.funnel[-1].rows_out == 0:
-        found = outcome.funnel[-1].rows_in if outcome.funnel[-1].stage == NAME else 0
+    seen = {step for task_result in results for step in task_result.steps}
+    result.add_results(results, [step for step in steps if step in seen])
+    if result.funnel[-1].stage != NAME or result.funnel[-1].rows_out == 0:
+        found = result.funnel[-1].rows_in if result.funnel[-1].stage == NAME else 0
         raise OpenWITError(
             f"the inputs hold no usable (image, text) pair ({found:,} found, none passed): "
             "check candidates.inputs, and candidates.language and filters against the texts"
         )
-    _write_damage(folder, tasks, receipts, outcome)
-    return outcome
+    _write_damage(folder, tasks, results, result)
+    return result
 
 
 def _tasks(inputs: list[str]) -> list[Task]:
@@ -90,26 +90,26 @@ def _tasks(inputs: list[str]) -> list[Task]:
     return [Task(n, f"{n:05d}", payload) for n, payload in enumerate(payloads)]
 
 
-def _write_damage(folder: Path, tasks: list[Task], receipts: list[Receipt], outcome: Outcome) -> None:
+def _write_damage(folder: Path, tasks: list[Task], results: list[TaskResult], result: StageResult) -> None:
     """What was broken where, as a table beside the candidates; sums and first examples go to the manifest."""
     rows = [
         {"archive": task.payload["input"], "reason": reason, "detail": detail}
-        for task, receipt in zip(tasks, receipts, strict=True)
-        for reason, detail in receipt.noted
+        for task, task_result in zip(tasks, results, strict=True)
+        for reason, detail in task_result.noted
     ]
     if not rows:
         return
     DAMAGE.write(
         folder / DAMAGE_FILE, DAMAGE.table({name: [row[name] for row in rows] for name in DAMAGE.arrow.names})
     )
-    outcome.files.append(file_entry(folder, folder / DAMAGE_FILE))
-    outcome.extra = {
+    result.files.append(file_entry(folder, folder / DAMAGE_FILE))
+    result.extra = {
         "damage": dict(sorted(Counter(row["reason"] for row in rows).items())),
         "damage_first": {row["reason"]: row for row in reversed(rows)},
     }
 
 
-class ReadInput(FileWork):
+class ReadInput(FileTask):
     """Reads one archive or table; leaves its candidates and the pairs that left, each with a reason."""
 
     def __init__(self, settings: CandidateSettings) -> None:
@@ -119,7 +119,7 @@ class ReadInput(FileWork):
     def setup(self) -> None:
         self._sieve = Sieve(self.settings)
 
-    def do(self, task: Task, folder: Path, tally: Tally) -> list[Path]:
+    def run(self, task: Task, folder: Path, stats: TaskStats) -> list[Path]:
         name = task.payload["input"]
         drops = folder / "drops" / f"{task.name}.parquet"
 
@@ -128,68 +128,68 @@ class ReadInput(FileWork):
 
         # A file that several tasks read is counted by the one that reads its beginning.
         files = int(task.payload.get("row_groups", (0,))[0] == 0)
-        tally.enter(FILES_STEP, files)
+        stats.enter(FILES_STEP, files)
         try:
             with local_copy(name) as path, DROPS.writing(drops) as write_drops:
-                sieved = self._sieved(self._pairs(path, name, task.payload, tally), write_drops, tally)
+                sieved = self._sieved(self._pairs(path, name, task.payload, stats), write_drops, stats)
                 candidates = CANDIDATES.write_parts(part, sieved, _PART_ROWS)
         except OpenWITError as error:
             if not self.settings.skip_unreadable:
                 raise OpenWITError(f"{error} (candidates.skip_unreadable: true goes on without such files)") from error
-            tally.reset()
-            tally.enter(FILES_STEP, files)
-            tally.drop(FILES_STEP, UNREADABLE, files)
-            tally.note(UNREADABLE, str(error))
+            stats.reset()
+            stats.enter(FILES_STEP, files)
+            stats.drop(FILES_STEP, UNREADABLE, files)
+            stats.note(UNREADABLE, str(error))
             for old in (folder / "candidates").glob(f"{task.name}-*.parquet"):
                 old.unlink()
             candidates = CANDIDATES.write_parts(part, [], _PART_ROWS)
             DROPS.write(drops, DROPS.empty())
         else:
-            tally.leave(FILES_STEP, files)
+            stats.leave(FILES_STEP, files)
         return [*candidates, drops]
 
-    def _pairs(self, path: str, name: str, payload: dict[str, Any], tally: Tally) -> Iterator[Pair]:
+    def _pairs(self, path: str, name: str, payload: dict[str, Any], stats: TaskStats) -> Iterator[Pair]:
         kind = kind_of(name)
         if kind is InputKind.TABLE:
             groups = payload.get("row_groups")
-            yield from table_pairs(path, name, self.settings.columns, _lost_rows(tally), groups)
+            yield from table_pairs(path, name, self.settings.columns, _lost_rows(stats), groups)
             return
         read, reasons = (wat_pairs, WAT_REASONS) if kind is InputKind.WAT else (archive_pairs, PAGE_REASONS)
         for step in (RECORDS_STEP, IMAGES_STEP):
-            tally.enter(step, 0)
-        count_record = counting(tally, RECORDS_STEP, RECORDS, reasons, PAGES_TAKEN)
-        count_image = counting(tally, IMAGES_STEP, IMAGES, IMAGE_REASONS, IMAGES_TAKEN)
+            stats.enter(step, 0)
+        count_record = counting(stats, RECORDS_STEP, RECORDS, reasons, PAGES_TAKEN)
+        count_image = counting(stats, IMAGES_STEP, IMAGES, IMAGE_REASONS, IMAGES_TAKEN)
         yield from read(path, name, count_record, count_image)
 
     def _sieved(
-        self, found: Iterator[Pair], write_drops: Callable[[pa.Table], None], tally: Tally
+        self, found: Iterator[Pair], write_drops: Callable[[pa.Table], None], stats: TaskStats
     ) -> Iterator[pa.Table]:
         assert self._sieve is not None
         rows = 0
-        tally.enter(PAIRS_STEP, 0)
+        stats.enter(PAIRS_STEP, 0)
         while batch := list(islice(found, _BATCH)):
             kept, dropped = self._sieve.sift(batch)
-            _count(tally, batch, kept, dropped)
+            _count(stats, batch, kept, dropped)
             if self.settings.keep_drops and dropped:
                 write_drops(drops_table(dropped))
             rows += len(batch)
-            tally.tick(rows)
+            stats.tick(rows)
             yield candidates_table(kept)
 
 
-def _count(tally: Tally, found: list[Pair], kept: list[Pair], dropped: list[Drop]) -> None:
-    tally.enter(PAIRS_STEP, len(found))
-    tally.leave(PAIRS_STEP, len(kept))
+def _count(stats: TaskStats, found: list[Pair], kept: list[Pair], dropped: list[Drop]) -> None:
+    stats.enter(PAIRS_STEP, len(found))
+    stats.leave(PAIRS_STEP, len(kept))
     for drop in dropped:
-        tally.drop(PAIRS_STEP, drop.reason)
-    count_yield(tally.counters, FOUND, found)
-    count_yield(tally.counters, KEPT, kept)
+        stats.drop(PAIRS_STEP, drop.reason)
+    count_yield(stats.counters, FOUND, found)
+    count_yield(stats.counters, KEPT, kept)
 
 
-def _lost_rows(tally: Tally) -> Count:
+def _lost_rows(stats: TaskStats) -> Count:
     def count(reason: str, n: int = 1, detail: str = "") -> None:
-        tally.enter(PAIRS_STEP, n)
-        tally.drop(PAIRS_STEP, reason, n)
-        tally.note(reason, detail)
+        stats.enter(PAIRS_STEP, n)
+        stats.drop(PAIRS_STEP, reason, n)
+        stats.note(reason, detail)
 
     return count

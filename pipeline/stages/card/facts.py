@@ -11,14 +11,14 @@ from openwit.pipeline.stages.card.duplicates import duplicate_facts
 from openwit.pipeline.stages.card.histograms import TOP
 from openwit.pipeline.stages.card.reasons import download_classes
 from openwit.pipeline.stages.card.source import CardSource
-from openwit.pipeline.stages.card.tally import COLUMNS, Tally
+from openwit.pipeline.stages.card.tally import COLUMNS, CardStats
 from openwit.schemas.manifest import DatasetManifest, FunnelStep
 
 
 def gather(source: CardSource) -> tuple[dict[str, Any], np.ndarray]:
     """Facts of a dataset, ready for JSON, and for each query the number of texts that match it, int64 (Q,)."""
     manifest, queries = source.manifest, source.queries()
-    tally = Tally(0 if queries is None else queries.num_rows)
+    tally = CardStats(0 if queries is None else queries.num_rows)
     for shard in source.shards():
         tally.add(source.metadata(shard, COLUMNS))
     lists = {} if queries is None else {**query_facts(queries, tally.matches, TOP), **_list_facts(manifest)}

@@ -35,7 +35,7 @@ NO_LICENCE = "(none stated)"
 NOT_ASKED = "(not identified)"
 
 
-class Tally:
+class CardStats:
     """Counts of samples and texts. Grows with distinct hosts and licences and with the query list, not with samples.
 
     Args:

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from openwit.pipeline.decontamination.files import EvaluationPiece, list_pieces
 from openwit.pipeline.decontamination.images import EVALUATION_IMAGES, EVALUATION_REASONS, HASHED, IMAGES, hash_piece
 from openwit.pipeline.decontamination.index import EvaluationIndex, Nearest
-from openwit.pipeline.execution.stage import Job, Outcome, StageManifest, file_inputs
-from openwit.pipeline.execution.tasks import FileWork, Tally, Task, counting
+from openwit.pipeline.execution.stage import Job, StageManifest, StageResult, file_inputs
+from openwit.pipeline.execution.tasks import FileTask, Task, TaskStats, counting
 from openwit.pipeline.images.settings import ImageSettings
 from openwit.pipeline.stages.dedup.settings import DedupSettings
 from openwit.schemas.common.errors import OpenWITError
@@ -75,17 +75,17 @@ class EvaluationLookup:
         return found
 
 
-class HashEvaluationImages(FileWork):
+class HashEvaluationImages(FileTask):
     """Hashes one piece of the evaluation images."""
 
     def __init__(self, settings: ImageSettings) -> None:
         self.settings = settings
 
-    def do(self, task: Task, folder: Path, tally: Tally) -> list[Path]:
+    def run(self, task: Task, folder: Path, stats: TaskStats) -> list[Path]:
         piece = EvaluationPiece(**task.payload)
         target = folder / "evaluation" / f"{task.name}.parquet"
-        tally.enter(STEP, 0)
-        count = counting(tally, STEP, IMAGES, EVALUATION_REASONS, left=HASHED)
+        stats.enter(STEP, 0)
+        count = counting(stats, STEP, IMAGES, EVALUATION_REASONS, left=HASHED)
         EVALUATION_IMAGES.write(target, hash_piece(piece, self.settings, count))
         return [target]
 
@@ -100,7 +100,7 @@ def evaluation_inputs(settings: DedupSettings) -> dict[str, str]:
 
 
 def prepare_evaluation(
-    job: Job, settings: DedupSettings, upstream: StageManifest, folder: Path, outcome: Outcome
+    job: Job, settings: DedupSettings, upstream: StageManifest, folder: Path, result: StageResult
 ) -> EvaluationLookup | None:
     """Hashes the evaluation images; None where nothing is to be excluded.
 
@@ -115,15 +115,15 @@ def prepare_evaluation(
         for n, p in enumerate(list_pieces(settings.exclude))
     ]
     hashing = [Task(task.number, f"evaluation-{task.name}", task.payload) for task in tasks]
-    receipts = job.run(folder, hashing, "Hash evaluation images", "images", HashEvaluationImages(image))
-    outcome.add_receipts(receipts, [STEP])
-    if outcome.funnel[-1].rows_out == 0:
+    results = job.run(folder, hashing, "Hash evaluation images", "images", HashEvaluationImages(image))
+    result.add_results(results, [STEP])
+    if result.funnel[-1].rows_out == 0:
         raise OpenWITError(f"no image could be read in what is to be excluded: {', '.join(settings.exclude)}")
-    paths = [str(folder / entry["path"]) for receipt in receipts for entry in receipt.files]
+    paths = [str(folder / entry["path"]) for task_result in results for entry in task_result.files]
     return EvaluationLookup(paths, settings.exclude_distance)
 
 
-def summarise(excluded: Sequence[Path], outcome: Outcome) -> None:
+def summarise(excluded: Sequence[Path], result: StageResult) -> None:
     """Counts how many images left as copies of how many evaluation images, and by which variant."""
     variants: Counter[str] = Counter()
     names: set[str] = set()
@@ -131,7 +131,7 @@ def summarise(excluded: Sequence[Path], outcome: Outcome) -> None:
         table = pq.read_table(path, columns=["evaluation_image", "variant"])
         names.update(table.column("evaluation_image").to_pylist())
         variants.update(table.column("variant").to_pylist())
-    outcome.extra["excluded"] = {
+    result.extra["excluded"] = {
         "images": variants.total(),
         "evaluation_images": len(names),
         "by_variant": dict(sorted(variants.items())),

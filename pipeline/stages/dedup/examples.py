@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from openwit.pipeline.execution.files import file_entry
-from openwit.pipeline.execution.tasks import Receipt
+from openwit.pipeline.execution.tasks import TaskResult
 from openwit.pipeline.images.thumbnail import thumbnail
 from openwit.pipeline.stages.sidecars import EXAMPLES_FILE
 from openwit.schemas.manifest import FileEntry
@@ -56,9 +56,9 @@ class ExamplePicker:
         }
 
 
-def write_examples(folder: Path, files: Sequence[Path], receipts: Sequence[Receipt]) -> list[FileEntry]:
+def write_examples(folder: Path, files: Sequence[Path], results: Sequence[TaskResult]) -> list[FileEntry]:
     """Writes the examples of all files with their pictures; returns what was written, nothing where none left."""
-    offered = sorted((row for r in receipts for row in r.extra["examples"]), key=lambda r: (r["reason"], r["order"]))
+    offered = sorted((row for r in results for row in r.extra["examples"]), key=lambda r: (r["reason"], r["order"]))
     if not offered:
         return []
     rows, count = [], dict.fromkeys((row["reason"] for row in offered), 0)

@@ -20,7 +20,7 @@ from openwit.pipeline.dataset.removal_list import load_removal_list
 from openwit.pipeline.execution.blobs import bucket_count, concat_blobs, fixed_bytes, split_by, to_blob
 from openwit.pipeline.execution.progress import watching
 from openwit.pipeline.execution.stage import Job
-from openwit.pipeline.execution.tasks import PROGRESS, Tally, Task, run_job, with_nothing
+from openwit.pipeline.execution.tasks import PROGRESS, Task, TaskStats, run_job, with_nothing
 from openwit.pipeline.images.phash import says_nothing
 from openwit.pipeline.stages.dedup.copies import Columns, Groups, equal_groups, is_frequent, rank_words
 from openwit.pipeline.stages.dedup.evaluation import EvaluationLookup
@@ -130,7 +130,7 @@ class SendImages(beam.DoFn):
         keys = self._keys(table)
         keys["id"] = (np.uint64(task.number) << _FILE_SHIFT) | rows.astype(np.uint64)
         yield from by_bucket(keys, "hash", self.buckets)
-        Tally(Path(self.folder) / PROGRESS / f"{_seen(task).name}.json").tick(len(rows), 1.0)
+        TaskStats(Path(self.folder) / PROGRESS / f"{_seen(task).name}.json").tick(len(rows), 1.0)
 
     def _settled(self, table: pa.Table) -> pa.Table:
         """COPIES of what leaves whatever other images there are: what is on the list of things to remove, copies of

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from openwit.pipeline.execution.blobs import split_by
-from openwit.pipeline.execution.tasks import STAGE, FileWork, Receipt, Tally, Task
+from openwit.pipeline.execution.tasks import STAGE, FileTask, Task, TaskResult, TaskStats
 from openwit.pipeline.stages.dedup.evaluation import EVALUATION_IMAGE
 from openwit.pipeline.stages.dedup.examples import ExamplePicker
 from openwit.pipeline.stages.dedup.find_pass import copies_path
@@ -41,10 +41,10 @@ _MOVED = pa.schema(
 Row = dict[str, Any]
 
 
-class HandOver(FileWork):
+class HandOver(FileTask):
     """Writes what the leaving images of one file hand over, a batch for each file that takes some of it."""
 
-    def do(self, task: Task, folder: Path, tally: Tally) -> list[Path]:
+    def run(self, task: Task, folder: Path, stats: TaskStats) -> list[Path]:
         copies = COPIES.read(copies_path(folder, Path(task.payload["images"]).stem))
         moving = copies.filter(pc.is_valid(copies.column("other_file")))
         target = folder / HANDED / f"{task.name}.arrow"
@@ -58,7 +58,7 @@ class HandOver(FileWork):
                 for file, part in split_by(self._rows(task, moving), moving.column("other_file").to_numpy()):
                     writer.write_batch(part.combine_chunks().to_batches()[0])
                     takers.append(file)
-        tally.extra["takers"] = takers
+        stats.extra["takers"] = takers
         return [target]
 
     @staticmethod
@@ -71,16 +71,16 @@ class HandOver(FileWork):
         return pa.table(columns).cast(_MOVED)
 
 
-def taken_by(folder: Path, receipts: Iterable[Receipt]) -> dict[int, list[tuple[int, str, int]]]:
+def taken_by(folder: Path, results: Iterable[TaskResult]) -> dict[int, list[tuple[int, str, int]]]:
     """What each file takes over: its number to (number of the giving file, path, number of the batch in it)."""
     taken: dict[int, list[tuple[int, str, int]]] = {}
-    for giver, receipt in enumerate(receipts):
-        for batch, taker in enumerate(receipt.extra["takers"]):
-            taken.setdefault(taker, []).append((giver, str(folder / receipt.files[0]["path"]), batch))
+    for giver, task_result in enumerate(results):
+        for batch, taker in enumerate(task_result.extra["takers"]):
+            taken.setdefault(taker, []).append((giver, str(folder / task_result.files[0]["path"]), batch))
     return taken
 
 
-class KeepSurvivors(FileWork):
+class KeepSurvivors(FileTask):
     """Applies the verdicts to one images file: survivors with their texts, and the pairs that leave.
 
     Args:
@@ -90,23 +90,23 @@ class KeepSurvivors(FileWork):
     def __init__(self, merge_texts: bool) -> None:
         self.merge_texts = merge_texts
 
-    def do(self, task: Task, folder: Path, tally: Tally) -> list[Path]:
+    def run(self, task: Task, folder: Path, stats: TaskStats) -> list[Path]:
         images = pq.read_table(task.payload["images"], columns=_METADATA)
         copies = COPIES.read(copies_path(folder, task.name))
         taken = _taken(task)
         picker = ExamplePicker(task.number)
         drops: list[Row] = []
-        excluded = self._leave_alone(images, copies, tally, drops, picker)
-        tally.enter(IMAGES_STEP, images.num_rows)
+        excluded = self._leave_alone(images, copies, stats, drops, picker)
+        stats.enter(IMAGES_STEP, images.num_rows)
         for reason in copies.column("reason").to_pylist():
-            tally.drop(IMAGES_STEP, reason)
+            stats.drop(IMAGES_STEP, reason)
         stays = np.ones(images.num_rows, bool)
         stays[copies.column("row").to_numpy()] = False
-        tally.leave(IMAGES_STEP, int(stays.sum()))
+        stats.leave(IMAGES_STEP, int(stays.sum()))
         # Only the few that take something over are looked at one by one.
         stays[list(taken)] = False
         alone = _with_place(images, np.flatnonzero(stays))
-        for count in (tally.enter, tally.leave):
+        for count in (stats.enter, stats.leave):
             count(PAIRS_STEP, int(pc.sum(pc.list_value_length(alone.column("pairs"))).as_py() or 0))
         joined = []
         for image in _with_place(images, np.array(sorted(taken), np.int64)).to_pylist():
@@ -114,15 +114,15 @@ class KeepSurvivors(FileWork):
             for copy in absorbed:
                 standing = {**image, "file": task.number, "row": image["source_row"]}
                 picker.offer(copy["reason"], copy, copy["distance"], standing)
-            merged = self._merge(image, absorbed, tally, drops)
+            merged = self._merge(image, absorbed, stats, drops)
             joined.append({**image, "pairs": merged, "duplicates": len(absorbed)})
         kept = pa.concat_tables([alone, pa.Table.from_pylist(joined, schema=SURVIVORS.arrow)])
-        tally.extra["examples"] = picker.chosen()
+        stats.extra["examples"] = picker.chosen()
         return self._write(folder, task, kept.sort_by("source_row"), drops, excluded)
 
     @staticmethod
     def _leave_alone(
-        images: pa.Table, copies: pa.Table, tally: Tally, drops: list[Row], picker: ExamplePicker
+        images: pa.Table, copies: pa.Table, stats: TaskStats, drops: list[Row], picker: ExamplePicker
     ) -> list[Row]:
         """Drops the images that nobody stands for, with all their pairs; returns the rows of the exclusion report."""
         alone = copies.filter(pc.is_null(copies.column("other_file")))
@@ -134,28 +134,28 @@ class KeepSurvivors(FileWork):
                 excluded.append({"url": image["url"], "text": image["pairs"][0]["text"], **facts})
                 detail = f"{verdict['evaluation_image']} ({verdict['variant']})"
                 standing = {"url": detail}
-            tally.enter(PAIRS_STEP, len(image["pairs"]))
-            tally.drop(PAIRS_STEP, reason, len(image["pairs"]))
+            stats.enter(PAIRS_STEP, len(image["pairs"]))
+            stats.drop(PAIRS_STEP, reason, len(image["pairs"]))
             drops += [_drop(pair, image["url"], reason, detail) for pair in image["pairs"]]
             picker.offer(reason, {**image, "row": verdict["row"]}, verdict["distance"], standing)
         return excluded
 
-    def _merge(self, image: Row, absorbed: list[Row], tally: Tally, drops: list[Row]) -> list[Row]:
+    def _merge(self, image: Row, absorbed: list[Row], stats: TaskStats, drops: list[Row]) -> list[Row]:
         """The texts of an image and of the copies it stands for, each text once, by priority; the others leave."""
         known = {normalise(pair["text"]) for pair in image["pairs"]}
         kept = list(image["pairs"])
-        tally.enter(PAIRS_STEP, len(kept))
+        stats.enter(PAIRS_STEP, len(kept))
         for copy in absorbed:
-            tally.enter(PAIRS_STEP, len(copy["pairs"]))
+            stats.enter(PAIRS_STEP, len(copy["pairs"]))
             for pair in copy["pairs"]:
                 reason = self._why_not(copy, image, normalise(pair["text"]) in known)
                 if reason is None:
                     known.add(normalise(pair["text"]))
                     kept.append(pair)
                 else:
-                    tally.drop(PAIRS_STEP, reason)
+                    stats.drop(PAIRS_STEP, reason)
                     drops.append(_drop(pair, copy["url"], reason, f"copy of {image['url']}"))
-        tally.leave(PAIRS_STEP, len(kept))
+        stats.leave(PAIRS_STEP, len(kept))
         return sorted(kept, key=lambda pair: (pair["priority"], pair["pair_id"]))
 
     def _why_not(self, copy: Row, image: Row, same_text: bool) -> str | None:

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from openwit.pipeline.dataset.removal_list import load_removal_list
-from openwit.pipeline.execution.stage import Job, Outcome, StageManifest, run_stage, stage_input
+from openwit.pipeline.execution.stage import Job, StageManifest, StageResult, run_stage, stage_input
 from openwit.pipeline.execution.tasks import Task
 from openwit.pipeline.stages.dedup.evaluation import evaluation_inputs, prepare_evaluation, summarise
 from openwit.pipeline.stages.dedup.examples import write_examples
@@ -32,7 +32,7 @@ def run(job: Job, settings: DedupSettings, fetched: Path, folder: Path) -> tuple
         VERSION,
         settings.model_dump(mode="json"),
         {"fetch": stage_input(fetched), **evaluation_inputs(settings), **_removal_inputs(settings)},
-        lambda: _body(job, settings, upstream, fetched, folder),
+        lambda: _execute(job, settings, upstream, fetched, folder),
         [upstream],
     )
 
@@ -41,25 +41,25 @@ def _removal_inputs(settings: DedupSettings) -> dict[str, str]:
     return {} if settings.remove is None else {"remove": load_removal_list(Path(settings.remove)).sha256}
 
 
-def _body(job: Job, settings: DedupSettings, upstream: StageManifest, fetched: Path, folder: Path) -> Outcome:
-    outcome = Outcome()
+def _execute(job: Job, settings: DedupSettings, upstream: StageManifest, fetched: Path, folder: Path) -> StageResult:
+    result = StageResult()
     files = upstream.paths(fetched, "images")
     tasks = [Task(n, path.stem, {"images": str(path)}) for n, path in enumerate(files)]
-    evaluation = prepare_evaluation(job, settings, upstream, folder, outcome)
+    evaluation = prepare_evaluation(job, settings, upstream, folder, result)
     find_copies(job, settings, tasks, folder, evaluation)
     giving = [Task(task.number, f"hand-{task.name}", task.payload) for task in tasks]
     handed = job.run(folder, giving, "Hand over texts", "images", HandOver())
     taken = taken_by(folder, handed)
     keeping = [Task(t.number, t.name, {**t.payload, "taken": taken.get(t.number, [])}) for t in tasks]
-    receipts = job.run(folder, keeping, "Keep survivors", "images", KeepSurvivors(settings.merge_texts))
-    outcome.add_receipts(receipts, [IMAGES_STEP, PAIRS_STEP])
-    outcome.files += carry_query_counts(fetched, folder)
-    outcome.files += write_examples(folder, files, receipts)
+    results = job.run(folder, keeping, "Keep survivors", "images", KeepSurvivors(settings.merge_texts))
+    result.add_results(results, [IMAGES_STEP, PAIRS_STEP])
+    result.files += carry_query_counts(fetched, folder)
+    result.files += write_examples(folder, files, results)
     if evaluation is not None:
-        summarise([folder / f.path for f in outcome.files if f.path.startswith("excluded/")], outcome)
+        summarise([folder / f.path for f in result.files if f.path.startswith("excluded/")], result)
     # The path is relative, so that a build can be moved whole.
-    outcome.extra["images"] = os.path.relpath(fetched, folder)
+    result.extra["images"] = os.path.relpath(fetched, folder)
     shutil.rmtree(folder / HANDED, ignore_errors=True)
-    if next(step for step in outcome.funnel if step.unit == "images").rows_out == 0:
+    if next(step for step in result.funnel if step.unit == "images").rows_out == 0:
         raise OpenWITError(f"no image is left of {fetched}: see the drops there and in {folder} for the reasons")
-    return outcome
+    return result

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from openwit.pipeline.download.downloader import Download, FetchStatus
 from openwit.pipeline.download.status import HEARD, UNHEARD
 from openwit.pipeline.execution.runner import default_workers
-from openwit.pipeline.execution.tasks import FileWork, Tally, Task
+from openwit.pipeline.execution.tasks import FileTask, Task, TaskStats
 from openwit.pipeline.images.memory import keep_freed_memory
 from openwit.pipeline.images.process import ImageDrop, ProcessedImage
 from openwit.pipeline.readers.tables.settings import TableColumns
@@ -49,7 +49,7 @@ class Ending:
     attempts: int = 0
 
 
-class FetchChunk(FileWork):
+class FetchChunk(FileTask):
     """Downloads, checks and resizes the images of a run of host buckets.
 
     A task's payload holds the `first` and `last` bucket.
@@ -66,7 +66,7 @@ class FetchChunk(FileWork):
         keep_freed_memory()
         self.engine = make_engine(self.settings)
 
-    def do(self, task: Task, folder: Path, tally: Tally) -> list[Path]:
+    def run(self, task: Task, folder: Path, stats: TaskStats) -> list[Path]:
         """See the class.
 
         Raises:
@@ -78,15 +78,15 @@ class FetchChunk(FileWork):
             endings: dict[str, Ending] = {}
             for url, ending in self.keep(self._stored(by_url), images):
                 endings[url] = ending
-                tally.tick(len(endings), len(endings) / len(by_url))
+                stats.tick(len(endings), len(endings) / len(by_url))
             for url, ending in self.ask(web, images):
                 endings[url] = ending
-                tally.tick(len(endings), len(endings) / len(by_url))
+                stats.tick(len(endings), len(endings) / len(by_url))
             self._outlast_outage(task, folder, web, endings, images)
             images_path = folder / "images" / f"{task.name}.parquet"
             write_images(images_path, images.rows(by_url))
         drops = [drop for url, ending in endings.items() for drop in drops_of(url, by_url[url], ending)]
-        count(tally, ((url, len(pairs)) for url, pairs in by_url.items() if endings[url].reason is None), drops)
+        count(stats, ((url, len(pairs)) for url, pairs in by_url.items() if endings[url].reason is None), drops)
         log = [log_row(url, endings[url]) for url in web]
         return [images_path, write_drops(folder, task, drops), write_log(folder, task, log)]
 
@@ -175,7 +175,7 @@ class FetchChunk(FileWork):
         return any(download.status in HEARD for download in self.engine.download(chosen)) if chosen else False
 
 
-def count(tally: Tally, kept: Iterable[tuple[str, int]], drops: Sequence[dict[str, Any]]) -> None:
+def count(stats: TaskStats, kept: Iterable[tuple[str, int]], drops: Sequence[dict[str, Any]]) -> None:
     """The funnel lines of a chunk.
 
     Args:
@@ -184,15 +184,15 @@ def count(tally: Tally, kept: Iterable[tuple[str, int]], drops: Sequence[dict[st
     """
     for _, pairs in kept:
         for step, n in ((IMAGES_STEP, 1), (PAIRS_STEP, pairs)):
-            tally.enter(step, n)
-            tally.leave(step, n)
+            stats.enter(step, n)
+            stats.leave(step, n)
     reasons = {drop["url"]: drop["reason"] for drop in drops}
     for reason in reasons.values():
-        tally.enter(IMAGES_STEP)
-        tally.drop(IMAGES_STEP, reason)
+        stats.enter(IMAGES_STEP)
+        stats.drop(IMAGES_STEP, reason)
     for drop in drops:
-        tally.enter(PAIRS_STEP)
-        tally.drop(PAIRS_STEP, drop["reason"])
+        stats.enter(PAIRS_STEP)
+        stats.drop(PAIRS_STEP, drop["reason"])
 
 
 def drops_of(url: str, pairs: Pairs, ending: Ending) -> list[dict[str, Any]]:

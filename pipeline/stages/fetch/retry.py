@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from openwit.pipeline.download.status import HEARD, RETRY_LATER
 from openwit.pipeline.execution.stage import STAGE_MANIFEST, Job
-from openwit.pipeline.execution.tasks import RECEIPTS, STAGE, Tally, Task, clean_partials
+from openwit.pipeline.execution.tasks import RESULTS, STAGE, Task, TaskStats, clean_partials
 from openwit.pipeline.readers.tables.settings import TableColumns
 from openwit.pipeline.stages.fetch.chunk import (
     Ending,
@@ -34,7 +34,7 @@ from openwit.schemas.tables.candidates import DROPS
 
 _STAGING = f"{STAGE}/retry"
 _COMPLETE = "complete"
-_FOLDERS = ("images", "drops", LOG, RECEIPTS)
+_FOLDERS = ("images", "drops", LOG, RESULTS)
 
 
 def retry_chunks(job: Job, folder: Path, tasks: list[Task], work: "RetryChunk") -> bool:
@@ -86,7 +86,7 @@ class RetryChunk(FetchChunk):
         super().__init__(settings, selected, columns)
         self.home = home
 
-    def do(self, task: Task, folder: Path, tally: Tally) -> list[Path]:
+    def run(self, task: Task, folder: Path, stats: TaskStats) -> list[Path]:
         """See the class."""
         home, name = Path(self.home), f"{task.name}.parquet"
         log = {row["url"]: row for row in FETCH_LOG.read(home / LOG / name).to_pylist()}
@@ -96,7 +96,7 @@ class RetryChunk(FetchChunk):
         with ImageSpill(folder / "images") as images:
             for url, ending in self.ask(again, images):
                 endings[url] = ending
-                tally.tick(len(endings), len(endings) / len(again))
+                stats.tick(len(endings), len(endings) / len(again))
             if not any(ending.status in HEARD for ending in endings.values()):
                 endings.clear()  # we may be cut off: what was known before is worth more
             images_path = folder / "images" / name
@@ -107,7 +107,7 @@ class RetryChunk(FetchChunk):
                     shutil.copyfile(home / "images" / name, temporary)
         drops = [drop for drop in DROPS.read(home / "drops" / name).to_pylist() if drop["url"] not in endings]
         drops += [drop for url, ending in endings.items() for drop in drops_of(url, by_url[url], ending)]
-        count(tally, image_pairs(images_path), drops)
+        count(stats, image_pairs(images_path), drops)
         log.update((url, log_row(url, ending)) for url, ending in endings.items())
         return [images_path, write_drops(folder, task, drops), write_log(folder, task, list(log.values()))]
 

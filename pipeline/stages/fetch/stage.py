@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from openwit.pipeline.execution.stage import Job, Outcome, StageManifest, run_stage, stage_input
+from openwit.pipeline.execution.stage import Job, StageManifest, StageResult, run_stage, stage_input
 from openwit.pipeline.execution.tasks import Task
 from openwit.pipeline.readers.tables.settings import TableColumns
 from openwit.pipeline.stages.fetch.chunk import IMAGES_STEP, PAIRS_STEP, FetchChunk
@@ -48,7 +48,7 @@ def run(
             VERSION,
             settings.model_dump(mode="json"),
             inputs,
-            lambda: _body(job, settings, upstream, selected, folder),
+            lambda: _execute(job, settings, upstream, selected, folder),
             [upstream],
         )
 
@@ -62,21 +62,21 @@ def run(
     return manifest, did
 
 
-def _body(job: Job, settings: FetchSettings, upstream: StageManifest, selected: Path, folder: Path) -> Outcome:
+def _execute(job: Job, settings: FetchSettings, upstream: StageManifest, selected: Path, folder: Path) -> StageResult:
     make_engine(settings)  # what is wrong with the blocklist or the installation is said before work begins
     files = [str(path) for path in upstream.paths(selected, "selected")]
     work = FetchChunk(settings, files, _table_columns(upstream))
     with announcing(job.console, folder):
-        receipts = job.run(folder, _tasks(settings, upstream, selected), "Fetch images", "images", work)
-    outcome = Outcome()
-    outcome.add_receipts(receipts, [IMAGES_STEP, PAIRS_STEP])
+        results = job.run(folder, _tasks(settings, upstream, selected), "Fetch images", "images", work)
+    result = StageResult()
+    result.add_results(results, [IMAGES_STEP, PAIRS_STEP])
     # Logs and hosts hold times: no two runs write the same bytes, so the manifest names them without their sums.
-    logs = [entry.path for entry in outcome.files if entry.path.startswith(f"{LOG}/")]
-    outcome.files = [entry for entry in outcome.files if not entry.path.startswith(f"{LOG}/")]
+    logs = [entry.path for entry in result.files if entry.path.startswith(f"{LOG}/")]
+    result.files = [entry for entry in result.files if not entry.path.startswith(f"{LOG}/")]
     write_hosts(folder / HOSTS_FILE, [folder / log for log in logs])
-    outcome.extra = {"hosts": HOSTS_FILE, "log": LOG}
-    outcome.files += carry_query_counts(selected, folder)
-    return outcome
+    result.extra = {"hosts": HOSTS_FILE, "log": LOG}
+    result.files += carry_query_counts(selected, folder)
+    return result
 
 
 def _tasks(settings: FetchSettings, upstream: StageManifest, selected: Path) -> list[Task]:

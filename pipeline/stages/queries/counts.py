@@ -19,7 +19,16 @@ from openwit.pipeline.common.remote import is_remote, local_copy
 from openwit.pipeline.execution.blobs import concat_blobs, split_by, to_blob
 from openwit.pipeline.execution.progress import watching
 from openwit.pipeline.execution.stage import Job
-from openwit.pipeline.execution.tasks import DoOnce, FileWork, Receipt, Tally, Task, counting, receipts_of, run_job
+from openwit.pipeline.execution.tasks import (
+    FileTask,
+    RunFileTask,
+    Task,
+    TaskResult,
+    TaskStats,
+    counting,
+    results_of,
+    run_job,
+)
 from openwit.pipeline.readers.wikipedia.cirrusdump import CIRRUS_REASONS, is_cirrus, read_cirrus
 from openwit.pipeline.readers.wikipedia.pageviews import LINES, LINES_ADDED, VIEW_REASONS, sum_views
 from openwit.pipeline.readers.wikipedia.wikidump import ARTICLE_REASONS, PAGES, read_articles
@@ -82,21 +91,21 @@ def plan(settings: QuerySettings, dumps: list[str], views: list[str]) -> list[Ta
     return [Task(n, f"{n:05d}", payload) for n, payload in enumerate(payloads)]
 
 
-class CountTerms(FileWork):
+class CountTerms(FileTask):
     """Counts the words, bigrams, titles and links of a part of a dump, or the views of a file."""
 
     def __init__(self, settings: QuerySettings) -> None:
         self.settings = settings
 
-    def do(self, task: Task, folder: Path, tally: Tally) -> list[Path]:
+    def run(self, task: Task, folder: Path, stats: TaskStats) -> list[Path]:
         target = folder / "counts" / f"{task.name}.parquet"
-        counts = self._views(task, tally) if "views" in task.payload else self._dump(task, tally)
+        counts = self._views(task, stats) if "views" in task.payload else self._dump(task, stats)
         TERM_COUNTS.write(target, counts)
         return [target]
 
-    def _views(self, task: Task, tally: Tally) -> Iterator[pa.Table]:
-        tally.enter(VIEWS_STEP, 0)
-        count = counting(tally, VIEWS_STEP, LINES, VIEW_REASONS, LINES_ADDED)
+    def _views(self, task: Task, stats: TaskStats) -> Iterator[pa.Table]:
+        stats.enter(VIEWS_STEP, 0)
+        count = counting(stats, VIEWS_STEP, LINES, VIEW_REASONS, LINES_ADDED)
         with local_copy(task.payload["views"]) as path:
             sums = sum_views(path, self.settings.language, count=count)
         views = Counter[str]()
@@ -104,25 +113,25 @@ class CountTerms(FileWork):
             views[normalise(title_query(title))] += n
         yield _table(VIEWS, views)
 
-    def _dump(self, task: Task, tally: Tally) -> Iterator[pa.Table]:
+    def _dump(self, task: Task, stats: TaskStats) -> Iterator[pa.Table]:
         terms = TermCounter(self.settings.bigrams is not None)
         names = {kind: Counter[str]() for kind in (TITLE, LINK, POPULARITY)}
         with local_copy(task.payload["dump"]) as path:
-            for number, text in enumerate(self._texts(path, task, names, tally), 1):
+            for number, text in enumerate(self._texts(path, task, names, stats), 1):
                 terms.add(text)
-                tally.tick(number)
+                stats.tick(number)
                 if len(terms) > _FLUSH_AT:
-                    yield from _flush(terms, tally)
+                    yield from _flush(terms, stats)
                     terms = TermCounter(self.settings.bigrams is not None)
-        yield from _flush(terms, tally)
+        yield from _flush(terms, stats)
         for kind, counts in names.items():
             yield _table(kind, counts)
 
-    def _texts(self, path: str, task: Task, names: dict[str, Counter[str]], tally: Tally) -> Iterator[str]:
+    def _texts(self, path: str, task: Task, names: dict[str, Counter[str]], stats: TaskStats) -> Iterator[str]:
         """The running text of each article; fills in what is known of names."""
-        tally.enter(PAGES_STEP, 0)
+        stats.enter(PAGES_STEP, 0)
         if is_cirrus(path):
-            count = counting(tally, PAGES_STEP, PAGES, CIRRUS_REASONS, _TAKEN)
+            count = counting(stats, PAGES_STEP, PAGES, CIRRUS_REASONS, _TAKEN)
             for page in read_cirrus(path, count) if not task.payload["start"] else ():
                 count(_TAKEN)
                 name = normalise(title_query(page.title))
@@ -131,7 +140,7 @@ class CountTerms(FileWork):
                 names[POPULARITY][name] += round((page.popularity or 0) / POPULARITY_UNIT)
                 yield page.text
             return
-        count = counting(tally, PAGES_STEP, PAGES, ARTICLE_REASONS, _TAKEN)
+        count = counting(stats, PAGES_STEP, PAGES, ARTICLE_REASONS, _TAKEN)
         for article in read_articles(path, count, task.payload["start"], task.payload["end"]):
             count(_TAKEN)
             names[TITLE][normalise(title_query(article.title))] += 1
@@ -140,9 +149,9 @@ class CountTerms(FileWork):
             yield plain_text(article.text)
 
 
-def _flush(terms: TermCounter, tally: Tally) -> Iterator[pa.Table]:
+def _flush(terms: TermCounter, stats: TaskStats) -> Iterator[pa.Table]:
     words = terms.words
-    tally.counters["tokens"] += words.total()
+    stats.counters["tokens"] += words.total()
     yield _table(WORD, words)
     yield _table(BIGRAM, terms.bigrams)
 
@@ -155,12 +164,12 @@ def _table(kind: str, counts: Counter[str]) -> pa.Table:
 
 
 class SendCounts(beam.DoFn):
-    """(task, receipt) of a counted part -> (bucket of terms, their partial counts)."""
+    """(task, its result) of a counted part -> (bucket of terms, their partial counts)."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
 
-    def process(self, element: tuple[Task, Receipt]) -> Iterator[tuple[int, bytes]]:
+    def process(self, element: tuple[Task, TaskResult]) -> Iterator[tuple[int, bytes]]:
         task, _ = element
         for batch in TERM_COUNTS.read_batches(Path(self.folder) / "counts" / f"{task.name}.parquet"):
             terms = batch.column("term").to_pylist()
@@ -200,7 +209,7 @@ def _of_named(sums: pa.Table) -> pa.Table:
     return sums.filter(pc.or_(pc.not_equal(kind, LINK), pc.is_in(sums.column("term"), value_set=titles)))
 
 
-def count_terms(job: Job, settings: QuerySettings, folder: Path, tasks: list[Task]) -> tuple[list[Receipt], Sums]:
+def count_terms(job: Job, settings: QuerySettings, folder: Path, tasks: list[Task]) -> tuple[list[TaskResult], Sums]:
     """Runs the counting job."""
     # A word below the list's floor is still needed for the PMI of a bigram above its own.
     word_floor = min(settings.min_count, settings.bigrams.min_count) if settings.bigrams else settings.min_count
@@ -214,7 +223,7 @@ def count_terms(job: Job, settings: QuerySettings, folder: Path, tasks: list[Tas
             pipeline
             | "List parts" >> beam.Create(tasks, reshuffle=False)
             | "Spread parts" >> beam.Reshuffle()
-            | "Count terms" >> beam.ParDo(DoOnce(str(folder), CountTerms(settings)))
+            | "Count terms" >> beam.ParDo(RunFileTask(str(folder), CountTerms(settings)))
             | "Send counts" >> beam.ParDo(SendCounts(str(folder))).with_output_types(tuple[int, bytes])
             | "Group counts by term" >> beam.GroupByKey()
             | "Sum counts" >> beam.ParDo(SumCounts(str(folder), floors))
@@ -222,8 +231,8 @@ def count_terms(job: Job, settings: QuerySettings, folder: Path, tasks: list[Tas
 
     with watching(job.console, "Count words and bigrams", folder, tasks, "articles"):
         run_job(job.runner, folder, construct)
-    receipts = receipts_of(folder, tasks)
-    return receipts, _read_sums(folder, sum(receipt.counters.get("tokens", 0) for receipt in receipts))
+    results = results_of(folder, tasks)
+    return results, _read_sums(folder, sum(task_result.counters.get("tokens", 0) for task_result in results))
 
 
 def _read_sums(folder: Path, tokens: int) -> Sums:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from openwit.pipeline.execution.files import file_entry
-from openwit.pipeline.execution.stage import Job, Outcome, StageManifest, file_inputs, run_stage
+from openwit.pipeline.execution.stage import Job, StageManifest, StageResult, file_inputs, run_stage
 from openwit.pipeline.readers.inputs import expand_inputs
 from openwit.pipeline.stages.queries.counts import (
     PAGES_STEP,
@@ -44,22 +44,24 @@ def run(job: Job, settings: QuerySettings, folder: Path) -> tuple[StageManifest,
         VERSION,
         settings.model_dump(mode="json"),
         file_inputs([*dumps, *views, *tables, *wordnet]),
-        lambda: _body(job, settings, dumps, views, tables, folder),
+        lambda: _execute(job, settings, dumps, views, tables, folder),
     )
 
 
-def _body(
+def _execute(
     job: Job, settings: QuerySettings, dumps: list[str], views: list[str], tables: list[str], folder: Path
-) -> Outcome:
+) -> StageResult:
     queries = QueryList(settings.max_words)
-    outcome = Outcome()
+    result = StageResult()
     if dumps or views:
-        receipts, sums = count_terms(job, settings, folder, plan(settings, dumps, views))
-        steps = [step for step in (PAGES_STEP, VIEWS_STEP) if any(step in receipt.steps for receipt in receipts)]
-        outcome.add_receipts(receipts, steps)
+        results, sums = count_terms(job, settings, folder, plan(settings, dumps, views))
+        steps = [
+            step for step in (PAGES_STEP, VIEWS_STEP) if any(step in task_result.steps for task_result in results)
+        ]
+        result.add_results(results, steps)
         _add_corpus(queries, settings, sums)
         if settings.titles:
-            outcome.extra["titles_ranked_by"] = _add_titles(queries, sums, bool(views))
+            result.extra["titles_ranked_by"] = _add_titles(queries, sums, bool(views))
     if settings.wordnet:
         is_builtin = settings.wordnet == BUILTIN_WORDNET
         for lemma in builtin_wordnet() if is_builtin else read_wordnet(Path(settings.wordnet)):
@@ -71,8 +73,8 @@ def _body(
     if table.num_rows == 0:
         raise OpenWITError("the query list is empty: lower queries.min_count or name another source")
     QUERIES.write(folder / QUERY_FILE, table)
-    outcome.files.append(file_entry(folder, folder / QUERY_FILE))
-    outcome.funnel.append(
+    result.files.append(file_entry(folder, folder / QUERY_FILE))
+    result.funnel.append(
         FunnelStep(
             stage=NAME,
             unit="terms",
@@ -82,9 +84,9 @@ def _body(
         )
     )
     by_source = Counter(table.column("source").to_pylist())
-    outcome.extra["by_source"] = {s: by_source[s] for s in SOURCES if by_source[s]}
-    outcome.extra["examples"] = _examples(table)
-    return outcome
+    result.extra["by_source"] = {s: by_source[s] for s in SOURCES if by_source[s]}
+    result.extra["examples"] = _examples(table)
+    return result
 
 
 def _add_corpus(queries: QueryList, settings: QuerySettings, sums: Sums) -> None:

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from openwit.pipeline.execution.files import file_entry
-from openwit.pipeline.execution.stage import Job, Outcome, StageManifest, StageRecord, run_stage, stage_input
-from openwit.pipeline.execution.tasks import FileWork, Tally, Task
+from openwit.pipeline.execution.stage import Job, StageManifest, StageRecord, StageResult, run_stage, stage_input
+from openwit.pipeline.execution.tasks import FileTask, Task, TaskStats
 from openwit.pipeline.stages.select.balance import ragged
 from openwit.pipeline.stages.select.draw import Kept, keep_drawn
 from openwit.pipeline.stages.select.hash_uniform import query_hashes
@@ -48,12 +48,12 @@ def run(job: Job, deduplicated: Path, folder: Path) -> tuple[StageManifest, bool
         VERSION,
         {},
         {"dedup": stage_input(deduplicated)},
-        lambda: _body(job, drawn, upstream, deduplicated, folder),
+        lambda: _execute(job, drawn, upstream, deduplicated, folder),
         [upstream],
     )
 
 
-def _body(job: Job, drawn: StageRecord, upstream: StageManifest, deduplicated: Path, folder: Path) -> Outcome:
+def _execute(job: Job, drawn: StageRecord, upstream: StageManifest, deduplicated: Path, folder: Path) -> StageResult:
     settings, cap = SelectSettings.model_validate(drawn.settings), int(drawn.extra["cap"])
     before = QUERY_COUNTS.read(deduplicated / QUERY_COUNTS_FILE)
     texts = before.column("query").to_pylist()
@@ -69,25 +69,25 @@ def _body(job: Job, drawn: StageRecord, upstream: StageManifest, deduplicated: P
         for n, (path, task) in enumerate(zip(files, listing, strict=True))
     ]
     work = KeepAgain(str(deduplicated / QUERY_COUNTS_FILE), str(folder / "thresholds.npy"), settings.seed)
-    receipts = job.run(folder, tasks, "Keep what is drawn again", "images", work)
-    outcome = Outcome()
-    outcome.add_receipts(receipts, [IMAGES_STEP, PAIRS_STEP])
+    results = job.run(folder, tasks, "Keep what is drawn again", "images", work)
+    result = StageResult()
+    result.add_results(results, [IMAGES_STEP, PAIRS_STEP])
     columns = {name: before.column(name) for name in ("query_id", "query", "source", "pool")}
-    left_drawn, left_kept = sum_draws(folder, receipts, len(texts))
+    left_drawn, left_kept = sum_draws(folder, results, len(texts))
     sums = {"drawn": left_drawn, "kept": left_kept, "threshold": np.minimum(thresholds, 1.0)}
     table = QUERY_COUNTS.table({**columns, **sums})
     QUERY_COUNTS.write(folder / QUERY_COUNTS_FILE, table)
-    outcome.files.append(file_entry(folder, folder / QUERY_COUNTS_FILE))
-    outcome.files += carry_examples(deduplicated, folder)
+    result.files.append(file_entry(folder, folder / QUERY_COUNTS_FILE))
+    result.files += carry_examples(deduplicated, folder)
     images = os.path.relpath(deduplicated / upstream.extra["images"], folder)
-    outcome.extra = {"cap": cap, "images": images, "queries_short": _short(before, thresholds)}
-    if outcome.extra["queries_short"]:
+    result.extra = {"cap": cap, "images": images, "queries_short": _short(before, thresholds)}
+    if result.extra["queries_short"]:
         job.console.print(
-            f"{outcome.extra['queries_short']:,} queries lost more than their surplus: pairs that the first draw left "
+            f"{result.extra['queries_short']:,} queries lost more than their surplus: pairs that the first draw left "
             "behind might have taken the places. A larger select.oversample mends it.",
             highlight=False,
         )
-    return outcome
+    return result
 
 
 def _short(before: pa.Table, thresholds: np.ndarray) -> int:
@@ -96,10 +96,10 @@ def _short(before: pa.Table, thresholds: np.ndarray) -> int:
     return int((limited & (thresholds > before.column("threshold").to_numpy())).sum())
 
 
-class ListPairs(FileWork):
+class ListPairs(FileTask):
     """The pairs of one survivors file in the form that finding thresholds reads."""
 
-    def do(self, task: Task, folder: Path, tally: Tally) -> list[Path]:
+    def run(self, task: Task, folder: Path, stats: TaskStats) -> list[Path]:
         pairs = [pair for image in _images(Path(task.payload["survivors"])) for pair in image["pairs"]]
         n = len(pairs)
         matches = MATCHES.table(
@@ -116,11 +116,11 @@ class ListPairs(FileWork):
         found, counts = np.unique(ids, return_counts=True)
         draws = QUERY_DRAWS.table({"query_id": found.astype(np.int32), "drawn": np.zeros_like(counts), "kept": counts})
         QUERY_DRAWS.write(folder / "draws" / f"{task.name}.parquet", draws)
-        tally.tick(n, 1.0)
+        stats.tick(n, 1.0)
         return [matches_path(folder, task), verdicts_path(folder, task), folder / "draws" / f"{task.name}.parquet"]
 
 
-class KeepAgain(FileWork):
+class KeepAgain(FileTask):
     """Applies the new thresholds to one survivors file."""
 
     def __init__(self, queries: str, thresholds: str, seed: int) -> None:
@@ -134,12 +134,12 @@ class KeepAgain(FileWork):
         self._hashes = query_hashes(QUERY_COUNTS.read(Path(self.queries)).column("query").to_pylist())
         self._thresholds = np.load(self.thresholds)
 
-    def do(self, task: Task, folder: Path, tally: Tally) -> list[Path]:
+    def run(self, task: Task, folder: Path, stats: TaskStats) -> list[Path]:
         listed = Task(task.number, task.payload["listed_by"], {})
         n = VERDICTS.read(verdicts_path(folder, listed)).num_rows
         rows, ids, u = pool_draws(folder, listed, self._hashes, self.seed)
         result = keep_drawn(rows, ids, u, self._thresholds, n)
-        kept, drops = self._apply(task, result, tally)
+        kept, drops = self._apply(task, result, stats)
         paths = [folder / kind / f"{task.name}.parquet" for kind in ("survivors", "drops", "draws")]
         SURVIVORS.write(paths[0], pa.Table.from_pylist(kept, schema=SURVIVORS.arrow))
         DROPS.write(paths[1], pa.Table.from_pylist(drops, schema=DROPS.arrow))
@@ -147,7 +147,7 @@ class KeepAgain(FileWork):
         return paths
 
     @staticmethod
-    def _apply(task: Task, result: Kept, tally: Tally) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    def _apply(task: Task, result: Kept, stats: TaskStats) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """The images that keep a pair, with their pairs, and the pairs that leave."""
         kept: list[dict[str, Any]] = []
         drops: list[dict[str, Any]] = []
@@ -162,16 +162,16 @@ class KeepAgain(FileWork):
                     detail = f"at {result.priority[row]:.3g} times the nearest query's threshold"
                     drops.append(_drop(image["url"], pair, detail))
                 row += 1
-            tally.enter(PAIRS_STEP, len(image["pairs"]))
-            tally.leave(PAIRS_STEP, len(left))
-            tally.drop(PAIRS_STEP, NOT_DRAWN, len(image["pairs"]) - len(left))
-            tally.enter(IMAGES_STEP)
+            stats.enter(PAIRS_STEP, len(image["pairs"]))
+            stats.leave(PAIRS_STEP, len(left))
+            stats.drop(PAIRS_STEP, NOT_DRAWN, len(image["pairs"]) - len(left))
+            stats.enter(IMAGES_STEP)
             if left:
-                tally.leave(IMAGES_STEP)
+                stats.leave(IMAGES_STEP)
                 order = sorted(left, key=lambda pair: (pair["priority"], pair["pair_id"]))
                 kept.append({**image, "pairs": order})
             else:
-                tally.drop(IMAGES_STEP, NO_TEXT_LEFT)
+                stats.drop(IMAGES_STEP, NO_TEXT_LEFT)
         return kept, drops
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import xxhash
 
 from openwit.pipeline.common.urls import host_of
-from openwit.pipeline.execution.tasks import FileWork, Tally, Task
+from openwit.pipeline.execution.tasks import FileTask, Task, TaskStats
 from openwit.pipeline.stages.select.balance import ragged
 from openwit.pipeline.stages.select.draw import Kept, keep_drawn
 from openwit.pipeline.stages.select.hash_uniform import query_hashes
@@ -29,7 +29,7 @@ HOST_BUCKETS = 4096
 _ROW_GROUP = 4096
 
 
-class KeepFile(FileWork):
+class KeepFile(FileTask):
     """Applies the thresholds to one candidates file: selected pairs, and the others with their reasons."""
 
     def __init__(self, queries: str, thresholds: str, seed: int) -> None:
@@ -45,7 +45,7 @@ class KeepFile(FileWork):
         self._hashes = query_hashes(self._texts)
         self._thresholds = np.load(self.thresholds)
 
-    def do(self, task: Task, folder: Path, tally: Tally) -> list[Path]:
+    def run(self, task: Task, folder: Path, stats: TaskStats) -> list[Path]:
         source = Path(task.payload["candidates"])
         match_task = Task(task.number, task.payload["matched_by"], {})
         candidates = CANDIDATES.read(source)
@@ -53,19 +53,19 @@ class KeepFile(FileWork):
         verdict = VERDICTS.read(verdicts_path(folder, match_task)).column("verdict").to_numpy()
         rows, ids, u = pool_draws(folder, match_task, self._hashes, self.seed)
         result = keep_drawn(rows, ids, u, self._thresholds, candidates.num_rows)
-        tally.enter(STEP, candidates.num_rows)
-        tally.leave(STEP, int(result.kept.sum()))
+        stats.enter(STEP, candidates.num_rows)
+        stats.leave(STEP, int(result.kept.sum()))
         reasons = np.full(len(verdict), "not_drawn", object)
         for code, reason in VERDICT_REASONS.items():
             reasons[verdict == code] = reason
         for reason, n in Counter(reasons[~result.kept].tolist()).items():
-            tally.drop(STEP, reason, n)
+            stats.drop(STEP, reason, n)
         files = [
             self._write_selected(folder, task, candidates, matches, result),
             self._write_drops(folder, task, candidates, matches, result, reasons),
             self._write_draws(folder, task, matches, result),
         ]
-        tally.tick(candidates.num_rows, 1.0)
+        stats.tick(candidates.num_rows, 1.0)
         return files
 
     @staticmethod

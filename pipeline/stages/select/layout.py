@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from openwit.pipeline.execution.tasks import Receipt, Task
+from openwit.pipeline.execution.tasks import Task, TaskResult
 from openwit.pipeline.stages.select.balance import ragged
 from openwit.pipeline.stages.select.draw import Kept
 from openwit.pipeline.stages.select.hash_uniform import pair_hashes, uniform
@@ -49,11 +49,11 @@ def draws_table(rows: np.ndarray, ids: np.ndarray, result: Kept) -> pa.Table:
     return QUERY_DRAWS.table({"query_id": kept_ids, "drawn": drawn, "kept": kept})
 
 
-def sum_draws(folder: Path, receipts: Sequence[Receipt], queries: int) -> tuple[np.ndarray, np.ndarray]:
+def sum_draws(folder: Path, results: Sequence[TaskResult], queries: int) -> tuple[np.ndarray, np.ndarray]:
     """The QUERY_DRAWS that tasks left below `draws/`, added up: drawn and kept, int64 (Q,) each."""
     drawn, kept = np.zeros(queries, np.int64), np.zeros(queries, np.int64)
-    for receipt in receipts:
-        table = QUERY_DRAWS.read(folder / "draws" / f"{receipt.task}.parquet")
+    for task_result in results:
+        table = QUERY_DRAWS.read(folder / "draws" / f"{task_result.task}.parquet")
         ids = table.column("query_id").to_numpy()
         drawn[ids] += table.column("drawn").to_numpy()
         kept[ids] += table.column("kept").to_numpy()

@@ -17,14 +17,14 @@ from openwit.pipeline.execution.blobs import bucket_count, concat_blobs, split_b
 from openwit.pipeline.execution.progress import watching
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.execution.tasks import (
-    DoOnce,
-    FileWork,
-    Receipt,
-    Tally,
+    FileTask,
+    RunFileTask,
     Task,
-    finished_receipts,
-    read_receipt,
-    receipts_of,
+    TaskResult,
+    TaskStats,
+    finished_results,
+    read_result,
+    results_of,
     run_job,
     with_nothing,
 )
@@ -50,7 +50,7 @@ MATCH_VERSION = 1
 _SAMPLED_PAIRS = 200_000
 
 
-class MatchFile(FileWork):
+class MatchFile(FileTask):
     """Matches the captions of one candidates file; leaves what selection needs of each row.
 
     Where an earlier selection matched the same file with the same queries, its work is taken over.
@@ -61,9 +61,9 @@ class MatchFile(FileWork):
         self.settings = settings
         self._matcher: Matcher | None = None
 
-    def do(self, task: Task, folder: Path, tally: Tally) -> list[Path]:
+    def run(self, task: Task, folder: Path, stats: TaskStats) -> list[Path]:
         target = folder / "matches" / f"{task.name}.parquet"
-        tally.extra[_MATCH_KEY] = task.payload[_MATCH_KEY]
+        stats.extra[_MATCH_KEY] = task.payload[_MATCH_KEY]
         earlier = task.payload["earlier"]
         if earlier is not None:
             with atomic_path(target) as path:
@@ -72,10 +72,10 @@ class MatchFile(FileWork):
         if self._matcher is None:  # built for the first file that needs it
             texts = QUERIES.read(Path(self.queries)).column("query")
             self._matcher = Matcher(texts, self.settings.match)
-        MATCHES.write(target, self._matches(Path(task.payload["candidates"]), self._matcher, tally))
+        MATCHES.write(target, self._matches(Path(task.payload["candidates"]), self._matcher, stats))
         return [target]
 
-    def _matches(self, path: Path, matcher: Matcher, tally: Tally) -> Iterator[pa.Table]:
+    def _matches(self, path: Path, matcher: Matcher, stats: TaskStats) -> Iterator[pa.Table]:
         rows = 0
         for batch in CANDIDATES.read_batches(path):
             texts = batch.column("text").combine_chunks()
@@ -93,7 +93,7 @@ class MatchFile(FileWork):
                 }
             )
             rows += batch.num_rows
-            tally.tick(rows)
+            stats.tick(rows)
 
     def _words_hashes(self, texts: pa.Array) -> np.ndarray:
         """xxh3-64 of each text's words, sorted and each once; zeros where nobody asks. uint64 (N,)."""
@@ -111,13 +111,13 @@ def _row_hashes(batch: pa.Table) -> np.ndarray:
 
 
 class SendPairKeys(beam.DoFn):
-    """(task, receipt) of a matched file -> (bucket, keys of its rows that match something)."""
+    """(task, its result) of a matched file -> (bucket, keys of its rows that match something)."""
 
     def __init__(self, folder: str, buckets: int) -> None:
         self.folder = folder
         self.buckets = buckets
 
-    def process(self, element: tuple[Task, Receipt]) -> Iterator[tuple[int, bytes]]:
+    def process(self, element: tuple[Task, TaskResult]) -> Iterator[tuple[int, bytes]]:
         task, _ = element
         matches = MATCHES.read(matches_path(Path(self.folder), task))
         matched = np.diff(query_offsets(matches)) > 0
@@ -242,9 +242,9 @@ def match_tasks(
 def _matched(folder: Path) -> dict[str, str]:
     """The matches that a selection left, by what was matched how."""
     return {
-        receipt.extra[_MATCH_KEY]: str(matches_path(folder, Task(0, receipt.task, {})))
-        for receipt in finished_receipts(folder)
-        if _MATCH_KEY in receipt.extra
+        task_result.extra[_MATCH_KEY]: str(matches_path(folder, Task(0, task_result.task, {})))
+        for task_result in finished_results(folder)
+        if _MATCH_KEY in task_result.extra
     }
 
 
@@ -280,7 +280,7 @@ def match_and_count(
         losers = (
             listed
             | "Spread files" >> beam.Reshuffle()
-            | "Match captions" >> beam.ParDo(DoOnce(str(folder), MatchFile(str(queries), settings)))
+            | "Match captions" >> beam.ParDo(RunFileTask(str(folder), MatchFile(str(queries), settings)))
             | "Send pair keys"
             >> beam.ParDo(SendPairKeys(str(folder), bucket_count(n_rows))).with_output_types(tuple[int, bytes])
             | "Group pairs by URL" >> beam.GroupByKey()
@@ -296,10 +296,10 @@ def match_and_count(
             | "Write counts" >> beam.Map(write)
         )
 
-    if any(task.payload["earlier"] is None and read_receipt(folder, task.name) is None for task in tasks):
+    if any(task.payload["earlier"] is None and read_result(folder, task.name) is None for task in tasks):
         _compile_matcher(job, settings)
     with watching(job.console, "Match captions", folder, tasks, "captions"):
         run_job(job.runner, folder, construct)
-    receipts_of(folder, tasks)
+    results_of(folder, tasks)
     pool: np.ndarray = np.load(target)
     return pool

@@ -16,14 +16,14 @@ from openwit.pipeline.execution.files import file_entry
 from openwit.pipeline.execution.stage import (
     STAGE_MANIFEST,
     Job,
-    Outcome,
     StageManifest,
+    StageResult,
     file_inputs,
     merge_records,
     run_stage,
     stage_input,
 )
-from openwit.pipeline.execution.tasks import Receipt, Task
+from openwit.pipeline.execution.tasks import Task, TaskResult
 from openwit.pipeline.stages.select.apply import STEP, KeepFile
 from openwit.pipeline.stages.select.choose_cap import expected_pairs, t_of_tail_share, t_of_target
 from openwit.pipeline.stages.select.layout import samples_path, sum_draws, verdicts_path
@@ -70,7 +70,7 @@ def run(
         VERSION,
         settings.model_dump(mode="json"),
         inputs,
-        lambda: _body(job, settings, candidates, queries, folder, reuse),
+        lambda: _execute(job, settings, candidates, queries, folder, reuse),
         upstream,
     )
 
@@ -82,9 +82,9 @@ def _query_identity(queries: Path) -> dict[str, str]:
     return file_inputs([str(queries)])
 
 
-def _body(
+def _execute(
     job: Job, settings: SelectSettings, candidates: Sequence[Path], queries: Path, folder: Path, reuse: Path | None
-) -> Outcome:
+) -> StageResult:
     files, rows = _files(candidates)
     query_table = QUERIES.read(queries)
     if query_table.num_rows == 0:
@@ -107,14 +107,14 @@ def _body(
         for n, (file, task) in enumerate(zip(files, matching, strict=True))
     ]
     work = KeepFile(str(queries), str(folder / "thresholds.npy"), settings.seed)
-    receipts = job.run(folder, keep_tasks, "Keep what a query draws", "pairs", work)
-    outcome = Outcome()
-    outcome.add_receipts(receipts, [STEP])
-    counts = _query_counts(folder, receipts, query_table, pool, thresholds)
+    results = job.run(folder, keep_tasks, "Keep what a query draws", "pairs", work)
+    result = StageResult()
+    result.add_results(results, [STEP])
+    counts = _query_counts(folder, results, query_table, pool, thresholds)
     QUERY_COUNTS.write(folder / QUERY_COUNTS_FILE, counts)
-    outcome.files.append(file_entry(folder, folder / QUERY_COUNTS_FILE))
-    outcome.extra = {"cap": cap, **chosen, **_summary(counts, drawn_cap)}
-    return outcome
+    result.files.append(file_entry(folder, folder / QUERY_COUNTS_FILE))
+    result.extra = {"cap": cap, **chosen, **_summary(counts, drawn_cap)}
+    return result
 
 
 def _files(candidates: Sequence[Path]) -> tuple[list[CandidatesFile], int]:
@@ -157,9 +157,9 @@ def _pairs_in_pool(folder: Path, task: Task) -> int:
 
 
 def _query_counts(
-    folder: Path, receipts: list[Receipt], queries: pa.Table, pool: np.ndarray, thresholds: np.ndarray
+    folder: Path, results: list[TaskResult], queries: pa.Table, pool: np.ndarray, thresholds: np.ndarray
 ) -> pa.Table:
-    drawn, kept = sum_draws(folder, receipts, len(pool))
+    drawn, kept = sum_draws(folder, results, len(pool))
     columns = {name: queries.column(name) for name in ("query_id", "query", "source")}
     return QUERY_COUNTS.table(
         {**columns, "pool": pool, "drawn": drawn, "kept": kept, "threshold": np.minimum(thresholds, 1.0)}

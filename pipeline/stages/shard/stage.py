@@ -15,8 +15,25 @@ from openwit.pipeline.dataset.full_disk import room_said
 from openwit.pipeline.dataset.store import LocalFolder, RemoteFolder, place_of
 from openwit.pipeline.dataset.target import claim_target, close_target, finished_target
 from openwit.pipeline.dataset.write_shard import SHARD_FILES, write_shard
-from openwit.pipeline.execution.stage import CLAIM, Job, Outcome, StageManifest, StageRecord, run_stage, stage_input
-from openwit.pipeline.execution.tasks import PROGRESS, RECEIPTS, STAGE, FileWork, Receipt, Tally, Task, read_receipt
+from openwit.pipeline.execution.stage import (
+    CLAIM,
+    Job,
+    StageManifest,
+    StageRecord,
+    StageResult,
+    run_stage,
+    stage_input,
+)
+from openwit.pipeline.execution.tasks import (
+    PROGRESS,
+    RESULTS,
+    STAGE,
+    FileTask,
+    Task,
+    TaskResult,
+    TaskStats,
+    read_result,
+)
 from openwit.pipeline.stages.shard.plan import plan_by_bytes, plan_by_samples
 from openwit.pipeline.stages.shard.settings import ShardSettings
 from openwit.pipeline.stages.shard.spill import Slice, read_spills, write_spill
@@ -52,7 +69,7 @@ def run(
     """Runs the stage on a finished dedup or redraw folder, which knows where its images lie.
 
     Args:
-        folder: the dataset; with a target the folder for work, which keeps the receipts but no shard.
+        folder: the dataset; with a target the folder for work, which keeps the results but no shard.
         target: URL of the dataset where it is to lie elsewhere.
     """
     upstream = StageManifest.load_first(deduplicated, ("dedup", "redraw"))
@@ -82,26 +99,26 @@ class _Build(NamedTuple):
     folder: Path
     target: str | None
 
-    def run(self) -> Outcome:
+    def run(self) -> StageResult:
         place: LocalFolder | RemoteFolder = LocalFolder(self.folder)
         if self.target is not None:
             place = RemoteFolder(self.target)
             claim_target(place, sha256_of(self.folder / CLAIM).encode(), self.job.replace)
-        receipts = self._write_shards(place, self._plan())
-        outcome = Outcome()
-        for receipt in receipts:
-            outcome.files += [FileEntry(**entry) for entry in receipt.extra["files"]]
-        outcome.add_receipts(receipts, [SAMPLES_STEP, STEP])
+        results = self._write_shards(place, self._plan())
+        result = StageResult()
+        for task_result in results:
+            result.files += [FileEntry(**entry) for entry in task_result.extra["files"]]
+        result.add_results(results, [SAMPLES_STEP, STEP])
         carried = (carry_query_counts, carry_examples)
         tables = [entry for carry in carried for entry in carry(self.deduplicated, self.folder)]
-        outcome.files += tables
-        manifest = self._manifest(receipts, tables, outcome)
+        result.files += tables
+        manifest = self._manifest(results, tables, result)
         manifest.save(self.folder)
         if self.target is not None:
             close_target(RemoteFolder(self.target), self.folder, [entry.path for entry in tables])
-        for leftover in (SPILL, RECEIPTS, PROGRESS):
+        for leftover in (SPILL, RESULTS, PROGRESS):
             shutil.rmtree(self.folder / leftover, ignore_errors=True)
-        return outcome
+        return result
 
     def _plan(self) -> dict[str, int]:
         """Number of shards of each split. Shards are numbered through, so that a key names one sample."""
@@ -115,10 +132,10 @@ class _Build(NamedTuple):
             raise OpenWITError("no image survived to be sharded: see the drops of fetch and dedup for the reasons")
         return shards
 
-    def _write_shards(self, place: LocalFolder | RemoteFolder, shards: dict[str, int]) -> list[Receipt]:
+    def _write_shards(self, place: LocalFolder | RemoteFolder, shards: dict[str, int]) -> list[TaskResult]:
         numbered = [(split, shard) for split in shards for shard in range(shards[split])]
         names = [f"{n:05d}" for n in range(len(numbered))]
-        written = place.sizes() if any((self.folder / RECEIPTS).glob("[0-9]*.json")) else {}
+        written = place.sizes() if any((self.folder / RESULTS).glob("[0-9]*.json")) else {}
         if all(_is_written(self.folder, name, written) for name in names):
             slices: dict[tuple[str, int], list[tuple[str, int, int]]] = {}
         else:
@@ -138,17 +155,17 @@ class _Build(NamedTuple):
         ]
         for task in tasks:
             _forget_lost_spill(self.folder, task.name)
-        receipts = self.job.run(
+        results = self.job.run(
             self.folder, tasks, "Spread images over shards", "images", SpillFile(shards, self.settings.seed)
         )
         slices: dict[tuple[str, int], list[tuple[str, int, int]]] = {}
-        for receipt in receipts:
-            base = str(self.folder / SPILL / receipt.task)
-            for part in (Slice(*values) for values in receipt.extra["slices"]):
+        for task_result in results:
+            base = str(self.folder / SPILL / task_result.task)
+            for part in (Slice(*values) for values in task_result.extra["slices"]):
                 slices.setdefault((part.split, part.shard), []).append((base, part.first, part.rows))
         return slices
 
-    def _manifest(self, receipts: list[Receipt], tables: list[FileEntry], outcome: Outcome) -> DatasetManifest:
+    def _manifest(self, results: list[TaskResult], tables: list[FileEntry], result: StageResult) -> DatasetManifest:
         history: list[StageRecord] = [*self.upstream.history, self.upstream.record()]
         recipe = {record.stage: record.settings for record in history}
         return DatasetManifest(
@@ -156,50 +173,50 @@ class _Build(NamedTuple):
             description=self.title.description,
             recipe=recipe | {NAME: self.settings.model_dump(mode="json")},
             tools={"python": platform.python_version(), **{tool: importlib.metadata.version(tool) for tool in _TOOLS}},
-            funnel=[step for record in history for step in record.funnel] + outcome.funnel,
+            funnel=[step for record in history for step in record.funnel] + result.funnel,
             notes={record.stage: {**record.extra, **record.counters} for record in history},
             tables=tables,
-            shards=[_shard_entry(receipt) for receipt in receipts],
+            shards=[_shard_entry(task_result) for task_result in results],
         )
 
 
 def _is_written(folder: Path, name: str, written: dict[str, int]) -> bool:
-    """Whether a shard is there as its receipt says; forgets a receipt that says otherwise."""
-    receipt = read_receipt(folder, name)
-    files = [] if receipt is None else receipt.extra.get("files", [])
+    """Whether a shard is there as its result says; deletes a result that says otherwise."""
+    task_result = read_result(folder, name)
+    files = [] if task_result is None else task_result.extra.get("files", [])
     whole = bool(files) and all(written.get(entry["path"]) == entry["bytes"] for entry in files)
     if not whole:
-        (folder / RECEIPTS / f"{name}.json").unlink(missing_ok=True)
+        (folder / RESULTS / f"{name}.json").unlink(missing_ok=True)
     return whole
 
 
 def _forget_lost_spill(folder: Path, name: str) -> None:
-    receipt = read_receipt(folder, name)
-    sizes = {} if receipt is None else receipt.extra.get("bytes", {})
+    task_result = read_result(folder, name)
+    sizes = {} if task_result is None else task_result.extra.get("bytes", {})
     if not sizes or LocalFolder(folder / SPILL).sizes() | sizes != LocalFolder(folder / SPILL).sizes():
-        (folder / RECEIPTS / f"{name}.json").unlink(missing_ok=True)
+        (folder / RESULTS / f"{name}.json").unlink(missing_ok=True)
 
 
-class SpillFile(FileWork):
+class SpillFile(FileTask):
     """Writes the images of one file to where their shards pick them up. Without sums: spills are read here and go."""
 
     def __init__(self, shards: dict[str, int], seed: int) -> None:
         self.shards = shards
         self.seed = seed
 
-    def do(self, task: Task, folder: Path, tally: Tally) -> list[Path]:
+    def run(self, task: Task, folder: Path, stats: TaskStats) -> list[Path]:
         base = folder / SPILL / task.name
         with room_said(folder):
             slices = write_spill(
                 base, Path(task.payload["survivors"]), Path(task.payload["images"]), self.shards, self.seed
             )
-        tally.tick(sum(part.rows for part in slices), 1.0)
+        stats.tick(sum(part.rows for part in slices), 1.0)
         files = [base.with_suffix(suffix) for suffix in (".images", ".arrow")]
-        tally.extra = {"slices": slices, "bytes": {path.name: path.stat().st_size for path in files}}
+        stats.extra = {"slices": slices, "bytes": {path.name: path.stat().st_size for path in files}}
         return []
 
 
-class WriteShard(FileWork):
+class WriteShard(FileTask):
     """Writes one shard and the files beside it, and brings them to where the dataset lies.
 
     Args:
@@ -209,10 +226,10 @@ class WriteShard(FileWork):
     def __init__(self, target: str | None) -> None:
         self.target = target
 
-    def do(self, task: Task, folder: Path, tally: Tally) -> list[Path]:
+    def run(self, task: Task, folder: Path, stats: TaskStats) -> list[Path]:
         base = folder / task.payload["split"] / task.name
         with room_said(folder), read_spills(task.payload["slices"]) as (survivors, images):
-            written = write_shard(base, task.number, survivors, images, lambda n, of: tally.tick(n, n / max(of, 1)))
+            written = write_shard(base, task.number, survivors, images, lambda n, of: stats.tick(n, n / max(of, 1)))
         entries = [
             FileEntry(path=path.relative_to(folder).as_posix(), bytes=path.stat().st_size, sha256=sha256)
             for path, sha256 in written.files
@@ -222,9 +239,9 @@ class WriteShard(FileWork):
             for (path, _), entry in zip(written.files, entries, strict=True):
                 place.take(path, entry.path)
         for step, n in ((SAMPLES_STEP, written.samples), (STEP, written.pairs)):
-            tally.enter(step, n)
-            tally.leave(step, n)
-        tally.extra = {
+            stats.enter(step, n)
+            stats.leave(step, n)
+        stats.extra = {
             "split": task.payload["split"],
             "samples": written.samples,
             "pairs": written.pairs,
@@ -233,7 +250,7 @@ class WriteShard(FileWork):
         return []
 
 
-def _shard_entry(receipt: Receipt) -> ShardEntry:
-    files: dict[str, Any] = dict(zip(SHARD_FILES, receipt.extra["files"], strict=True))
-    counts = {name: receipt.extra[name] for name in ("split", "samples", "pairs")}
-    return ShardEntry(name=receipt.task, **counts, **files)
+def _shard_entry(task_result: TaskResult) -> ShardEntry:
+    files: dict[str, Any] = dict(zip(SHARD_FILES, task_result.extra["files"], strict=True))
+    counts = {name: task_result.extra[name] for name in ("split", "samples", "pairs")}
+    return ShardEntry(name=task_result.task, **counts, **files)

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from openwit.pipeline.common.counting import Tally
+from openwit.pipeline.common.counting import ReasonCounter
 from openwit.pipeline.decontamination import files as evaluation_files
 from openwit.pipeline.decontamination.images import (
     DAMAGED_FILE,
@@ -58,7 +58,7 @@ def picture(photo: Any, number: int, size: tuple[int, int] = (320, 240)) -> Imag
 
 
 def read(sources: list[Any], settings: ImageSettings = SETTINGS) -> tuple[pa.Table, Counter[str]]:
-    tally = Tally()
+    tally = ReasonCounter()
     table = EVALUATION_IMAGES.conform(read_evaluation_images([str(s) for s in sources], settings, tally))
     counts = tally.counts
     assert counts[IMAGES] == counts[HASHED] + sum(counts[reason] for reason in EVALUATION_REASONS)

@@ -9,24 +9,24 @@ import pytest
 from rich.console import Console
 
 from openwit.pipeline.execution.runner import Runner
-from openwit.pipeline.execution.stage import Job, Outcome, run_stage
-from openwit.pipeline.execution.tasks import FAILURES, FileWork, Task, read_receipt, run_tasks
+from openwit.pipeline.execution.stage import Job, StageResult, run_stage
+from openwit.pipeline.execution.tasks import FAILURES, FileTask, Task, read_result, run_tasks
 from openwit.schemas.common.atomic import atomic_write
 from openwit.schemas.common.errors import OpenWITError
 
 
-class Shout(FileWork):
+class Shout(FileTask):
     """Writes its text in capitals; refuses some texts; leaves a mark each time it is called."""
 
-    def do(self, task, folder, tally):
+    def run(self, task, folder, stats):
         with (folder / "calls").open("a") as calls:
             calls.write(f"{task.name}\n")
         text = task.payload["text"]
         if text == "forbidden":
             raise OpenWITError("the text 'forbidden' is not allowed: take another")
-        tally.enter("shout/texts", 2)
-        tally.leave("shout/texts")
-        tally.drop("shout/texts", "whisper")
+        stats.enter("shout/texts", 2)
+        stats.leave("shout/texts")
+        stats.drop("shout/texts", "whisper")
         target = folder / "out" / f"{task.name}.txt"
         atomic_write(target, text.upper())
         return [target]
@@ -41,16 +41,16 @@ def calls(folder):
 
 
 def test_done_tasks_are_not_done_again(tmp_path):
-    receipts = run_tasks(Runner(), tmp_path, tasks("a", "b"), "Shout", Shout())
-    assert [r.steps["shout/texts"] for r in receipts] == [{"rows_in": 2, "rows_out": 1, "reasons": {"whisper": 1}}] * 2
-    assert run_tasks(Runner(), tmp_path, tasks("a", "b", "c"), "Shout", Shout())[:2] == receipts
+    results = run_tasks(Runner(), tmp_path, tasks("a", "b"), "Shout", Shout())
+    assert [r.steps["shout/texts"] for r in results] == [{"rows_in": 2, "rows_out": 1, "reasons": {"whisper": 1}}] * 2
+    assert run_tasks(Runner(), tmp_path, tasks("a", "b", "c"), "Shout", Shout())[:2] == results
     assert calls(tmp_path) == {"00000": 1, "00001": 1, "00002": 1}
 
 
 def test_a_task_whose_file_is_gone_or_cut_is_done_again(tmp_path):
     run_tasks(Runner(), tmp_path, tasks("a", "bb"), "Shout", Shout())
     (tmp_path / "out" / "00001.txt").write_text("B")
-    assert read_receipt(tmp_path, "00001") is None
+    assert read_result(tmp_path, "00001") is None
     run_tasks(Runner(), tmp_path, tasks("a", "bb"), "Shout", Shout())
     assert (tmp_path / "out" / "00001.txt").read_text() == "BB"
 
@@ -72,9 +72,9 @@ def test_worker_processes_give_the_same_files(tmp_path):
 
 
 class Quiet(Shout):
-    def do(self, task, folder, tally):
+    def run(self, task, folder, stats):
         folder.mkdir(parents=True, exist_ok=True)
-        return super().do(task, folder, tally)
+        return super().run(task, folder, stats)
 
 
 def test_unknown_runner_is_named():
@@ -90,7 +90,7 @@ def body(folder, counted):
     def run():
         counted.append(1)
         atomic_write(folder / "out.txt", "x")
-        return Outcome()
+        return StageResult()
 
     return run
 
@@ -128,11 +128,11 @@ SLOW = """
 import sys, time
 from pathlib import Path
 from openwit.pipeline.execution.runner import Runner
-from openwit.pipeline.execution.tasks import FileWork, Task, run_tasks
+from openwit.pipeline.execution.tasks import FileTask, Task, run_tasks
 from openwit.schemas.common.atomic import atomic_path
 
-class Slow(FileWork):
-    def do(self, task, folder, tally):
+class Slow(FileTask):
+    def run(self, task, folder, stats):
         target = folder / "out" / f"{task.name}.txt"
         with atomic_path(target) as path, path.open("w") as file:
             for n in range(20):
@@ -149,13 +149,13 @@ def test_a_kill_loses_nothing_that_was_done_and_leaves_nothing_half(tmp_path):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     folder = tmp_path / "killed"
     process = subprocess.Popen([sys.executable, str(script), str(folder)], env=environment)
-    receipts = folder / ".stage" / "receipts"
+    results = folder / ".stage" / "results"
     # The runner takes the tasks in an order of its own.
-    while len(list(receipts.glob("0*.json"))) < 2:
+    while len(list(results.glob("0*.json"))) < 2:
         assert process.poll() is None, "it ended before it could be killed"
     process.send_signal(signal.SIGKILL)
     process.wait()
-    done = {path.stem: (folder / "out" / f"{path.stem}.txt").stat().st_mtime_ns for path in receipts.glob("0*.json")}
+    done = {path.stem: (folder / "out" / f"{path.stem}.txt").stat().st_mtime_ns for path in results.glob("0*.json")}
     assert 2 <= len(done) < 4
     for attempt in (folder, tmp_path / "undisturbed"):
         subprocess.run([sys.executable, str(script), str(attempt)], env=environment, check=True)

@@ -10,7 +10,7 @@ from support.rows import candidate
 
 from openwit.pipeline.execution.files import file_entry
 from openwit.pipeline.execution.runner import Runner
-from openwit.pipeline.execution.stage import Job, Outcome, run_stage
+from openwit.pipeline.execution.stage import Job, StageResult, run_stage
 from openwit.pipeline.stages.fetch import stage as fetch
 from openwit.schemas.manifest import FunnelStep
 from openwit.schemas.tables.candidates import CANDIDATES, SELECTED
@@ -30,7 +30,7 @@ def make_queries(job):
             columns = {"query_id": list(range(n)), "query": queries, "source": ["table"] * n}
             table = QUERIES.table({**columns, "count": [None] * n, "pmi": [None] * n, "views": [None] * n})
             QUERIES.write(folder / "queries.parquet", table)
-            return Outcome(files=[file_entry(folder, folder / "queries.parquet")])
+            return StageResult(files=[file_entry(folder, folder / "queries.parquet")])
 
         run_stage(job, folder, "queries", 1, {}, {}, body)
         return folder / "queries.parquet"
@@ -42,15 +42,15 @@ def make_queries(job):
 def make_candidates(job):
     def make(folder: Path, files):
         def body():
-            outcome = Outcome()
+            result = StageResult()
             for n, rows in enumerate(files):
                 path = folder / "candidates" / f"{n:05d}.parquet"
                 table = CANDIDATES.table({c: [row[c] for row in rows] for c in CANDIDATES.arrow.names})
                 CANDIDATES.write(path, table)
-                outcome.files.append(file_entry(folder, path))
+                result.files.append(file_entry(folder, path))
             total = sum(map(len, files))
-            outcome.funnel.append(FunnelStep(stage="candidates", unit="pairs", rows_in=total, rows_out=total))
-            return outcome
+            result.funnel.append(FunnelStep(stage="candidates", unit="pairs", rows_in=total, rows_out=total))
+            return result
 
         run_stage(job, folder, "candidates", 1, {}, {}, body)
         return folder
@@ -82,7 +82,7 @@ def select(job):
             SELECTED.write(path, pa.Table.from_pylist(rows, schema=SELECTED.arrow))
             (folder / "query_counts.parquet").write_bytes(b"")
             line = FunnelStep(stage="select", unit="pairs", rows_in=len(rows), rows_out=len(rows))
-            return Outcome(files=[file_entry(folder, path)], funnel=[line])
+            return StageResult(files=[file_entry(folder, path)], funnel=[line])
 
         run_stage(job, folder, "select", 1, {}, {}, body)
         return folder

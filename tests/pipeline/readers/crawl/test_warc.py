@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from openwit.pipeline.common.counting import Tally
+from openwit.pipeline.common.counting import ReasonCounter
 from openwit.pipeline.readers.crawl.warc import PAGE_REASONS, RECORDS, Page, read_pages
 from openwit.schemas.common.errors import OpenWITError
 
@@ -36,8 +36,8 @@ def page_record(number: int) -> bytes:
     return record(http(b"<html><p>page %d</p>%s</html>" % (number, noise)), url=f"http://a.example/{number}")
 
 
-def read(data: bytes, **options: int) -> tuple[list[Page], Tally]:
-    tally = Tally()
+def read(data: bytes, **options: int) -> tuple[list[Page], ReasonCounter]:
+    tally = ReasonCounter()
     pages = list(read_pages(io.BytesIO(data), tally, **options))
     assert tally.counts[RECORDS] == len(pages) + sum(tally.counts[reason] for reason in PAGE_REASONS)
     return pages, tally
@@ -286,7 +286,7 @@ def test_fuzzed_archives_neither_raise_nor_lose_count(form: str) -> None:
     ],
 )
 def test_real_and_malformed_archives(name: str, pages: int, counts: dict[str, int]) -> None:
-    tally = Tally()
+    tally = ReasonCounter()
     found = list(read_pages(DATA / name, tally))
     assert len(found) == pages
     assert {reason: n for reason, n in tally.counts.items() if reason != RECORDS} == counts

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openwit.pipeline.common.counting import Tally
+from openwit.pipeline.common.counting import ReasonCounter
 from openwit.pipeline.readers.crawl.warc import Page, read_pages
 from openwit.pipeline.readers.pages.html import IMAGE_REASONS, IMAGES, ExtractSettings, FoundImage, extract
 
@@ -15,8 +15,8 @@ URL = "https://site.example/blog/post.html"
 
 def find(
     body: str | bytes, charset: str | None = None, url: str = URL, options: ExtractSettings | None = None
-) -> tuple[list[FoundImage], Tally]:
-    tally = Tally()
+) -> tuple[list[FoundImage], ReasonCounter]:
+    tally = ReasonCounter()
     data = body if isinstance(body, bytes) else body.encode()
     images = extract(Page(url, data, charset, 0, None, 200), tally, options)
     assert tally.counts[IMAGES] == len(images) + sum(tally.counts[reason] for reason in IMAGE_REASONS)
@@ -317,7 +317,7 @@ def test_the_order_does_not_depend_on_the_run() -> None:
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="../shared/data is missing")
 def test_a_real_crawl_gives_what_it_is_known_to_hold() -> None:
-    tally = Tally()
+    tally = ReasonCounter()
     pages = list(read_pages(DATA / "warc" / "example-with-images.warc.gz"))
     pairs = {(image.url, text) for page in pages for image in extract(page, tally) for _, text in image.texts}
     assert len(pages) == 94

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from selectolax.lexbor import LexborHTMLParser
 
-from openwit.pipeline.common.counting import Tally
+from openwit.pipeline.common.counting import ReasonCounter
 from openwit.pipeline.readers.crawl.warc import CUT_SHORT, RECORDS, Page, read_pages
 from openwit.pipeline.readers.pages.charset import to_utf8
 from openwit.pipeline.readers.pages.html import IMAGE_REASONS, IMAGES, ExtractSettings, FoundImage, extract
@@ -75,8 +75,8 @@ def record(block: object, kind: str = "metadata", length: int | None = None) -> 
     return header.encode() + b"\r\n\r\n" + data + b"\r\n\r\n"
 
 
-def read(data: bytes, **options: Any) -> tuple[list[WatPage], Tally, Tally]:
-    records, images = Tally(), Tally()
+def read(data: bytes, **options: Any) -> tuple[list[WatPage], ReasonCounter, ReasonCounter]:
+    records, images = ReasonCounter(), ReasonCounter()
     pages = list(read_wat(io.BytesIO(data), records, images, **options))
     assert set(records.counts) <= {*WAT_REASONS, *WAT_NOTES}
     assert records.counts[RECORDS] == len(pages) + sum(records.counts[reason] for reason in WAT_REASONS)
@@ -87,7 +87,7 @@ def read(data: bytes, **options: Any) -> tuple[list[WatPage], Tally, Tally]:
     return pages, records, images
 
 
-def read_one(wat: object) -> tuple[WatPage, Tally, Tally]:
+def read_one(wat: object) -> tuple[WatPage, ReasonCounter, ReasonCounter]:
     pages, records, images = read(record(wat))
     assert len(pages) == 1, records.counts
     return pages[0], records, images
@@ -435,7 +435,7 @@ def test_same_images_as_from_the_page_itself(
             *(as_html("img", image) for image in images),
         ]
     )
-    in_html = Tally()
+    in_html = ReasonCounter()
     expected = extract(Page(URL, body.encode(), None, 0, None, 200), in_html)
     page, _, in_wat = read_one(envelope(*links, head=head))
     assert page.images == expected
@@ -486,7 +486,7 @@ def test_real_pages_give_what_their_html_gives_from_src() -> None:
 
 @needs_data
 def test_the_real_file_describes_a_request() -> None:
-    records = Tally()
+    records = ReasonCounter()
     assert list(read_wat(DATA / "whirlwind.warc.wat.gz", records)) == []
     assert dict(records.counts) == {RECORDS: 2, "not_response": 2}
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openwit.pipeline.common.counting import Tally
+from openwit.pipeline.common.counting import ReasonCounter
 from openwit.pipeline.readers.tables.settings import TableColumns
 from openwit.pipeline.readers.tables.tables import TableReader, _texts, is_table_name, open_table, read_images
 from openwit.schemas.common.errors import OpenWITError
@@ -77,7 +77,7 @@ def test_text_formats_compressed_or_not(tmp_path: Path, name: str, suffix: str, 
     path = tmp_path / (name + suffix)
     path.write_bytes(compress(FORMATS[name](ROWS).encode()))
     for source in (path, str(path), path.as_uri()):
-        tally = Tally()
+        tally = ReasonCounter()
         reader = open_table(source, count=tally)
         expected = [(row, url, [text] if text else []) for row, (url, text) in enumerate(ROWS)]
         assert rows_of(reader) == expected
@@ -165,7 +165,7 @@ def test_files_without_a_header_line_are_read_by_given_names(tmp_path: Path) -> 
 def test_broken_lines_are_counted_and_passed_over(tmp_path: Path) -> None:
     csv = tmp_path / "t.csv"
     csv.write_bytes(b'url,text\nu1,one\nu2,too,many\n\nu3,"line\nbreak"\nu4\nu5,caf\xe9\n')
-    tally = Tally()
+    tally = ReasonCounter()
     assert rows_of(open_table(csv, count=tally)) == [
         (0, "u1", ["one"]),
         (1, "u3", ["line\nbreak"]),
@@ -176,7 +176,7 @@ def test_broken_lines_are_counted_and_passed_over(tmp_path: Path) -> None:
     jsonl.write_bytes(
         b'{"url": "u1", "text": "one"}\n{"url": \n[1]\n\n{"url": "u2", "text": ["a", null, "b"], "z": {}}\n{"text": 5}'
     )
-    tally = Tally()
+    tally = ReasonCounter()
     assert rows_of(open_table(jsonl, count=tally)) == [(0, "u1", ["one"]), (1, "u2", ["a", "b"]), (2, None, ["5"])]
     assert tally.counts == {"broken_line": 2}
 
@@ -187,7 +187,7 @@ def test_a_truncated_compressed_file_gives_what_is_there(tmp_path: Path) -> None
         path = tmp_path / (name + ".gz")
         data = gzip.compress(FORMATS[name](rows).encode())
         path.write_bytes(data[: len(data) // 2])
-        tally = Tally()
+        tally = ReasonCounter()
         found = rows_of(open_table(path, count=tally))
         assert len(found) > 15_000
         assert found == [(n, rows[n][0], [rows[n][1]]) for n in range(len(found))]
@@ -258,7 +258,7 @@ def test_a_damaged_row_group_costs_its_rows_and_the_others_keep_their_numbers(tm
     start = chunk.dictionary_page_offset or chunk.data_page_offset
     data[start : start + chunk.total_compressed_size] = b"\xff" * chunk.total_compressed_size
     path.write_bytes(data)
-    tally = Tally()
+    tally = ReasonCounter()
     found = [
         row
         for batch in open_table(path, count=tally).batches()

@@ -11,7 +11,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openwit.pipeline.common.counting import Tally
+from openwit.pipeline.common.counting import ReasonCounter
 from openwit.pipeline.readers.wikipedia import cirrusdump
 from openwit.pipeline.readers.wikipedia.cirrusdump import CIRRUS_REASONS, CirrusArticle, is_cirrus, read_cirrus
 from openwit.pipeline.readers.wikipedia.wikidump import DUMP_DAMAGED, PAGES
@@ -38,8 +38,8 @@ def numbered(count: int) -> str:
     return "".join(pair(n, f"Article {n}", f"Text {n}. {noise.randbytes(300).hex()}") for n in range(count))
 
 
-def read(data: bytes | str) -> tuple[list[CirrusArticle], Tally]:
-    tally = Tally()
+def read(data: bytes | str) -> tuple[list[CirrusArticle], ReasonCounter]:
+    tally = ReasonCounter()
     raw = data.encode() if isinstance(data, str) else data
     articles = list(read_cirrus(io.BytesIO(raw), tally))
     assert tally.counts[PAGES] == len(articles) + sum(tally.counts[reason] for reason in CIRRUS_REASONS)
@@ -66,7 +66,7 @@ def test_reads_articles(compress, tmp_path: Path) -> None:  # type: ignore[no-un
     data += "\n" + index(13, None) + document("Second", popularity_score=None)
     path = tmp_path / "enwiki_content-20251101-00000.json"
     path.write_bytes(compress(data.encode()))
-    tally = Tally()
+    tally = ReasonCounter()
     assert list(read_cirrus(path, tally)) == [
         CirrusArticle("Café & Co", text, 12, 3.5e-7, 41),
         CirrusArticle("Second", "Some text.", 13, None, None),

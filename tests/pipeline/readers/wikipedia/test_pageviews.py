@@ -10,22 +10,22 @@ import zstandard
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from openwit.pipeline.common.counting import Tally
+from openwit.pipeline.common.counting import ReasonCounter
 from openwit.pipeline.readers.wikipedia import pageviews
 from openwit.pipeline.readers.wikipedia.pageviews import LINES, LINES_ADDED, VIEW_REASONS, namespaces, sum_views
 from openwit.pipeline.readers.wikipedia.wikidump import DUMP_DAMAGED
 from openwit.schemas.common.errors import OpenWITError
 
 
-def views(data: bytes | str, language: str = "en", min_views: int = 1) -> tuple[dict[str, int], Tally]:
-    tally = Tally()
+def views(data: bytes | str, language: str = "en", min_views: int = 1) -> tuple[dict[str, int], ReasonCounter]:
+    tally = ReasonCounter()
     raw = data.encode() if isinstance(data, str) else data
     sums = sum_views(io.BytesIO(raw), language, min_views, tally)
     assert tally.counts[LINES] == used(tally) + sum(tally.counts[reason] for reason in VIEW_REASONS)
     return dict(sums), tally
 
 
-def used(tally: Tally) -> int:
+def used(tally: ReasonCounter) -> int:
     return tally.counts[LINES_ADDED]
 
 
@@ -48,7 +48,7 @@ fr Paris 8 0
 def test_sums_desktop_and_mobile(compress, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     path = tmp_path / "pageviews-20251101-130000.gz"
     path.write_bytes(compress(HOURLY.encode()))
-    tally = Tally()
+    tally = ReasonCounter()
     assert sum_views(path, "en", count=tally) == {"!Action Pact!": 3, "Albert Einstein": 351, "Star Trek: Picard": 7}
     assert dict(tally.counts) == {LINES: 11, LINES_ADDED: 5, "other_project": 6}
     assert sum_views(path, "de") == {"Hamburg": 5}

@@ -8,7 +8,7 @@ from xml.sax.saxutils import escape
 
 import pytest
 
-from openwit.pipeline.common.counting import Tally
+from openwit.pipeline.common.counting import ReasonCounter
 from openwit.pipeline.readers.wikipedia.wikidump import (
     ARTICLE_REASONS,
     DISAMBIGUATION,
@@ -39,8 +39,8 @@ def article(number: int) -> str:
     return page(f"Article {number}", f"Text of article {number}. {noise}", number=number)
 
 
-def read(data: bytes, **options: int) -> tuple[list[Article], Tally]:
-    tally = Tally()
+def read(data: bytes, **options: int) -> tuple[list[Article], ReasonCounter]:
+    tally = ReasonCounter()
     articles = list(read_articles(io.BytesIO(data), tally, **options))
     assert tally.counts[PAGES] == len(articles) + sum(tally.counts[reason] for reason in ARTICLE_REASONS)
     return articles, tally
@@ -173,7 +173,7 @@ def test_fuzzed_dumps_never_raise() -> None:
 
 @needs_data
 def test_the_real_dump_pieces() -> None:
-    tally = Tally()
+    tally = ReasonCounter()
     articles = list(read_articles(next(DATA.glob("enwiki-latest*.bz2")), tally))
     assert dict(tally.counts) == {PAGES: 206, "redirect": 99, "disambiguation": 8, "other_namespace": 1}
     assert len(articles) == 98
@@ -183,14 +183,14 @@ def test_the_real_dump_pieces() -> None:
 def test_a_tag_that_asks_for_disambiguation_does_not_make_one() -> None:
     tagged = b"<page><title>Kite</title><ns>0</ns><text>See [[Red]]{{disambiguation needed|date=May}}.</text></page>"
     listing = b"<page><title>Red</title><ns>0</ns><text>Red may be {{disambiguation}}</text></page>"
-    tally = Tally()
+    tally = ReasonCounter()
     assert [article.title for article in read_articles(io.BytesIO(tagged + listing), tally)] == ["Kite"]
     assert tally.counts[DISAMBIGUATION] == 1
 
 
 def test_a_cut_gzip_dump_is_said_to_be_damaged() -> None:
     pages = b"".join(b"<page><title>K%d</title><ns>0</ns><text>a kite %d</text></page>" % (n, n) for n in range(99))
-    tally = Tally()
+    tally = ReasonCounter()
     found = list(read_articles(io.BytesIO(gzip.compress(pages)[:-200]), tally))
     assert 0 < len(found) < 99
     assert tally.counts[DUMP_DAMAGED] == 1

@@ -11,7 +11,7 @@ from PIL import Image
 from tests.pipeline.stages.dedup.test_stage import image as row
 
 from openwit.pipeline.execution.files import file_entry
-from openwit.pipeline.execution.stage import Outcome, run_stage
+from openwit.pipeline.execution.stage import StageResult, run_stage
 from openwit.pipeline.images.process import process_image
 from openwit.pipeline.images.settings import ImageSettings
 from openwit.pipeline.stages.dedup import stage as dedup
@@ -53,7 +53,7 @@ def fetched(job, tmp_path):
                 rows.append({**row(name, texts=[f"text of {name}"]), **facts, "image": done.jpeg})
             path = folder / "images" / "00000.parquet"
             IMAGES.write(path, pa.Table.from_pylist(rows, schema=IMAGES.arrow))
-            return Outcome(files=[file_entry(folder, path)])
+            return StageResult(files=[file_entry(folder, path)])
 
         run_stage(job, folder, "fetch", 1, {"image": ImageSettings().model_dump(mode="json")}, {}, body)
         return folder

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from openwit.pipeline.execution.files import file_entry
-from openwit.pipeline.execution.stage import Outcome, StageManifest, run_stage
+from openwit.pipeline.execution.stage import StageManifest, StageResult, run_stage
 from openwit.pipeline.stages.dedup import stage as dedup
 from openwit.pipeline.stages.dedup.settings import DedupSettings
 from openwit.schemas.common.errors import OpenWITError
@@ -72,12 +72,12 @@ def dedup_of(job, tmp_path_factory):
         root = tmp_path_factory.mktemp("dedup")
 
         def body():
-            outcome = Outcome()
+            result = StageResult()
             for n, rows in enumerate(files):
                 path = root / "fetched" / "images" / f"{n:05d}.parquet"
                 IMAGES.write(path, pa.Table.from_pylist(rows, schema=IMAGES.arrow), row_group_size=2)
-                outcome.files.append(file_entry(root / "fetched", path))
-            return outcome
+                result.files.append(file_entry(root / "fetched", path))
+            return result
 
         run_stage(job, root / "fetched", "fetch", 1, {}, {}, body)
         manifest, did = dedup.run(job, DedupSettings(**settings), root / "fetched", root / "out")

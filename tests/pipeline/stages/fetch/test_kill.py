@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.picture_web import settings, spread_over_hosts, sums
 
-from openwit.pipeline.execution.tasks import RECEIPTS
+from openwit.pipeline.execution.tasks import RESULTS
 from openwit.pipeline.stages.fetch import stage as fetch
 
 pytestmark = pytest.mark.usefixtures("no_query_counts")
@@ -54,7 +54,7 @@ def test_a_kill_in_a_chunk_changes_no_byte_and_keeps_the_chunks_before(tmp_path,
         time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    done = sorted(path.stem for path in (folder / RECEIPTS).glob("*.json"))
+    done = sorted(path.stem for path in (folder / RESULTS).glob("*.json"))
     # With one worker the second chunk was cut off; with more, others may be done or not.
     assert len(done) < 3
     kept = {name: (folder / "images" / f"{name}.parquet").stat().st_mtime_ns for name in done}

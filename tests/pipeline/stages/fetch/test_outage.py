@@ -7,7 +7,7 @@ from support.picture_web import HOSTS_OF_WEB, Web, settings, spread_over_hosts, 
 from openwit.pipeline.download.status import HEARD, UNHEARD, FetchStatus
 from openwit.pipeline.execution.runner import Runner
 from openwit.pipeline.execution.stage import Job
-from openwit.pipeline.execution.tasks import RECEIPTS
+from openwit.pipeline.execution.tasks import RESULTS
 from openwit.pipeline.stages.fetch import chunk as fetch_chunk
 from openwit.pipeline.stages.fetch import stage as fetch
 from openwit.pipeline.stages.fetch.log import FETCH_LOG
@@ -59,7 +59,7 @@ def test_an_outage_stops_the_run_and_the_same_command_goes_on(tmp_path, job, sel
         message = str(stopped.value)
         assert "chunk 00001: of 30 URLs only 0 had an answer (connect_failed mostly) in 2 tries" in message
         assert "\n" not in message
-        assert [p.stem for p in (tmp_path / "f" / RECEIPTS).iterdir()] == ["00000"]
+        assert [p.stem for p in (tmp_path / "f" / RESULTS).iterdir()] == ["00000"]
         asked = len(live.asked)
         web.start()
         # How hard to try is no part of the build's identity: the folder is taken up.

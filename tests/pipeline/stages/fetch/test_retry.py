@@ -126,7 +126,7 @@ fetch.run(Job(Runner(), Console(quiet=True)), settings, Path(sys.argv[3]), Path(
 
 def test_a_kill_in_a_second_try_keeps_the_first_results_and_goes_on(tmp_path, job, web, half_failed):
     folder = tmp_path / "f"
-    before = sums(folder, "images", "drops", ".stage/receipts")
+    before = sums(folder, "images", "drops", ".stage/results")
     web.statuses.clear()
     web.stop()
     web.delay = 0.15
@@ -135,13 +135,13 @@ def test_a_kill_in_a_second_try_keeps_the_first_results_and_goes_on(tmp_path, jo
     root = str(Path(__file__).parents[4])
     dump = chosen.model_dump_json()
     process = subprocess.Popen([sys.executable, "-c", RETRY, root, dump, str(half_failed), str(folder)])
-    staged = folder / ".stage" / "retry" / ".stage" / "receipts" / "00000.json"
+    staged = folder / ".stage" / "retry" / ".stage" / "results" / "00000.json"
     while not staged.exists():
         assert process.poll() is None
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert sums(folder, "images", "drops", ".stage/receipts") == before
+    assert sums(folder, "images", "drops", ".stage/results") == before
     assert fetch.run(job, chosen, half_failed, folder)[1] is False
     web.asked.clear()
     manifest, did = fetch.run(job, chosen, half_failed, folder, retry_failed=True)

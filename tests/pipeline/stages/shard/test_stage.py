@@ -158,7 +158,7 @@ from rich.console import Console
 from openwit.pipeline.execution.runner import Runner
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.stages.shard.settings import ShardSettings
-from pipeline.stages import shard
+from openwit.pipeline.stages.shard import stage as shard
 from openwit.schemas.common.command import user_errors
 limit = int(sys.argv[3])
 if limit > 0:
@@ -200,7 +200,7 @@ def test_a_full_disk_is_one_sentence_and_a_rerun_goes_on(deduplicated, dataset, 
 @pytest.mark.parametrize("shards", [1, 3])
 @pytest.mark.parametrize("remote", [False, True])
 def test_a_kill_changes_no_byte(deduplicated, dataset, tmp_path, remote, shards):
-    """Killed when so many shards are written, the last neither brought anywhere nor receipted."""
+    """Killed when so many shards are written, the last neither brought anywhere nor recorded as done."""
     result = tmp_path / "d"
     folder, target = (tmp_path / "work", f"file://{result}") if remote else (result, None)
     command, options = script(deduplicated, folder, -shards, *([target] if remote else []))
