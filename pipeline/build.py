@@ -1,6 +1,5 @@
 """Runs the stages of a recipe in order, resumes what was cut off, and says what it did."""
 
-import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +23,8 @@ from openwit.pipeline.stages.redraw import stage as redraw
 from openwit.pipeline.stages.select import stage as select
 from openwit.pipeline.stages.shard import stage as shard
 from openwit.schemas.common.atomic import atomic_write
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import OpenWITError, StorageError
+from openwit.schemas.common.locks import lock_file
 from openwit.schemas.manifest import DatasetManifest
 
 RECIPE_FILE = "recipe.yaml"
@@ -121,12 +121,8 @@ def claim_workdir(recipe: Recipe, workdir: Path, may_replace: bool) -> None:
 def locked(workdir: Path) -> Iterator[None]:
     """Keeps a second build out of the folder; the lock goes with the process, however it ends."""
     with (workdir / LOCK_FILE).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise OpenWITError(
-                f"another build is running in {workdir}: wait for it or give another --workdir"
-            ) from None
+        if not lock_file(file, wait=False):
+            raise StorageError(f"another build is running in {workdir}: wait for it or give another --workdir")
         file.write(str(os.getpid()))
         file.flush()
         yield

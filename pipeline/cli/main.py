@@ -13,15 +13,21 @@ from openwit.pipeline.cli.options import Input, Out, Replace, RunnerName, Sets, 
 from openwit.pipeline.cli.options import make_job as _job
 from openwit.pipeline.cli.options import make_settings as _settings
 from openwit.pipeline.cli.options import report as _report
-from openwit.schemas.common.command import entry_point
+from openwit.pipeline.cli.start import add_commands as add_start_commands
+from openwit.schemas.common.command import Version, entry_point
 
 app = typer.Typer(
     help="Builds WebImageText datasets: queries, candidates, select, fetch, dedup, shard, card.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     rich_markup_mode=None,
 )
+
+
+@app.callback()
+def _root(version: Version = False) -> None:
+    pass
+
 
 RetryFailed = Annotated[
     bool, typer.Option("--retry-failed", help="ask again for images that failed for reasons that pass")
@@ -262,6 +268,7 @@ def shard(
 
 
 cli_dataset.add_commands(app)
+add_start_commands(app)
 
 main = entry_point(app, "wit")
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 from rich.console import Console
 
+from openwit.schemas.common.parts import require_part
 from openwit.schemas.common.settings import Settings, apply_override, parse_settings
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ BEAM_FLAGS = {"allow_extra_args": True, "ignore_unknown_options": False}
 
 def make_job(runner: str, workers: int, replace: bool, context: typer.Context) -> Job:
     """The job of a command."""
+    require_part("build", f"wit {context.info_name}")
     quiet()
     from openwit.pipeline.execution.runner import Runner
     from openwit.pipeline.execution.stage import Job

@@ -1,6 +1,5 @@
 """What the downloader needs of the system it runs on: certificates, and leave to open enough files."""
 
-import resource
 import ssl
 from pathlib import Path
 
@@ -29,6 +28,8 @@ def require_descriptors(concurrency: int) -> None:
     Raises:
         OpenWITError: the hard limit is too low.
     """
+    import resource  # not on Windows
+
     needed = 3 * concurrency + 256
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < needed:

@@ -4,7 +4,6 @@ The whole split must fit under the byte limit, and the copying comes before the 
 not copied again. In return training has everything that a local dataset has. A split that does not fit is streamed.
 """
 
-import fcntl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ import fsspec
 
 from openwit.schemas.common.atomic import atomic_path, sha256_of
 from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.locks import lock_file
 from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest, FileEntry
 from openwit.training.data.sharded import ShardedDataset
 
@@ -97,5 +97,5 @@ def _held(folder: Path) -> Iterator[None]:
     """One process at a time."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock_file(lock, wait=True)
         yield

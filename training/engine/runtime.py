@@ -3,7 +3,6 @@
 import ctypes
 import os
 import platform
-import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -70,6 +69,8 @@ def peak_memory(device: torch.device) -> int:
     """Most bytes held so far: of a GPU those in tensors, else those of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    import resource  # not on Windows
+
     scale = 1 if platform.system() == "Darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
 

@@ -1,11 +1,11 @@
 """The folder of a run: whose it is, where it stands, and that only one process works in it."""
 
-import fcntl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import OpenWITError, StorageError
+from openwit.schemas.common.locks import lock_file
 from openwit.training.checkpoints.files import Checkpoint, latest_checkpoint, store_config, stored_config
 from openwit.training.config.train import TrainConfig
 from openwit.training.data.sources import Source
@@ -26,12 +26,8 @@ def claimed(run: Path) -> Iterator[None]:
     except OSError as error:
         raise OpenWITError(f"run folder {run} cannot be written ({error.strerror}): set another run folder") from error
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise OpenWITError(
-                f"another process is training in {run}: wait for it, or set another run folder"
-            ) from None
+        if not lock_file(lock, wait=False):
+            raise StorageError(f"another process is training in {run}: wait for it, or set another run folder")
         yield
 
 

@@ -1,6 +1,5 @@
 """`python -m openwit.workflows.demo`: make, serve and crawl the demo's little web."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -9,15 +8,14 @@ import typer
 from rich.console import Console
 
 from openwit.schemas.common.command import user_errors
+from openwit.schemas.common.parts import require_part
 
-try:
+with user_errors("demo", "demo"):
+    require_part("demo", "the demo")
     from openwit.workflows.demo.crawler import SiteCrawl, crawl
-    from openwit.workflows.demo.job import run_job
+    from openwit.workflows.demo.job import run_demo
     from openwit.workflows.demo.serving import run_server, serving
-    from openwit.workflows.demo.web import WebSummary, copy_wikipedia, make_web
-except ModuleNotFoundError as missing:
-    print(f"demo: the package {missing.name} is missing; install the extra: pip install -e '.[demo]'", file=sys.stderr)
-    sys.exit(2)
+    from openwit.workflows.demo.web import make_inputs
 
 app = typer.Typer(
     add_completion=False,
@@ -40,7 +38,7 @@ def make_web_command(out: Out = _DEFAULT_OUT, concepts: Concepts = None, fresh: 
 
     Example: python -m openwit.workflows.demo make-web --out out/demo
     """
-    _make(out, concepts, fresh)
+    print(make_inputs(out, concepts, fresh=fresh))
 
 
 @app.command("serve")
@@ -72,7 +70,7 @@ def all_command(out: Out = _DEFAULT_OUT, port: Port = 8765, concepts: Concepts =
 
     Example: python -m openwit.workflows.demo all --out out/demo
     """
-    _make(out, concepts, fresh)
+    print(make_inputs(out, concepts, fresh=fresh))
     with serving(out / "web", port) as bound:
         crawled = crawl(out / "crawl", bound)
     _report_crawl(crawled, out)
@@ -84,29 +82,13 @@ def run_command(out: Out = _DEFAULT_OUT, port: Port = 8765, concepts: Concepts =
 
     Example: python -m openwit.workflows.demo run --out out/demo
     """
-    _make(out, concepts, fresh)
-    raise typer.Exit(run_job(out, port, Console()))
+    raise typer.Exit(run_demo(out, port, Console(), concepts=concepts, fresh=fresh))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a verb; bad input ends in one sentence and exit code 2."""
     with user_errors("demo"):
         app(args=arguments)
-
-
-def _make(out: Path, concepts: int | None, fresh: bool) -> None:
-    summary = make_web(out / "web", concepts, fresh)
-    copy_wikipedia(out / "wikipedia" / "enwiki-pages-articles.xml.bz2")
-    print(_describe(summary, out / "web"))
-
-
-def _describe(summary: WebSummary, web: Path) -> str:
-    sound = sum(summary.faults.get(fault, 0) for fault in ("none", "text", "moved"))
-    verb = "made" if summary.made else "complete already, left as it is:"
-    return (
-        f"{web} {verb} {summary.pictures:,} pictures on pages ({summary.pictures - sound:,} out of order on purpose), "
-        f"{summary.files:,} files, {summary.bytes / 1e6:,.0f} MB"
-    )
 
 
 def _report_crawl(crawls: Sequence[SiteCrawl], out: Path) -> None:

@@ -17,10 +17,12 @@ from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.manifest import DatasetManifest
 from openwit.workflows.demo.crawler import crawl
 from openwit.workflows.demo.serving import serving
+from openwit.workflows.demo.web import make_inputs
 
-_HERE = Path("workflows/demo")
+_HERE = Path(__file__).parent
 RECIPE = _HERE / "recipe.yaml"
 CONFIG = _HERE / "train.yaml"
+_MODULES = {"wit": "openwit.pipeline", "wit-train": "openwit.training"}
 # The recipe's and the configuration's own paths; another folder is put in their place.
 _DEFAULT_OUT = "out/demo"
 _RUN = "run"
@@ -69,6 +71,23 @@ class Places:
         }
 
 
+def run_demo(out: Path, port: int, console: Console, *, concepts: int | None, fresh: bool) -> int:
+    """Make the web and run the job on it; return the exit code of `run_job`.
+
+    Args:
+        out: folder of the demo.
+        port: port on loopback; 0 takes a free one.
+        console: where progress and the verdict are printed.
+        concepts: use only the first N emoji.
+        fresh: remove the web of an earlier run and make it again.
+
+    Raises:
+        OpenWITError: see `make_inputs` and `run_job`.
+    """
+    console.print(make_inputs(out, concepts, fresh=fresh), markup=False, highlight=False, soft_wrap=True)
+    return run_job(out, port, console)
+
+
 def run_job(out: Path, port: int, console: Console) -> int:
     """Runs the job on a finished web; returns the exit code: 0 when the model beats chance clearly, else 1.
 
@@ -95,8 +114,8 @@ def run_job(out: Path, port: int, console: Console) -> int:
 
 def _step(console: Console, command: str, arguments: Sequence[str]) -> None:
     console.print(f"$ {command} {' '.join(arguments)}", style="bold", highlight=False, soft_wrap=True)
-    executable = Path(sys.executable).with_name(command)
-    done = subprocess.run([str(executable), *arguments], check=False)
+    # -P: a folder of the user's that is called like a module of ours is not imported instead of it.
+    done = subprocess.run([sys.executable, "-P", "-m", _MODULES[command], *arguments], check=False)
     if done.returncode:
         raise OpenWITError(
             f"`{command} {arguments[0]}` ended with exit code {done.returncode}: its own words stand above"

@@ -12,10 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+import openwit
 from openwit.schemas.common.errors import OpenWITError
 from openwit.workflows.demo.server import serve
 
-_ROOT = Path(__file__).resolve().parents[2]
+# Where `openwit` is imported from.
+_ROOT = Path(openwit.__file__).parents[1]
 _LISTENING = "listening on port "
 _SECONDS_TO_STOP = 5
 
@@ -31,6 +33,7 @@ def serving(web: Path, port: int) -> Iterator[int]:
     """
     command = [
         sys.executable,
+        "-P",
         "-m",
         "openwit.workflows.demo",
         "serve",

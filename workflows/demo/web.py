@@ -78,6 +78,23 @@ def make_web(
     return _finish(web, fingerprint, pictures)
 
 
+def make_inputs(out: Path, concept_limit: int | None, *, fresh: bool) -> str:
+    """Make the web in `out`/web and the piece of Wikipedia in `out`/wikipedia; return a sentence that describes them.
+
+    Raises:
+        OpenWITError: see `make_web` and `copy_wikipedia`.
+    """
+    summary = make_web(out / "web", concept_limit, fresh)
+    copy_wikipedia(out / "wikipedia" / "enwiki-pages-articles.xml.bz2")
+    sound = sum(summary.faults.get(fault, 0) for fault in ("none", "text", "moved"))
+    verb = "made" if summary.made else "complete already:"
+    return (
+        f"{out / 'web'} {verb} {summary.pictures:,} pictures on pages "
+        f"({summary.pictures - sound:,} out of order on purpose), "
+        f"{summary.files:,} files, {summary.bytes / 1e6:,.0f} MB"
+    )
+
+
 def copy_wikipedia(target: Path) -> None:
     """Copies the piece of an English Wikipedia dump that the gensim wheel carries, without importing gensim.
 
@@ -87,7 +104,7 @@ def copy_wikipedia(target: Path) -> None:
     try:
         source = Path(str(importlib.metadata.distribution("gensim").locate_file(_WIKIPEDIA)))
     except importlib.metadata.PackageNotFoundError:
-        raise OpenWITError("the package gensim is missing; install the extra: pip install -e '.[demo]'") from None
+        raise OpenWITError("the package gensim is missing; pip install 'openwit[demo]'") from None
     if target.exists() and target.stat().st_size == source.stat().st_size:
         return
     with atomic_path(target) as temporary:
