@@ -9,7 +9,7 @@ import typer
 
 from openwit import __version__
 from openwit.schemas.common.errors import OpenWITError
-from openwit.schemas.common.parts import Part, part_of, refuse_unsupported_system
+from openwit.schemas.common.parts import Part, importing, refuse_unsupported_system
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -25,15 +25,10 @@ def user_errors(command: str, part: Part = "build") -> Iterator[None]:
     """
     try:
         refuse_unsupported_system()
-        yield
+        with importing("this command", part):
+            yield
     except OpenWITError as error:
         print(f"{command}: {error}", file=sys.stderr)
-        raise SystemExit(BAD_INPUT) from None
-    except ModuleNotFoundError as error:
-        missing = part_of(error, part)
-        if missing is None:
-            raise
-        print(f"{command}: {missing}", file=sys.stderr)
         raise SystemExit(BAD_INPUT) from None
     except KeyboardInterrupt:
         print(f"\n{command}: stopped; run the same command to resume", file=sys.stderr)

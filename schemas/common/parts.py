@@ -5,6 +5,8 @@
 """
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Literal
 
@@ -66,9 +68,7 @@ def missing_part(part: Part, needed_by: str, module: str) -> MissingPartError:
     )
 
 
-def part_of(
-    error: ModuleNotFoundError, preferred: Part, *, needed_by: str = "this command"
-) -> MissingPartError | None:
+def part_of(error: ModuleNotFoundError, preferred: Part, needed_by: str = "this command") -> MissingPartError | None:
     """Return the sentence for a module that could not be imported; None where it belongs to no part.
 
     Args:
@@ -81,6 +81,26 @@ def part_of(
     if not parts:
         return None
     return missing_part(preferred if preferred in parts else parts[0], needed_by, module)
+
+
+@contextmanager
+def importing(needed_by: str, preferred: Part) -> Iterator[None]:
+    """Turn a module that is missing because its part is not installed into the sentence that says so.
+
+    Args:
+        needed_by: the command or name, as a user writes it.
+        preferred: the part that is named where several bring the module.
+
+    Raises:
+        MissingPartError: the block imported a module of a part that is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        missing = part_of(error, preferred, needed_by)
+        if missing is None:
+            raise
+        raise missing from error
 
 
 def refuse_unsupported_system() -> None:

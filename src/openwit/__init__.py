@@ -1,3 +1,90 @@
-"""OpenWIT: CLIP's whole system, a WebImageText dataset builder and a CLIP trainer that consumes its shards."""
+"""OpenWIT: a WebImageText dataset builder and a CLIP trainer that reads its shards.
+
+Every name below is imported when it is first used, so that `import openwit` loads nothing else. A name whose part of
+OpenWIT is not installed raises `MissingPartError`, which says what to install.
+
+All exceptions that a caller can act on are below one::
+
+    OpenWITError                  a ValueError; the message is one sentence that says what is wrong and what to do
+    ├── RecipeError               a recipe, configuration, setting or flag is wrong
+    ├── DataError                 an input, dataset or checkpoint is missing, damaged or not what it should be
+    │   └── SchemaError           a table does not have the columns it should have
+    ├── NetworkError              a server or a remote store does not answer, or refuses
+    ├── StorageError              a disk is full, a folder cannot be written, or another process holds it
+    ├── MissingPartError          a part is not installed, as openwit[build]; also an ImportError
+    └── UnsupportedSystemError    OpenWIT does not run on this operating system; also an ImportError
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from openwit.pipeline.dataset.verify import verify_dataset as verify
+    from openwit.pipeline.explain.lookup import explain
+    from openwit.pipeline.recipe import Recipe, load_recipe
+    from openwit.pipeline.text.matching.matcher import Matcher
+    from openwit.schemas.common.errors import (
+        DataError,
+        NetworkError,
+        OpenWITError,
+        RecipeError,
+        SchemaError,
+        StorageError,
+    )
+    from openwit.schemas.common.parts import MissingPartError, UnsupportedSystemError
+    from openwit.training.config.train import TrainConfig
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "DataError",
+    "Matcher",
+    "MissingPartError",
+    "NetworkError",
+    "OpenWITError",
+    "Recipe",
+    "RecipeError",
+    "SchemaError",
+    "StorageError",
+    "TrainConfig",
+    "UnsupportedSystemError",
+    "__version__",
+    "explain",
+    "load_recipe",
+    "verify",
+]
+
+_HOMES = {
+    "DataError": "schemas.common.errors:DataError",
+    "Matcher": "pipeline.text.matching.matcher:Matcher",
+    "MissingPartError": "schemas.common.parts:MissingPartError",
+    "NetworkError": "schemas.common.errors:NetworkError",
+    "OpenWITError": "schemas.common.errors:OpenWITError",
+    "Recipe": "pipeline.recipe:Recipe",
+    "RecipeError": "schemas.common.errors:RecipeError",
+    "SchemaError": "schemas.common.errors:SchemaError",
+    "StorageError": "schemas.common.errors:StorageError",
+    "TrainConfig": "training.config.train:TrainConfig",
+    "UnsupportedSystemError": "schemas.common.parts:UnsupportedSystemError",
+    "explain": "pipeline.explain.lookup:explain",
+    "load_recipe": "pipeline.recipe:load_recipe",
+    "verify": "pipeline.dataset.verify:verify_dataset",
+}
+"""Where each name is defined, as `module:name` below `openwit`."""
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name of the API when it is first used (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'openwit' has no attribute {name!r}")
+    from openwit.schemas.common.parts import importing
+
+    module, _, attribute = _HOMES[name].partition(":")
+    with importing(f"openwit.{name}", "train" if module.startswith("training") else "build"):
+        value = getattr(import_module(f"openwit.{module}"), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
