@@ -1,23 +1,31 @@
-# Two commands do everything on a fresh machine with Python 3.11 or newer and a package index:
-#   make demo   installs, then builds a dataset from a small real crawl, trains a CLIP on it and shows what it learned
-#   make test   installs, then runs lint, types and tests
+# On a fresh machine with Python 3.11 or newer and a package index:
+#   make demo            installs, then builds a dataset from a small crawl, trains a CLIP on it and shows what it learned
+#   make test            installs, then runs lint, types and the tests that take seconds
+#   make test-all        installs, then runs the slow tests and the release check
+#   make release-check   builds sdist and wheel and uses them in empty environments of every Python here
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_OUT ?= out/demo
 
-.PHONY: demo test clean
+.PHONY: demo test test-all release-check clean
 
 demo: $(VENV)/.installed-demo
-	$(BIN)/python -m openwit.workflows.demo run --out $(DEMO_OUT)
+	$(BIN)/wit demo --out $(DEMO_OUT)
 
 test: $(VENV)/.installed-dev
 	@echo "== lint" && $(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@echo "== types" && $(BIN)/mypy
-	@echo "== tests" && $(BIN)/python -m pytest -n 2 --dist loadfile --durations 10
+	@echo "== tests" && $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --durations 10
 	@echo "All of lint, types and tests passed. Next: make demo, then open $(DEMO_OUT)/dataset/card.html"
 
-# A marker a set of extras; pip does nothing where all is there already.
+test-all: $(VENV)/.installed-dev release-check
+	@echo "== slow tests" && $(BIN)/python -m pytest -m slow --timeout 1800 --durations 10
+
+release-check: $(VENV)/.installed-dev
+	@echo "== release check" && $(BIN)/python .ci/release_check.py
+
+# One marker per set of extras; pip does nothing where all of it is installed already.
 $(VENV)/.installed-%: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "No Python found: install Python 3.11 or newer"; exit 2; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, $(PYTHON) is older: set PYTHON=..."; exit 2; }
@@ -26,7 +34,7 @@ $(VENV)/.installed-%: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.installed-demo: EXTRAS := demo
-$(VENV)/.installed-dev: EXTRAS := demo,dev
+$(VENV)/.installed-dev: EXTRAS := dev
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -101,7 +101,7 @@ def _wandb(project: str, run: Path, config: dict[str, Any]) -> Any:
     try:
         import wandb  # type: ignore[import-not-found,unused-ignore]
     except ImportError as error:
-        raise OpenWITError("log.wandb needs the package wandb: pip install wandb, or leave log.wandb out") from error
+        raise OpenWITError("log.wandb needs wandb: pip install 'openwit[wandb]', or leave log.wandb out") from error
     # The run's own folder tells it apart, so that a run taken up again goes on in the same place.
     name = hashlib.sha256(str(run.resolve()).encode()).hexdigest()[:16]
     return wandb.init(project=project, id=name, name=run.name, dir=str(run), config=config, resume="allow")

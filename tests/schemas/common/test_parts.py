@@ -118,6 +118,7 @@ def test_on_windows_the_commands_say_so_in_one_sentence(code: str) -> None:
     assert re.fullmatch(r"wit(-train)?: OpenWIT runs on Linux and macOS; on Windows, .*WSL 2.*\n", done.stderr)
 
 
+@pytest.mark.slow
 def test_modules_import_without_what_windows_lacks() -> None:
     modules = ["pipeline.download.system", "pipeline.build", "training.data.remote_dataset", "training.run.run_folder"]
     done = run(NO_FCNTL, "; ".join(f"import openwit.{module}" for module in [*modules, "training.engine.runtime"]))
