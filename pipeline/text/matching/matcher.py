@@ -24,6 +24,9 @@ from openwit.pipeline.text.matching.settings import MatchMode
 
 __all__ = ["Matcher", "spaced"]
 
+Strings = Iterable[str | None] | pa.Array | pa.ChunkedArray
+"""A column of texts in any form: Arrow's, a pandas Series, a list."""
+
 _APART = re.compile(f"([{re.escape(PUNCTUATION)}])")
 _BREAKS = str.maketrans(BREAKS, " " * len(BREAKS))
 # A block of captions and what is found in it stay in the near caches.
@@ -50,13 +53,11 @@ class Matcher:
     _key: str
     _index: MatchIndex
 
-    def __init__(self, queries: Iterable[str] | pa.Array | pa.ChunkedArray, mode: MatchMode = "words") -> None:
+    def __init__(self, queries: Strings, mode: MatchMode = "words") -> None:
         self._set(_texts(queries), mode, None)
 
     @classmethod
-    def load(
-        cls, path: Path, queries: Iterable[str] | pa.Array | pa.ChunkedArray, mode: MatchMode = "words"
-    ) -> "Matcher":
+    def load(cls, path: Path, queries: Strings, mode: MatchMode = "words") -> "Matcher":
         """As the constructor, from the file that `save` left; where that is of no use, built and saved there.
 
         A file that is missing, broken, of another version or another list is not used. What is read is mapped, so
@@ -83,11 +84,12 @@ class Matcher:
         if path is not None and index is None:
             self.save(path)
 
-    def match(self, texts: pa.Array | pa.ChunkedArray) -> pa.ListArray:
-        """Matches a column of captions.
+    def match(self, texts: Strings) -> pa.ListArray:
+        """Match a column of captions.
 
         Args:
-            texts: strings of any Arrow type (N,). A null matches nothing; bytes that are no UTF-8 separate words.
+            texts: N strings: an Arrow column, a pandas Series or any other iterable. None, NaN and NA match nothing;
+                bytes that are not UTF-8 separate words.
 
         Returns:
             List array (N,) of int32 query ids, ascending, each once.
@@ -96,7 +98,8 @@ class Matcher:
             TypeError: the column does not hold strings.
             ValueError: the offsets of the column are broken, or there are more than 2^31 matches.
         """
-        chunks = texts.chunks if isinstance(texts, pa.ChunkedArray) else [texts]
+        column = _column(texts)
+        chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
         values, offsets, total = [np.zeros(0, np.int32)], [np.zeros(1, np.int64)], 0
         for block in (block for chunk in chunks for block in _blocks(texts_of(chunk))):
             ids, ends = self._index.match(rows_of(block, self.mode), self.mode == "metaclip")
@@ -115,10 +118,26 @@ class Matcher:
         return found
 
 
-def _texts(queries: Iterable[str] | pa.Array | pa.ChunkedArray) -> Texts:
-    if isinstance(queries, pa.ChunkedArray):
-        queries = pa.concat_arrays(queries.cast(pa.large_string()).chunks or [pa.array([], pa.large_string())])
-    return texts_of(queries if isinstance(queries, pa.Array) else column_of(queries))
+def _texts(queries: Strings) -> Texts:
+    column = _column(queries)
+    if isinstance(column, pa.ChunkedArray):
+        column = pa.concat_arrays(column.cast(pa.large_string()).chunks or [pa.array([], pa.large_string())])
+    return texts_of(column)
+
+
+def _column(texts: Strings) -> pa.Array | pa.ChunkedArray:
+    """Return strings as an Arrow column; what pandas holds where a value is missing becomes null."""
+    if isinstance(texts, pa.Array | pa.ChunkedArray):
+        return texts
+    if isinstance(texts, str | bytes):
+        raise TypeError("a single text was given where a column of texts is needed: put it into a list")
+    values = texts if hasattr(texts, "__len__") else list(texts)
+    try:
+        return pa.array(values, pa.large_string(), from_pandas=True)
+    except UnicodeEncodeError:
+        return column_of(values)
+    except pa.ArrowTypeError as error:
+        raise TypeError(f"a column of texts holds something else: {error}") from error
 
 
 def _key(texts: Texts, mode: MatchMode) -> str:

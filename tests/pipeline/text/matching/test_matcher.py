@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numba
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -319,3 +320,24 @@ def test_real_captions_equal_the_plain_matcher(mode):
     expected = [plain.match_text(text) for text in captions.to_pylist()]
     assert sum(map(len, expected)) > 1000
     assert Matcher(queries + extra, mode).match(captions).to_pylist() == expected
+
+
+def test_captions_come_as_a_pandas_series_or_any_iterable():
+    captions = ["a red kite", None, "no bird", "kite"]
+    expected = [[0, 1], [], [], [0]]
+    matcher = Matcher(pd.Series(["kite", "red kite"]))
+    assert matcher.match(pa.array(captions)).to_pylist() == expected
+    assert matcher.match(captions).to_pylist() == expected
+    assert matcher.match(iter(captions)).to_pylist() == expected
+    assert matcher.match(pd.Series(captions)).to_pylist() == expected
+    assert matcher.match(pd.Series(["a red kite", float("nan"), pd.NA, "kite"])).to_pylist() == expected
+    assert matcher.match(pd.Series(captions, dtype="string[pyarrow]")).to_pylist() == expected
+    assert matcher.match(pd.Series(captions, index=[7, 7, 0, 1], dtype="string")).to_pylist() == expected
+
+
+def test_what_is_not_a_column_of_texts_is_refused():
+    matcher = Matcher(["kite"])
+    with pytest.raises(TypeError, match="put it into a list"):
+        matcher.match("a kite")
+    with pytest.raises(TypeError):
+        matcher.match([1, 2])
