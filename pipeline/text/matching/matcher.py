@@ -12,7 +12,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +24,7 @@ from openwit.pipeline.text.matching.settings import MatchMode
 
 __all__ = ["Matcher", "spaced"]
 
-Strings = Iterable[str | None] | pa.Array | pa.ChunkedArray
+Strings: TypeAlias = Iterable[str | None] | pa.Array | pa.ChunkedArray
 """A column of texts in any form: Arrow's, a pandas Series, a list."""
 
 _APART = re.compile(f"([{re.escape(PUNCTUATION)}])")
@@ -131,7 +131,7 @@ def _column(texts: Strings) -> pa.Array | pa.ChunkedArray:
         return texts
     if isinstance(texts, str | bytes):
         raise TypeError("a single text was given where a column of texts is needed: put it into a list")
-    values = texts if hasattr(texts, "__len__") else list(texts)
+    values: Any = texts if hasattr(texts, "__len__") else list(texts)
     try:
         return pa.array(values, pa.large_string(), from_pandas=True)
     except UnicodeEncodeError:
