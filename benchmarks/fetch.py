@@ -129,7 +129,7 @@ def _native() -> Any:
     sys.path.insert(0, str(ROOT))
     from openwit.pipeline.download.downloader import DownloadSettings
     from openwit.pipeline.images.process import ImageSettings
-    from openwit.pipeline.readers.tables.settings import TableColumns
+    from openwit.pipeline.stages.fetch.candidate_inputs import CandidateInputs
     from openwit.pipeline.stages.fetch.chunk import FetchChunk
     from openwit.pipeline.stages.fetch.settings import FetchSettings
 
@@ -145,7 +145,7 @@ def _native() -> Any:
 
     download = DownloadSettings(concurrency=CONNECTIONS, per_host=CONNECTIONS, allow_networks=("127.0.0.0/8",))
     settings = FetchSettings(download=download, image=ImageSettings(size=SIZE, quality=QUALITY))
-    work = FetchChunk(settings, [], TableColumns())
+    work = FetchChunk(settings, [], CandidateInputs())
     work.setup()
     return lambda urls, dump: sum(ending.reason is None for _, ending in work.ask(urls, Forget(dump)))  # type: ignore[arg-type]
 

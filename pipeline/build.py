@@ -12,6 +12,7 @@ from rich.console import Console
 
 from openwit.pipeline.dataset.store import load_manifest, place_of
 from openwit.pipeline.execution.stage import Job, StageManifest, first_difference
+from openwit.pipeline.plugins import check_plugins
 from openwit.pipeline.recipe import Recipe
 from openwit.pipeline.reporting import print_excluded, print_funnel, print_stage
 from openwit.pipeline.stages.candidates import stage as candidates
@@ -51,6 +52,7 @@ def build(
     Raises:
         OpenWITError: bad input, or `workdir` holds another recipe's build and `job.replace` is off.
     """
+    check_plugins(recipe)
     claim_workdir(recipe, workdir, job.replace)
     with locked(workdir):
         started = time.monotonic()

@@ -9,6 +9,7 @@ import hashlib
 import io
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from PIL import Image
@@ -21,6 +22,7 @@ from openwit.pipeline.images.resample import resample
 from openwit.pipeline.images.resize import Plan, pad, plan_resize
 from openwit.pipeline.images.settings import ImageSettings, ResizeMode
 from openwit.pipeline.images.sniff import describe, sniff_format, webp_size
+from openwit.schemas.common.errors import PluginError
 
 __all__ = ["ImageDrop", "ImageReason", "ImageSettings", "ProcessedImage", "ResizeMode", "process_image"]
 
@@ -61,9 +63,9 @@ class ImageReason(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ImageDrop:
-    """An image that is not kept."""
+    """An image that is dropped: an `ImageReason`, or the reason of a filter of the user's."""
 
-    reason: ImageReason
+    reason: str
     detail: str = ""
 
 
@@ -98,23 +100,48 @@ class ProcessedImage:
     reencoded: bool
 
 
+@dataclass(frozen=True, slots=True)
+class ServedImage:
+    """An image as it was served: pixels after EXIF orientation, and the format by its magic bytes (JPEG, PNG, …)."""
+
+    width: int
+    height: int
+    format: str
+
+
+ImageCheck = Callable[[Image.Image, ServedImage], ImageDrop | None]
+"""Decide on a decoded image, upright RGB in its final size; None keeps it. Called with a copy, before encoding."""
+
+
 class _DropError(Exception):
     def __init__(self, reason: ImageReason, detail: str = "") -> None:
         super().__init__(reason, detail)
         self.drop = ImageDrop(reason, detail)
 
 
-def process_image(body: bytes, settings: ImageSettings) -> ProcessedImage | ImageDrop:
+def process_image(
+    body: bytes, settings: ImageSettings, *, check: ImageCheck | None = None
+) -> ProcessedImage | ImageDrop:
     """Checks, decodes, resizes and encodes one image. Pure: the same body and settings give the same bytes.
 
     Bytes that need no change pass through: a JPEG that is RGB, upright, sRGB and within size keeps its picture
     data as it is, and all its bytes where they hold nothing but the picture.
+
+    Args:
+        body: the file as served.
+        settings: what to accept and how to resize; `filters` is not read, `check` stands for it.
+        check: a further decision on the decoded image.
+
+    Raises:
+        PluginError: `check` does.
     """
     name = sniff_format(body)
     if name is None:
         return ImageDrop(ImageReason.NOT_AN_IMAGE, describe(body))
     try:
-        return _process(body, name, settings)
+        return _process(body, name, settings, check)
+    except PluginError:
+        raise
     except _DropError as error:
         return error.drop
     except UnsupportedModeError as error:
@@ -127,7 +154,7 @@ def process_image(body: bytes, settings: ImageSettings) -> ProcessedImage | Imag
         return ImageDrop(ImageReason.TRUNCATED if _says_truncated(error) else ImageReason.DECODE_ERROR, text)
 
 
-def _process(body: bytes, name: str, settings: ImageSettings) -> ProcessedImage:
+def _process(body: bytes, name: str, settings: ImageSettings, check: ImageCheck | None) -> ProcessedImage | ImageDrop:
     if name == "WEBP":
         _check_pixels(webp_size(body), name, settings)
     if name == "JPEG" and has_many_scans(body, _MAX_SCANS):
@@ -140,21 +167,25 @@ def _process(body: bytes, name: str, settings: ImageSettings) -> ProcessedImage:
         width, height = image.size[::-1] if sideways else image.size
         _check_shape(width, height, settings)
         plan = plan_resize(width, height, settings)
-        result = None
+        jpeg: bytes | None = None
+        picture: Image.Image = image
         if orientation == 1 and name == "JPEG" and not plan.changes(width, height):
-            result = _untouched(body, image)
-        if result is None:
-            upright = _rendered(image, plan.transposed() if sideways else plan, orientation, name)
-            upright = pad(upright, plan.canvas)
-            result = _encoded(upright, settings.quality), upright, True
-    jpeg, picture, reencoded = result
+            jpeg = _untouched(body, image)
+        reencoded = jpeg is None
+        if reencoded:
+            picture = pad(_rendered(image, plan.transposed() if sideways else plan, orientation, name), plan.canvas)
+        drop = check(picture.copy(), ServedImage(width, height, name)) if check is not None else None
+        if drop is not None:
+            return drop
+        if jpeg is None:
+            jpeg = _encoded(picture, settings.quality)
     digest = hashlib.sha256(body).hexdigest()
     pixels = pixels_hash(picture)
     near, looks = hashes_of(picture)
     return ProcessedImage(jpeg, *picture.size, width, height, name, digest, pixels, near, looks, reencoded)
 
 
-def _untouched(body: bytes, image: Image.Image) -> tuple[bytes, Image.Image, bool] | None:
+def _untouched(body: bytes, image: Image.Image) -> bytes | None:
     """The body itself, or without its metadata, if it may stay as it is. Decoded nevertheless: it must be whole."""
     if image.mode != "RGB" or needs_conversion(image.info.get("icc_profile"), "RGB"):
         return None
@@ -162,7 +193,7 @@ def _untouched(body: bytes, image: Image.Image) -> tuple[bytes, Image.Image, boo
     if scan is None or not scan.plain:
         return None
     image.load()
-    return scan.clean, image, False
+    return scan.clean
 
 
 def _rendered(image: Image.Image, plan: Plan, orientation: int, name: str) -> Image.Image:

@@ -4,6 +4,7 @@ import enum
 
 from pydantic import Field
 
+from openwit.schemas.common.plugins import PluginSettings
 from openwit.schemas.common.settings import Settings
 
 
@@ -38,4 +39,7 @@ class ImageSettings(Settings):
         ge=1,
         le=178_956_970,
         description="Drop images with more pixels, by their header and before decoding; bounds the memory.",
+    )
+    filters: tuple[PluginSettings, ...] = Field(
+        (), description="Filters of your own by dotted name, applied to the resized image: [mypkg.no_dark]."
     )

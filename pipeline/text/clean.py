@@ -1,10 +1,13 @@
-"""Text as it is found, made into text as it is trained on: entities, invisible characters, white space, NFC."""
+"""Clean found text: character references, tags, invisible characters, white space, NFC; mojibake on request."""
 
 import html
 import re
 import unicodedata
+from functools import cache
 
-# printable ASCII without `&` and `<`, single spaces: nothing to do
+import ftfy
+
+# Printable ASCII without `&` and `<`, single spaces: already clean.
 _PLAIN = re.compile(r"[!-%'-;=-~]+(?: [!-%'-;=-~]+)*")
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _BLOCK_TAG = re.compile(
@@ -18,7 +21,7 @@ _JOINERS = re.compile("[\u200c\u200d]+")
 
 _ZERO_WIDTH = "\u00ad\u180e\u200b\u2060\u2061\u2062\u2063\u2064\ufeff\ufffc\ufffd\u034f"
 _BIDI_CONTROLS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-_BLANKS = "\u2800\u3164\u115f\u1160\uffa0"  # they look like spaces and are none to Python
+_BLANKS = "\u2800\u3164\u115f\u1160\uffa0"  # look like spaces, but are not spaces to Python
 
 
 def _translation() -> dict[int, str | None]:
@@ -26,7 +29,7 @@ def _translation() -> dict[int, str | None]:
     table.update(dict.fromkeys(map(ord, "\t\n\v\f\r\x1c\x1d\x1e\x1f\x85"), " "))
     table.update(dict.fromkeys(map(ord, _ZERO_WIDTH + _BIDI_CONTROLS)))
     table.update(dict.fromkeys(map(ord, _BLANKS), " "))
-    table.update(dict.fromkeys(range(0xD800, 0xE000)))  # lone surrogates: no text, and UTF-8 cannot hold them
+    table.update(dict.fromkeys(range(0xD800, 0xE000)))  # lone surrogates: UTF-8 cannot encode them
     table.update(dict.fromkeys(range(0xE000, 0xF900), " "))  # private use: the glyphs of icon fonts
     table.update(dict.fromkeys((0xFFFE, 0xFFFF)))
     return table
@@ -36,19 +39,19 @@ _TRANSLATION = _translation()
 
 
 def clean_text(raw: str) -> str:
-    """Cleans a text; the empty string where nothing is left. Idempotent.
+    """Clean a text; return the empty string if nothing is left. Idempotent.
 
-    Character references are undone however often they were escaped (only those with a semicolon: `AT&T` stays).
-    HTML's common tags, which escaped alts and captions of tables carry, are dropped; `a < b` stays.
+    Character references are decoded however often they were escaped (only those with a semicolon: `AT&T` stays).
+    Common HTML tags, which escaped alts and captions in tables contain, are removed; `a < b` stays.
     Control characters, zero-width characters, bidirectional controls, private-use glyphs and replacement characters
-    go; zero-width joiners stay between two non-ASCII characters, where emoji and several scripts need them. Every
-    run of white space becomes one space, and the whole is in Unicode normal form C.
+    are removed; zero-width joiners stay between two non-ASCII characters, where emoji and several scripts need them.
+    Every run of white space becomes one space, and the result is in Unicode normal form C.
     """
     if _PLAIN.fullmatch(raw):
         return raw
     text = raw
     while (cleaned := _clean_once(text)) != text:
-        # undoing one thing can uncover another: an entity inside an entity, a letter and its accent
+        # One step can expose work for another: an entity inside an entity, a letter and its accent.
         text = cleaned
     return text
 
@@ -72,3 +75,17 @@ def _needed_joiner(match: re.Match[str]) -> str:
     after = text[match.end() : match.end() + 1]
     joins = before and after and not before.isascii() and not after.isascii()
     return match.group()[0] if joins and not before.isspace() and not after.isspace() else ""
+
+
+def fix_mojibake(text: str) -> str:
+    """Repair a text that was decoded with the wrong charset, by ftfy.
+
+    Curly quotes, ligatures and full-width characters stay as they are.
+    """
+    fixed: str = ftfy.fix_text(text, _ftfy_config())
+    return fixed
+
+
+@cache
+def _ftfy_config() -> ftfy.TextFixerConfig:
+    return ftfy.TextFixerConfig(uncurl_quotes=False, fix_latin_ligatures=False, fix_character_width=False)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pydantic import Field, field_validator
 
+from openwit.schemas.common.plugins import PluginSettings
 from openwit.schemas.common.settings import Settings
 
 
@@ -21,6 +22,11 @@ class TextFilterSettings(Settings):
     max_word_run: int = Field(4, ge=1, description="longest run of one word")
     adult_words: Path | None = Field(
         None, description="file with a word or phrase a line; texts with one are left out"
+    )
+    custom: tuple[PluginSettings, ...] = Field(
+        (),
+        description="filters of your own by dotted name, applied last: "
+        "[mypkg.no_memes, {name: mypkg.min_words, words: 3}]",
     )
 
 

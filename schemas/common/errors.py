@@ -4,6 +4,7 @@
 
     OpenWITError             what the caller can put right; everything below
     ├── RecipeError          a recipe, configuration, setting or flag is wrong
+    │   └── PluginError      code that a recipe names fails, or does not do what its kind must do
     ├── DataError            an input, dataset or checkpoint is missing, damaged or not what it should be
     │   └── SchemaError      a table does not have the columns it should have
     ├── NetworkError         a server or a remote store does not answer, or refuses
@@ -19,6 +20,10 @@ class OpenWITError(ValueError):
 
 class RecipeError(OpenWITError):
     """A recipe, configuration, setting or flag is wrong."""
+
+
+class PluginError(RecipeError):
+    """Code that a recipe names fails, or does not do what its kind must do; the message names it."""
 
 
 class DataError(OpenWITError):

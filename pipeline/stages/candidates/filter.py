@@ -1,47 +1,64 @@
-"""Cleaning and filtering of found pairs: the same for pages, WAT records and tables."""
+"""Clean and filter found pairs: the same for pages, WAT records, tables and readers of your own."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
+from openwit.pipeline.common.custom_filters import CustomFilter, custom_filters
+from openwit.pipeline.common.reasons import Reason
 from openwit.pipeline.common.urls import host_of
 from openwit.pipeline.stages.candidates.pair import TABLE, Drop, Pair, pair_id
 from openwit.pipeline.stages.candidates.settings import SPLIT_NAME, CandidateSettings
 from openwit.pipeline.stages.candidates.splits import split_chooser
-from openwit.pipeline.text.clean import clean_text
-from openwit.pipeline.text.filters import TEXT_REASONS, read_word_list, text_reason
+from openwit.pipeline.text.clean import clean_text, fix_mojibake
+from openwit.pipeline.text.filters import TEXT_REASONS, TextContext, build_filters, drop_reason
 from openwit.pipeline.text.language import LanguageIdentifier, keeps
-from openwit.pipeline.text.mojibake import text_fixer
 
-NO_TEXT, LANGUAGE, TEXT_NOT_WANTED = "no_text", "language", "text_source_not_wanted"
-BAD_URL, BAD_SPLIT = "bad_url", "bad_split"
+NO_TEXT = Reason("no_text", "no text describes it")
+TEXT_NOT_WANTED = Reason("text_source_not_wanted", "a text from a place the recipe leaves out")
+BAD_URL = Reason("bad_url", "the address is no URL")
+BAD_SPLIT = Reason("bad_split", "the table names no valid split")
+LANGUAGE = Reason("language", "in a language that was not asked for, or in none that could be told")
 PAIR_REASONS = (NO_TEXT, TEXT_NOT_WANTED, BAD_URL, BAD_SPLIT, *TEXT_REASONS, LANGUAGE)
-"""Why a found pair is no candidate, in the order in which it is asked."""
+"""Reasons for which a found pair is dropped, in the order of the checks; custom filters come last."""
+
+CUSTOM_FILTERS = "candidates.filters.custom"
 
 _SPLIT_NAME = re.compile(SPLIT_NAME)
 
 
-class Sieve:
-    """Cleans, filters and completes pairs."""
+def load_custom_filters(settings: CandidateSettings) -> list[CustomFilter]:
+    """Load the text filters that the recipe names.
+
+    Raises:
+        RecipeError: one cannot be loaded or called.
+    """
+    return custom_filters(settings.filters.custom, key=CUSTOM_FILTERS, taken=PAIR_REASONS)
+
+
+class PairFilter:
+    """Clean, filter and complete pairs."""
 
     def __init__(self, settings: CandidateSettings) -> None:
-        """Loads word lists and the language model.
+        """Load word lists, custom filters and the language model.
 
         Raises:
-            OpenWITError: a list cannot be read, a language is unknown, or ftfy is asked for and missing.
+            OpenWITError: a list cannot be read, a language is unknown, or a custom filter cannot be used.
         """
         self.settings = settings
-        self._fix: Callable[[str], str] | None = text_fixer() if settings.ftfy else None
-        self._adult_words = read_word_list(settings.filters.adult_words)
+        self._filters = build_filters(settings.filters)
+        self._custom = load_custom_filters(settings)
+        for custom in self._custom:
+            custom.setup()
         self._identifier = LanguageIdentifier(settings.language) if settings.language.languages else None
         self._split_of = split_chooser(settings.held_out, settings.held_out_share)
 
-    def sift(self, found: Sequence[Pair]) -> tuple[list[Pair], list[Drop]]:
-        """The candidates among found pairs, completed, and the others; every found pair ends in one of the two."""
+    def split(self, found: Sequence[Pair]) -> tuple[list[Pair], list[Drop]]:
+        """Return the candidates, completed, and the drops; every found pair is in exactly one of the two."""
         dropped: list[Drop] = []
         passed: list[Pair] = []
         for pair in found:
-            pair.text = clean_text(self._fix(pair.text) if self._fix else pair.text)
+            pair.text = clean_text(fix_mojibake(pair.text) if self.settings.ftfy else pair.text)
             reason = self._reason(pair)
             if reason:
                 dropped.append(Drop(pair, reason))
@@ -49,12 +66,14 @@ class Sieve:
                 passed.append(pair)
         kept: list[Pair] = []
         for pair, wanted in zip(passed, self._identify(passed), strict=True):
-            if wanted:
+            if not wanted:
+                dropped.append(Drop(pair, LANGUAGE, f"{pair.language} {pair.language_score:.2f}"))
+            elif reason := self._custom_reason(pair):
+                dropped.append(Drop(pair, reason))
+            else:
                 pair.split = pair.split or self._split_of(pair.url)
                 pair.pair_id = pair_id(pair.url, pair.text)
                 kept.append(pair)
-            else:
-                dropped.append(Drop(pair, LANGUAGE, f"{pair.language} {pair.language_score:.2f}"))
         return kept, dropped
 
     def _reason(self, pair: Pair) -> str | None:
@@ -66,10 +85,30 @@ class Sieve:
             return BAD_URL
         if pair.split is not None and not _SPLIT_NAME.fullmatch(pair.split):
             return BAD_SPLIT
-        return text_reason(pair.text, self.settings.filters, self._adult_words)
+        return drop_reason(pair.text, self._filters)
+
+    def _custom_reason(self, pair: Pair) -> str | None:
+        if not self._custom:
+            return None
+        context = TextContext(
+            url=pair.url,
+            text_source=pair.text_source,
+            image_source=pair.image_source,
+            archive=pair.archive,
+            page_url=pair.page_url,
+            page_title=pair.page_title,
+            license=pair.license,
+            language=pair.language,
+        )
+        about = f"the text {pair.text!r:.80} of {pair.url:.200}"
+        for custom in self._custom:
+            reason = custom.drop_reason(pair.text, context, about)
+            if reason is not None:
+                return reason
+        return None
 
     def _identify(self, pairs: Sequence[Pair]) -> list[bool]:
-        """Fills in the language of each pair; says which ones are in a wanted language."""
+        """Fill in the language of each pair; return whether each is in a wanted language."""
         if self._identifier is None:
             return [True] * len(pairs)
         contexts = list(_contexts(pairs)) if self.settings.language.page_context else None
@@ -80,12 +119,12 @@ class Sieve:
 
 
 def _contexts(pairs: Sequence[Pair]) -> Iterator[str | None]:
-    """For each pair what else its page says: the title and the texts of the page's pairs in this batch."""
+    """Yield for each pair its page's other texts: the title and the texts of the page's pairs in this batch."""
     for page, group in groupby(pairs, key=lambda pair: (pair.page_url, pair.archive, pair.record_offset)):
         members = list(group)
         if page[0] is None:
             yield from [None] * len(members)
             continue
-        said = dict.fromkeys([clean_text(members[0].page_title), *(pair.text for pair in members)])
-        context = ". ".join(text for text in said if text)
+        texts = dict.fromkeys([clean_text(members[0].page_title), *(pair.text for pair in members)])
+        context = ". ".join(text for text in texts if text)
         yield from [context] * len(members)

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from openwit.pipeline.readers.settings import COMMON_CRAWL
 from openwit.pipeline.readers.tables.settings import TableColumns
 from openwit.pipeline.text.settings import LanguageSettings, TextFilterSettings
+from openwit.schemas.common.plugins import PluginSettings
 from openwit.schemas.common.settings import Settings
 
 SPLIT_NAME = r"[a-z0-9_-]{1,40}"
@@ -22,6 +23,11 @@ class CandidateSettings(Settings):
     inputs: list[str] = Field(
         description="WARC, WAT or ARC files, tables (Parquet, CSV, TSV, JSONL), or lists of paths (warc.paths.gz); "
         "globs and URLs that fsspec knows allowed"
+    )
+    readers: dict[str, PluginSettings] = Field(
+        {},
+        description="readers of your own by suffix of the input's name ('*' for all), applied before the built-in "
+        "ones: {'.zipx': mypkg.read_zipx}",
     )
     list_base: str = Field(
         COMMON_CRAWL, description="where the relative lines of a list of paths lie (or s3://commoncrawl/, a folder)"

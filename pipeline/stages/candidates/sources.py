@@ -1,4 +1,4 @@
-"""Inputs of the candidates stage: crawl archives, WAT metadata and tables, each as a stream of found pairs."""
+"""Inputs of the candidates stage as streams of found pairs: archives, WAT files, tables and readers of your own."""
 
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
@@ -7,12 +7,14 @@ from typing import Any
 
 from openwit.pipeline.common.counting import Count
 from openwit.pipeline.readers.crawl.warc import read_pages
+from openwit.pipeline.readers.custom import read_records
 from openwit.pipeline.readers.pages.html import FoundImage, extract
 from openwit.pipeline.readers.pages.wat import read_wat
 from openwit.pipeline.readers.tables.settings import TableColumns
 from openwit.pipeline.readers.tables.tables import TableBatch, is_table_name, open_table
 from openwit.pipeline.stages.candidates.pair import TABLE, Pair
 from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.plugins import PluginSettings
 
 PAGES_TAKEN, IMAGES_TAKEN = "pages_taken", "images_taken"
 _SPLIT_NAMES = {"training": "train", "validation": "val", "valid": "val", "dev": "val", "testing": "test"}
@@ -27,10 +29,10 @@ class InputKind(StrEnum):
 
 
 def kind_of(name: str) -> InputKind:
-    """What a file holds, by its name.
+    """Return what a file holds, by its name.
 
     Raises:
-        OpenWITError: the name tells nothing that this stage reads.
+        OpenWITError: no built-in reader reads files of such a name.
     """
     last = name.lower().partition("?")[0].rpartition("/")[2]
     if ".wet" in last:
@@ -50,13 +52,13 @@ def kind_of(name: str) -> InputKind:
 
 
 def archive_pairs(path: str, name: str, count_record: Count, count_image: Count) -> Iterator[Pair]:
-    """Pairs of the pages of a WARC or ARC file.
+    """Yield the pairs of the pages of a WARC or ARC file.
 
     Args:
         path: where to read.
         name: the file as the recipe names it.
-        count_record: gets every record, a reason for each that is no page, PAGES_TAKEN for the others.
-        count_image: gets every image, a reason for each that gives nothing, IMAGES_TAKEN for the others.
+        count_record: called for every record, with a reason for each that is not a page, else with PAGES_TAKEN.
+        count_image: called for every image, with a reason for each that is dropped, else with IMAGES_TAKEN.
     """
     for page in read_pages(path, count_record):
         count_record(PAGES_TAKEN)
@@ -66,7 +68,7 @@ def archive_pairs(path: str, name: str, count_record: Count, count_image: Count)
 
 
 def wat_pairs(path: str, name: str, count_record: Count, count_image: Count) -> Iterator[Pair]:
-    """Pairs of the pages that a WAT file describes; see `archive_pairs`."""
+    """Yield the pairs of the pages that a WAT file describes; see `archive_pairs`."""
     for page in read_wat(path, count_record, count_image):
         count_record(PAGES_TAKEN)
         count_image(IMAGES_TAKEN, len(page.images))
@@ -76,19 +78,19 @@ def wat_pairs(path: str, name: str, count_record: Count, count_image: Count) -> 
 def table_pairs(
     path: str, name: str, columns: TableColumns, count_row: Count, row_groups: tuple[int, int] | None = None
 ) -> Iterator[Pair]:
-    """Pairs of a table.
+    """Yield the pairs of a table.
 
     Args:
         path: where to read.
         name: the file as the recipe names it.
         columns: the user's names of columns.
-        count_row: gets a reason for rows that could not be read.
-        row_groups: (first, end) of a Parquet table's row groups, where not all of them are wanted.
+        count_row: called with a reason for rows that could not be read.
+        row_groups: (first, end) row groups of a Parquet table to read; None reads all.
     """
     reader = open_table(path, columns, count_row, row_groups)
     for batch in reader.batches():
         for row in _rows(batch):
-            url = row["url"] or (f"table:{Path(name).name}#{row['row']}" if reader.has_images else "")
+            url = row["url"] or (_row_url(name, row["row"]) if reader.has_images else "")
             for text in row["texts"] or [""]:
                 yield Pair(
                     url=url,
@@ -101,6 +103,41 @@ def table_pairs(
                     license=row["license"],
                     has_bytes=reader.has_images,
                 )
+
+
+def custom_pairs(path: str, name: str, plugin: PluginSettings) -> Iterator[Pair]:
+    """Yield the pairs of a file that a reader of the recipe reads.
+
+    Args:
+        path: where to read.
+        name: the file as the recipe names it.
+        plugin: the reader.
+
+    Raises:
+        DataError: the reader fails or yields something else than records.
+    """
+    for record in read_records(path, name, plugin):
+        has_bytes = record.image is not None
+        for text in record.texts or ("",):
+            yield Pair(
+                url=record.url or (_row_url(name, record.number) if has_bytes else ""),
+                text=text,
+                text_source=TABLE,
+                image_source=TABLE,
+                archive=name,
+                record_offset=record.number,
+                split=_SPLIT_NAMES.get(record.split, record.split) if record.split else None,
+                page_url=record.page_url,
+                fetch_date=record.fetch_date,
+                license=record.license,
+                has_bytes=has_bytes,
+                page_title=record.page_title or "",
+            )
+
+
+def _row_url(name: str, row: int) -> str:
+    """A name in place of a URL for an image that an input file holds."""
+    return f"table:{Path(name).name}#{row}"
 
 
 def _page_pairs(

@@ -14,12 +14,13 @@ from openwit.pipeline.execution.files import file_entry
 from openwit.pipeline.execution.stage import Job, StageManifest, StageResult, file_inputs, run_stage
 from openwit.pipeline.execution.tasks import FileTask, Task, TaskResult, TaskStats, counting
 from openwit.pipeline.readers.crawl.warc import PAGE_REASONS, RECORDS
+from openwit.pipeline.readers.custom import check_readers, reader_of
 from openwit.pipeline.readers.inputs import expand_inputs
 from openwit.pipeline.readers.pages.html import IMAGE_REASONS, IMAGES
 from openwit.pipeline.readers.pages.wat import WAT_REASONS
 from openwit.pipeline.readers.tables.tables import row_group_spans
 from openwit.pipeline.stages.candidates.extraction_stats import FOUND, KEPT, count_yield
-from openwit.pipeline.stages.candidates.filter import Sieve
+from openwit.pipeline.stages.candidates.filter import PairFilter, load_custom_filters
 from openwit.pipeline.stages.candidates.pair import Drop, Pair, candidates_table, drops_table
 from openwit.pipeline.stages.candidates.settings import CandidateSettings
 from openwit.pipeline.stages.candidates.sources import (
@@ -27,11 +28,12 @@ from openwit.pipeline.stages.candidates.sources import (
     PAGES_TAKEN,
     InputKind,
     archive_pairs,
+    custom_pairs,
     kind_of,
     table_pairs,
     wat_pairs,
 )
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import OpenWITError, PluginError
 from openwit.schemas.tables.candidates import CANDIDATES, DAMAGE, DAMAGE_FILE, DROPS
 
 NAME = "candidates"
@@ -51,8 +53,11 @@ _PART_ROWS = 262_144
 def run(job: Job, settings: CandidateSettings, folder: Path) -> tuple[StageManifest, bool]:
     """Runs the stage on the inputs that the settings name."""
     inputs = expand_inputs(settings.inputs, "candidates.inputs", settings.list_base)[: settings.max_files]
+    check_readers(settings.readers)
+    load_custom_filters(settings)
     for path in inputs:
-        kind_of(path)
+        if reader_of(path, settings.readers) is None:
+            kind_of(path)
     return run_stage(
         job,
         folder,
@@ -65,7 +70,7 @@ def run(job: Job, settings: CandidateSettings, folder: Path) -> tuple[StageManif
 
 
 def _execute(job: Job, settings: CandidateSettings, inputs: list[str], folder: Path) -> StageResult:
-    tasks = _tasks(inputs)
+    tasks = _tasks(inputs, settings)
     results = job.run(folder, tasks, "Read inputs", "pairs", ReadInput(settings))
     result = StageResult()
     steps = [FILES_STEP, RECORDS_STEP, IMAGES_STEP, PAIRS_STEP]
@@ -81,11 +86,14 @@ def _execute(job: Job, settings: CandidateSettings, inputs: list[str], folder: P
     return result
 
 
-def _tasks(inputs: list[str]) -> list[Task]:
+def _tasks(inputs: list[str], settings: CandidateSettings) -> list[Task]:
     """A task an input; of a large Parquet table as many as it takes, each with its row groups."""
     payloads: list[dict[str, Any]] = []
     for path in inputs:
-        spans = row_group_spans(path, _TASK_ROWS) if kind_of(path) is InputKind.TABLE and not is_remote(path) else []
+        divisible = (
+            reader_of(path, settings.readers) is None and kind_of(path) is InputKind.TABLE and not is_remote(path)
+        )
+        spans = row_group_spans(path, _TASK_ROWS) if divisible else []
         payloads += [{"input": path, "row_groups": span} for span in spans] or [{"input": path}]
     return [Task(n, f"{n:05d}", payload) for n, payload in enumerate(payloads)]
 
@@ -114,10 +122,10 @@ class ReadInput(FileTask):
 
     def __init__(self, settings: CandidateSettings) -> None:
         self.settings = settings
-        self._sieve: Sieve | None = None
+        self._filter: PairFilter | None = None
 
     def setup(self) -> None:
-        self._sieve = Sieve(self.settings)
+        self._filter = PairFilter(self.settings)
 
     def run(self, task: Task, folder: Path, stats: TaskStats) -> list[Path]:
         name = task.payload["input"]
@@ -131,8 +139,10 @@ class ReadInput(FileTask):
         stats.enter(FILES_STEP, files)
         try:
             with local_copy(name) as path, DROPS.writing(drops) as write_drops:
-                sieved = self._sieved(self._pairs(path, name, task.payload, stats), write_drops, stats)
-                candidates = CANDIDATES.write_parts(part, sieved, _PART_ROWS)
+                filtered = self._filtered(self._pairs(path, name, task.payload, stats), write_drops, stats)
+                candidates = CANDIDATES.write_parts(part, filtered, _PART_ROWS)
+        except PluginError:
+            raise  # a filter that fails is not a file that cannot be read
         except OpenWITError as error:
             if not self.settings.skip_unreadable:
                 raise OpenWITError(f"{error} (candidates.skip_unreadable: true goes on without such files)") from error
@@ -149,6 +159,10 @@ class ReadInput(FileTask):
         return [*candidates, drops]
 
     def _pairs(self, path: str, name: str, payload: dict[str, Any], stats: TaskStats) -> Iterator[Pair]:
+        reader = reader_of(name, self.settings.readers)
+        if reader is not None:
+            yield from custom_pairs(path, name, reader)
+            return
         kind = kind_of(name)
         if kind is InputKind.TABLE:
             groups = payload.get("row_groups")
@@ -161,14 +175,14 @@ class ReadInput(FileTask):
         count_image = counting(stats, IMAGES_STEP, IMAGES, IMAGE_REASONS, IMAGES_TAKEN)
         yield from read(path, name, count_record, count_image)
 
-    def _sieved(
+    def _filtered(
         self, found: Iterator[Pair], write_drops: Callable[[pa.Table], None], stats: TaskStats
     ) -> Iterator[pa.Table]:
-        assert self._sieve is not None
+        assert self._filter is not None
         rows = 0
         stats.enter(PAIRS_STEP, 0)
         while batch := list(islice(found, _BATCH)):
-            kept, dropped = self._sieve.sift(batch)
+            kept, dropped = self._filter.split(batch)
             _count(stats, batch, kept, dropped)
             if self.settings.keep_drops and dropped:
                 write_drops(drops_table(dropped))

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 from openwit.pipeline.download.downloader import Download, FetchStatus
 from openwit.pipeline.download.status import HEARD, UNHEARD
 from openwit.pipeline.execution.runner import default_workers
-from openwit.pipeline.execution.tasks import FileTask, Task, TaskStats
+from openwit.pipeline.execution.tasks import FileTask, TaskStats, Task
+from openwit.pipeline.images.filters import ImageFilters
 from openwit.pipeline.images.memory import keep_freed_memory
 from openwit.pipeline.images.process import ImageDrop, ProcessedImage
-from openwit.pipeline.readers.tables.settings import TableColumns
-from openwit.pipeline.readers.tables.tables import read_images
+from openwit.pipeline.stages.fetch.candidate_inputs import CandidateInputs
 from openwit.pipeline.stages.fetch.engine import Engine, make_engine
 from openwit.pipeline.stages.fetch.images import ImageSpill, Pairs, write_images
 from openwit.pipeline.stages.fetch.log import FETCH_LOG, LOG, host_name
@@ -55,16 +55,19 @@ class FetchChunk(FileTask):
     A task's payload holds the `first` and `last` bucket.
     """
 
-    def __init__(self, settings: FetchSettings, selected: list[str], columns: TableColumns) -> None:
+    def __init__(self, settings: FetchSettings, selected: list[str], inputs: CandidateInputs) -> None:
         self.settings = settings
         self.selected = selected
-        self.columns = columns
+        self.inputs = inputs
         self.engine: Engine | None = None
+        self.filters: ImageFilters | None = None
 
     def setup(self) -> None:
         """Reads the blocklist once a worker."""
         keep_freed_memory()
         self.engine = make_engine(self.settings)
+        self.filters = load_image_filters(self.settings)
+        self.filters.setup()
 
     def run(self, task: Task, folder: Path, stats: TaskStats) -> list[Path]:
         """See the class.
@@ -76,13 +79,13 @@ class FetchChunk(FileTask):
         web = [url for url, pairs in by_url.items() if not pairs[0]["has_bytes"]]
         with ImageSpill(folder / "images") as images:
             endings: dict[str, Ending] = {}
-            for url, ending in self.keep(self._stored(by_url), images):
+            for url, ending in self.keep(self._stored(by_url), images, by_url):
                 endings[url] = ending
                 stats.tick(len(endings), len(endings) / len(by_url))
-            for url, ending in self.ask(web, images):
+            for url, ending in self.ask(web, images, by_url):
                 endings[url] = ending
                 stats.tick(len(endings), len(endings) / len(by_url))
-            self._outlast_outage(task, folder, web, endings, images)
+            self._outlast_outage(task, folder, web, endings, images, by_url)
             images_path = folder / "images" / f"{task.name}.parquet"
             write_images(images_path, images.rows(by_url))
         drops = [drop for url, ending in endings.items() for drop in drops_of(url, by_url[url], ending)]
@@ -99,15 +102,16 @@ class FetchChunk(FileTask):
                 by_url.setdefault(row["url"], []).append(row)
         return {url: sorted(by_url[url], key=lambda p: (p["priority"], p["pair_id"])) for url in sorted(by_url)}
 
-    def ask(self, urls: Sequence[str], images: ImageSpill) -> Iterator[tuple[str, Ending]]:
+    def ask(self, urls: Sequence[str], images: ImageSpill, by_url: ByUrl) -> Iterator[tuple[str, Ending]]:
         """Downloads URLs and keeps their images; yields how each ended."""
         assert self.engine is not None
         if urls:
-            yield from self.keep(self.engine.download(urls), images)
+            yield from self.keep(self.engine.download(urls), images, by_url)
 
-    def keep(self, bodies: Iterable[Download], images: ImageSpill) -> Iterator[tuple[str, Ending]]:
+    def keep(self, bodies: Iterable[Download], images: ImageSpill, by_url: ByUrl) -> Iterator[tuple[str, Ending]]:
         """Decodes and resizes in threads (Pillow lets go of the interpreter lock), a bounded number at a time."""
         assert self.engine is not None
+        assert self.filters is not None
         threads = default_workers()
         running: dict[Future[ProcessedImage | ImageDrop], Download] = {}
         with ThreadPoolExecutor(threads) as pool:
@@ -115,7 +119,8 @@ class FetchChunk(FileTask):
                 if download.body is None:
                     yield download.url, _ending(download, download.status.value, _detail(download))
                     continue
-                running[pool.submit(self.engine.process, download.body)] = download
+                check = self.filters.check_of(download.url, [pair["text"] for pair in by_url[download.url]])
+                running[pool.submit(self.engine.process, download.body, check)] = download
                 if len(running) >= 4 * threads:
                     yield from _finished(running, wait(running, return_when=FIRST_COMPLETED).done, images)
             yield from _finished(running, set(running), images)
@@ -127,12 +132,18 @@ class FetchChunk(FileTask):
             if pairs[0]["has_bytes"]:
                 stored.setdefault(pairs[0]["archive"], {})[pairs[0]["record_offset"]] = url
         for archive, rows in sorted(stored.items()):
-            for row, body in read_images(archive, sorted(rows), self.columns):
+            for row, body in self.inputs.images(archive, rows):
                 status = FetchStatus.SUCCESS if body else FetchStatus.EMPTY_BODY
                 yield Download(rows[row], status, body=body or None)
 
     def _outlast_outage(
-        self, task: Task, folder: Path, web: list[str], endings: dict[str, Ending], images: ImageSpill
+        self,
+        task: Task,
+        folder: Path,
+        web: list[str],
+        endings: dict[str, Ending],
+        images: ImageSpill,
+        by_url: ByUrl,
     ) -> None:
         """Asks again, after a pause, for what an outage of ours may have cost; in the end it gives the run up."""
         settings = self.settings
@@ -147,10 +158,10 @@ class FetchChunk(FileTask):
             time.sleep(pause)
             again = [url for url in web if endings[url].status in UNHEARD]
             sample = spread(again, _SAMPLE)
-            endings.update(self.ask(sample, images))
+            endings.update(self.ask(sample, images, by_url))
             if any(endings[url].status in HEARD for url in sample):
                 asked = set(sample)
-                endings.update(self.ask([url for url in again if url not in asked], images))
+                endings.update(self.ask([url for url in again if url not in asked], images, by_url))
         verdict = self._judge(web, endings)
         if verdict is Verdict.BROKEN or (verdict is Verdict.DOUBTFUL and not self._others_answer(task)):
             raise OpenWITError(_outage_message(task, [endings[url].status for url in web], settings))
@@ -173,6 +184,15 @@ class FetchChunk(FileTask):
             if len(chosen) == _OTHER_HOSTS:
                 break
         return any(download.status in HEARD for download in self.engine.download(chosen)) if chosen else False
+
+
+def load_image_filters(settings: FetchSettings) -> ImageFilters:
+    """Load the image filters that the recipe names.
+
+    Raises:
+        RecipeError: one cannot be loaded or called, or its reason is a status of downloads.
+    """
+    return ImageFilters(settings.image.filters, taken=tuple(FetchStatus))
 
 
 def count(stats: TaskStats, kept: Iterable[tuple[str, int]], drops: Sequence[dict[str, Any]]) -> None:
@@ -245,7 +265,7 @@ def _finished(
             images.add(download.url, result, len(download.body or b""))
             yield download.url, _ending(download, None, None)
         else:
-            yield download.url, _ending(download, result.reason.value, result.detail or None)
+            yield download.url, _ending(download, str(result.reason), result.detail or None)
 
 
 def _ending(download: Download, reason: str | None, detail: str | None) -> Ending:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from openwit.pipeline.download.blocklist import Blocklist, load_blocklist
 from openwit.pipeline.download.downloader import Download, Downloader
-from openwit.pipeline.images.process import ImageDrop, ProcessedImage, process_image
+from openwit.pipeline.images.process import ImageCheck, ImageDrop, ProcessedImage, process_image
 from openwit.pipeline.stages.fetch.settings import FetchSettings
 
 
@@ -16,8 +16,8 @@ class Engine(Protocol):
     def download(self, urls: Sequence[str]) -> Iterator[Download]:
         """One answer for each URL, in any order."""
 
-    def process(self, body: bytes) -> ProcessedImage | ImageDrop:
-        """The image as it will be stored, or the reason why not."""
+    def process(self, body: bytes, check: ImageCheck | None = None) -> ProcessedImage | ImageDrop:
+        """Return the image as it will be stored, or the reason why it is dropped; see `process_image`."""
 
 
 class NativeEngine:
@@ -32,9 +32,9 @@ class NativeEngine:
         with Downloader(self.settings.download, self.blocklist) as downloader:
             yield from downloader.download(urls)
 
-    def process(self, body: bytes) -> ProcessedImage | ImageDrop:
+    def process(self, body: bytes, check: ImageCheck | None = None) -> ProcessedImage | ImageDrop:
         """See `process_image`."""
-        return process_image(body, self.settings.image)
+        return process_image(body, self.settings.image, check=check)
 
 
 def make_engine(settings: FetchSettings) -> Engine:

@@ -25,7 +25,7 @@ from openwit.pipeline.download.status import Download, FetchStatus, status_of_ht
 from openwit.pipeline.download.target import BadUrlError, UnsupportedSchemeError, parse_target
 from openwit.pipeline.images.digest import pixels_hash
 from openwit.pipeline.images.fingerprint import hashes_of
-from openwit.pipeline.images.process import ImageDrop, ImageReason, ProcessedImage
+from openwit.pipeline.images.process import ImageCheck, ImageDrop, ImageReason, ProcessedImage, ServedImage
 from openwit.pipeline.images.sniff import describe, sniff_format
 from openwit.pipeline.stages.fetch.settings import FetchSettings
 from openwit.schemas.common.errors import OpenWITError
@@ -109,7 +109,7 @@ class Img2datasetEngine:
                 yield download
                 ahead.release()
 
-    def process(self, body: bytes) -> ProcessedImage | ImageDrop:
+    def process(self, body: bytes, check: ImageCheck | None = None) -> ProcessedImage | ImageDrop:
         """Its `Resizer`, and the hashes and names that our tables hold besides."""
         name = sniff_format(body)
         if name is None:
@@ -120,6 +120,9 @@ class Img2datasetEngine:
             return ImageDrop(_DROPS.get(error, ImageReason.DECODE_ERROR), f"{name}: {error}"[:200])
         with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as image:
             picture = image.convert("RGB")
+        drop = check(picture.copy(), ServedImage(original_width, original_height, name)) if check is not None else None
+        if drop is not None:
+            return drop
         # It gives away no pixels but those of the JPEG: these are hashed.
         return ProcessedImage(
             jpeg,

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 
 from openwit.pipeline.download.status import HEARD, RETRY_LATER
 from openwit.pipeline.execution.stage import STAGE_MANIFEST, Job
-from openwit.pipeline.execution.tasks import RESULTS, STAGE, Task, TaskStats, clean_partials
-from openwit.pipeline.readers.tables.settings import TableColumns
+from openwit.pipeline.execution.tasks import RESULTS, STAGE, TaskStats, Task, clean_partials
+from openwit.pipeline.stages.fetch.candidate_inputs import CandidateInputs
 from openwit.pipeline.stages.fetch.chunk import (
     Ending,
     FetchChunk,
@@ -82,8 +82,8 @@ class RetryChunk(FetchChunk):
         home: the finished fetch folder; the tasks' own folder takes the new files.
     """
 
-    def __init__(self, settings: FetchSettings, selected: list[str], columns: TableColumns, home: str) -> None:
-        super().__init__(settings, selected, columns)
+    def __init__(self, settings: FetchSettings, selected: list[str], inputs: CandidateInputs, home: str) -> None:
+        super().__init__(settings, selected, inputs)
         self.home = home
 
     def run(self, task: Task, folder: Path, stats: TaskStats) -> list[Path]:
@@ -94,7 +94,7 @@ class RetryChunk(FetchChunk):
         by_url = self.pairs(task)
         endings: dict[str, Ending] = {}
         with ImageSpill(folder / "images") as images:
-            for url, ending in self.ask(again, images):
+            for url, ending in self.ask(again, images, by_url):
                 endings[url] = ending
                 stats.tick(len(endings), len(endings) / len(again))
             if not any(ending.status in HEARD for ending in endings.values()):

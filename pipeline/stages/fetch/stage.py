@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 
 from openwit.pipeline.execution.stage import Job, StageManifest, StageResult, run_stage, stage_input
 from openwit.pipeline.execution.tasks import Task
-from openwit.pipeline.readers.tables.settings import TableColumns
-from openwit.pipeline.stages.fetch.chunk import IMAGES_STEP, PAIRS_STEP, FetchChunk
+from openwit.pipeline.stages.fetch.candidate_inputs import inputs_of
+from openwit.pipeline.stages.fetch.chunk import IMAGES_STEP, PAIRS_STEP, FetchChunk, load_image_filters
 from openwit.pipeline.stages.fetch.engine import make_engine
 from openwit.pipeline.stages.fetch.log import HOSTS_FILE, LOG, write_hosts
 from openwit.pipeline.stages.fetch.messages import announcing
@@ -34,6 +34,7 @@ def run(
         retry_failed: where the stage is finished already, ask once more for the URLs that failed for reasons that
             pass (`RETRY_LATER`). What they give is merged as if it had come at once.
     """
+    load_image_filters(settings)
     promote(folder)
     upstream = StageManifest.load(selected, "select")
     inputs = {"select": stage_input(selected)}
@@ -55,7 +56,7 @@ def run(
     manifest, did = stage()
     if retry_failed and not did:
         files = [str(path) for path in upstream.paths(selected, "selected")]
-        work = RetryChunk(settings, files, _table_columns(upstream), str(folder))
+        work = RetryChunk(settings, files, inputs_of(upstream), str(folder))
         if retry_chunks(job, folder, _tasks(settings, upstream, selected), work):
             # The chunks are in place; what is missing is the manifest, and that a run of the stage writes.
             manifest, did = stage()
@@ -65,7 +66,7 @@ def run(
 def _execute(job: Job, settings: FetchSettings, upstream: StageManifest, selected: Path, folder: Path) -> StageResult:
     make_engine(settings)  # what is wrong with the blocklist or the installation is said before work begins
     files = [str(path) for path in upstream.paths(selected, "selected")]
-    work = FetchChunk(settings, files, _table_columns(upstream))
+    work = FetchChunk(settings, files, inputs_of(upstream))
     with announcing(job.console, folder):
         results = job.run(folder, _tasks(settings, upstream, selected), "Fetch images", "images", work)
     result = StageResult()
@@ -89,14 +90,6 @@ def _blocklist_sum(path: Path) -> str:
         return sha256_of(path)
     except OSError as error:
         raise OpenWITError(f"blocklist: {path} cannot be read: {error.strerror or error}") from error
-
-
-def _table_columns(upstream: StageManifest) -> TableColumns:
-    """How the candidates stage was told to find the image bytes of its tables."""
-    for record in upstream.history:
-        if record.stage == "candidates":
-            return TableColumns.model_validate(record.settings.get("columns", {}))
-    return TableColumns()
 
 
 def _bucket_counts(files: list[Path]) -> np.ndarray:

@@ -1,15 +1,30 @@
+import json
+import pickle
+from functools import cache
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openwit.pipeline.text.boilerplate import BOILERPLATE
-from openwit.pipeline.text.filters import TEXT_REASONS, WordList, read_word_list, text_reason
+from openwit.pipeline.common.reasons import Reason
+from openwit.pipeline.stages.card.reasons import meaning_of
+from openwit.pipeline.text.filters import TEXT_REASONS, TextFilter, build_filters, drop_reason
+from openwit.pipeline.text.filters.adult_words import WordList, adult_word_filter, read_word_list
+from openwit.pipeline.text.filters.boilerplate_entries import BOILERPLATE
 from openwit.pipeline.text.settings import TextFilterSettings
 from openwit.schemas.common.errors import OpenWITError
 
 SETTINGS = TextFilterSettings()
+
+
+@cache
+def filters_of(settings: TextFilterSettings) -> list[TextFilter]:
+    return build_filters(settings)
+
+
+def text_reason(text: str, settings: TextFilterSettings) -> str | None:
+    return drop_reason(text, filters_of(settings))
 
 
 @pytest.mark.parametrize(
@@ -142,16 +157,27 @@ def test_the_first_reason_in_order_is_given() -> None:
     assert text_reason("http://" + "a" * 2000, SETTINGS) == "too_long"
 
 
+def test_a_reason_carries_its_meaning_and_is_a_plain_string_elsewhere() -> None:
+    for reason in TEXT_REASONS:
+        assert reason.meaning == meaning_of(reason)
+        assert type(pickle.loads(pickle.dumps(reason))) is Reason
+        assert pickle.loads(pickle.dumps(reason)).meaning == reason.meaning
+    assert type(str(TEXT_REASONS[0])) is str
+    assert json.dumps({TEXT_REASONS[0]: TEXT_REASONS[1]}) == '{"too_short": "too_long"}'
+    with pytest.raises(ValueError, match="is not a reason"):
+        Reason("Too short", "")
+
+
 def test_word_lists(tmp_path: Path) -> None:
     path = tmp_path / "words.txt"
     path.write_text("# comment\nFOO\n\nbad phrase\nNaïve-Word\n", encoding="utf-8")
     words = read_word_list(path)
     assert words == WordList(frozenset({"foo"}), (" bad phrase ", " naïve word "))
     for text in ("A Foo here", "(foo)", "a BAD  phrase!", "so naïve word", "foo"):
-        assert text_reason(text, SETTINGS, words) == "adult_word"
+        assert text_reason(text, TextFilterSettings(adult_words=path)) == "adult_word"
     for text in ("food", "a bad, long phrase", "tofoo"):
-        assert text_reason(text, SETTINGS, words) is None
-    assert read_word_list(None) == WordList()
+        assert text_reason(text, TextFilterSettings(adult_words=path)) is None
+    assert adult_word_filter(SETTINGS) is None
 
 
 def test_an_unreadable_word_list_is_the_users_error(tmp_path: Path) -> None:

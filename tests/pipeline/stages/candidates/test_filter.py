@@ -1,4 +1,4 @@
-from openwit.pipeline.stages.candidates.filter import LANGUAGE, PAIR_REASONS, Sieve
+from openwit.pipeline.stages.candidates.filter import LANGUAGE, PAIR_REASONS, PairFilter
 from openwit.pipeline.stages.candidates.pair import Pair, candidates_table, drops_table
 from openwit.pipeline.stages.candidates.settings import CandidateSettings
 from openwit.schemas.tables.candidates import CANDIDATES, DROPS
@@ -18,7 +18,7 @@ def test_every_pair_ends_in_one_of_the_two():
         pair("A red kite &amp; its nest"), pair(""), pair("IMG_0042.jpg"), pair("a wren", url="data:x"),
         pair("a wren", split="../x"), pair("an oak", text_source="link"), pair("logo"),
     ]  # fmt: skip
-    kept, dropped = Sieve(settings(texts=["alt"])).sift(found)
+    kept, dropped = PairFilter(settings(texts=["alt"])).split(found)
     assert [p.text for p in kept] == ["A red kite & its nest"]
     assert kept[0].split == "train"
     reasons = [drop.reason for drop in dropped]
@@ -33,25 +33,25 @@ def test_a_page_tells_the_language_of_its_short_texts():
     title = {"page_url": "http://a.org/", "page_title": "Stickers of animals and things to print at home"}
     german = {"page_url": "http://b.de/", "page_title": "Bilder von Tieren und Dingen für den Alltag zu Hause"}
     found = [pair("Duck", **title), pair("Hamburger", **german, record_offset=9)]
-    kept, dropped = Sieve(english).sift(found)
+    kept, dropped = PairFilter(english).split(found)
     assert [p.text for p in kept] == ["Duck"]
     assert [(d.pair.text, d.reason) for d in dropped] == [("Hamburger", LANGUAGE)]
     alone = settings(language={"languages": ["en"], "page_context": False})
-    assert Sieve(alone).sift([pair("Duck", **title)])[0] == []
+    assert PairFilter(alone).split([pair("Duck", **title)])[0] == []
 
 
 def test_ftfy_repairs_where_it_is_asked_for():
     broken = "A CafÃ© in the old town"
-    assert Sieve(settings()).sift([pair(broken)])[0][0].text == broken
-    assert Sieve(settings(ftfy=True)).sift([pair(broken)])[0][0].text == "A Café in the old town"
+    assert PairFilter(settings()).split([pair(broken)])[0][0].text == broken
+    assert PairFilter(settings(ftfy=True)).split([pair(broken)])[0][0].text == "A Café in the old town"
 
 
 def test_held_out_hosts_and_shares():
-    sieve = Sieve(settings(held_out={"test": ["gallery.org"]}, held_out_share={"val": 0.25}))
+    pair_filter = PairFilter(settings(held_out={"test": ["gallery.org"]}, held_out_share={"val": 0.25}))
     found = [pair("a wren", url=f"http://x{n % 7}.org/{n}.jpg") for n in range(400)]
-    kept, _ = sieve.sift([*found, pair("a wren", url="http://img.gallery.org/1.jpg")])
+    kept, _ = pair_filter.split([*found, pair("a wren", url="http://img.gallery.org/1.jpg")])
     assert kept[-1].split == "test"
     share = sum(p.split == "val" for p in kept) / 400
     assert 0.17 < share < 0.33
-    again, _ = sieve.sift([pair("an oak", url="http://x0.org/0.jpg")])
+    again, _ = pair_filter.split([pair("an oak", url="http://x0.org/0.jpg")])
     assert again[0].split == kept[0].split  # the image decides, not the text

@@ -1,4 +1,4 @@
-"""Frequent alt texts, titles and link texts that say nothing about their image, in several languages.
+"""The boilerplate list: frequent alt texts, titles and link texts that do not describe their image, by language.
 
 Entries are case-folded, without digits and punctuation, words separated by one space: `Image #12` is `image`.
 """
@@ -17,7 +17,7 @@ BOILERPLATE_PATTERN = re.compile(
     rf"|(?:icon|logo|button|symbol) (?:{_NETWORKS})"
     r"|powered by (?:\S+ ?){1,2}|sign up (?:for|to) (?:\S+ ){0,3}newsletters?|proudly powered by \S+"
 )
-"""What stands for many entries; the same form as they have."""
+"""Matches many more entries, in the same form."""
 
 _ENGLISH = """
 image|images|img|picture|pictures|pic|pics|photo|photos|photograph|photography|photo of|image of|picture of

@@ -1,0 +1,1 @@
+"""Filters and a reader outside OpenWIT; see recipe.yaml."""

@@ -1,0 +1,36 @@
+"""A drop reason: the name that tables and manifests hold, and its meaning beside it."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+_NAME = re.compile(r"[a-z0-9_]{1,60}")
+
+
+class Reason(str):
+    """A string, the reason's name, with the attribute `meaning`: a part of a sentence for the card.
+
+    It compares, hashes, pickles and is written as its name.
+
+    Raises:
+        ValueError: the name holds anything but a-z, 0-9 and underscores, or is empty or longer than 60.
+    """
+
+    __slots__ = ("meaning",)
+    meaning: str
+
+    def __new__(cls, name: str, meaning: str) -> "Reason":
+        """Make a reason."""
+        if not is_reason_name(name):
+            raise ValueError(f"{name!r} is not a reason: use a-z, 0-9 and underscores")
+        made = super().__new__(cls, name)
+        made.meaning = meaning
+        return made
+
+    def __reduce__(self) -> tuple[Callable[..., "Reason"], tuple[Any, ...]]:
+        return Reason, (str(self), self.meaning)
+
+
+def is_reason_name(name: str) -> bool:
+    """Whether a string may name a reason: 1 to 60 of a-z, 0-9 and underscore."""
+    return _NAME.fullmatch(name) is not None

@@ -1,0 +1,48 @@
+"""Image bytes that the inputs of the candidates stage hold: read again, from a table or by a reader of the user's."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from openwit.pipeline.common.remote import local_copy
+from openwit.pipeline.execution.stage import StageManifest
+from openwit.pipeline.readers.custom import check_readers, read_record_images, reader_of
+from openwit.pipeline.readers.tables.settings import TableColumns
+from openwit.pipeline.readers.tables.tables import read_images
+from openwit.schemas.common.plugins import PluginSettings
+
+
+@dataclass(frozen=True)
+class CandidateInputs:
+    """How the candidates stage read its inputs: its settings `columns` and `readers`."""
+
+    columns: TableColumns = field(default_factory=TableColumns)
+    readers: dict[str, PluginSettings] = field(default_factory=dict)
+
+    def images(self, archive: str, rows: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+        """Yield (row, image bytes) of the wanted rows of one input, ascending; empty bytes for a null.
+
+        Raises:
+            OpenWITError: the input cannot be read, or no longer holds these images.
+        """
+        reader = reader_of(archive, self.readers)
+        if reader is None:
+            yield from read_images(archive, sorted(rows), self.columns)
+            return
+        with local_copy(archive) as path:
+            yield from read_record_images(path, archive, reader, numbers=rows)
+
+
+def inputs_of(upstream: StageManifest) -> CandidateInputs:
+    """Return how the candidates of a stage were read, from its history.
+
+    Raises:
+        RecipeError: a reader cannot be loaded.
+    """
+    for record in upstream.history:
+        if record.stage == "candidates":
+            columns = TableColumns.model_validate(record.settings.get("columns", {}))
+            named = record.settings.get("readers", {})
+            readers = {suffix: PluginSettings.model_validate(plugin) for suffix, plugin in named.items()}
+            check_readers(readers)
+            return CandidateInputs(columns, readers)
+    return CandidateInputs()

@@ -1,0 +1,84 @@
+"""Text filters: drop texts that do not describe their image, each with a reason.
+
+One file per family. A family is a factory `(settings) -> filter`, called once per worker; a filter is a pure function
+`(text, context) -> True | (False, reason)`. To add a family, write its file and list its factory in `FAMILIES` and its
+reasons in `TEXT_REASONS`. Filters of your own need no change here: the recipe names them
+(`candidates.filters.custom`, see `openwit.pipeline.common.custom_filters`).
+"""
+
+from collections.abc import Sequence
+
+from openwit.pipeline.text.filters.adult_words import ADULT_WORD, adult_word_filter
+from openwit.pipeline.text.filters.base import FilterFactory, TextContext, TextFilter, Verdict
+from openwit.pipeline.text.filters.boilerplate import BOILERPLATE_TEXT, boilerplate_filter
+from openwit.pipeline.text.filters.credit_lines import CREDIT_LINE, credit_line_filter
+from openwit.pipeline.text.filters.file_names import FILE_NAME, file_name_filter
+from openwit.pipeline.text.filters.length import TOO_LONG, TOO_SHORT, length_filter
+from openwit.pipeline.text.filters.letters import NO_LETTERS, letters_filter
+from openwit.pipeline.text.filters.repetition import REPEATED_CHARACTERS, repetition_filter
+from openwit.pipeline.text.filters.urls import URL_TEXT, url_filter
+from openwit.pipeline.text.settings import TextFilterSettings
+
+__all__ = [
+    "FAMILIES",
+    "TEXT_REASONS",
+    "FilterFactory",
+    "TextContext",
+    "TextFilter",
+    "Verdict",
+    "build_filters",
+    "drop_reason",
+]
+
+FAMILIES: tuple[FilterFactory, ...] = (
+    length_filter,
+    letters_filter,
+    file_name_filter,
+    url_filter,
+    boilerplate_filter,
+    credit_line_filter,
+    repetition_filter,
+    adult_word_filter,
+)
+"""Factories of all families, in the order in which their filters are applied."""
+
+TEXT_REASONS = (
+    TOO_SHORT,
+    TOO_LONG,
+    NO_LETTERS,
+    FILE_NAME,
+    URL_TEXT,
+    BOILERPLATE_TEXT,
+    CREDIT_LINE,
+    REPEATED_CHARACTERS,
+    ADULT_WORD,
+)
+"""Reasons that the families give, in the order in which they are applied."""
+
+_NO_CONTEXT = TextContext()
+
+
+def build_filters(settings: TextFilterSettings) -> list[TextFilter]:
+    """Build the filters that the settings switch on, in order.
+
+    Raises:
+        DataError: a word list cannot be read.
+    """
+    made = (factory(settings) for factory in FAMILIES)
+    return [check for check in made if check is not None]
+
+
+def drop_reason(text: str, filters: Sequence[TextFilter], context: TextContext = _NO_CONTEXT) -> str | None:
+    """Return the first reason to drop a text, or None to keep it.
+
+    Args:
+        text: as `clean_text` returns it.
+        filters: from `build_filters`.
+        context: what else is known of the text; the filters of this package do not read it.
+    """
+    for check in filters:
+        verdict = check(text, context)
+        if verdict is not True:
+            assert isinstance(verdict, tuple)
+            return verdict[1]
+    return None

@@ -1,0 +1,41 @@
+"""What a text filter is: a callable `(text, context) -> True | (False, reason)`, built once per worker."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from openwit.pipeline.text.settings import TextFilterSettings
+
+Verdict = bool | tuple[bool, str]
+"""True keeps a text; False or (False, reason) drops it. The filters of this package always give a reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextContext:
+    """What is known of a text besides its characters.
+
+    Attributes:
+        url: URL of the image.
+        text_source: where the text was found: alt, title, figcaption, aria-label, link, og:description or table.
+        image_source: where the image's URL was found: img, source, … or table.
+        archive: the input file, as the recipe names it.
+        page_url: URL of the page, None for a table.
+        page_title: title of the page, empty where there is none.
+        license: licence that the source names, None where it names none.
+        language: ISO 639-1 code where the recipe asks for languages, else None.
+    """
+
+    url: str = ""
+    text_source: str = ""
+    image_source: str = ""
+    archive: str = ""
+    page_url: str | None = None
+    page_title: str = ""
+    license: str | None = None
+    language: str | None = None
+
+
+TextFilter = Callable[[str, TextContext], Verdict]
+"""Decide on one text, as `clean_text` returns it. Pure: the same arguments give the same verdict."""
+
+FilterFactory = Callable[[TextFilterSettings], TextFilter | None]
+"""Build a filter from the settings; None where the settings switch it off."""

@@ -1,0 +1,34 @@
+"""Texts with too few or too many characters or words."""
+
+import re
+
+from openwit.pipeline.common.reasons import Reason
+from openwit.pipeline.text.filters.base import TextContext, TextFilter, Verdict
+from openwit.pipeline.text.settings import TextFilterSettings
+
+TOO_SHORT = Reason("too_short", "fewer characters or words than asked for")
+TOO_LONG = Reason("too_long", "more characters than allowed")
+
+# Scripts written without spaces: one character carries about as much as a short word.
+_DENSE = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]")
+_DENSE_WEIGHT = 2
+
+
+def length_filter(settings: TextFilterSettings) -> TextFilter:
+    """Build the filter that drops texts outside `min_characters`, `min_words` and `max_characters`."""
+
+    def check(text: str, context: TextContext) -> Verdict:  # noqa: ARG001
+        if _is_too_short(text, settings.min_characters, settings.min_words):
+            return False, TOO_SHORT
+        return True if len(text) <= settings.max_characters else (False, TOO_LONG)
+
+    return check
+
+
+def _is_too_short(text: str, min_characters: int, min_words: int) -> bool:
+    if len(text) >= 2 * min_characters and min_words == 1:
+        return False  # most texts
+    dense = len(_DENSE.findall(text))
+    if len(text) + dense * (_DENSE_WEIGHT - 1) < min_characters:
+        return True
+    return not dense and len(text.split()) < min_words
