@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from openwit.pipeline.download.downloader import Download, FetchStatus
 from openwit.pipeline.download.status import HEARD, UNHEARD
 from openwit.pipeline.execution.runner import default_workers
-from openwit.pipeline.execution.tasks import FileTask, TaskStats, Task
+from openwit.pipeline.execution.tasks import FileTask, Task, TaskStats
 from openwit.pipeline.images.filters import ImageFilters
 from openwit.pipeline.images.memory import keep_freed_memory
 from openwit.pipeline.images.process import ImageDrop, ProcessedImage

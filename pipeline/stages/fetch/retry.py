@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from openwit.pipeline.download.status import HEARD, RETRY_LATER
 from openwit.pipeline.execution.stage import STAGE_MANIFEST, Job
-from openwit.pipeline.execution.tasks import RESULTS, STAGE, TaskStats, Task, clean_partials
+from openwit.pipeline.execution.tasks import RESULTS, STAGE, Task, TaskStats, clean_partials
 from openwit.pipeline.stages.fetch.candidate_inputs import CandidateInputs
 from openwit.pipeline.stages.fetch.chunk import (
     Ending,

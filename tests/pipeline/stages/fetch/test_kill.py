@@ -22,7 +22,7 @@ from rich.console import Console
 from openwit.pipeline.execution.runner import Runner
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.stages.fetch.settings import FetchSettings
-from pipeline.stages import fetch
+from openwit.pipeline.stages.fetch import stage as fetch
 fetch.carry_query_counts = lambda *_: []
 settings = FetchSettings.model_validate_json(sys.argv[2])
 fetch.run(Job(Runner(), Console(quiet=True)), settings, Path(sys.argv[3]), Path(sys.argv[4]))
@@ -47,7 +47,7 @@ def test_a_kill_in_a_chunk_changes_no_byte_and_keeps_the_chunks_before(tmp_path,
     web.delay = 0.01
     web.start()
     folder = tmp_path / "killed"
-    arguments = [str(Path(__file__).parents[4]), chosen.model_dump_json(), str(source), str(folder)]
+    arguments = [str(Path(__file__).parents[4] / "src"), chosen.model_dump_json(), str(source), str(folder)]
     process = subprocess.Popen([sys.executable, "-c", RUN, *arguments])
     while len(asked(web)) < CHUNK + after:
         assert process.poll() is None

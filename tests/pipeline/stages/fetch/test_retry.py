@@ -117,7 +117,7 @@ from rich.console import Console
 from openwit.pipeline.execution.runner import Runner
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.stages.fetch.settings import FetchSettings
-from pipeline.stages import fetch
+from openwit.pipeline.stages.fetch import stage as fetch
 fetch.carry_query_counts = lambda *_: []
 settings = FetchSettings.model_validate_json(sys.argv[2])
 fetch.run(Job(Runner(), Console(quiet=True)), settings, Path(sys.argv[3]), Path(sys.argv[4]), retry_failed=True)
@@ -132,7 +132,7 @@ def test_a_kill_in_a_second_try_keeps_the_first_results_and_goes_on(tmp_path, jo
     web.delay = 0.15
     web.start()
     chosen = settings()
-    root = str(Path(__file__).parents[4])
+    root = str(Path(__file__).parents[4] / "src")
     dump = chosen.model_dump_json()
     process = subprocess.Popen([sys.executable, "-c", RETRY, root, dump, str(half_failed), str(folder)])
     staged = folder / ".stage" / "retry" / ".stage" / "results" / "00000.json"
