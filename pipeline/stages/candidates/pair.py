@@ -1,4 +1,4 @@
-"""A pair on its way from a source to the candidates table, and the tables it may end in."""
+"""A found (image, text) pair, a dropped one, and their tables."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ class Pair:
     """An (image, text) pair; the attributes are the columns of `schemas.tables.candidates.CANDIDATES`, and two more.
 
     Attributes:
-        page_title: of the page it stands on, empty where there is none.
-        relative: its reference on the page was relative.
+        page_title: title of its page, empty where there is none.
+        relative: whether its reference on the page was relative.
     """
 
     url: str
@@ -45,7 +45,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """A pair that left, why, and what was seen."""
+    """A dropped pair, the reason, and a detail."""
 
     pair: Pair
     reason: str
@@ -53,17 +53,17 @@ class Drop:
 
 
 def pair_id(url: str, text: str) -> bytes:
-    """16 bytes that identify a pair: xxh3-128 of normalised URL, NUL, normalised text."""
+    """Return 16 bytes that identify a pair: xxh3-128 of normalised URL, NUL, normalised text."""
     return xxhash.xxh3_128_digest(f"{normalise_url(url)}\0{normalise(text)}".encode())
 
 
 def candidates_table(pairs: Sequence[Pair]) -> pa.Table:
-    """The pairs as rows of CANDIDATES."""
+    """Return the pairs as rows of CANDIDATES."""
     return CANDIDATES.table({name: [getattr(pair, name) for pair in pairs] for name in CANDIDATES.arrow.names})
 
 
 def drops_table(drops: Sequence[Drop]) -> pa.Table:
-    """The drops as rows of DROPS."""
+    """Return the drops as rows of DROPS."""
     columns: dict[str, object] = {
         "pair_id": [None] * len(drops),
         "url": [drop.pair.url for drop in drops],

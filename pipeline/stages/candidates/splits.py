@@ -1,4 +1,4 @@
-"""Which images are held out of training."""
+"""Assign images to splits."""
 
 from collections.abc import Callable
 
@@ -10,11 +10,11 @@ _SEED = 1  # of its own: the same hash also shuffles the dataset
 
 
 def split_chooser(held_out: dict[str, list[str]], shares: dict[str, float]) -> Callable[[str], str]:
-    """A function from image URL to split.
+    """Return a function from image URL to split.
 
     Args:
-        held_out: split to hosts; an image of such a host, or of one below it, belongs to the split.
-        shares: split to a share of the other images, drawn by hash of the URL.
+        held_out: split to hosts; images of such a host, or of a subdomain of it, belong to the split.
+        shares: split to its share of the other images, chosen by a hash of the URL.
     """
     splits = {host.lower(): split for split, hosts in held_out.items() for host in hosts}
 

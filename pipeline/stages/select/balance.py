@@ -14,11 +14,11 @@ _SIGMAS = 6.0
 
 
 def send_bounds(pool: np.ndarray, cap: int, widen: float = 1.0) -> np.ndarray:
-    """Upper bound on u below which a query's cap smallest values almost surely lie.
+    """Return an upper bound on u below which a query's cap smallest values almost surely lie.
 
     Args:
         pool: int64 (Q,), N_q.
-        cap: pairs a query may draw.
+        cap: maximum number of pairs per query.
         widen: factor on the bound for queries that sent too few.
 
     Returns:
@@ -30,18 +30,23 @@ def send_bounds(pool: np.ndarray, cap: int, widen: float = 1.0) -> np.ndarray:
 
 
 def probabilistic_thresholds(pool: np.ndarray, t: int) -> np.ndarray:
-    """u threshold of each query under `probabilistic`: t / max(N_q, t), float64 (Q,)."""
+    """Return the threshold on u of each query under `probabilistic`: t / max(N_q, t), float64 (Q,).
+
+    Args:
+        pool: int64 (Q,), N_q.
+        t: maximum number of pairs per query, in expectation.
+    """
     thresholds: np.ndarray = t / np.maximum(pool, max(t, 1)).astype(np.float64)
     return thresholds
 
 
 def cap_smallest(query_ids: np.ndarray, u: np.ndarray, cap: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The cap-th smallest u of each query among those sent.
+    """Return the cap-th smallest u of each query among the values sent.
 
     Args:
-        query_ids: int32 (M,).
-        u: float64 (M,).
-        cap: at least 1.
+        query_ids: int32 (M,), the query of each value.
+        u: float64 (M,), in (0, 1].
+        cap: maximum number of pairs per query, at least 1.
 
     Returns:
         (ids, thresholds, sent): each query once, the u of its cap-th smallest (or its largest, when it sent fewer),
@@ -54,7 +59,7 @@ def cap_smallest(query_ids: np.ndarray, u: np.ndarray, cap: int) -> tuple[np.nda
 
 
 def ragged(lists: pa.ListArray) -> tuple[np.ndarray, np.ndarray]:
-    """A list column as (row, value) arrays: int64 (M,) row numbers and the flat values."""
+    """Return a list column as (row, value) arrays: int64 (M,) row numbers and the flat values (M,)."""
     lengths = np.diff(lists.offsets.to_numpy())
     rows = np.repeat(np.arange(len(lists)), lengths)
     return rows, lists.flatten().to_numpy()

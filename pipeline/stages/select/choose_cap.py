@@ -1,5 +1,4 @@
-"""Choosing t, the pairs a query may draw, from what a user knows instead: how much should come out, or the tail's
-share of the matches.
+"""Choose t, the maximum number of pairs per query, from a target size or from the tail's share of the matches.
 
 Both are solved on the counts of the queries; a target also needs a sample of pairs, because a pair that several
 queries draw is kept once.
@@ -9,7 +8,7 @@ import numpy as np
 
 
 def tail_share(pool: np.ndarray, t: int) -> float:
-    """The share of all matches that belong to queries with fewer than t: what the balance leaves alone.
+    """Return the share of all matches that belong to queries with fewer than t: what the balance leaves alone.
 
     MetaCLIP 2 (arXiv 2507.22062, section 3.2) carries this share of English at t = 20,000 over to other languages.
 
@@ -22,7 +21,7 @@ def tail_share(pool: np.ndarray, t: int) -> float:
 
 
 def t_of_tail_share(pool: np.ndarray, share: float) -> int:
-    """The t at which the queries below it hold the given share of all matches: the inverse of `tail_share`.
+    """Return the t at which the queries below it hold the given share of all matches: the inverse of `tail_share`.
 
     Args:
         pool: int64 (Q,), N_q.
@@ -40,7 +39,7 @@ def t_of_tail_share(pool: np.ndarray, share: float) -> int:
 
 
 def expected_pairs(pool: np.ndarray, offsets: np.ndarray, ids: np.ndarray, t: int) -> float:
-    """Pairs of a sample that the balance keeps in expectation: the sum of 1 - prod(1 - min(1, t / N_q)).
+    """Return the expected number of sampled pairs that are kept: the sum of 1 - prod(1 - min(1, t / N_q)).
 
     Args:
         pool: int64 (Q,), N_q of the whole pool.
@@ -57,7 +56,7 @@ def expected_pairs(pool: np.ndarray, offsets: np.ndarray, ids: np.ndarray, t: in
 
 
 def t_of_target(pool: np.ndarray, offsets: np.ndarray, ids: np.ndarray, target: float) -> int:
-    """The smallest t at which a sample gives at least `target` pairs in expectation; the largest N_q where none does.
+    """Return the smallest t at which at least `target` sampled pairs are kept in expectation, or the largest N_q.
 
     Args:
         pool, offsets, ids: as for `expected_pairs`.

@@ -1,4 +1,4 @@
-"""Applying the thresholds: which pairs stay, which queries drew them, and how near the others came."""
+"""Apply the thresholds: which pairs are kept, which queries selected them, and how close the others came."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ class Kept:
 
 
 def keep_drawn(rows: np.ndarray, ids: np.ndarray, u: np.ndarray, thresholds: np.ndarray, n: int) -> Kept:
-    """Keeps a row when u(x, q) <= threshold_q for any of its queries.
+    """Keep a row when u(x, q) <= threshold_q for any of its queries.
 
     Args:
         rows: int64 (M,), ascending: the row of each (row, query).

@@ -1,4 +1,4 @@
-"""Chance as a hash: u(pair, query) is uniform on (0, 1] and depends on nothing but seed, pair and query.
+"""Random numbers by hash: u(pair, query) is uniform on (0, 1] and depends on seed, pair and query only.
 
 So the result of a draw is the same on any runner, in any order, split into any files; draws with a larger cap only
 add; and a changed query list changes only what it must, because the query's text is hashed, not its number.
@@ -14,12 +14,12 @@ _SCALE = 2.0**-53
 
 
 def query_hashes(queries: Sequence[str]) -> np.ndarray:
-    """xxh3-64 of each query's text: uint64 (Q,)."""
+    """Return xxh3-64 of each query's text: uint64 (Q,)."""
     return np.fromiter((xxhash.xxh3_64_intdigest(q.encode()) for q in queries), np.uint64, len(queries))
 
 
 def pair_hashes(pair_ids: pa.Array) -> np.ndarray:
-    """The 128-bit pair ids folded to 64 bits: uint64 (N,)."""
+    """Fold 128-bit pair ids, fixed-size binary (N,), to 64 bits: uint64 (N,)."""
     width = 16
     start = pair_ids.offset * width
     data = np.frombuffer(pair_ids.buffers()[1], np.uint64)[start // 8 : start // 8 + 2 * len(pair_ids)]
@@ -29,7 +29,7 @@ def pair_hashes(pair_ids: pa.Array) -> np.ndarray:
 
 
 def mix(values: np.ndarray) -> np.ndarray:
-    """The finaliser of splitmix64 (Steele, Lea, Flood 2014): a bijection on uint64 that scatters every bit."""
+    """Apply the finaliser of splitmix64 (Steele, Lea, Flood 2014): a bijection on uint64 that scatters every bit."""
     with np.errstate(over="ignore"):
         z = values + np.uint64(0x9E3779B97F4A7C15)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -39,7 +39,7 @@ def mix(values: np.ndarray) -> np.ndarray:
 
 
 def uniform(pairs: np.ndarray, queries: np.ndarray, seed: int) -> np.ndarray:
-    """u(x, q) for aligned pair and query hashes.
+    """Return u(x, q) for aligned pair and query hashes.
 
     Args:
         pairs: uint64 (M,), from `pair_hashes`.

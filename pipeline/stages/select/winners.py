@@ -1,4 +1,4 @@
-"""Who stays among equal pairs, and which texts an image keeps. Decided on keys alone, the same on any runner."""
+"""Choose one of equal pairs and the texts that an image keeps: a function of keys alone, the same on any runner."""
 
 import numpy as np
 
@@ -25,7 +25,7 @@ def choose_winners(
     texts: TextsPerImage,
     words_hash: np.ndarray | None = None,
 ) -> np.ndarray:
-    """A verdict for each row of a bucket that holds all rows of its URLs.
+    """Return a verdict for each row of a bucket that holds all rows of its URLs.
 
     Args:
         url_hash: uint64 (N,).
