@@ -205,7 +205,7 @@ class _Queries:
             return []
         rows = self._table.take(pa.array(ids)).to_pylist()
         hashes = query_hashes([row["query"] for row in rows])
-        u = uniform(pair_hashes(pa.array([pair] * len(ids), pa.binary(16))), hashes, self._seed).tolist()
+        u = uniform(pair_hashes(pa.array([pair] * len(ids), pa.binary(16))), hashes, seed=self._seed).tolist()
         found = [
             Match(r["query"], r["source"], r["pool"], r["drawn"], n, r["threshold"])
             for r, n in zip(rows, u, strict=True)

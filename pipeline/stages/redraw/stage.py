@@ -138,7 +138,7 @@ class KeepAgain(FileTask):
         listed = Task(task.number, task.payload["listed_by"], {})
         n = VERDICTS.read(verdicts_path(folder, listed)).num_rows
         rows, ids, u = pool_draws(folder, listed, self._hashes, self.seed)
-        result = keep_drawn(rows, ids, u, self._thresholds, n)
+        result = keep_drawn(rows, ids, u=u, thresholds=self._thresholds, n=n)
         kept, drops = self._apply(task, result, stats)
         paths = [folder / kind / f"{task.name}.parquet" for kind in ("survivors", "drops", "draws")]
         SURVIVORS.write(paths[0], pa.Table.from_pylist(kept, schema=SURVIVORS.arrow))

@@ -52,7 +52,7 @@ class KeepFile(FileTask):
         matches = MATCHES.read(matches_path(folder, match_task))
         verdict = VERDICTS.read(verdicts_path(folder, match_task)).column("verdict").to_numpy()
         rows, ids, u = pool_draws(folder, match_task, self._hashes, self.seed)
-        result = keep_drawn(rows, ids, u, self._thresholds, candidates.num_rows)
+        result = keep_drawn(rows, ids, u=u, thresholds=self._thresholds, n=candidates.num_rows)
         stats.enter(STEP, candidates.num_rows)
         stats.leave(STEP, int(result.kept.sum()))
         reasons = np.full(len(verdict), "not_drawn", object)

@@ -13,7 +13,7 @@ import pyarrow as pa
 _SIGMAS = 6.0
 
 
-def send_bounds(pool: np.ndarray, cap: int, widen: float = 1.0) -> np.ndarray:
+def send_bounds(pool: np.ndarray, cap: int, *, widen: float = 1.0) -> np.ndarray:
     """Return an upper bound on u below which a query's cap smallest values almost surely lie.
 
     Args:

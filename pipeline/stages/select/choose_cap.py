@@ -38,7 +38,7 @@ def t_of_tail_share(pool: np.ndarray, share: float) -> int:
     return max(1, int(counts[min(place, len(counts) - 1)]))
 
 
-def expected_pairs(pool: np.ndarray, offsets: np.ndarray, ids: np.ndarray, t: int) -> float:
+def expected_pairs(pool: np.ndarray, offsets: np.ndarray, *, ids: np.ndarray, t: int) -> float:
     """Return the expected number of sampled pairs that are kept: the sum of 1 - prod(1 - min(1, t / N_q)).
 
     Args:
@@ -55,7 +55,7 @@ def expected_pairs(pool: np.ndarray, offsets: np.ndarray, ids: np.ndarray, t: in
     return float(-np.expm1(log_product).sum())
 
 
-def t_of_target(pool: np.ndarray, offsets: np.ndarray, ids: np.ndarray, target: float) -> int:
+def t_of_target(pool: np.ndarray, offsets: np.ndarray, *, ids: np.ndarray, target: float) -> int:
     """Return the smallest t at which at least `target` sampled pairs are kept in expectation, or the largest N_q.
 
     Args:
@@ -65,7 +65,7 @@ def t_of_target(pool: np.ndarray, offsets: np.ndarray, ids: np.ndarray, target: 
     low, high = 1, max(1, int(pool.max(initial=1)))
     while low < high:
         middle = (low + high) // 2
-        if expected_pairs(pool, offsets, ids, middle) >= target:
+        if expected_pairs(pool, offsets, ids=ids, t=middle) >= target:
             high = middle
         else:
             low = middle + 1

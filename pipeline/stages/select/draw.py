@@ -25,7 +25,7 @@ class Kept:
     nearest: np.ndarray
 
 
-def keep_drawn(rows: np.ndarray, ids: np.ndarray, u: np.ndarray, thresholds: np.ndarray, n: int) -> Kept:
+def keep_drawn(rows: np.ndarray, ids: np.ndarray, *, u: np.ndarray, thresholds: np.ndarray, n: int) -> Kept:
     """Keep a row when u(x, q) <= threshold_q for any of its queries.
 
     Args:

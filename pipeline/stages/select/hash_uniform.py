@@ -38,7 +38,7 @@ def mix(values: np.ndarray) -> np.ndarray:
     return mixed
 
 
-def uniform(pairs: np.ndarray, queries: np.ndarray, seed: int) -> np.ndarray:
+def uniform(pairs: np.ndarray, queries: np.ndarray, *, seed: int) -> np.ndarray:
     """Return u(x, q) for aligned pair and query hashes.
 
     Args:

@@ -68,4 +68,4 @@ def pool_draws(folder: Path, task: Task, hashes: np.ndarray, seed: int) -> tuple
     in_pool = verdict[rows] == 0
     rows, ids = rows[in_pool], ids[in_pool]
     pairs = pair_hashes(matches.column("pair_id").combine_chunks())
-    return rows, ids, uniform(pairs[rows], hashes[ids], seed)
+    return rows, ids, uniform(pairs[rows], hashes[ids], seed=seed)

@@ -148,10 +148,10 @@ class ChooseWinners(beam.DoFn):
         verdict = choose_winners(
             columns["url_hash"],
             columns["pair"],
-            columns["text_length"],
-            columns["tie"],
-            self.settings.texts_per_image,
-            columns["words_hash"] if self.settings.near_equal_texts == "drop" else None,
+            text_length=columns["text_length"],
+            tie=columns["tie"],
+            texts=self.settings.texts_per_image,
+            words_hash=columns["words_hash"] if self.settings.near_equal_texts == "drop" else None,
         )
         lost = np.flatnonzero(verdict)
         losers = pa.table({"row": pa.array(columns["row"][lost]), "verdict": pa.array(verdict[lost])})

@@ -146,8 +146,8 @@ def _choose_cap(
     scale = pairs / max(len(sample), 1)
     offsets = np.concatenate([[0], np.cumsum(pc.list_value_length(sample).to_numpy())])
     ids = sample.flatten().to_numpy()
-    cap = t_of_target(pool, offsets, ids, settings.target_pairs / scale)
-    expected = round(scale * expected_pairs(pool, offsets, ids, cap))
+    cap = t_of_target(pool, offsets, ids=ids, target=settings.target_pairs / scale)
+    expected = round(scale * expected_pairs(pool, offsets, ids=ids, t=cap))
     chosen = {"cap_chosen_by": f"target of {settings.target_pairs:,} pairs", "expected_pairs": expected}
     return cap, {**chosen, "pairs_in_pool": pairs}
 

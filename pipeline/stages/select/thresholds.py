@@ -81,7 +81,7 @@ def find_thresholds(
     hashes = query_hashes(texts)
     widen = 1.0
     while asked.any():
-        bounds = np.where(asked, send_bounds(pool, drawn_cap, widen), 0.0)
+        bounds = np.where(asked, send_bounds(pool, drawn_cap, widen=widen), 0.0)
         buckets = bucket_count(float((bounds * pool).sum()))
         found, sent = _ask(job, settings, folder, tasks, hashes, bounds, drawn_cap, buckets)
         enough = asked & (sent >= drawn_cap)

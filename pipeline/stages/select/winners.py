@@ -20,6 +20,7 @@ VERDICT_REASONS = {
 def choose_winners(
     url_hash: np.ndarray,
     pair: np.ndarray,
+    *,
     text_length: np.ndarray,
     tie: np.ndarray,
     texts: TextsPerImage,

@@ -63,7 +63,7 @@ def drawn_from(left, cap):
     hashes = query_hashes(WORDS)
     for number in range(len(WORDS)):
         mine = [key for key, pair in left.items() if number in pair["query_ids"]]
-        u = uniform(pair_hashes(pa.array(mine, pa.binary(16))), np.full(len(mine), hashes[number]), 0)
+        u = uniform(pair_hashes(pa.array(mine, pa.binary(16))), np.full(len(mine), hashes[number]), seed=0)
         kept |= {mine[i] for i in np.argsort(u)[:cap]}
     return kept
 

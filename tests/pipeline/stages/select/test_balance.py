@@ -30,11 +30,11 @@ def select(pool, cap, seed=0, names=None):
     names = list(range(len(pool))) if names is None else names
     pairs = np.array([n * 2654435761 + 17 for n in names], np.uint64)
     rows, ids = ragged(pa.array(pool, pa.list_(pa.int32())))
-    u = uniform(pairs[rows], QUERIES[ids], seed)
+    u = uniform(pairs[rows], QUERIES[ids], seed=seed)
     thresholds = np.ones(len(QUERIES))
     found, values, sent = cap_smallest(ids, u, cap)
     thresholds[found[sent > cap]] = values[sent > cap]
-    result = keep_drawn(rows, ids, u, thresholds, len(pool))
+    result = keep_drawn(rows, ids, u=u, thresholds=thresholds, n=len(pool))
     drawn = np.bincount(result.drawn_by.flatten().to_numpy(), minlength=len(QUERIES))
     return {names[i] for i in np.flatnonzero(result.kept)}, drawn, result
 
@@ -83,8 +83,8 @@ def test_probabilistic_size_agrees_with_its_expectation():
     rows, ids = ragged(pa.array(pool, pa.list_(pa.int32())))
     counts = np.bincount(ids, minlength=6)
     thresholds = probabilistic_thresholds(counts, 1000)
-    u = uniform(np.arange(20_000, dtype=np.uint64)[rows], QUERIES[ids], 0)
-    kept = keep_drawn(rows, ids, u, thresholds, len(pool)).kept.sum()
+    u = uniform(np.arange(20_000, dtype=np.uint64)[rows], QUERIES[ids], seed=0)
+    kept = keep_drawn(rows, ids, u=u, thresholds=thresholds, n=len(pool)).kept.sum()
     keep_probability = np.array([1 - np.prod([1 - thresholds[q] for q in row]) for row in pool])
     deviation = np.sqrt((keep_probability * (1 - keep_probability)).sum())
     assert abs(kept - keep_probability.sum()) < 5 * deviation
@@ -99,13 +99,13 @@ def test_the_bound_lets_the_cap_smallest_through():
 
 def test_u_is_uniform_and_depends_on_seed_pair_and_query():
     pairs = np.arange(100_000, dtype=np.uint64)
-    u = uniform(pairs, np.full(100_000, QUERIES[0]), 0)
+    u = uniform(pairs, np.full(100_000, QUERIES[0]), seed=0)
     assert u.min() > 0
     assert u.max() <= 1
     counts = np.histogram(u, 20, (0, 1))[0]
     assert (abs(counts - 5000) < 6 * np.sqrt(5000)).all()
-    other = uniform(pairs, np.full(100_000, QUERIES[1]), 0)
-    again = uniform(pairs, np.full(100_000, QUERIES[0]), 1)
+    other = uniform(pairs, np.full(100_000, QUERIES[1]), seed=0)
+    again = uniform(pairs, np.full(100_000, QUERIES[0]), seed=1)
     for v in (other, again):
         assert abs(np.corrcoef(u, v)[0, 1]) < 0.02
 

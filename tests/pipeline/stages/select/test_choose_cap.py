@@ -33,9 +33,10 @@ def ragged(lists):
 def test_a_pair_of_two_queries_is_kept_once():
     pool = np.array([100, 4])
     offsets, ids = ragged([[0], [0, 1], [1]])
-    assert expected_pairs(pool, offsets, ids, 2) == pytest.approx(0.02 + (1 - 0.98 * 0.5) + 0.5)
-    assert expected_pairs(pool, offsets, ids, 1000) == 3
-    assert expected_pairs(pool, *ragged([]), 5) == 0
+    assert expected_pairs(pool, offsets, ids=ids, t=2) == pytest.approx(0.02 + (1 - 0.98 * 0.5) + 0.5)
+    assert expected_pairs(pool, offsets, ids=ids, t=1000) == 3
+    offsets, ids = ragged([])
+    assert expected_pairs(pool, offsets, ids=ids, t=5) == 0
 
 
 @given(st.data())
@@ -46,6 +47,6 @@ def test_the_t_of_a_target_is_the_smallest_that_reaches_it(data):
     pool = np.bincount([q for row in lists for q in row], minlength=queries)
     offsets, ids = ragged(lists)
     target = data.draw(st.floats(0.1, len(lists)))
-    t = t_of_target(pool, offsets, ids, target)
-    assert expected_pairs(pool, offsets, ids, t) >= target - 1e-9 or t == pool.max()
-    assert t == 1 or expected_pairs(pool, offsets, ids, t - 1) < target
+    t = t_of_target(pool, offsets, ids=ids, target=target)
+    assert expected_pairs(pool, offsets, ids=ids, t=t) >= target - 1e-9 or t == pool.max()
+    assert t == 1 or expected_pairs(pool, offsets, ids=ids, t=t - 1) < target

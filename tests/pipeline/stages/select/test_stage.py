@@ -45,7 +45,7 @@ def plain_selection(rows, queries, cap, seed):
     kept = set()
     for q in range(len(queries)):
         mine = [p for p, found in pool.items() if q in found]
-        u = uniform(pair_hashes(pa.array(mine, pa.binary(16))), np.full(len(mine), hashes[q]), seed)
+        u = uniform(pair_hashes(pa.array(mine, pa.binary(16))), np.full(len(mine), hashes[q]), seed=seed)
         kept |= {mine[i] for i in np.argsort(u)[:cap]}
     return kept, pool
 

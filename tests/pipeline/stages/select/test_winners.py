@@ -10,7 +10,7 @@ rows = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(0, 2
 def verdicts(found, texts):
     url, pair, tie = (np.array([row[n] for row in found], np.uint64) for n in range(3))
     # The text is the pair: equal pairs have equal lengths.
-    return choose_winners(url, pair + url * 10, (pair * 3 % 7).astype(np.int32), tie, texts)
+    return choose_winners(url, pair + url * 10, text_length=(pair * 3 % 7).astype(np.int32), tie=tie, texts=texts)
 
 
 @given(rows)
