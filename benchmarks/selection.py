@@ -138,21 +138,18 @@ def scale(arguments: argparse.Namespace, folder: Path) -> None:
 
 def ours(folder: Path, matches: list[Path], queries: int) -> Counter[int]:
     """The select stage's second half: keys in batches, winners by sorting, counts as vectors."""
-    from rich.console import Console
 
-    from openwit.pipeline.execution.runner import Runner
+    from openwit.pipeline.execution.beam_engine import BeamEngine
+    from openwit.pipeline.execution.jobs import Task
     from openwit.pipeline.execution.stage import Job
-    from openwit.pipeline.execution.tasks import Task
     from openwit.pipeline.stages.select import match as select_match
     from openwit.pipeline.stages.select.settings import SelectSettings
 
     work = folder / "ours"
     shutil.rmtree(work, ignore_errors=True)
-    tasks = [
-        Task(n, path.stem, {"candidates": "", "match_key": "", "earlier": str(path)}) for n, path in enumerate(matches)
-    ]
+    tasks = [Task(n, path.stem, select_match.MatchInput("", "", str(path))) for n, path in enumerate(matches)]
     rows = sum(pq.read_metadata(path).num_rows for path in matches)
-    job = Job(Runner(), Console(quiet=True))
+    job = Job(BeamEngine())
     pool = select_match.match_and_count(job, SelectSettings(), work, tasks, Path(), queries, rows)
     return Counter({q: int(n) for q, n in enumerate(pool) if n})
 
@@ -161,7 +158,7 @@ def row_by_row(folder: Path, matches: list[Path], queries: int) -> Counter[int]:
     """A row an element: group by pair, take the first, count its queries."""
     import apache_beam as beam
 
-    from openwit.pipeline.execution.runner import Runner
+    from openwit.pipeline.execution.beam_engine import BeamEngine
 
     target = folder / "rows"
 
@@ -182,7 +179,8 @@ def row_by_row(folder: Path, matches: list[Path], queries: int) -> Counter[int]:
             | "Write" >> beam.io.WriteToText(str(target), shard_name_template="", coder=_PairCoder())
         )
 
-    Runner().run(construct)
+    with beam.Pipeline(options=BeamEngine().options()) as pipeline:
+        construct(pipeline)
     return Counter({int(q): int(n) for q, n in (line.split() for line in target.read_text().splitlines())})
 
 

@@ -27,15 +27,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import webdataset
-from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from openwit.pipeline.dataset.sample import sample_keys, sample_rows
 from openwit.pipeline.dataset.tar_writer import TarWriter
 from openwit.pipeline.dataset.write_shard import add_samples, write_shard
+from openwit.pipeline.execution.beam_engine import BeamEngine
 from openwit.pipeline.execution.files import file_entry
-from openwit.pipeline.execution.runner import Runner
 from openwit.pipeline.execution.stage import Job, StageResult, run_stage
 from openwit.pipeline.stages.shard import stage as shard
 from openwit.pipeline.stages.shard.settings import ShardSettings
@@ -116,7 +115,7 @@ def members_of(path: Path) -> dict[str, Any]:
 
 def finished_stages(folder: Path, rows: list[dict[str, Any]]) -> Path:
     """Folders of fetch and dedup with these images, for the whole stage."""
-    job = Job(Runner(), Console(quiet=True))
+    job = Job(BeamEngine())
 
     def write(kind: str, schema: Any, extra: dict[str, Any]) -> Callable[[], StageResult]:
         def body() -> StageResult:
@@ -162,7 +161,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="openwit-") as name:
         folder = Path(name)
         deduplicated = finished_stages(folder, rows)
-        job, title = Job(Runner(), Console(quiet=True)), shard.Title("bench")
+        job, title = Job(BeamEngine()), shard.Title("bench")
 
         def stage() -> None:
             settings = ShardSettings(samples=max(1, len(rows) // 4))

@@ -53,6 +53,7 @@ def build(
         OpenWITError: bad input, or `workdir` holds another recipe's build and `job.replace` is off.
     """
     check_plugins(recipe)
+    console = Console()
     claim_workdir(recipe, workdir, job.replace)
     with locked(workdir):
         started = time.monotonic()
@@ -61,13 +62,13 @@ def build(
             before = time.monotonic()
             manifest, did = step()
             did_something |= did
-            print_stage(job.console, name, manifest, time.monotonic() - before, did)
-            print_excluded(job.console, manifest, workdir / STAGES / name)
+            print_stage(console, name, manifest, time.monotonic() - before, did)
+            print_excluded(console, manifest, workdir / STAGES / name)
         place = place_of(dataset_url or workdir / DATASET)
         did_something |= card.run(job, recipe.card, str(place))
         dataset = load_manifest(place)
-        print_funnel(job.console, dataset)
-        _say_result(job.console, dataset, str(place), time.monotonic() - started, did_something)
+        print_funnel(console, dataset)
+        _say_result(console, dataset, str(place), time.monotonic() - started, did_something)
     return dataset
 
 

@@ -36,7 +36,7 @@ def card(context: typer.Context, dataset: Dataset, sets: Sets = None) -> None:
     from openwit.pipeline.stages.card import stage
 
     did = stage.run(job, settings, dataset)
-    job.console.print(f"{'Wrote' if did else 'Nothing to do:'} {dataset.rstrip('/')}/{stage.HTML}", highlight=False)
+    Console().print(f"{'Wrote' if did else 'Nothing to do:'} {dataset.rstrip('/')}/{stage.HTML}", highlight=False)
 
 
 def explain(
@@ -62,7 +62,7 @@ def verify(dataset: Dataset) -> None:
 
     Example: wit verify out/demo/dataset
     """
-    from openwit.pipeline.dataset.progress import Steps
+    from openwit.pipeline.cli.progress import Steps
     from openwit.pipeline.dataset.verify import verify_dataset
 
     with Steps(Console(stderr=True), "bytes") as steps:
@@ -85,7 +85,7 @@ def remove(
     Example: wit remove out/demo/dataset --list opted-out.txt --dry-run
     """
     job = make_job("local", 1, False, context)
-    from openwit.pipeline.dataset.progress import Steps
+    from openwit.pipeline.cli.progress import Steps
     from openwit.pipeline.dataset.remove import plan_removal
     from openwit.pipeline.dataset.remove import remove as take_out
     from openwit.pipeline.dataset.store import place_of
@@ -101,7 +101,7 @@ def remove(
         settings = parse_settings(plan.card or {}, CardSettings, stage.JSON)
         if going:
             take_out(place, wanted, plan, lambda: _renew_card(job, settings, dataset), steps.show)
-    _say_removed(job.console, dataset, wanted, plan, dry_run)
+    _say_removed(Console(), dataset, wanted, plan, dry_run)
 
 
 def load_list(path: Path) -> RemovalList:

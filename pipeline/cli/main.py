@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from openwit.pipeline.cli import dataset as cli_dataset
 from openwit.pipeline.cli.options import BEAM_FLAGS as _BEAM_FLAGS
@@ -91,8 +92,8 @@ def queries(
     from openwit.pipeline.stages.queries import stage
 
     manifest, did = stage.run(job, settings, out)
-    _report(job, "queries", manifest, did, out)
-    print_examples(job.console, manifest)
+    _report("queries", manifest, did, out)
+    print_examples(Console(), manifest)
 
 
 @app.command(context_settings=_BEAM_FLAGS)
@@ -116,11 +117,11 @@ def candidates(
     from openwit.pipeline.stages.candidates import stage
 
     manifest, did = stage.run(job, settings, out)
-    _report(job, "candidates", manifest, did, out)
+    _report("candidates", manifest, did, out)
     from openwit.pipeline.reporting import print_damage, print_yields
 
-    print_yields(job.console, manifest.counters)
-    print_damage(job.console, manifest, out)
+    print_yields(Console(), manifest.counters)
+    print_damage(Console(), manifest, out)
 
 
 @app.command(context_settings=_BEAM_FLAGS)
@@ -155,7 +156,7 @@ def select(
 
     query_file = queries / "queries.parquet" if queries.is_dir() else queries
     manifest, did = stage.run(job, settings, candidates, query_file, out, reuse)
-    _report(job, "select", manifest, did, out)
+    _report("select", manifest, did, out)
 
 
 @app.command(context_settings=_BEAM_FLAGS)
@@ -181,10 +182,10 @@ def fetch(
     from openwit.pipeline.stages.fetch import stage
 
     manifest, did = stage.run(job, settings, source, out, retry_failed)
-    _report(job, "fetch", manifest, did, out)
+    _report("fetch", manifest, did, out)
     from openwit.pipeline.cli.hosts_report import print_hosts
 
-    print_hosts(job.console, out)
+    print_hosts(Console(), out)
 
 
 @app.command(context_settings=_BEAM_FLAGS)
@@ -212,10 +213,10 @@ def dedup(
     from openwit.pipeline.stages.dedup import stage
 
     manifest, did = stage.run(job, settings, source, out)
-    _report(job, "dedup", manifest, did, out)
+    _report("dedup", manifest, did, out)
     from openwit.pipeline.reporting import print_excluded
 
-    print_excluded(job.console, manifest, out)
+    print_excluded(Console(), manifest, out)
 
 
 @app.command(context_settings=_BEAM_FLAGS)
@@ -235,7 +236,7 @@ def redraw(
     from openwit.pipeline.stages.redraw import stage
 
     manifest, did = stage.run(job, source, out)
-    _report(job, "redraw", manifest, did, out)
+    _report("redraw", manifest, did, out)
 
 
 @app.command(context_settings=_BEAM_FLAGS)
@@ -264,7 +265,7 @@ def shard(
 
     folder, target = stage.folders(out, work or source.absolute().parent / "shard")
     manifest, did = stage.run(job, settings, stage.Title(name), source, folder, target)
-    _report(job, "shard", manifest, did, out)
+    _report("shard", manifest, did, out)
 
 
 cli_dataset.add_commands(app)

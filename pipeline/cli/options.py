@@ -32,10 +32,13 @@ def make_job(runner: str, workers: int, replace: bool, context: typer.Context) -
     """The job of a command."""
     require_part("build", f"wit {context.info_name}")
     quiet()
-    from openwit.pipeline.execution.runner import Runner
+    from openwit.pipeline.cli.progress import ConsoleProgress, show_messages
+    from openwit.pipeline.execution.beam_engine import BeamEngine
     from openwit.pipeline.execution.stage import Job
 
-    return Job(Runner(runner, workers, tuple(context.args)), Console(), replace)
+    console = Console()
+    show_messages(console)
+    return Job(BeamEngine(runner, workers, tuple(context.args)), ConsoleProgress(console), replace=replace)
 
 
 def quiet() -> None:
@@ -54,10 +57,11 @@ def make_settings(model: type[SettingsT], command: str, flags: dict[str, Any], s
     return parse_settings(raw, model, f"wit {command}")
 
 
-def report(job: Job, name: str, manifest: StageManifest, did: bool, out: Path | str) -> None:
+def report(name: str, manifest: StageManifest, did: bool, out: Path | str) -> None:
     """What a stage did."""
     from openwit.pipeline.reporting import print_steps
 
+    console = Console()
     if not did:
-        job.console.print(f"Nothing to do: {out} holds this {name} stage, complete.", highlight=False)
-    print_steps(job.console, manifest.funnel)
+        console.print(f"Nothing to do: {out} holds this {name} stage, complete.", highlight=False)
+    print_steps(console, manifest.funnel)

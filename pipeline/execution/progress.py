@@ -1,82 +1,68 @@
-"""Progress of a running job, read from the files its tasks leave: works whatever process or machine they run on."""
+"""Progress of a running job, read from the files its tasks write: works whatever process or machine they run on."""
 
 import json
-import sys
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from openwit.pipeline.execution.tasks import PROGRESS, RESULTS
 
-from openwit.pipeline.execution.tasks import PROGRESS, RESULTS, Task
 
-_POLL_SECONDS = 0.5
-_LINE_SECONDS = 10.0
+class Progress(Protocol):
+    """Shows a user what runs. The library's default shows nothing; the commands have one for the terminal."""
+
+    def watch(self, label: str, folder: Path, names: Sequence[str], unit: str) -> AbstractContextManager[None]:
+        """Shows the progress of tasks while the block runs.
+
+        Args:
+            label: of the job.
+            folder: of the stage, in which the tasks report.
+            names: of the tasks.
+            unit: of the rows that they count.
+        """
+        ...
+
+    def status(self, message: str) -> AbstractContextManager[object]:
+        """Shows that something without a measure of progress runs."""
+        ...
+
+
+class SilentProgress:
+    """Shows nothing."""
+
+    def watch(self, label: str, folder: Path, names: Sequence[str], unit: str) -> AbstractContextManager[None]:  # noqa: ARG002
+        """See `Progress`."""
+        return nullcontext()
+
+    def status(self, message: str) -> AbstractContextManager[None]:  # noqa: ARG002
+        """See `Progress`."""
+        return nullcontext()
+
+
+SILENT = SilentProgress()
 
 
 class Snapshot:
-    """How far the tasks of a job are: share done in [0, 1] and rows so far."""
+    """How far the tasks of a job are.
 
-    def __init__(self, folder: Path, tasks: list[Task]) -> None:
+    Attributes:
+        fraction: of the work that is done, in [0, 1].
+        tasks_done: finished tasks.
+        rows: rows that the tasks have counted so far.
+    """
+
+    def __init__(self, folder: Path, names: Sequence[str]) -> None:
         self.tasks_done = 0
         self.rows = 0
-        share = 0.0
-        for task in tasks:
-            if (folder / RESULTS / f"{task.name}.json").exists():
-                self.tasks_done += 1
-                share += 1.0
-            state = _read(folder / PROGRESS / f"{task.name}.json")
+        done = 0.0
+        for name in names:
+            finished = (folder / RESULTS / f"{name}.json").exists()
+            state = _read(folder / PROGRESS / f"{name}.json")
             self.rows += int(state.get("rows") or 0)
-            if not (folder / RESULTS / f"{task.name}.json").exists():
-                share += min(float(state.get("fraction") or 0.0), 1.0)
-        self.fraction = share / max(len(tasks), 1)
-
-
-@contextmanager
-def watching(console: Console, label: str, folder: Path, tasks: list[Task], unit: str) -> Iterator[None]:
-    """Shows progress while the block runs: a bar on a terminal, a line every ten seconds elsewhere."""
-    stop = threading.Event()
-    show = _bar if console.is_terminal else _lines
-    watcher = threading.Thread(target=show, args=(console, label, folder, tasks, unit, stop), daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        watcher.join()
-
-
-def _bar(console: Console, label: str, folder: Path, tasks: list[Task], unit: str, stop: threading.Event) -> None:
-    columns = (TextColumn("  {task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task(label, total=1.0, note="")
-        started = time.monotonic()
-        while not stop.wait(_POLL_SECONDS):
-            snapshot = Snapshot(folder, tasks)
-            progress.update(bar, completed=snapshot.fraction, note=_note(snapshot, tasks, unit, started))
-
-
-def _lines(console: Console, label: str, folder: Path, tasks: list[Task], unit: str, stop: threading.Event) -> None:
-    started = time.monotonic()
-    while not stop.wait(_LINE_SECONDS):
-        snapshot = Snapshot(folder, tasks)
-        console.print(f"  {label}: {snapshot.fraction:.0%}, {_note(snapshot, tasks, unit, started)}", highlight=False)
-        sys.stdout.flush()
-
-
-def _note(snapshot: Snapshot, tasks: list[Task], unit: str, started: float) -> str:
-    elapsed = max(time.monotonic() - started, 1e-6)
-    parts = [f"{snapshot.tasks_done}/{len(tasks)} files"]
-    if snapshot.rows:
-        parts.append(f"{snapshot.rows:,} {unit}")
-        parts.append(f"{snapshot.rows / elapsed:,.0f}/s")
-    if 0.02 < snapshot.fraction < 1.0:
-        left = elapsed * (1.0 - snapshot.fraction) / snapshot.fraction
-        parts.append(f"{left / 60:.0f} min left" if left > 90 else f"{left:.0f} s left")
-    return ", ".join(parts)
+            self.tasks_done += finished
+            done += 1.0 if finished else min(float(state.get("fraction") or 0.0), 1.0)
+        self.fraction = done / max(len(names), 1)
 
 
 def _read(path: Path) -> dict[str, float | None]:

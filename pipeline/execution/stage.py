@@ -4,29 +4,24 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pydantic
-from rich.console import Console
 
-from openwit.pipeline.execution.progress import watching
-from openwit.pipeline.execution.runner import Runner
-from openwit.pipeline.execution.tasks import (
-    FAILURES,
-    PROGRESS,
-    STAGE,
-    FileTask,
-    Task,
-    TaskResult,
-    clean_partials,
-    run_tasks,
-)
+from openwit.pipeline.execution.engine import Engine
+from openwit.pipeline.execution.jobs import FileTask, RoundsJob, Task, TaskResult
+from openwit.pipeline.execution.progress import SILENT, Progress
+from openwit.pipeline.execution.tasks import FAILURES, PROGRESS, STAGE, clean_partials
 from openwit.schemas.common.atomic import atomic_write, sha256_of
 from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.manifest import FileEntry, FunnelStep
 
+if TYPE_CHECKING:
+    import numpy as np
+
+P = TypeVar("P")
 CLAIM = f"{STAGE}/claim.json"
 STAGE_MANIFEST = f"{STAGE}/manifest.json"
 
@@ -141,7 +136,7 @@ def _sum_steps(stage: str, unit: str, steps: Sequence[FunnelStep]) -> FunnelStep
 
 @dataclass
 class StageResult:
-    """What the body of a stage hands back: everything the manifest needs beyond its settings."""
+    """What a stage returns: everything its manifest needs beyond the settings."""
 
     files: list[FileEntry] = field(default_factory=list)
     funnel: list[FunnelStep] = field(default_factory=list)
@@ -155,31 +150,51 @@ class StageResult:
             results: of one kind of task.
             steps: stage/unit of each funnel line, in the order of the funnel.
         """
-        for task_result in results:
-            self.files += [FileEntry(**entry) for entry in task_result.files]
-            self.counters.update(task_result.counters)
+        for task in results:
+            self.files += task.files
+            self.counters.update(task.counters)
         for step in steps:
             stage, unit = step.split("/")
-            lines = [FunnelStep(stage=stage, unit=unit, **r.steps[step]) for r in results if step in r.steps]
+            lines = [FunnelStep(stage=stage, unit=unit, **asdict(r.steps[step])) for r in results if step in r.steps]
             self.funnel.append(_sum_steps(stage, unit, lines))
 
 
 @dataclass(frozen=True)
 class Job:
-    """How stages run: on which runner, talking to which console, and whether a folder's old build may go.
+    """How stages run: on which engine, how progress is shown, and whether a folder's old build may be deleted.
 
     Args:
-        replace: a folder that holds this stage under other settings or inputs is built anew instead of refused.
+        engine: runs tasks and rounds.
+        progress: shows a user what runs; nothing by default.
+        replace: a folder that holds this stage under other settings or inputs is rebuilt instead of refused.
     """
 
-    runner: Runner
-    console: Console
-    replace: bool = False
+    engine: Engine
+    progress: Progress = SILENT
+    replace: bool = field(default=False, kw_only=True)
 
-    def run(self, folder: Path, tasks: list[Task], label: str, unit: str, work: FileTask) -> list[TaskResult]:
-        """Runs tasks with progress; see `run_tasks`."""
-        with watching(self.console, label, folder, tasks, unit):
-            return run_tasks(self.runner, folder, tasks, label, work)
+    def run(
+        self, folder: Path, tasks: Sequence[Task[P]], label: str, unit: str, work: FileTask[P]
+    ) -> list[TaskResult]:
+        """Runs file tasks with progress; see `Engine.run_tasks`.
+
+        Args:
+            unit: of the rows that the tasks count in their progress.
+        """
+        with self.progress.watch(label, folder, [task.name for task in tasks], unit):
+            return self.engine.run_tasks(folder, tasks, label, work)
+
+    def run_rounds(
+        self, folder: Path, job: RoundsJob[P], unit: str, *, progress_prefix: str = ""
+    ) -> "dict[str, np.ndarray]":
+        """Runs a job of rounds with progress; see `Engine.run_rounds`.
+
+        Args:
+            unit: of the rows that the tasks count in their progress.
+            progress_prefix: of the names under which the tasks report it.
+        """
+        with self.progress.watch(job.label, folder, [progress_prefix + task.name for task in job.tasks], unit):
+            return self.engine.run_rounds(folder, job)
 
 
 def file_inputs(paths: Sequence[str]) -> dict[str, str]:

@@ -2,17 +2,17 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from openwit.pipeline.common.counting import Count
 from openwit.pipeline.common.remote import is_remote, local_copy
 from openwit.pipeline.execution.files import file_entry
+from openwit.pipeline.execution.jobs import FileTask, Task, TaskResult, TaskStats, counting
 from openwit.pipeline.execution.stage import Job, StageManifest, StageResult, file_inputs, run_stage
-from openwit.pipeline.execution.tasks import FileTask, Task, TaskResult, TaskStats, counting
 from openwit.pipeline.readers.crawl.warc import PAGE_REASONS, RECORDS
 from openwit.pipeline.readers.custom import check_readers, reader_of
 from openwit.pipeline.readers.inputs import expand_inputs
@@ -86,22 +86,30 @@ def _execute(job: Job, settings: CandidateSettings, inputs: list[str], folder: P
     return result
 
 
-def _tasks(inputs: list[str], settings: CandidateSettings) -> list[Task]:
-    """A task an input; of a large Parquet table as many as it takes, each with its row groups."""
-    payloads: list[dict[str, Any]] = []
+@dataclass(frozen=True)
+class InputPart:
+    """An input, or the (first, end) row groups of a Parquet table."""
+
+    input: str
+    row_groups: tuple[int, int] | None = None
+
+
+def _tasks(inputs: list[str], settings: CandidateSettings) -> list[Task[InputPart]]:
+    """One task per input; several for a large Parquet table, each with its row groups."""
+    payloads: list[InputPart] = []
     for path in inputs:
         divisible = (
             reader_of(path, settings.readers) is None and kind_of(path) is InputKind.TABLE and not is_remote(path)
         )
         spans = row_group_spans(path, _TASK_ROWS) if divisible else []
-        payloads += [{"input": path, "row_groups": span} for span in spans] or [{"input": path}]
+        payloads += [InputPart(path, span) for span in spans] or [InputPart(path)]
     return [Task(n, f"{n:05d}", payload) for n, payload in enumerate(payloads)]
 
 
-def _write_damage(folder: Path, tasks: list[Task], results: list[TaskResult], result: StageResult) -> None:
+def _write_damage(folder: Path, tasks: list[Task[InputPart]], results: list[TaskResult], result: StageResult) -> None:
     """What was broken where, as a table beside the candidates; sums and first examples go to the manifest."""
     rows = [
-        {"archive": task.payload["input"], "reason": reason, "detail": detail}
+        {"archive": task.payload.input, "reason": reason, "detail": detail}
         for task, task_result in zip(tasks, results, strict=True)
         for reason, detail in task_result.noted
     ]
@@ -117,7 +125,7 @@ def _write_damage(folder: Path, tasks: list[Task], results: list[TaskResult], re
     }
 
 
-class ReadInput(FileTask):
+class ReadInput(FileTask[InputPart]):
     """Reads one archive or table; leaves its candidates and the pairs that left, each with a reason."""
 
     def __init__(self, settings: CandidateSettings) -> None:
@@ -127,19 +135,19 @@ class ReadInput(FileTask):
     def setup(self) -> None:
         self._filter = PairFilter(self.settings)
 
-    def run(self, task: Task, folder: Path, stats: TaskStats) -> list[Path]:
-        name = task.payload["input"]
+    def run(self, task: Task[InputPart], folder: Path, stats: TaskStats) -> list[Path]:
+        name = task.payload.input
         drops = folder / "drops" / f"{task.name}.parquet"
 
         def part(number: int) -> Path:
             return folder / "candidates" / f"{task.name}-{number:03d}.parquet"
 
         # A file that several tasks read is counted by the one that reads its beginning.
-        files = int(task.payload.get("row_groups", (0,))[0] == 0)
+        files = int(task.payload.row_groups is None or task.payload.row_groups[0] == 0)
         stats.enter(FILES_STEP, files)
         try:
             with local_copy(name) as path, DROPS.writing(drops) as write_drops:
-                filtered = self._filtered(self._pairs(path, name, task.payload, stats), write_drops, stats)
+                filtered = self._filtered(self._pairs(path, task.payload, stats), write_drops, stats)
                 candidates = CANDIDATES.write_parts(part, filtered, _PART_ROWS)
         except PluginError:
             raise  # a filter that fails is not a file that cannot be read
@@ -158,15 +166,15 @@ class ReadInput(FileTask):
             stats.leave(FILES_STEP, files)
         return [*candidates, drops]
 
-    def _pairs(self, path: str, name: str, payload: dict[str, Any], stats: TaskStats) -> Iterator[Pair]:
+    def _pairs(self, path: str, part: InputPart, stats: TaskStats) -> Iterator[Pair]:
+        name = part.input
         reader = reader_of(name, self.settings.readers)
         if reader is not None:
             yield from custom_pairs(path, name, reader)
             return
         kind = kind_of(name)
         if kind is InputKind.TABLE:
-            groups = payload.get("row_groups")
-            yield from table_pairs(path, name, self.settings.columns, _lost_rows(stats), groups)
+            yield from table_pairs(path, name, self.settings.columns, _lost_rows(stats), part.row_groups)
             return
         read, reasons = (wat_pairs, WAT_REASONS) if kind is InputKind.WAT else (archive_pairs, PAGE_REASONS)
         for step in (RECORDS_STEP, IMAGES_STEP):

@@ -31,7 +31,7 @@ def run(job: Job, settings: CardSettings, dataset: str | Path) -> bool:
     identity = {"version": VERSION, "files": source.identity(), "card": settings.model_dump(mode="json")}
     if _identity_of(source) == identity:
         return False
-    with job.console.status("Writing the card"):
+    with job.progress.status("Writing the card"):
         facts, held = gather(source)
         queries = _queries(source, settings, held)
         shown = first_samples(source, settings.examples) + samples_of_queries(source, queries, settings.query_examples)

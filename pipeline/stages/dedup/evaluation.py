@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from openwit.pipeline.decontamination.files import EvaluationPiece, list_pieces
 from openwit.pipeline.decontamination.images import EVALUATION_IMAGES, EVALUATION_REASONS, HASHED, IMAGES, hash_piece
 from openwit.pipeline.decontamination.index import EvaluationIndex, Nearest
+from openwit.pipeline.execution.jobs import FileTask, Task, TaskStats, counting
 from openwit.pipeline.execution.stage import Job, StageManifest, StageResult, file_inputs
-from openwit.pipeline.execution.tasks import FileTask, Task, TaskStats, counting
 from openwit.pipeline.images.settings import ImageSettings
 from openwit.pipeline.stages.dedup.settings import DedupSettings
 from openwit.schemas.common.errors import OpenWITError
@@ -75,18 +75,17 @@ class EvaluationLookup:
         return found
 
 
-class HashEvaluationImages(FileTask):
+class HashEvaluationImages(FileTask[EvaluationPiece]):
     """Hashes one piece of the evaluation images."""
 
     def __init__(self, settings: ImageSettings) -> None:
         self.settings = settings
 
-    def run(self, task: Task, folder: Path, stats: TaskStats) -> list[Path]:
-        piece = EvaluationPiece(**task.payload)
+    def run(self, task: Task[EvaluationPiece], folder: Path, stats: TaskStats) -> list[Path]:
         target = folder / "evaluation" / f"{task.name}.parquet"
         stats.enter(STEP, 0)
         count = counting(stats, STEP, IMAGES, EVALUATION_REASONS, left=HASHED)
-        EVALUATION_IMAGES.write(target, hash_piece(piece, self.settings, count))
+        EVALUATION_IMAGES.write(target, hash_piece(task.payload, self.settings, count))
         return [target]
 
 
@@ -110,16 +109,12 @@ def prepare_evaluation(
     if not settings.exclude:
         return None
     image = ImageSettings.model_validate(upstream.settings.get("image", {}))
-    tasks = [
-        Task(n, f"{n:05d}", {"source": p.source, "paths": p.paths, "kind": p.kind, "groups": p.groups})
-        for n, p in enumerate(list_pieces(settings.exclude))
-    ]
-    hashing = [Task(task.number, f"evaluation-{task.name}", task.payload) for task in tasks]
+    hashing = [Task(n, f"evaluation-{n:05d}", piece) for n, piece in enumerate(list_pieces(settings.exclude))]
     results = job.run(folder, hashing, "Hash evaluation images", "images", HashEvaluationImages(image))
     result.add_results(results, [STEP])
     if result.funnel[-1].rows_out == 0:
         raise OpenWITError(f"no image could be read in what is to be excluded: {', '.join(settings.exclude)}")
-    paths = [str(folder / entry["path"]) for task_result in results for entry in task_result.files]
+    paths = [str(folder / entry.path) for task in results for entry in task.files]
     return EvaluationLookup(paths, settings.exclude_distance)
 
 

@@ -1,6 +1,7 @@
 """A few of the images that deduplication took out, with their pictures: a table small enough to travel to the card."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from openwit.pipeline.execution.files import file_entry
-from openwit.pipeline.execution.tasks import TaskResult
+from openwit.pipeline.execution.jobs import TaskResult
 from openwit.pipeline.images.thumbnail import thumbnail
 from openwit.pipeline.stages.sidecars import EXAMPLES_FILE
 from openwit.schemas.manifest import FileEntry
@@ -17,6 +18,13 @@ from openwit.schemas.tables.images import DUPLICATE_EXAMPLES
 _A_REASON = 6
 
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class KeptExamples:
+    """Examples of dropped images; see `ExamplePicker`."""
+
+    examples: list[Row]
 
 
 class ExamplePicker:
@@ -58,7 +66,9 @@ class ExamplePicker:
 
 def write_examples(folder: Path, files: Sequence[Path], results: Sequence[TaskResult]) -> list[FileEntry]:
     """Writes the examples of all files with their pictures; returns what was written, nothing where none left."""
-    offered = sorted((row for r in results for row in r.extra["examples"]), key=lambda r: (r["reason"], r["order"]))
+    offered = sorted(
+        (row for r in results for row in r.extra_as(KeptExamples).examples), key=lambda r: (r["reason"], r["order"])
+    )
     if not offered:
         return []
     rows, count = [], dict.fromkeys((row["reason"] for row in offered), 0)

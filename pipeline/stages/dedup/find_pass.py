@@ -4,29 +4,26 @@ Images of one hash meet, and those that look alike become one node; nodes that l
 `dedup_near`; at last images and verdicts meet by hash.
 """
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
-from apache_beam.pvalue import TaggedOutput
 
 from openwit.pipeline.dataset.removal_list import load_removal_list
 from openwit.pipeline.execution.blobs import bucket_count, concat_blobs, fixed_bytes, split_by, to_blob
-from openwit.pipeline.execution.progress import watching
+from openwit.pipeline.execution.jobs import Emitted, Emitter, Grouping, Keyed, Round, RoundsJob, Streams, Task
 from openwit.pipeline.execution.stage import Job
-from openwit.pipeline.execution.tasks import PROGRESS, Task, TaskStats, run_job, with_nothing
+from openwit.pipeline.execution.tasks import task_stats
 from openwit.pipeline.images.phash import says_nothing
 from openwit.pipeline.stages.dedup.copies import Columns, Groups, equal_groups, is_frequent, rank_words
 from openwit.pipeline.stages.dedup.evaluation import EvaluationLookup
-from openwit.pipeline.stages.dedup.keys import Blobs, Joined, Keyed, by_bucket, columns_of
+from openwit.pipeline.stages.dedup.keys import by_bucket, columns_of
 from openwit.pipeline.stages.dedup.near_duplicates import block_masks
-from openwit.pipeline.stages.dedup.near_pass import find_losers
+from openwit.pipeline.stages.dedup.near_pass import IMAGES, LOST, near_rounds
 from openwit.pipeline.stages.dedup.settings import DedupSettings
 from openwit.pipeline.text.normalise import normalise
 from openwit.schemas.tables.images import COPIES
@@ -38,8 +35,17 @@ _FILE_SHIFT, _ROW_MASK = np.uint64(40), np.uint64((1 << 40) - 1)
 _SUMS = ("sha256", "pixels_hash", "phash", "fingerprint")
 _OF_ANOTHER = ("other_file", "other_row", "distance", "evaluation_image", "variant")
 _READ = ["url", "split", "pairs", "original_width", "original_height", *_SUMS]
-# Beam reads the tags and types of a step's outputs from its annotation.
-Sent = Iterator[tuple[int, bytes] | TaggedOutput[Literal["settled"], tuple[int, bytes]]]
+# Streams by number of the images file: verdicts on its rows, and an empty blob for every file.
+_VERDICTS, _FILES = "verdicts", "files"
+# The later passes over a file report their progress under its own name.
+_PROGRESS_PREFIX = "find-"
+
+
+@dataclass(frozen=True)
+class ImagesFile:
+    """A file of IMAGES that the fetch stage wrote."""
+
+    images: str
 
 
 def copies_path(folder: Path, name: str) -> Path:
@@ -48,62 +54,55 @@ def copies_path(folder: Path, name: str) -> Path:
 
 
 def find_copies(
-    job: Job, settings: DedupSettings, tasks: list[Task], folder: Path, evaluation: EvaluationLookup | None
+    job: Job, settings: DedupSettings, tasks: list[Task[ImagesFile]], folder: Path, evaluation: EvaluationLookup | None
 ) -> None:
     """Writes the verdicts of every images file.
 
     Args:
-        job: runner and console.
+        job: how to run.
         settings: distance, and what counts as frequent.
-        tasks: one a file, numbered in order of name; payload `images`.
+        tasks: one per file, numbered in order of name.
         folder: of the stage.
         evaluation: looks images up among the evaluation images; None for no exclusion.
     """
-    images = sum(pq.read_metadata(task.payload["images"]).num_rows for task in tasks)
+    images = sum(pq.read_metadata(task.payload.images).num_rows for task in tasks)
+    job.run_rounds(
+        folder, copies_job(settings, tasks, folder, images, evaluation), "images", progress_prefix=_PROGRESS_PREFIX
+    )
+
+
+def copies_job(
+    settings: DedupSettings,
+    tasks: list[Task[ImagesFile]],
+    folder: Path,
+    images: int,
+    evaluation: EvaluationLookup | None,
+) -> RoundsJob[ImagesFile]:
+    """The rounds that write the verdicts of every images file.
+
+    Args:
+        images: rows of all files together.
+    """
     masks = None if settings.max_distance is None else block_masks(settings.max_distance)
     buckets = bucket_count(images)
-
-    def construct(pipeline: beam.Pipeline) -> None:
-        listed = pipeline | "List files" >> beam.Create(tasks, reshuffle=False)
-        sent = (
-            listed
-            | "Spread files" >> beam.Reshuffle()
-            | "Send images"
-            >> beam.ParDo(SendImages(settings, str(folder), buckets, evaluation)).with_outputs(
-                SendImages.SETTLED, main="images"
-            )
-        )
-        lost = find_losers(sent.images, settings, masks, buckets, bucket_count(images * _keys(masks)))
-        verdicts = (
-            {"images": sent.images, "lost": lost}
-            | "Join images and losers" >> beam.CoGroupByKey()
-            | "Judge images" >> beam.ParDo(JudgeImages(masks is None, settings.frequent_texts))
-        )
-        every_file = listed | "Name each file" >> beam.Map(with_nothing).with_output_types(tuple[int, bytes])
-        _ = (
-            (verdicts, sent[SendImages.SETTLED], every_file)
-            | "Join verdicts and files" >> beam.Flatten()
-            | "Group verdicts by file" >> beam.GroupByKey()
-            | "Write verdicts" >> beam.ParDo(WriteCopies(str(folder), tasks))
-        )
-
-    with watching(job.console, "Find copies", folder, [_seen(task) for task in tasks], "images"):
-        run_job(job.runner, folder, construct)
+    rounds = [] if masks is None else near_rounds(settings, masks, buckets, bucket_count(images * len(masks)))
+    reads = (IMAGES,) if masks is None else (IMAGES, LOST)
+    names = [task.name for task in tasks]
+    return RoundsJob(
+        "Find copies",
+        tasks,
+        SendImages(settings, str(folder), buckets, evaluation),
+        (IMAGES, _VERDICTS, _FILES),
+        [
+            *rounds,
+            Round("Judge images", reads, JudgeImages(masks is None, settings.frequent_texts), (_VERDICTS,)),
+            Round("Write verdicts", (_VERDICTS, _FILES), WriteCopies(str(folder), names)),
+        ],
+    )
 
 
-def _seen(task: Task) -> Task:
-    """The task by the name under which its progress is told; the later passes over the file have their own."""
-    return Task(task.number, f"find-{task.name}", {})
-
-
-def _keys(masks: np.ndarray | None) -> int:
-    return 1 if masks is None else len(masks)
-
-
-class SendImages(beam.DoFn):
-    """task -> (bucket of the hash, keys of its images); and (file, verdicts) on images that leave by themselves."""
-
-    SETTLED = "settled"
+class SendImages(Emitter[ImagesFile]):
+    """File -> (bucket of the hash, keys of its images); and (file, verdicts) on images that leave by themselves."""
 
     def __init__(
         self, settings: DedupSettings, folder: str, buckets: int, evaluation: EvaluationLookup | None
@@ -119,18 +118,19 @@ class SendImages(beam.DoFn):
         """Reads the list of what may not enter, once a worker."""
         self.removals = None if self.remove is None else load_removal_list(Path(self.remove))
 
-    def process(self, task: Task) -> Sent:
-        table = pq.read_table(task.payload["images"], columns=_READ)
+    def emit(self, task: Task[ImagesFile]) -> Emitted:
+        yield Keyed(_FILES, task.number, b"")
+        table = pq.read_table(task.payload.images, columns=_READ)
         rows = np.arange(table.num_rows, dtype=np.int64)
         settled = self._settled(table)
         if settled.num_rows:
-            yield TaggedOutput(self.SETTLED, (task.number, to_blob(settled)))
+            yield Keyed(_VERDICTS, task.number, to_blob(settled))
             rows = np.setdiff1d(rows, settled.column("row").to_numpy())
             table = table.take(pa.array(rows))
         keys = self._keys(table)
         keys["id"] = (np.uint64(task.number) << _FILE_SHIFT) | rows.astype(np.uint64)
-        yield from by_bucket(keys, "hash", self.buckets)
-        TaskStats(Path(self.folder) / PROGRESS / f"{_seen(task).name}.json").tick(len(rows), 1.0)
+        yield from by_bucket(IMAGES, keys, "hash", self.buckets)
+        task_stats(Path(self.folder), _PROGRESS_PREFIX + task.name).tick(len(rows), 1.0)
 
     def _settled(self, table: pa.Table) -> pa.Table:
         """COPIES of what leaves whatever other images there are: what is on the list of things to remove, copies of
@@ -188,23 +188,22 @@ def _texts(pairs: pa.ChunkedArray) -> tuple[list[str], np.ndarray]:
     return texts.take(pa.array(starts)).to_pylist(), np.maximum.reduceat(pc.utf8_length(texts).to_numpy(), starts)
 
 
-class JudgeImages(beam.DoFn):
+class JudgeImages(Grouping):
     """(bucket, its images and its losing nodes) -> (file, verdicts on its rows)."""
 
     def __init__(self, by_pixels: bool, frequent_texts: int | None) -> None:
         self.by_pixels = by_pixels
         self.frequent_texts = frequent_texts
 
-    def process(self, element: Joined) -> Keyed:
-        blobs = list(element[1]["images"])
-        if not blobs:
+    def process(self, key: int, streams: Streams) -> Emitted:  # noqa: ARG002
+        if not streams[IMAGES]:
             return
-        images = columns_of(blobs)
+        images = columns_of(streams[IMAGES])
         groups = equal_groups(images, None if self.by_pixels else images["print"], self.frequent_texts)
-        lost = [columns_of([blob]) for blob in element[1]["lost"]]
+        lost = [columns_of([blob]) for blob in streams.get(LOST, ())]
         verdicts = self._verdicts(images, groups, lost)
         for file, part in split_by(verdicts, images["id"][verdicts.column("index").to_numpy()] >> _FILE_SHIFT):
-            yield file, to_blob(COPIES.conform(part.drop_columns(["index"])))
+            yield Keyed(_VERDICTS, file, to_blob(COPIES.conform(part.drop_columns(["index"]))))
 
     @staticmethod
     def _verdicts(images: Columns, groups: Groups, lost: list[Columns]) -> pa.Table:
@@ -238,18 +237,17 @@ class JudgeImages(beam.DoFn):
         return pa.table({name: columns[name] for name in [*COPIES.arrow.names, "index"]})
 
 
-class WriteCopies(beam.DoFn):
+class WriteCopies(Grouping):
     """(file, its verdicts) -> the file's verdicts on disk."""
 
-    def __init__(self, folder: str, tasks: list[Task]) -> None:
+    def __init__(self, folder: str, names: list[str]) -> None:
         self.folder = folder
-        self.tasks = tasks
+        self.names = names
 
-    def process(self, element: Blobs) -> Iterator[int]:
-        blobs = [blob for blob in element[1] if blob]
-        table = concat_blobs(blobs) if blobs else COPIES.empty()
-        COPIES.write(copies_path(Path(self.folder), self.tasks[element[0]].name), table.sort_by("row"))
-        yield element[0]
+    def process(self, key: int, streams: Streams) -> Emitted:
+        table = concat_blobs(streams[_VERDICTS]) if streams[_VERDICTS] else COPIES.empty()
+        COPIES.write(copies_path(Path(self.folder), self.names[key]), table.sort_by("row"))
+        return iter(())
 
 
 def _hashes(texts: list[str]) -> np.ndarray:

@@ -5,8 +5,9 @@ has to read all the others.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,10 +15,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from openwit.pipeline.execution.blobs import split_by
-from openwit.pipeline.execution.tasks import STAGE, FileTask, Task, TaskResult, TaskStats
+from openwit.pipeline.execution.jobs import FileTask, Task, TaskResult, TaskStats
+from openwit.pipeline.execution.tasks import STAGE
 from openwit.pipeline.stages.dedup.evaluation import EVALUATION_IMAGE
-from openwit.pipeline.stages.dedup.examples import ExamplePicker
-from openwit.pipeline.stages.dedup.find_pass import copies_path
+from openwit.pipeline.stages.dedup.examples import ExamplePicker, KeptExamples
+from openwit.pipeline.stages.dedup.find_pass import ImagesFile, copies_path
 from openwit.pipeline.text.normalise import normalise
 from openwit.schemas.common.atomic import atomic_path
 from openwit.schemas.tables.candidates import DROPS
@@ -41,14 +43,37 @@ _MOVED = pa.schema(
 Row = dict[str, Any]
 
 
-class HandOver(FileTask):
+class Batch(NamedTuple):
+    """A batch of handed texts: number of the file that gives it, path of the texts, index of the batch in it."""
+
+    giver: int
+    path: str
+    batch: int
+
+
+@dataclass(frozen=True)
+class HandedOver:
+    """Numbers of the files that take a batch, in the order of the batches."""
+
+    takers: list[int]
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """A file of IMAGES, and the batches that it takes over."""
+
+    images: str
+    taken: tuple[Batch, ...]
+
+
+class HandOver(FileTask[ImagesFile]):
     """Writes what the leaving images of one file hand over, a batch for each file that takes some of it."""
 
-    def run(self, task: Task, folder: Path, stats: TaskStats) -> list[Path]:
-        copies = COPIES.read(copies_path(folder, Path(task.payload["images"]).stem))
+    def run(self, task: Task[ImagesFile], folder: Path, stats: TaskStats) -> list[Path]:
+        copies = COPIES.read(copies_path(folder, Path(task.payload.images).stem))
         moving = copies.filter(pc.is_valid(copies.column("other_file")))
         target = folder / HANDED / f"{task.name}.arrow"
-        takers = []
+        takers: list[int] = []
         with (
             atomic_path(target) as path,
             pa.OSFile(str(path), "wb") as sink,
@@ -58,12 +83,12 @@ class HandOver(FileTask):
                 for file, part in split_by(self._rows(task, moving), moving.column("other_file").to_numpy()):
                     writer.write_batch(part.combine_chunks().to_batches()[0])
                     takers.append(file)
-        stats.extra["takers"] = takers
+        stats.extra = HandedOver(takers)
         return [target]
 
     @staticmethod
-    def _rows(task: Task, moving: pa.Table) -> pa.Table:
-        images = pq.read_table(task.payload["images"], columns=["url", "split", "pairs"])
+    def _rows(task: Task[ImagesFile], moving: pa.Table) -> pa.Table:
+        images = pq.read_table(task.payload.images, columns=["url", "split", "pairs"])
         images = images.take(moving.column("row")).combine_chunks()
         columns = {"to_row": moving.column("other_row"), "reason": moving.column("reason")}
         columns |= {name: moving.column(name) for name in ("distance", "row")}
@@ -71,16 +96,16 @@ class HandOver(FileTask):
         return pa.table(columns).cast(_MOVED)
 
 
-def taken_by(folder: Path, results: Iterable[TaskResult]) -> dict[int, list[tuple[int, str, int]]]:
-    """What each file takes over: its number to (number of the giving file, path, number of the batch in it)."""
-    taken: dict[int, list[tuple[int, str, int]]] = {}
-    for giver, task_result in enumerate(results):
-        for batch, taker in enumerate(task_result.extra["takers"]):
-            taken.setdefault(taker, []).append((giver, str(folder / task_result.files[0]["path"]), batch))
+def taken_by(folder: Path, results: Iterable[TaskResult]) -> dict[int, list[Batch]]:
+    """The batches that each file takes over, by the file's number."""
+    taken: dict[int, list[Batch]] = {}
+    for giver, result in enumerate(results):
+        for batch, taker in enumerate(result.extra_as(HandedOver).takers):
+            taken.setdefault(taker, []).append(Batch(giver, str(folder / result.files[0].path), batch))
     return taken
 
 
-class KeepSurvivors(FileTask):
+class KeepSurvivors(FileTask[Keeping]):
     """Applies the verdicts to one images file: survivors with their texts, and the pairs that leave.
 
     Args:
@@ -90,8 +115,8 @@ class KeepSurvivors(FileTask):
     def __init__(self, merge_texts: bool) -> None:
         self.merge_texts = merge_texts
 
-    def run(self, task: Task, folder: Path, stats: TaskStats) -> list[Path]:
-        images = pq.read_table(task.payload["images"], columns=_METADATA)
+    def run(self, task: Task[Keeping], folder: Path, stats: TaskStats) -> list[Path]:
+        images = pq.read_table(task.payload.images, columns=_METADATA)
         copies = COPIES.read(copies_path(folder, task.name))
         taken = _taken(task)
         picker = ExamplePicker(task.number)
@@ -117,7 +142,7 @@ class KeepSurvivors(FileTask):
             merged = self._merge(image, absorbed, stats, drops)
             joined.append({**image, "pairs": merged, "duplicates": len(absorbed)})
         kept = pa.concat_tables([alone, pa.Table.from_pylist(joined, schema=SURVIVORS.arrow)])
-        stats.extra["examples"] = picker.chosen()
+        stats.extra = KeptExamples(picker.chosen())
         return self._write(folder, task, kept.sort_by("source_row"), drops, excluded)
 
     @staticmethod
@@ -167,7 +192,7 @@ class KeepSurvivors(FileTask):
         return SAME_TEXT if same_text else None
 
     @staticmethod
-    def _write(folder: Path, task: Task, kept: pa.Table, drops: list[Row], excluded: list[Row]) -> list[Path]:
+    def _write(folder: Path, task: Task[Keeping], kept: pa.Table, drops: list[Row], excluded: list[Row]) -> list[Path]:
         tables = [(SURVIVORS, kept), (DROPS, pa.Table.from_pylist(drops, schema=DROPS.arrow))]
         if excluded:
             tables.append((EXCLUDED, pa.Table.from_pylist(excluded, schema=EXCLUDED.arrow)))
@@ -179,10 +204,10 @@ class KeepSurvivors(FileTask):
         return paths
 
 
-def _taken(task: Task) -> dict[int, list[Row]]:
+def _taken(task: Task[Keeping]) -> dict[int, list[Row]]:
     """What the rows of a file take over: row to the copies it stands for."""
     taken: dict[int, list[Row]] = {}
-    for giver, path, batch in task.payload["taken"]:
+    for giver, path, batch in task.payload.taken:
         with pa.memory_map(path) as source:
             for row in pa.ipc.open_file(source).get_batch(batch).to_pylist():
                 taken.setdefault(row["to_row"], []).append({**row, "file": giver})

@@ -1,4 +1,4 @@
-"""Keys of images as Beam elements: blobs of columns by bucket of a hash."""
+"""Keys of images as blobs: columns by bucket of a hash."""
 
 from collections.abc import Iterable, Iterator
 
@@ -6,12 +6,9 @@ import numpy as np
 import pyarrow as pa
 
 from openwit.pipeline.execution.blobs import concat_blobs, fixed_bytes, from_bytes, split_by, to_blob
+from openwit.pipeline.execution.jobs import Keyed
 from openwit.pipeline.stages.dedup.copies import Columns
 from openwit.pipeline.stages.select.hash_uniform import mix
-
-Keyed = Iterator[tuple[int, bytes]]
-Blobs = tuple[int, Iterable[bytes]]
-Joined = tuple[int, dict[str, Iterable[bytes]]]
 
 NODE = ("id", "hash", "rank", "tie", "bytes", "pixels")
 """What is known of an image: enough to rank it, to name it, and to tell why another leaves for it."""
@@ -32,7 +29,10 @@ def table_of(columns: Columns) -> pa.Table:
     return pa.table({name: values if values.ndim == 1 else from_bytes(values) for name, values in columns.items()})
 
 
-def by_bucket(columns: Columns, key: str, buckets: int) -> Keyed:
-    """The rows as blobs by bucket of a key; mixed, for the bits of a perceptual hash are far from uniform."""
+def by_bucket(stream: str, columns: Columns, key: str, buckets: int) -> Iterator[Keyed]:
+    """Yields the rows as blobs of a stream, by bucket of a key column.
+
+    The key is mixed first: the bits of a perceptual hash are far from uniform.
+    """
     for bucket, part in split_by(table_of(columns), (mix(columns[key]) % np.uint64(buckets)).astype(np.int64)):
-        yield bucket, to_blob(part)
+        yield Keyed(stream, bucket, to_blob(part))

@@ -1,18 +1,16 @@
 """Dedup, within the first pass: which nodes lose to a neighbour that looks alike.
 
 Nodes meet by the blocks of their hash (the largest shuffle: 17 bytes a node and block, 28 blocks at the default
-distance), those within the distance are compared by their fingerprints, and neighbours tell each other who survives
+distance), those within the distance are compared by their fingerprints, and neighbours send each other who survives
 (see `openwit.pipeline.stages.dedup.copies` for why two rounds are enough for nearly all).
 """
 
 from collections.abc import Iterator
-from typing import Literal
 
-import apache_beam as beam
 import numpy as np
-from apache_beam.pvalue import TaggedOutput
 
 from openwit.pipeline.execution.blobs import split_by, to_blob
+from openwit.pipeline.execution.jobs import Emitted, Grouping, Keyed, Round, Streams
 from openwit.pipeline.images.fingerprint import alike
 from openwit.pipeline.stages.dedup.copies import (
     Columns,
@@ -23,63 +21,44 @@ from openwit.pipeline.stages.dedup.copies import (
     local_survivors,
     settle,
 )
-from openwit.pipeline.stages.dedup.keys import NODE, Blobs, Joined, Keyed, by_bucket, columns_of, table_of
+from openwit.pipeline.stages.dedup.keys import NODE, by_bucket, columns_of, table_of
 from openwit.pipeline.stages.dedup.near_duplicates import pairs_within
 from openwit.pipeline.stages.dedup.settings import DedupSettings
 from openwit.pipeline.stages.select.hash_uniform import mix
 
+IMAGES, LOST = "images", "lost"
+"""Streams: keys of images by bucket of their hash; nodes that lose, by the same bucket, and who survives instead."""
+_NODES, _BLOCKS, _PAIRS, _HALF = "nodes", "blocks", "pairs", "pairs with first ends"
+_NEIGHBOURS, _CLAIMS, _OPEN = "neighbours", "claims", "open nodes"
 # What a node must know of itself: who it is, how it ranks, and where its images meet.
 _END = ("id", "rank", "tie", "hash")
 _DECIDED = ("node_id", "node_hash", *(f"other_{name}" for name in NODE))
-# Beam reads the tags and types of a step's outputs from its annotation.
-Nodes = Iterator[tuple[int, bytes] | TaggedOutput[Literal["blocks"], tuple[int, bytes]]]
-Decided = Iterator[tuple[int, bytes] | TaggedOutput[Literal["open"], tuple[int, bytes]]]
 
 
-def find_losers(
-    images: beam.PCollection, settings: DedupSettings, masks: np.ndarray | None, buckets: int, block_buckets: int
-) -> beam.PCollection:
-    """(bucket of the hash, images) -> (the same bucket, nodes that lose, with the image that stands for them)."""
-    grouped = images | "Group images by hash" >> beam.GroupByKey()
-    if masks is None or settings.max_distance is None:
-        return grouped | "None is near" >> beam.FlatMap(lambda _: ()).with_output_types(tuple[int, bytes])
-    nodes = grouped | "One of each look" >> beam.ParDo(
-        SendNodes(settings.frequent_texts, masks, buckets, block_buckets)
-    ).with_outputs(SendNodes.BLOCKS, main="known")
-    near = (
-        nodes[SendNodes.BLOCKS]
-        | "Group nodes by block" >> beam.GroupByKey()
-        | "Find near nodes" >> beam.ParDo(FindNear(settings.max_distance, masks, buckets))
-    )
-    half = (
-        {"pairs": near, "nodes": nodes.known}
-        | "Join pairs and first ends" >> beam.CoGroupByKey()
-        | "Attach first ends" >> beam.ParDo(AttachFirst(buckets))
-    )
-    neighbours = (
-        {"pairs": half, "nodes": nodes.known}
-        | "Join pairs and second ends" >> beam.CoGroupByKey()
-        | "Compare looks" >> beam.ParDo(CompareLooks(buckets))
-    )
-    edges = (
-        neighbours
-        | "Group neighbours by node" >> beam.GroupByKey()
-        | "Tell neighbours" >> beam.ParDo(TellNeighbours(buckets))
-        | "Group tidings by node" >> beam.GroupByKey()
-        | "Decide nodes" >> beam.ParDo(DecideNodes(buckets)).with_outputs(DecideNodes.OPEN, main="decided")
-    )
-    settled = (
-        edges[DecideNodes.OPEN]
-        | "Gather open nodes" >> beam.GroupByKey()
-        | "Settle open nodes" >> beam.ParDo(SettleNodes(buckets))
-    )
-    return (edges.decided, settled) | "All losers" >> beam.Flatten()
+def near_rounds(settings: DedupSettings, masks: np.ndarray, buckets: int, block_buckets: int) -> list[Round]:
+    """The rounds from `IMAGES` to `LOST`.
+
+    Args:
+        settings: with a maximum distance.
+        masks: uint64 (K,), the blocks; see `block_masks`.
+        buckets: of images and nodes.
+        block_buckets: of the nodes' blocks, K times as many rows.
+    """
+    assert settings.max_distance is not None
+    send = SendNodes(settings.frequent_texts, masks, buckets, block_buckets)
+    return [
+        Round("One node per look", (IMAGES,), send, (_NODES, _BLOCKS)),
+        Round("Find near nodes", (_BLOCKS,), FindNear(settings.max_distance, masks, buckets), (_PAIRS,)),
+        Round("Attach first ends", (_PAIRS, _NODES), AttachFirst(buckets), (_HALF,)),
+        Round("Compare looks", (_HALF, _NODES), CompareLooks(buckets), (_NEIGHBOURS,)),
+        Round("Message neighbours", (_NEIGHBOURS,), MessageNeighbours(buckets), (_CLAIMS,)),
+        Round("Decide nodes", (_CLAIMS,), DecideNodes(buckets), (LOST, _OPEN)),
+        Round("Settle open nodes", (_OPEN,), SettleNodes(buckets), (LOST,)),
+    ]
 
 
-class SendNodes(beam.DoFn):
+class SendNodes(Grouping):
     """(bucket, images) -> (bucket of a node's id, what is known of it); and (bucket of a block, ids and hashes)."""
-
-    BLOCKS = "blocks"
 
     def __init__(self, frequent_texts: int | None, masks: np.ndarray, buckets: int, block_buckets: int) -> None:
         self.frequent_texts = frequent_texts
@@ -87,20 +66,20 @@ class SendNodes(beam.DoFn):
         self.buckets = buckets
         self.block_buckets = block_buckets
 
-    def process(self, element: Blobs) -> Nodes:
-        images = columns_of(element[1])
+    def process(self, key: int, streams: Streams) -> Emitted:  # noqa: ARG002
+        images = columns_of(streams[IMAGES])
         groups = equal_groups(images, images["print"], self.frequent_texts)
         nodes = {name: images[name][groups.best] for name in (*NODE, "print")}
         nodes["rank"] = frequent_first(nodes["rank"], groups.frequent)
-        yield from by_bucket(nodes, "id", self.buckets)
+        yield from by_bucket(_NODES, nodes, "id", self.buckets)
         rows = {name: np.tile(nodes[name], len(self.masks)) for name in ("id", "hash")}
         rows["block"] = np.repeat(np.arange(len(self.masks), dtype=np.uint8), len(groups.best))
         bucket = _block_keys(rows, self.masks) % np.uint64(self.block_buckets)
         for number, part in split_by(table_of(rows), bucket.astype(np.int64)):
-            yield TaggedOutput(self.BLOCKS, (number, to_blob(part)))
+            yield Keyed(_BLOCKS, number, to_blob(part))
 
 
-class FindNear(beam.DoFn):
+class FindNear(Grouping):
     """(bucket, ids and hashes by block) -> (bucket of the first, pairs of ids within the distance)."""
 
     def __init__(self, max_distance: int, masks: np.ndarray, buckets: int) -> None:
@@ -108,96 +87,93 @@ class FindNear(beam.DoFn):
         self.masks = masks
         self.buckets = buckets
 
-    def process(self, element: Blobs) -> Keyed:
-        nodes = columns_of(element[1])
+    def process(self, key: int, streams: Streams) -> Emitted:  # noqa: ARG002
+        nodes = columns_of(streams[_BLOCKS])
         pairs = pairs_within(_block_keys(nodes, self.masks), nodes["hash"], self.max_distance)
         a, b = pairs[:, 0], pairs[:, 1]
         # Two hashes meet under every block they share; the first of them reports the pair.
         once = first_meeting(nodes["hash"][a] ^ nodes["hash"][b], self.masks) == nodes["block"][a]
-        yield from by_bucket({"a": nodes["id"][a[once]], "b": nodes["id"][b[once]]}, "a", self.buckets)
+        yield from by_bucket(_PAIRS, {"a": nodes["id"][a[once]], "b": nodes["id"][b[once]]}, "a", self.buckets)
 
 
-class AttachFirst(beam.DoFn):
+class AttachFirst(Grouping):
     """(bucket, pairs and nodes) -> (bucket of the second, pairs with what is known of the first)."""
 
     def __init__(self, buckets: int) -> None:
         self.buckets = buckets
 
-    def process(self, element: Joined) -> Keyed:
-        for pairs, known in _attached(element, "a"):
+    def process(self, key: int, streams: Streams) -> Emitted:  # noqa: ARG002
+        for pairs, known in _attached(streams[_PAIRS], streams[_NODES], "a"):
             rows = {f"a_{name}": values for name, values in known.items()}
-            yield from by_bucket({"b": pairs["b"], **rows}, "b", self.buckets)
+            yield from by_bucket(_HALF, {"b": pairs["b"], **rows}, "b", self.buckets)
 
 
-class CompareLooks(beam.DoFn):
+class CompareLooks(Grouping):
     """(bucket, pairs and nodes) -> (bucket of a node, its neighbours): those that look alike, each pair both ways."""
 
     def __init__(self, buckets: int) -> None:
         self.buckets = buckets
 
-    def process(self, element: Joined) -> Keyed:
-        for pairs, known in _attached(element, "b"):
+    def process(self, key: int, streams: Streams) -> Emitted:  # noqa: ARG002
+        for pairs, known in _attached(streams[_HALF], streams[_NODES], "b"):
             same = np.flatnonzero(alike(pairs["a_print"], known["print"]))
             ends = [{name: values[same] for name, values in known.items()}]
             ends.append({name: pairs[f"a_{name}"][same] for name in known})
             for node, other in (ends, ends[::-1]):
                 rows = {f"node_{name}": node[name] for name in NODE}
                 rows |= {f"other_{name}": other[name] for name in _END}
-                yield from by_bucket(rows, "node_id", self.buckets)
+                yield from by_bucket(_NEIGHBOURS, rows, "node_id", self.buckets)
 
 
-class TellNeighbours(beam.DoFn):
+class MessageNeighbours(Grouping):
     """(bucket, neighbours of its nodes) -> (bucket of a neighbour, the node, and whether it survives)."""
 
     def __init__(self, buckets: int) -> None:
         self.buckets = buckets
 
-    def process(self, element: Blobs) -> Keyed:
-        edges = columns_of(element[1])
+    def process(self, key: int, streams: Streams) -> Emitted:  # noqa: ARG002
+        edges = columns_of(streams[_NEIGHBOURS])
         turned = {f"node_{name}": edges[f"other_{name}"] for name in _END}
         turned |= {f"other_{name}": edges[f"node_{name}"] for name in NODE}
         turned["claimed"] = np.isin(edges["node_id"], local_survivors(edges))
-        yield from by_bucket(turned, "node_id", self.buckets)
+        yield from by_bucket(_CLAIMS, turned, "node_id", self.buckets)
 
 
-class DecideNodes(beam.DoFn):
-    """(bucket, tidings to its nodes) -> nodes that lose to a survivor; and edges of those that cannot know yet."""
-
-    OPEN = "open"
+class DecideNodes(Grouping):
+    """(bucket, messages to its nodes) -> nodes that lose to a survivor; and edges of nodes still undecided."""
 
     def __init__(self, buckets: int) -> None:
         self.buckets = buckets
 
-    def process(self, element: Blobs) -> Decided:
-        edges = columns_of(element[1])
+    def process(self, key: int, streams: Streams) -> Emitted:  # noqa: ARG002
+        edges = columns_of(streams[_CLAIMS])
         claims = {name: values[edges["claimed"]] for name, values in edges.items()}
         best = best_neighbour(claims)
-        yield from by_bucket({name: claims[name][best] for name in _DECIDED}, "node_hash", self.buckets)
+        yield from by_bucket(LOST, {name: claims[name][best] for name in _DECIDED}, "node_hash", self.buckets)
         decided = np.union1d(local_survivors(edges), claims["node_id"])
         waiting = ~np.isin(edges["node_id"], decided)
         if waiting.any():
             rest = table_of({name: values[waiting] for name, values in edges.items() if name != "claimed"})
-            yield TaggedOutput(self.OPEN, (0, to_blob(rest)))
+            yield Keyed(_OPEN, 0, to_blob(rest))
 
 
-class SettleNodes(beam.DoFn):
+class SettleNodes(Grouping):
     """All edges of undecided nodes -> those that lose, in one worker: few nodes, see `dedup.copies`."""
 
     def __init__(self, buckets: int) -> None:
         self.buckets = buckets
 
-    def process(self, element: Blobs) -> Keyed:
-        edges = columns_of(element[1])
+    def process(self, key: int, streams: Streams) -> Emitted:  # noqa: ARG002
+        edges = columns_of(streams[_OPEN])
         chosen = settle(edges)
-        yield from by_bucket({name: edges[name][chosen] for name in _DECIDED}, "node_hash", self.buckets)
+        yield from by_bucket(LOST, {name: edges[name][chosen] for name in _DECIDED}, "node_hash", self.buckets)
 
 
-def _attached(element: Joined, end: str) -> Iterator[tuple[Columns, Columns]]:
+def _attached(with_pairs: list[bytes], with_nodes: list[bytes], end: str) -> Iterator[tuple[Columns, Columns]]:
     """The pairs of a bucket with what is known of the nodes at one of their ends, aligned; nothing for no pairs."""
-    blobs = list(element[1]["pairs"])
-    if blobs:
-        pairs = columns_of(blobs)
-        nodes = columns_of(element[1]["nodes"])
+    if with_pairs:
+        pairs = columns_of(with_pairs)
+        nodes = columns_of(with_nodes)
         by_id = np.argsort(nodes["id"])
         at = by_id[np.searchsorted(nodes["id"][by_id], pairs[end])]
         yield pairs, {name: values[at] for name, values in nodes.items()}

@@ -8,12 +8,20 @@ import shutil
 from pathlib import Path
 
 from openwit.pipeline.dataset.removal_list import load_removal_list
+from openwit.pipeline.execution.jobs import Task
 from openwit.pipeline.execution.stage import Job, StageManifest, StageResult, run_stage, stage_input
-from openwit.pipeline.execution.tasks import Task
 from openwit.pipeline.stages.dedup.evaluation import evaluation_inputs, prepare_evaluation, summarise
 from openwit.pipeline.stages.dedup.examples import write_examples
-from openwit.pipeline.stages.dedup.find_pass import find_copies
-from openwit.pipeline.stages.dedup.keep import HANDED, IMAGES_STEP, PAIRS_STEP, HandOver, KeepSurvivors, taken_by
+from openwit.pipeline.stages.dedup.find_pass import ImagesFile, find_copies
+from openwit.pipeline.stages.dedup.keep import (
+    HANDED,
+    IMAGES_STEP,
+    PAIRS_STEP,
+    HandOver,
+    Keeping,
+    KeepSurvivors,
+    taken_by,
+)
 from openwit.pipeline.stages.dedup.settings import DedupSettings
 from openwit.pipeline.stages.sidecars import carry_query_counts
 from openwit.schemas.common.errors import OpenWITError
@@ -44,13 +52,13 @@ def _removal_inputs(settings: DedupSettings) -> dict[str, str]:
 def _execute(job: Job, settings: DedupSettings, upstream: StageManifest, fetched: Path, folder: Path) -> StageResult:
     result = StageResult()
     files = upstream.paths(fetched, "images")
-    tasks = [Task(n, path.stem, {"images": str(path)}) for n, path in enumerate(files)]
+    tasks = [Task(n, path.stem, ImagesFile(str(path))) for n, path in enumerate(files)]
     evaluation = prepare_evaluation(job, settings, upstream, folder, result)
     find_copies(job, settings, tasks, folder, evaluation)
     giving = [Task(task.number, f"hand-{task.name}", task.payload) for task in tasks]
     handed = job.run(folder, giving, "Hand over texts", "images", HandOver())
     taken = taken_by(folder, handed)
-    keeping = [Task(t.number, t.name, {**t.payload, "taken": taken.get(t.number, [])}) for t in tasks]
+    keeping = [Task(t.number, t.name, Keeping(t.payload.images, tuple(taken.get(t.number, ())))) for t in tasks]
     results = job.run(folder, keeping, "Keep survivors", "images", KeepSurvivors(settings.merge_texts))
     result.add_results(results, [IMAGES_STEP, PAIRS_STEP])
     result.files += carry_query_counts(fetched, folder)

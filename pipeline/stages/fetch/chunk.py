@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from openwit.pipeline.download.downloader import Download, FetchStatus
 from openwit.pipeline.download.status import HEARD, UNHEARD
-from openwit.pipeline.execution.runner import default_workers
-from openwit.pipeline.execution.tasks import FileTask, Task, TaskStats
+from openwit.pipeline.execution.engine import default_workers
+from openwit.pipeline.execution.jobs import FileTask, Task, TaskStats
 from openwit.pipeline.images.filters import ImageFilters
 from openwit.pipeline.images.memory import keep_freed_memory
 from openwit.pipeline.images.process import ImageDrop, ProcessedImage
@@ -49,11 +49,16 @@ class Ending:
     attempts: int = 0
 
 
-class FetchChunk(FileTask):
-    """Downloads, checks and resizes the images of a run of host buckets.
+@dataclass(frozen=True)
+class HostBuckets:
+    """A run of host buckets, first and last included."""
 
-    A task's payload holds the `first` and `last` bucket.
-    """
+    first: int
+    last: int
+
+
+class FetchChunk(FileTask[HostBuckets]):
+    """Downloads, checks and resizes the images of a run of host buckets."""
 
     def __init__(self, settings: FetchSettings, selected: list[str], inputs: CandidateInputs) -> None:
         self.settings = settings
@@ -69,7 +74,7 @@ class FetchChunk(FileTask):
         self.filters = load_image_filters(self.settings)
         self.filters.setup()
 
-    def run(self, task: Task, folder: Path, stats: TaskStats) -> list[Path]:
+    def run(self, task: Task[HostBuckets], folder: Path, stats: TaskStats) -> list[Path]:
         """See the class.
 
         Raises:
@@ -93,9 +98,9 @@ class FetchChunk(FileTask):
         log = [log_row(url, endings[url]) for url in web]
         return [images_path, write_drops(folder, task, drops), write_log(folder, task, log)]
 
-    def pairs(self, task: Task) -> ByUrl:
+    def pairs(self, task: Task[HostBuckets]) -> ByUrl:
         """The selected pairs of the task's buckets by image URL, URLs and pairs in a fixed order."""
-        within = [("host_bucket", ">=", task.payload["first"]), ("host_bucket", "<=", task.payload["last"])]
+        within = [("host_bucket", ">=", task.payload.first), ("host_bucket", "<=", task.payload.last)]
         by_url: ByUrl = {}
         for path in self.selected:
             for row in SELECTED.conform(pq.read_table(path, filters=within), path).to_pylist():
@@ -138,7 +143,7 @@ class FetchChunk(FileTask):
 
     def _outlast_outage(
         self,
-        task: Task,
+        task: Task[HostBuckets],
         folder: Path,
         web: list[str],
         endings: dict[str, Ending],
@@ -169,13 +174,13 @@ class FetchChunk(FileTask):
     def _judge(self, web: list[str], endings: dict[str, Ending]) -> Verdict:
         return judge({url: endings[url].status for url in web}, self.settings.min_success)
 
-    def _others_answer(self, task: Task) -> bool:
+    def _others_answer(self, task: Task[HostBuckets]) -> bool:
         """Whether a server outside the chunk can be heard: then the few hosts of the chunk are dead themselves."""
         assert self.engine is not None
         web = ("has_bytes", "==", False)
         outside = [
-            [web, ("host_bucket", "<", task.payload["first"])],
-            [web, ("host_bucket", ">", task.payload["last"])],
+            [web, ("host_bucket", "<", task.payload.first)],
+            [web, ("host_bucket", ">", task.payload.last)],
         ]
         chosen: list[str] = []
         for path in self.selected:
@@ -238,7 +243,7 @@ def log_row(url: str, ending: Ending) -> dict[str, Any]:
     }
 
 
-def write_drops(folder: Path, task: Task, drops: list[dict[str, Any]]) -> Path:
+def write_drops(folder: Path, task: Task[HostBuckets], drops: list[dict[str, Any]]) -> Path:
     """Writes the drops of a chunk in order of URL and pair."""
     path = folder / "drops" / f"{task.name}.parquet"
     drops = sorted(drops, key=lambda drop: (drop["url"], drop["pair_id"]))
@@ -246,7 +251,7 @@ def write_drops(folder: Path, task: Task, drops: list[dict[str, Any]]) -> Path:
     return path
 
 
-def write_log(folder: Path, task: Task, rows: list[dict[str, Any]]) -> Path:
+def write_log(folder: Path, task: Task[HostBuckets], rows: list[dict[str, Any]]) -> Path:
     """Writes the log of a chunk in order of URL."""
     path = folder / LOG / f"{task.name}.parquet"
     rows = sorted(rows, key=lambda row: row["url"])
@@ -278,7 +283,7 @@ def _detail(download: Download) -> str | None:
     return ", ".join(part for part in parts if part) or None
 
 
-def _outage_message(task: Task, statuses: list[FetchStatus], settings: FetchSettings) -> str:
+def _outage_message(task: Task[HostBuckets], statuses: list[FetchStatus], settings: FetchSettings) -> str:
     unheard = [status for status in statuses if status in UNHEARD]
     heard = sum(status in HEARD for status in statuses)
     worst = max(sorted(set(unheard)), key=unheard.count)

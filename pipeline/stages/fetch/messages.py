@@ -1,17 +1,17 @@
-"""Telling the user that a chunk waits for the network: its task may run in another process or on another machine."""
+"""Notices that a chunk waits for the network, passed by files: a task may run in another process or machine."""
 
+import logging
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.console import Console
-
 from openwit.pipeline.download.status import HEARD, UNHEARD, FetchStatus
 from openwit.pipeline.execution.tasks import STAGE
 from openwit.schemas.common.atomic import atomic_write
 
+_log = logging.getLogger(__name__)
 _NOTICES = f"{STAGE}/notices"
 _POLL_S = 0.5
 
@@ -25,13 +25,13 @@ def pause_notice(chunk: str, statuses: Sequence[FetchStatus], pause_s: float, nu
 
 
 def give_notice(folder: Path, chunk: str, number: int, notice: str) -> None:
-    """Leaves a sentence for whoever is `announcing`."""
+    """Writes a sentence that the driver logs; see `logging_notices`."""
     atomic_write(folder / _NOTICES / f"{chunk}-{number:02d}.txt", notice)
 
 
 @contextmanager
-def announcing(console: Console, folder: Path) -> Iterator[None]:
-    """Prints what tasks give notice of while the block runs."""
+def logging_notices(folder: Path) -> Iterator[None]:
+    """Logs the notices of tasks while the block runs."""
     shutil.rmtree(folder / _NOTICES, ignore_errors=True)
     stop, said = threading.Event(), set[str]()
 
@@ -39,7 +39,7 @@ def announcing(console: Console, folder: Path) -> Iterator[None]:
         for path in sorted((folder / _NOTICES).glob("[!.]*.txt")):
             if path.name not in said:
                 said.add(path.name)
-                console.print(f"  {path.read_text()}", highlight=False, soft_wrap=True)
+                _log.warning("%s", path.read_text())
 
     def watch() -> None:
         while not stop.wait(_POLL_S):

@@ -14,12 +14,14 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from openwit.pipeline.download.status import HEARD, RETRY_LATER
+from openwit.pipeline.execution.jobs import Task, TaskStats
 from openwit.pipeline.execution.stage import STAGE_MANIFEST, Job
-from openwit.pipeline.execution.tasks import RESULTS, STAGE, Task, TaskStats, clean_partials
+from openwit.pipeline.execution.tasks import RESULTS, STAGE, clean_partials
 from openwit.pipeline.stages.fetch.candidate_inputs import CandidateInputs
 from openwit.pipeline.stages.fetch.chunk import (
     Ending,
     FetchChunk,
+    HostBuckets,
     count,
     drops_of,
     log_row,
@@ -37,7 +39,7 @@ _COMPLETE = "complete"
 _FOLDERS = ("images", "drops", LOG, RESULTS)
 
 
-def retry_chunks(job: Job, folder: Path, tasks: list[Task], work: "RetryChunk") -> bool:
+def retry_chunks(job: Job, folder: Path, tasks: list[Task[HostBuckets]], work: "RetryChunk") -> bool:
     """Asks again in every chunk that has something to ask for, and puts the results in place.
 
     After a kill, the chunks that were done are not asked again. The stage's manifest is gone when this returns
@@ -86,7 +88,7 @@ class RetryChunk(FetchChunk):
         super().__init__(settings, selected, inputs)
         self.home = home
 
-    def run(self, task: Task, folder: Path, stats: TaskStats) -> list[Path]:
+    def run(self, task: Task[HostBuckets], folder: Path, stats: TaskStats) -> list[Path]:
         """See the class."""
         home, name = Path(self.home), f"{task.name}.parquet"
         log = {row["url"]: row for row in FETCH_LOG.read(home / LOG / name).to_pylist()}

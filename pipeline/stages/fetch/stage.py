@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
+from openwit.pipeline.execution.jobs import Task
 from openwit.pipeline.execution.stage import Job, StageManifest, StageResult, run_stage, stage_input
-from openwit.pipeline.execution.tasks import Task
 from openwit.pipeline.stages.fetch.candidate_inputs import inputs_of
-from openwit.pipeline.stages.fetch.chunk import IMAGES_STEP, PAIRS_STEP, FetchChunk, load_image_filters
+from openwit.pipeline.stages.fetch.chunk import IMAGES_STEP, PAIRS_STEP, FetchChunk, HostBuckets, load_image_filters
 from openwit.pipeline.stages.fetch.engine import make_engine
 from openwit.pipeline.stages.fetch.log import HOSTS_FILE, LOG, write_hosts
-from openwit.pipeline.stages.fetch.messages import announcing
+from openwit.pipeline.stages.fetch.messages import logging_notices
 from openwit.pipeline.stages.fetch.retry import RetryChunk, promote, retry_chunks
 from openwit.pipeline.stages.fetch.settings import FetchSettings
 from openwit.pipeline.stages.sidecars import carry_query_counts
@@ -67,7 +67,7 @@ def _execute(job: Job, settings: FetchSettings, upstream: StageManifest, selecte
     make_engine(settings)  # what is wrong with the blocklist or the installation is said before work begins
     files = [str(path) for path in upstream.paths(selected, "selected")]
     work = FetchChunk(settings, files, inputs_of(upstream))
-    with announcing(job.console, folder):
+    with logging_notices(folder):
         results = job.run(folder, _tasks(settings, upstream, selected), "Fetch images", "images", work)
     result = StageResult()
     result.add_results(results, [IMAGES_STEP, PAIRS_STEP])
@@ -80,9 +80,9 @@ def _execute(job: Job, settings: FetchSettings, upstream: StageManifest, selecte
     return result
 
 
-def _tasks(settings: FetchSettings, upstream: StageManifest, selected: Path) -> list[Task]:
+def _tasks(settings: FetchSettings, upstream: StageManifest, selected: Path) -> list[Task[HostBuckets]]:
     chunks = plan_chunks(_bucket_counts(upstream.paths(selected, "selected")), settings.chunk)
-    return [Task(n, f"{n:05d}", {"first": first, "last": last}) for n, (first, last) in enumerate(chunks)]
+    return [Task(n, f"{n:05d}", HostBuckets(first, last)) for n, (first, last) in enumerate(chunks)]
 
 
 def _blocklist_sum(path: Path) -> str:

@@ -1,15 +1,14 @@
-"""Counting the terms of dumps and page views as one Beam job: tasks count their part, a shuffle adds the parts up.
+"""Count the terms of dumps and page views in one job: tasks count their part, a shuffle adds the parts up.
 
 Equal terms meet in a bucket, where the floors are applied: what occurs too rarely never leaves its worker.
 """
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,18 +16,22 @@ import xxhash
 
 from openwit.pipeline.common.remote import is_remote, local_copy
 from openwit.pipeline.execution.blobs import concat_blobs, split_by, to_blob
-from openwit.pipeline.execution.progress import watching
-from openwit.pipeline.execution.stage import Job
-from openwit.pipeline.execution.tasks import (
+from openwit.pipeline.execution.jobs import (
+    Emitted,
+    Emitter,
     FileTask,
-    RunFileTask,
+    Grouping,
+    Keyed,
+    Round,
+    RoundsJob,
+    Streams,
     Task,
     TaskResult,
     TaskStats,
     counting,
-    results_of,
-    run_job,
 )
+from openwit.pipeline.execution.stage import Job
+from openwit.pipeline.execution.tasks import results_of
 from openwit.pipeline.readers.wikipedia.cirrusdump import CIRRUS_REASONS, is_cirrus, read_cirrus
 from openwit.pipeline.readers.wikipedia.pageviews import LINES, LINES_ADDED, VIEW_REASONS, sum_views
 from openwit.pipeline.readers.wikipedia.wikidump import ARTICLE_REASONS, PAGES, read_articles
@@ -49,8 +52,28 @@ POPULARITY_UNIT = 1e-12
 
 _TAKEN = "taken"
 _BUCKETS = 64
+_COUNTS = "counts"
 # Distinct terms held in memory before they are written out; equal terms are summed later.
 _FLUSH_AT = 2_000_000
+
+
+@dataclass(frozen=True)
+class DumpPart:
+    """A part of a dump: bytes `start` to `end` of a multistream file, `end` None for its last part."""
+
+    dump: str
+    start: int
+    end: int | None
+
+
+@dataclass(frozen=True)
+class ViewsFile:
+    """A page views file."""
+
+    views: str
+
+
+CountInput = DumpPart | ViewsFile
 
 
 @dataclass(frozen=True)
@@ -77,47 +100,46 @@ class Sums:
     tokens: int
 
 
-def plan(settings: QuerySettings, dumps: list[str], views: list[str]) -> list[Task]:
+def plan(settings: QuerySettings, dumps: list[str], views: list[str]) -> list[Task[CountInput]]:
     """The tasks: a part of a dump each (multistream dumps are read in parallel), and a page views file each."""
-    payloads: list[dict[str, object]] = []
+    payloads: list[CountInput] = []
     for dump in dumps:
         size = 0 if is_remote(dump) else Path(dump).stat().st_size
         parts = max(1, -(-size // settings.part_bytes)) if ".bz2" in dump.lower() else 1
         edges = [size * n // parts for n in range(parts)]
-        payloads += [
-            {"dump": dump, "start": start, "end": end} for start, end in zip(edges, [*edges[1:], None], strict=True)
-        ]
-    payloads += [{"views": path} for path in views]
+        payloads += [DumpPart(dump, start, end) for start, end in zip(edges, [*edges[1:], None], strict=True)]
+    payloads += [ViewsFile(path) for path in views]
     return [Task(n, f"{n:05d}", payload) for n, payload in enumerate(payloads)]
 
 
-class CountTerms(FileTask):
+class CountTerms(FileTask[CountInput]):
     """Counts the words, bigrams, titles and links of a part of a dump, or the views of a file."""
 
     def __init__(self, settings: QuerySettings) -> None:
         self.settings = settings
 
-    def run(self, task: Task, folder: Path, stats: TaskStats) -> list[Path]:
+    def run(self, task: Task[CountInput], folder: Path, stats: TaskStats) -> list[Path]:
         target = folder / "counts" / f"{task.name}.parquet"
-        counts = self._views(task, stats) if "views" in task.payload else self._dump(task, stats)
+        part = task.payload
+        counts = self._views(part, stats) if isinstance(part, ViewsFile) else self._dump(part, stats)
         TERM_COUNTS.write(target, counts)
         return [target]
 
-    def _views(self, task: Task, stats: TaskStats) -> Iterator[pa.Table]:
+    def _views(self, part: ViewsFile, stats: TaskStats) -> Iterator[pa.Table]:
         stats.enter(VIEWS_STEP, 0)
         count = counting(stats, VIEWS_STEP, LINES, VIEW_REASONS, LINES_ADDED)
-        with local_copy(task.payload["views"]) as path:
+        with local_copy(part.views) as path:
             sums = sum_views(path, self.settings.language, count=count)
         views = Counter[str]()
         for title, n in sums.items():
             views[normalise(title_query(title))] += n
         yield _table(VIEWS, views)
 
-    def _dump(self, task: Task, stats: TaskStats) -> Iterator[pa.Table]:
+    def _dump(self, part: DumpPart, stats: TaskStats) -> Iterator[pa.Table]:
         terms = TermCounter(self.settings.bigrams is not None)
         names = {kind: Counter[str]() for kind in (TITLE, LINK, POPULARITY)}
-        with local_copy(task.payload["dump"]) as path:
-            for number, text in enumerate(self._texts(path, task, names, stats), 1):
+        with local_copy(part.dump) as path:
+            for number, text in enumerate(self._texts(path, part, names, stats), 1):
                 terms.add(text)
                 stats.tick(number)
                 if len(terms) > _FLUSH_AT:
@@ -127,12 +149,12 @@ class CountTerms(FileTask):
         for kind, counts in names.items():
             yield _table(kind, counts)
 
-    def _texts(self, path: str, task: Task, names: dict[str, Counter[str]], stats: TaskStats) -> Iterator[str]:
+    def _texts(self, path: str, part: DumpPart, names: dict[str, Counter[str]], stats: TaskStats) -> Iterator[str]:
         """The running text of each article; fills in what is known of names."""
         stats.enter(PAGES_STEP, 0)
         if is_cirrus(path):
             count = counting(stats, PAGES_STEP, PAGES, CIRRUS_REASONS, _TAKEN)
-            for page in read_cirrus(path, count) if not task.payload["start"] else ():
+            for page in read_cirrus(path, count) if not part.start else ():
                 count(_TAKEN)
                 name = normalise(title_query(page.title))
                 names[TITLE][name] += 1
@@ -141,7 +163,7 @@ class CountTerms(FileTask):
                 yield page.text
             return
         count = counting(stats, PAGES_STEP, PAGES, ARTICLE_REASONS, _TAKEN)
-        for article in read_articles(path, count, task.payload["start"], task.payload["end"]):
+        for article in read_articles(path, count, part.start, part.end):
             count(_TAKEN)
             names[TITLE][normalise(title_query(article.title))] += 1
             if self.settings.titles:
@@ -163,43 +185,41 @@ def _table(kind: str, counts: Counter[str]) -> pa.Table:
     return TERM_COUNTS.table({"kind": kinds, "term": table.column("term"), "count": table.column("count")})
 
 
-class SendCounts(beam.DoFn):
-    """(task, its result) of a counted part -> (bucket of terms, their partial counts)."""
+class SendCounts(Emitter[CountInput]):
+    """Counted part -> (bucket of terms, their partial counts)."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
 
-    def process(self, element: tuple[Task, TaskResult]) -> Iterator[tuple[int, bytes]]:
-        task, _ = element
+    def emit(self, task: Task[CountInput]) -> Emitted:
         for batch in TERM_COUNTS.read_batches(Path(self.folder) / "counts" / f"{task.name}.parquet"):
             terms = batch.column("term").to_pylist()
             buckets = np.fromiter(
                 (xxhash.xxh3_64_intdigest(t.encode()) % _BUCKETS for t in terms), np.int64, len(terms)
             )
             for bucket, part in split_by(batch, buckets):
-                yield bucket, to_blob(part)
+                yield Keyed(_COUNTS, bucket, to_blob(part))
 
 
-class SumCounts(beam.DoFn):
+class SumCounts(Grouping):
     """(bucket, partial counts) -> a file of the terms that reach their floor, and how many did not."""
 
     def __init__(self, folder: str, floors: dict[str, int]) -> None:
         self.folder = folder
         self.floors = floors
 
-    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[int]:
-        bucket, blobs = element
-        sums = concat_blobs(list(blobs)).group_by(["kind", "term"]).aggregate([("count", "sum")])
+    def process(self, key: int, streams: Streams) -> Emitted:
+        sums = concat_blobs(streams[_COUNTS]).group_by(["kind", "term"]).aggregate([("count", "sum")])
         sums = sums.rename_columns(["kind", "term", "count"]).sort_by([("kind", "ascending"), ("term", "ascending")])
         sums = _of_named(sums)
         floor = np.array([self.floors.get(k, 1) for k in sums.column("kind").to_pylist()])
         enough = sums.column("count").to_numpy() >= floor
         below = Counter(sums.filter(pa.array(~enough)).column("kind").to_pylist())
         kept = sums.filter(pa.array(enough))
-        target = Path(self.folder) / "sums" / f"{bucket:05d}.parquet"
+        target = Path(self.folder) / "sums" / f"{key:05d}.parquet"
         TERM_COUNTS.write(target, TERM_COUNTS.table({name: kept.column(name) for name in kept.column_names}))
         atomic_write(target.with_suffix(".json"), json.dumps(dict(sorted(below.items()))))
-        yield bucket
+        return iter(())
 
 
 def _of_named(sums: pa.Table) -> pa.Table:
@@ -209,30 +229,33 @@ def _of_named(sums: pa.Table) -> pa.Table:
     return sums.filter(pc.or_(pc.not_equal(kind, LINK), pc.is_in(sums.column("term"), value_set=titles)))
 
 
-def count_terms(job: Job, settings: QuerySettings, folder: Path, tasks: list[Task]) -> tuple[list[TaskResult], Sums]:
-    """Runs the counting job."""
+def count_terms(
+    job: Job, settings: QuerySettings, folder: Path, tasks: list[Task[CountInput]]
+) -> tuple[list[TaskResult], Sums]:
+    """Runs the counting job; returns the results of its tasks, and the sums."""
+    for old in (folder / "sums").glob("*"):
+        old.unlink()
+
+    rounds_job = counts_job(settings, folder, tasks)
+    job.run_rounds(folder, rounds_job, "articles")
+    results = results_of(folder, tasks)
+    return results, _read_sums(folder, sum(result.counters.get("tokens", 0) for result in results))
+
+
+def counts_job(settings: QuerySettings, folder: Path, tasks: list[Task[CountInput]]) -> RoundsJob[CountInput]:
+    """The tasks that count, and the round that adds their counts up."""
     # A word below the list's floor is still needed for the PMI of a bigram above its own.
     word_floor = min(settings.min_count, settings.bigrams.min_count) if settings.bigrams else settings.min_count
     bigram_floor = settings.bigrams.min_count if settings.bigrams else 1
     floors = {WORD: word_floor, BIGRAM: bigram_floor, VIEWS: settings.min_views}
-    for old in (folder / "sums").glob("*"):
-        old.unlink()
-
-    def construct(pipeline: beam.Pipeline) -> None:
-        _ = (
-            pipeline
-            | "List parts" >> beam.Create(tasks, reshuffle=False)
-            | "Spread parts" >> beam.Reshuffle()
-            | "Count terms" >> beam.ParDo(RunFileTask(str(folder), CountTerms(settings)))
-            | "Send counts" >> beam.ParDo(SendCounts(str(folder))).with_output_types(tuple[int, bytes])
-            | "Group counts by term" >> beam.GroupByKey()
-            | "Sum counts" >> beam.ParDo(SumCounts(str(folder), floors))
-        )
-
-    with watching(job.console, "Count words and bigrams", folder, tasks, "articles"):
-        run_job(job.runner, folder, construct)
-    results = results_of(folder, tasks)
-    return results, _read_sums(folder, sum(task_result.counters.get("tokens", 0) for task_result in results))
+    return RoundsJob(
+        "Count words and bigrams",
+        tasks,
+        SendCounts(str(folder)),
+        (_COUNTS,),
+        [Round("Sum counts", (_COUNTS,), SumCounts(str(folder), floors))],
+        file_task=CountTerms(settings),
+    )
 
 
 def _read_sums(folder: Path, tokens: int) -> Sums:

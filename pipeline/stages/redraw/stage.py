@@ -5,8 +5,10 @@ one that would have been made had the lost pairs never been in the pool - unless
 such queries are counted and said.
 """
 
+import logging
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 
 from openwit.pipeline.execution.files import file_entry
+from openwit.pipeline.execution.jobs import FileTask, Task, TaskStats
 from openwit.pipeline.execution.stage import Job, StageManifest, StageRecord, StageResult, run_stage, stage_input
-from openwit.pipeline.execution.tasks import FileTask, Task, TaskStats
 from openwit.pipeline.stages.select.balance import ragged
 from openwit.pipeline.stages.select.draw import Kept, keep_drawn
 from openwit.pipeline.stages.select.hash_uniform import query_hashes
@@ -28,6 +30,8 @@ from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.tables.candidates import DROPS, MATCHES, VERDICTS
 from openwit.schemas.tables.images import SURVIVORS
 from openwit.schemas.tables.queries import QUERY_COUNTS, QUERY_DRAWS
+
+_log = logging.getLogger(__name__)
 
 NAME = "redraw"
 VERSION = 1
@@ -58,14 +62,14 @@ def _execute(job: Job, drawn: StageRecord, upstream: StageManifest, deduplicated
     before = QUERY_COUNTS.read(deduplicated / QUERY_COUNTS_FILE)
     texts = before.column("query").to_pylist()
     files = upstream.paths(deduplicated, "survivors")
-    listing = [Task(n, f"match-{path.stem}", {"survivors": str(path)}) for n, path in enumerate(files)]
+    listing = [Task(n, f"match-{path.stem}", SurvivorsFile(str(path))) for n, path in enumerate(files)]
     listed = job.run(folder, listing, "List surviving pairs", "pairs", ListPairs())
     _, pool = sum_draws(folder, listed, len(texts))
     thresholds = find_thresholds(job, settings, folder, listing, pool, texts, cap)
     with atomic_path(folder / "thresholds.npy") as path, path.open("wb") as file:
         np.save(file, thresholds)
     tasks = [
-        Task(n, path.stem, {"survivors": str(path), "listed_by": task.name})
+        Task(n, path.stem, ListedFile(str(path), task.name))
         for n, (path, task) in enumerate(zip(files, listing, strict=True))
     ]
     work = KeepAgain(str(deduplicated / QUERY_COUNTS_FILE), str(folder / "thresholds.npy"), settings.seed)
@@ -82,10 +86,10 @@ def _execute(job: Job, drawn: StageRecord, upstream: StageManifest, deduplicated
     images = os.path.relpath(deduplicated / upstream.extra["images"], folder)
     result.extra = {"cap": cap, "images": images, "queries_short": _short(before, thresholds)}
     if result.extra["queries_short"]:
-        job.console.print(
-            f"{result.extra['queries_short']:,} queries lost more than their surplus: pairs that the first draw left "
-            "behind might have taken the places. A larger select.oversample mends it.",
-            highlight=False,
+        _log.warning(
+            "%s queries lost more than their surplus: pairs that the first draw did not take might have taken the "
+            "places. A larger select.oversample avoids it.",
+            f"{result.extra['queries_short']:,}",
         )
     return result
 
@@ -96,11 +100,26 @@ def _short(before: pa.Table, thresholds: np.ndarray) -> int:
     return int((limited & (thresholds > before.column("threshold").to_numpy())).sum())
 
 
-class ListPairs(FileTask):
+@dataclass(frozen=True)
+class SurvivorsFile:
+    """A file of SURVIVORS."""
+
+    survivors: str
+
+
+@dataclass(frozen=True)
+class ListedFile:
+    """A file of SURVIVORS, and the name of the task that listed its pairs."""
+
+    survivors: str
+    listed_by: str
+
+
+class ListPairs(FileTask[SurvivorsFile]):
     """The pairs of one survivors file in the form that finding thresholds reads."""
 
-    def run(self, task: Task, folder: Path, stats: TaskStats) -> list[Path]:
-        pairs = [pair for image in _images(Path(task.payload["survivors"])) for pair in image["pairs"]]
+    def run(self, task: Task[SurvivorsFile], folder: Path, stats: TaskStats) -> list[Path]:
+        pairs = [pair for image in _images(Path(task.payload.survivors)) for pair in image["pairs"]]
         n = len(pairs)
         matches = MATCHES.table(
             {
@@ -110,17 +129,21 @@ class ListPairs(FileTask):
                 "text_length": np.zeros(n, np.int32),
             }
         )
-        MATCHES.write(matches_path(folder, task), matches)
-        VERDICTS.write(verdicts_path(folder, task), VERDICTS.table({"verdict": np.zeros(n, np.int8)}))
+        MATCHES.write(matches_path(folder, task.name), matches)
+        VERDICTS.write(verdicts_path(folder, task.name), VERDICTS.table({"verdict": np.zeros(n, np.int8)}))
         _, ids = ragged(matches.column("query_ids").combine_chunks())
         found, counts = np.unique(ids, return_counts=True)
         draws = QUERY_DRAWS.table({"query_id": found.astype(np.int32), "drawn": np.zeros_like(counts), "kept": counts})
         QUERY_DRAWS.write(folder / "draws" / f"{task.name}.parquet", draws)
         stats.tick(n, 1.0)
-        return [matches_path(folder, task), verdicts_path(folder, task), folder / "draws" / f"{task.name}.parquet"]
+        return [
+            matches_path(folder, task.name),
+            verdicts_path(folder, task.name),
+            folder / "draws" / f"{task.name}.parquet",
+        ]
 
 
-class KeepAgain(FileTask):
+class KeepAgain(FileTask[ListedFile]):
     """Applies the new thresholds to one survivors file."""
 
     def __init__(self, queries: str, thresholds: str, seed: int) -> None:
@@ -134,8 +157,8 @@ class KeepAgain(FileTask):
         self._hashes = query_hashes(QUERY_COUNTS.read(Path(self.queries)).column("query").to_pylist())
         self._thresholds = np.load(self.thresholds)
 
-    def run(self, task: Task, folder: Path, stats: TaskStats) -> list[Path]:
-        listed = Task(task.number, task.payload["listed_by"], {})
+    def run(self, task: Task[ListedFile], folder: Path, stats: TaskStats) -> list[Path]:
+        listed = task.payload.listed_by
         n = VERDICTS.read(verdicts_path(folder, listed)).num_rows
         rows, ids, u = pool_draws(folder, listed, self._hashes, self.seed)
         result = keep_drawn(rows, ids, u=u, thresholds=self._thresholds, n=n)
@@ -147,13 +170,15 @@ class KeepAgain(FileTask):
         return paths
 
     @staticmethod
-    def _apply(task: Task, result: Kept, stats: TaskStats) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    def _apply(
+        task: Task[ListedFile], result: Kept, stats: TaskStats
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """The images that keep a pair, with their pairs, and the pairs that leave."""
         kept: list[dict[str, Any]] = []
         drops: list[dict[str, Any]] = []
         drawn_by = result.drawn_by.to_pylist()
         row = 0
-        for image in _images(Path(task.payload["survivors"])):
+        for image in _images(Path(task.payload.survivors)):
             left = []
             for pair in image["pairs"]:
                 if result.kept[row]:

@@ -1,6 +1,7 @@
 """Selection, pass 4: keep what a query drew, and say of every other pair why not."""
 
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pyarrow as pa
 import xxhash
 
 from openwit.pipeline.common.urls import host_of
-from openwit.pipeline.execution.tasks import FileTask, Task, TaskStats
+from openwit.pipeline.execution.jobs import FileTask, Task, TaskStats
 from openwit.pipeline.stages.select.balance import ragged
 from openwit.pipeline.stages.select.draw import Kept, keep_drawn
 from openwit.pipeline.stages.select.hash_uniform import query_hashes
@@ -29,7 +30,15 @@ HOST_BUCKETS = 4096
 _ROW_GROUP = 4096
 
 
-class KeepFile(FileTask):
+@dataclass(frozen=True)
+class MatchedFile:
+    """A candidates file, and the name of the task that matched it."""
+
+    candidates: str
+    matched_by: str
+
+
+class KeepFile(FileTask[MatchedFile]):
     """Applies the thresholds to one candidates file: selected pairs, and the others with their reasons."""
 
     def __init__(self, queries: str, thresholds: str, seed: int) -> None:
@@ -45,13 +54,12 @@ class KeepFile(FileTask):
         self._hashes = query_hashes(self._texts)
         self._thresholds = np.load(self.thresholds)
 
-    def run(self, task: Task, folder: Path, stats: TaskStats) -> list[Path]:
-        source = Path(task.payload["candidates"])
-        match_task = Task(task.number, task.payload["matched_by"], {})
-        candidates = CANDIDATES.read(source)
-        matches = MATCHES.read(matches_path(folder, match_task))
-        verdict = VERDICTS.read(verdicts_path(folder, match_task)).column("verdict").to_numpy()
-        rows, ids, u = pool_draws(folder, match_task, self._hashes, self.seed)
+    def run(self, task: Task[MatchedFile], folder: Path, stats: TaskStats) -> list[Path]:
+        matched_by = task.payload.matched_by
+        candidates = CANDIDATES.read(Path(task.payload.candidates))
+        matches = MATCHES.read(matches_path(folder, matched_by))
+        verdict = VERDICTS.read(verdicts_path(folder, matched_by)).column("verdict").to_numpy()
+        rows, ids, u = pool_draws(folder, matched_by, self._hashes, self.seed)
         result = keep_drawn(rows, ids, u=u, thresholds=self._thresholds, n=candidates.num_rows)
         stats.enter(STEP, candidates.num_rows)
         stats.leave(STEP, int(result.kept.sum()))
@@ -61,15 +69,15 @@ class KeepFile(FileTask):
         for reason, n in Counter(reasons[~result.kept].tolist()).items():
             stats.drop(STEP, reason, n)
         files = [
-            self._write_selected(folder, task, candidates, matches, result),
-            self._write_drops(folder, task, candidates, matches, result, reasons),
-            self._write_draws(folder, task, matches, result),
+            self._write_selected(folder, task.name, candidates, matches, result),
+            self._write_drops(folder, task.name, candidates, matches, result, reasons),
+            self._write_draws(folder, task.name, matches, result),
         ]
         stats.tick(candidates.num_rows, 1.0)
         return files
 
     @staticmethod
-    def _write_selected(folder: Path, task: Task, candidates: pa.Table, matches: pa.Table, result: Kept) -> Path:
+    def _write_selected(folder: Path, name: str, candidates: pa.Table, matches: pa.Table, result: Kept) -> Path:
         kept = np.flatnonzero(result.kept)
         table = candidates.take(pa.array(kept))
         urls, has_bytes = table.column("url").to_pylist(), table.column("has_bytes").to_pylist()
@@ -78,28 +86,28 @@ class KeepFile(FileTask):
         table = table.append_column("drawn_by", result.drawn_by.take(pa.array(kept)))
         table = table.append_column("priority", pa.array(result.priority[kept]))
         table = table.append_column("host_bucket", pa.array(buckets, pa.int32()))
-        target = folder / "selected" / f"{task.name}.parquet"
+        target = folder / "selected" / f"{name}.parquet"
         order = np.argsort(np.array(buckets, np.int32), kind="stable")
         SELECTED.write(target, table.take(pa.array(order)), row_group_size=_ROW_GROUP)
         return target
 
     def _write_drops(
-        self, folder: Path, task: Task, candidates: pa.Table, matches: pa.Table, result: Kept, reasons: np.ndarray
+        self, folder: Path, name: str, candidates: pa.Table, matches: pa.Table, result: Kept, reasons: np.ndarray
     ) -> Path:
         lost = np.flatnonzero(~result.kept)
         table = candidates.select(["pair_id", "url", "text"]).take(pa.array(lost))
         matched = np.diff(query_offsets(matches))[lost].tolist()
         nearest = zip(matched, result.nearest[lost].tolist(), result.priority[lost].tolist(), strict=True)
         details = [_near_miss(n, self._texts[q], p) if q >= 0 else None for n, q, p in nearest]
-        target = folder / "drops" / f"{task.name}.parquet"
+        target = folder / "drops" / f"{name}.parquet"
         columns = {name: table.column(name) for name in ("pair_id", "url", "text")}
         DROPS.write(target, DROPS.table({**columns, "reason": reasons[lost].tolist(), "detail": details}))
         return target
 
     @staticmethod
-    def _write_draws(folder: Path, task: Task, matches: pa.Table, result: Kept) -> Path:
+    def _write_draws(folder: Path, name: str, matches: pa.Table, result: Kept) -> Path:
         rows, ids = ragged(matches.column("query_ids").combine_chunks())
-        target = folder / "draws" / f"{task.name}.parquet"
+        target = folder / "draws" / f"{name}.parquet"
         QUERY_DRAWS.write(target, draws_table(rows, ids, result))
         return target
 

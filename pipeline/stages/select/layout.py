@@ -1,4 +1,4 @@
-"""What the passes of selection leave for each other, file by file of the candidates."""
+"""Files that the passes of selection write for each other, one per candidates file."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from openwit.pipeline.execution.tasks import Task, TaskResult
+from openwit.pipeline.execution.jobs import TaskResult
 from openwit.pipeline.stages.select.balance import ragged
 from openwit.pipeline.stages.select.draw import Kept
 from openwit.pipeline.stages.select.hash_uniform import pair_hashes, uniform
@@ -14,19 +14,19 @@ from openwit.schemas.tables.candidates import MATCHES, VERDICTS
 from openwit.schemas.tables.queries import QUERY_DRAWS
 
 
-def matches_path(folder: Path, task: Task) -> Path:
-    """MATCHES of a candidates file."""
-    return folder / "matches" / f"{task.name}.parquet"
+def matches_path(folder: Path, name: str) -> Path:
+    """MATCHES of the candidates file that the task of this name matched."""
+    return folder / "matches" / f"{name}.parquet"
 
 
-def verdicts_path(folder: Path, task: Task) -> Path:
-    """VERDICTS of a candidates file."""
-    return folder / "verdicts" / f"{task.name}.parquet"
+def verdicts_path(folder: Path, name: str) -> Path:
+    """VERDICTS of the candidates file that the task of this name matched."""
+    return folder / "verdicts" / f"{name}.parquet"
 
 
-def samples_path(folder: Path, task: Task) -> Path:
-    """PAIR_SAMPLES of a candidates file."""
-    return folder / "samples" / f"{task.name}.parquet"
+def samples_path(folder: Path, name: str) -> Path:
+    """PAIR_SAMPLES of the candidates file that the task of this name matched."""
+    return folder / "samples" / f"{name}.parquet"
 
 
 def query_offsets(matches: pa.Table) -> np.ndarray:
@@ -50,20 +50,20 @@ def draws_table(rows: np.ndarray, ids: np.ndarray, result: Kept) -> pa.Table:
 
 
 def sum_draws(folder: Path, results: Sequence[TaskResult], queries: int) -> tuple[np.ndarray, np.ndarray]:
-    """The QUERY_DRAWS that tasks left below `draws/`, added up: drawn and kept, int64 (Q,) each."""
+    """The QUERY_DRAWS that tasks wrote below `draws/`, added up: drawn and kept, int64 (Q,) each."""
     drawn, kept = np.zeros(queries, np.int64), np.zeros(queries, np.int64)
-    for task_result in results:
-        table = QUERY_DRAWS.read(folder / "draws" / f"{task_result.task}.parquet")
+    for result in results:
+        table = QUERY_DRAWS.read(folder / "draws" / f"{result.task}.parquet")
         ids = table.column("query_id").to_numpy()
         drawn[ids] += table.column("drawn").to_numpy()
         kept[ids] += table.column("kept").to_numpy()
     return drawn, kept
 
 
-def pool_draws(folder: Path, task: Task, hashes: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def pool_draws(folder: Path, name: str, hashes: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Every (pool row, query it matches) of a file with its u: int64 (M,), int32 (M,), float64 (M,)."""
-    matches = MATCHES.read(matches_path(folder, task))
-    verdict = VERDICTS.read(verdicts_path(folder, task)).column("verdict").to_numpy()
+    matches = MATCHES.read(matches_path(folder, name))
+    verdict = VERDICTS.read(verdicts_path(folder, name)).column("verdict").to_numpy()
     rows, ids = ragged(matches.column("query_ids").combine_chunks())
     in_pool = verdict[rows] == 0
     rows, ids = rows[in_pool], ids[in_pool]

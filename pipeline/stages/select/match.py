@@ -1,12 +1,13 @@
 """Selection, passes 1 and 2: match every caption, choose winners among equals, count the pairs of each query."""
 
+import logging
 import shutil
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,20 +15,22 @@ import xxhash
 
 from openwit.pipeline.common.urls import normalise_url
 from openwit.pipeline.execution.blobs import bucket_count, concat_blobs, split_by, to_blob
-from openwit.pipeline.execution.progress import watching
-from openwit.pipeline.execution.stage import Job
-from openwit.pipeline.execution.tasks import (
+from openwit.pipeline.execution.jobs import (
+    Addend,
+    Emitted,
+    Emitter,
     FileTask,
-    RunFileTask,
+    Grouping,
+    Keyed,
+    Round,
+    RoundsJob,
+    Streams,
     Task,
-    TaskResult,
     TaskStats,
-    finished_results,
-    read_result,
-    results_of,
-    run_job,
-    with_nothing,
+    VectorSum,
 )
+from openwit.pipeline.execution.stage import Job
+from openwit.pipeline.execution.tasks import finished_results, read_result, results_of
 from openwit.pipeline.stages.select.balance import ragged
 from openwit.pipeline.stages.select.hash_uniform import mix, pair_hashes
 from openwit.pipeline.stages.select.layout import matches_path, query_offsets, samples_path, verdicts_path
@@ -40,8 +43,12 @@ from openwit.schemas.common.atomic import atomic_path
 from openwit.schemas.tables.candidates import CANDIDATES, MATCHES, PAIR_SAMPLES, VERDICTS
 from openwit.schemas.tables.queries import QUERIES
 
-_KEYS = ("text_length", "tie", "words_hash")
-_MATCH_KEY = "match_key"
+_log = logging.getLogger(__name__)
+
+_COLUMNS = ("text_length", "tie", "words_hash")
+# Streams: keys of rows by bucket of their URL; rows that lose, and an empty blob for every file, by file.
+_KEYS, _LOSERS, _FILES = "keys", "losers", "files"
+_POOL = "pool"
 # Seconds after which the kernel is not being loaded but compiled.
 _COMPILES_S = 4.0
 MATCH_VERSION = 1
@@ -50,10 +57,32 @@ MATCH_VERSION = 1
 _SAMPLED_PAIRS = 200_000
 
 
-class MatchFile(FileTask):
-    """Matches the captions of one candidates file; leaves what selection needs of each row.
+@dataclass(frozen=True)
+class MatchInput:
+    """A candidates file to match.
 
-    Where an earlier selection matched the same file with the same queries, its work is taken over.
+    Attributes:
+        candidates: its path.
+        match_key: checksum of the file, the queries and how they are matched.
+        earlier: path of matches under the same key that an earlier selection wrote; None where there are none.
+    """
+
+    candidates: str
+    match_key: str
+    earlier: str | None
+
+
+@dataclass(frozen=True)
+class MatchExtra:
+    """By what the matches of a file are found again: see `MatchInput`."""
+
+    match_key: str
+
+
+class MatchFile(FileTask[MatchInput]):
+    """Matches the captions of one candidates file; writes what selection needs of each row.
+
+    Where an earlier selection matched the same file with the same queries, its matches are copied.
     """
 
     def __init__(self, queries: str, settings: SelectSettings) -> None:
@@ -61,18 +90,17 @@ class MatchFile(FileTask):
         self.settings = settings
         self._matcher: Matcher | None = None
 
-    def run(self, task: Task, folder: Path, stats: TaskStats) -> list[Path]:
-        target = folder / "matches" / f"{task.name}.parquet"
-        stats.extra[_MATCH_KEY] = task.payload[_MATCH_KEY]
-        earlier = task.payload["earlier"]
-        if earlier is not None:
+    def run(self, task: Task[MatchInput], folder: Path, stats: TaskStats) -> list[Path]:
+        target = matches_path(folder, task.name)
+        stats.extra = MatchExtra(task.payload.match_key)
+        if task.payload.earlier is not None:
             with atomic_path(target) as path:
-                shutil.copyfile(earlier, path)
+                shutil.copyfile(task.payload.earlier, path)
             return [target]
         if self._matcher is None:  # built for the first file that needs it
             texts = QUERIES.read(Path(self.queries)).column("query")
             self._matcher = Matcher(texts, self.settings.match)
-        MATCHES.write(target, self._matches(Path(task.payload["candidates"]), self._matcher, stats))
+        MATCHES.write(target, self._matches(Path(task.payload.candidates), self._matcher, stats))
         return [target]
 
     def _matches(self, path: Path, matcher: Matcher, stats: TaskStats) -> Iterator[pa.Table]:
@@ -110,16 +138,16 @@ def _row_hashes(batch: pa.Table) -> np.ndarray:
     return np.fromiter((xxhash.xxh3_64_intdigest(row.encode()) for row in rows), np.uint64, batch.num_rows)
 
 
-class SendPairKeys(beam.DoFn):
-    """(task, its result) of a matched file -> (bucket, keys of its rows that match something)."""
+class SendPairKeys(Emitter[MatchInput]):
+    """Matched file -> (bucket of the URL, keys of its rows that match something)."""
 
     def __init__(self, folder: str, buckets: int) -> None:
         self.folder = folder
         self.buckets = buckets
 
-    def process(self, element: tuple[Task, TaskResult]) -> Iterator[tuple[int, bytes]]:
-        task, _ = element
-        matches = MATCHES.read(matches_path(Path(self.folder), task))
+    def emit(self, task: Task[MatchInput]) -> Emitted:
+        yield Keyed(_FILES, task.number, b"")
+        matches = MATCHES.read(matches_path(Path(self.folder), task.name))
         matched = np.diff(query_offsets(matches)) > 0
         rows = np.flatnonzero(matched)
         url_hash = matches.column("url_hash").to_numpy()[rows]
@@ -129,21 +157,21 @@ class SendPairKeys(beam.DoFn):
                 "row": pa.array(rows.astype(np.int64)),
                 "url_hash": pa.array(url_hash),
                 "pair": pa.array(pair_hashes(matches.column("pair_id").combine_chunks())[rows]),
-                **{name: pa.array(matches.column(name).to_numpy()[rows]) for name in _KEYS},
+                **{name: pa.array(matches.column(name).to_numpy()[rows]) for name in _COLUMNS},
             }
         )
         for bucket, part in split_by(keys, url_hash % np.uint64(self.buckets)):
-            yield bucket, to_blob(part)
+            yield Keyed(_KEYS, bucket, to_blob(part))
 
 
-class ChooseWinners(beam.DoFn):
+class ChooseWinners(Grouping):
     """(bucket, keys) -> (file, rows that lose and why)."""
 
     def __init__(self, settings: SelectSettings) -> None:
         self.settings = settings
 
-    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[tuple[int, bytes]]:
-        keys = concat_blobs(list(element[1]))
+    def process(self, key: int, streams: Streams) -> Emitted:  # noqa: ARG002
+        keys = concat_blobs(streams[_KEYS])
         columns = {name: keys.column(name).to_numpy() for name in keys.column_names}
         verdict = choose_winners(
             columns["url_hash"],
@@ -156,58 +184,37 @@ class ChooseWinners(beam.DoFn):
         lost = np.flatnonzero(verdict)
         losers = pa.table({"row": pa.array(columns["row"][lost]), "verdict": pa.array(verdict[lost])})
         for file, part in split_by(losers, columns["file"][lost]):
-            yield file, to_blob(part)
+            yield Keyed(_LOSERS, file, to_blob(part))
 
 
-class WriteVerdicts(beam.DoFn):
+class WriteVerdicts(Grouping):
     """(file, its losers) -> the file's verdicts on disk, and what it adds to N_q.
 
     Args:
         sample_share: share of the pool's pairs, drawn by hash, whose queries are kept as a sample.
     """
 
-    def __init__(self, folder: str, tasks: list[Task], queries: int, sample_share: float) -> None:
+    def __init__(self, folder: str, names: list[str], queries: int, sample_share: float) -> None:
         self.folder = folder
-        self.tasks = tasks
+        self.names = names
         self.queries = queries
         self.sample_share = sample_share
 
-    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[np.ndarray]:
-        folder, task = Path(self.folder), self.tasks[element[0]]
-        matches = MATCHES.read(matches_path(folder, task))
+    def process(self, key: int, streams: Streams) -> Emitted:
+        folder, name = Path(self.folder), self.names[key]
+        matches = MATCHES.read(matches_path(folder, name))
         verdict = np.where(np.diff(query_offsets(matches)) > 0, 0, NO_MATCH).astype(np.int8)
-        blobs = [blob for blob in element[1] if blob]
-        if blobs:
-            losers = concat_blobs(blobs)
+        if streams[_LOSERS]:
+            losers = concat_blobs(streams[_LOSERS])
             verdict[losers.column("row").to_numpy()] = losers.column("verdict").to_numpy()
-        VERDICTS.write(verdicts_path(folder, task), VERDICTS.table({"verdict": verdict}))
+        VERDICTS.write(verdicts_path(folder, name), VERDICTS.table({"verdict": verdict}))
         if self.sample_share:
             place = mix(pair_hashes(matches.column("pair_id").combine_chunks())) / 2.0**64
             sampled = pa.array((verdict == 0) & (place < self.sample_share))
             lists = matches.column("query_ids").filter(sampled)
-            PAIR_SAMPLES.write(samples_path(folder, task), PAIR_SAMPLES.table({"query_ids": lists}))
+            PAIR_SAMPLES.write(samples_path(folder, name), PAIR_SAMPLES.table({"query_ids": lists}))
         rows, ids = ragged(matches.column("query_ids").combine_chunks())
-        yield np.bincount(ids[verdict[rows] == 0], minlength=self.queries)
-
-
-class SumVectors(beam.CombineFn):
-    """Sums int64 vectors: one crosses the shuffle per bundle, not one per row."""
-
-    def create_accumulator(self) -> Any:
-        return None
-
-    def add_input(self, accumulator: Any, element: np.ndarray) -> Any:
-        return element.copy() if accumulator is None else accumulator + element
-
-    def merge_accumulators(self, accumulators: Iterable[Any]) -> Any:
-        total = None
-        for accumulator in accumulators:
-            if accumulator is not None:
-                total = accumulator if total is None else total + accumulator
-        return total
-
-    def extract_output(self, accumulator: Any) -> Any:
-        return accumulator
+        yield Addend(_POOL, np.bincount(ids[verdict[rows] == 0], minlength=self.queries))
 
 
 class CandidatesFile(NamedTuple):
@@ -220,8 +227,8 @@ class CandidatesFile(NamedTuple):
 
 def match_tasks(
     files: Sequence[CandidatesFile], queries_sha256: str, settings: SelectSettings, reuse: Path | None
-) -> list[Task]:
-    """A task a candidates file.
+) -> list[Task[MatchInput]]:
+    """A task per candidates file.
 
     Args:
         files: in the order of the tasks.
@@ -234,24 +241,23 @@ def match_tasks(
     tasks = []
     for number, file in enumerate(files):
         key = xxhash.xxh3_128_hexdigest(f"{file.sha256} {how}".encode())
-        payload = {"candidates": str(file.path), _MATCH_KEY: key, "earlier": earlier.get(key)}
-        tasks.append(Task(number, f"match-{file.name}", payload))
+        tasks.append(Task(number, f"match-{file.name}", MatchInput(str(file.path), key, earlier.get(key))))
     return tasks
 
 
 def _matched(folder: Path) -> dict[str, str]:
-    """The matches that a selection left, by what was matched how."""
+    """The matches that a selection wrote, by their key."""
     return {
-        task_result.extra[_MATCH_KEY]: str(matches_path(folder, Task(0, task_result.task, {})))
-        for task_result in finished_results(folder)
-        if _MATCH_KEY in task_result.extra
+        result.extra_as(MatchExtra).match_key: str(matches_path(folder, result.task))
+        for result in finished_results(folder)
+        if result.extra
     }
 
 
-def _compile_matcher(job: Job, settings: SelectSettings) -> None:
-    """Has the kernel compiled before the workers start, so that it is done once, and says so where it takes long."""
-    message = "  Compiling the matcher: once after an installation, about half a minute"
-    said = threading.Timer(_COMPILES_S, job.console.print, [message])
+def _compile_matcher(settings: SelectSettings) -> None:
+    """Compiles the kernel before the workers start, so that it is done once; logs it where that takes long."""
+    message = "Compiling the matcher: once after an installation, about half a minute"
+    said = threading.Timer(_COMPILES_S, _log.warning, [message])
     said.start()
     try:
         captions = pa.array(["a plain caption", *["é"] * ROWS_FOR_TABLES])
@@ -261,45 +267,48 @@ def _compile_matcher(job: Job, settings: SelectSettings) -> None:
 
 
 def match_and_count(
-    job: Job, settings: SelectSettings, folder: Path, tasks: list[Task], queries: Path, n_queries: int, n_rows: int
+    job: Job,
+    settings: SelectSettings,
+    folder: Path,
+    tasks: list[Task[MatchInput]],
+    queries: Path,
+    n_queries: int,
+    n_rows: int,
 ) -> np.ndarray:
-    """Leaves matches and verdicts per file; returns N_q, int64 (Q,).
+    """Writes matches and verdicts per file; returns N_q, int64 (Q,).
 
     Args:
         n_queries, n_rows: lengths of the query list and of all candidates files together.
     """
-    target = folder / "pool.npy"
     sample_share = min(1.0, _SAMPLED_PAIRS / max(n_rows, 1)) if settings.target_pairs is not None else 0.0
-
-    def write(vector: np.ndarray | None) -> None:
-        with atomic_path(target) as path, path.open("wb") as file:
-            np.save(file, np.zeros(n_queries, np.int64) if vector is None else vector)
-
-    def construct(pipeline: beam.Pipeline) -> None:
-        listed = pipeline | "List files" >> beam.Create(tasks, reshuffle=False)
-        losers = (
-            listed
-            | "Spread files" >> beam.Reshuffle()
-            | "Match captions" >> beam.ParDo(RunFileTask(str(folder), MatchFile(str(queries), settings)))
-            | "Send pair keys"
-            >> beam.ParDo(SendPairKeys(str(folder), bucket_count(n_rows))).with_output_types(tuple[int, bytes])
-            | "Group pairs by URL" >> beam.GroupByKey()
-            | "Choose winners" >> beam.ParDo(ChooseWinners(settings)).with_output_types(tuple[int, bytes])
-        )
-        every_file = listed | "Name each file" >> beam.Map(with_nothing).with_output_types(tuple[int, bytes])
-        _ = (
-            (losers, every_file)
-            | "Join losers and files" >> beam.Flatten()
-            | "Group losers by file" >> beam.GroupByKey()
-            | "Write verdicts" >> beam.ParDo(WriteVerdicts(str(folder), tasks, n_queries, sample_share))
-            | "Count pairs a query" >> beam.CombineGlobally(SumVectors())
-            | "Write counts" >> beam.Map(write)
-        )
-
-    if any(task.payload["earlier"] is None and read_result(folder, task.name) is None for task in tasks):
-        _compile_matcher(job, settings)
-    with watching(job.console, "Match captions", folder, tasks, "captions"):
-        run_job(job.runner, folder, construct)
+    rounds_job = match_job(settings, folder, tasks, queries, n_queries, n_rows, sample_share)
+    if any(task.payload.earlier is None and read_result(folder, task.name) is None for task in tasks):
+        _compile_matcher(settings)
+    sums = job.run_rounds(folder, rounds_job, "captions")
     results_of(folder, tasks)
-    pool: np.ndarray = np.load(target)
-    return pool
+    return sums[_POOL]
+
+
+def match_job(
+    settings: SelectSettings,
+    folder: Path,
+    tasks: list[Task[MatchInput]],
+    queries: Path,
+    n_queries: int,
+    n_rows: int,
+    sample_share: float = 0.0,
+) -> RoundsJob[MatchInput]:
+    """The tasks and rounds of passes 1 and 2; see `match_and_count` and `WriteVerdicts`."""
+    write = WriteVerdicts(str(folder), [task.name for task in tasks], n_queries, sample_share)
+    return RoundsJob(
+        "Match captions",
+        tasks,
+        SendPairKeys(str(folder), bucket_count(n_rows)),
+        (_KEYS, _FILES),
+        [
+            Round("Choose winners", (_KEYS,), ChooseWinners(settings), (_LOSERS,)),
+            Round("Write verdicts", (_LOSERS, _FILES), write),
+        ],
+        file_task=MatchFile(str(queries), settings),
+        sums=(VectorSum(_POOL, n_queries),),
+    )

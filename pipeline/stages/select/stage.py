@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from openwit.pipeline.execution.files import file_entry
+from openwit.pipeline.execution.jobs import Task, TaskResult
 from openwit.pipeline.execution.stage import (
     STAGE_MANIFEST,
     Job,
@@ -23,11 +24,10 @@ from openwit.pipeline.execution.stage import (
     run_stage,
     stage_input,
 )
-from openwit.pipeline.execution.tasks import Task, TaskResult
-from openwit.pipeline.stages.select.apply import STEP, KeepFile
+from openwit.pipeline.stages.select.apply import STEP, KeepFile, MatchedFile
 from openwit.pipeline.stages.select.choose_cap import expected_pairs, t_of_tail_share, t_of_target
 from openwit.pipeline.stages.select.layout import samples_path, sum_draws, verdicts_path
-from openwit.pipeline.stages.select.match import CandidatesFile, match_and_count, match_tasks
+from openwit.pipeline.stages.select.match import CandidatesFile, MatchInput, match_and_count, match_tasks
 from openwit.pipeline.stages.select.settings import SelectSettings
 from openwit.pipeline.stages.select.thresholds import find_thresholds
 from openwit.pipeline.stages.sidecars import QUERY_COUNTS_FILE
@@ -103,7 +103,7 @@ def _execute(
     with atomic_path(folder / "thresholds.npy") as path, path.open("wb") as file:
         np.save(file, thresholds)
     keep_tasks = [
-        Task(n, file.name, {"candidates": str(file.path), "matched_by": task.name})
+        Task(n, file.name, MatchedFile(str(file.path), task.name))
         for n, (file, task) in enumerate(zip(files, matching, strict=True))
     ]
     work = KeepFile(str(queries), str(folder / "thresholds.npy"), settings.seed)
@@ -132,7 +132,7 @@ def _files(candidates: Sequence[Path]) -> tuple[list[CandidatesFile], int]:
 
 
 def _choose_cap(
-    settings: SelectSettings, folder: Path, tasks: list[Task], pool: np.ndarray
+    settings: SelectSettings, folder: Path, tasks: Sequence[Task[MatchInput]], pool: np.ndarray
 ) -> tuple[int, dict[str, Any]]:
     """The t of the settings, or the one that gives what they ask for; and how it came about, for the manifest."""
     if settings.tail_share is not None:
@@ -140,7 +140,9 @@ def _choose_cap(
         return cap, {"cap_chosen_by": f"tail share {settings.tail_share:g}"}
     if settings.target_pairs is None:
         return settings.cap, {}
-    lists = pa.concat_tables([PAIR_SAMPLES.read(samples_path(folder, task)) for task in tasks]).column("query_ids")
+    lists = pa.concat_tables([PAIR_SAMPLES.read(samples_path(folder, task.name)) for task in tasks]).column(
+        "query_ids"
+    )
     sample: pa.ListArray = pa.concat_arrays(lists.chunks)
     pairs = sum(_pairs_in_pool(folder, task) for task in tasks)
     scale = pairs / max(len(sample), 1)
@@ -152,8 +154,8 @@ def _choose_cap(
     return cap, {**chosen, "pairs_in_pool": pairs}
 
 
-def _pairs_in_pool(folder: Path, task: Task) -> int:
-    return int(pc.sum(pc.equal(VERDICTS.read(verdicts_path(folder, task)).column("verdict"), 0)).as_py() or 0)
+def _pairs_in_pool(folder: Path, task: Task[MatchInput]) -> int:
+    return int(pc.sum(pc.equal(VERDICTS.read(verdicts_path(folder, task.name)).column("verdict"), 0)).as_py() or 0)
 
 
 def _query_counts(

@@ -8,6 +8,7 @@ its manifest comes last, so that a reader never meets half a dataset.
 import importlib.metadata
 import platform
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from openwit.pipeline.dataset.full_disk import room_said
 from openwit.pipeline.dataset.store import LocalFolder, RemoteFolder, place_of
 from openwit.pipeline.dataset.target import claim_target, close_target, finished_target
 from openwit.pipeline.dataset.write_shard import SHARD_FILES, write_shard
+from openwit.pipeline.execution.jobs import FileTask, Task, TaskResult, TaskStats
 from openwit.pipeline.execution.stage import (
     CLAIM,
     Job,
@@ -24,16 +26,7 @@ from openwit.pipeline.execution.stage import (
     run_stage,
     stage_input,
 )
-from openwit.pipeline.execution.tasks import (
-    PROGRESS,
-    RESULTS,
-    STAGE,
-    FileTask,
-    Task,
-    TaskResult,
-    TaskStats,
-    read_result,
-)
+from openwit.pipeline.execution.tasks import PROGRESS, RESULTS, STAGE, read_result
 from openwit.pipeline.stages.shard.plan import plan_by_bytes, plan_by_samples
 from openwit.pipeline.stages.shard.settings import ShardSettings
 from openwit.pipeline.stages.shard.spill import Slice, read_spills, write_spill
@@ -55,6 +48,48 @@ class Title(NamedTuple):
 
     name: str
     description: str = ""
+
+
+@dataclass(frozen=True)
+class SpillInput:
+    """A file of SURVIVORS, and the file of IMAGES that has their bytes."""
+
+    survivors: str
+    images: str
+
+
+@dataclass(frozen=True)
+class Spilled:
+    """What a spill file holds: the rows of each shard, and the sizes of its two files by name."""
+
+    slices: list[Slice]
+    bytes: dict[str, int]
+
+
+class SpillRange(NamedTuple):
+    """Rows of a spill file: its path without suffix, the first row, their number."""
+
+    base: str
+    first: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """A shard to write: its split, and where its images are spilled."""
+
+    split: str
+    slices: tuple[SpillRange, ...]
+
+
+@dataclass(frozen=True)
+class WrittenShard:
+    """A written shard: its split, counts, and files in the order of SHARD_FILES."""
+
+    split: str
+    samples: int
+    pairs: int
+    files: list[FileEntry]
 
 
 def folders(out: str, work: Path) -> tuple[Path, str | None]:
@@ -106,8 +141,8 @@ class _Build(NamedTuple):
             claim_target(place, sha256_of(self.folder / CLAIM).encode(), self.job.replace)
         results = self._write_shards(place, self._plan())
         result = StageResult()
-        for task_result in results:
-            result.files += [FileEntry(**entry) for entry in task_result.extra["files"]]
+        for task in results:
+            result.files += task.extra_as(WrittenShard).files
         result.add_results(results, [SAMPLES_STEP, STEP])
         carried = (carry_query_counts, carry_examples)
         tables = [entry for carry in carried for entry in carry(self.deduplicated, self.folder)]
@@ -137,20 +172,20 @@ class _Build(NamedTuple):
         names = [f"{n:05d}" for n in range(len(numbered))]
         written = place.sizes() if any((self.folder / RESULTS).glob("[0-9]*.json")) else {}
         if all(_is_written(self.folder, name, written) for name in names):
-            slices: dict[tuple[str, int], list[tuple[str, int, int]]] = {}
+            slices: dict[tuple[str, int], list[SpillRange]] = {}
         else:
             slices = self._spill(shards)
         tasks = [
-            Task(n, name, {"split": split, "slices": slices.get((split, shard), [])})
+            Task(n, name, ShardPlan(split, tuple(slices.get((split, shard), ()))))
             for n, (name, (split, shard)) in enumerate(zip(names, numbered, strict=True))
         ]
         return self.job.run(self.folder, tasks, "Write shards", "samples", WriteShard(self.target))
 
-    def _spill(self, shards: dict[str, int]) -> dict[tuple[str, int], list[tuple[str, int, int]]]:
-        """Sends every image towards its shard; says where each shard's lie: (spill, first row, rows)."""
+    def _spill(self, shards: dict[str, int]) -> dict[tuple[str, int], list[SpillRange]]:
+        """Spills every image for its shard; returns the ranges of each (split, shard)."""
         sources = self.upstream.paths(self.deduplicated, "survivors")
         tasks = [
-            Task(n, f"spill-{path.stem}", {"survivors": str(path), "images": str(self.fetched / "images" / path.name)})
+            Task(n, f"spill-{path.stem}", SpillInput(str(path), str(self.fetched / "images" / path.name)))
             for n, path in enumerate(sources)
         ]
         for task in tasks:
@@ -158,11 +193,11 @@ class _Build(NamedTuple):
         results = self.job.run(
             self.folder, tasks, "Spread images over shards", "images", SpillFile(shards, self.settings.seed)
         )
-        slices: dict[tuple[str, int], list[tuple[str, int, int]]] = {}
-        for task_result in results:
-            base = str(self.folder / SPILL / task_result.task)
-            for part in (Slice(*values) for values in task_result.extra["slices"]):
-                slices.setdefault((part.split, part.shard), []).append((base, part.first, part.rows))
+        slices: dict[tuple[str, int], list[SpillRange]] = {}
+        for result in results:
+            base = str(self.folder / SPILL / result.task)
+            for part in result.extra_as(Spilled).slices:
+                slices.setdefault((part.split, part.shard), []).append(SpillRange(base, part.first, part.rows))
         return slices
 
     def _manifest(self, results: list[TaskResult], tables: list[FileEntry], result: StageResult) -> DatasetManifest:
@@ -176,15 +211,15 @@ class _Build(NamedTuple):
             funnel=[step for record in history for step in record.funnel] + result.funnel,
             notes={record.stage: {**record.extra, **record.counters} for record in history},
             tables=tables,
-            shards=[_shard_entry(task_result) for task_result in results],
+            shards=[_shard_entry(task) for task in results],
         )
 
 
 def _is_written(folder: Path, name: str, written: dict[str, int]) -> bool:
     """Whether a shard is there as its result says; deletes a result that says otherwise."""
     task_result = read_result(folder, name)
-    files = [] if task_result is None else task_result.extra.get("files", [])
-    whole = bool(files) and all(written.get(entry["path"]) == entry["bytes"] for entry in files)
+    files = [] if task_result is None else task_result.extra_as(WrittenShard).files
+    whole = bool(files) and all(written.get(entry.path) == entry.bytes for entry in files)
     if not whole:
         (folder / RESULTS / f"{name}.json").unlink(missing_ok=True)
     return whole
@@ -192,31 +227,29 @@ def _is_written(folder: Path, name: str, written: dict[str, int]) -> bool:
 
 def _forget_lost_spill(folder: Path, name: str) -> None:
     task_result = read_result(folder, name)
-    sizes = {} if task_result is None else task_result.extra.get("bytes", {})
+    sizes = {} if task_result is None else task_result.extra_as(Spilled).bytes
     if not sizes or LocalFolder(folder / SPILL).sizes() | sizes != LocalFolder(folder / SPILL).sizes():
         (folder / RESULTS / f"{name}.json").unlink(missing_ok=True)
 
 
-class SpillFile(FileTask):
+class SpillFile(FileTask[SpillInput]):
     """Writes the images of one file to where their shards pick them up. Without sums: spills are read here and go."""
 
     def __init__(self, shards: dict[str, int], seed: int) -> None:
         self.shards = shards
         self.seed = seed
 
-    def run(self, task: Task, folder: Path, stats: TaskStats) -> list[Path]:
+    def run(self, task: Task[SpillInput], folder: Path, stats: TaskStats) -> list[Path]:
         base = folder / SPILL / task.name
         with room_said(folder):
-            slices = write_spill(
-                base, Path(task.payload["survivors"]), Path(task.payload["images"]), self.shards, self.seed
-            )
+            slices = write_spill(base, Path(task.payload.survivors), Path(task.payload.images), self.shards, self.seed)
         stats.tick(sum(part.rows for part in slices), 1.0)
         files = [base.with_suffix(suffix) for suffix in (".images", ".arrow")]
-        stats.extra = {"slices": slices, "bytes": {path.name: path.stat().st_size for path in files}}
+        stats.extra = Spilled(slices, {path.name: path.stat().st_size for path in files})
         return []
 
 
-class WriteShard(FileTask):
+class WriteShard(FileTask[ShardPlan]):
     """Writes one shard and the files beside it, and brings them to where the dataset lies.
 
     Args:
@@ -226,9 +259,9 @@ class WriteShard(FileTask):
     def __init__(self, target: str | None) -> None:
         self.target = target
 
-    def run(self, task: Task, folder: Path, stats: TaskStats) -> list[Path]:
-        base = folder / task.payload["split"] / task.name
-        with room_said(folder), read_spills(task.payload["slices"]) as (survivors, images):
+    def run(self, task: Task[ShardPlan], folder: Path, stats: TaskStats) -> list[Path]:
+        base = folder / task.payload.split / task.name
+        with room_said(folder), read_spills(task.payload.slices) as (survivors, images):
             written = write_shard(base, task.number, survivors, images, lambda n, of: stats.tick(n, n / max(of, 1)))
         entries = [
             FileEntry(path=path.relative_to(folder).as_posix(), bytes=path.stat().st_size, sha256=sha256)
@@ -241,16 +274,11 @@ class WriteShard(FileTask):
         for step, n in ((SAMPLES_STEP, written.samples), (STEP, written.pairs)):
             stats.enter(step, n)
             stats.leave(step, n)
-        stats.extra = {
-            "split": task.payload["split"],
-            "samples": written.samples,
-            "pairs": written.pairs,
-            "files": [entry.model_dump() for entry in entries],
-        }
+        stats.extra = WrittenShard(task.payload.split, written.samples, written.pairs, entries)
         return []
 
 
 def _shard_entry(task_result: TaskResult) -> ShardEntry:
-    files: dict[str, Any] = dict(zip(SHARD_FILES, task_result.extra["files"], strict=True))
-    counts = {name: task_result.extra[name] for name in ("split", "samples", "pairs")}
-    return ShardEntry(name=task_result.task, **counts, **files)
+    shard = task_result.extra_as(WrittenShard)
+    files: dict[str, Any] = dict(zip(SHARD_FILES, shard.files, strict=True))
+    return ShardEntry(name=task_result.task, split=shard.split, samples=shard.samples, pairs=shard.pairs, **files)

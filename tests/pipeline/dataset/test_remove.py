@@ -10,14 +10,13 @@ from pathlib import Path
 import fsspec
 import pyarrow as pa
 import pytest
-from rich.console import Console
 from support.pictures import picture
 from support.survivors import HOSTS, finished_dedup, survivor
 
 from openwit.pipeline.cli.main import main
 from openwit.pipeline.dataset.store import LocalFolder, RemoteFolder, load_manifest, place_of
 from openwit.pipeline.dataset.verify import verify_dataset
-from openwit.pipeline.execution.runner import Runner
+from openwit.pipeline.execution.beam_engine import BeamEngine
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.stages.shard import stage as shard
 from openwit.pipeline.stages.shard.settings import ShardSettings
@@ -43,7 +42,7 @@ def built(tmp_path_factory):
     ]  # fmt: skip
     DUPLICATE_EXAMPLES.write(deduplicated / "duplicates.parquet", pa.Table.from_pylist(kept, DUPLICATE_EXAMPLES.arrow))
     dataset = folder / "dataset"
-    shard.run(Job(Runner(), Console(quiet=True)), ShardSettings(samples=16), shard.Title("d"), deduplicated, dataset)
+    shard.run(Job(BeamEngine()), ShardSettings(samples=16), shard.Title("d"), deduplicated, dataset)
     shutil.rmtree(dataset / ".stage")
     return dataset
 

@@ -4,15 +4,21 @@ import subprocess
 import sys
 import textwrap
 from collections import Counter
+from dataclasses import asdict, dataclass
 
 import pytest
-from rich.console import Console
 
-from openwit.pipeline.execution.runner import Runner
+from openwit.pipeline.execution.beam_engine import BeamEngine
+from openwit.pipeline.execution.jobs import FileTask, Task
 from openwit.pipeline.execution.stage import Job, StageResult, run_stage
-from openwit.pipeline.execution.tasks import FAILURES, FileTask, Task, read_result, run_tasks
+from openwit.pipeline.execution.tasks import FAILURES, read_result
 from openwit.schemas.common.atomic import atomic_write
 from openwit.schemas.common.errors import OpenWITError
+
+
+@dataclass(frozen=True)
+class Text:
+    text: str
 
 
 class Shout(FileTask):
@@ -21,7 +27,7 @@ class Shout(FileTask):
     def run(self, task, folder, stats):
         with (folder / "calls").open("a") as calls:
             calls.write(f"{task.name}\n")
-        text = task.payload["text"]
+        text = task.payload.text
         if text == "forbidden":
             raise OpenWITError("the text 'forbidden' is not allowed: take another")
         stats.enter("shout/texts", 2)
@@ -33,7 +39,7 @@ class Shout(FileTask):
 
 
 def tasks(*texts):
-    return [Task(n, f"{n:05d}", {"text": text}) for n, text in enumerate(texts)]
+    return [Task(n, f"{n:05d}", Text(text)) for n, text in enumerate(texts)]
 
 
 def calls(folder):
@@ -41,31 +47,33 @@ def calls(folder):
 
 
 def test_done_tasks_are_not_done_again(tmp_path):
-    results = run_tasks(Runner(), tmp_path, tasks("a", "b"), "Shout", Shout())
-    assert [r.steps["shout/texts"] for r in results] == [{"rows_in": 2, "rows_out": 1, "reasons": {"whisper": 1}}] * 2
-    assert run_tasks(Runner(), tmp_path, tasks("a", "b", "c"), "Shout", Shout())[:2] == results
+    results = BeamEngine().run_tasks(tmp_path, tasks("a", "b"), "Shout", Shout())
+    assert [asdict(r.steps["shout/texts"]) for r in results] == [
+        {"rows_in": 2, "rows_out": 1, "reasons": {"whisper": 1}}
+    ] * 2
+    assert BeamEngine().run_tasks(tmp_path, tasks("a", "b", "c"), "Shout", Shout())[:2] == results
     assert calls(tmp_path) == {"00000": 1, "00001": 1, "00002": 1}
 
 
 def test_a_task_whose_file_is_gone_or_cut_is_done_again(tmp_path):
-    run_tasks(Runner(), tmp_path, tasks("a", "bb"), "Shout", Shout())
+    BeamEngine().run_tasks(tmp_path, tasks("a", "bb"), "Shout", Shout())
     (tmp_path / "out" / "00001.txt").write_text("B")
     assert read_result(tmp_path, "00001") is None
-    run_tasks(Runner(), tmp_path, tasks("a", "bb"), "Shout", Shout())
+    BeamEngine().run_tasks(tmp_path, tasks("a", "bb"), "Shout", Shout())
     assert (tmp_path / "out" / "00001.txt").read_text() == "BB"
 
 
 def test_a_users_error_comes_out_of_the_runner_as_itself(tmp_path):
     with pytest.raises(OpenWITError, match="^the text 'forbidden' is not allowed: take another$"):
-        run_tasks(Runner(), tmp_path, tasks("a", "forbidden"), "Shout", Shout())
+        BeamEngine().run_tasks(tmp_path, tasks("a", "forbidden"), "Shout", Shout())
     assert list((tmp_path / FAILURES).iterdir())
-    run_tasks(Runner(), tmp_path, tasks("a", "fine"), "Shout", Shout())
+    BeamEngine().run_tasks(tmp_path, tasks("a", "fine"), "Shout", Shout())
     assert not list((tmp_path / FAILURES).iterdir())
 
 
 def test_worker_processes_give_the_same_files(tmp_path):
     for workers in (1, 2):
-        run_tasks(Runner(workers=workers), tmp_path / str(workers), tasks("a", "b", "c"), "Shout", Quiet())
+        BeamEngine(workers=workers).run_tasks(tmp_path / str(workers), tasks("a", "b", "c"), "Shout", Quiet())
     for name in ("00000", "00001", "00002"):
         one, two = ((tmp_path / w / "out" / f"{name}.txt").read_bytes() for w in ("1", "2"))
         assert one == two
@@ -79,11 +87,11 @@ class Quiet(Shout):
 
 def test_unknown_runner_is_named():
     with pytest.raises(OpenWITError, match="unknown runner 'dask'; known: local"):
-        Runner("dask")
+        BeamEngine("dask")
 
 
 def job(replace=False):
-    return Job(Runner(), Console(quiet=True), replace)
+    return Job(BeamEngine(), replace=replace)
 
 
 def body(folder, counted):
@@ -127,8 +135,8 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path):
 SLOW = """
 import sys, time
 from pathlib import Path
-from openwit.pipeline.execution.runner import Runner
-from openwit.pipeline.execution.tasks import FileTask, Task, run_tasks
+from openwit.pipeline.execution.beam_engine import BeamEngine
+from openwit.pipeline.execution.jobs import FileTask, Task
 from openwit.schemas.common.atomic import atomic_path
 
 class Slow(FileTask):
@@ -139,7 +147,7 @@ class Slow(FileTask):
                 file.write(f"{task.name} {n}\\n"); file.flush(); time.sleep(0.02)
         return [target]
 
-run_tasks(Runner(), Path(sys.argv[1]), [Task(n, f"{n:05d}", {}) for n in range(4)], "Slow", Slow())
+BeamEngine().run_tasks(Path(sys.argv[1]), [Task(n, f"{n:05d}", None) for n in range(4)], "Slow", Slow())
 """
 
 

@@ -6,12 +6,11 @@ import sys
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from rich.console import Console
 from support.pictures import picture
 
 from openwit.pipeline.build import build
 from openwit.pipeline.cli.main import main
-from openwit.pipeline.execution.runner import Runner
+from openwit.pipeline.execution.beam_engine import BeamEngine
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.explain.lookup import explain
 from openwit.pipeline.recipe import Recipe
@@ -30,7 +29,7 @@ def dataset(tmp_path_factory):
     rows.append({"url": "http://a.org/none.jpg", "image": picture(51), "text": "nothing that is asked for"})
     pq.write_table(pa.Table.from_pylist(rows), folder / "birds.parquet")
     (folder / "queries.txt").write_text("kite\nwren\n")
-    build(recipe(folder, merge_texts=False), folder / "build", Job(Runner(), Console(quiet=True)))
+    build(recipe(folder, merge_texts=False), folder / "build", Job(BeamEngine()))
     return folder / "build" / "dataset"
 
 
@@ -40,7 +39,7 @@ def merged(dataset, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("merged") / "build"
     shutil.copytree(dataset.parent, workdir)
     changed = recipe(dataset.parent.parent, merge_texts=True)
-    build(changed, workdir, Job(Runner(), Console(quiet=True), replace=True))
+    build(changed, workdir, Job(BeamEngine(), replace=True))
     return workdir / "dataset"
 
 

@@ -4,12 +4,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from rich.console import Console
 from support.picture_web import Web
 from support.rows import candidate
 
+from openwit.pipeline.execution.beam_engine import BeamEngine
 from openwit.pipeline.execution.files import file_entry
-from openwit.pipeline.execution.runner import Runner
 from openwit.pipeline.execution.stage import Job, StageResult, run_stage
 from openwit.pipeline.stages.fetch import stage as fetch
 from openwit.schemas.manifest import FunnelStep
@@ -19,7 +18,7 @@ from openwit.schemas.tables.queries import QUERIES
 
 @pytest.fixture
 def job():
-    return Job(Runner(), Console(quiet=True))
+    return Job(BeamEngine())
 
 
 @pytest.fixture

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from rich.console import Console
 
 from openwit.pipeline.build import build
 from openwit.pipeline.dataset.verify import verify_dataset
-from openwit.pipeline.execution.runner import Runner
+from openwit.pipeline.execution.beam_engine import BeamEngine
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.recipe import load_recipe
 from openwit.schemas.manifest import DatasetManifest
@@ -32,7 +31,7 @@ def built(port: int, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Da
         "fetch.download.stall_s=2",
         "shard.samples=50",
     ]
-    manifest = build(load_recipe(RECIPE, overrides), folder / "build", Job(Runner(), Console(quiet=True)))
+    manifest = build(load_recipe(RECIPE, overrides), folder / "build", Job(BeamEngine()))
     return folder, manifest
 
 

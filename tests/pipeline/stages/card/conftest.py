@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from rich.console import Console
 from support.pictures import picture
 
+from openwit.pipeline.execution.beam_engine import BeamEngine
 from openwit.pipeline.execution.files import file_entry
-from openwit.pipeline.execution.runner import Runner
 from openwit.pipeline.execution.stage import Job
 from openwit.schemas.manifest import DatasetManifest, FunnelStep, ShardEntry
 from openwit.schemas.tables.images import DUPLICATE_EXAMPLES
@@ -87,7 +86,7 @@ def make_dataset(tmp_path):
 
 @pytest.fixture
 def job():
-    return Job(Runner(), Console(quiet=True))
+    return Job(BeamEngine())
 
 
 @pytest.fixture

@@ -1,11 +1,10 @@
 """Fetch while we are cut off, or seem to be."""
 
 import pytest
-from rich.console import Console
 from support.picture_web import HOSTS_OF_WEB, Web, settings, spread_over_hosts, tables
 
 from openwit.pipeline.download.status import HEARD, UNHEARD, FetchStatus
-from openwit.pipeline.execution.runner import Runner
+from openwit.pipeline.execution.beam_engine import BeamEngine
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.execution.tasks import RESULTS
 from openwit.pipeline.stages.fetch import chunk as fetch_chunk
@@ -72,8 +71,8 @@ def test_an_outage_stops_the_run_and_the_same_command_goes_on(tmp_path, job, sel
     assert not list((tmp_path / "f").rglob(".partial-*"))
 
 
-def test_an_outage_that_passes_costs_nothing_but_time(tmp_path, select, web, monkeypatch, capsys):
-    job = Job(Runner(), Console(width=100))
+def test_an_outage_that_passes_costs_nothing_but_time(tmp_path, select, web, monkeypatch, caplog):
+    job = Job(BeamEngine())
     source = select(tmp_path / "s", {0: spread_over_hosts(web, 130)})
     pauses = []
 
@@ -86,7 +85,7 @@ def test_an_outage_that_passes_costs_nothing_but_time(tmp_path, select, web, mon
     manifest, _ = fetch.run(job, settings(chunk=1000, outage_pause_s=7), source, tmp_path / "f")
     monkeypatch.undo()
     assert pauses[:2] == [7, 14]
-    said = [line.strip() for line in capsys.readouterr().out.splitlines() if "pausing" in line]
+    said = [record.message for record in caplog.records if "pausing" in record.message]
     assert said == [
         "No answer from any server in chunk 00000; pausing 7 s (1 of 3)",
         "No answer from any server in chunk 00000; pausing 14 s (2 of 3)",

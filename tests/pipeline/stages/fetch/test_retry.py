@@ -113,14 +113,13 @@ RETRY = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from rich.console import Console
-from openwit.pipeline.execution.runner import Runner
+from openwit.pipeline.execution.beam_engine import BeamEngine
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.stages.fetch.settings import FetchSettings
 from openwit.pipeline.stages.fetch import stage as fetch
 fetch.carry_query_counts = lambda *_: []
 settings = FetchSettings.model_validate_json(sys.argv[2])
-fetch.run(Job(Runner(), Console(quiet=True)), settings, Path(sys.argv[3]), Path(sys.argv[4]), retry_failed=True)
+fetch.run(Job(BeamEngine()), settings, Path(sys.argv[3]), Path(sys.argv[4]), retry_failed=True)
 """
 
 

@@ -6,11 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from rich.console import Console
 from support.pictures import picture
 
 from openwit.pipeline.build import build
-from openwit.pipeline.execution.runner import Runner
+from openwit.pipeline.execution.beam_engine import BeamEngine
 from openwit.pipeline.execution.stage import Job, StageManifest
 from openwit.pipeline.recipe import Recipe
 from openwit.pipeline.stages.redraw import stage as redraw
@@ -46,7 +45,7 @@ def built(tmp_path_factory):
                 "dedup": {"max_distance": 0},
             }
         )
-        manifest = build(recipe, folder / name, Job(Runner(), Console(quiet=True)))
+        manifest = build(recipe, folder / name, Job(BeamEngine()))
         return manifest, folder / name
 
     return run

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from support.rows import candidate
 
-from openwit.pipeline.execution.runner import Runner
+from openwit.pipeline.execution.beam_engine import BeamEngine
 from openwit.pipeline.stages.select import match as select_match
 from openwit.pipeline.stages.select import stage as select
 from openwit.pipeline.stages.select import thresholds as select_thresholds
@@ -99,8 +99,8 @@ def test_worker_processes_do_not_matter(tmp_path, job, make_queries, make_candid
     rows = make_rows(300, seed=6)
     queries = make_queries(tmp_path / "q", WORDS)
     source = make_candidates(tmp_path / "c", [rows[:100], rows[100:]])
-    for name, runner in (("one", job.runner), ("two", Runner(workers=2))):
-        select.run(replace(job, runner=runner), SelectSettings(cap=5), [source], queries, tmp_path / name)
+    for name, engine in (("one", job.engine), ("two", BeamEngine(workers=2))):
+        select.run(replace(job, engine=engine), SelectSettings(cap=5), [source], queries, tmp_path / name)
     for path in sorted((tmp_path / "one" / "selected").iterdir()):
         assert path.read_bytes() == (tmp_path / "two" / "selected" / path.name).read_bytes()
 

@@ -5,7 +5,6 @@ import os
 import fsspec
 import pytest
 import tenacity
-from rich.console import Console
 from support.pictures import picture
 from support.survivors import finished_dedup, survivor
 
@@ -13,15 +12,15 @@ from openwit.pipeline.dataset import object_store
 from openwit.pipeline.dataset.object_store import ObjectStore
 from openwit.pipeline.dataset.store import LocalFolder, load_manifest, place_of
 from openwit.pipeline.dataset.verify import verify_dataset
-from openwit.pipeline.execution.runner import Runner
+from openwit.pipeline.execution.beam_engine import BeamEngine
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.explain.lookup import explain
 from openwit.pipeline.stages.shard import stage as shard
 from openwit.pipeline.stages.shard.settings import ShardSettings
 from openwit.schemas.common.errors import OpenWITError
 
-LOCAL = Job(Runner(), Console(quiet=True))
-REPLACING = Job(Runner(), Console(quiet=True), replace=True)
+LOCAL = Job(BeamEngine())
+REPLACING = Job(BeamEngine(), replace=True)
 
 
 @pytest.fixture(autouse=True)

@@ -15,12 +15,11 @@ import pytest
 import webdataset
 from PIL import Image
 from pydantic import ValidationError
-from rich.console import Console
 from support.pictures import picture
 from support.survivors import finished_dedup, survivor
 
 from openwit.pipeline.dataset.verify import verify_dataset
-from openwit.pipeline.execution.runner import Runner
+from openwit.pipeline.execution.beam_engine import BeamEngine
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.stages.shard import stage as shard
 from openwit.pipeline.stages.shard.settings import ShardSettings
@@ -40,7 +39,7 @@ def deduplicated(tmp_path_factory):
 
 
 def build(deduplicated, folder, target=None, workers=1, **settings):
-    job = Job(Runner(workers=workers), Console(quiet=True))
+    job = Job(BeamEngine(workers=workers))
     shard.run(job, ShardSettings(**settings or {"samples": 25}), shard.Title("d"), deduplicated, folder, target)
     return folder
 
@@ -154,8 +153,7 @@ def test_an_empty_file_among_others(tmp_path):
 RUN = """
 import os, resource, signal, sys
 from pathlib import Path
-from rich.console import Console
-from openwit.pipeline.execution.runner import Runner
+from openwit.pipeline.execution.beam_engine import BeamEngine
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.stages.shard.settings import ShardSettings
 from openwit.pipeline.stages.shard import stage as shard
@@ -175,7 +173,7 @@ if limit < 0:
     shard.write_shard = write_and_die
 with user_errors("wit"):
     target = sys.argv[4] if len(sys.argv) > 4 else None
-    job = Job(Runner(), Console(quiet=True))
+    job = Job(BeamEngine())
     shard.run(job, ShardSettings(samples=25), shard.Title("d"), Path(sys.argv[1]), Path(sys.argv[2]), target)
 """
 

@@ -1,0 +1,145 @@
+"""Progress on the user's console: a bar on a terminal, a line every ten seconds elsewhere."""
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from openwit.pipeline.execution.progress import Snapshot
+
+_POLL_SECONDS = 0.5
+_LINE_SECONDS = 10.0
+
+
+class ConsoleProgress:
+    """Shows the progress of jobs; see `openwit.pipeline.execution.progress.Progress`."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    @contextmanager
+    def watch(self, label: str, folder: Path, names: Sequence[str], unit: str) -> Iterator[None]:
+        """Shows the progress of tasks while the block runs."""
+        stop = threading.Event()
+        show = self._show_bar if self._console.is_terminal else self._print_lines
+        watcher = threading.Thread(target=show, args=(label, folder, names, unit, stop), daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            watcher.join()
+
+    def status(self, message: str) -> AbstractContextManager[object]:
+        """Shows a spinner on a terminal."""
+        return self._console.status(message)
+
+    def _show_bar(self, label: str, folder: Path, names: Sequence[str], unit: str, stop: threading.Event) -> None:
+        with Progress(*_columns(), console=self._console, transient=True) as progress:
+            bar = progress.add_task(label, total=1.0, note="")
+            started = time.monotonic()
+            while not stop.wait(_POLL_SECONDS):
+                snapshot = Snapshot(folder, names)
+                progress.update(bar, completed=snapshot.fraction, note=_note(snapshot, len(names), unit, started))
+
+    def _print_lines(self, label: str, folder: Path, names: Sequence[str], unit: str, stop: threading.Event) -> None:
+        started = time.monotonic()
+        while not stop.wait(_LINE_SECONDS):
+            snapshot = Snapshot(folder, names)
+            note = _note(snapshot, len(names), unit, started)
+            self._console.print(f"  {label}: {snapshot.fraction:.0%}, {note}", highlight=False)
+            sys.stdout.flush()
+
+
+class ConsoleMessages(logging.Handler):
+    """Prints what the library logs for the user (warnings and above), indented below the command's own lines."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.WARNING)
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Prints the message of a record."""
+        self._console.print(f"  {record.getMessage()}", highlight=False, markup=False, soft_wrap=True)
+
+
+def show_messages(console: Console) -> None:
+    """Shows the library's messages on a console from now on, in place of the console of an earlier call."""
+    logger = logging.getLogger("openwit")
+    for handler in list(logger.handlers):
+        if isinstance(handler, ConsoleMessages):
+            logger.removeHandler(handler)
+    logger.addHandler(ConsoleMessages(console))
+    logger.setLevel(logging.WARNING)
+
+
+class Steps:
+    """Shows the progress of a labelled piece of work in this process; a context manager.
+
+    Args:
+        unit: of what is counted; `bytes` are shown as gigabytes.
+    """
+
+    def __init__(self, console: Console, unit: str) -> None:
+        self._console = console
+        self._unit = unit
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+        self._label = ""
+        self._started = self._printed = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._bar = Progress(*_columns(), console=self._console, transient=True)
+            self._bar.start()
+            self._task = self._bar.add_task("", total=1.0, note="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def show(self, label: str, done: int, of: int) -> None:
+        """Shows that `done` of `of` units are done. A new label restarts the clock."""
+        now = time.monotonic()
+        if label != self._label:
+            self._label, self._started = label, now
+        note = self._note(done, of, now - self._started)
+        if self._bar is not None:
+            self._bar.update(self._task, description=label, completed=done / max(of, 1), note=note)
+        elif now - self._printed >= _LINE_SECONDS:
+            self._printed = now
+            self._console.print(f"  {label}: {note}", highlight=False)
+
+    def _note(self, done: int, of: int, seconds: float) -> str:
+        rate = done / max(seconds, 1e-6)
+        left = f", {(of - done) / rate:.0f} s left" if 0 < done < of and seconds > 1 else ""
+        if self._unit == "bytes":
+            return f"{done / 1e9:.2f} of {of / 1e9:.2f} GB, {rate / 1e6:,.0f} MB/s{left}"
+        return f"{done:,} of {of:,} {self._unit}, {rate:,.1f}/s{left}"
+
+
+def _columns() -> tuple[TextColumn, BarColumn, TextColumn, TimeElapsedColumn]:
+    return TextColumn("  {task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn()
+
+
+def _note(snapshot: Snapshot, tasks: int, unit: str, started: float) -> str:
+    elapsed = max(time.monotonic() - started, 1e-6)
+    parts = [f"{snapshot.tasks_done}/{tasks} files"]
+    if snapshot.rows:
+        parts.append(f"{snapshot.rows:,} {unit}")
+        parts.append(f"{snapshot.rows / elapsed:,.0f}/s")
+    if 0.02 < snapshot.fraction < 1.0:
+        left = elapsed * (1.0 - snapshot.fraction) / snapshot.fraction
+        parts.append(f"{left / 60:.0f} min left" if left > 90 else f"{left:.0f} s left")
+    return ", ".join(parts)
