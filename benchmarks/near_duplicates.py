@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from openwit.pipeline.decontamination.images import read_evaluation_images
 from openwit.pipeline.decontamination.index import EvaluationIndex
 from openwit.pipeline.decontamination.variants import grey_of, variant_hashes
-from openwit.pipeline.images.fingerprint import alike
+from openwit.pipeline.images.descriptor import is_similar
 from openwit.pipeline.images.phash import grey_thumbnail, hamming, phash, phash_pair_batch
 from openwit.pipeline.images.process import ImageDrop, process_image
 from openwit.pipeline.images.settings import ImageSettings
@@ -140,7 +140,7 @@ def hashes_of(body: bytes) -> tuple[tuple[int, int, int], bytes]:
         mirrored = phash_pair_batch(grey_thumbnail(picture)[np.newaxis])[1][0]
     with Image.open(io.BytesIO(body)) as image:
         theirs = int(str(imagehash.phash(image)), 16)
-    return (result.phash, int(mirrored), theirs), result.fingerprint
+    return (result.phash, int(mirrored), theirs), result.descriptor
 
 
 def evaluation_table(bodies: list[bytes]) -> pa.Table:
@@ -180,7 +180,7 @@ def recalls(photos: list[tuple[int, bytes]], workers: int) -> dict[str, dict[str
         exclude = nearest([forms[0] for _, forms in found], values[:, column, 0])
         reverse = nearest([forms[column] for _, forms in found], values[:, 0, 0])
         row = {f"ours {r}": ours <= r for r in DISTANCES}
-        same = alike(looks[:, 0], looks[:, column])
+        same = is_similar(looks[:, 0], looks[:, column])
         row |= {f"alike {r}": (ours <= r) & same for r in DISTANCES[1:]}
         row |= {f"+mirror {EXCLUDE_AT}": mirror <= EXCLUDE_AT}
         row |= {f"exclude {EXCLUDE_AT}": exclude <= EXCLUDE_AT, f"reverse {EXCLUDE_AT}": reverse <= EXCLUDE_AT}
@@ -205,7 +205,7 @@ def false_positives(bodies: list[bytes], names: list[str], workers: int) -> None
         "imagehash": hamming(values[first, 2], values[second, 2]),
     }
     near = np.flatnonzero(distances["ours"] <= _LARGEST_SHOWN)
-    unlike = near[~alike(looks[first[near]], looks[second[near]])]
+    unlike = near[~is_similar(looks[first[near]], looks[second[near]])]
     distances["and alike"] = distances["ours"].copy()
     distances["and alike"][unlike] = 64
     print(f"\nPairs of different photos within R bits, of {len(first):,} pairs")

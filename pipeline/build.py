@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 from rich.console import Console
 
-from openwit.pipeline.dataset.store import load_manifest, place_of
+from openwit.pipeline.dataset.store import load_manifest, open_store
 from openwit.pipeline.execution.stage import Job, StageManifest, first_difference
 from openwit.pipeline.plugins import check_plugins
 from openwit.pipeline.recipe import Recipe
@@ -64,7 +64,7 @@ def build(
             did_something |= did
             print_stage(console, name, manifest, time.monotonic() - before, did)
             print_excluded(console, manifest, workdir / STAGES / name)
-        place = place_of(dataset_url or workdir / DATASET)
+        place = open_store(dataset_url or workdir / DATASET)
         did_something |= card.run(job, recipe.card, str(place))
         dataset = load_manifest(place)
         print_funnel(console, dataset)

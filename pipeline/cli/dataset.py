@@ -88,12 +88,12 @@ def remove(
     from openwit.pipeline.cli.progress import Steps
     from openwit.pipeline.dataset.remove import plan_removal
     from openwit.pipeline.dataset.remove import remove as take_out
-    from openwit.pipeline.dataset.store import place_of
+    from openwit.pipeline.dataset.store import open_store
     from openwit.pipeline.stages.card import stage
     from openwit.pipeline.stages.card.settings import CardSettings
     from openwit.schemas.common.settings import parse_settings
 
-    place = place_of(dataset)
+    place = open_store(dataset)
     wanted = load_list(names)
     with Steps(Console(stderr=True), "shards") as steps:
         plan = plan_removal(place, wanted, _card_settings(place), steps.show)

@@ -1,88 +1,117 @@
-"""Remote input files, brought here whole before they are read.
+"""Fetch remote input files as a whole before they are read; retry what another attempt may cure.
 
-Readers tell damage by what they cannot parse. A connection that breaks must not look like damage, or the rest of an
-archive would be lost for good; so a file is fetched first, with retries, and read when it is complete.
+Readers detect damage by what they cannot parse. A lost connection must not look like damage, or the rest of an archive
+would be skipped for good; so a file is downloaded first, with retries, and read when it is complete.
 """
 
 import contextlib
+import errno
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec
 import tenacity
 
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError, NetworkError, OpenWITError, StorageError
+from openwit.schemas.common.full_disk import is_disk_full
 
 _ATTEMPTS = 5
 _LONGEST_WAIT_S = 60
-# Answers that another attempt will not change.
+# Errors that another attempt will not change.
 _FINAL = (FileNotFoundError, PermissionError, ImportError, ValueError)
+_FINAL_NUMBERS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES})
+_NO_CREDENTIALS = frozenset(
+    {
+        "NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "ProfileNotFound",
+        "DefaultCredentialsError", "RefreshError", "TokenRetrievalError", "UnauthorizedSSOTokenError",
+    }
+)  # fmt: skip
+
+T = TypeVar("T")
 
 
 def is_remote(name: str) -> bool:
-    """Whether a name is a URL for fsspec and not a path."""
+    """Return whether a name is a URL for fsspec and not a path."""
     return "://" in name
+
+
+def lacks_credentials(error: BaseException) -> bool:
+    """Return whether an object store's library found no valid credentials."""
+    return type(error).__name__ in _NO_CREDENTIALS
+
+
+def one_line(error: BaseException) -> str:
+    """Return the message of an error on one line, or its type where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def is_final(error: BaseException) -> bool:
+    """Return whether another attempt cannot help: no such file, no permission, no credentials, no space …"""
+    return isinstance(error, _FINAL) or lacks_credentials(error) or getattr(error, "errno", None) in _FINAL_NUMBERS
+
+
+@tenacity.retry(
+    retry=tenacity.retry_if_exception(lambda error: not is_final(error)),
+    stop=tenacity.stop_after_attempt(_ATTEMPTS),
+    wait=tenacity.wait_exponential(max=_LONGEST_WAIT_S),
+    reraise=True,
+)
+def with_retries(action: Callable[[], T]) -> T:
+    """Call `action` up to five times with growing waits, while its error may be transient; return its result."""
+    return action()
 
 
 @contextlib.contextmanager
 def local_copy(name: str) -> Iterator[str]:
-    """The path of a file: its own when it is local, else of a temporary copy that goes when the block ends.
+    """Yield the path of a file: its own if it is local, else of a temporary copy that is deleted afterwards.
 
     Args:
         name: a path, or a URL that fsspec knows (s3://, gs://, https://, hdfs:// …).
 
     Raises:
-        OpenWITError: the file cannot be had, after several attempts with growing waits where another may help.
+        DataError: the file does not exist.
+        NetworkError: it cannot be downloaded, after several attempts where another may help.
+        StorageError: the disk is full.
     """
     if not is_remote(name):
         yield name
         return
     with tempfile.TemporaryDirectory(prefix="openwit-") as folder:
-        # readers tell formats by the name
+        # Readers recognise formats by the name.
         copy = Path(folder) / (name.partition("?")[0].rstrip("/").rpartition("/")[2] or "file")
+
+        def get() -> None:
+            filesystem: Any
+            filesystem, path = fsspec.url_to_fs(name)
+            filesystem.get_file(path, str(copy))
+
         try:
-            _get(name, str(copy))
+            with_retries(get)
         except FileNotFoundError:
-            raise OpenWITError(f"{name} does not exist") from None
-        except ImportError as error:
-            raise OpenWITError(f"{name} needs a package that is not installed: {error}") from error
+            raise DataError(f"{name} does not exist") from None
         except Exception as error:  # every filesystem has errors of its own
-            raise OpenWITError(
-                f"{name} cannot be fetched: {' '.join(str(error).split()) or type(error).__name__}"
-            ) from error
+            raise _error(name, "fetched", error) from error
         yield str(copy)
 
 
 def remote_glob(pattern: str) -> list[str]:
-    """URLs that a pattern with `*`, `?` or `[` names, sorted.
+    """Return the URLs that match a pattern with `*`, `?` or `[`, sorted.
 
     Raises:
-        OpenWITError: the pattern's filesystem is unknown, cannot list, or cannot be reached.
+        NetworkError: the pattern's filesystem cannot list, or cannot be reached.
+        DataError: the filesystem is unknown or its package is missing.
     """
     try:
         filesystem, path = fsspec.url_to_fs(pattern)
         return sorted(filesystem.unstrip_protocol(match) for match in filesystem.glob(path))
-    except ImportError as error:
-        raise OpenWITError(f"{pattern} needs a package that is not installed: {error}") from error
     except Exception as error:
-        raise OpenWITError(
-            f"{pattern} cannot be listed: {' '.join(str(error).split()) or type(error).__name__}"
-        ) from error
+        raise _error(pattern, "listed", error) from error
 
 
-def _final(error: BaseException) -> bool:
-    return isinstance(error, _FINAL)
-
-
-@tenacity.retry(
-    retry=tenacity.retry_if_exception(lambda error: not _final(error)),
-    stop=tenacity.stop_after_attempt(_ATTEMPTS),
-    wait=tenacity.wait_exponential(max=_LONGEST_WAIT_S),
-    reraise=True,
-)
-def _get(url: str, target: str) -> None:
-    filesystem: Any
-    filesystem, path = fsspec.url_to_fs(url)
-    filesystem.get_file(path, target)
+def _error(name: str, verb: str, error: Exception) -> OpenWITError:
+    if isinstance(error, ImportError):
+        return DataError(f"{name} needs a package that is not installed: {error}")
+    kind = StorageError if is_disk_full(error) else NetworkError
+    return kind(f"{name} cannot be {verb}: {one_line(error)}")

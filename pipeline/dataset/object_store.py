@@ -2,33 +2,21 @@
 
 import base64
 import contextlib
-import errno
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import fsspec
-import tenacity
 
+from openwit.pipeline.common.remote import lacks_credentials, one_line, with_retries
 from openwit.schemas.common.errors import OpenWITError
 
-_ATTEMPTS = 5
-_LONGEST_WAIT_S = 30
-# Stores that know keys only. Making a folder there would make a bucket.
+# Object stores have keys only. Creating a folder there would create a bucket.
 _WITHOUT_FOLDERS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss", "r2"})
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
-# Answers that another attempt will not change.
-_FINAL = (FileNotFoundError, PermissionError, ImportError, ValueError, OpenWITError)
-_FINAL_NUMBERS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES})
-_NO_CREDENTIALS = frozenset(
-    {
-        "NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "ProfileNotFound",
-        "DefaultCredentialsError", "RefreshError", "TokenRetrievalError", "UnauthorizedSSOTokenError",
-    }
-)  # fmt: skip
 
-# What is read ahead of a range that was asked for; the default of some stores is 50 MB.
+# Bytes read ahead of a requested range; the default of some stores is 50 MB.
 _BLOCK = 1 << 20
 
 T = TypeVar("T")
@@ -186,49 +174,31 @@ class ObjectStore:
         try:
             self._call(what, name, action)
         except FileNotFoundError as error:
-            raise OpenWITError(f"{self.url} cannot be {what}: there is no such bucket ({_line(error)})") from error
+            raise OpenWITError(f"{self.url} cannot be {what}: there is no such bucket ({one_line(error)})") from error
 
     def _call(self, what: str, name: str, action: Callable[[], T]) -> T:
         where = f"{self.url}/{name}" if name else self.url
         try:
-            result: T = _attempt(action)
+            result: T = with_retries(action)
         except (FileNotFoundError, OpenWITError):
             raise
         except ImportError as error:
             raise OpenWITError(self._missing_package(error)) from error
         except Exception as error:  # every filesystem has errors of its own
-            if type(error).__name__ in _NO_CREDENTIALS:
-                why = f"no valid credentials were found ({_line(error)})"
+            if lacks_credentials(error):
+                why = f"no valid credentials were found ({one_line(error)})"
             else:
-                why = _line(error) + ("; the same command goes on from here" if what == "written" else "")
+                why = one_line(error) + ("; the same command goes on from here" if what == "written" else "")
             raise OpenWITError(f"{where} cannot be {what}: {why}") from error
         return result
 
     def _missing_package(self, error: ImportError) -> str:
         extra = _EXTRAS.get(self._scheme)
-        remedy = f"run pip install 'openwit[{extra}]'" if extra else _line(error)
+        remedy = f"run pip install 'openwit[{extra}]'" if extra else one_line(error)
         return f"{self.url} needs a package that is not installed: {remedy}"
 
     def _missing(self, name: str) -> OpenWITError:
         return OpenWITError(f"{self.url}/{name} does not exist, but it should: run `wit verify {self.url}`")
-
-
-def _final(error: BaseException) -> bool:
-    return (
-        isinstance(error, _FINAL)
-        or type(error).__name__ in _NO_CREDENTIALS
-        or getattr(error, "errno", None) in _FINAL_NUMBERS
-    )
-
-
-@tenacity.retry(
-    retry=tenacity.retry_if_exception(lambda error: not _final(error)),
-    stop=tenacity.stop_after_attempt(_ATTEMPTS),
-    wait=tenacity.wait_exponential(max=_LONGEST_WAIT_S),
-    reraise=True,
-)
-def _attempt(action: Callable[[], T]) -> T:
-    return action()
 
 
 def _md5_of(info: dict[str, Any]) -> bytes | None:
@@ -244,7 +214,3 @@ def _md5_of(info: dict[str, Any]) -> bytes | None:
 def _md5(path: Path) -> bytes:
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).digest()
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from openwit.pipeline.dataset.store import Place
+from openwit.pipeline.dataset.store import DatasetStore
 from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.manifest import DatasetManifest, FunnelStep, Removal
 
@@ -87,20 +87,20 @@ def _line(unit: str, left: int, reasons: Counter[str]) -> FunnelStep:
     )
 
 
-def read_journal(place: Place) -> Journal | None:
+def read_journal(store: DatasetStore) -> Journal | None:
     """The journal of a removal that was cut off; None where there is none.
 
     Raises:
         OpenWITError: it cannot be read.
     """
     try:
-        return msgspec.json.decode(place.read(JOURNAL), type=Journal)
+        return msgspec.json.decode(store.read(JOURNAL), type=Journal)
     except FileNotFoundError:
         return None
     except msgspec.MsgspecError as error:
-        raise OpenWITError(f"{place}/{JOURNAL} is damaged ({error}): restore the dataset from a copy") from error
+        raise OpenWITError(f"{store}/{JOURNAL} is damaged ({error}): restore the dataset from a copy") from error
 
 
-def write_journal(place: Place, journal: Journal) -> None:
+def write_journal(store: DatasetStore, journal: Journal) -> None:
     """Keeps a journal, whole or not at all."""
-    place.write(JOURNAL, msgspec.json.encode(journal))
+    store.write(JOURNAL, msgspec.json.encode(journal))

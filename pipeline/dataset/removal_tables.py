@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from openwit.pipeline.dataset.removal_journal import Journal
 from openwit.pipeline.dataset.removal_list import RemovalList
-from openwit.pipeline.dataset.store import Place
+from openwit.pipeline.dataset.store import DatasetStore
 from openwit.schemas.common.atomic import sha256_of
 from openwit.schemas.manifest import FileEntry
 from openwit.schemas.tables.images import DUPLICATE_EXAMPLES
@@ -19,7 +19,7 @@ _DUPLICATES = "duplicates.parquet"
 
 
 def rewrite_tables(
-    place: Place, wanted: RemovalList, journal: Journal, entries: Sequence[FileEntry], scratch: Path
+    store: DatasetStore, wanted: RemovalList, journal: Journal, entries: Sequence[FileEntry], scratch: Path
 ) -> list[FileEntry]:
     """Takes what goes out of the query counts and of the examples of duplicates; returns the tables' new entries.
 
@@ -27,18 +27,18 @@ def rewrite_tables(
         scratch: folder for files that are not yet part of the dataset.
     """
     done = {}
-    if place.size(_QUERIES) is not None:
-        with place.local(_QUERIES) as path:
+    if store.size(_QUERIES) is not None:
+        with store.local(_QUERIES) as path:
             changed = _fewer_kept(path, scratch, journal)
         if changed:
-            place.take(changed, _QUERIES)
-    if place.size(_DUPLICATES) is not None:
-        with place.local(_DUPLICATES) as path:
+            store.move_in(changed, _QUERIES)
+    if store.size(_DUPLICATES) is not None:
+        with store.local(_DUPLICATES) as path:
             changed = _without_examples(path, scratch, wanted, journal)
         if changed:
-            place.take(changed, _DUPLICATES)
+            store.move_in(changed, _DUPLICATES)
     for entry in entries:
-        with place.local(entry.path) as path:
+        with store.local(entry.path) as path:
             done[entry.path] = FileEntry(path=entry.path, bytes=path.stat().st_size, sha256=sha256_of(path))
     return list(done.values())
 

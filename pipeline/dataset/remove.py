@@ -19,15 +19,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from openwit.pipeline.dataset.full_disk import room_said
 from openwit.pipeline.dataset.removal_journal import JOURNAL, Gone, Journal, ShardPlan, read_journal, write_journal
 from openwit.pipeline.dataset.removal_list import KINDS, RemovalList
 from openwit.pipeline.dataset.removal_tables import rewrite_tables
-from openwit.pipeline.dataset.store import LocalFolder, Place, load_manifest, save_manifest
+from openwit.pipeline.dataset.store import DatasetStore, LocalFolder, load_manifest, save_manifest
 from openwit.pipeline.dataset.tar_writer import TarWriter, members
-from openwit.pipeline.dataset.write_shard import EXTENSIONS, SHARD_FILES, write_beside
+from openwit.pipeline.dataset.write_shard import EXTENSIONS, SHARD_FILES, write_sidecars
 from openwit.schemas.common.atomic import sha256_of
 from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.full_disk import disk_full_as_user_error
 from openwit.schemas.manifest import DatasetManifest, FileEntry, ShardEntry
 from openwit.schemas.tables.samples import SAMPLES
 
@@ -39,7 +39,9 @@ Progress = Callable[[str, int, int], None]
 """Called with what is being done, shards done, and shards in all."""
 
 
-def plan_removal(place: Place, wanted: RemovalList, card: dict[str, object] | None, progress: Progress) -> Journal:
+def plan_removal(
+    store: DatasetStore, wanted: RemovalList, card: dict[str, object] | None, progress: Progress
+) -> Journal:
     """What of a dataset a list names, found in the shards' metadata; or what a removal that was cut off had found.
 
     Args:
@@ -48,22 +50,22 @@ def plan_removal(place: Place, wanted: RemovalList, card: dict[str, object] | No
     Raises:
         OpenWITError: it is no dataset, or a removal with another list was cut off.
     """
-    begun = read_journal(place)
+    begun = read_journal(store)
     if begun is not None:
         if begun.list_sha256 != wanted.sha256:
             raise OpenWITError(
-                f"a removal from {place} was cut off: complete it first, with its own list "
+                f"a removal from {store} was cut off: complete it first, with its own list "
                 f"(sha256 {begun.list_sha256[:12]}…)"
             )
         return begun
-    manifest = load_manifest(place)
+    manifest = load_manifest(store)
     plans: dict[str, ShardPlan] = {}
     matched: set[int] = set()
     queries: Counter[int] = Counter()
     for number, shard in enumerate(manifest.shards):
         progress("Looking for them", number, len(manifest.shards))
         gone = []
-        for row, found in _named(place, shard, wanted):
+        for row, found in _named(store, shard, wanted):
             matched.update(line for kind, value in found for line in wanted.lines[kind][value])
             gone.append(Gone(row["key"], found[0][0], row["url"], len(row["pair_ids"])))
             queries.update(query for ids in row["query_ids"] for query in ids)
@@ -76,7 +78,7 @@ def plan_removal(place: Place, wanted: RemovalList, card: dict[str, object] | No
         matched=sorted(matched),
         shards=plans,
         queries=dict(sorted(queries.items())),
-        queries_sha256=sums.get(_QUERIES) or _sha256_at(place, _QUERIES),
+        queries_sha256=sums.get(_QUERIES) or _sha256_at(store, _QUERIES),
         funnel=len(manifest.funnel),
         removals=len(manifest.removals),
         card=card,
@@ -84,9 +86,9 @@ def plan_removal(place: Place, wanted: RemovalList, card: dict[str, object] | No
 
 
 def _named(
-    place: Place, shard: ShardEntry, wanted: RemovalList
+    store: DatasetStore, shard: ShardEntry, wanted: RemovalList
 ) -> Iterator[tuple[dict[str, Any], list[tuple[str, str]]]]:
-    with place.reading(shard.metadata.path) as source:
+    with store.open(shard.metadata.path) as source:
         table = pq.read_table(source, columns=list(_COLUMNS))
     identities = zip(*(table.column(name).to_pylist() for name in ("url", "sha256", "phash")), strict=True)
     hits = [(row, found) for row, names in enumerate(identities) if (found := wanted.matches(*names))]
@@ -96,7 +98,7 @@ def _named(
 
 
 def remove(
-    place: Place, wanted: RemovalList, journal: Journal, renew_card: Callable[[], None], progress: Progress
+    store: DatasetStore, wanted: RemovalList, journal: Journal, renew_card: Callable[[], None], progress: Progress
 ) -> DatasetManifest:
     """Does what a plan says; returns the manifest as it is then.
 
@@ -106,28 +108,28 @@ def remove(
     Raises:
         OpenWITError: a shard is damaged, the disk is full, or the store cannot be written. The same command goes on.
     """
-    resumed = read_journal(place) is not None
+    resumed = read_journal(store) is not None
     if not resumed:
-        write_journal(place, journal)
+        write_journal(store, journal)
     for name in ("card.html", "card.json"):
-        place.delete(name)
-    manifest = load_manifest(place)
-    with _scratch(place) as scratch, room_said(scratch):
+        store.delete(name)
+    manifest = load_manifest(store)
+    with _scratch(store) as scratch, disk_full_as_user_error(scratch):
         for number, shard in enumerate(manifest.shards):
             plan = journal.shards.get(shard.tar.path)
             if plan is None or shard.samples == plan.before - len(plan.gone):
                 continue
             progress("Writing shards", number, len(manifest.shards))
-            anew = _rewrite(place, shard, plan, scratch, resumed)
+            anew = _rewrite(store, shard, plan, scratch, resumed)
             shards = [anew if s.tar.path == shard.tar.path else s for s in manifest.shards]
             manifest = journal.applied(manifest.model_copy(update={"shards": shards}))
-            save_manifest(place, manifest)
-        tables = rewrite_tables(place, wanted, journal, manifest.tables, scratch)
+            save_manifest(store, manifest)
+        tables = rewrite_tables(store, wanted, journal, manifest.tables, scratch)
     manifest = manifest.model_copy(update={"tables": tables})
-    save_manifest(place, manifest)
+    save_manifest(store, manifest)
     if journal.card is not None:
         renew_card()
-    place.delete(JOURNAL)
+    store.delete(JOURNAL)
     return manifest
 
 
@@ -138,13 +140,13 @@ def by_kind(journal: Journal) -> dict[str, int]:
 
 
 @contextmanager
-def _scratch(place: Place) -> Iterator[Path]:
+def _scratch(store: DatasetStore) -> Iterator[Path]:
     """A folder for what is not yet part of the dataset; beside a local one, so that a rename puts it in place."""
-    if not isinstance(place, LocalFolder):
+    if not isinstance(store, LocalFolder):
         with tempfile.TemporaryDirectory(prefix="openwit-") as temporary:
             yield Path(temporary)
         return
-    folder = place.folder / SCRATCH
+    folder = store.folder / SCRATCH
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     try:
@@ -153,34 +155,34 @@ def _scratch(place: Place) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _rewrite(place: Place, shard: ShardEntry, plan: ShardPlan, scratch: Path, resumed: bool) -> ShardEntry:
+def _rewrite(store: DatasetStore, shard: ShardEntry, plan: ShardPlan, scratch: Path, resumed: bool) -> ShardEntry:
     """Writes a shard without what goes; returns its new entry."""
     gone = {sample.key for sample in plan.gone}
-    with place.local(shard.metadata.path) as path:
+    with store.local(shard.metadata.path) as path:
         samples = SAMPLES.read(path)
     keep = pc.invert(pc.is_in(samples.column("key"), pa.array(sorted(gone), pa.string())))
     samples = samples.filter(keep)
     base = scratch / shard.tar.path.removesuffix(".tar")
     base.parent.mkdir(parents=True, exist_ok=True)
-    with place.local(shard.tar.path) as tar:
+    with store.local(shard.tar.path) as tar:
         if not resumed and sha256_of(tar) != shard.tar.sha256:
             raise OpenWITError(
-                f"{place}/{shard.tar.path} is not as the manifest says: run `wit verify` and restore it"
+                f"{store}/{shard.tar.path} is not as the manifest says: run `wit verify` and restore it"
             )
         try:
             sha256, keys, offsets, sizes = _filter_tar(tar, base.with_suffix(".tar"), gone)
         except ValueError as error:
-            raise OpenWITError(f"{place}/{shard.tar.path} is no archive of a dataset: {error}") from error
+            raise OpenWITError(f"{store}/{shard.tar.path} is no archive of a dataset: {error}") from error
     if keys != samples.column("key").to_pylist():
-        raise OpenWITError(f"{place}/{shard.tar.path} does not hold the samples its metadata names: run `wit verify`")
-    files = [(base.with_suffix(".tar"), sha256), *write_beside(base, samples, offsets, sizes)]
+        raise OpenWITError(f"{store}/{shard.tar.path} does not hold the samples its metadata names: run `wit verify`")
+    files = [(base.with_suffix(".tar"), sha256), *write_sidecars(base, samples, offsets, sizes)]
     names = [getattr(shard, name).path for name in SHARD_FILES]
     entries = {
         field: FileEntry(path=name, bytes=path.stat().st_size, sha256=digest)
         for field, name, (path, digest) in zip(SHARD_FILES, names, files, strict=True)
     }
     for name, (path, _) in zip(names, files, strict=True):
-        place.take(path, name)
+        store.move_in(path, name)
     pairs = int(pc.sum(pc.list_value_length(samples.column("texts"))).as_py() or 0)
     return shard.model_copy(update={"samples": samples.num_rows, "pairs": pairs, **entries})
 
@@ -218,8 +220,8 @@ def _filter_tar(source: Path, target: Path, gone: set[str]) -> tuple[str, list[s
     return digest.hexdigest(), keys, where[:, :, 0], where[:, :, 1]
 
 
-def _sha256_at(place: Place, name: str) -> str | None:
-    if place.size(name) is None:
+def _sha256_at(store: DatasetStore, name: str) -> str | None:
+    if store.size(name) is None:
         return None
-    with place.local(name) as path:
+    with store.local(name) as path:
         return sha256_of(path)

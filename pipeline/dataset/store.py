@@ -18,7 +18,7 @@ from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest
 
 
-class Place(Protocol):
+class DatasetStore(Protocol):
     """What datasets are read from and written to. Errors of the store are UserErrors that name the file."""
 
     def __str__(self) -> str: ...
@@ -36,7 +36,7 @@ class Place(Protocol):
             FileNotFoundError: there is none.
         """
 
-    def reading(self, name: str) -> contextlib.AbstractContextManager[Any]:
+    def open(self, name: str) -> contextlib.AbstractContextManager[Any]:
         """A file as Arrow's readers take it: its path, or a file object that reads ranges."""
 
     def ranges(self, name: str, starts: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
@@ -48,7 +48,7 @@ class Place(Protocol):
     def write(self, name: str, data: bytes) -> None:
         """Writes a small file, whole or not at all."""
 
-    def take(self, path: Path, name: str) -> None:
+    def move_in(self, path: Path, name: str) -> None:
         """Makes a local file a file of the dataset, whole or not at all; the local one is gone afterwards."""
 
     def delete(self, name: str) -> None:
@@ -78,7 +78,7 @@ class LocalFolder:
         return (self.folder / name).read_bytes()
 
     @contextlib.contextmanager
-    def reading(self, name: str) -> Iterator[Any]:
+    def open(self, name: str) -> Iterator[Any]:
         yield str(self.folder / name)
 
     def ranges(self, name: str, starts: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
@@ -92,7 +92,7 @@ class LocalFolder:
     def write(self, name: str, data: bytes) -> None:
         atomic_write(self.folder / name, data)
 
-    def take(self, path: Path, name: str) -> None:
+    def move_in(self, path: Path, name: str) -> None:
         target = self.folder / name
         if path != target:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -121,7 +121,7 @@ class RemoteFolder:
     def read(self, name: str) -> bytes:
         return self._store.read(name)
 
-    def reading(self, name: str) -> contextlib.AbstractContextManager[Any]:
+    def open(self, name: str) -> contextlib.AbstractContextManager[Any]:
         return self._store.open(name)
 
     def ranges(self, name: str, starts: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
@@ -137,7 +137,7 @@ class RemoteFolder:
     def write(self, name: str, data: bytes) -> None:
         self._store.write(name, data)
 
-    def take(self, path: Path, name: str) -> None:
+    def move_in(self, path: Path, name: str) -> None:
         self._store.upload(path, name)
         path.unlink()
 
@@ -150,29 +150,29 @@ def _span(file: BinaryIO, start: int, size: int) -> bytes:
     return file.read(size)
 
 
-def place_of(where: str | Path) -> LocalFolder | RemoteFolder:
+def open_store(where: str | Path) -> LocalFolder | RemoteFolder:
     """The place a user named: a URL (`s3://bucket/ds`, `gs://…`, `file://…`), or a path."""
     # Path() has made `s3://b` of a URL to `s3:/b`: so a URL must come as it was typed.
     return RemoteFolder(str(where)) if is_remote(str(where)) else LocalFolder(Path(where))
 
 
-def load_manifest(place: Place) -> DatasetManifest:
+def load_manifest(store: DatasetStore) -> DatasetManifest:
     """The manifest of a dataset.
 
     Raises:
         OpenWITError: there is none, or it is not a manifest of this version.
     """
-    if isinstance(place, LocalFolder):
-        return DatasetManifest.load(place.folder)
+    if isinstance(store, LocalFolder):
+        return DatasetManifest.load(store.folder)
     try:
-        text = place.read(MANIFEST_NAME)
+        text = store.read(MANIFEST_NAME)
     except FileNotFoundError:
         raise OpenWITError(
-            f"{place} is not a dataset: {MANIFEST_NAME} is missing (build it with `wit build`)"
+            f"{store} is not a dataset: {MANIFEST_NAME} is missing (build it with `wit build`)"
         ) from None
-    return DatasetManifest.parse(text, f"{place}/{MANIFEST_NAME}")
+    return DatasetManifest.parse(text, f"{store}/{MANIFEST_NAME}")
 
 
-def save_manifest(place: Place, manifest: DatasetManifest) -> None:
+def save_manifest(store: DatasetStore, manifest: DatasetManifest) -> None:
     """Writes `manifest.json`, whole or not at all."""
-    place.write(MANIFEST_NAME, manifest.to_json().encode())
+    store.write(MANIFEST_NAME, manifest.to_json().encode())

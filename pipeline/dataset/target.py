@@ -18,7 +18,7 @@ _OURS = re.compile(
 )
 
 
-def claim_target(place: RemoteFolder, claim: bytes, may_replace: bool) -> None:
+def claim_target(store: RemoteFolder, claim: bytes, may_replace: bool) -> None:
     """Makes an empty place ours, or goes on in one that is; writes to it before hours of work rely on that.
 
     Args:
@@ -28,43 +28,43 @@ def claim_target(place: RemoteFolder, claim: bytes, may_replace: bool) -> None:
     Raises:
         OpenWITError: it cannot be reached or written, or holds something else.
     """
-    there = place.sizes()
+    there = store.sizes()
     held = None
     if BUILDING in there:
         with contextlib.suppress(FileNotFoundError):
-            held = place.read(BUILDING)
+            held = store.read(BUILDING)
     if held == claim:
         return
     if there:
-        _clear(place, list(there), may_replace)
-    place.write(BUILDING, claim)
+        _clear(store, list(there), may_replace)
+    store.write(BUILDING, claim)
 
 
-def _clear(place: RemoteFolder, names: Sequence[str], may_replace: bool) -> None:
+def _clear(store: RemoteFolder, names: Sequence[str], may_replace: bool) -> None:
     foreign = [name for name in names if not _OURS.fullmatch(name)]
     if foreign:
-        raise OpenWITError(f"{place} holds {foreign[0]}, which is of no dataset: choose another URL")
+        raise OpenWITError(f"{store} holds {foreign[0]}, which is of no dataset: choose another URL")
     if not may_replace:
         raise OpenWITError(
-            f"{place} is not empty and was not made by this build: choose another URL, or --replace to overwrite it"
+            f"{store} is not empty and was not made by this build: choose another URL, or --replace to overwrite it"
         )
     # The manifest first: without it nobody takes the rest for a dataset.
     for name in sorted(names, key=lambda name: name != MANIFEST_NAME):
-        place.delete(name)
+        store.delete(name)
 
 
-def close_target(place: RemoteFolder, work: Path, tables: Sequence[str]) -> None:
+def close_target(store: RemoteFolder, work: Path, tables: Sequence[str]) -> None:
     """Brings the tables and at last the manifest."""
     for name in (*tables, MANIFEST_NAME):
-        place.write(name, (work / name).read_bytes())
-    place.delete(BUILDING)
+        store.write(name, (work / name).read_bytes())
+    store.delete(BUILDING)
 
 
-def finished_target(place: RemoteFolder, work: Path) -> None:
+def finished_target(store: RemoteFolder, work: Path) -> None:
     """Checks that a dataset which the work folder knows as finished is still there.
 
     Raises:
         OpenWITError: it is not.
     """
-    if place.size(MANIFEST_NAME) is None:
-        raise OpenWITError(f"{work} says that {place} is finished, but it is gone: add --replace to build it anew")
+    if store.size(MANIFEST_NAME) is None:
+        raise OpenWITError(f"{work} says that {store} is finished, but it is gone: add --replace to build it anew")

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from openwit.pipeline.dataset.removal_journal import JOURNAL
-from openwit.pipeline.dataset.store import Place, load_manifest, place_of
+from openwit.pipeline.dataset.store import DatasetStore, load_manifest, open_store
 from openwit.pipeline.dataset.tar_writer import members
 from openwit.pipeline.dataset.target import BUILDING
 from openwit.pipeline.dataset.write_shard import EXTENSIONS
@@ -33,18 +33,18 @@ def verify_dataset(dataset: str | Path, progress: Progress = lambda _done, _of: 
     Raises:
         OpenWITError: it holds no manifest, or cannot be reached.
     """
-    place = place_of(dataset)
-    manifest = load_manifest(place)
-    sizes = place.sizes()
+    store = open_store(dataset)
+    manifest = load_manifest(store)
+    sizes = store.sizes()
     problems = [*_check_names(manifest, sizes), *_check_totals(manifest)]
     total = sum(entry.bytes for entry in _entries(manifest))
     done = 0
     for entry in manifest.tables:
-        problems += _check_table(place, entry, sizes)
+        problems += _check_table(store, entry, sizes)
         done += entry.bytes
     for shard in manifest.shards:
         progress(done, total)
-        problems += _check_shard(place, shard, sizes)
+        problems += _check_shard(store, shard, sizes)
         done += sum(entry.bytes for entry in _files(shard))
     progress(done, total)
     return problems
@@ -78,29 +78,29 @@ def _check_totals(manifest: DatasetManifest) -> Iterator[str]:
             yield f"{MANIFEST_NAME}: the shards hold {held:,} {unit}, the funnel ends with {steps[-1].rows_out:,}"
 
 
-def _check_table(place: Place, entry: FileEntry, sizes: dict[str, int]) -> Iterator[str]:
+def _check_table(store: DatasetStore, entry: FileEntry, sizes: dict[str, int]) -> Iterator[str]:
     problem = _check_size(entry, sizes)
     if problem is None:
-        with place.local(entry.path) as path:
+        with store.local(entry.path) as path:
             problem = _check_sum(entry, path)
     if problem:
         yield problem
 
 
-def _check_shard(place: Place, shard: ShardEntry, sizes: dict[str, int]) -> Iterator[str]:
+def _check_shard(store: DatasetStore, shard: ShardEntry, sizes: dict[str, int]) -> Iterator[str]:
     problems = [problem for entry in _files(shard) if (problem := _check_size(entry, sizes))]
     if problems:
         yield from problems
         # Those of the right size may have flipped bits all the same.
         for entry in _files(shard):
             if _check_size(entry, sizes) is None:
-                yield from _check_table(place, entry, sizes)
+                yield from _check_table(store, entry, sizes)
         return
     with (
-        place.local(shard.tar.path) as tar,
-        place.local(shard.metadata.path) as metadata,
-        place.local(shard.index.path) as index,
-        place.local(shard.stats.path) as stats,
+        store.local(shard.tar.path) as tar,
+        store.local(shard.metadata.path) as metadata,
+        store.local(shard.index.path) as index,
+        store.local(shard.stats.path) as stats,
     ):
         found = zip(_files(shard), (tar, metadata, index, stats), strict=True)
         problems = [problem for entry, path in found if (problem := _check_sum(entry, path))]

@@ -22,7 +22,7 @@ SHARD_FILES = ("tar", "index", "stats", "metadata")
 _BLOCK_ROWS = 1024
 
 
-class Written(NamedTuple):
+class ShardFiles(NamedTuple):
     """A finished shard: its files (as in SHARD_FILES) with their sha256, and its counts."""
 
     files: list[tuple[Path, str]]
@@ -36,7 +36,7 @@ def write_shard(
     survivors: pa.Table,
     images: Sequence[bytes | memoryview],
     tick: Callable[[int, int], None] = lambda _done, _of: None,
-) -> Written:
+) -> ShardFiles:
     """Writes BASE.tar and the files beside it, each whole or not at all.
 
     Args:
@@ -60,9 +60,9 @@ def write_shard(
             tick(first + part.num_rows, survivors.num_rows)
         writer.close()
     table = pa.concat_tables(samples) if samples else SAMPLES.empty()
-    beside = write_beside(base, table, _joined(offsets), _joined(sizes))
+    beside = write_sidecars(base, table, _joined(offsets), _joined(sizes))
     pairs = int(pc.sum(pc.list_value_length(table.column("texts"))).as_py() or 0)
-    return Written([(tar, digest.hexdigest()), *beside], table.num_rows, pairs)
+    return ShardFiles([(tar, digest.hexdigest()), *beside], table.num_rows, pairs)
 
 
 def add_samples(
@@ -82,7 +82,7 @@ def add_samples(
     return offsets.reshape(-1, 3), sizes.reshape(-1, 3)
 
 
-def write_beside(base: Path, samples: pa.Table, offsets: np.ndarray, sizes: np.ndarray) -> list[tuple[Path, str]]:
+def write_sidecars(base: Path, samples: pa.Table, offsets: np.ndarray, sizes: np.ndarray) -> list[tuple[Path, str]]:
     """Writes index, statistics and metadata of a shard; returns them with their sha256.
 
     Args:

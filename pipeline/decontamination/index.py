@@ -18,8 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from openwit.pipeline.common.compiled import compiled
-from openwit.pipeline.images.popcount import differing
+from openwit.pipeline.common.compiled import compiled, differing_bits
 
 _BLOCKS, _BITS = 4, 16
 _VALUES = 1 << _BITS
@@ -87,7 +86,7 @@ class EvaluationIndex:
         variants = ["" if at < 0 else self._names[self._codes[at]] for at in positions.tolist()]
         return Nearest(rows, distances, variants)
 
-    def lookup_sums(self, sums: Sequence[str | None], column: str = "sha256") -> np.ndarray:
+    def lookup_checksums(self, sums: Sequence[str | None], column: str = "sha256") -> np.ndarray:
         """int64 (N,): the first row of the table whose `sha256` (or `pixels_hash`) equals each, or -1."""
         known = self._sums[column]
         return np.array([-1 if value is None else known.get(value, -1) for value in sums], np.int64)
@@ -136,7 +135,7 @@ def _look_up(
                 bucket = value ^ flips[flip]
                 for at in range(starts[block, bucket], starts[block, bucket + 1]):
                     place = places[block, at]
-                    distance = differing(queries[query], hashes[place])
+                    distance = differing_bits(queries[query], hashes[place])
                     if distance < best or (distance == best and first >= 0 and positions[place] < first):
                         best, first = distance, positions[place]
         if first >= 0:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from openwit.pipeline.images.phash import SIDE, phash_batch, phash_pair_batch, says_nothing
+from openwit.pipeline.images.phash import SIDE, is_low_information, phash_batch, phash_pair_batch
 from openwit.pipeline.images.settings import ResizeMode
 
 SAME = "same"
@@ -49,7 +49,7 @@ def grey_of(picture: Image.Image) -> Image.Image:
 def is_plain(grey: Image.Image) -> bool:
     """Whether an image shows so little that its hash says nothing about it: one tone, noise on one, a gradient."""
     thumbnail = _cut(grey, (0, 0, 0, 0))
-    return bool(thumbnail.std() < PLAIN_DEVIATION or says_nothing(phash_batch(thumbnail[np.newaxis]))[0])
+    return bool(thumbnail.std() < PLAIN_DEVIATION or is_low_information(phash_batch(thumbnail[np.newaxis]))[0])
 
 
 def variant_hashes(grey: Image.Image, mode: ResizeMode = ResizeMode.KEEP_RATIO) -> list[tuple[str, int]]:
@@ -65,7 +65,7 @@ def variant_hashes(grey: Image.Image, mode: ResizeMode = ResizeMode.KEEP_RATIO) 
     hashes, mirrored = phash_pair_batch(cuts)
     forms = list(zip((name for name, _, _ in boxes), hashes, strict=True))
     forms += [(name + MIRRORED, value) for (name, _, also), value in zip(boxes, mirrored, strict=True) if also]
-    useless = says_nothing(np.array([value for _, value in forms]))
+    useless = is_low_information(np.array([value for _, value in forms]))
     found: dict[int, str] = {}
     for (name, value), left_out in zip(forms, useless, strict=True):
         if not left_out:

@@ -90,7 +90,7 @@ HOST_FAILURES = frozenset(
 )
 """Classes that count towards giving a host up when nothing else comes from it."""
 
-UNHEARD = frozenset(
+NO_RESPONSE = frozenset(
     {
         FetchStatus.DNS_NOT_FOUND,
         FetchStatus.DNS_FAILED,
@@ -103,7 +103,7 @@ UNHEARD = frozenset(
 )
 """Classes that a broken resolver or uplink of ours explains as well as a dead host."""
 
-HEARD = frozenset(
+RESPONDED = frozenset(
     {
         FetchStatus.SUCCESS,
         FetchStatus.ROBOTS_DISALLOWED,

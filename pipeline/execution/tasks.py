@@ -17,7 +17,8 @@ from openwit.pipeline.execution.files import file_entry
 from openwit.pipeline.execution.jobs import FileTask, Task, TaskResult, TaskStats
 from openwit.schemas.common import errors
 from openwit.schemas.common.atomic import TEMPORARY_PREFIX, atomic_write
-from openwit.schemas.common.errors import OpenWITError, StorageError
+from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.full_disk import disk_full_error, is_disk_full
 
 STAGE = ".stage"
 """Subfolder for bookkeeping beside a stage's own files."""
@@ -107,10 +108,8 @@ def user_errors_of(folder: Path) -> Iterator[None]:
     except Exception as error:
         for failure in sorted(failures.glob("*.json")):
             raise _error_of(json.loads(failure.read_text())) from error
-        if _is_full_disk(error):
-            raise StorageError(
-                f"no space is left on the disk of {folder}: free some and run the same command"
-            ) from error
+        if is_disk_full(error):
+            raise disk_full_error(folder) from error
         raise
 
 
@@ -121,10 +120,6 @@ def _failure(error: OpenWITError) -> dict[str, str]:
 def _error_of(failure: dict[str, str]) -> OpenWITError:
     kind: type[OpenWITError] = getattr(errors, failure["error"], OpenWITError)
     return kind(failure["message"])
-
-
-def _is_full_disk(error: BaseException) -> bool:
-    return "No space left on device" in str(error) or "[Errno 28]" in str(error)
 
 
 def clean_partials(folder: Path) -> None:

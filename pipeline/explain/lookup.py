@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from openwit.pipeline.common.urls import normalise_url
-from openwit.pipeline.dataset.store import LocalFolder, Place, load_manifest, place_of
+from openwit.pipeline.dataset.store import DatasetStore, LocalFolder, load_manifest, open_store
 from openwit.pipeline.explain.build_stages import BuildStages, drop_rows, url_mask
 from openwit.pipeline.stages.candidates.pair import pair_id
 from openwit.pipeline.stages.select.hash_uniform import pair_hashes, query_hashes, uniform
@@ -128,7 +128,7 @@ def explain(dataset: str | Path, what: str) -> tuple[list[KeptSample], list[Drop
     what = what.strip()
     if not what:
         raise OpenWITError("name an image URL, the key of a sample or the id of a pair")
-    place = place_of(dataset)
+    place = open_store(dataset)
     manifest = load_manifest(place)
     stages = BuildStages(place.folder.parent / "stages" if isinstance(place, LocalFolder) else None)
     ids = {bytes.fromhex(what.lower())} if _PAIR_ID.fullmatch(what.lower()) else set()
@@ -141,7 +141,7 @@ def explain(dataset: str | Path, what: str) -> tuple[list[KeptSample], list[Drop
     return kept, [*dropped, *_merged(copies, kept)]
 
 
-def _kept(place: Place, manifest: DatasetManifest, stages: BuildStages, asked: Asked) -> Iterator[KeptSample]:
+def _kept(place: DatasetStore, manifest: DatasetManifest, stages: BuildStages, asked: Asked) -> Iterator[KeptSample]:
     queries = _Queries(_dataset_queries(place), manifest)
     for shard in manifest.shards:
         for row in _sample_rows(place, shard, asked):
@@ -155,10 +155,10 @@ def _kept(place: Place, manifest: DatasetManifest, stages: BuildStages, asked: A
             yield KeptSample(row["key"], row["url"], shard.split, shard.tar.path, facts, texts)
 
 
-def _sample_rows(place: Place, shard: ShardEntry, asked: Asked) -> list[dict[str, Any]]:
+def _sample_rows(place: DatasetStore, shard: ShardEntry, asked: Asked) -> list[dict[str, Any]]:
     """The rows of a shard's metadata that are asked for; the other columns are read only where there are some."""
     try:
-        with place.reading(shard.metadata.path) as file:
+        with place.open(shard.metadata.path) as file:
             table = pq.read_table(file, columns=["key", "url", "pair_ids"])
             mask = pc.or_(url_mask(table.column("url"), {asked.url}), pc.equal(table.column("key"), asked.key))
             rows = set(pc.indices_nonzero(mask).to_pylist())
@@ -168,7 +168,7 @@ def _sample_rows(place: Place, shard: ShardEntry, asked: Asked) -> list[dict[str
                 rows |= set(ids.value_parent_indices().filter(named).to_pylist())
         if not rows:
             return []
-        with place.reading(shard.metadata.path) as file:
+        with place.open(shard.metadata.path) as file:
             found: list[dict[str, Any]] = pq.read_table(file).take(pa.array(sorted(rows), pa.int64())).to_pylist()
             return found
     except (pa.ArrowException, OSError) as error:
@@ -219,10 +219,10 @@ class _Queries:
         return names
 
 
-def _dataset_queries(place: Place) -> pa.Table | None:
+def _dataset_queries(place: DatasetStore) -> pa.Table | None:
     if place.size("queries.parquet") is None:
         return None
-    with place.reading("queries.parquet") as file:
+    with place.open("queries.parquet") as file:
         return QUERY_COUNTS.conform(pq.read_table(file), f"{place}/queries.parquet")
 
 

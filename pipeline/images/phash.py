@@ -50,7 +50,7 @@ def phash_pair_batch(thumbnails: NDArray[np.uint8]) -> tuple[NDArray[np.uint64],
     return _bits(low), _bits(low * _MIRRORED)
 
 
-def says_nothing(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+def is_low_information(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
     """[n]: whether a hash is that of any image of its kind: one tone, stripes or a gradient along one side.
 
     Half the bits stand above the median, unless frequencies are equal to it, as those are that a picture has not got.

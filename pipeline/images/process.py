@@ -8,15 +8,16 @@ import enum
 import hashlib
 import io
 import math
+import struct
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import xxhash
 from PIL import Image
 
 from openwit.pipeline.images.colour import UnsupportedModeError, needs_conversion, resamplable, to_srgb
-from openwit.pipeline.images.digest import pixels_hash
-from openwit.pipeline.images.fingerprint import hashes_of
+from openwit.pipeline.images.descriptor import phash_and_descriptor
 from openwit.pipeline.images.jpeg import has_many_scans, scan_jpeg
 from openwit.pipeline.images.resample import resample
 from openwit.pipeline.images.resize import Plan, pad, plan_resize
@@ -24,7 +25,7 @@ from openwit.pipeline.images.settings import ImageSettings, ResizeMode
 from openwit.pipeline.images.sniff import describe, sniff_format, webp_size
 from openwit.schemas.common.errors import PluginError
 
-__all__ = ["ImageDrop", "ImageReason", "ImageSettings", "ProcessedImage", "ResizeMode", "process_image"]
+__all__ = ["ImageDrop", "ImageReason", "ImageSettings", "ProcessedImage", "ResizeMode", "pixels_hash", "process_image"]
 
 _DRAFT_FACTOR = 1.3
 # Encoders write some ten scans; ten thousand of a few bytes each keep a decoder busy for a minute.
@@ -83,7 +84,7 @@ class ProcessedImage:
         sha256: hex digest of the body as served.
         pixels_hash: hex digest of the picture as brought to size, before it is encoded (see there).
         phash: 64-bit perceptual hash of the result (see `phash`).
-        fingerprint: 44 bytes that tell near from alike (see `hashes_of`).
+        descriptor: 44 bytes that separate near duplicates from hash collisions (see `phash_and_descriptor`).
         reencoded: False where the picture data is that of the body, to the bit.
     """
 
@@ -96,7 +97,7 @@ class ProcessedImage:
     sha256: str
     pixels_hash: str
     phash: int
-    fingerprint: bytes
+    descriptor: bytes
     reencoded: bool
 
 
@@ -181,8 +182,22 @@ def _process(body: bytes, name: str, settings: ImageSettings, check: ImageCheck 
             jpeg = _encoded(picture, settings.quality)
     digest = hashlib.sha256(body).hexdigest()
     pixels = pixels_hash(picture)
-    near, looks = hashes_of(picture)
+    near, looks = phash_and_descriptor(picture)
     return ProcessedImage(jpeg, *picture.size, width, height, name, digest, pixels, near, looks, reencoded)
+
+
+def pixels_hash(image: Image.Image) -> str:
+    """Hash the picture of an RGB image, whatever file it came in.
+
+    Not sha256, which would take a tenth of the whole cost of a small image: whoever constructs two pictures with one
+    hash only gets their own images treated as duplicates.
+
+    Returns:
+        hex xxh3-128 over width, height (32 bits each, little-endian) and the pixels, row by row.
+    """
+    digest = xxhash.xxh3_128(struct.pack("<II", *image.size))
+    digest.update(image.tobytes())
+    return digest.hexdigest()
 
 
 def _untouched(body: bytes, image: Image.Image) -> bytes | None:

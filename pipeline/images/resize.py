@@ -1,5 +1,6 @@
-"""Target sizes of the resize modes, as img2dataset computes them."""
+"""Compute target sizes of the resize modes as img2dataset does; pad to a canvas; make thumbnails."""
 
+import io
 from dataclasses import dataclass
 
 from PIL import Image
@@ -65,3 +66,12 @@ def pad(image: Image.Image, canvas: tuple[int, int]) -> Image.Image:
     padded = Image.new("RGB", canvas, (255, 255, 255))
     padded.paste(image, ((canvas[0] - image.width) // 2, (canvas[1] - image.height) // 2))
     return padded
+
+
+def thumbnail(jpeg: bytes, side: int = 160, *, quality: int = 80) -> bytes:
+    """Return a JPEG of an encoded image whose longer side is at most `side` pixels."""
+    with Image.open(io.BytesIO(jpeg)) as image:
+        image.thumbnail((side, side))
+        out = io.BytesIO()
+        image.convert("RGB").save(out, "JPEG", quality=quality)
+    return out.getvalue()

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from openwit.pipeline.dataset.store import load_manifest, place_of
+from openwit.pipeline.dataset.store import load_manifest, open_store
 from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.manifest import MANIFEST_NAME, ShardEntry
 from openwit.schemas.table import TableSchema
@@ -31,7 +31,7 @@ class CardSource:
     """
 
     def __init__(self, where: str | Path) -> None:
-        self.place = place_of(where)
+        self.place = open_store(where)
         self.manifest = load_manifest(self.place)
 
     def identity(self) -> dict[str, str]:
@@ -89,7 +89,7 @@ class CardSource:
     @contextmanager
     def _reading(self, name: str) -> Iterator[Any]:
         try:
-            with self.place.reading(name) as file:
+            with self.place.open(name) as file:
                 yield file
         except (pa.ArrowException, OSError) as error:
             raise OpenWITError(
@@ -99,7 +99,7 @@ class CardSource:
 
 @contextmanager
 def _opened(file: Any) -> Iterator[Any]:
-    """A file object for what `Place.reading` gives: a path, or a file object already."""
+    """A file object for what `DatasetStore.open` gives: a path, or a file object already."""
     if isinstance(file, str):
         with Path(file).open("rb") as opened:
             yield opened

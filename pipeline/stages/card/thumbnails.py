@@ -4,7 +4,7 @@ import base64
 
 from PIL import Image
 
-from openwit.pipeline.images.thumbnail import thumbnail
+from openwit.pipeline.images.resize import thumbnail
 
 
 def picture_uri(image: bytes | None) -> str | None:

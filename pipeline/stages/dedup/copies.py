@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from openwit.pipeline.images.fingerprint import alike
+from openwit.pipeline.images.descriptor import is_similar
 from openwit.pipeline.stages.dedup.near_duplicates import survivors
 
 Columns = dict[str, np.ndarray]
@@ -97,7 +97,7 @@ def _tell_apart(leader: np.ndarray, starts: np.ndarray, prints: np.ndarray) -> N
     for start, end in zip(starts[several].tolist(), ends[several].tolist(), strict=True):
         rest = np.arange(start, end)
         while len(rest):
-            same = alike(prints[rest], prints[rest[0]])
+            same = is_similar(prints[rest], prints[rest[0]])
             same[0] = True
             leader[rest[same]] = rest[0]
             rest = rest[~same]

@@ -69,7 +69,7 @@ class EvaluationLookup:
         found = self._index.lookup(images.column("phash").to_numpy())
         # Equal bytes say more than equal hashes, and are all that a plain image is known by.
         for column, name in (("pixels_hash", SAME_PIXELS), ("sha256", SAME_BYTES)):
-            same = self._index.lookup_sums(images.column(column).to_pylist(), column)
+            same = self._index.lookup_checksums(images.column(column).to_pylist(), column)
             for at in np.flatnonzero(same >= 0):
                 found.rows[at], found.distances[at], found.variants[at] = same[at], 0, name
         return found

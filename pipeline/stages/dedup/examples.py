@@ -10,7 +10,7 @@ import xxhash
 
 from openwit.pipeline.execution.files import file_entry
 from openwit.pipeline.execution.jobs import TaskResult
-from openwit.pipeline.images.thumbnail import thumbnail
+from openwit.pipeline.images.resize import thumbnail
 from openwit.pipeline.stages.sidecars import EXAMPLES_FILE
 from openwit.schemas.manifest import FileEntry
 from openwit.schemas.tables.images import DUPLICATE_EXAMPLES

@@ -18,7 +18,7 @@ from openwit.pipeline.execution.blobs import bucket_count, concat_blobs, fixed_b
 from openwit.pipeline.execution.jobs import Emitted, Emitter, Grouping, Keyed, Round, RoundsJob, Streams, Task
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.execution.tasks import task_stats
-from openwit.pipeline.images.phash import says_nothing
+from openwit.pipeline.images.phash import is_low_information
 from openwit.pipeline.stages.dedup.copies import Columns, Groups, equal_groups, is_frequent, rank_words
 from openwit.pipeline.stages.dedup.evaluation import EvaluationLookup
 from openwit.pipeline.stages.dedup.keys import by_bucket, columns_of
@@ -139,7 +139,7 @@ class SendImages(Emitter[ImagesFile]):
         if self.evaluation is not None:
             found = _more(found, self.evaluation.verdicts(table))
         if self.drop_plain:
-            plain = np.flatnonzero(says_nothing(table.column("phash").to_numpy()))
+            plain = np.flatnonzero(is_low_information(table.column("phash").to_numpy()))
             found = _more(found, _alone(plain, PLAIN_IMAGE))
         return found
 
@@ -162,7 +162,7 @@ class SendImages(Emitter[ImagesFile]):
             "text": _hashes([normalise(text) for text in first]),
             "bytes": _leading_words(table.column("sha256").to_pylist()),
             "pixels": pixels,
-            "print": fixed_bytes(table.column("fingerprint")),
+            "descriptor": fixed_bytes(table.column("fingerprint")),
         }
 
 
@@ -199,7 +199,7 @@ class JudgeImages(Grouping):
         if not streams[IMAGES]:
             return
         images = columns_of(streams[IMAGES])
-        groups = equal_groups(images, None if self.by_pixels else images["print"], self.frequent_texts)
+        groups = equal_groups(images, None if self.by_pixels else images["descriptor"], self.frequent_texts)
         lost = [columns_of([blob]) for blob in streams.get(LOST, ())]
         verdicts = self._verdicts(images, groups, lost)
         for file, part in split_by(verdicts, images["id"][verdicts.column("index").to_numpy()] >> _FILE_SHIFT):

@@ -9,8 +9,7 @@ from itertools import combinations, pairwise
 
 import numpy as np
 
-from openwit.pipeline.common.compiled import compiled
-from openwit.pipeline.images.popcount import differing
+from openwit.pipeline.common.compiled import compiled, differing_bits
 
 _BITS = 64
 
@@ -46,7 +45,7 @@ def _count(keys: np.ndarray, hashes: np.ndarray, max_distance: int) -> int:
     for a in range(len(keys)):
         b = a + 1
         while b < len(keys) and keys[b] == keys[a]:
-            found += differing(hashes[a], hashes[b]) <= max_distance
+            found += differing_bits(hashes[a], hashes[b]) <= max_distance
             b += 1
     return found
 
@@ -57,7 +56,7 @@ def _list(keys: np.ndarray, hashes: np.ndarray, max_distance: int, rows: np.ndar
     for a in range(len(keys)):
         b = a + 1
         while b < len(keys) and keys[b] == keys[a]:
-            if differing(hashes[a], hashes[b]) <= max_distance:
+            if differing_bits(hashes[a], hashes[b]) <= max_distance:
                 found[n, 0], found[n, 1] = rows[a], rows[b]
                 n += 1
             b += 1

@@ -11,7 +11,7 @@ import numpy as np
 
 from openwit.pipeline.execution.blobs import split_by, to_blob
 from openwit.pipeline.execution.jobs import Emitted, Grouping, Keyed, Round, Streams
-from openwit.pipeline.images.fingerprint import alike
+from openwit.pipeline.images.descriptor import is_similar
 from openwit.pipeline.stages.dedup.copies import (
     Columns,
     best_neighbour,
@@ -68,8 +68,8 @@ class SendNodes(Grouping):
 
     def process(self, key: int, streams: Streams) -> Emitted:  # noqa: ARG002
         images = columns_of(streams[IMAGES])
-        groups = equal_groups(images, images["print"], self.frequent_texts)
-        nodes = {name: images[name][groups.best] for name in (*NODE, "print")}
+        groups = equal_groups(images, images["descriptor"], self.frequent_texts)
+        nodes = {name: images[name][groups.best] for name in (*NODE, "descriptor")}
         nodes["rank"] = frequent_first(nodes["rank"], groups.frequent)
         yield from by_bucket(_NODES, nodes, "id", self.buckets)
         rows = {name: np.tile(nodes[name], len(self.masks)) for name in ("id", "hash")}
@@ -116,7 +116,7 @@ class CompareLooks(Grouping):
 
     def process(self, key: int, streams: Streams) -> Emitted:  # noqa: ARG002
         for pairs, known in _attached(streams[_HALF], streams[_NODES], "b"):
-            same = np.flatnonzero(alike(pairs["a_print"], known["print"]))
+            same = np.flatnonzero(is_similar(pairs["a_descriptor"], known["descriptor"]))
             ends = [{name: values[same] for name, values in known.items()}]
             ends.append({name: pairs[f"a_{name}"][same] for name in known})
             for node, other in (ends, ends[::-1]):

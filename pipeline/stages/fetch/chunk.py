@@ -11,11 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from openwit.pipeline.download.downloader import Download, FetchStatus
-from openwit.pipeline.download.status import HEARD, UNHEARD
+from openwit.pipeline.download.status import NO_RESPONSE, RESPONDED
 from openwit.pipeline.execution.engine import default_workers
 from openwit.pipeline.execution.jobs import FileTask, Task, TaskStats
 from openwit.pipeline.images.filters import ImageFilters
-from openwit.pipeline.images.memory import keep_freed_memory
 from openwit.pipeline.images.process import ImageDrop, ProcessedImage
 from openwit.pipeline.stages.fetch.candidate_inputs import CandidateInputs
 from openwit.pipeline.stages.fetch.engine import Engine, make_engine
@@ -25,6 +24,7 @@ from openwit.pipeline.stages.fetch.messages import give_notice, pause_notice
 from openwit.pipeline.stages.fetch.outage import Verdict, judge, one_of_each_host, spread
 from openwit.pipeline.stages.fetch.settings import FetchSettings
 from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.malloc import keep_freed_memory
 from openwit.schemas.tables.candidates import DROPS, SELECTED
 
 IMAGES_STEP = "fetch/images"
@@ -32,6 +32,8 @@ PAIRS_STEP = "fetch/pairs"
 # URLs asked first after a pause, to see whether the rest is worth asking.
 _SAMPLE = 100
 _OTHER_HOSTS = 16
+# Buffers of one image are reused for the next; those above 16 MiB are returned, and up to 64 MiB kept per thread.
+_LARGEST_BUFFER, _KEPT_BYTES = 16 << 20, 64 << 20
 
 ByUrl = dict[str, Pairs]
 
@@ -69,7 +71,7 @@ class FetchChunk(FileTask[HostBuckets]):
 
     def setup(self) -> None:
         """Reads the blocklist once a worker."""
-        keep_freed_memory()
+        keep_freed_memory(_LARGEST_BUFFER, kept_bytes=_KEPT_BYTES)
         self.engine = make_engine(self.settings)
         self.filters = load_image_filters(self.settings)
         self.filters.setup()
@@ -161,10 +163,10 @@ class FetchChunk(FileTask[HostBuckets]):
             notice = pause_notice(task.name, statuses, pause, number + 1, settings.outage_retries)
             give_notice(folder, task.name, number, notice)
             time.sleep(pause)
-            again = [url for url in web if endings[url].status in UNHEARD]
+            again = [url for url in web if endings[url].status in NO_RESPONSE]
             sample = spread(again, _SAMPLE)
             endings.update(self.ask(sample, images, by_url))
-            if any(endings[url].status in HEARD for url in sample):
+            if any(endings[url].status in RESPONDED for url in sample):
                 asked = set(sample)
                 endings.update(self.ask([url for url in again if url not in asked], images, by_url))
         verdict = self._judge(web, endings)
@@ -188,7 +190,7 @@ class FetchChunk(FileTask[HostBuckets]):
             chosen = one_of_each_host([*chosen, *sorted(urls)], _OTHER_HOSTS)
             if len(chosen) == _OTHER_HOSTS:
                 break
-        return any(download.status in HEARD for download in self.engine.download(chosen)) if chosen else False
+        return any(download.status in RESPONDED for download in self.engine.download(chosen)) if chosen else False
 
 
 def load_image_filters(settings: FetchSettings) -> ImageFilters:
@@ -284,8 +286,8 @@ def _detail(download: Download) -> str | None:
 
 
 def _outage_message(task: Task[HostBuckets], statuses: list[FetchStatus], settings: FetchSettings) -> str:
-    unheard = [status for status in statuses if status in UNHEARD]
-    heard = sum(status in HEARD for status in statuses)
+    unheard = [status for status in statuses if status in NO_RESPONSE]
+    heard = sum(status in RESPONDED for status in statuses)
     worst = max(sorted(set(unheard)), key=unheard.count)
     tries = settings.outage_retries + 1
     return (

@@ -109,7 +109,7 @@ def _facts(image: ProcessedImage, original_bytes: int) -> dict[str, Any]:
         "sha256": image.sha256,
         "pixels_hash": image.pixels_hash,
         "phash": image.phash,
-        "fingerprint": image.fingerprint,
+        "fingerprint": image.descriptor,
     }
 
 

@@ -23,9 +23,15 @@ from openwit.pipeline.download.blocklist import Blocklist
 from openwit.pipeline.download.opt_out import OPT_OUT_RULES
 from openwit.pipeline.download.status import Download, FetchStatus, status_of_http
 from openwit.pipeline.download.target import BadUrlError, UnsupportedSchemeError, parse_target
-from openwit.pipeline.images.digest import pixels_hash
-from openwit.pipeline.images.fingerprint import hashes_of
-from openwit.pipeline.images.process import ImageCheck, ImageDrop, ImageReason, ProcessedImage, ServedImage
+from openwit.pipeline.images.descriptor import phash_and_descriptor
+from openwit.pipeline.images.process import (
+    ImageCheck,
+    ImageDrop,
+    ImageReason,
+    ProcessedImage,
+    ServedImage,
+    pixels_hash,
+)
 from openwit.pipeline.images.sniff import describe, sniff_format
 from openwit.pipeline.stages.fetch.settings import FetchSettings
 from openwit.schemas.common.errors import OpenWITError
@@ -133,7 +139,7 @@ class Img2datasetEngine:
             name,
             hashlib.sha256(body).hexdigest(),
             pixels_hash(picture),
-            *hashes_of(picture),
+            *phash_and_descriptor(picture),
             reencoded=True,
         )
 

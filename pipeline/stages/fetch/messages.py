@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from openwit.pipeline.download.status import HEARD, UNHEARD, FetchStatus
+from openwit.pipeline.download.status import NO_RESPONSE, RESPONDED, FetchStatus
 from openwit.pipeline.execution.tasks import STAGE
 from openwit.schemas.common.atomic import atomic_write
 
@@ -18,8 +18,8 @@ _POLL_S = 0.5
 
 def pause_notice(chunk: str, statuses: Sequence[FetchStatus], pause_s: float, number: int, of: int) -> str:
     """What the user is told before pause `number` (from 1) of `of`."""
-    heard = sum(status in HEARD for status in statuses)
-    asked = heard + sum(status in UNHEARD for status in statuses)
+    heard = sum(status in RESPONDED for status in statuses)
+    asked = heard + sum(status in NO_RESPONSE for status in statuses)
     what = f"Answers to only {heard} of {asked} URLs" if heard else "No answer from any server"
     return f"{what} in chunk {chunk}; pausing {pause_s:g} s ({number} of {of})"
 

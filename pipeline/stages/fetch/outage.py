@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from enum import Enum, auto
 
-from openwit.pipeline.download.status import HEARD, UNHEARD, FetchStatus
+from openwit.pipeline.download.status import NO_RESPONSE, RESPONDED, FetchStatus
 from openwit.pipeline.stages.fetch.log import host_name
 
 MIN_URLS = 20
@@ -34,8 +34,8 @@ def judge(statuses: Mapping[str, FetchStatus], floor: float) -> Verdict:
     Returns:
         BROKEN where many hosts are silent, DOUBTFUL where a few are and no others were asked.
     """
-    heard = [url for url, status in statuses.items() if status in HEARD]
-    unheard = [url for url, status in statuses.items() if status in UNHEARD]
+    heard = [url for url, status in statuses.items() if status in RESPONDED]
+    unheard = [url for url, status in statuses.items() if status in NO_RESPONSE]
     asked = len(heard) + len(unheard)
     if asked < MIN_URLS or len(heard) >= floor * asked:
         return Verdict.FINE

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from openwit.pipeline.download.status import HEARD, RETRY_LATER
+from openwit.pipeline.download.status import RESPONDED, RETRY_LATER
 from openwit.pipeline.execution.jobs import Task, TaskStats
 from openwit.pipeline.execution.stage import STAGE_MANIFEST, Job
 from openwit.pipeline.execution.tasks import RESULTS, STAGE, clean_partials
@@ -99,7 +99,7 @@ class RetryChunk(FetchChunk):
             for url, ending in self.ask(again, images, by_url):
                 endings[url] = ending
                 stats.tick(len(endings), len(endings) / len(again))
-            if not any(ending.status in HEARD for ending in endings.values()):
+            if not any(ending.status in RESPONDED for ending in endings.values()):
                 endings.clear()  # we may be cut off: what was known before is worth more
             images_path = folder / "images" / name
             if len(images):

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from openwit.pipeline.dataset.full_disk import room_said
-from openwit.pipeline.dataset.store import LocalFolder, RemoteFolder, place_of
+from openwit.pipeline.dataset.store import LocalFolder, RemoteFolder, open_store
 from openwit.pipeline.dataset.target import claim_target, close_target, finished_target
 from openwit.pipeline.dataset.write_shard import SHARD_FILES, write_shard
 from openwit.pipeline.execution.jobs import FileTask, Task, TaskResult, TaskStats
@@ -33,6 +32,7 @@ from openwit.pipeline.stages.shard.spill import Slice, read_spills, write_spill
 from openwit.pipeline.stages.sidecars import carry_examples, carry_query_counts
 from openwit.schemas.common.atomic import sha256_of
 from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.full_disk import disk_full_as_user_error
 from openwit.schemas.manifest import DatasetManifest, FileEntry, ShardEntry
 
 NAME = "shard"
@@ -94,7 +94,7 @@ class WrittenShard:
 
 def folders(out: str, work: Path) -> tuple[Path, str | None]:
     """The stage's folder and its target, from where a user wants the dataset: itself, or `work` for a URL."""
-    place = place_of(out)
+    place = open_store(out)
     return (place.folder, None) if isinstance(place, LocalFolder) else (work, place.url)
 
 
@@ -115,7 +115,7 @@ def run(
         inputs["target"] = target
     build = _Build(job, settings, title, upstream, deduplicated, fetched, folder, target)
     identity = {**title._asdict(), **settings.model_dump(mode="json")}
-    with room_said(folder):
+    with disk_full_as_user_error(folder):
         manifest, did = run_stage(job, folder, NAME, VERSION, identity, inputs, build.run, [upstream])
     if target is not None and not did:
         finished_target(RemoteFolder(target), folder)
@@ -241,7 +241,7 @@ class SpillFile(FileTask[SpillInput]):
 
     def run(self, task: Task[SpillInput], folder: Path, stats: TaskStats) -> list[Path]:
         base = folder / SPILL / task.name
-        with room_said(folder):
+        with disk_full_as_user_error(folder):
             slices = write_spill(base, Path(task.payload.survivors), Path(task.payload.images), self.shards, self.seed)
         stats.tick(sum(part.rows for part in slices), 1.0)
         files = [base.with_suffix(suffix) for suffix in (".images", ".arrow")]
@@ -261,7 +261,7 @@ class WriteShard(FileTask[ShardPlan]):
 
     def run(self, task: Task[ShardPlan], folder: Path, stats: TaskStats) -> list[Path]:
         base = folder / task.payload.split / task.name
-        with room_said(folder), read_spills(task.payload.slices) as (survivors, images):
+        with disk_full_as_user_error(folder), read_spills(task.payload.slices) as (survivors, images):
             written = write_shard(base, task.number, survivors, images, lambda n, of: stats.tick(n, n / max(of, 1)))
         entries = [
             FileEntry(path=path.relative_to(folder).as_posix(), bytes=path.stat().st_size, sha256=sha256)
@@ -270,7 +270,7 @@ class WriteShard(FileTask[ShardPlan]):
         if self.target is not None:
             place = RemoteFolder(self.target)
             for (path, _), entry in zip(written.files, entries, strict=True):
-                place.take(path, entry.path)
+                place.move_in(path, entry.path)
         for step, n in ((SAMPLES_STEP, written.samples), (STEP, written.pairs)):
             stats.enter(step, n)
             stats.leave(step, n)

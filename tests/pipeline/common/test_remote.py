@@ -39,7 +39,7 @@ def flaky_server():
 
 @pytest.fixture(autouse=True)
 def quick_retries(monkeypatch):
-    monkeypatch.setattr(remote._get.retry, "wait", lambda _: 0)
+    monkeypatch.setattr(remote.with_retries.retry, "wait", lambda _: 0)
 
 
 def test_a_local_file_is_itself(tmp_path):

@@ -14,7 +14,7 @@ from support.pictures import picture
 from support.survivors import HOSTS, finished_dedup, survivor
 
 from openwit.pipeline.cli.main import main
-from openwit.pipeline.dataset.store import LocalFolder, RemoteFolder, load_manifest, place_of
+from openwit.pipeline.dataset.store import LocalFolder, RemoteFolder, load_manifest, open_store
 from openwit.pipeline.dataset.verify import verify_dataset
 from openwit.pipeline.execution.beam_engine import BeamEngine
 from openwit.pipeline.execution.stage import Job
@@ -65,7 +65,7 @@ def wit(capsys, monkeypatch):
 
 
 def rows_of(dataset):
-    place = place_of(dataset)
+    place = open_store(dataset)
     found = []
     for entry in load_manifest(place).shards:
         with place.local(entry.metadata.path) as path:
@@ -75,7 +75,7 @@ def rows_of(dataset):
 
 def contents(dataset):
     """Bytes of every file of a dataset."""
-    place = place_of(dataset)
+    place = open_store(dataset)
     return {name: place.read(name) for name in place.sizes()}
 
 
@@ -216,7 +216,7 @@ def killer(monkeypatch):
 
     def arm(n, after):
         count = [0]
-        for name in ("take", "write", "delete"):
+        for name in ("move_in", "write", "delete"):
             for kind in (LocalFolder, RemoteFolder):
                 original = getattr(kind, name)
 
@@ -243,7 +243,7 @@ def test_killed_anywhere_the_same_list_completes_it(built, some, tmp_path, monke
             return str(shutil.copytree(built, tmp_path / f"d{number}"))
         url = f"memory://remove/d{number}"
         for name, data in contents(built).items():
-            place_of(url).write(name, data)
+            open_store(url).write(name, data)
         return url
 
     whole = fresh("whole")
@@ -266,7 +266,7 @@ def test_killed_anywhere_the_same_list_completes_it(built, some, tmp_path, monke
         steps += 1
         assert count[0] == n
         other = write_list(tmp_path, "other.example", name="other")
-        if ".removing.json" in place_of(victim).sizes():
+        if ".removing.json" in open_store(victim).sizes():
             assert "complete it first, with its own list" in wit("remove", victim, "--list", other)[2]
             assert any("a removal was cut off" in problem for problem in verify_dataset(victim))
         assert wit("remove", victim, "--list", names)[0] == 0

@@ -34,7 +34,7 @@ from openwit.pipeline.decontamination.images import (
 )
 from openwit.pipeline.decontamination.index import EvaluationIndex
 from openwit.pipeline.decontamination.variants import variant_boxes
-from openwit.pipeline.images.phash import says_nothing
+from openwit.pipeline.images.phash import is_low_information
 from openwit.pipeline.images.process import process_image
 from openwit.pipeline.images.settings import ImageSettings, ResizeMode
 from openwit.schemas.common.errors import OpenWITError
@@ -280,8 +280,8 @@ def test_bytes_and_pixels_are_those_of_the_dataset(tmp_path: Path, bodies: list[
         table, _ = read([written(tmp_path / "a.jpg", bodies[0])], image_settings)
         result: Any = process_image(bodies[0], image_settings)
         index = EvaluationIndex(table, 0)
-        assert index.lookup_sums([result.sha256, "", None]).tolist() == [0, -1, -1]
-        assert index.lookup_sums([result.pixels_hash], "pixels_hash").tolist() == [0]
+        assert index.lookup_checksums([result.sha256, "", None]).tolist() == [0, -1, -1]
+        assert index.lookup_checksums([result.pixels_hash], "pixels_hash").tolist() == [0]
         found = index.lookup(np.array([result.phash], np.uint64))
         assert (found.rows.tolist(), found.distances.tolist(), found.variants) == ([0], [0], ["same"])
 
@@ -342,7 +342,7 @@ def test_plain_images_are_known_by_bytes_only(tmp_path: Path, encoded: Any) -> N
     other: Any = process_image(encoded(Image.new("RGB", (300, 200), "#dddddd")), SETTINGS)
     found = index.lookup(np.array([other.phash, 0, 1 << 63], np.uint64))
     assert found.rows.tolist() == [-1, -1, -1]
-    assert index.lookup_sums(table["sha256"].to_pylist()).tolist() == [0, 1, 2]
+    assert index.lookup_checksums(table["sha256"].to_pylist()).tolist() == [0, 1, 2]
 
 
 def test_no_form_of_a_picture_on_white_says_nothing(tmp_path: Path, encoded: Any) -> None:
@@ -350,7 +350,7 @@ def test_no_form_of_a_picture_on_white_says_nothing(tmp_path: Path, encoded: Any
     image = Image.new("RGB", (300, 300), "white")
     image.paste((0, 0, 0), (0, 0, 14, 300))
     table, _ = read([written(tmp_path / "a.png", encoded(image, "PNG"))])
-    assert not any(says_nothing(np.array(row, np.uint64)).any() for row in table["hashes"].to_pylist())
+    assert not any(is_low_information(np.array(row, np.uint64)).any() for row in table["hashes"].to_pylist())
 
 
 def test_forms_are_named_once_and_stay_within_reason() -> None:

@@ -48,7 +48,7 @@ def fetched(job, tmp_path):
                     "sha256": done.sha256,
                     "pixels_hash": done.pixels_hash,
                     "phash": done.phash,
-                    "fingerprint": done.fingerprint,
+                    "fingerprint": done.descriptor,
                 }
                 rows.append({**row(name, texts=[f"text of {name}"]), **facts, "image": done.jpeg})
             path = folder / "images" / "00000.parquet"

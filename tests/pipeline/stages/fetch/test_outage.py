@@ -3,7 +3,7 @@
 import pytest
 from support.picture_web import HOSTS_OF_WEB, Web, settings, spread_over_hosts, tables
 
-from openwit.pipeline.download.status import HEARD, UNHEARD, FetchStatus
+from openwit.pipeline.download.status import NO_RESPONSE, RESPONDED, FetchStatus
 from openwit.pipeline.execution.beam_engine import BeamEngine
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.execution.tasks import RESULTS
@@ -18,8 +18,8 @@ pytestmark = pytest.mark.usefixtures("no_query_counts")
 
 
 def test_heard_and_unheard_are_apart():
-    assert not HEARD & UNHEARD
-    assert FetchStatus.SUCCESS in HEARD
+    assert not RESPONDED & NO_RESPONSE
+    assert FetchStatus.SUCCESS in RESPONDED
 
 
 def statuses(heard, unheard, hosts=10):

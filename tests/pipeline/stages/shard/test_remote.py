@@ -8,9 +8,9 @@ import tenacity
 from support.pictures import picture
 from support.survivors import finished_dedup, survivor
 
-from openwit.pipeline.dataset import object_store
+from openwit.pipeline.common import remote
 from openwit.pipeline.dataset.object_store import ObjectStore
-from openwit.pipeline.dataset.store import LocalFolder, load_manifest, place_of
+from openwit.pipeline.dataset.store import LocalFolder, load_manifest, open_store
 from openwit.pipeline.dataset.verify import verify_dataset
 from openwit.pipeline.execution.beam_engine import BeamEngine
 from openwit.pipeline.execution.stage import Job
@@ -25,7 +25,7 @@ REPLACING = Job(BeamEngine(), replace=True)
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
-    monkeypatch.setattr(object_store._attempt.retry, "wait", tenacity.wait_none())
+    monkeypatch.setattr(remote.with_retries.retry, "wait", tenacity.wait_none())
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_the_bytes_are_those_of_a_local_build_and_the_manifest_comes_last(
 
         monkeypatch.setattr(ObjectStore, method, spy)
     build(deduplicated, tmp_path / "work", bucket)
-    place = place_of(bucket)
+    place = open_store(bucket)
     assert {name: place.read(name) for name in shown(place)} == local
     assert written[0] == ".building"
     assert written[-1] == "manifest.json"
@@ -89,7 +89,7 @@ def test_the_bytes_are_those_of_a_local_build_and_the_manifest_comes_last(
 def test_spans_of_a_file_are_read_alone(deduplicated, local, tmp_path, bucket):
     build(deduplicated, tmp_path / "work", bucket)
     data = local["train/00000.tar"]
-    assert place_of(bucket).ranges("train/00000.tar", [0, 512, 1000], [10, 4, 0]) == [data[:10], data[512:516], b""]
+    assert open_store(bucket).ranges("train/00000.tar", [0, 512, 1000], [10, 4, 0]) == [data[:10], data[512:516], b""]
 
 
 def test_a_file_url_is_a_place_of_its_own(deduplicated, local, tmp_path):
@@ -120,7 +120,7 @@ def test_an_upload_that_breaks_off_is_tried_again(deduplicated, local, tmp_path,
     failing = Failing(monkeypatch, 3, 3, ConnectionResetError("reset by peer"))
     build(deduplicated, tmp_path / "work", bucket)
     assert failing.calls == len(failing.names) + 3
-    place = place_of(bucket)
+    place = open_store(bucket)
     assert {name: place.read(name) for name in shown(place)} == local
 
 
@@ -131,7 +131,7 @@ def test_an_upload_that_never_works_is_said_and_a_rerun_brings_what_is_missing(
         Failing(broken, 7, 1000, ConnectionResetError("reset by\npeer"))
         with pytest.raises(OpenWITError, match="00001.stats.json cannot be written: reset by peer; the same"):
             build(deduplicated, tmp_path / "work", bucket)
-    place = place_of(bucket)
+    place = open_store(bucket)
     assert place.size("manifest.json") is None
     with pytest.raises(OpenWITError, match="is not a dataset"):
         verify_dataset(bucket)
@@ -179,8 +179,8 @@ def test_another_dataset_is_not_overwritten_unasked(deduplicated, local, tmp_pat
         build(deduplicated, tmp_path / "work2", bucket)
     build(deduplicated, tmp_path / "work2", bucket, REPLACING, samples=30)
     assert verify_dataset(bucket) == []
-    assert len(load_manifest(place_of(bucket)).shards) < len([n for n in local if n.endswith(".tar")])
-    place_of(bucket).write("train/notes.txt", b"mine")
+    assert len(load_manifest(open_store(bucket)).shards) < len([n for n in local if n.endswith(".tar")])
+    open_store(bucket).write("train/notes.txt", b"mine")
     with pytest.raises(OpenWITError, match="holds train/notes.txt, which is of no dataset"):
         build(deduplicated, tmp_path / "work3", bucket, REPLACING)
 
@@ -191,13 +191,13 @@ def test_a_lost_work_folder_costs_work_only(deduplicated, local, tmp_path, bucke
         with pytest.raises(OpenWITError):
             build(deduplicated, tmp_path / "work", bucket)
     build(deduplicated, tmp_path / "other", bucket)
-    place = place_of(bucket)
+    place = open_store(bucket)
     assert {name: place.read(name) for name in shown(place)} == local
 
 
 def test_a_finished_dataset_that_has_gone_is_said(deduplicated, tmp_path, bucket):
     build(deduplicated, tmp_path / "work", bucket)
-    place_of(bucket).delete("manifest.json")
+    open_store(bucket).delete("manifest.json")
     with pytest.raises(OpenWITError, match="is finished, but it is gone: add --replace"):
         build(deduplicated, tmp_path / "work", bucket)
 
@@ -232,7 +232,7 @@ S3 = os.environ.get("OPENWIT_TEST_S3")
 def test_a_real_s3_server(deduplicated, local, tmp_path):
     url = f"{S3}/{tmp_path.name}"
     build(deduplicated, tmp_path / "work", url)
-    place = place_of(url)
+    place = open_store(url)
     assert {name: place.read(name) for name in shown(place)} == local
     assert verify_dataset(url) == []
     with pytest.raises(OpenWITError, match="no such bucket"):

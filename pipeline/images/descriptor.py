@@ -23,7 +23,7 @@ MAX_BITS = 48
 MAX_COLOUR = 0.15
 
 
-def hashes_of(image: Image.Image) -> tuple[int, bytes]:
+def phash_and_descriptor(image: Image.Image) -> tuple[int, bytes]:
     """The 64-bit hash (see `phash`) and the fingerprint of an image of mode RGB, from one grey thumbnail.
 
     The fingerprint is 256 signs of frequencies, then red, green and blue of each quarter.
@@ -36,7 +36,7 @@ def hashes_of(image: Image.Image) -> tuple[int, bytes]:
     return int(phash_batch(grey[np.newaxis])[0]), np.packbits(signs).tobytes() + quarters.tobytes()
 
 
-def alike(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.bool_]:
+def is_similar(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Whether two images of near hashes show the same: bool (N,).
 
     Args:

@@ -2,8 +2,7 @@ from typing import Any
 
 from PIL import Image
 
-from openwit.pipeline.images.digest import pixels_hash
-from openwit.pipeline.images.process import ImageSettings, ProcessedImage, ResizeMode, process_image
+from openwit.pipeline.images.process import ImageSettings, ProcessedImage, ResizeMode, pixels_hash, process_image
 
 
 def test_equal_pixels_in_other_files_have_one_digest(photo: Any, encoded: Any) -> None:
