@@ -1,16 +1,16 @@
-"""The dataset manifest: what a dataset folder holds, how it came to be, and the sums that let anyone check it.
+"""Define the dataset manifest: the files of a dataset with their checksums, its recipe, and the funnel.
 
 Layout of a dataset folder::
 
     manifest.json
     card.html  card.json
-    queries.parquet            openwit.schemas.tables.queries.QUERY_COUNTS: the query list and what each query drew
+    queries.parquet            openwit.schemas.tables.queries.QUERY_COUNTS: the query list with counts
     train/00000.tar            WebDataset: KEY.jpg KEY.txt KEY.json, members of a sample adjacent
     train/00000.parquet        openwit.schemas.tables.samples.SAMPLES
     train/00000.idx.arrow      openwit.schemas.tables.samples.SHARD_INDEX (Arrow IPC file)
     train/00000_stats.json     img2dataset's per-shard statistics
-    duplicates.parquet         openwit.schemas.tables.images.DUPLICATE_EXAMPLES: some of the copies that were taken out
-    val/00000.tar …            one folder a split
+    duplicates.parquet         openwit.schemas.tables.images.DUPLICATE_EXAMPLES: some of the dropped duplicates
+    val/00000.tar …            one folder per split
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 import pydantic
 
 from openwit.schemas.common.atomic import atomic_write
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError
 
 MANIFEST_NAME = "manifest.json"
 MANIFEST_VERSION = 1
@@ -38,7 +38,7 @@ class FileEntry(_Model):
 
 
 class ShardEntry(_Model):
-    """One shard: a tar and the files that stand beside it."""
+    """One shard: a tar and its sidecar files."""
 
     name: str
     split: str
@@ -51,7 +51,7 @@ class ShardEntry(_Model):
 
 
 class FunnelStep(_Model):
-    """Rows through one stage. `rows_in == rows_out + sum(reasons.values())`, checked when it is made."""
+    """Rows through one stage. `rows_in == rows_out + sum(reasons.values())`, checked on construction."""
 
     stage: str
     unit: str
@@ -64,18 +64,18 @@ class FunnelStep(_Model):
         lost = sum(self.reasons.values())
         if self.rows_in != self.rows_out + lost:
             raise ValueError(
-                f"stage {self.stage}: {self.rows_in} {self.unit} in, but {self.rows_out} out and {lost} with a reason"
+                f"stage {self.stage}: {self.rows_in} {self.unit} in, but {self.rows_out} out and {lost} dropped"
             )
         return self
 
 
 class Removal(_Model):
-    """What `wit remove` took out after the fact; the list itself is not kept, since it names what must go.
+    """One removal from the finished dataset; the list itself is not kept, since it names what must not be kept.
 
     Attributes:
-        list_sha256: of the list as it was read, unpacked.
-        entries: lines of the list that name something.
-        samples, pairs: that went.
+        list_sha256: of the list as it was read, decompressed.
+        entries: number of entries in the list.
+        samples, pairs: number of removed ones.
     """
 
     list_sha256: str
@@ -85,19 +85,19 @@ class Removal(_Model):
 
 
 class DatasetManifest(_Model):
-    """What `manifest.json` holds. Holds no times: the same inputs and recipe give the same bytes.
+    """The content of `manifest.json`. It has no times: the same inputs and recipe give the same bytes.
 
     Attributes:
         version: of this layout.
         name: of the dataset.
         description: in a sentence, for the card.
         recipe: settings of each stage, by its name.
-        tools: versions of what the bytes depend on.
-        funnel: every stage's rows in, rows out and reasons, in order.
+        tools: versions of the packages that the bytes depend on.
+        funnel: rows in, rows out and drop reasons of every stage, in order.
         notes: further counts of each stage, by its name.
-        tables: files that are of no shard, with their sums.
-        removals: what was taken out after the build, in order; the funnel's last lines count it.
-        shards: the files of the dataset with their sums.
+        tables: files that belong to no shard, with checksums.
+        removals: removals after the build, in order; the funnel's last lines count them.
+        shards: the files of the shards, with checksums.
     """
 
     version: int = MANIFEST_VERSION
@@ -112,64 +112,62 @@ class DatasetManifest(_Model):
     shards: list[ShardEntry]
 
     def splits(self) -> list[str]:
-        """Names of the splits, train first."""
+        """Return the names of the splits, train first."""
         return sorted({s.split for s in self.shards}, key=lambda name: (name != "train", name))
 
     def shards_of(self, split: str) -> list[ShardEntry]:
-        """Shards of a split in order of name.
+        """Return the shards of a split in order of name.
 
         Raises:
-            OpenWITError: the dataset has no such split.
+            DataError: the dataset has no such split.
         """
         shards = sorted((s for s in self.shards if s.split == split), key=lambda s: s.name)
         if not shards:
             known = ", ".join(self.splits()) or "none"
-            raise OpenWITError(f"dataset {self.name!r} has no split {split!r} (it has: {known})")
+            raise DataError(f"dataset {self.name!r} has no split {split!r} (it has: {known})")
         return shards
 
     def samples(self, split: str) -> int:
-        """Number of samples in a split."""
+        """Return the number of samples in a split."""
         return sum(s.samples for s in self.shards_of(split))
 
     def save(self, folder: Path) -> None:
-        """Writes `manifest.json` into the dataset folder, whole or not at all."""
+        """Write `manifest.json` into the dataset folder, whole or not at all."""
         atomic_write(folder / MANIFEST_NAME, self.to_json())
 
     def to_json(self) -> str:
-        """The text of `manifest.json`."""
+        """Return the text of `manifest.json`."""
         return self.model_dump_json(indent=1) + "\n"
 
     @classmethod
     def load(cls, folder: Path) -> "DatasetManifest":
-        """Reads the manifest of a dataset folder.
+        """Read the manifest of a dataset folder.
 
         Raises:
-            OpenWITError: there is none, or it is not a manifest of this version.
+            DataError: it does not exist, or is not a manifest of this version.
         """
         path = folder / MANIFEST_NAME
         try:
             text = path.read_text()
         except (FileNotFoundError, NotADirectoryError):
-            raise OpenWITError(
-                f"{folder} is not a dataset: {MANIFEST_NAME} is missing (build it with `wit build`)"
-            ) from None
+            raise DataError(f"{folder} is not a dataset: {MANIFEST_NAME} is missing") from None
         return cls.parse(text, str(path))
 
     @classmethod
     def parse(cls, text: str | bytes, where: str) -> "DatasetManifest":
-        """Reads the text of a manifest.
+        """Parse the text of a manifest.
 
         Args:
             where: the file, for the message.
 
         Raises:
-            OpenWITError: it is not a manifest of this version.
+            DataError: it is not a manifest of this version.
         """
         try:
             return cls.model_validate_json(text)
         except pydantic.ValidationError as error:
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise OpenWITError(
+            raise DataError(
                 f"{where} is not a manifest of version {MANIFEST_VERSION}: {key}: {first['msg']}"
             ) from error

@@ -1,4 +1,4 @@
-"""Arrow schemas as contracts: a version, a comment per column, and checks that name the offending column."""
+"""Declare Arrow schemas as contracts: a version, a comment per column, and checks that name the offending column."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ _COMMENT_KEY = b"comment"
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its Arrow type, whether nulls are allowed, and what it means (units included)."""
+    """One column: its Arrow type, whether nulls are allowed, and its meaning (with units)."""
 
     name: str
     type: pa.DataType
@@ -29,7 +29,7 @@ class Column:
 
 @dataclass(frozen=True)
 class TableSchema:
-    """The contract of one table. `version` rises when a column changes meaning, name or type."""
+    """The contract of one table. `version` increases when a column changes its meaning, name or type."""
 
     name: str
     version: int
@@ -38,18 +38,18 @@ class TableSchema:
 
     @cached_property
     def arrow(self) -> pa.Schema:
-        """The Arrow schema; comments and version ride in its metadata and so in every Parquet file."""
+        """The Arrow schema; comments and version are in its metadata and so in every Parquet file."""
         fields = [
             pa.field(c.name, c.type, nullable=c.nullable, metadata={_COMMENT_KEY: c.comment}) for c in self.columns
         ]
         return pa.schema(fields, metadata={_TABLE_KEY: self.name, _VERSION_KEY: str(self.version)})
 
     def empty(self) -> pa.Table:
-        """A table of this schema with no rows."""
+        """Return a table of this schema without rows."""
         return self.arrow.empty_table()
 
     def table(self, columns: dict[str, object]) -> pa.Table:
-        """Builds a conforming table from column values (arrays or lists), cast to the declared types.
+        """Build a conforming table from column values (arrays or lists), cast to the declared types.
 
         Raises:
             SchemaError: a column is missing, unknown, of another type, or null where it may not be.
@@ -70,11 +70,11 @@ class TableSchema:
         return self.conform(pa.table(arrays, schema=self.arrow))
 
     def conform(self, table: pa.Table, where: str = "") -> pa.Table:
-        """Returns the table in this schema's column order, or raises.
+        """Return the table in this schema's column order, or raise.
 
         Args:
-            table: what was written or read.
-            where: the file it stands in, for the message.
+            table: a table that was read or is to be written.
+            where: its file, for the message.
 
         Raises:
             SchemaError: naming the first column that is missing, unknown, of another type, or wrongly null.
@@ -93,7 +93,7 @@ class TableSchema:
         return pa.table(table.columns, schema=self.arrow)
 
     def read(self, path: Path) -> pa.Table:
-        """Reads a whole Parquet file of this table.
+        """Read a whole Parquet file of this table.
 
         Raises:
             SchemaError: the file is not readable as Parquet or does not conform.
@@ -103,16 +103,16 @@ class TableSchema:
         return self.conform(file.read(), str(path))
 
     def read_batches(self, path: Path) -> Iterator[pa.Table]:
-        """Reads a Parquet file row group by row group, so that memory does not grow with the file."""
+        """Read a Parquet file row group by row group, so that memory does not grow with the file."""
         file = _open_parquet(path)
         self._check_footer(file.schema_arrow, path)
         for group in range(file.num_row_groups):
             yield self.conform(file.read_row_group(group), str(path))
 
     def write(self, path: Path, tables: pa.Table | Iterable[pa.Table], row_group_size: int = 65_536) -> int:
-        """Writes tables to one Parquet file, whole or not at all; returns the number of rows.
+        """Write tables to one Parquet file, whole or not at all; return the number of rows.
 
-        Each table becomes row groups of its own, so a caller decides what is read together.
+        Each table becomes separate row groups, so the caller decides which rows are read together.
         """
         parts = [tables] if isinstance(tables, pa.Table) else tables
         rows = 0
@@ -125,12 +125,12 @@ class TableSchema:
     def write_parts(
         self, path_of: Callable[[int], Path], tables: Iterable[pa.Table], part_rows: int, row_group_size: int = 65_536
     ) -> list[Path]:
-        """Writes tables to as many files as it takes, each whole or not at all; at least one, be it empty.
+        """Write tables to as many files as needed, each whole or not at all: at least one file, possibly empty.
 
         Args:
-            path_of: from the number of a part to its file.
-            tables: small ones; their rows are gathered to row groups of `row_group_size`, in their order.
-            part_rows: a part is closed with the row group that reaches so many rows.
+            path_of: returns the path of the part with a number.
+            tables: small tables; their rows are collected into row groups of `row_group_size`, in their order.
+            part_rows: a part ends with the row group in which it reaches this number of rows.
         """
         groups = _regrouped(tables, row_group_size)
         paths: list[Path] = []
@@ -148,7 +148,7 @@ class TableSchema:
 
     @contextmanager
     def writing(self, path: Path, row_group_size: int = 65_536) -> Iterator[Callable[[pa.Table], None]]:
-        """Yields a function that appends a table to one Parquet file, whole or not at all when the block ends."""
+        """Yield a function that appends tables to a Parquet file, which is written whole or not at all."""
         with (
             atomic_path(path) as temporary,
             pq.ParquetWriter(temporary, self.arrow, compression="zstd", compression_level=3) as writer,
@@ -182,7 +182,7 @@ class TableSchema:
 
 
 def _regrouped(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
-    """The same rows in tables of exactly `rows`, the last with what is left."""
+    """Yield the same rows in tables of exactly `rows` rows; the last one has the rest."""
     waiting: list[pa.Table] = []
     have = 0
     for table in tables:

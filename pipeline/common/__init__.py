@@ -1,1 +1,1 @@
-"""Small pieces that several packages of the builder share."""
+"""Helpers shared by several packages of the builder: URLs, remote files, counting, compiled functions."""

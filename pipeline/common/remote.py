@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import fsspec
 import tenacity
 
-from openwit.schemas.common.errors import DataError, NetworkError, OpenWITError, StorageError
+from openwit.schemas.common.errors import DataError, NetworkError, OpenWITError, RecipeError, StorageError
 from openwit.schemas.common.full_disk import is_disk_full
 
 _ATTEMPTS = 5
@@ -72,6 +72,7 @@ def local_copy(name: str) -> Iterator[str]:
 
     Raises:
         DataError: the file does not exist.
+        RecipeError: the filesystem's package is not installed.
         NetworkError: it cannot be downloaded, after several attempts where another may help.
         StorageError: the disk is full.
     """
@@ -101,7 +102,7 @@ def remote_glob(pattern: str) -> list[str]:
 
     Raises:
         NetworkError: the pattern's filesystem cannot list, or cannot be reached.
-        DataError: the filesystem is unknown or its package is missing.
+        RecipeError: the filesystem's package is not installed.
     """
     try:
         filesystem, path = fsspec.url_to_fs(pattern)
@@ -112,6 +113,6 @@ def remote_glob(pattern: str) -> list[str]:
 
 def _error(name: str, verb: str, error: Exception) -> OpenWITError:
     if isinstance(error, ImportError):
-        return DataError(f"{name} needs a package that is not installed: {error}")
+        return RecipeError(f"{name} needs a package that is not installed: {error}")
     kind = StorageError if is_disk_full(error) else NetworkError
     return kind(f"{name} cannot be {verb}: {one_line(error)}")

@@ -1,7 +1,7 @@
-"""URLs: resolving what a page says against where it stands, and the form by which two URLs are the same.
+"""Resolve URLs as browsers do, and normalise them so that equal resources have equal URLs.
 
-Parsing is the WHATWG URL Standard's (https://url.spec.whatwg.org), what browsers do, by the Ada parser; identity
-adds the percent-encoding normalisation of RFC 3986 section 6.2.2.
+Parsing follows the WHATWG URL Standard (https://url.spec.whatwg.org), with the Ada parser; normalisation adds the
+percent-encoding rules of RFC 3986 section 6.2.2.
 """
 
 import re
@@ -9,10 +9,10 @@ import re
 import ada_url
 
 MAX_URL_LENGTH = 8192
-"""Longer URLs are refused: servers refuse them too, and they are nearly always data that lost its way."""
+"""Longer URLs are rejected: servers reject them too, and they are nearly always data in the wrong place."""
 
 # A host of lower-case labels whose last is a word (no number, which would be an IPv4 address), no port, a path without
-# dot segments, and only characters that stand for themselves in both path and query.
+# dot segments, and only characters that need no encoding in path and query.
 _PLAIN = re.compile(
     r"https?://(?=[a-z0-9.-]{1,253}/)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,24}"
     r"(?:/(?!\.)[A-Za-z0-9._~!$&()*+,;=:@-]*)+(?:\?[A-Za-z0-9._~!$&()*+,;=:@/?-]*)?"
@@ -23,15 +23,15 @@ _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012
 
 
 def resolve(base: str | None, reference: str) -> str | None:
-    """The absolute URL a reference on a page means, or None where it means no http(s) resource.
+    """Return the absolute URL of a reference on a page, or None if it is not an http(s) URL.
 
     As a browser does: surrounding white space is trimmed, tabs and newlines inside are removed, backslashes become
-    slashes, spaces and non-ASCII are percent-encoded, the host becomes lower-case ASCII (IDNA), dot segments go.
-    The fragment is dropped, since no server sees it.
+    slashes, spaces and non-ASCII are percent-encoded, the host becomes lower-case ASCII (IDNA), dot segments are
+    resolved. The fragment is dropped, since no server sees it.
 
     Args:
         base: URL of the page or its `<base href>`; None for references that must be absolute.
-        reference: what stood in the attribute; any string.
+        reference: the value of the attribute; any string.
     """
     if len(reference) > MAX_URL_LENGTH:
         return None
@@ -46,16 +46,16 @@ def resolve(base: str | None, reference: str) -> str | None:
 
 
 def _is_plain(url: str) -> bool:
-    """Whether a URL is, character by character, what the parser would make of it: most are, and the test is cheap."""
+    """Return whether the parser would leave a URL unchanged: it does for most, and this test is cheap."""
     return _PLAIN.fullmatch(url) is not None and "xn--" not in url
 
 
 def normalise_url(url: str) -> str:
-    """The form of a URL that identifies it: equal strings for URLs that name the same resource by the standards.
+    """Normalise a URL: URLs that name the same resource by the standards become equal strings.
 
     Scheme and host in lower case, host in ASCII (IDNA), default port and fragment dropped, dot segments removed,
     an empty path made `/`, percent escapes of unreserved characters undone and the others in upper case.
-    A string that is no http(s) URL (`table:NAME#ROW`) is returned as it is. Idempotent; never raises.
+    A string that is not an http(s) URL (`table:NAME#ROW`) is returned unchanged. Idempotent; never raises.
     """
     if _is_plain(url):
         return url
@@ -66,7 +66,7 @@ def normalise_url(url: str) -> str:
 
 
 def host_of(url: str) -> str:
-    """The host of an http(s) URL in lower-case ASCII, without port; empty for anything else."""
+    """Return the host of an http(s) URL in lower-case ASCII, without port; empty for anything else."""
     if _is_plain(url):
         return url.split("/", 3)[2]
     try:
@@ -77,7 +77,7 @@ def host_of(url: str) -> str:
 
 
 def is_relative(reference: str) -> bool:
-    """Whether a reference depends on the page it stands on (a relative path or a missing scheme)."""
+    """Return whether a reference depends on its page (a relative path or a missing scheme)."""
     return not reference.lstrip()[:8].lower().startswith(_SCHEMES)
 
 

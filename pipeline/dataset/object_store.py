@@ -1,4 +1,4 @@
-"""Files behind a URL by fsspec: retried while another attempt may help, checked after upload, errors in a sentence."""
+"""Read and write files behind a URL with fsspec: with retries, a check after each upload, and errors in a sentence."""
 
 import base64
 import contextlib
@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import fsspec
 
 from openwit.pipeline.common.remote import lacks_credentials, one_line, with_retries
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError, NetworkError, OpenWITError, RecipeError, StorageError
+from openwit.schemas.common.full_disk import is_disk_full
 
 # Object stores have keys only. Creating a folder there would create a bucket.
 _WITHOUT_FOLDERS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss", "r2"})
@@ -23,10 +24,10 @@ T = TypeVar("T")
 
 
 class ObjectStore:
-    """Files below a URL. Errors are UserErrors of one sentence, apart from FileNotFoundError of `read`.
+    """The files below a URL. Errors are OpenWITErrors of one sentence, apart from the FileNotFoundError of `read`.
 
     Args:
-        url: without a slash at its end.
+        url: without a trailing slash.
     """
 
     def __init__(self, url: str) -> None:
@@ -34,7 +35,7 @@ class ObjectStore:
         self._scheme = url.partition("://")[0]
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of every file below the URL, by its name relative to it, in order of name."""
+        """Return the size in bytes of every file below the URL, by name relative to it, in order of name."""
 
         def find() -> dict[str, int]:
             filesystem, root = self._filesystem()
@@ -50,17 +51,17 @@ class ObjectStore:
             return {}
 
     def size(self, name: str) -> int | None:
-        """Bytes of a file; None where there is none."""
+        """Return the size of a file in bytes, or None if it does not exist."""
         try:
-            return int(self._call("asked for", name, lambda: self._info(name)["size"]))
+            return int(self._call("inspected", name, lambda: self._info(name)["size"]))
         except FileNotFoundError:
             return None
 
     def read(self, name: str) -> bytes:
-        """A whole file.
+        """Return the content of a file.
 
         Raises:
-            FileNotFoundError: there is none.
+            FileNotFoundError: it does not exist.
         """
 
         def cat() -> bytes:
@@ -72,7 +73,7 @@ class ObjectStore:
 
     @contextlib.contextmanager
     def open(self, name: str) -> Iterator[Any]:
-        """A file object that reads ranges as they are asked for."""
+        """Yield a file object that reads ranges on demand."""
 
         def start() -> Any:
             filesystem, root = self._filesystem()
@@ -86,7 +87,7 @@ class ObjectStore:
             yield file
 
     def ranges(self, name: str, starts: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
-        """Some spans of a file."""
+        """Return some byte ranges of a file."""
 
         def cat() -> list[bytes]:
             filesystem, root = self._filesystem()
@@ -100,22 +101,22 @@ class ObjectStore:
             raise self._missing(name) from None
 
     def download(self, name: str, target: Path) -> None:
-        """Copies a file here, whole."""
+        """Download a file and check its size."""
 
         def get() -> None:
             filesystem, root = self._filesystem()
             filesystem.get_file(f"{root}/{name}", str(target))
             expected = self._info(name)["size"]
             if target.stat().st_size != expected:
-                raise OSError(f"{target.stat().st_size:,} of {expected:,} bytes came")
+                raise OSError(f"{target.stat().st_size:,} of {expected:,} bytes arrived")
 
         try:
-            self._call("fetched", name, get)
+            self._call("downloaded", name, get)
         except FileNotFoundError:
             raise self._missing(name) from None
 
     def upload(self, source: Path, name: str) -> None:
-        """Copies a file there and checks that it arrived."""
+        """Upload a file and check that it arrived."""
 
         def put() -> None:
             filesystem, root = self._filesystem()
@@ -126,7 +127,7 @@ class ObjectStore:
         self._write("written", name, put)
 
     def write(self, name: str, data: bytes) -> None:
-        """Writes a small file."""
+        """Write a small file."""
 
         def pipe() -> None:
             filesystem, root = self._filesystem()
@@ -135,7 +136,7 @@ class ObjectStore:
         self._write("written", name, pipe)
 
     def delete(self, name: str) -> None:
-        """Removes a file, if it is there."""
+        """Delete a file, if it exists."""
 
         def remove() -> None:
             filesystem, root = self._filesystem()
@@ -160,21 +161,21 @@ class ObjectStore:
         return info
 
     def _check(self, source: Path, name: str) -> None:
-        """Compares size, and the MD5 where the store gives one, of what arrived with what was sent."""
+        """Compare the size, and the MD5 where the store reports one, of what arrived with what was sent."""
         info = self._info(name)
         size = source.stat().st_size
         if info["size"] != size:
             raise OSError(f"{info['size']:,} of {size:,} bytes arrived")
         given = _md5_of(info)
         if given is not None and given != _md5(source) and self.read(name) != source.read_bytes():
-            # Under a key of its own a store's sum is not that of the bytes: then only reading them back tells.
-            raise OSError("other bytes arrived than were sent")
+            # With server-side encryption the store's checksum is not that of the bytes: only reading them back helps.
+            raise OSError("the bytes that arrived differ from those sent")
 
     def _write(self, what: str, name: str, action: Callable[[], None]) -> None:
         try:
             self._call(what, name, action)
         except FileNotFoundError as error:
-            raise OpenWITError(f"{self.url} cannot be {what}: there is no such bucket ({one_line(error)})") from error
+            raise StorageError(f"{self.url} cannot be {what}: there is no such bucket ({one_line(error)})") from error
 
     def _call(self, what: str, name: str, action: Callable[[], T]) -> T:
         where = f"{self.url}/{name}" if name else self.url
@@ -183,13 +184,14 @@ class ObjectStore:
         except (FileNotFoundError, OpenWITError):
             raise
         except ImportError as error:
-            raise OpenWITError(self._missing_package(error)) from error
+            raise RecipeError(self._missing_package(error)) from error
         except Exception as error:  # every filesystem has errors of its own
             if lacks_credentials(error):
                 why = f"no valid credentials were found ({one_line(error)})"
             else:
-                why = one_line(error) + ("; the same command goes on from here" if what == "written" else "")
-            raise OpenWITError(f"{where} cannot be {what}: {why}") from error
+                why = one_line(error) + ("; run it again to resume" if what == "written" else "")
+            kind = StorageError if is_disk_full(error) else NetworkError
+            raise kind(f"{where} cannot be {what}: {why}") from error
         return result
 
     def _missing_package(self, error: ImportError) -> str:
@@ -197,12 +199,12 @@ class ObjectStore:
         remedy = f"run pip install 'openwit[{extra}]'" if extra else one_line(error)
         return f"{self.url} needs a package that is not installed: {remedy}"
 
-    def _missing(self, name: str) -> OpenWITError:
-        return OpenWITError(f"{self.url}/{name} does not exist, but it should: run `wit verify {self.url}`")
+    def _missing(self, name: str) -> DataError:
+        return DataError(f"{self.url}/{name} does not exist, but it should: verify the dataset")
 
 
 def _md5_of(info: dict[str, Any]) -> bytes | None:
-    """The MD5 that a store reports: GCS's md5Hash, or S3's ETag of an object that came in one part."""
+    """Return the MD5 that a store reports: GCS's md5Hash, or S3's ETag of an object uploaded in one part."""
     try:
         if "md5Hash" in info:
             return base64.b64decode(info["md5Hash"])

@@ -1,4 +1,4 @@
-"""What a removal has set out to do, kept in the dataset until it is done, so that a killed one can be completed."""
+"""Record a planned removal in the dataset until it is done, so that a killed removal can be completed."""
 
 from collections import Counter
 from typing import NamedTuple
@@ -6,14 +6,14 @@ from typing import NamedTuple
 import msgspec
 
 from openwit.pipeline.dataset.store import DatasetStore
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError
 from openwit.schemas.manifest import DatasetManifest, FunnelStep, Removal
 
 JOURNAL = ".removing.json"
 
 
 class Gone(NamedTuple):
-    """A sample that goes: its key, the kind of entry that names it, its URL, and the texts it has."""
+    """A sample to remove: its key, the kind of list entry that names it, its URL, and its number of texts."""
 
     key: str
     kind: str
@@ -22,23 +22,23 @@ class Gone(NamedTuple):
 
 
 class ShardPlan(msgspec.Struct):
-    """What goes from one shard, which held so many samples before."""
+    """The samples to remove from one shard, and the number of samples it held before."""
 
     before: int
     gone: list[Gone]
 
 
 class Journal(msgspec.Struct):
-    """A removal.
+    """A planned removal.
 
     Attributes:
         list_sha256, entries: of the list (see openwit.schemas.manifest.Removal).
-        matched: numbers of the list's lines that name something of the dataset.
+        matched: line numbers of the list's entries that name something in the dataset.
         shards: by path of the tar.
-        queries: pairs that go, by query.
-        queries_sha256: of the query list with its counts, before.
-        funnel, removals: how many of them the manifest had before.
-        card: settings of the dataset's card; None where it had none.
+        queries: number of removed pairs per query id.
+        queries_sha256: of the query list with its counts, before the removal.
+        funnel, removals: number of these entries in the manifest before the removal.
+        card: settings of the dataset's card; None if it had no card.
     """
 
     list_sha256: str
@@ -52,11 +52,11 @@ class Journal(msgspec.Struct):
     card: dict[str, object] | None
 
     def gone(self) -> list[Gone]:
-        """Every sample that goes, in the order of the shards."""
+        """Return every sample to remove, in the order of the shards."""
         return [sample for plan in self.shards.values() for sample in plan.gone]
 
     def applied(self, manifest: DatasetManifest) -> DatasetManifest:
-        """The manifest with the removal's lines for those shards whose entries it already has anew."""
+        """Return the manifest with the removal's funnel lines, which count the shards already rewritten."""
         entries = {shard.tar.path: shard for shard in manifest.shards}
         done = [plan for path, plan in self.shards.items() if entries[path].samples == plan.before - len(plan.gone)]
         samples = Counter(sample.kind for plan in done for sample in plan.gone)
@@ -88,19 +88,19 @@ def _line(unit: str, left: int, reasons: Counter[str]) -> FunnelStep:
 
 
 def read_journal(store: DatasetStore) -> Journal | None:
-    """The journal of a removal that was cut off; None where there is none.
+    """Return the journal of a removal that was cut off, or None.
 
     Raises:
-        OpenWITError: it cannot be read.
+        DataError: it cannot be read.
     """
     try:
         return msgspec.json.decode(store.read(JOURNAL), type=Journal)
     except FileNotFoundError:
         return None
     except msgspec.MsgspecError as error:
-        raise OpenWITError(f"{store}/{JOURNAL} is damaged ({error}): restore the dataset from a copy") from error
+        raise DataError(f"{store}/{JOURNAL} is damaged ({error}): restore the dataset from a copy") from error
 
 
 def write_journal(store: DatasetStore, journal: Journal) -> None:
-    """Keeps a journal, whole or not at all."""
+    """Write a journal, whole or not at all."""
     store.write(JOURNAL, msgspec.json.encode(journal))

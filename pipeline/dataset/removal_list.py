@@ -1,4 +1,4 @@
-"""What is to leave a dataset: URLs, hashes and domains, one a line, told apart by their shape."""
+"""Parse a removal list: URLs, hashes and domains, one per line, with the kind inferred from the format."""
 
 import gzip
 import hashlib
@@ -11,25 +11,25 @@ from pathlib import Path
 from openwit.pipeline.common.urls import host_of, normalise_url
 from openwit.pipeline.download.target import BadUrlError, encode_host
 from openwit.pipeline.readers.crawl.archive_file import GZIP_MAGIC
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError
 
 KINDS = ("url", "sha256", "phash", "domain")
-"""Of what a line may name, and the reasons in the funnel; a sample that several name counts under the first."""
+"""Kinds of entries, which are also the drop reasons in the funnel; a sample named by several counts for the first."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PHASH = re.compile(r"[0-9a-f]{16}")
-# A `#` within a word belongs to it: URLs have fragments.
+# A `#` inside a word belongs to it: URLs have fragments.
 _COMMENT = re.compile(r"(?:^|\s)#.*")
 
 
 @dataclass
 class RemovalList:
-    """The lines of a list, by what they name.
+    """The entries of a list, by kind.
 
     Attributes:
-        sha256: of the text, unpacked.
-        lines: by kind, what is named (normalised) and the numbers of the lines that do.
-        words: what stood in each line that names something, by its number.
+        sha256: of the text, decompressed.
+        lines: per kind, each (normalised) entry with the numbers of its lines.
+        words: the entry as written, by line number.
     """
 
     sha256: str
@@ -40,7 +40,7 @@ class RemovalList:
         self.domains_of = lru_cache(65_536)(self._domains_of)
 
     def matches(self, url: str, sha256: str = "", phash: str = "") -> list[tuple[str, str]]:
-        """Everything on the list that an image has: (kind, entry), in the order of KINDS."""
+        """Return every entry that names an image: (kind, entry), in the order of KINDS."""
         found = [
             (kind, value)
             for kind, value in (("url", url), ("sha256", sha256), ("phash", phash))
@@ -56,22 +56,22 @@ class RemovalList:
 
 
 def load_removal_list(path: Path) -> RemovalList:
-    """Reads a list, gzip or not; `#` at the start of a line or after white space begins a comment.
+    """Read a list, gzip or not; `#` at the start of a line or after white space begins a comment.
 
     Raises:
-        OpenWITError: the file cannot be read, a line names none of the kinds (the message has its number), or no line
-            names anything.
+        DataError: the file cannot be read, a line is none of the kinds (the message has its number), or no line
+            has an entry.
     """
     try:
         data = path.read_bytes()
         data = gzip.decompress(data) if data.startswith(GZIP_MAGIC) else data
         text = data.decode("utf-8-sig")
     except FileNotFoundError:
-        raise OpenWITError(f"list {path} does not exist") from None
+        raise DataError(f"list {path} does not exist") from None
     except (OSError, EOFError, zlib.error) as error:
-        raise OpenWITError(f"list {path} cannot be read: {error}") from error
+        raise DataError(f"list {path} cannot be read: {error}") from error
     except UnicodeDecodeError:
-        raise OpenWITError(f"list {path} is no UTF-8 text: give a file with a URL, hash or domain a line") from None
+        raise DataError(f"list {path} is not UTF-8 text: use a file with one URL, hash or domain per line") from None
     found = RemovalList(hashlib.sha256(data).hexdigest())
     for number, line in enumerate(text.splitlines(), 1):
         word = _COMMENT.sub("", line).strip()
@@ -81,12 +81,12 @@ def load_removal_list(path: Path) -> RemovalList:
             for value in values:
                 found.lines[kind].setdefault(value, []).append(number)
     if not found.words:
-        raise OpenWITError(f"list {path} names nothing: give a URL, hash or domain a line")
+        raise DataError(f"list {path} is empty: give one URL, hash or domain per line")
     return found
 
 
 def _recognise(word: str, path: Path, number: int) -> tuple[str, list[str]]:
-    """What a line names: its kind, and the forms in which the dataset may hold it."""
+    """Return the kind of an entry, and the forms in which the dataset may hold it."""
     lower = word.lower()
     if not re.search(r"\s", word):
         if "://" in word or lower.startswith("table:"):
@@ -100,7 +100,7 @@ def _recognise(word: str, path: Path, number: int) -> tuple[str, list[str]]:
                 return "domain", [encode_host(lower.removeprefix("*").removeprefix("."))]
             except BadUrlError:
                 pass
-    raise OpenWITError(
+    raise DataError(
         f"list {path}: line {number}, {word[:80]!r}, is neither a URL with its scheme, nor a sha256 (64 hex digits) "
         "or phash (16), nor a domain"
     )

@@ -1,4 +1,4 @@
-"""The tables of a dataset that are of no shard, brought in line with a removal."""
+"""Apply a removal to the tables of a dataset that belong to no shard."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ _DUPLICATES = "duplicates.parquet"
 def rewrite_tables(
     store: DatasetStore, wanted: RemovalList, journal: Journal, entries: Sequence[FileEntry], scratch: Path
 ) -> list[FileEntry]:
-    """Takes what goes out of the query counts and of the examples of duplicates; returns the tables' new entries.
+    """Remove samples from the query counts and the examples of duplicates; return the tables' new manifest entries.
 
     Args:
         scratch: folder for files that are not yet part of the dataset.
@@ -44,7 +44,7 @@ def rewrite_tables(
 
 
 def _fewer_kept(path: Path, scratch: Path, journal: Journal) -> Path | None:
-    """The query list with fewer kept pairs; None where that was done before."""
+    """Write the query list with fewer kept pairs; return None if that was done before."""
     if not journal.queries or sha256_of(path) != journal.queries_sha256:
         return None
     table = QUERY_COUNTS.read(path)
@@ -60,7 +60,7 @@ def _fewer_kept(path: Path, scratch: Path, journal: Journal) -> Path | None:
 
 
 def _without_examples(path: Path, scratch: Path, wanted: RemovalList, journal: Journal) -> Path | None:
-    """The examples of duplicates without those that show what goes; None where there is none."""
+    """Write the examples of duplicates without those that show a removed image; return None if there are none."""
     table = DUPLICATE_EXAMPLES.read(path)
     gone = {sample.url for sample in journal.gone()}
 

@@ -1,7 +1,7 @@
-"""Taking samples out of a finished dataset: only the shards that hold one are written anew, member by member.
+"""Remove samples from a finished dataset: only the shards that hold one are rewritten, member by member.
 
-A shard is filtered by what its archive holds at the moment, so that doing it twice is doing it once. A journal in the
-dataset says what is to go; a kill at any moment leaves a dataset that the same command completes.
+Filtering a shard is idempotent: it depends only on what the archive holds at that moment. A journal in the dataset
+records what to remove; after a kill at any moment, the same removal completes the dataset.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from openwit.pipeline.dataset.store import DatasetStore, LocalFolder, load_manif
 from openwit.pipeline.dataset.tar_writer import TarWriter, members
 from openwit.pipeline.dataset.write_shard import EXTENSIONS, SHARD_FILES, write_sidecars
 from openwit.schemas.common.atomic import sha256_of
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.full_disk import disk_full_as_user_error
 from openwit.schemas.manifest import DatasetManifest, FileEntry, ShardEntry
 from openwit.schemas.tables.samples import SAMPLES
@@ -36,24 +36,24 @@ _COLUMNS = ("key", "url", "sha256", "phash", "pair_ids", "query_ids")
 _QUERIES = "queries.parquet"
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, shards done, and shards in all."""
+"""Called with the current phase, shards done, and the total number of shards."""
 
 
 def plan_removal(
     store: DatasetStore, wanted: RemovalList, card: dict[str, object] | None, progress: Progress
 ) -> Journal:
-    """What of a dataset a list names, found in the shards' metadata; or what a removal that was cut off had found.
+    """Find the samples that a list names in the shards' metadata; or return the plan of a removal that was cut off.
 
     Args:
-        card: settings of the dataset's card, to be kept for its renewal.
+        card: settings of the dataset's card, kept for building it again.
 
     Raises:
-        OpenWITError: it is no dataset, or a removal with another list was cut off.
+        DataError: it is not a dataset, or a removal with another list was cut off.
     """
     begun = read_journal(store)
     if begun is not None:
         if begun.list_sha256 != wanted.sha256:
-            raise OpenWITError(
+            raise DataError(
                 f"a removal from {store} was cut off: complete it first, with its own list "
                 f"(sha256 {begun.list_sha256[:12]}…)"
             )
@@ -63,7 +63,7 @@ def plan_removal(
     matched: set[int] = set()
     queries: Counter[int] = Counter()
     for number, shard in enumerate(manifest.shards):
-        progress("Looking for them", number, len(manifest.shards))
+        progress("Finding samples", number, len(manifest.shards))
         gone = []
         for row, found in _named(store, shard, wanted):
             matched.update(line for kind, value in found for line in wanted.lines[kind][value])
@@ -100,13 +100,15 @@ def _named(
 def remove(
     store: DatasetStore, wanted: RemovalList, journal: Journal, renew_card: Callable[[], None], progress: Progress
 ) -> DatasetManifest:
-    """Does what a plan says; returns the manifest as it is then.
+    """Carry out a plan; return the new manifest.
 
     Args:
-        renew_card: called when all else is done, if the dataset had a card; the old one shows what was removed.
+        renew_card: called at the end if the dataset had a card, because the old one shows what was removed.
 
     Raises:
-        OpenWITError: a shard is damaged, the disk is full, or the store cannot be written. The same command goes on.
+        DataError: a shard is damaged.
+        StorageError: the disk is full, or the store cannot be written. Running the removal again resumes it.
+        NetworkError: the store cannot be reached. Running the removal again resumes it.
     """
     resumed = read_journal(store) is not None
     if not resumed:
@@ -134,14 +136,14 @@ def remove(
 
 
 def by_kind(journal: Journal) -> dict[str, int]:
-    """Samples that go, by the kind of entry that names them; kinds without any are left out."""
+    """Count the samples to remove by the kind of entry that names them; kinds without any are omitted."""
     counts = Counter(sample.kind for sample in journal.gone())
     return {kind: counts[kind] for kind in KINDS if counts[kind]}
 
 
 @contextmanager
 def _scratch(store: DatasetStore) -> Iterator[Path]:
-    """A folder for what is not yet part of the dataset; beside a local one, so that a rename puts it in place."""
+    """Yield a folder for files that are not yet part of the dataset; inside a local one, to allow renames."""
     if not isinstance(store, LocalFolder):
         with tempfile.TemporaryDirectory(prefix="openwit-") as temporary:
             yield Path(temporary)
@@ -156,7 +158,7 @@ def _scratch(store: DatasetStore) -> Iterator[Path]:
 
 
 def _rewrite(store: DatasetStore, shard: ShardEntry, plan: ShardPlan, scratch: Path, resumed: bool) -> ShardEntry:
-    """Writes a shard without what goes; returns its new entry."""
+    """Rewrite a shard without the removed samples; return its new entry."""
     gone = {sample.key for sample in plan.gone}
     with store.local(shard.metadata.path) as path:
         samples = SAMPLES.read(path)
@@ -166,15 +168,13 @@ def _rewrite(store: DatasetStore, shard: ShardEntry, plan: ShardPlan, scratch: P
     base.parent.mkdir(parents=True, exist_ok=True)
     with store.local(shard.tar.path) as tar:
         if not resumed and sha256_of(tar) != shard.tar.sha256:
-            raise OpenWITError(
-                f"{store}/{shard.tar.path} is not as the manifest says: run `wit verify` and restore it"
-            )
+            raise DataError(f"{store}/{shard.tar.path} does not match the manifest: verify the dataset and restore it")
         try:
             sha256, keys, offsets, sizes = _filter_tar(tar, base.with_suffix(".tar"), gone)
         except ValueError as error:
-            raise OpenWITError(f"{store}/{shard.tar.path} is no archive of a dataset: {error}") from error
+            raise DataError(f"{store}/{shard.tar.path} is not an archive of a dataset: {error}") from error
     if keys != samples.column("key").to_pylist():
-        raise OpenWITError(f"{store}/{shard.tar.path} does not hold the samples its metadata names: run `wit verify`")
+        raise DataError(f"{store}/{shard.tar.path} does not hold the samples its metadata names: verify the dataset")
     files = [(base.with_suffix(".tar"), sha256), *write_sidecars(base, samples, offsets, sizes)]
     names = [getattr(shard, name).path for name in SHARD_FILES]
     entries = {
@@ -188,10 +188,10 @@ def _rewrite(store: DatasetStore, shard: ShardEntry, plan: ShardPlan, scratch: P
 
 
 def _filter_tar(source: Path, target: Path, gone: set[str]) -> tuple[str, list[str], np.ndarray, np.ndarray]:
-    """Copies an archive without some samples; returns its sha256, keys, and offsets and sizes, int64 (N, 3) each.
+    """Copy an archive without some samples; return its sha256, keys, and offsets and sizes, int64 (N, 3) each.
 
     Raises:
-        ValueError: it is damaged, or its members are not those of samples.
+        ValueError: it is damaged, or its members do not form samples.
     """
     places: list[tuple[int, int]] = []
     keys: list[str] = []
@@ -212,7 +212,7 @@ def _filter_tar(source: Path, target: Path, gone: set[str]) -> tuple[str, list[s
             if len(places) % 3 == 0:
                 keys.append(key)
             elif key != keys[-1]:
-                raise ValueError(f"member {member.name!r} stands in sample {keys[-1]!r}")
+                raise ValueError(f"member {member.name!r} is inside sample {keys[-1]!r}")
             places.append((writer.position + member.data - member.header, member.size))
             writer.copy(bytes(archive[member.header : member.end]))
         writer.close()

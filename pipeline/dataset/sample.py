@@ -1,4 +1,4 @@
-"""Samples of a dataset: from surviving images to the rows and members a shard holds, column by column."""
+"""Turn surviving images into the rows and tar members of samples, column by column."""
 
 from itertools import pairwise
 from typing import Any
@@ -28,12 +28,12 @@ _Document: Any = msgspec.defstruct("_Document", sorted(SAMPLES.arrow.names))
 
 
 def sample_keys(shard: int, first: int, rows: int) -> list[str]:
-    """Keys of `rows` samples of a shard from the `first` on: the number of the shard and that of the sample."""
+    """Return the keys of `rows` samples of a shard from `first` on: shard number, then sample number."""
     return [f"{shard:05d}{row:05d}" for row in range(first, first + rows)]
 
 
 def sample_rows(keys: list[str], survivors: pa.Table) -> pa.Table:
-    """Rows of schemas.tables.samples.SAMPLES from rows of schemas.tables.images.SURVIVORS, in their order."""
+    """Turn rows of schemas.tables.images.SURVIVORS into rows of schemas.tables.samples.SAMPLES, in the same order."""
     survivors = survivors.combine_chunks()
     pairs = _one_chunk(survivors.column("pairs"))
     offsets, values = pairs.offsets, pairs.values
@@ -52,14 +52,14 @@ def sample_rows(keys: list[str], survivors: pa.Table) -> pa.Table:
 
 
 def sample_documents(samples: pa.Table) -> list[bytes]:
-    """The `.json` member of each row of openwit.schemas.tables.samples.SAMPLES: keys sorted, non-ASCII as itself."""
+    """Return the `.json` member of each row of openwit.schemas.tables.samples.SAMPLES: sorted keys, UTF-8."""
     encode = msgspec.json.Encoder().encode
     columns = [_values(_one_chunk(samples.column(name))) for name in _Document.__struct_fields__]
     return [encode(_Document(*row)) for row in zip(*columns, strict=True)]
 
 
 def shard_stats(rows: int) -> dict[str, Any]:
-    """img2dataset's per-shard statistics. Times are left out: the same build gives the same bytes."""
+    """Return img2dataset's per-shard statistics, without times, so that the same build gives the same bytes."""
     return {
         "count": rows,
         "successes": rows,
@@ -70,7 +70,7 @@ def shard_stats(rows: int) -> dict[str, Any]:
 
 
 def _values(array: pa.Array) -> list[Any]:
-    """What `to_pylist` gives, in a fraction of its time: one conversion a column, lists cut out of it by offsets."""
+    """Return what `to_pylist` returns, but faster: one conversion per column, lists sliced by offsets."""
     if not len(array):
         return []
     if pa.types.is_list(array.type):
@@ -89,7 +89,7 @@ def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _hex(raw: np.ndarray) -> pa.Array:
-    """Lower-case hex strings of the rows of a uint8 (N, K) array."""
+    """Return the rows of a uint8 (N, K) array as lower-case hex strings."""
     length = 2 * raw.shape[1]
     text = _HEX[np.ascontiguousarray(raw)].tobytes()
     offsets = np.arange(len(raw) + 1, dtype=np.int32) * length

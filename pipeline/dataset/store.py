@@ -1,7 +1,7 @@
-"""Where a dataset lies: a local folder, or a URL of an object store. Files are named relative to it, with slashes.
+"""Read and write the files of a dataset in a local folder or an object store.
 
-A local folder is read in place, by mmap where its readers do so. Of a remote one, tables are read by ranges, and an
-archive is brought here whole, one at a time.
+Files are named relative to the dataset, with slashes. A local folder is read in place, by mmap where its readers do
+so. Of a remote dataset, tables are read by ranges, and archives are downloaded as a whole, one at a time.
 """
 
 import contextlib
@@ -14,49 +14,49 @@ from typing import Any, BinaryIO, Protocol
 from openwit.pipeline.common.remote import is_remote
 from openwit.pipeline.dataset.object_store import ObjectStore
 from openwit.schemas.common.atomic import atomic_write
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError
 from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest
 
 
 class DatasetStore(Protocol):
-    """What datasets are read from and written to. Errors of the store are UserErrors that name the file."""
+    """What datasets are read from and written to. Errors of the store are OpenWITErrors that name the file."""
 
     def __str__(self) -> str: ...
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of every file, by name, in order of name."""
+        """Return the size in bytes of every file, by name, in order of name."""
 
     def size(self, name: str) -> int | None:
-        """Bytes of a file; None where there is none."""
+        """Return the size of a file in bytes, or None if it does not exist."""
 
     def read(self, name: str) -> bytes:
-        """A small file.
+        """Return the content of a small file.
 
         Raises:
-            FileNotFoundError: there is none.
+            FileNotFoundError: it does not exist.
         """
 
     def open(self, name: str) -> contextlib.AbstractContextManager[Any]:
-        """A file as Arrow's readers take it: its path, or a file object that reads ranges."""
+        """Open a file for Arrow's readers: yields its path, or a file object that reads ranges."""
 
     def ranges(self, name: str, starts: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
-        """Some spans of a file; nothing else of it is read."""
+        """Return some byte ranges of a file; nothing else of it is read."""
 
     def local(self, name: str) -> contextlib.AbstractContextManager[Path]:
-        """The path of a file: its own, or that of a copy that goes when the block ends."""
+        """Yield the path of a file: its own, or that of a copy that is deleted when the block ends."""
 
     def write(self, name: str, data: bytes) -> None:
-        """Writes a small file, whole or not at all."""
+        """Write a small file, whole or not at all."""
 
     def move_in(self, path: Path, name: str) -> None:
-        """Makes a local file a file of the dataset, whole or not at all; the local one is gone afterwards."""
+        """Move a local file into the dataset, whole or not at all; the local file no longer exists afterwards."""
 
     def delete(self, name: str) -> None:
-        """Removes a file, if it is there."""
+        """Delete a file, if it exists."""
 
 
 class LocalFolder:
-    """A dataset in a folder of this machine."""
+    """A dataset in a local folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -103,7 +103,7 @@ class LocalFolder:
 
 
 class RemoteFolder:
-    """A dataset behind a URL that fsspec knows. Holds the URL only, so that it travels to the workers."""
+    """A dataset behind a URL that fsspec knows. Holds only the URL, so that it can be pickled for workers."""
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/") if not url.endswith("://") else url
@@ -151,28 +151,26 @@ def _span(file: BinaryIO, start: int, size: int) -> bytes:
 
 
 def open_store(where: str | Path) -> LocalFolder | RemoteFolder:
-    """The place a user named: a URL (`s3://bucket/ds`, `gs://…`, `file://…`), or a path."""
-    # Path() has made `s3://b` of a URL to `s3:/b`: so a URL must come as it was typed.
+    """Return the store for a URL (`s3://bucket/ds`, `gs://…`, `file://…`) or a path."""
+    # Path() turns `s3://b` into `s3:/b`: a URL must be passed as a string.
     return RemoteFolder(str(where)) if is_remote(str(where)) else LocalFolder(Path(where))
 
 
 def load_manifest(store: DatasetStore) -> DatasetManifest:
-    """The manifest of a dataset.
+    """Read the manifest of a dataset.
 
     Raises:
-        OpenWITError: there is none, or it is not a manifest of this version.
+        DataError: it does not exist, or is not a manifest of this version.
     """
     if isinstance(store, LocalFolder):
         return DatasetManifest.load(store.folder)
     try:
         text = store.read(MANIFEST_NAME)
     except FileNotFoundError:
-        raise OpenWITError(
-            f"{store} is not a dataset: {MANIFEST_NAME} is missing (build it with `wit build`)"
-        ) from None
+        raise DataError(f"{store} is not a dataset: {MANIFEST_NAME} is missing") from None
     return DatasetManifest.parse(text, f"{store}/{MANIFEST_NAME}")
 
 
 def save_manifest(store: DatasetStore, manifest: DatasetManifest) -> None:
-    """Writes `manifest.json`, whole or not at all."""
+    """Write `manifest.json`, whole or not at all."""
     store.write(MANIFEST_NAME, manifest.to_json().encode())

@@ -1,8 +1,8 @@
-"""Plain USTAR archives, written straight from memory (POSIX.1-1988, `ustar` interchange format).
+"""Write plain USTAR archives straight from memory (POSIX.1-1988, `ustar` interchange format).
 
-Python's tarfile makes an object and a PAX check per member; a shard needs neither: names are short ASCII, sizes are
-below 8 GiB, and every other field is constant. Constant fields also make equal samples equal bytes. The headers of
-many members are made at once.
+Python's tarfile creates an object and does a PAX check per member; a shard needs neither: names are short ASCII, sizes
+are below 8 GiB, and every other field is constant. Constant fields also make equal samples equal bytes. The headers of
+many members are built at once.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ BLOCK = 512
 _RECORD = 10_240
 _MAX_NAME = 100
 _MAX_SIZE = 8**11 - 1
-# Members are gathered to so many bytes for one system call and one step of the sum.
+# Members are buffered up to this many bytes for one write call and one update of the checksum.
 _FLUSH = 1 << 21
 _ZEROS = bytes(BLOCK)
 _DIGITS = 3 * np.arange(10, -1, -1, dtype=np.int64)
@@ -23,7 +23,7 @@ _CHECKSUM = slice(148, 154)
 
 
 def _template() -> np.ndarray:
-    """A header without name, size and checksum: mode 0644, owner, group and time 0, a regular file."""
+    """Return a header without name, size and checksum: mode 0644, owner, group and time 0, a regular file."""
     raw = bytearray(BLOCK)
     raw[100:124] = b"0000644\0" + b"0000000\0" + b"0000000\0"
     raw[135:148] = b"\0" + b"00000000000\0"
@@ -38,7 +38,7 @@ _TEMPLATE = _template()
 
 
 def headers(names: Sequence[str], sizes: np.ndarray) -> np.ndarray:
-    """The headers of regular files: uint8 (N, 512).
+    """Build the headers of regular files: uint8 (N, 512).
 
     Args:
         names: of N members.
@@ -69,17 +69,17 @@ def _octal(values: np.ndarray, shifts: np.ndarray) -> np.ndarray:
 
 
 class Digest(Protocol):
-    """A sum in the making, as of hashlib."""
+    """A running checksum, such as hashlib's."""
 
     def update(self, data: bytes, /) -> None: ...
 
 
 class TarWriter:
-    """Writes members one after the other and says where their data begin.
+    """Writes members one after the other and reports where their data begin.
 
     Args:
         file: unbuffered.
-        digest: is given every byte that is written.
+        digest: updated with every byte that is written.
 
     Attributes:
         position: bytes written.
@@ -93,7 +93,7 @@ class TarWriter:
         self.position = 0
 
     def add(self, names: Sequence[str], bodies: Sequence[bytes | memoryview]) -> tuple[np.ndarray, np.ndarray]:
-        """Writes members; returns (offset of each one's first data byte, its size): int64 (N,) each."""
+        """Write members; return (offset of each one's first data byte, its size): int64 (N,) each."""
         sizes = np.fromiter(map(len, bodies), np.int64, len(bodies))
         raw = headers(names, sizes).tobytes()
         for n, body in enumerate(bodies):
@@ -105,12 +105,12 @@ class TarWriter:
         return offsets, sizes
 
     def copy(self, span: bytes | memoryview) -> None:
-        """Writes members as they stand in another archive: headers, data and padding."""
+        """Write members as they are in another archive: headers, data and padding."""
         self._put(span)
         self.position += len(span)
 
     def close(self) -> None:
-        """Writes the end: two empty blocks, filled up to a record of 20 blocks as tar does."""
+        """Write the end: two empty blocks, padded to a record of 20 blocks as tar does."""
         end = 2 * BLOCK
         self._put(b"\0" * (end + -(self.position + end) % _RECORD))
         self._flush()
@@ -156,7 +156,7 @@ def members(archive: memoryview | bytes) -> Iterator[Member]:
         except ValueError:
             raise ValueError(f"no member header at byte {position:,}") from None
         if checksum != sum(raw) - sum(raw[148:156]) + 8 * 0x20:
-            raise ValueError(f"a damaged member header at byte {position:,}")
+            raise ValueError(f"damaged member header at byte {position:,}")
         data = position + BLOCK
         end = data + size + -size % BLOCK
         if end > len(archive):

@@ -1,4 +1,4 @@
-"""A dataset behind a URL while it is built: who builds it, what was there before, and the manifest that ends it."""
+"""Claim a URL for a dataset that is being built, clear what was there before, and finish it with the manifest."""
 
 import contextlib
 import re
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from openwit.pipeline.dataset.store import RemoteFolder
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError, StorageError
 from openwit.schemas.manifest import MANIFEST_NAME
 
 BUILDING = ".building"
-"""Stands in a dataset that is being built; holds the sha256 of its builder's claim."""
+"""Marks a dataset that is being built; holds the sha256 of the build's claim."""
 
 _OURS = re.compile(
     rf"{re.escape(BUILDING)}|manifest\.json|card\.(?:html|json)|(?:queries|duplicates)\.parquet"
@@ -19,14 +19,17 @@ _OURS = re.compile(
 
 
 def claim_target(store: RemoteFolder, claim: bytes, may_replace: bool) -> None:
-    """Makes an empty place ours, or goes on in one that is; writes to it before hours of work rely on that.
+    """Claim an empty store for this build, or resume in one that it claimed before.
+
+    Writes to the store at once, before hours of work rely on it.
 
     Args:
-        claim: what tells this build from others.
-        may_replace: files of another dataset may go.
+        claim: identifies this build.
+        may_replace: files of another dataset may be deleted.
 
     Raises:
-        OpenWITError: it cannot be reached or written, or holds something else.
+        NetworkError: the store cannot be reached.
+        StorageError: it cannot be written, or holds something else.
     """
     there = store.sizes()
     held = None
@@ -43,28 +46,29 @@ def claim_target(store: RemoteFolder, claim: bytes, may_replace: bool) -> None:
 def _clear(store: RemoteFolder, names: Sequence[str], may_replace: bool) -> None:
     foreign = [name for name in names if not _OURS.fullmatch(name)]
     if foreign:
-        raise OpenWITError(f"{store} holds {foreign[0]}, which is of no dataset: choose another URL")
+        raise StorageError(f"{store} holds {foreign[0]}, which is not part of a dataset: choose another URL")
     if not may_replace:
-        raise OpenWITError(
-            f"{store} is not empty and was not made by this build: choose another URL, or --replace to overwrite it"
+        raise StorageError(
+            f"{store} is not empty and was not made by this build: choose another URL, or set `replace` to "
+            "overwrite it"
         )
-    # The manifest first: without it nobody takes the rest for a dataset.
+    # The manifest first: without it, no reader takes the rest for a dataset.
     for name in sorted(names, key=lambda name: name != MANIFEST_NAME):
         store.delete(name)
 
 
 def close_target(store: RemoteFolder, work: Path, tables: Sequence[str]) -> None:
-    """Brings the tables and at last the manifest."""
+    """Upload the tables and finally the manifest; remove the claim."""
     for name in (*tables, MANIFEST_NAME):
         store.write(name, (work / name).read_bytes())
     store.delete(BUILDING)
 
 
 def finished_target(store: RemoteFolder, work: Path) -> None:
-    """Checks that a dataset which the work folder knows as finished is still there.
+    """Check that a dataset which the work folder records as finished still exists.
 
     Raises:
-        OpenWITError: it is not.
+        DataError: it does not.
     """
     if store.size(MANIFEST_NAME) is None:
-        raise OpenWITError(f"{work} says that {store} is finished, but it is gone: add --replace to build it anew")
+        raise DataError(f"{work} records that {store} is finished, but it is gone: set `replace` to build it again")

@@ -1,5 +1,7 @@
-"""Checking a dataset against its manifest: sums, counts, schemas, that the index points at the samples, and that
-nothing else lies there. A shard is looked at after the other; memory is bounded by one shard's metadata."""
+"""Check a dataset against its manifest: checksums, counts, schemas, index offsets, and that there are no other files.
+
+Shards are checked one after the other; memory is bounded by one shard's metadata.
+"""
 
 import mmap
 from collections.abc import Callable, Iterator
@@ -21,17 +23,18 @@ from openwit.schemas.tables.samples import SAMPLES, SHARD_INDEX
 _MAY_BE_THERE = frozenset({MANIFEST_NAME, "card.html", "card.json", "queries.parquet", "duplicates.parquet"})
 
 Progress = Callable[[int, int], None]
-"""Called with bytes checked and bytes in all."""
+"""Called with bytes checked and the total number of bytes."""
 
 
 def verify_dataset(dataset: str | Path, progress: Progress = lambda _done, _of: None) -> list[str]:
-    """Everything that is off, one sentence each; empty when the dataset is as its manifest says.
+    """Return every problem of a dataset, one sentence each; empty if the dataset matches its manifest.
 
     Args:
         dataset: folder or URL.
 
     Raises:
-        OpenWITError: it holds no manifest, or cannot be reached.
+        DataError: it holds no manifest.
+        NetworkError: it cannot be reached.
     """
     store = open_store(dataset)
     manifest = load_manifest(store)
@@ -60,14 +63,14 @@ def _entries(manifest: DatasetManifest) -> list[FileEntry]:
 
 def _check_names(manifest: DatasetManifest, sizes: dict[str, int]) -> Iterator[str]:
     if JOURNAL in sizes:
-        yield f"{JOURNAL}: a removal was cut off: run `wit remove` with the same list to complete it"
+        yield f"{JOURNAL}: a removal was cut off: run it again with the same list to complete it"
     if BUILDING in sizes:
         yield f"{BUILDING}: the dataset is being built, or its build was cut off"
     known = {entry.path for entry in _entries(manifest)} | _MAY_BE_THERE
     for name in sizes:
-        # The stage's own records and other hidden files are no part of the dataset.
+        # The stage's own records and other hidden files are not part of the dataset.
         if name not in known and not any(part.startswith(".") for part in name.split("/")):
-            yield f"{name}: the manifest does not list it"
+            yield f"{name}: not listed in the manifest"
 
 
 def _check_totals(manifest: DatasetManifest) -> Iterator[str]:
@@ -91,7 +94,7 @@ def _check_shard(store: DatasetStore, shard: ShardEntry, sizes: dict[str, int]) 
     problems = [problem for entry in _files(shard) if (problem := _check_size(entry, sizes))]
     if problems:
         yield from problems
-        # Those of the right size may have flipped bits all the same.
+        # Files of the right size may still have changed bytes.
         for entry in _files(shard):
             if _check_size(entry, sizes) is None:
                 yield from _check_table(store, entry, sizes)
@@ -122,7 +125,7 @@ def _check_sum(entry: FileEntry, path: Path) -> str | None:
 
 
 def _check_rows(shard: ShardEntry, tar: Path, metadata: Path, index: Path) -> Iterator[str]:
-    """What the files of a shard say of each other; each is as the manifest's sum says."""
+    """Check that the files of a shard, whose checksums are right, agree with each other."""
     try:
         samples = SAMPLES.read(metadata)
         with pa.memory_map(str(index)) as source:
@@ -160,11 +163,11 @@ def _check_members(shard: ShardEntry, tar: Path, keys: list[str], ranges: pa.Tab
             return
         for key, start in zip(keys, offsets[::3], strict=True):
             if bytes(archive[start : start + 2]) != b"\xff\xd8":
-                yield f"{shard.tar.path}: sample {key} is no JPEG"
+                yield f"{shard.tar.path}: sample {key} is not a JPEG"
 
 
 def _interleaved(ranges: pa.Table, what: str) -> list[int]:
-    """Offsets or sizes of all members, in the order of the tar."""
+    """Return the offsets or sizes of all members, in the order of the tar."""
     values: list[int] = (
         np.stack([ranges.column(f"{m}_{what}").to_numpy() for m in EXTENSIONS], axis=1).ravel().tolist()
     )

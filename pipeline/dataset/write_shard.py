@@ -1,4 +1,4 @@
-"""One shard from its samples: the tar, the metadata, the index of byte ranges, the statistics."""
+"""Write one shard: the tar, and its sidecar files with metadata, index of byte ranges, and statistics."""
 
 import hashlib
 import json
@@ -16,9 +16,9 @@ from openwit.schemas.common.atomic import atomic_path, atomic_write, sha256_of
 from openwit.schemas.tables.samples import SAMPLES, SHARD_INDEX
 
 EXTENSIONS = {"image": "jpg", "text": "txt", "json": "json"}
-"""Of a sample's members in the tar, in their order."""
+"""Extensions of a sample's members in the tar, in their order."""
 SHARD_FILES = ("tar", "index", "stats", "metadata")
-"""Names in the manifest of the files `write_shard` leaves, in the order in which they are written."""
+"""Manifest names of the files that `write_shard` writes, in the order in which they are written."""
 _BLOCK_ROWS = 1024
 
 
@@ -37,13 +37,13 @@ def write_shard(
     images: Sequence[bytes | memoryview],
     tick: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> ShardFiles:
-    """Writes BASE.tar and the files beside it, each whole or not at all.
+    """Write BASE.tar and its sidecar files, each whole or not at all.
 
     Args:
         number: of the shard, for the keys.
         survivors: rows of openwit.schemas.tables.images.SURVIVORS, N.
         images: N JPEGs.
-        tick: called with samples done and samples in all.
+        tick: called with samples done and the total number of samples.
     """
     tar = base.with_suffix(".tar")
     samples, offsets, sizes = [], [], []
@@ -68,7 +68,7 @@ def write_shard(
 def add_samples(
     writer: TarWriter, rows: pa.Table, images: Sequence[bytes | memoryview]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Adds samples to a tar, the members of each side by side; returns their offsets and sizes, int64 (N, 3) each.
+    """Add samples to a tar, with adjacent members; return their offsets and sizes, int64 (N, 3) each.
 
     Args:
         rows: of openwit.schemas.tables.samples.SAMPLES, N.
@@ -83,7 +83,7 @@ def add_samples(
 
 
 def write_sidecars(base: Path, samples: pa.Table, offsets: np.ndarray, sizes: np.ndarray) -> list[tuple[Path, str]]:
-    """Writes index, statistics and metadata of a shard; returns them with their sha256.
+    """Write the index, statistics and metadata of a shard; return their paths with their sha256.
 
     Args:
         samples: rows of openwit.schemas.tables.samples.SAMPLES, N.

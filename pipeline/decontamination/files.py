@@ -1,7 +1,7 @@
-"""Where evaluation images lie: folders, tars, Parquet files and datasets of ours, and every image in them.
+"""Find and read evaluation images in folders, tars, Parquet files and OpenWIT datasets.
 
-What a user names is first listed as pieces, cheaply and in order, so that the pieces can be read side by side. An
-image that cannot be had is counted; only what the user named wrongly is an error.
+The sources that a user names are first listed as pieces, cheaply and in order, so that the pieces can be read in
+parallel. An image that cannot be read is counted; only a wrong source is an error.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from openwit.pipeline.common.counting import Count
 from openwit.pipeline.common.remote import is_remote, local_copy, remote_glob
 from openwit.pipeline.images.sniff import sniff_format
 from openwit.pipeline.readers.tables.columns import is_binary, is_list
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError
 from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest
 
 OTHER_FILE = "other_file"
@@ -36,7 +36,7 @@ _ROWS_A_PIECE = 2_000
 _BATCH_ROWS = 32
 _PROBED_ROWS = 32
 _HEAD_BYTES = 512
-# The longest header of a tar member that is read: names and attributes of a hostile one may claim gigabytes.
+# Limit on the header of a tar member: names and attributes of a hostile one may claim gigabytes.
 _MAX_HEADER_BYTES = 1 << 20
 _IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".ppm", ".pgm", ".jp2")
@@ -48,13 +48,13 @@ _IMAGE_COLUMNS = frozenset(("image", "img", "jpg", "jpeg", "png", "webp", "image
 
 @dataclass(frozen=True)
 class EvaluationPiece:
-    """Some of the evaluation images, read in one go.
+    """Some of the evaluation images, read by one task.
 
     Attributes:
-        source: what the user named.
-        paths: files of it; one for a tar or a Parquet file.
+        source: as the user named it.
+        paths: files in it; one for a tar or a Parquet file.
         kind: files | tar | parquet.
-        groups: of a Parquet file, the first row group and the one after the last.
+        groups: for a Parquet file, the first row group and the one after the last.
     """
 
     source: str
@@ -65,11 +65,11 @@ class EvaluationPiece:
 
 @dataclass(frozen=True)
 class EvaluationImage:
-    """Bytes that should be an image, and where they stood.
+    """Bytes that should be an image, and where they were found.
 
     Attributes:
-        file: as the user named it, and below a folder the path from there.
-        member: its name in a tar, its row (and column, where there are several) in a Parquet file; empty for a file.
+        file: as the user named it, with the path below a folder.
+        member: its name in a tar, its row (and column, if there are several) in a Parquet file; empty for a file.
         body: the bytes.
     """
 
@@ -79,14 +79,14 @@ class EvaluationImage:
 
 
 def list_pieces(sources: Sequence[str]) -> list[EvaluationPiece]:
-    """The pieces of what a user named, in order, each file once.
+    """List the pieces of the sources, in order, each file once.
 
     Args:
-        sources: folders (read to their depths), tars (.tar, .tar.gz, .tgz), Parquet files, image files, dataset
-            folders of ours, patterns (`*`) of these, and URLs of files that fsspec knows.
+        sources: folders (read recursively), tars (.tar, .tar.gz, .tgz), Parquet files, image files, OpenWIT dataset
+            folders, patterns (`*`) of these, and URLs of files that fsspec knows.
 
     Raises:
-        OpenWITError: something does not exist, holds no file, or is of no kind that can be read.
+        DataError: a source does not exist, holds no file, or has a format that cannot be read.
     """
     pieces: dict[EvaluationPiece, None] = {}
     for source in sources:
@@ -96,12 +96,12 @@ def list_pieces(sources: Sequence[str]) -> list[EvaluationPiece]:
 
 
 def read_piece(piece: EvaluationPiece, count: Count) -> Iterator[EvaluationImage]:
-    """The images of a piece in order, one at a time.
+    """Yield the images of a piece in order, one at a time.
 
     Args:
         piece: from `list_pieces`.
-        count: told of `OTHER_FILE` (no image by its name and first bytes), `TOO_LARGE`, and `DAMAGED_FILE` (the rest
-            of a tar or Parquet file cannot be read; how many images that were nobody knows).
+        count: receives `OTHER_FILE` (not an image by its name and first bytes), `TOO_LARGE`, and `DAMAGED_FILE` (the
+            rest of a tar or Parquet file cannot be read; the number of images in it is unknown).
     """
     if piece.kind == "files":
         yield from _read_files(piece, count)
@@ -119,7 +119,7 @@ def _expand(source: str) -> list[str]:
     else:
         matches = sorted(glob.glob(source, recursive=True)) if any(c in source for c in "*?[") else []
     if not matches:
-        raise OpenWITError(f"evaluation images: {source} {'matches no file' if '*' in source else 'does not exist'}")
+        raise DataError(f"evaluation images: {source} {'matches no file' if '*' in source else 'does not exist'}")
     return matches
 
 
@@ -128,7 +128,7 @@ def _pieces_of(name: str) -> Iterator[EvaluationPiece]:
         folder = Path(name)
         files = _dataset_tars(folder) if (folder / MANIFEST_NAME).exists() else _files_below(folder)
         if not files:
-            raise OpenWITError(f"evaluation images: the folder {name} holds no file")
+            raise DataError(f"evaluation images: the folder {name} holds no file")
         images = [path for path in files if _kind(path) == "files"]
         for start in range(0, len(images), _FILES_A_PIECE):
             yield EvaluationPiece(name, tuple(images[start : start + _FILES_A_PIECE]), "files")
@@ -150,14 +150,14 @@ def _of_archive(source: str, path: str, below_folder: bool) -> Iterator[Evaluati
             file = _open_parquet(local)
             columns = _image_columns(file)
         except (pa.ArrowException, OSError) as error:
-            raise OpenWITError(f"evaluation images: {path} is not a readable Parquet file: {error}") from error
+            raise DataError(f"evaluation images: {path} is not a readable Parquet file: {error}") from error
         if not columns:
             if below_folder:
-                # A folder of images often has tables of labels beside them: counted as another file.
+                # A folder of images often has tables of labels too: counted as another file.
                 yield EvaluationPiece(source, (path,), "files")
                 return
             names = ", ".join(file.schema_arrow.names[:30])
-            raise OpenWITError(f"evaluation images: {path} has no column that holds images; it has: {names}")
+            raise DataError(f"evaluation images: {path} has no column with images; it has: {names}")
         start = rows = 0
         for group in range(file.num_row_groups):
             rows += file.metadata.row_group(group).num_rows
@@ -171,12 +171,12 @@ def _dataset_tars(folder: Path) -> list[str]:
     paths = [str(folder / shard.tar.path) for shard in manifest.shards]
     for path in paths:
         if not os.path.exists(path):
-            raise OpenWITError(f"evaluation images: {path} is missing though the dataset's manifest names it")
+            raise DataError(f"evaluation images: {path} is missing, but the dataset's manifest lists it")
     return paths
 
 
 def _files_below(folder: Path) -> list[str]:
-    """Files in order of their paths; hidden ones are left out, links to folders not followed."""
+    """Return files in order of their paths, without hidden ones; links to folders are not followed."""
     found = []
     for here, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -192,7 +192,7 @@ def _kind(name: str) -> str:
 
 
 def _shown(piece: EvaluationPiece, path: str) -> str:
-    """A file as the user would know it: what was named, and below a folder the path from there."""
+    """Return the name of a file for the user: the source as named, with the path below a folder."""
     if path == piece.source or is_remote(path):
         return path
     return f"{piece.source.rstrip('/')}/{PurePosixPath(Path(path).relative_to(piece.source).as_posix())}"
@@ -203,7 +203,7 @@ def _read_files(piece: EvaluationPiece, count: Count) -> Iterator[EvaluationImag
         shown = _shown(piece, path)
         try:
             with local_copy(path) as local:
-                if not os.path.isfile(local):  # a pipe would wait for ever
+                if not os.path.isfile(local):  # reading a pipe would block
                     count(OTHER_FILE, 1, shown)
                     continue
                 with open(local, "rb") as file:
@@ -217,7 +217,7 @@ def _read_files(piece: EvaluationPiece, count: Count) -> Iterator[EvaluationImag
 
 
 def _body_of(shown: str, size: int, file: IO[bytes], count: Count) -> bytes | None:
-    """The bytes of what is an image by its name or its first bytes; else None, counted."""
+    """Return the bytes of an image, recognised by name or first bytes; None and a count for anything else."""
     if PurePosixPath(shown).suffix.lower() in _IMAGE_SUFFIXES:
         head = b""
     else:
@@ -232,7 +232,7 @@ def _body_of(shown: str, size: int, file: IO[bytes], count: Count) -> bytes | No
 
 
 class _Guarded:
-    """A tar's bytes for `tarfile`, which asks for a whole header at once, however large it claims to be."""
+    """Limits reads of `tarfile`, which requests a whole header at once, however large it claims to be."""
 
     def __init__(self, file: IO[bytes] | gzip.GzipFile) -> None:
         self._file = file
@@ -240,7 +240,7 @@ class _Guarded:
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= self.largest:
-            raise tarfile.ReadError(f"a header of {size} bytes")
+            raise tarfile.ReadError(f"header of {size} bytes")
         return self._file.read(size)
 
     def seek(self, offset: int, whence: int = 0) -> int:
@@ -260,13 +260,13 @@ def _read_tar(piece: EvaluationPiece, path: str, count: Count) -> Iterator[Evalu
             guarded = _Guarded(stack.enter_context(gzip.GzipFile(fileobj=file)) if packed else file)
             tar = stack.enter_context(tarfile.open(fileobj=guarded, mode="r:"))  # type: ignore[call-overload]
             while (member := tar.next()) is not None:
-                tar.members = []  # it would remember every member
+                tar.members = []  # tarfile would keep every member
                 body = _read_member(tar, member, shown, guarded, count)
                 if body is not None:
                     yield EvaluationImage(shown, member.name, body)
     except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError) as error:
         count(DAMAGED_FILE, 1, f"{shown}: {error}")
-    except Exception as error:  # zlib.error and what else the headers of a hostile file lead to
+    except Exception as error:  # zlib.error and whatever the headers of a hostile file cause
         count(DAMAGED_FILE, 1, f"{shown}: {type(error).__name__}: {error}"[:300])
 
 
@@ -293,7 +293,7 @@ def _open_parquet(path: str) -> pq.ParquetFile:
 
 
 def _image_columns(file: pq.ParquetFile) -> list[str]:
-    """Columns that hold image bytes: by name and type, else by type and the first bytes of their values."""
+    """Return the columns that hold image bytes: by name and type, else by type and the first bytes of their values."""
     schema = file.schema_arrow
     possible = [name for name in schema.names if _may_hold_images(schema.field(name).type)]
     named = [name for name in possible if name.lower() in _IMAGE_COLUMNS]
@@ -318,7 +318,7 @@ def _may_hold_images(kind: pa.DataType) -> bool:
 
 
 def _bodies(value: Any) -> Iterator[tuple[str, bytes]]:
-    """The images in a cell with what tells them apart: none, one, or those of a list."""
+    """Yield the images in a cell (none, one, or those of a list), each with a suffix for its name."""
     if isinstance(value, list):
         for number, item in enumerate(value):
             yield from ((f"[{number}]", body) for _, body in _bodies(item))

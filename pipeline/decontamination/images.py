@@ -1,9 +1,9 @@
-"""Evaluation images, as what a dataset must not hold: their bytes' and pixels' sums, and hashes of their forms.
+"""Hash evaluation images, so that they can be dropped from the dataset: checksums, and hashes of their variants.
 
-A dataset that is trained on must not hold the images it is measured on. Reading them goes in pieces::
+A training set must not hold the images that the model is evaluated on. They are read in pieces::
 
     pieces = list_pieces(["imagenet-val/", "flickr30k.tar", "coco/*.parquet"])
-    tables = [hash_piece(piece, settings, count) for piece in pieces]      # side by side, in any order
+    tables = [hash_piece(piece, settings, count) for piece in pieces]      # in parallel, in any order
     index = EvaluationIndex(pa.concat_tables(tables), max_distance=4)
     nearest = index.lookup(hashes)
 """
@@ -45,13 +45,13 @@ __all__ = [
 ]
 
 IMAGES, HASHED = "evaluation_images", "evaluation_images_hashed"
-"""Counts: images found, images that went into the table. The difference has reasons."""
+"""Counts: images found, images in the table. The difference is counted by reason."""
 EVALUATION_REASONS = tuple(str(reason) for reason in ImageReason)
 """Why an evaluation image is not in the table. `too_small` and `bad_aspect_ratio` do not occur."""
 PLAIN = "evaluation_image_is_plain"
-"""A note: an image that shows next to nothing; it is known by its bytes and pixels only."""
+"""Note: a low-information image; it is recognised by its bytes and pixels only."""
 
-# Beyond any image; a dataset's own bounds do not apply to what it must not contain.
+# Beyond any image: the dataset's own limits do not apply to evaluation images.
 _ANY_ASPECT = 1e9
 _WHOLE = frozenset((ResizeMode.NO, ResizeMode.KEEP_RATIO, ResizeMode.KEEP_RATIO_LARGEST))
 
@@ -73,10 +73,10 @@ EVALUATION_IMAGES = TableSchema(
 
 
 def read_evaluation_images(sources: Sequence[str], settings: ImageSettings, count: Count = ignore) -> pa.Table:
-    """All of what was named, in one go; see `list_pieces` and `hash_piece`.
+    """Hash all evaluation images at once; see `list_pieces` and `hash_piece`.
 
     Raises:
-        OpenWITError: something does not exist, holds no file, or is of no kind that can be read.
+        DataError: something does not exist, holds no file, or has a format that cannot be read.
     """
     tables = [hash_piece(piece, settings, count) for piece in list_pieces(sources)]
     return pa.concat_tables([EVALUATION_IMAGES.empty(), *tables])
@@ -85,14 +85,14 @@ def read_evaluation_images(sources: Sequence[str], settings: ImageSettings, coun
 def hash_piece(
     piece: EvaluationPiece, settings: ImageSettings, count: Count = ignore, variants: bool = True
 ) -> pa.Table:
-    """Hashes of the images of one piece.
+    """Hash the images of one piece.
 
     Args:
         piece: from `list_pieces`.
         settings: how the dataset's images were processed, so that the same image has the same hash.
-        count: told of `IMAGES`, `HASHED`, the reasons of `EVALUATION_REASONS`, and as notes `PLAIN`, `OTHER_FILE`,
+        count: receives `IMAGES`, `HASHED`, the reasons of `EVALUATION_REASONS`, and as notes `PLAIN`, `OTHER_FILE`,
             `TOO_LARGE` and `DAMAGED_FILE`.
-        variants: also of cropped, squared, widened and mirrored forms.
+        variants: also hash cropped, squared, widened and mirrored variants.
 
     Returns:
         `EVALUATION_IMAGES`, in the order of the images.
@@ -123,12 +123,12 @@ def hash_piece(
 
 
 def relaxed(settings: ImageSettings) -> ImageSettings:
-    """The same processing of images that the dataset would not take: small and narrow ones."""
+    """Return the same settings without the limits on size and shape."""
     return settings.model_copy(update={"min_size": 1, "max_aspect_ratio": _ANY_ASPECT})
 
 
 def _forms(result: ProcessedImage, body: bytes, settings: ImageSettings, variants: bool) -> list[tuple[str, int]]:
-    """Name and hash of each form, `same` first; none where the image is plain."""
+    """Return name and hash of each variant, `same` first; none for a low-information image."""
     whole = result
     if settings.mode not in _WHOLE:
         again = process_image(body, settings.model_copy(update={"mode": ResizeMode.KEEP_RATIO}))
@@ -138,7 +138,7 @@ def _forms(result: ProcessedImage, body: bytes, settings: ImageSettings, variant
         return []
     more = variant_hashes(grey, settings.mode) if variants else []
     if whole is not result:
-        # The dataset neither frames nor crops what is smaller than its size.
+        # The dataset neither pads nor crops images that are smaller than its size.
         more = [(WHOLE, whole.phash), *((name, value) for name, value in more if value != whole.phash)]
     return [(SAME, result.phash), *((name, value) for name, value in more if value != result.phash)]
 

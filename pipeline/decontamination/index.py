@@ -1,10 +1,10 @@
-"""Which evaluation image is within R bits of a dataset image's hash: exact, from a table that any worker can hold.
+"""Find the evaluation image within R bits of a dataset image's hash: an exact index that fits into each worker.
 
 The 64 bits are cut into four blocks of 16. Two hashes that differ in R bits agree within r_j bits in some block j
 for every choice of r_j that sums to R - 3, so in each block the values within r_j bits of the query's are looked up,
-and what stands there is compared in full (multi-index hashing, Norouzi et al. 2012, arXiv 1307.2982).
+and the hashes found there are compared in full (multi-index hashing, Norouzi et al. 2012, arXiv 1307.2982).
 
-About 34 bytes a hash and 1 MiB: four million hashes take 140 MB.
+Memory: about 34 bytes per hash plus 1 MiB; four million hashes take 140 MB.
 """
 
 # Compiled code: numba's numbers, not Python's.
@@ -26,12 +26,12 @@ _S16, _LOW_16 = np.uint64(16), np.uint64(0xFFFF)
 
 
 class Nearest(NamedTuple):
-    """The nearest evaluation image of each of N hashes, of equally near ones the first.
+    """The nearest evaluation image of each of N hashes; the first of equally near ones.
 
     Attributes:
-        rows: int64 (N,), row of the table; -1 where none is near enough.
-        distances: int64 (N,), bits that differ; -1 where none is near enough.
-        variants: name of the form that is so near; empty where none is near enough.
+        rows: int64 (N,), row of the table; -1 if none is near enough.
+        distances: int64 (N,), differing bits; -1 if none is near enough.
+        variants: name of the nearest variant; empty if none is near enough.
     """
 
     rows: np.ndarray
@@ -40,7 +40,7 @@ class Nearest(NamedTuple):
 
 
 class EvaluationIndex:
-    """Looks images up among the evaluation images.
+    """Looks up dataset images among the evaluation images.
 
     Args:
         table: `EVALUATION_IMAGES`, or anything with its columns `sha256`, `pixels_hash`, `variants`, `hashes`.
@@ -50,7 +50,7 @@ class EvaluationIndex:
     def __init__(self, table: pa.Table, max_distance: int) -> None:
         lists = table.column("hashes").combine_chunks()
         self._ends = np.cumsum(pc.list_value_length(lists).to_numpy(zero_copy_only=False))
-        # Of equal hashes the first answers for all.
+        # Of equal hashes, the first counts.
         self._hashes, self._positions = np.unique(lists.flatten().to_numpy(), return_index=True)
         names = table.column("variants").combine_chunks().flatten().dictionary_encode()
         self._names: list[str] = names.dictionary.to_pylist()
@@ -63,10 +63,10 @@ class EvaluationIndex:
             values = ((self._hashes >> np.uint64(_BITS * block)) & _LOW_16).astype(np.uint16)
             self._places[block] = np.argsort(values, kind="stable")
             np.cumsum(np.bincount(values, minlength=_VALUES), out=self._starts[block, 1:])
-        self._sums = {name: _first_rows(table.column(name).to_pylist()) for name in ("sha256", "pixels_hash")}
+        self._checksums = {name: _first_rows(table.column(name).to_pylist()) for name in ("sha256", "pixels_hash")}
 
     def lookup(self, hashes: np.ndarray) -> Nearest:
-        """The nearest evaluation image of each hash, uint64 (N,)."""
+        """Find the nearest evaluation image of each hash, uint64 (N,)."""
         positions = np.full(len(hashes), -1, np.int64)
         distances = np.full(len(hashes), -1, np.int64)
         if len(self._hashes):
@@ -86,10 +86,10 @@ class EvaluationIndex:
         variants = ["" if at < 0 else self._names[self._codes[at]] for at in positions.tolist()]
         return Nearest(rows, distances, variants)
 
-    def lookup_checksums(self, sums: Sequence[str | None], column: str = "sha256") -> np.ndarray:
-        """int64 (N,): the first row of the table whose `sha256` (or `pixels_hash`) equals each, or -1."""
-        known = self._sums[column]
-        return np.array([-1 if value is None else known.get(value, -1) for value in sums], np.int64)
+    def lookup_checksums(self, checksums: Sequence[str | None], column: str = "sha256") -> np.ndarray:
+        """Return int64 (N,): the first row whose `sha256` (or `pixels_hash`) equals each checksum, or -1."""
+        known = self._checksums[column]
+        return np.array([-1 if value is None else known.get(value, -1) for value in checksums], np.int64)
 
 
 def _first_rows(values: list[str]) -> dict[str, int]:
@@ -100,12 +100,12 @@ def _first_rows(values: list[str]) -> dict[str, int]:
 
 
 def _flips_by_block(max_distance: int) -> tuple[np.ndarray, np.ndarray]:
-    """What to exclusive-or a block's value with, uint32, and where each block's begin, int64 (5,)."""
+    """Return the masks to XOR a block's value with, uint32, and the start of each block's masks, int64 (5,)."""
     spare = max(0, max_distance - (_BLOCKS - 1))
     flips: list[int] = []
     starts = [0]
     for block in range(_BLOCKS):
-        # Counted from the bound of -1, at which a block is not looked at.
+        # Counted from a radius of -1, at which a block is skipped.
         radius = spare // _BLOCKS + (block < spare % _BLOCKS) if max_distance >= _BLOCKS - 1 else 0
         if block <= max_distance:
             for size in range(min(radius, _BITS) + 1):

@@ -1,11 +1,12 @@
-"""The forms in which a copy of an evaluation image may come, as perceptual hashes.
+"""Hash the variants in which an evaluation image may appear in the dataset.
 
-A perceptual hash bears new encodings, sizes and brightness, but only crops of about two per cent, and no mirror. So
-an evaluation image is hashed as it is and cropped, squared, widened and mirrored; a dataset image is hashed once.
+A perceptual hash tolerates re-encoding, resizing and changes of brightness, but only crops of about two per cent, and
+no mirroring. So an evaluation image is hashed as it is and cropped, squared, widened and mirrored; a dataset image is
+hashed once.
 
-A dataset image that is a crop of the evaluation image has pixels that are all there: those forms are exact. Where
-the evaluation image is a crop of the dataset image, what lies outside is unknown; the edge pixels repeated outwards
-stand for it, which finds most of what a small crop took away. docs/duplicates.md has the figures.
+If the dataset image is a crop of the evaluation image, all its pixels are known: these variants are exact. If the
+evaluation image is a crop of the dataset image, the pixels outside are unknown; they are replaced by repeated edge
+pixels, which finds most images from which a small crop was taken. docs/duplicates.md has the measurements.
 """
 
 import math
@@ -20,25 +21,25 @@ from openwit.pipeline.images.settings import ResizeMode
 
 SAME = "same"
 WHOLE = "whole"
-"""As it is, where the dataset's images have a border or are squares."""
+"""The uncropped image without border, where the dataset's images have a border or are squares."""
 MIRRORED = "_mirrored"
-"""What the names of mirrored forms end in."""
+"""Suffix of the names of mirrored variants."""
 
 PLAIN_DEVIATION = 3.0
-"""Grey levels: where a 32 x 32 thumbnail deviates less from its mean, half of an image's own copies lose its hash."""
+"""Grey levels: if a 32 x 32 thumbnail deviates less from its mean, half of an image's own copies get another hash."""
 
 Box = tuple[float, float, float, float]
 
-# Short side of the grey image that the forms are cut from: enough for 32 pixels of any of them.
+# Short side of the grey image that the variants are cut from: enough for 32 pixels of any of them.
 _WORKING_SIDE = 128
-# Evaluation sets are often cut to 224 of 256 pixels.
+# Evaluation sets are often cropped to 224 of 256 pixels.
 _SQUARE_SHARE = 224 / 256
 _CENTRES, _CORNERS, _SIDES = (0.03, 0.06, 0.10), (0.04, 0.07, 0.10), (0.04, 0.07, 0.10)
 _WIDER_CENTRES, _WIDER_ENDS = (0.03, 0.06, 0.10), 0.05
 
 
 def grey_of(picture: Image.Image) -> Image.Image:
-    """The grey image that forms are cut from, its short side 128 pixels (enlarged where it is smaller)."""
+    """Return the grey image that variants are cut from, with a short side of 128 pixels (enlarged if smaller)."""
     grey = picture if picture.mode == "L" else picture.convert("L")
     scale = _WORKING_SIDE / min(grey.size)
     size = max(1, round(grey.width * scale)), max(1, round(grey.height * scale))
@@ -47,18 +48,18 @@ def grey_of(picture: Image.Image) -> Image.Image:
 
 
 def is_plain(grey: Image.Image) -> bool:
-    """Whether an image shows so little that its hash says nothing about it: one tone, noise on one, a gradient."""
+    """Return whether the hash of an image identifies nothing: one colour, noise, a gradient."""
     thumbnail = _cut(grey, (0, 0, 0, 0))
     return bool(thumbnail.std() < PLAIN_DEVIATION or is_low_information(phash_batch(thumbnail[np.newaxis]))[0])
 
 
 def variant_hashes(grey: Image.Image, mode: ResizeMode = ResizeMode.KEEP_RATIO) -> list[tuple[str, int]]:
-    """Name and hash of every form of an image but `same` itself, each hash once; no hashes that say nothing.
+    """Return name and hash of every variant of an image except `same`, each hash once, without low-information hashes.
 
     Args:
         grey: from `grey_of`.
-        mode: how the dataset's images were brought to size: its borders are drawn around the forms, its squares
-            cut out of them.
+        mode: how the dataset's images were resized: its borders are drawn around the variants, its squares are
+            cropped from them.
     """
     boxes = variant_boxes(*grey.size)
     cuts = np.stack([_cut(grey, box, mode) for _, box, _ in boxes])
@@ -75,9 +76,9 @@ def variant_hashes(grey: Image.Image, mode: ResizeMode = ResizeMode.KEEP_RATIO) 
 
 @lru_cache(maxsize=256)
 def variant_boxes(width: int, height: int) -> tuple[tuple[str, Box, bool], ...]:
-    """The forms of an image of this shape: name; what is cut off left, top, right, bottom; whether mirrored too.
+    """Return the variants of an image of this shape: name; crop at left, top, right, bottom; whether mirrored too.
 
-    Cuts are shares of width and height; negative ones widen the image.
+    Crops are fractions of width and height; negative ones widen the image.
     """
     forms: list[tuple[str, Box, bool]] = [(SAME, (0, 0, 0, 0), True)]
     forms += [(f"centre_{100 * p:.0f}", (p / 2,) * 4, True) for p in _CENTRES]
@@ -86,7 +87,7 @@ def variant_boxes(width: int, height: int) -> tuple[tuple[str, Box, bool], ...]:
     for p in _SIDES:
         forms += [(f"side_{100 * p:.0f}_{n}", _scaled(side, p), False) for n, side in enumerate(_SIDE_CUTS)]
     forms += [("square", _square(width, height, 1), True), ("square_224", _square(width, height, _SQUARE_SHARE), True)]
-    # An image that lost p of its length is wider by p / (1 - p) of what is left.
+    # An image cropped by a fraction p was wider by p / (1 - p) of what remains.
     forms += [(f"wider_{100 * p:.0f}", (-p / 2 / (1 - p),) * 4, True) for p in _WIDER_CENTRES]
     share = -_WIDER_ENDS / (1 - _WIDER_ENDS)
     forms += [(f"wider_corner_{n}", _scaled(corner, share), False) for n, corner in enumerate(_CORNER_CUTS)]
@@ -104,14 +105,14 @@ def _scaled(box: Box, share: float) -> Box:
 
 
 def _square(width: int, height: int, share: float) -> Box:
-    """The middle square, its side a share of the short side."""
+    """Return the middle square, with a side that is a fraction of the short side."""
     side = share * min(width, height)
     x, y = (1 - side / width) / 2, (1 - side / height) / 2
     return x, y, x, y
 
 
 def _cut(grey: Image.Image, box: Box, mode: ResizeMode = ResizeMode.KEEP_RATIO) -> NDArray[np.uint8]:
-    """[32, 32] uint8: the part of an image, by area average, as the dataset would show it."""
+    """Return [32, 32] uint8: the part of an image, by area average, as the dataset would show it."""
     left, top = box[0] * grey.width, box[1] * grey.height
     right, bottom = grey.width * (1 - box[2]), grey.height * (1 - box[3])
     if min(box) < 0:

@@ -9,7 +9,7 @@ import ipaddress
 from collections.abc import Iterable
 from functools import lru_cache
 
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import RecipeError
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -68,7 +68,7 @@ class AddressPolicy:
             `127.0.0.0/8` for tests and demonstrations. An IPv4 network also allows the IPv6 forms that embed it.
 
     Raises:
-        OpenWITError: an entry is not a network.
+        RecipeError: an entry is not a network.
     """
 
     def __init__(self, allow_networks: Iterable[str] = ()) -> None:
@@ -103,12 +103,12 @@ def parse_network(text: str) -> IPNetwork:
     """Reads a network such as `10.1.0.0/16`; a bare address is a network of one.
 
     Raises:
-        OpenWITError: it is none.
+        RecipeError: it is none.
     """
     try:
         return ipaddress.ip_network(text, strict=False)
     except ValueError:
-        raise OpenWITError(f"{text!r} is not a network: write it like 127.0.0.0/8 or ::1/128") from None
+        raise RecipeError(f"{text!r} is not a network: write it like 127.0.0.0/8 or ::1/128") from None
 
 
 def embedded_v4(address: IPAddress) -> ipaddress.IPv4Address | None:

@@ -18,7 +18,7 @@ import xxhash
 
 from openwit.pipeline.download.target import BadUrlError, encode_host
 from openwit.pipeline.readers.crawl.archive_file import GZIP_MAGIC
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError
 
 _MAX_CACHED_HOSTS = 65_536
 # What most lines are: a domain, or one behind the address that a hosts file gives it.
@@ -64,7 +64,7 @@ def load_blocklist(path: Path) -> Blocklist:
     """Reads a list, gzip or not.
 
     Raises:
-        OpenWITError: the file cannot be read, or a line of it holds no domain; the message names the line.
+        DataError: the file cannot be read, or a line of it holds no domain; the message names the line.
     """
     hashes = array("Q")
     digest = xxhash.xxh3_64_intdigest
@@ -77,11 +77,11 @@ def load_blocklist(path: Path) -> Blocklist:
                 else:
                     hashes.extend(digest(name.encode()) for name in _names(line, path, number))
     except FileNotFoundError:
-        raise OpenWITError(f"blocklist: {path} does not exist") from None
+        raise DataError(f"blocklist: {path} does not exist") from None
     except (OSError, EOFError, zlib.error) as error:
-        raise OpenWITError(f"blocklist: {path} cannot be read: {error}") from error
+        raise DataError(f"blocklist: {path} cannot be read: {error}") from error
     except UnicodeDecodeError:
-        raise OpenWITError(f"blocklist: {path} is no UTF-8 text: give a file with a domain a line") from None
+        raise DataError(f"blocklist: {path} is no UTF-8 text: give a file with a domain a line") from None
     return Blocklist(np.unique(np.frombuffer(hashes, np.uint64)))
 
 
@@ -96,9 +96,7 @@ def _names(line: bytes, path: Path, number: int) -> list[str]:
     words = line.decode("utf-8-sig" if number == 1 else "utf-8").partition("#")[0].split()
     if len(words) > 1:
         if not _is_address(words[0]):
-            raise OpenWITError(
-                f"blocklist: line {number} of {path} holds neither one domain nor a line of a hosts file"
-            )
+            raise DataError(f"blocklist: line {number} of {path} holds neither one domain nor a line of a hosts file")
         words = words[1:]
     return [_name(word, path, number) for word in words]
 
@@ -107,7 +105,7 @@ def _name(word: str, path: Path, number: int) -> str:
     try:
         return encode_host(word.lower().removeprefix("*").removeprefix("."))
     except BadUrlError:
-        raise OpenWITError(f"blocklist: line {number} of {path}: {word[:80]!r} is no domain") from None
+        raise DataError(f"blocklist: line {number} of {path}: {word[:80]!r} is no domain") from None
 
 
 @lru_cache(64)

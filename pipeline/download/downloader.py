@@ -63,7 +63,7 @@ class Downloader:
         blocklist: domains that are not contacted, not by a redirect either.
 
     Raises:
-        OpenWITError: the system does not let this process open enough connections, or `ca_file` is not there.
+        RecipeError: the system limits open files below what `concurrency` needs, or `ca_file` does not exist.
     """
 
     def __init__(self, settings: DownloadSettings, blocklist: Blocklist | None = None) -> None:

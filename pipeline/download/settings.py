@@ -5,7 +5,7 @@ import re
 from pydantic import Field, field_validator, model_validator
 
 from openwit.pipeline.download.address import parse_network
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import RecipeError
 from openwit.schemas.common.settings import Settings
 
 _TOKEN = re.compile(r"[A-Za-z_-]+\Z")
@@ -94,7 +94,7 @@ class DownloadSettings(Settings):
         for network in value:
             try:
                 parse_network(network)
-            except OpenWITError as error:
+            except RecipeError as error:
                 raise ValueError(str(error)) from None
         return value
 

@@ -5,20 +5,20 @@ from pathlib import Path
 
 import certifi
 
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import RecipeError
 
 
 def ca_file(chosen: str | None) -> str:
     """The file of certificates to trust: the chosen one, the system's, or certifi's.
 
     Raises:
-        OpenWITError: the chosen file does not exist.
+        RecipeError: the chosen file does not exist.
     """
     if chosen is None:
         system = ssl.get_default_verify_paths().cafile
         return system if system is not None else certifi.where()
     if not Path(chosen).is_file():
-        raise OpenWITError(f"ca_file {chosen!r} does not exist: name a file of certificates in PEM form")
+        raise RecipeError(f"ca_file {chosen!r} does not exist: name a file of certificates in PEM form")
     return chosen
 
 
@@ -26,7 +26,7 @@ def require_descriptors(concurrency: int) -> None:
     """Raises the soft limit of open files where needed: two for each transfer, one for each idle connection.
 
     Raises:
-        OpenWITError: the hard limit is too low.
+        RecipeError: the hard limit is too low.
     """
     import resource  # not on Windows
 
@@ -34,7 +34,7 @@ def require_descriptors(concurrency: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < needed:
         if hard != resource.RLIM_INFINITY and hard < needed:
-            raise OpenWITError(
+            raise RecipeError(
                 f"concurrency {concurrency} needs {needed} open files but the system allows {hard}: "
                 "lower fetch concurrency or raise `ulimit -n`"
             )

@@ -1,1 +1,1 @@
-"""Pure functions on images. No Beam here."""
+"""Decode, resize, encode, hash and describe images: pure functions, without Beam."""

@@ -1,4 +1,4 @@
-"""Any mode that Pillow decodes to, as 8-bit sRGB on white."""
+"""Convert any mode that Pillow decodes to into 8-bit sRGB on white."""
 
 import io
 from functools import lru_cache
@@ -13,7 +13,7 @@ class UnsupportedModeError(ValueError):
 
 
 def resamplable(image: Image.Image) -> Image.Image:
-    """The image in a mode that can be resampled without loss of meaning: L, RGB, RGBA or CMYK (or LAB).
+    """Return the image in a mode that can be resampled: L, RGB, RGBA or CMYK (or LAB).
 
     Palettes are looked up, 1 and 16 bits become 8, transparency becomes an alpha channel.
 
@@ -29,7 +29,7 @@ def resamplable(image: Image.Image) -> Image.Image:
     if mode.startswith("I"):
         return _from_integers(image)
     if mode in ("P", "L", "RGB", "1", "LA", "PA", "La", "RGBa"):
-        # Pillow has no way from La to RGBA in one step.
+        # Pillow cannot convert La to RGBA in one step.
         image = image.convert("LA") if mode == "La" else image
         alpha = transparent or mode in ("LA", "PA", "La", "RGBa")
         return image.convert("RGBA" if alpha else "L" if mode == "1" else "RGB")
@@ -39,7 +39,7 @@ def resamplable(image: Image.Image) -> Image.Image:
 
 
 def to_srgb(image: Image.Image, icc_profile: bytes | None) -> Image.Image:
-    """An RGB image on white, its colours brought to sRGB where a profile says that they are something else.
+    """Return an RGB image on white, converted to sRGB where a profile declares other colours.
 
     A profile that cannot be read, or that does not fit the mode, is ignored, as browsers do.
     """
@@ -52,7 +52,7 @@ def to_srgb(image: Image.Image, icc_profile: bytes | None) -> Image.Image:
 
 
 def needs_conversion(icc_profile: bytes | None, mode: str) -> bool:
-    """Whether this profile, on an image of this mode, changes colours."""
+    """Return whether this profile, on an image of this mode, changes colours."""
     return bool(icc_profile) and _transform(icc_profile or b"", mode) is not None
 
 
@@ -69,9 +69,9 @@ def _converted(image: Image.Image, icc_profile: bytes | None) -> Image.Image:
 
 @lru_cache(maxsize=64)
 def _transform(icc_profile: bytes, mode: str) -> Any:
-    """The transform from a profile to sRGB, or None where the profile is sRGB or of no use.
+    """Return the transform from a profile to sRGB, or None if the profile is sRGB or unusable.
 
-    The cache holds the few profiles that the web uses over and over; building one takes longer than applying it.
+    The cache holds the few profiles that are common on the web; building a transform takes longer than applying it.
     """
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile))
@@ -93,7 +93,7 @@ def _srgb() -> Any:
 
 
 def _from_integers(image: Image.Image) -> Image.Image:
-    """16-bit (and wider) grey as 8-bit grey: the high byte of what fits 16 bits."""
+    """Convert 16-bit (and wider) grey to 8-bit grey: clip to 16 bits, take the high byte."""
     values = np.asarray(image)
     if values.dtype.kind not in "iu":
         raise UnsupportedModeError(f"mode {image.mode}")

@@ -1,4 +1,4 @@
-"""JPEG files without decoding them: is this one fit to be kept as it is, and what of it is not picture."""
+"""Inspect JPEG files without decoding them: can one be kept as it is, and which bytes are not picture data?"""
 
 import re
 from dataclasses import dataclass
@@ -8,20 +8,20 @@ _SCAN_START = re.compile(bytes((0xFF, _SOS)))
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
 _PLAIN_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-# Quantisation and Huffman tables, restart interval, frames, scans, and the two application segments that say
-# how the colours are coded: JFIF and Adobe.
+# Quantisation and Huffman tables, restart interval, frames, scans, and the two application segments that declare
+# the colour coding: JFIF and Adobe.
 _NEEDED = frozenset({0xDB, 0xC4, _DRI, _DNL, _SOS}) | _FRAMES
 
 
 @dataclass(frozen=True, slots=True)
 class JpegScan:
-    """What a walk over the segments found.
+    """The result of a walk over the segments of a JPEG file.
 
     Attributes:
         plain: Huffman-coded baseline, extended or progressive: what every decoder reads.
-        extra: there are bytes that no decoder needs: metadata, thumbnails, comments, anything after the end.
-        clean: the file without them; the very same bytes where there are none.
-        scans: passes over the picture; every one costs the decoder a walk over all of it.
+        extra: the file has bytes that no decoder needs: metadata, thumbnails, comments, anything after the end.
+        clean: the file without them; the same bytes if there are none.
+        scans: number of scans; each one costs the decoder a pass over the whole picture.
     """
 
     plain: bool
@@ -31,10 +31,10 @@ class JpegScan:
 
 
 def scan_jpeg(body: bytes) -> JpegScan | None:
-    """Walks over the segments of a JPEG file; None where they do not end in an EOI marker.
+    """Walk over the segments of a JPEG file; return None if they do not end in an EOI marker.
 
-    Taking segments out changes no pixel. It takes away what a dataset should not pass on unseen: the camera's
-    place and serial number, and files hidden behind the picture.
+    Removing segments changes no pixel. It removes what a dataset should not pass on: the camera's location and serial
+    number, and files hidden behind the picture.
     """
     kept = [body[:2]]
     plain = extra = False
@@ -64,15 +64,15 @@ def scan_jpeg(body: bytes) -> JpegScan | None:
 
 
 def has_many_scans(body: bytes, limit: int) -> bool:
-    """Whether a decoder would meet more than `limit` scans, or so many starts of one that it cannot be told."""
+    """Return whether a file has more than `limit` scans, or too many scan markers to count them reliably."""
     if len(_SCAN_START.findall(body)) <= limit:
         return False
-    scan = scan_jpeg(body)  # slow, but thumbnails and what follows the picture may hold the marker by chance
+    scan = scan_jpeg(body)  # slow, but thumbnails and bytes behind the picture may contain the marker by chance
     return scan is None or scan.scans > limit
 
 
 def _next_marker(body: bytes, position: int) -> int:
-    """Offset of the marker at `position`, its fill bytes skipped; -1 where there is none."""
+    """Return the offset of the marker at `position`, skipping fill bytes; -1 if there is none."""
     while body[position : position + 2] == b"\xff\xff":
         position += 1
     return position if position + 2 <= len(body) and body[position] == 0xFF else -1
@@ -89,7 +89,7 @@ def _segment_end(body: bytes, position: int, marker: int) -> int:
 
 
 def _scan_end(body: bytes, position: int) -> int:
-    """Offset of the first marker after entropy-coded data that is neither a stuffed byte nor a restart; -1 if none."""
+    """Return the offset of the first marker after entropy-coded data, skipping stuffed bytes and restarts; or -1."""
     while True:
         position = body.find(b"\xff", position)
         if position < 0 or position + 1 >= len(body):

@@ -1,7 +1,7 @@
-"""From the bytes that a server sent to the JPEG that stands in the shard, or the reason why not.
+"""Turn the bytes that a server sent into the JPEG of a shard, or into a drop reason.
 
-Hostile input is the normal case: nothing but an `ImageDrop` comes of it, and memory stays bounded by
-`max_pixels`, which is checked against the header before anything is decoded.
+Hostile input is the normal case: it results in an `ImageDrop`, and memory stays bounded by `max_pixels`, which is
+checked against the header before anything is decoded.
 """
 
 import enum
@@ -28,11 +28,11 @@ from openwit.schemas.common.errors import PluginError
 __all__ = ["ImageDrop", "ImageReason", "ImageSettings", "ProcessedImage", "ResizeMode", "pixels_hash", "process_image"]
 
 _DRAFT_FACTOR = 1.3
-# Encoders write some ten scans; ten thousand of a few bytes each keep a decoder busy for a minute.
+# Encoders write about ten scans; ten thousand of a few bytes each keep a decoder busy for a minute.
 _MAX_SCANS = 100
 _ORIENTATION = 0x0112
 _TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH = 0x0142, 0x0143
-# EXIF orientation 2 to 8 as Pillow's transpositions; 5 to 8 exchange the axes.
+# EXIF orientations 2 to 8 as Pillow's transpositions; 5 to 8 swap the axes.
 _TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -42,9 +42,9 @@ _TRANSPOSITIONS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# Pillow turns these itself while it decodes, and gives their size as turned.
+# Pillow rotates these itself while it decodes, and reports the rotated size.
 _UPRIGHT = ("TIFF",)
-# Pillow warns of odd metadata and of large images; both are judged here, and a crawl has millions of them.
+# Pillow warns of odd metadata and of large images; both are checked here, and a crawl has millions of them.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
@@ -75,17 +75,17 @@ class ProcessedImage:
     """An image that is kept.
 
     Attributes:
-        jpeg: as it will stand in the shard: RGB, upright, without metadata.
+        jpeg: as written to the shard: RGB, upright, without metadata.
         width: pixels of `jpeg`.
         height: pixels of `jpeg`.
         original_width: pixels as served, after EXIF orientation.
         original_height: pixels as served, after EXIF orientation.
         original_format: by magic bytes: JPEG, PNG, …
         sha256: hex digest of the body as served.
-        pixels_hash: hex digest of the picture as brought to size, before it is encoded (see there).
+        pixels_hash: hex digest of the resized picture before encoding (see the function).
         phash: 64-bit perceptual hash of the result (see `phash`).
         descriptor: 44 bytes that separate near duplicates from hash collisions (see `phash_and_descriptor`).
-        reencoded: False where the picture data is that of the body, to the bit.
+        reencoded: False if the picture data is bit-identical to that of the body.
     """
 
     jpeg: bytes
@@ -123,18 +123,18 @@ class _DropError(Exception):
 def process_image(
     body: bytes, settings: ImageSettings, *, check: ImageCheck | None = None
 ) -> ProcessedImage | ImageDrop:
-    """Checks, decodes, resizes and encodes one image. Pure: the same body and settings give the same bytes.
+    """Check, decode, resize and encode one image. Pure: the same body and settings give the same bytes.
 
-    Bytes that need no change pass through: a JPEG that is RGB, upright, sRGB and within size keeps its picture
-    data as it is, and all its bytes where they hold nothing but the picture.
+    A JPEG that is RGB, upright, sRGB and within size keeps its picture data, and all its bytes if they hold nothing
+    but the picture.
 
     Args:
         body: the file as served.
-        settings: what to accept and how to resize; `filters` is not read, `check` stands for it.
+        settings: what to accept and how to resize; `filters` is ignored, pass `check` instead.
         check: a further decision on the decoded image.
 
     Raises:
-        PluginError: `check` does.
+        PluginError: `check` raises it.
     """
     name = sniff_format(body)
     if name is None:
@@ -150,7 +150,7 @@ def process_image(
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         return ImageDrop(ImageReason.TOO_MANY_PIXELS, f"{name}: {error}"[:200])
     except Exception as error:
-        # Decoders raise whatever the bytes lead them to: OSError, SyntaxError, struct.error, MemoryError, …
+        # Decoders raise anything on hostile bytes: OSError, SyntaxError, struct.error, MemoryError, …
         text = f"{name}: {type(error).__name__}: {error}"[:200]
         return ImageDrop(ImageReason.TRUNCATED if _says_truncated(error) else ImageReason.DECODE_ERROR, text)
 
@@ -182,8 +182,8 @@ def _process(body: bytes, name: str, settings: ImageSettings, check: ImageCheck 
             jpeg = _encoded(picture, settings.quality)
     digest = hashlib.sha256(body).hexdigest()
     pixels = pixels_hash(picture)
-    near, looks = phash_and_descriptor(picture)
-    return ProcessedImage(jpeg, *picture.size, width, height, name, digest, pixels, near, looks, reencoded)
+    phash, descriptor = phash_and_descriptor(picture)
+    return ProcessedImage(jpeg, *picture.size, width, height, name, digest, pixels, phash, descriptor, reencoded)
 
 
 def pixels_hash(image: Image.Image) -> str:
@@ -201,7 +201,7 @@ def pixels_hash(image: Image.Image) -> str:
 
 
 def _untouched(body: bytes, image: Image.Image) -> bytes | None:
-    """The body itself, or without its metadata, if it may stay as it is. Decoded nevertheless: it must be whole."""
+    """Return the body without metadata if it needs no other change. It is decoded nevertheless, to find damage."""
     if image.mode != "RGB" or needs_conversion(image.info.get("icc_profile"), "RGB"):
         return None
     scan = scan_jpeg(body)
@@ -212,14 +212,14 @@ def _untouched(body: bytes, image: Image.Image) -> bytes | None:
 
 
 def _rendered(image: Image.Image, plan: Plan, orientation: int, name: str) -> Image.Image:
-    """Decodes and resamples as stored, then brings colours and orientation in order on the small image."""
+    """Decode and resample as stored, then convert colours and apply the orientation on the small image."""
     box = plan.box
     if name == "JPEG":
-        # libjpeg decodes at 1/2, 1/4 or 1/8 for a fraction of the cost. As long as 1.3 times the target is left
-        # for the resampling filter, the result is nearer to Lanczos than an area average of the full decode.
+        # libjpeg decodes at 1/2, 1/4 or 1/8 for a fraction of the cost. As long as the resampling filter still gets
+        # 1.3 times the target, the result is closer to Lanczos than an area average of the full decode.
         full, wanted = image.size, _full_size(plan, image.size)
         image.draft(None, (math.ceil(_DRAFT_FACTOR * wanted[0]), math.ceil(_DRAFT_FACTOR * wanted[1])))
-        # Its last row and column may stand for fewer pixels than the others, so sizes alone do not tell the scale.
+        # The last row and column may cover fewer pixels than the others, so the scale cannot be computed from sizes.
         shrunk = next(k for k in (1, 2, 4, 8) if (-(-full[0] // k), -(-full[1] // k)) == image.size)
         box = (box[0] / shrunk, box[1] / shrunk, box[2] / shrunk, box[3] / shrunk)
     image.load()
@@ -230,7 +230,7 @@ def _rendered(image: Image.Image, plan: Plan, orientation: int, name: str) -> Im
 
 
 def _full_size(plan: Plan, full: tuple[int, int]) -> tuple[int, int]:
-    """Size that the whole image would have at the plan's scale, its cropped parts included."""
+    """Return the size of the whole image at the plan's scale, cropped parts included."""
     left, top, right, bottom = plan.box
     return (
         max(1, round(full[0] * plan.resized[0] / (right - left))),
@@ -239,7 +239,7 @@ def _full_size(plan: Plan, full: tuple[int, int]) -> tuple[int, int]:
 
 
 def _encoded(image: Image.Image, quality: int) -> bytes:
-    image.info.clear()  # Pillow would write the source's comment again
+    image.info.clear()  # Pillow would write the source's comment into the output
     out = io.BytesIO()
     image.save(out, "JPEG", quality=quality)
     return out.getvalue()
@@ -248,7 +248,7 @@ def _encoded(image: Image.Image, quality: int) -> bytes:
 def _orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # EXIF blocks are as broken as anything else, and an image is upright unless they say otherwise
+    except Exception:  # damaged EXIF: the image counts as upright
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
@@ -261,7 +261,7 @@ def _check_pixels(size: tuple[int, int] | None, name: str, settings: ImageSettin
 
 
 def _check_tiles(image: Image.Image, settings: ImageSettings) -> None:
-    """A TIFF's tiles are buffers of their own, and may be larger than the image."""
+    """Check a TIFF's tiles, which are separate buffers and may be larger than the image."""
     tags = getattr(image, "tag_v2", None)
     if tags is None:
         return

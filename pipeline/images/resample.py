@@ -1,10 +1,10 @@
-"""Shrinking images with an antialiased bicubic filter, on 8-bit pixels of four bytes.
+"""Shrink images with an antialiased bicubic filter, on 8-bit pixels of four bytes.
 
 The filter is Pillow's (Keys' cubic, a = -0.5, stretched to the scale); only the arithmetic differs. Both passes run
-down columns, on rows of bytes that a compiler can put side by side into vector registers, with the picture
-transposed between them; 16-bit integers hold pixels around zero times weights of 7 bits. That is about three
-times as fast as Pillow's own, its rounding (55 dB against exact weights) stays far below the loss of JPEG at
-quality 95 (40 dB), and, integers being integers, the result is the same on every machine.
+down columns, on rows of bytes that a compiler can vectorise, with the picture transposed between them; 16-bit integers
+hold pixels around zero times weights of 7 bits. That is about three times as fast as Pillow's own, its rounding (55 dB
+against exact weights) stays far below the loss of JPEG at quality 95 (40 dB), and integer arithmetic gives the same
+result on every machine.
 """
 
 from collections.abc import Callable
@@ -22,12 +22,12 @@ Box = tuple[float, float, float, float]
 _A = -0.5
 _SUPPORT = 2.0
 _WEIGHT_BITS = 7
-# Pillow's storage of a pixel in these modes is four bytes, which raw mode gives as they are.
+# Pillow stores a pixel of these modes in four bytes; these raw modes return them unchanged.
 _RAW_MODES = {"RGB": "RGBX", "YCbCr": "YCbCr;X", "CMYK": "CMYK"}
 
 
 def resample(image: Image.Image, box: Box, size: tuple[int, int]) -> Image.Image:
-    """Resamples a part of an image to `size`.
+    """Resample a part of an image to `size`.
 
     Args:
         image: mode L, RGB, RGBA, CMYK or LAB.
@@ -42,35 +42,35 @@ def resample(image: Image.Image, box: Box, size: tuple[int, int]) -> Image.Image
     columns = _weights(image.width, size[0], box[0], box[2])
     rows = _weights(image.height, size[1], box[1], box[3])
     if image.mode not in _RAW_MODES or columns is None or rows is None:
-        # Alpha must be multiplied in and LAB has signed bands; Pillow knows how, and such images are rare.
+        # Alpha must be premultiplied and LAB has signed bands; Pillow handles both, and such images are rare.
         return image.resize(size, Image.Resampling.BICUBIC, box=box)
     narrow = _transposed(_run(_pixels(image), *rows))
     return _image(_transposed(_run(narrow, *columns)), image.mode, size)
 
 
 def _pixels(image: Image.Image) -> NDArray[np.uint8]:
-    """[height, 4 width] bytes of an image whose pixels take four each; its own memory where Pillow gives it."""
+    """Return [height, 4 width] uint8: the pixels of an image, without a copy where Pillow allows it."""
     shape = image.height, image.width * 4
     try:
         storage = pa.array(image).values.buffers()[1]
-    except ValueError:  # beyond 16 MB the pixels lie in several blocks
+    except ValueError:  # beyond 16 MB the pixels are in several blocks
         return np.frombuffer(image.tobytes("raw", _RAW_MODES[image.mode]), np.uint8).reshape(shape)
     return np.frombuffer(storage, np.uint8).reshape(shape)
 
 
 def _image(pixels: NDArray[np.uint8], mode: str, size: tuple[int, int]) -> Image.Image:
-    """The image of four-byte pixels, in the memory of the array."""
+    """Return the image of four-byte pixels, sharing the memory of the array."""
     values = pa.Array.from_buffers(pa.uint8(), pixels.size, [None, pa.py_buffer(pixels)])
     return Image.fromarrow(pa.FixedSizeListArray.from_arrays(values, 4), mode, size)
 
 
 def _transposed(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """[h, 4 w] to [w, 4 h]: exchanges the axes of an image of four bytes a pixel."""
+    """Swap the axes of an image of four bytes per pixel: [h, 4 w] to [w, 4 h]."""
     return np.ascontiguousarray(pixels.view(np.uint32).T).view(np.uint8)
 
 
 def _run(pixels: NDArray[np.uint8], first: NDArray[np.int32], weights: NDArray[np.int16]) -> NDArray[np.uint8]:
-    # Rows a power of two apart share cache lines, and the transposition reads down the columns.
+    # Rows a power of two apart map to the same cache lines, and the transposition reads down the columns.
     out = np.empty((len(first), pixels.shape[1] + 64), np.uint8)[:, : pixels.shape[1]]
     _weigh_rows_fast(pixels, first, weights, out, np.empty(pixels.shape[1], np.int16))
     return out
@@ -78,7 +78,7 @@ def _run(pixels: NDArray[np.uint8], first: NDArray[np.int32], weights: NDArray[n
 
 @lru_cache(maxsize=512)
 def _weights(length: int, out: int, low: float, high: float) -> tuple[NDArray[np.int32], NDArray[np.int16]] | None:
-    """For each of `out` results the first input it is made of and the weights of the inputs from there on.
+    """Return, for each of `out` results, the first input it depends on and the weights of the inputs from there on.
 
     Returns ([out] int32, [out, taps] int16 that sum to 2^7), or None where the input is shorter than the filter.
     """
@@ -92,7 +92,7 @@ def _weights(length: int, out: int, low: float, high: float) -> tuple[NDArray[np
     position = first[:, np.newaxis] + np.arange(taps)
     exact = _cubic((position + 0.5 - centre[:, np.newaxis]) / stretch)
     exact *= 2**_WEIGHT_BITS / exact.sum(axis=1, keepdims=True)
-    # Rounding the running sums keeps the total exact; else flat areas would change colour.
+    # Rounding the cumulative sums keeps the total exact; otherwise flat areas would change colour.
     sums = np.round(np.cumsum(exact, axis=1))
     rounded = np.diff(sums, axis=1, prepend=0.0)
     return first.astype(np.int32), rounded.astype(np.int16)
@@ -106,13 +106,13 @@ def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _weigh_rows(pixels: Any, first: Any, weights: Any, out: Any, total: Any) -> None:
-    """out[y] = sum over t of weights[y, t] * pixels[first[y] + t], rounded; `total` is room for one row.
+    """Compute out[y] = sum over t of weights[y, t] * pixels[first[y] + t], rounded; `total` is scratch for one row.
 
     Sums run modulo 2^16. As the weights of a row sum to 2^7, starting from -128 * 2^7 leaves the sum for pixels
     around zero, and that fits: |pixel - 128| <= 128, and the absolute weights of a cubic sum to less than 1.5 * 2^7.
 
-    Two taps go into the sum at once, and the last two straight into the result: there is always an even number of
-    them, and reading and writing the sum costs as much as a multiplication.
+    Two taps are added at a time, and the last two directly into the result: there is always an even number of them,
+    and reading and writing the sum costs as much as a multiplication.
     """
     last = weights.shape[1] - 2
     for y in range(out.shape[0]):

@@ -11,12 +11,12 @@ from openwit.pipeline.images.settings import ImageSettings, ResizeMode
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to happen to an image of a known size.
+    """How an image of a known size is cropped, resized and padded.
 
     Attributes:
         box: the part of the source that is resampled: left, top, right, bottom in pixels.
         resized: (width, height) of that part in the result.
-        canvas: (width, height) of the result; larger than `resized` where white is padded.
+        canvas: (width, height) of the result; larger than `resized` if padded with white.
     """
 
     box: Box
@@ -24,17 +24,17 @@ class Plan:
     canvas: tuple[int, int]
 
     def changes(self, width: int, height: int) -> bool:
-        """Whether the result differs from a source of this size."""
+        """Return whether the result differs from a source of this size."""
         return self.resized != (width, height) or self.canvas != (width, height)
 
     def transposed(self) -> "Plan":
-        """The same plan for a source whose axes are exchanged."""
+        """Return the same plan for a source with swapped axes."""
         left, top, right, bottom = self.box
         return Plan((top, left, bottom, right), self.resized[::-1], self.canvas[::-1])
 
 
 def plan_resize(width: int, height: int, settings: ImageSettings) -> Plan:
-    """What a resize mode does to an image of width x height pixels (after orientation)."""
+    """Plan what a resize mode does to an image of width x height pixels (after orientation)."""
     whole: Box = (0, 0, width, height)
     unchanged = Plan(whole, (width, height), (width, height))
     if settings.mode is ResizeMode.NO:
@@ -53,14 +53,14 @@ def plan_resize(width: int, height: int, settings: ImageSettings) -> Plan:
 
 
 def _middle(width: int, height: int, resized: tuple[int, int], size: int) -> Box:
-    """The part of the source that becomes the middle size x size pixels of the resized image."""
+    """Return the part of the source that becomes the middle size x size pixels of the resized image."""
     left, top = (resized[0] - size) // 2, (resized[1] - size) // 2
     x, y = width / resized[0], height / resized[1]
     return left * x, top * y, min(width, (left + size) * x), min(height, (top + size) * y)
 
 
 def pad(image: Image.Image, canvas: tuple[int, int]) -> Image.Image:
-    """Puts an RGB image in the middle of a white canvas; odd pixels go to the right and bottom."""
+    """Centre an RGB image on a white canvas; odd pixels go to the right and bottom."""
     if image.size == canvas:
         return image
     padded = Image.new("RGB", canvas, (255, 255, 255))

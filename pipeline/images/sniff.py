@@ -1,4 +1,4 @@
-"""What bytes are, by their first bytes. Content types, file names and hopes are not asked."""
+"""Detect a format from magic bytes; Content-Type and file name are ignored."""
 
 import struct
 
@@ -6,7 +6,7 @@ _SNIFF_BYTES = 512
 
 
 def sniff_format(body: bytes) -> str | None:
-    """Pillow's name of the image format (JPEG, PNG, GIF, WEBP, BMP, TIFF, AVIF), or None for anything else."""
+    """Return Pillow's name of the image format (JPEG, PNG, GIF, WEBP, BMP, TIFF, AVIF), or None for anything else."""
     if body.startswith(b"\xff\xd8\xff"):
         return "JPEG"
     if body.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -25,7 +25,7 @@ def sniff_format(body: bytes) -> str | None:
 
 
 def describe(body: bytes) -> str:
-    """What bytes that are no image seem to be, for a report."""
+    """Describe bytes that are not an image, for a drop's detail."""
     head = body[:_SNIFF_BYTES].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if not body:
         return "empty"
@@ -42,9 +42,9 @@ def describe(body: bytes) -> str:
 
 
 def webp_size(body: bytes) -> tuple[int, int] | None:
-    """Width and height that a WebP header states, or None where it states none.
+    """Return the width and height in a WebP header, or None if it has none.
 
-    Pillow's reader allocates the canvas before it can be asked for its size.
+    Pillow's reader allocates the canvas before its size can be checked.
     """
     kind, data = body[12:16], body[20:30]
     if len(data) < 10:
@@ -76,7 +76,7 @@ _OTHERS = (
 
 
 def _is_avif(body: bytes) -> bool:
-    """Whether an ISO media file names AVIF among its brands."""
+    """Return whether an ISO media file lists AVIF among its brands."""
     size = int.from_bytes(body[:4], "big")
     brands = body[8 : min(max(size, 16), 256)]
     return any(brands[i : i + 4] in (b"avif", b"avis") for i in (0, *range(8, len(brands), 4)))

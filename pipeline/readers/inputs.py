@@ -8,7 +8,7 @@ from pathlib import Path
 
 from openwit.pipeline.common.remote import is_remote, local_copy, remote_glob
 from openwit.pipeline.readers.settings import COMMON_CRAWL
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError
 
 _LIST_NAME = re.compile(r"\.paths(?:\.txt)?(?:\.gz)?$", re.IGNORECASE)
 
@@ -23,7 +23,7 @@ def expand_inputs(patterns: Sequence[str], key: str, list_base: str = COMMON_CRA
         list_base: what the relative lines of a path list stand behind.
 
     Raises:
-        OpenWITError: a pattern names no file, or a list cannot be read or is empty.
+        DataError: a pattern names no file, or a list cannot be read or is empty.
     """
     found: set[str] = set()
     for pattern in patterns:
@@ -44,7 +44,7 @@ def _matches(pattern: str, key: str) -> list[str]:
     if not matches:
         what = "matches no file" if is_glob else "does not exist"
         where = "" if is_remote(pattern) else f" (looked from {Path.cwd().name}/, the current folder)"
-        raise OpenWITError(f"{key}: {pattern} {what}{where}")
+        raise DataError(f"{key}: {pattern} {what}{where}")
     return matches
 
 
@@ -54,9 +54,9 @@ def _listed(name: str, key: str, base: str) -> Iterator[str]:
             data = Path(path).read_bytes()
         text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8")
     except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise OpenWITError(f"{key}: path list {name} cannot be read: {error}") from error
+        raise DataError(f"{key}: path list {name} cannot be read: {error}") from error
     lines = [line for line in map(str.strip, text.splitlines()) if line]
     if not lines:
-        raise OpenWITError(f"{key}: path list {name} is empty")
+        raise DataError(f"{key}: path list {name} is empty")
     for line in lines:
         yield line if is_remote(line) or line.startswith("/") else base.rstrip("/") + "/" + line

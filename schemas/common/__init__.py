@@ -1,1 +1,1 @@
-"""What both wings share: errors, atomic writes, settings, the entry point of commands."""
+"""Helpers shared by `pipeline` and `training`: errors, atomic writes, settings, entry points of the commands."""

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written to a temporary name beside the target and renamed when complete."""
+"""Write files that are whole or absent: under a temporary name beside the target, renamed when complete."""
 
 import hashlib
 import os
@@ -11,9 +11,9 @@ TEMPORARY_PREFIX = ".partial-"
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """Yields a temporary path in the target's folder; renames it to `target` if the block ends without an error.
+    """Yield a temporary path in the target's folder; rename it to `target` if the block ends without an error.
 
-    The data is flushed to disk before the rename, so that a power cut cannot leave a whole name on half a file.
+    The data is flushed to disk before the rename, so that a power cut cannot leave half a file under the final name.
     On an error the temporary file is removed and `target` is untouched.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -28,18 +28,18 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 
 def atomic_write(target: Path, data: bytes | str) -> None:
-    """Writes `data` (text as UTF-8) to `target`, whole or not at all."""
+    """Write `data` (text as UTF-8) to `target`, whole or not at all."""
     with atomic_path(target) as temporary:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
 def sha256_of(path: Path) -> str:
-    """Hex sha256 of a file, read in chunks."""
+    """Return the hex sha256 of a file, read in chunks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def remove_partials(folder: Path) -> None:
-    """Removes temporary files that a killed process left in `folder` (not below it)."""
+    """Remove temporary files that a killed process left in `folder` (not in its subfolders)."""
     for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
         leftover.unlink(missing_ok=True)

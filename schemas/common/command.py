@@ -1,4 +1,4 @@
-"""What every command does alike: errors in one sentence, `--version`, and no start where OpenWIT cannot run."""
+"""Wrap commands: errors become one sentence, `--version` prints it, unsupported systems are rejected."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -49,7 +49,7 @@ Version = Annotated[
 
 
 def entry_point(app: typer.Typer, command: str) -> Callable[[], None]:
-    """The `main` of a command line."""
+    """Return the `main` function of a command."""
 
     def main() -> None:
         with user_errors(command):

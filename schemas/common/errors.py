@@ -1,21 +1,21 @@
-"""The exceptions that OpenWIT raises for what a caller can put right. Each message is one sentence for a person.
+"""Define the exceptions for problems that the caller can fix. Each message is one sentence for a person.
 
 ::
 
-    OpenWITError             what the caller can put right; everything below
+    OpenWITError             a problem that the caller can fix; base of all below
     ├── RecipeError          a recipe, configuration, setting or flag is wrong
-    │   └── PluginError      code that a recipe names fails, or does not do what its kind must do
-    ├── DataError            an input, dataset or checkpoint is missing, damaged or not what it should be
+    │   └── PluginError      code named in a recipe fails or breaks its contract
+    ├── DataError            an input, dataset or checkpoint is missing, damaged or of the wrong kind
     │   └── SchemaError      a table does not have the columns it should have
     ├── NetworkError         a server or a remote store does not answer, or refuses
     └── StorageError         a disk is full, a folder cannot be written, or another process holds it
 
-The commands print the sentence and end with exit code 2. Everything else that is raised is a fault of OpenWIT.
+The commands print the sentence and end with exit code 2. Any other exception is a bug in OpenWIT.
 """
 
 
 class OpenWITError(ValueError):
-    """What the caller can put right: the message says what is wrong and how."""
+    """A problem that the caller can fix: the message names the problem and the remedy."""
 
 
 class RecipeError(OpenWITError):
@@ -23,11 +23,11 @@ class RecipeError(OpenWITError):
 
 
 class PluginError(RecipeError):
-    """Code that a recipe names fails, or does not do what its kind must do; the message names it."""
+    """Code named in a recipe fails or breaks its contract; the message names it."""
 
 
 class DataError(OpenWITError):
-    """An input, dataset or checkpoint is missing, damaged, or not what it should be."""
+    """An input, dataset or checkpoint is missing, damaged, or of the wrong kind."""
 
 
 class NetworkError(OpenWITError):
@@ -39,4 +39,4 @@ class StorageError(OpenWITError):
 
 
 class SchemaError(DataError):
-    """A table does not have the schema its stage promised; the message names the table and the column."""
+    """A table does not have the expected schema; the message names the table and the column."""

@@ -1,4 +1,4 @@
-"""Typed settings from YAML with `--set a.b=value` overrides, and errors in one sentence.
+"""Read typed settings from YAML with `a.b=value` overrides; errors are one sentence.
 
 A recipe (`wit`) and a training configuration (`wit-train`) are both a pydantic model read from one YAML file.
 """
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import pydantic
 import yaml
 
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import RecipeError
 
 
 class Settings(pydantic.BaseModel):
@@ -26,7 +26,7 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
 def load_settings(path: Path, model: type[SettingsT], overrides: Sequence[str] = ()) -> SettingsT:
-    """Reads a YAML file into a settings model.
+    """Read a YAML file into a settings model.
 
     Args:
         path: the YAML file.
@@ -34,44 +34,44 @@ def load_settings(path: Path, model: type[SettingsT], overrides: Sequence[str] =
         overrides: `a.b=value` strings; the value is read as YAML, so `3`, `true` and `[a, b]` mean what they say.
 
     Raises:
-        OpenWITError: the file is missing or no YAML, or a key or value is wrong; names it and what would be right.
+        RecipeError: the file is missing or not YAML, or a key or value is wrong; the message names it and the remedy.
     """
     try:
         text = path.read_text()
     except FileNotFoundError:
-        raise OpenWITError(f"{path} does not exist") from None
+        raise RecipeError(f"{path} does not exist") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise OpenWITError(f"{path} cannot be read: {error}") from error
+        raise RecipeError(f"{path} cannot be read: {error}") from error
     try:
         raw = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise OpenWITError(f"{path} is not valid YAML: {_one_line(error)}") from error
+        raise RecipeError(f"{path} is not valid YAML: {_one_line(error)}") from error
     if raw is None:
         raw = {}
     if not isinstance(raw, dict):
-        raise OpenWITError(f"{path} must hold settings (key: value), but holds a {type(raw).__name__}")
+        raise RecipeError(f"{path} must hold settings (key: value), but holds a {type(raw).__name__}")
     for override in overrides:
         apply_override(raw, override)
     return parse_settings(raw, model, str(path))
 
 
 def parse_settings(raw: dict[str, Any], model: type[SettingsT], where: str) -> SettingsT:
-    """Validates plain data as settings; errors name `where`, the key and the remedy."""
+    """Validate plain data as settings; errors name `where`, the key and the remedy."""
     try:
         return model.model_validate(raw)
     except pydantic.ValidationError as error:
-        raise OpenWITError(f"{where}: {_explain(error, model)}") from error
+        raise RecipeError(f"{where}: {_explain(error, model)}") from error
 
 
 def apply_override(raw: dict[str, Any], override: str) -> None:
-    """Puts one `a.b=value` override into plain settings data.
+    """Apply one `a.b=value` override to plain settings data.
 
     Raises:
-        OpenWITError: it has no such form, or goes through a key that holds a value.
+        RecipeError: it does not have this form, or its path passes through a key that holds a value.
     """
     dotted, separator, value = override.partition("=")
     if not separator or not dotted:
-        raise OpenWITError(f"--set {override!r} must look like key=value")
+        raise RecipeError(f"setting {override!r} must look like key=value")
     *parents, last = dotted.split(".")
     node = raw
     for part in parents:
@@ -79,12 +79,12 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
         if child is None:
             child = node[part] = {}
         if not isinstance(child, dict):
-            raise OpenWITError(f"--set {override!r}: {part!r} holds a value, not settings")
+            raise RecipeError(f"setting {override!r}: {part!r} holds a value, not settings")
         node = child
     try:
         node[last] = yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise OpenWITError(f"--set {override!r}: the value is not valid YAML: {_one_line(error)}") from error
+        raise RecipeError(f"setting {override!r}: the value is not valid YAML: {_one_line(error)}") from error
 
 
 def _explain(error: pydantic.ValidationError, model: type[pydantic.BaseModel]) -> str:

@@ -1,4 +1,4 @@
-"""Candidates: (image URL, text) pairs as found in a crawl or a table, cleaned and filtered."""
+"""Define the tables of candidates: (image URL, text) pairs from a crawl or a table, cleaned and filtered."""
 
 import pyarrow as pa
 

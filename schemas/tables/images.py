@@ -1,4 +1,4 @@
-"""Images: what fetch leaves for each image URL, and what deduplication leaves of that."""
+"""Define the tables of images that fetch and dedup write."""
 
 import pyarrow as pa
 

@@ -1,4 +1,4 @@
-"""The query list (paper section 2.2): up to 500,000 words, bigrams, article titles and synsets."""
+"""Define the tables of queries (paper section 2.2): up to 500,000 words, bigrams, article titles and synsets."""
 
 import pyarrow as pa
 

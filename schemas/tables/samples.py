@@ -1,4 +1,4 @@
-"""Samples: what stands in a dataset folder beside each shard's tar. Column names follow img2dataset's."""
+"""Define the metadata tables of a finished dataset. Column names follow img2dataset's."""
 
 import pyarrow as pa
 

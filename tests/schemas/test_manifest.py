@@ -12,7 +12,7 @@ def shard(name, split):
 
 def test_a_funnel_step_that_loses_rows_in_silence_cannot_be_made():
     FunnelStep(stage="s", unit="pairs", rows_in=3, rows_out=1, reasons={"dull": 2})
-    with pytest.raises(ValidationError, match="3 pairs in, but 1 out and 1 with a reason"):
+    with pytest.raises(ValidationError, match="3 pairs in, but 1 out and 1 dropped"):
         FunnelStep(stage="s", unit="pairs", rows_in=3, rows_out=1, reasons={"dull": 1})
 
 

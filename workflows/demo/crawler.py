@@ -15,7 +15,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from protego import Protego
 from selectolax.lexbor import LexborHTMLParser
 
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import NetworkError
 from openwit.workflows.demo.progress import Advance, progress
 from openwit.workflows.demo.sites import FRONT_PAGES, HELD_OUT
 from openwit.workflows.demo.warc import Exchange, write_warc
@@ -65,12 +65,12 @@ def crawl(folder: Path, port: int, files: int = 4) -> list[SiteCrawl]:
     `heldout-00000.warc.gz`, so that a build can leave it out by file.
 
     Raises:
-        OpenWITError: nothing answers on the port, or what answers is not the little web.
+        NetworkError: nothing answers on the port, or what answers is not the little web.
     """
     with progress("crawling", None, "pages") as advance:
         crawls = asyncio.run(_crawl_all(FRONT_PAGES, port, advance))
     if not any(site.pages for site in crawls):
-        raise OpenWITError(
+        raise NetworkError(
             f"nothing on port {port} serves the little web; start it with: python -m openwit.workflows.demo serve"
         )
     folder.mkdir(parents=True, exist_ok=True)

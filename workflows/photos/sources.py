@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 
 from openwit.schemas.common.atomic import atomic_path
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError
 from openwit.workflows.demo.warc import Exchange, write_warc
 from openwit.workflows.photos.server import Body
 
@@ -28,15 +28,15 @@ def table_of_photos(photos: Path, out: Path, port: int) -> dict[tuple[str, str],
         out: the table written, with `url`, `text` and `license`.
 
     Raises:
-        OpenWITError: there is no such file, or it lacks a column.
+        DataError: there is no such file, or it lacks a column.
     """
     try:
         table = pq.read_table(photos)
     except (OSError, pa.ArrowInvalid) as error:
-        raise OpenWITError(f"{photos} cannot be read as a table of photographs: {error}") from error
+        raise DataError(f"{photos} cannot be read as a table of photographs: {error}") from error
     missing = [name for name in _PHOTO_COLUMNS if name not in table.column_names]
     if missing:
-        raise OpenWITError(f"{photos} has no column {missing[0]!r}")
+        raise DataError(f"{photos} has no column {missing[0]!r}")
     pages: dict[tuple[str, str], Body] = {}
     urls = []
     for n, jpeg in enumerate(table.column("jpeg").to_pylist()):
@@ -63,11 +63,11 @@ def crawl_with_images(warc: Path, out: Path, port: int) -> tuple[dict[tuple[str,
         What a server must serve, and the bodies of the HTML pages.
 
     Raises:
-        OpenWITError: the file is not there or holds no page.
+        DataError: the file is not there or holds no page.
     """
     exchanges, images = _read(warc)
     if not exchanges:
-        raise OpenWITError(f"{warc} holds no HTML page")
+        raise DataError(f"{warc} holds no HTML page")
     moved = [
         Exchange(
             _moved(e.url, port), e.request_headers, e.status, e.reason, e.response_headers,
@@ -85,7 +85,7 @@ def crawl_with_images(warc: Path, out: Path, port: int) -> tuple[dict[tuple[str,
 
 def _read(warc: Path) -> tuple[list[Exchange], dict[str, Body]]:
     if not warc.is_file():
-        raise OpenWITError(f"{warc} does not exist")
+        raise DataError(f"{warc} does not exist")
     exchanges: list[Exchange] = []
     images: dict[str, Body] = {}
     with warc.open("rb") as file:

@@ -16,7 +16,7 @@ from typing import BinaryIO
 import fsspec
 
 from openwit.pipeline.common.counting import Count
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError, NetworkError, RecipeError
 
 ARCHIVE_DAMAGED = "archive_damaged"
 """A stretch of an archive that could not be read. A note, not the reason of a record: what was there is unknown."""
@@ -65,7 +65,7 @@ def open_source(source: Source) -> tuple[BinaryIO, contextlib.ExitStack]:
     The caller closes the stack. A file object of the caller's stays open.
 
     Raises:
-        OpenWITError: it does not exist or cannot be opened.
+        DataError: it does not exist or cannot be opened.
     """
     stack = contextlib.ExitStack()
     if not isinstance(source, str | os.PathLike):
@@ -78,11 +78,12 @@ def open_source(source: Source) -> tuple[BinaryIO, contextlib.ExitStack]:
             file = stack.enter_context(Path(name).open("rb"))  # noqa: SIM115 - the stack closes it
         return _seekable(file, stack), stack
     except FileNotFoundError:
-        raise OpenWITError(f"{name} does not exist") from None
+        raise DataError(f"{name} does not exist") from None
     except ImportError as error:
-        raise OpenWITError(f"{name} needs a package that is not installed: {error}") from error
+        raise RecipeError(f"{name} needs a package that is not installed: {error}") from error
     except (OSError, ValueError) as error:
-        raise OpenWITError(f"{name} cannot be opened: {error}") from error
+        kind = NetworkError if "://" in name else DataError
+        raise kind(f"{name} cannot be opened: {error}") from error
 
 
 def recover(

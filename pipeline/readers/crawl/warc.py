@@ -105,7 +105,7 @@ def read_pages(source: Source, count: Count = ignore, max_body_bytes: int = MAX_
         max_body_bytes: larger pages are left out, which bounds the memory.
 
     Raises:
-        OpenWITError: the file cannot be opened. Damage inside is counted, never raised.
+        DataError, NetworkError: the file cannot be opened. Damage inside is counted, never raised.
     """
     file, stack = open_source(source)
     with stack:

@@ -194,7 +194,7 @@ def read_wat(
         max_block_bytes: envelopes with more JSON are left out, which bounds the memory.
 
     Raises:
-        OpenWITError: the file cannot be opened. Damage inside is counted, never raised.
+        DataError, NetworkError: the file cannot be opened. Damage inside is counted, never raised.
     """
     settings = settings or _DEFAULTS
     file, stack = open_source(source)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from openwit.pipeline.readers.tables.settings import TableColumns
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError
 
 # in order of preference; compared without case, so that LAION's URL and TEXT are found
 _URL_NAMES = (
@@ -61,19 +61,19 @@ def resolve_columns(schema: pa.Schema, columns: TableColumns, where: str) -> Res
         where: the file, for messages.
 
     Raises:
-        OpenWITError: a named column is missing, nothing holds an image or a text, or a type does not fit.
+        DataError: a named column is missing, nothing holds an image or a text, or a type does not fit.
     """
     names = list(schema.names)
     for name in filter(None, (columns.url, *columns.text, columns.image, columns.split, columns.license, columns.key)):
         if name not in names:
-            raise OpenWITError(f"{where} has no column {name!r}; it has {_listed(names)}: {_HOW}")
+            raise DataError(f"{where} has no column {name!r}; it has {_listed(names)}: {_HOW}")
     image = _image_column(schema, columns)
     url = columns.url or _first(names, _URL_NAMES)
     texts = columns.text or _text_columns(names, taken=image)
     if url is None and image is None:
-        raise OpenWITError(f"{where} has no column with image URLs or image bytes; it has {_listed(names)}: {_HOW}")
+        raise DataError(f"{where} has no column with image URLs or image bytes; it has {_listed(names)}: {_HOW}")
     if not texts:
-        raise OpenWITError(f"{where} has no column with texts; it has {_listed(names)}: {_HOW}")
+        raise DataError(f"{where} has no column with texts; it has {_listed(names)}: {_HOW}")
     resolved = ResolvedColumns(
         url,
         texts,
@@ -85,7 +85,7 @@ def resolve_columns(schema: pa.Schema, columns: TableColumns, where: str) -> Res
     for name in texts:
         _check_text_type(schema.field(name), where)
     if url is not None and not is_string(schema.field(url).type):
-        raise OpenWITError(f"{where}: column {url!r} holds {schema.field(url).type}, not URLs: {_HOW}")
+        raise DataError(f"{where}: column {url!r} holds {schema.field(url).type}, not URLs: {_HOW}")
     return resolved
 
 
@@ -112,7 +112,7 @@ def _image_column(schema: pa.Schema, columns: TableColumns) -> str | None:
     if columns.image is not None:
         if not _holds_image(schema.field(columns.image).type):
             kind = schema.field(columns.image).type
-            raise OpenWITError(f"column {columns.image!r} holds {kind}, not image bytes or a struct with `bytes`")
+            raise DataError(f"column {columns.image!r} holds {kind}, not image bytes or a struct with `bytes`")
         return columns.image
     return _first([name for name in schema.names if _holds_image(schema.field(name).type)], _IMAGE_NAMES)
 
@@ -135,7 +135,7 @@ def _text_columns(names: list[str], taken: str | None) -> tuple[str, ...]:
 def _check_text_type(field: pa.Field, where: str) -> None:
     kind = field.type
     if not is_string(kind) and not (is_list(kind) and is_string(kind.value_type)):
-        raise OpenWITError(f"{where}: column {field.name!r} holds {kind}, not texts or lists of texts: {_HOW}")
+        raise DataError(f"{where}: column {field.name!r} holds {kind}, not texts or lists of texts: {_HOW}")
 
 
 def _first(names: Sequence[str], wanted: Sequence[str]) -> str | None:

@@ -10,7 +10,7 @@ import fsspec
 import pyarrow as pa
 
 from openwit.pipeline.common.counting import Count, ignore
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError, NetworkError, RecipeError
 
 BROKEN_LINE = "broken_line"
 DAMAGED_ROWS = "damaged_rows"
@@ -35,7 +35,7 @@ def is_table_name(name: str) -> bool:
     """Whether a file's extension is that of a table."""
     try:
         format_of(name)
-    except OpenWITError:
+    except DataError:
         return False
     return True
 
@@ -44,15 +44,13 @@ def format_of(name: str) -> tuple[str, str | None]:
     """(parquet | csv | tsv | jsonl, Arrow's name of the compression or None) of a file's name.
 
     Raises:
-        OpenWITError: the extension is none of a table.
+        DataError: the extension is none of a table.
     """
     path = PurePosixPath(name.partition("?")[0].lower())
     compression = _COMPRESSIONS.get(path.suffix)
     kind = _FORMATS.get(path.with_suffix("").suffix if compression else path.suffix)
     if kind is None:
-        raise OpenWITError(
-            f"{name} is no table by its name: use .parquet, .csv, .tsv or .jsonl (.gz, .zst and .bz2 too)"
-        )
+        raise DataError(f"{name} is no table by its name: use .parquet, .csv, .tsv or .jsonl (.gz, .zst and .bz2 too)")
     return kind, compression if kind != "parquet" else None
 
 
@@ -71,11 +69,12 @@ def opened(name: str, compression: str | None = None, count: Count = ignore) -> 
                 # buffered, or Arrow would take every short read for a block of its own
                 file = pa.PythonFile(io.BufferedReader(lines, _READ_BYTES), mode="r")
         except FileNotFoundError:
-            raise OpenWITError(f"{name} does not exist") from None
+            raise DataError(f"{name} does not exist") from None
         except ImportError as error:
-            raise OpenWITError(f"{name} needs a package that is not installed: {error}") from error
+            raise RecipeError(f"{name} needs a package that is not installed: {error}") from error
         except (OSError, ValueError) as error:
-            raise OpenWITError(f"{name} cannot be opened: {one_line(error)}") from error
+            kind = NetworkError if "://" in name else DataError
+            raise kind(f"{name} cannot be opened: {one_line(error)}") from error
         yield file
 
 

@@ -29,7 +29,7 @@ from openwit.pipeline.readers.tables.files import (
 )
 from openwit.pipeline.readers.tables.settings import TableColumns
 from openwit.pipeline.readers.tables.text_tables import csv_batches, csv_names, jsonl_batches, jsonl_schema
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError
 
 __all__ = [
     "BROKEN_LINE",
@@ -112,7 +112,7 @@ def open_table(
         row_groups: (first, end): only these row groups of a Parquet table; rows keep their numbers.
 
     Raises:
-        OpenWITError: the file cannot be read, is no table, or the columns do not say where images and texts are.
+        DataError: the file cannot be read, is no table, or the columns do not say where images and texts are.
     """
     name = str(path)
     columns = columns or TableColumns()
@@ -146,23 +146,23 @@ def read_images(
     Only row groups with a wanted row are read, and of those only the column with the images, a few rows at a time.
 
     Raises:
-        OpenWITError: the file cannot be read, holds no images, or has fewer rows than are asked for.
+        DataError: the file cannot be read, holds no images, or has fewer rows than are asked for.
     """
     name = str(path)
     wanted = sorted(set(rows))
     with _parquet(name) as file:
         image = resolve_columns(file.schema_arrow, columns or TableColumns(), name).image
         if image is None:
-            raise OpenWITError(f"{name} holds no image bytes: its images must be fetched by their URLs")
+            raise DataError(f"{name} holds no image bytes: its images must be fetched by their URLs")
         if wanted and not 0 <= wanted[0] <= wanted[-1] < file.metadata.num_rows:
-            raise OpenWITError(
+            raise DataError(
                 f"{name} has {file.metadata.num_rows} rows, but row {wanted[-1]} is asked for: it changed since its "
                 "candidates were read, read them again"
             )
         try:
             yield from _wanted_images(file, image, wanted)
         except (pa.ArrowException, OSError) as error:
-            raise OpenWITError(f"{name} is damaged: {one_line(error)}") from error
+            raise DataError(f"{name} is damaged: {one_line(error)}") from error
 
 
 def row_group_spans(path: str | Path, rows: int) -> list[tuple[int, int]]:
@@ -176,7 +176,7 @@ def row_group_spans(path: str | Path, rows: int) -> list[tuple[int, int]]:
     try:
         with _parquet(name) as file:
             sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-    except OpenWITError:
+    except DataError:
         return []
     spans: list[tuple[int, int]] = []
     first = filled = 0
@@ -212,7 +212,7 @@ def _parquet(name: str) -> Iterator[pq.ParquetFile]:
         try:
             parquet = pq.ParquetFile(file)
         except (pa.ArrowException, OSError) as error:
-            raise OpenWITError(f"{name} is not a readable Parquet file: {one_line(error)}") from error
+            raise DataError(f"{name} is not a readable Parquet file: {one_line(error)}") from error
         yield parquet
 
 

@@ -11,7 +11,7 @@ import pyarrow.csv
 from openwit.pipeline.common.counting import Count, ignore
 from openwit.pipeline.readers.tables.files import BATCH_ROWS, BROKEN_LINE, DAMAGED_ROWS, TEXT_LISTS, one_line, opened
 from openwit.pipeline.readers.tables.settings import TableColumns
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError
 
 _CSV_BLOCK_BYTES = 16 << 20  # a row must fit
 _READ_BYTES = 1 << 20
@@ -22,7 +22,7 @@ def csv_names(name: str, kind: str, compression: str | None, columns: TableColum
     """Names of the columns of a CSV or TSV file.
 
     Raises:
-        OpenWITError: the file cannot be read, or has no header line and nobody named its columns.
+        DataError: the file cannot be read, or has no header line and nobody named its columns.
     """
     with opened(name, compression) as file:
         try:
@@ -32,10 +32,10 @@ def csv_names(name: str, kind: str, compression: str | None, columns: TableColum
                 convert_options=pa.csv.ConvertOptions(check_utf8=False),
             )
         except (pa.ArrowException, OSError) as error:
-            raise OpenWITError(f"{name} is not a readable {kind.upper()} file: {one_line(error)}") from error
+            raise DataError(f"{name} is not a readable {kind.upper()} file: {one_line(error)}") from error
         names = list(reader.schema.names)
     if not columns.names and any(column.startswith(("http://", "https://")) for column in names):
-        raise OpenWITError(
+        raise DataError(
             f"{name} has no header line (the first line holds a URL): give `columns: {{names: [caption, url]}}` "
             "with the names of all its columns"
         )
@@ -63,7 +63,7 @@ def jsonl_schema(name: str, compression: str | None) -> pa.Schema:
     """The columns of a JSON lines file, as its first lines have them: strings, or lists of strings.
 
     Raises:
-        OpenWITError: they hold no JSON objects.
+        DataError: they hold no JSON objects.
     """
     fields: dict[str, pa.DataType] = {}
     rows = 0
@@ -72,14 +72,14 @@ def jsonl_schema(name: str, compression: str | None) -> pa.Schema:
             row = _json_row(line)
             if row is None:
                 if not rows and line.lstrip().startswith(b"["):
-                    raise OpenWITError(f"{name} holds a JSON array: write one object a line (JSON lines)")
+                    raise DataError(f"{name} holds a JSON array: write one object a line (JSON lines)")
                 continue
             rows += 1
             for key, value in row.items():
                 if value is not None and key not in fields:
                     fields[key] = TEXT_LISTS if isinstance(value, list) else pa.string()
     if not rows:
-        raise OpenWITError(f"{name} holds no JSON objects in its first {_PEEK_LINES} lines: write one object a line")
+        raise DataError(f"{name} holds no JSON objects in its first {_PEEK_LINES} lines: write one object a line")
     return pa.schema(list(fields.items()))
 
 
@@ -136,7 +136,7 @@ def _lines(file: Any, name: str) -> Iterator[bytes]:
         lines = (rest + chunk).split(b"\n")
         rest = lines.pop()
         if len(rest) > _CSV_BLOCK_BYTES:
-            raise OpenWITError(f"{name} has a line of more than {_CSV_BLOCK_BYTES} bytes: it is no JSON lines file")
+            raise DataError(f"{name} has a line of more than {_CSV_BLOCK_BYTES} bytes: it is no JSON lines file")
         yield from lines
     if rest:
         yield rest

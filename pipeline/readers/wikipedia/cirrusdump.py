@@ -127,7 +127,7 @@ def is_cirrus(source: Source) -> bool:
     A file object is left at its start, if it can seek; one that cannot is used up.
 
     Raises:
-        OpenWITError: the file cannot be opened.
+        DataError, NetworkError: the file cannot be opened.
     """
     file, stack = open_source(source)
     with stack:
@@ -151,7 +151,7 @@ def read_cirrus(source: Source, count: Count = ignore) -> Iterator[CirrusArticle
             where the file cannot be read on; what comes before is read.
 
     Raises:
-        OpenWITError: the file cannot be opened. Damage inside is counted, never raised.
+        DataError, NetworkError: the file cannot be opened. Damage inside is counted, never raised.
     """
     file, stack = open_source(source)
     with stack:

@@ -23,7 +23,7 @@ from openwit.pipeline.common.counting import Count, ignore
 from openwit.pipeline.readers.crawl.archive_file import Source, open_source
 from openwit.pipeline.readers.crawl.decompress import DUMP_DAMAGED, plain_chunks
 from openwit.pipeline.readers.wikipedia.wikidump import OTHER_NAMESPACE
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import RecipeError
 
 LINES = "lines"
 LINES_ADDED = "lines_added"
@@ -148,7 +148,7 @@ def sum_views(source: Source, language: str, min_views: int = 1, count: Count = 
         a redirect's views stay under its own name.
 
     Raises:
-        OpenWITError: the file cannot be opened, or the language is no code.
+        RecipeError: the file cannot be opened, or the language is no code.
     """
     wiki = _wiki(language)
     sums: dict[str, int] = {}  # a Counter is slower to count with
@@ -186,7 +186,7 @@ def namespaces(language: str) -> frozenset[str]:
 @functools.lru_cache(maxsize=16)
 def _wiki(language: str) -> _Wiki:
     if not _LANGUAGE.fullmatch(language):
-        raise OpenWITError(f"{language!r} is no language code of a Wikipedia: use one like en, de or zh-yue")
+        raise RecipeError(f"{language!r} is no language code of a Wikipedia: use one like en, de or zh-yue")
     code = re.escape(language.encode())
     hourly = re.compile(rb"\n%b(?:\.m|\.zero)?+ ([^ \n]*+) (\d{1,15}+)(?: [^ \n]*+)?+(?=\n)" % code)
     complete = re.compile(

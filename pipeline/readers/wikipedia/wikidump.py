@@ -81,7 +81,7 @@ def read_articles(source: Source, count: Count = ignore, start: int = 0, end: in
         start, end: byte range of the compressed file.
 
     Raises:
-        OpenWITError: the file cannot be opened. Damage inside is counted, never raised.
+        DataError, NetworkError: the file cannot be opened. Damage inside is counted, never raised.
     """
     file, stack = open_source(source)
     with stack:

@@ -49,8 +49,8 @@ def test_a_packed_list_is_the_same_list(tmp_path):
         (f"{SHA[:-1]}\n", "line 1, "),
         ("a b.org\n", "line 1, 'a b.org'"),
         ("a..b\n", "line 1"),
-        ("# nothing\n\n", "names nothing"),
-        (b"\xff\xfe", "no UTF-8 text"),
+        ("# nothing\n\n", "is empty"),
+        (b"\xff\xfe", "not UTF-8 text"),
         (b"\x1f\x8b\x08broken", "cannot be read"),
     ],
 )

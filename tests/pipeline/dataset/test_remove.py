@@ -285,12 +285,12 @@ def test_a_damaged_shard_is_not_given_a_new_sum(dataset, some, wit):
     tar.write_bytes(data)
     code, _, err = wit("remove", dataset, "--list", names)
     assert code == 2
-    assert "is not as the manifest says: run `wit verify`" in err
+    assert "does not match the manifest: verify the dataset" in err
     assert tar.read_bytes() == data
 
 
 @pytest.mark.parametrize(
-    ("lines", "message"), [(["a.org", "what is this"], "line 2, 'what is this', is neither"), (["#"], "names nothing")]
+    ("lines", "message"), [(["a.org", "what is this"], "line 2, 'what is this', is neither"), (["#"], "is empty")]
 )
 def test_a_list_that_cannot_be_meant_is_one_sentence(dataset, tmp_path, wit, lines, message):
     before = contents(dataset)
@@ -311,7 +311,7 @@ def test_verify_finds_what_is_off(dataset, wit):
     code, out, _ = wit("verify", dataset)
     assert code == 1
     assert set(out.splitlines()) == {
-        "train/00099.tar: the manifest does not list it",
+        "train/00099.tar: not listed in the manifest",
         f"{second.index.path}: missing",
         "queries.parquet: sha256 differs from the manifest's, the bytes have changed",
     }

@@ -175,7 +175,7 @@ def test_patterns_name_each_file_once_and_a_folder_may_hold_tars_and_tables(
         (lambda folder: folder / "*.tar", "matches no file"),
         (lambda folder: (folder / "empty").mkdir() or folder / "empty", "holds no file"),
         (lambda folder: written(folder / "a.parquet", b"no table"), "not a readable Parquet"),
-        (lambda folder: labels(folder / "l.parquet"), "no column that holds images; it has: label"),
+        (lambda folder: labels(folder / "l.parquet"), "no column with images; it has: label"),
     ],
 )
 def test_what_a_user_named_wrongly_is_one_sentence(tmp_path: Path, make: Any, message: str) -> None:

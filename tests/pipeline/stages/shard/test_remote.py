@@ -167,7 +167,7 @@ def test_the_stores_sum_is_compared_where_it_gives_one(tmp_path, bucket, monkeyp
         # sums of a store that encrypts are others: the bytes themselves decide
         store.upload(tmp_path / "f", "f")
         monkeypatch.setattr(ObjectStore, "read", lambda _self, _name: b"hallo")
-        with pytest.raises(OpenWITError, match="other bytes arrived than were sent"):
+        with pytest.raises(OpenWITError, match="the bytes that arrived differ from those sent"):
             store.upload(tmp_path / "f", "f")
     else:
         store.upload(tmp_path / "f", "f")
@@ -181,7 +181,7 @@ def test_another_dataset_is_not_overwritten_unasked(deduplicated, local, tmp_pat
     assert verify_dataset(bucket) == []
     assert len(load_manifest(open_store(bucket)).shards) < len([n for n in local if n.endswith(".tar")])
     open_store(bucket).write("train/notes.txt", b"mine")
-    with pytest.raises(OpenWITError, match="holds train/notes.txt, which is of no dataset"):
+    with pytest.raises(OpenWITError, match="holds train/notes.txt, which is not part of a dataset"):
         build(deduplicated, tmp_path / "work3", bucket, REPLACING)
 
 
@@ -198,7 +198,7 @@ def test_a_lost_work_folder_costs_work_only(deduplicated, local, tmp_path, bucke
 def test_a_finished_dataset_that_has_gone_is_said(deduplicated, tmp_path, bucket):
     build(deduplicated, tmp_path / "work", bucket)
     open_store(bucket).delete("manifest.json")
-    with pytest.raises(OpenWITError, match="is finished, but it is gone: add --replace"):
+    with pytest.raises(OpenWITError, match="is finished, but it is gone: set `replace`"):
         build(deduplicated, tmp_path / "work", bucket)
 
 
