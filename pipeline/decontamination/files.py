@@ -240,7 +240,7 @@ class _Guarded:
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= self.largest:
-            raise tarfile.ReadError(f"header of {size} bytes")
+            raise tarfile.ReadError(f"a header of {size} bytes")
         return self._file.read(size)
 
     def seek(self, offset: int, whence: int = 0) -> int:

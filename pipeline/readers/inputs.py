@@ -1,4 +1,4 @@
-"""From what a recipe names to input files: paths, globs, URLs, and lists of paths as Common Crawl publishes them."""
+"""Expand a recipe's inputs to files: paths, globs, URLs, and lists of paths as Common Crawl publishes them."""
 
 import glob
 import gzip
@@ -14,16 +14,16 @@ _LIST_NAME = re.compile(r"\.paths(?:\.txt)?(?:\.gz)?$", re.IGNORECASE)
 
 
 def expand_inputs(patterns: Sequence[str], key: str, list_base: str = COMMON_CRAWL) -> list[str]:
-    """Files that the patterns name, sorted, each once.
+    """Return the files that the patterns match, sorted, each once.
 
     Args:
         patterns: paths or globs, relative to the current folder; URLs for fsspec (`s3://…`, globs too where the
-            filesystem can list); path lists (`warc.paths.gz`), a file of one path a line.
+            filesystem can list); path lists (`warc.paths.gz`) with one path per line.
         key: the recipe's key, for the message.
-        list_base: what the relative lines of a path list stand behind.
+        list_base: URL or folder that the relative lines of a path list are appended to.
 
     Raises:
-        DataError: a pattern names no file, or a list cannot be read or is empty.
+        DataError: a pattern matches no file, or a list cannot be read or is empty.
     """
     found: set[str] = set()
     for pattern in patterns:
@@ -35,7 +35,7 @@ def expand_inputs(patterns: Sequence[str], key: str, list_base: str = COMMON_CRA
 def _matches(pattern: str, key: str) -> list[str]:
     is_glob = any(character in pattern for character in "*?[")
     if is_remote(pattern):
-        # a question mark in an http URL is its query
+        # A question mark in an HTTP URL begins its query.
         if not is_glob or (pattern.startswith("http") and "*" not in pattern):
             return [pattern]
         matches = remote_glob(pattern)
@@ -43,7 +43,7 @@ def _matches(pattern: str, key: str) -> list[str]:
         matches = [match for match in glob.glob(pattern, recursive=True) if Path(match).is_file()]
     if not matches:
         what = "matches no file" if is_glob else "does not exist"
-        where = "" if is_remote(pattern) else f" (looked from {Path.cwd().name}/, the current folder)"
+        where = "" if is_remote(pattern) else f" (relative to {Path.cwd().name}/, the current folder)"
         raise DataError(f"{key}: {pattern} {what}{where}")
     return matches
 

@@ -1,4 +1,4 @@
-"""ARC, the Internet Archive's format before WARC: one header line a record, then the HTTP message.
+"""Read ARC, the Internet Archive's format before WARC: one header line per record, then the HTTP message.
 
 A header line is `URL IP-address date content-type length` (version 1) or has five more fields before the length
 (version 2); http://archive.org/web/researcher/ArcFileFormat.php.
@@ -22,9 +22,9 @@ _READ_BYTES = 65_536
 
 
 def read_arc_records(file: BinaryIO, max_block: int, count: Count) -> Iterator[ArchiveRecord]:
-    """Yields the captures of an ARC file from the file's position on; its own `filedesc` record is left out.
+    """Yield the captures of an ARC file from the file's position on, without its own `filedesc` record.
 
-    Lines that are no header, where one should stand, are passed over and counted once a stretch.
+    Lines that are not a header where one is expected are skipped, and counted once per damaged stretch.
 
     Raises:
         OSError: the compressed data is damaged.
@@ -86,7 +86,7 @@ def _iso_date(digits: str) -> str | None:
 
 
 class _Stream(io.RawIOBase):
-    """The plain bytes of a file that may be a row of gzip members, and where in the file each member starts."""
+    """The decompressed bytes of a file that may be a sequence of gzip members, with the file offset of each member."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -102,7 +102,7 @@ class _Stream(io.RawIOBase):
         self._member_file: list[int] = []
 
     def offset_of(self, position: int) -> int:
-        """The file offset of a position in the plain bytes: of its member, for a compressed file."""
+        """Return the file offset of a position in the decompressed bytes: that of its member, if compressed."""
         if not self._is_gzip:
             return self._start + position
         return self._member_file[bisect.bisect_right(self._member_plain, position) - 1]

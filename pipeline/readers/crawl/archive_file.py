@@ -1,7 +1,7 @@
-"""Files that hold a crawl: opening them wherever they are, and going on after damage.
+"""Open crawl archives, local or remote, and resume reading after damage.
 
-Readers of one format yield records and raise OSError where the bytes stop making sense; `recover` finds the next
-place where a record can start and lets the reader go on from there, so that one bad stretch costs only itself.
+Readers of one format yield records and raise OSError where the bytes cannot be parsed; `recover` finds the next
+position where a record can start and lets the reader resume there, so that damage costs only the damaged stretch.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from openwit.pipeline.common.counting import Count
 from openwit.schemas.common.errors import DataError, NetworkError, RecipeError
 
 ARCHIVE_DAMAGED = "archive_damaged"
-"""A stretch of an archive that could not be read. A note, not the reason of a record: what was there is unknown."""
+"""Note: a stretch of an archive that could not be read. Not a drop reason: its number of records is unknown."""
 
 GZIP_MAGIC = b"\x1f\x8b\x08"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
@@ -39,13 +39,13 @@ class ArchiveRecord:
     Attributes:
         offset: first byte of the record in the file (of its compressed member, where there is one).
         kind: WARC-Type, or `response` for ARC's captures.
-        url: WARC-Target-URI, empty where there is none.
-        date: ISO 8601, None where the archive states none.
-        block: the whole HTTP message for responses, empty for records nobody asked for.
+        url: WARC-Target-URI, or empty.
+        date: ISO 8601, or None.
+        block: the whole HTTP message for responses; empty for records that were not requested.
         is_http: the block is an HTTP message.
-        too_large: the block is larger than the reader's cap; `block` is empty.
+        too_large: the block is larger than the reader's limit; `block` is empty.
         damaged: the header was read but not the data.
-        cut_short: the data ends before the length the header states.
+        cut_short: the data ends before the length in the header.
     """
 
     offset: int
@@ -60,12 +60,14 @@ class ArchiveRecord:
 
 
 def open_source(source: Source) -> tuple[BinaryIO, contextlib.ExitStack]:
-    """Opens a path, a URL that fsspec knows, or takes an open binary file; returns it seekable at its start.
+    """Open a path or a URL that fsspec knows, or take an open binary file; return it seekable at its start.
 
-    The caller closes the stack. A file object of the caller's stays open.
+    The caller closes the stack. A file object that was passed in stays open.
 
     Raises:
         DataError: it does not exist or cannot be opened.
+        NetworkError: the URL cannot be opened.
+        RecipeError: the URL's filesystem is not installed.
     """
     stack = contextlib.ExitStack()
     if not isinstance(source, str | os.PathLike):
@@ -89,14 +91,14 @@ def open_source(source: Source) -> tuple[BinaryIO, contextlib.ExitStack]:
 def recover(
     file: BinaryIO, read: Callable[[BinaryIO], Iterator[ArchiveRecord]], record_mark: bytes | None, count: Count
 ) -> Iterator[ArchiveRecord]:
-    """Reads records through every damaged stretch; counts each stretch once as `ARCHIVE_DAMAGED` with its offset.
+    """Read records past every damaged stretch; count each stretch once as `ARCHIVE_DAMAGED` with its offset.
 
     Args:
         file: seekable.
-        read: yields the records from the file's position on; raises OSError where it cannot go on.
+        read: yields the records from the file's position on; raises OSError where it cannot continue.
         record_mark: bytes with which a record starts, at the start of a line unless it is a compression magic;
-            None where `read` finds its way alone.
-        count: told of each damaged stretch.
+            None if `read` recovers by itself.
+        count: receives each damaged stretch.
     """
     start: int | None = 0
     in_damage = False
@@ -117,7 +119,7 @@ def recover(
         if pending is not None:
             if pending.cut_short:
                 problem = problem or "the file ends inside a record"
-            # a length that is too large swallowed what follows
+            # A length that is too large swallowed the records that follow.
             yield _without_swallowed(pending, record_mark) if problem else pending
         if not problem:
             return

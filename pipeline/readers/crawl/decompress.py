@@ -1,4 +1,4 @@
-"""Decompressing dumps of lines or pages piece by piece, up to the first damage."""
+"""Decompress dumps of lines or pages chunk by chunk, up to the first damage."""
 
 import bz2
 import zlib
@@ -15,14 +15,14 @@ DUMP_DAMAGED = "dump_damaged"
 
 READ_BYTES = 1 << 18
 _BZIP2_MAGIC = b"BZh"
-_ZSTD_BYTES = 1 << 16  # Arrow drops as much before the damage
+_ZSTD_BYTES = 1 << 16  # Arrow loses this much before the damage
 
 
 def plain_chunks(file: BinaryIO, count: Count) -> Iterator[bytes]:
-    """Decompressed bytes of a gzip, bzip2, zstd or plain file, told by its first bytes, some 1 MiB at a time.
+    """Yield the decompressed bytes of a gzip, bzip2, zstd or plain file, in chunks of about 1 MiB.
 
-    Where the file cannot be read on, `DUMP_DAMAGED` is counted and an empty chunk is the last: the line before it may
-    be cut off. Members and streams one after another are one text.
+    The format is detected from magic bytes; concatenated members and streams are one text. Where the rest of the file
+    cannot be read, `DUMP_DAMAGED` is counted and the last chunk is empty: the line before it may be cut off.
 
     Args:
         file: at its start, seekable.
@@ -97,7 +97,7 @@ def _zstd_chunks(file: BinaryIO, count: Count) -> Iterator[bytes]:
 
 
 class _Unclosed:
-    """A file that Arrow may read and not close: it is the caller's."""
+    """Lets Arrow read the caller's file without closing it."""
 
     closed = False
 
@@ -105,7 +105,7 @@ class _Unclosed:
         self.read = file.read
 
     def close(self) -> None:
-        """Does nothing."""
+        """Do nothing."""
 
 
 def _damage(count: Count, detail: str) -> Iterator[bytes]:

@@ -1,8 +1,8 @@
-"""An HTTP response as it stands in an archive: header block and body, with the encodings undone.
+"""Parse an HTTP response in an archive: header block and body, with the encodings decoded.
 
-Archives hold what servers sent, which is not always HTTP: line ends may be LF alone, the status text may be missing,
-a body may not be chunked or compressed though its header says so (crawlers store it decoded and keep the header).
-Everything here takes bytes and answers with what can be read.
+Archives hold what servers sent, which is not always HTTP: line ends may be LF alone, the status text may be missing, a
+body may not be chunked or compressed although its header declares it (crawlers store it decoded and keep the header).
+All functions take bytes and return whatever can be read.
 """
 
 import io
@@ -23,16 +23,16 @@ _CHUNK_BYTES = 65_536
 
 
 class BadMessageError(ValueError):
-    """The bytes are no HTTP response, or its body cannot be decoded; the message says what was seen."""
+    """The bytes are not an HTTP response, or its body cannot be decoded; the message describes the bytes."""
 
 
 class BodyTooLargeError(ValueError):
-    """The decoded body exceeds the cap."""
+    """The decoded body exceeds the size limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """Status, the header fields that matter for reading the body (names in lower case), and where the body starts."""
+    """Status, the header fields (lower-case names) that are needed to read the body, and the offset of the body."""
 
     status: int
     fields: dict[str, str]
@@ -40,23 +40,23 @@ class HttpResponse:
 
     @property
     def media_type(self) -> str:
-        """`text/html` of `text/html; charset=utf-8`; empty where the server named none."""
+        """`text/html` of `text/html; charset=utf-8`; empty if the server named none."""
         return self.fields.get("content-type", "").partition(";")[0].strip().lower()
 
     @property
     def charset(self) -> str | None:
-        """The charset parameter of the Content-Type field, as the server wrote it."""
+        """The charset parameter of the Content-Type field, as written by the server."""
         return charset_of(self.fields.get("content-type", ""))
 
 
 def charset_of(content_type: str) -> str | None:
-    """The charset a Content-Type value names, or None."""
+    """Return the charset in a Content-Type value, or None."""
     found = _CHARSET.search(content_type)
     return found.group(1) if found else None
 
 
 def parse_response(message: bytes) -> HttpResponse:
-    """Reads the header block (RFC 9112 section 2.2, with the leniency crawls need).
+    """Parse the header block (RFC 9112 section 2.2, with the leniency that crawls need).
 
     Raises:
         BadMessageError: there is no status line, or the header block does not end within `MAX_HEADER_BYTES`.
@@ -73,18 +73,18 @@ def parse_response(message: bytes) -> HttpResponse:
 
 
 def decode_body(body: bytes, fields: dict[str, str], max_bytes: int) -> bytes:
-    """Undoes transfer and content encodings (chunked; gzip, deflate, br, zstd), as far as the bytes carry them.
+    """Decode transfer and content encodings (chunked; gzip, deflate, br, zstd), if the bytes really have them.
 
-    A body that only claims an encoding is returned as it is; one that ends early is returned up to there.
+    A body that only claims an encoding is returned unchanged; one that ends early is returned up to that point.
 
     Args:
         body: bytes after the header block.
         fields: header fields by lower-case name.
-        max_bytes: cap on the decoded size.
+        max_bytes: maximum decoded size.
 
     Raises:
         BadMessageError: the compressed data is damaged before any of it could be read.
-        BodyTooLargeError: more than `max_bytes` come out.
+        BodyTooLargeError: the decoded body is larger than `max_bytes`.
     """
     if "chunked" in fields.get("transfer-encoding", "").lower():
         body = _dechunk(body)
@@ -101,7 +101,7 @@ def _fields(header: bytes) -> dict[str, str]:
         name, colon, value = line.partition(b":")
         if colon:
             key = name.strip().lower().decode("latin-1")
-            # the first Content-Type counts, as in browsers that meet two different ones
+            # Of two different Content-Type fields the first counts, as in browsers.
             fields.setdefault(key, value.strip().decode("latin-1"))
     return fields
 
@@ -122,15 +122,15 @@ def _dechunk(body: bytes) -> bytes:
         elif body.startswith(b"\n", position):
             position += 1
     if not parts:
-        return body  # the crawler stored it without its chunks
-    return b"".join((*parts, body[position:]))  # a broken size line: what follows is most likely still the body
+        return body  # the crawler stored the decoded body
+    return b"".join((*parts, body[position:]))  # a damaged size line: the rest is most likely still the body
 
 
 def _decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
     if encoding in ("gzip", "x-gzip"):
         return _inflate(body, zlib.MAX_WBITS | 16, max_bytes) if body.startswith(b"\x1f\x8b") else body
     if encoding == "deflate":
-        # servers send both zlib streams and bare deflate under this name
+        # Servers send both zlib streams and raw deflate under this name.
         is_zlib = len(body) > 1 and body[0] & 0x0F == 8 and int.from_bytes(body[:2], "big") % 31 == 0
         if not is_zlib and body.lstrip()[:1] == b"<":
             return body

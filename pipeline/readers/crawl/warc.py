@@ -1,7 +1,7 @@
-"""Pages of a crawl: HTML responses of WARC (ISO 28500) and ARC files, decoded down to the document's bytes.
+"""Read the pages of a crawl: HTML responses of WARC (ISO 28500) and ARC files, decoded to the document's bytes.
 
-Real archives are damaged, and real servers do not follow HTTP. What can be read is read; every record that is no
-page leaves with a reason of `PAGE_REASONS`, so that records = pages + the sum of the reasons.
+Real archives are damaged, and real servers do not follow HTTP. Whatever can be read is read; every record that is not
+a page is dropped with one of `PAGE_REASONS`, so that records = pages + the sum of the reasons.
 """
 
 import functools
@@ -58,17 +58,17 @@ PAGE_REASONS = (
     TOO_NESTED,
     DAMAGED_RECORD,
 )
-"""Why a record is no page. Each record that is none has exactly one."""
+"""Why a record is not a page. Each such record has exactly one reason."""
 
 RECORDS = "records"
 CUT_SHORT = "cut_short"
 BAD_PAGE_URL = "bad_page_url"
 PAGE_NOTES = (RECORDS, CUT_SHORT, BAD_PAGE_URL, ARCHIVE_DAMAGED)
-"""Counted beside the reasons: records seen, pages whose data ends early, pages whose URL is no http(s) URL (only
-absolute references on them mean anything), damaged stretches of the file."""
+"""Notes counted beside the reasons: records seen, pages whose data ends early, pages whose URL is not an http(s) URL
+(only absolute references on them can be resolved), damaged stretches of the file."""
 
 HTML_TYPES = ("text/html", "application/xhtml+xml")
-# HTML parsers need time that grows with the square of the depth: 50,000 open <div> take 5 s, a million half an hour.
+# The time of HTML parsers grows with the square of the depth: 50,000 open <div> take 5 s, a million half an hour.
 _MOST_UNCLOSED_TAGS = 50_000
 _HARMLESS_BYTES = 5 * _MOST_UNCLOSED_TAGS
 _RECORD_MARK = b"WARC/"
@@ -80,11 +80,11 @@ class Page:
     """An HTML document as a server sent it.
 
     Attributes:
-        url: absolute URL of the page; as the archive has it where that is no http(s) URL.
+        url: absolute URL of the page; as in the archive if that is not an http(s) URL.
         body: the document's bytes, transfer and content encodings undone.
-        charset: as the Content-Type header names it, None where it names none.
+        charset: from the Content-Type header, or None.
         record_offset: first byte of the record in the archive.
-        date: when it was fetched, ISO 8601, None where the archive does not say.
+        date: when it was fetched, ISO 8601, or None.
         status: HTTP status.
     """
 
@@ -97,12 +97,12 @@ class Page:
 
 
 def read_pages(source: Source, count: Count = ignore, max_body_bytes: int = MAX_BODY_BYTES) -> Iterator[Page]:
-    """Yields the HTML pages of a WARC or ARC file (plain, gzip, or for WARC also zstd and lz4) in file order.
+    """Yield the HTML pages of a WARC or ARC file (plain, gzip, or for WARC also zstd and lz4) in file order.
 
     Args:
         source: a path, a URL for fsspec, or an open binary file.
-        count: gets `RECORDS` for each record, one of `PAGE_REASONS` for each that is no page, and the notes.
-        max_body_bytes: larger pages are left out, which bounds the memory.
+        count: receives `RECORDS` for each record, one of `PAGE_REASONS` for each that is not a page, and the notes.
+        max_body_bytes: larger pages are dropped, which limits memory.
 
     Raises:
         DataError, NetworkError: the file cannot be opened. Damage inside is counted, never raised.
@@ -119,20 +119,20 @@ def read_pages(source: Source, count: Count = ignore, max_body_bytes: int = MAX_
 
 
 def is_http_response(record: WarcRecord) -> bool:
-    """Whether a WARC record is what a web server answered."""
+    """Return whether a WARC record is the response of a web server."""
     return record.record_type == WarcRecordType.response and bool(record.is_http)
 
 
 def read_records(
     file: BinaryIO, max_block: int, count: Count, wanted: Callable[[WarcRecord], bool] = is_http_response
 ) -> Iterator[ArchiveRecord]:
-    """Yields every record of a WARC or ARC file, through damage.
+    """Yield every record of a WARC or ARC file, past damaged stretches.
 
     Args:
         file: seekable, at its start.
         max_block: larger blocks are not read.
-        count: told of each damaged stretch.
-        wanted: the WARC records whose block is read; the others come with an empty one.
+        count: receives each damaged stretch.
+        wanted: selects the WARC records whose block is read; the others get an empty block.
     """
     head = file.read(len(ARC_START))
     file.seek(0)
@@ -169,7 +169,7 @@ def _read_warc_records(
         headers = record.headers
         kind = (headers.get("WARC-Type") or "").lower()
         offset = record.stream_pos
-        # wget writes the URL in angle brackets, as the draft of the standard had it
+        # wget writes the URL in angle brackets, as in a draft of the standard.
         url = (headers.get("WARC-Target-URI") or "").strip().strip("<>")
         date = headers.get("WARC-Date")
         length = record.content_length
@@ -193,7 +193,7 @@ def _read_warc_records(
 
 
 def _read_exactly(reader: WarcRecordPayloadReader, length: int) -> bytes:
-    # a header may state any length: never ask for more than is there in one piece
+    # A header may claim any length: never allocate it at once.
     parts = []
     left = length
     while left > 0 and (part := reader.read(min(left, _READ_BYTES))):
@@ -254,7 +254,7 @@ def _record_reason(record: ArchiveRecord) -> str | None:
 
 
 def _is_too_nested(body: bytes) -> bool:
-    """Far more tags opened than closed: nothing that a person wrote, and a trap for parsers."""
+    """Return whether far more tags are opened than closed: not written by a person, and a trap for parsers."""
     if len(body) <= _HARMLESS_BYTES:
         return False
     tags = body.count(b"<")

@@ -1,7 +1,7 @@
-"""From a document's bytes to UTF-8: byte order mark, header, `meta`, the bytes themselves, detection, windows-1252.
+"""Decode a document to UTF-8 by byte order mark, header, `meta`, validity as UTF-8, detection, or windows-1252.
 
-The order is the HTML Standard's (section 13.2.3), with one deviation that crawls ask for: a document that is valid
-UTF-8 is UTF-8 whatever it declares, and one that declares UTF-8 but mostly is not goes to the next source.
+The order is the HTML Standard's (section 13.2.3), with one deviation that crawls need: a document that is valid UTF-8
+is UTF-8 whatever it declares, and for one that declares UTF-8 but mostly is not, the next source decides.
 """
 
 import codecs
@@ -17,7 +17,7 @@ _META_CHARSET = re.compile(
     re.IGNORECASE,
 )
 
-# What a label means to browsers (https://encoding.spec.whatwg.org), where that differs from Python's codec.
+# Codecs that browsers use for a label (https://encoding.spec.whatwg.org), where they differ from Python's.
 _SUPERSETS = {
     "ascii": "cp1252",
     "iso8859-1": "cp1252",
@@ -29,7 +29,7 @@ _SUPERSETS = {
     "shift_jis": "cp932",
     "euc_kr": "cp949",
     "big5": "big5hkscs",
-    # a declaration that could be read at all was not in UTF-16
+    # A declaration that could be read was not in UTF-16.
     "utf-16": "utf-8",
     "utf-16-le": "utf-8",
     "utf-16-be": "utf-8",
@@ -68,18 +68,18 @@ _DETECTION_BYTES = 16_384
 
 
 def to_utf8(body: bytes, header_charset: str | None = None) -> bytes | str:
-    """The document as UTF-8 bytes (unchanged where they were) or as text, never failing.
+    """Return the document as UTF-8 bytes (unchanged if they were UTF-8) or as text. Never raises.
 
     Args:
         body: the document's bytes.
-        header_charset: the charset of the Content-Type header, as the server wrote it.
+        header_charset: the charset of the Content-Type header, as written by the server.
     """
     for bom, codec in _BOMS:
         if body.startswith(bom):
             rest = body[len(bom) :]
             return rest if codec == "utf-8" and _is_utf8(rest) else rest.decode(codec, "replace")
     declared = [codec for codec in (codec_of(header_charset), _meta_codec(body)) if codec is not None]
-    if "iso2022_jp" in declared:  # an escape-coded form that is valid ASCII
+    if "iso2022_jp" in declared:  # it uses escape sequences and is valid ASCII
         return body.decode("iso2022_jp", "replace")
     if _is_utf8(body):
         return body
@@ -91,7 +91,7 @@ def to_utf8(body: bytes, header_charset: str | None = None) -> bytes | str:
 
 
 def codec_of(label: str | None) -> str | None:
-    """The Python codec a browser would use for a charset label, None for unknown labels (and dangerous codecs)."""
+    """Return the Python codec that a browser would use for a charset label; None for unknown and unsafe ones."""
     if not label:
         return None
     label = label.strip().strip("\"'").lower()
@@ -123,14 +123,14 @@ def _is_utf8(body: bytes) -> bool:
 
 
 def _mostly_decoded(text: str) -> bool:
-    """A stray byte or a cut character does not make another encoding; every tenth character beyond ASCII does."""
+    """Return whether at most every tenth non-ASCII character is invalid: a few bad bytes are not another encoding."""
     bad = text.count("\ufffd")
     beyond_ascii = len(text) - len(text.encode("ascii", "ignore"))
     return bad * 10 <= beyond_ascii
 
 
 def _detected(body: bytes) -> str:
-    # tags and scripts are ASCII and drown what is to be detected: look where the first other byte stands
+    # Tags and scripts are ASCII and hide the encoding: start near the first other byte.
     first = next((i for i, byte in enumerate(body) if byte > 127), 0)
     sample = body[max(0, first - 256) : first + _DETECTION_BYTES]
     best = charset_normalizer.from_bytes(sample).best()

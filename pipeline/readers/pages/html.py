@@ -1,7 +1,7 @@
-"""The images of an HTML page, and the texts that stand with each of them.
+"""Extract the images of an HTML page with their texts.
 
-One `<img>` gives one URL (its best source) and one text for every place that speaks of it. Crawls lose most images
-by looking at `src` alone: relative references, lazy loading, `srcset` and `<noscript>` hold the rest.
+One `<img>` gives one URL (its best source) and all texts that describe it. With `src` alone most images would be
+missed: the others are in relative references, lazy loading, `srcset` and `<noscript>`.
 """
 
 from collections.abc import Callable
@@ -72,12 +72,12 @@ class _Surroundings(NamedTuple):
 
 
 def extract(page: Page, count: Count = ignore, settings: ExtractSettings | None = None) -> list[FoundImage]:
-    """Finds the images of a page that have at least one text, in document order, `og:image` last.
+    """Return the images of a page that have at least one text, in document order, `og:image` last.
 
     Args:
         page: the document; its charset is resolved here.
-        count: gets `IMAGES` for each image element seen, and one of `IMAGE_REASONS` for each that gives nothing.
-        settings: rules; defaults where None.
+        count: receives `IMAGES` for each image element, and one of `IMAGE_REASONS` for each without a new entry.
+        settings: rules; None for the defaults.
     """
     tree = LexborHTMLParser(to_utf8(page.body, page.charset), options=LexborDocumentOptions.WO_EVENTS)
     nodes = _Nodes(tree)
@@ -92,7 +92,7 @@ def extract(page: Page, count: Count = ignore, settings: ExtractSettings | None 
 
 
 class _Nodes:
-    """The elements of a page that matter, found in one pass over the tree, in document order."""
+    """The relevant elements of a page, found in one pass over the tree, in document order."""
 
     def __init__(self, tree: LexborHTMLParser) -> None:
         self.images: list[LexborNode] = []
@@ -112,7 +112,7 @@ class _Extractor:
         self._images = images
         self._count = count
         self._settings = settings
-        self._captions: dict[int, str] = {}  # by node: figures and links stand around several images
+        self._captions: dict[int, str] = {}  # by node: figures and links may contain several images
 
     def add_element(self, node: LexborNode) -> None:
         self._count(IMAGES)
@@ -154,7 +154,7 @@ class _Extractor:
         return caption
 
     def _reference(self, attributes: _Attributes, around: _Surroundings) -> Reference | str:
-        """The best source of an image element, or the reason why it has none."""
+        """Return the best source of an image element, or the reason why it has none."""
         if around.picture is not None or not _BETTER_THAN_SRC.isdisjoint(attributes):
             better = self._better_than_src(attributes, around)
             if better is not None:
@@ -167,7 +167,7 @@ class _Extractor:
         return Reference(src, NOSCRIPT if around.in_noscript else SRC)
 
     def _better_than_src(self, attributes: _Attributes, around: _Surroundings) -> Reference | None:
-        candidates: dict[Candidate, str] = {}  # of equal ones the first counts
+        candidates: dict[Candidate, str] = {}  # of equal candidates, the first counts
         for source, sets in (
             (LAZY, [attributes.get(name) for name in _LAZY_SRCSET]),
             (SRCSET, [attributes.get("srcset")]),
@@ -223,7 +223,7 @@ def _picture_sets(picture: LexborNode | None) -> list[str | None]:
 
 
 def _figure_caption(figure: LexborNode) -> str:
-    """The caption of a figure that shows one image; a gallery's caption speaks of none of them alone."""
+    """Return the caption of a figure with one image; a gallery's caption does not describe a single image."""
     caption = figure.css_first("figcaption")
     if caption is None:
         return ""
@@ -232,16 +232,16 @@ def _figure_caption(figure: LexborNode) -> str:
 
 
 def _link_text(link: LexborNode) -> str:
-    """The text of a link that holds one image."""
+    """Return the text of a link that contains one image."""
     first = link.child
     if first is not None and first.next is None and first.tag in _IMAGE_TAGS:
-        return ""  # most links around an image hold nothing else
+        return ""  # most links around an image contain nothing else
     text, images = _text_and_images(link)
     return text if images <= 1 else ""
 
 
 def _text_and_images(node: LexborNode) -> tuple[str, int]:
-    """The visible text below a node and the number of images; `<noscript>` copies of lazy images do not count."""
+    """Return the visible text below a node and the number of images, without `<noscript>` copies of lazy images."""
     parts = []
     images = 0
     length = 0

@@ -1,4 +1,4 @@
-"""Which images of a page cannot be training images, told by their declared size and the name of their file."""
+"""Decide from declared size and file name which images of a page cannot be training images."""
 
 import re
 from urllib.parse import unquote
@@ -22,7 +22,7 @@ _PLACEHOLDER_PARTS = frozenset(
     {"blank", "spacer", "placeholder", "transparent", "1x1", "pixel", "lazyload", "clear", "dummy", "spaceball"}
 )
 _PLACEHOLDER_STEMS = frozenset({"loading", "loader", "lazy", "trans", "empty", "dot", "px", "grey", "gray", "space"})
-# "emoji-pillow-on-a-sofa.jpg" is a photo
+# "emoji-pillow-on-a-sofa.jpg" is a photo.
 _PHOTO_EXTENSIONS = frozenset({"jpg", "jpeg", "webp", "avif"})
 _MOST_PARTS = 3
 _SUSPECT = re.compile(
@@ -31,16 +31,20 @@ _SUSPECT = re.compile(
 
 
 class ImageRules(Settings):
-    """Which images of a page are left out before anything is downloaded."""
+    """Which images of a page are dropped before anything is downloaded."""
 
-    tracking_pixel_side: int = Field(2, ge=0, description="declared width or height up to this many pixels")
-    icon_side: int = Field(32, ge=0, description="larger declared side below this many pixels; 0 keeps all sizes")
-    drop_icons: bool = Field(True, description="leave out favicons, sprites and emoji by the name of their file")
-    drop_svg: bool = Field(True, description="leave out .svg and .ico, which no photo is stored as")
+    tracking_pixel_side: int = Field(
+        2, ge=0, description="drop images with a declared width or height up to this many pixels"
+    )
+    icon_side: int = Field(
+        32, ge=0, description="drop images whose larger declared side is below this many pixels; 0 keeps all sizes"
+    )
+    drop_icons: bool = Field(True, description="drop favicons, sprites and emoji by file name")
+    drop_svg: bool = Field(True, description="drop .svg and .ico files, which are never photos")
 
 
 def declared_sides(width: str | None, height: str | None, style: str | None) -> tuple[int | None, int | None]:
-    """Width and height in CSS pixels as the attributes or the inline style declare them; None for what they do not."""
+    """Return width and height in CSS pixels as declared by the attributes or the inline style, each possibly None."""
     sides = {"width": _pixels(width), "height": _pixels(height)}
     if style and ("width" in style or "height" in style):
         for name, value in _STYLE_SIDE.findall(style):
@@ -49,18 +53,18 @@ def declared_sides(width: str | None, height: str | None, style: str | None) -> 
 
 
 def size_reason(width: int | None, height: int | None, rules: ImageRules) -> str | None:
-    """Why an image of this declared size is left out, or None."""
+    """Return the drop reason for an image of this declared size, or None."""
     sides = [side for side in (width, height) if side is not None]
     if not sides:
         return None
-    # a declared 0 is how lazy loaders and collapsing layouts reserve no space: it says nothing
+    # Lazy loaders and collapsing layouts declare 0 to reserve no space: it is ignored.
     if any(0 < side <= rules.tracking_pixel_side for side in sides):
         return TRACKING_PIXEL
     return ICON if 0 < max(sides) < rules.icon_side else None
 
 
 def name_reason(url: str, rules: ImageRules) -> str | None:
-    """Why an image with this file name is left out, or None."""
+    """Return the drop reason for an image with this file name, or None."""
     name = url.partition("?")[0].rpartition("/")[2].lower()
     if _SUSPECT.search(name) is None:  # nearly all
         return None
@@ -79,7 +83,7 @@ def name_reason(url: str, rules: ImageRules) -> str | None:
 
 
 def is_placeholder_name(stem: str) -> bool:
-    """Whether a file is named as the thing that stands in until the image is loaded.
+    """Return whether a file name is that of a placeholder shown until the image is loaded.
 
     Only short names: `blank.gif`, `lazy-placeholder.png`, but not `point-blank-movie-poster.jpg`.
     """

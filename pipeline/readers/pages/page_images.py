@@ -1,7 +1,7 @@
-"""The images found on one page, whatever described the page: its HTML, or the links that a crawl extracted from it.
+"""Collect the images of one page, from its HTML or from the links that a crawl extracted from it.
 
-What is the same for every description is here: the reasons, Open Graph, URLs resolved against the base, names that
-tell an image is none to train on, one entry per URL, and the licence the page states.
+Common to both sources: drop reasons, Open Graph, resolving URLs against the base, file names of images that are not
+training images, one entry per URL, and the licence that the page states.
 """
 
 from collections.abc import Iterable
@@ -21,10 +21,10 @@ NO_TEXT = "no_text"
 REPEATED = "repeated_on_page"
 
 IMAGE_REASONS = (NO_TEXT, NO_URL, DATA_URI, BAD_URL, TRACKING_PIXEL, ICON, PLACEHOLDER, SVG, REPEATED)
-"""Why an image of a page gives nothing of its own. `REPEATED`: its texts went to the same URL found before."""
+"""Why an image of a page gives no new entry. `REPEATED`: its texts were added to the same URL found before."""
 
 IMAGES = "images"
-"""Note: images seen on pages; images = found + the sum of `IMAGE_REASONS`."""
+"""Note: images seen on pages; images = entries + the sum of `IMAGE_REASONS`."""
 
 SRC, SRCSET, PICTURE, LAZY, NOSCRIPT, OG = "src", "srcset", "picture", "lazy", "noscript", "og"
 ALT, TITLE, FIGCAPTION, ARIA_LABEL, LINK, OG_DESCRIPTION = (
@@ -32,10 +32,10 @@ ALT, TITLE, FIGCAPTION, ARIA_LABEL, LINK, OG_DESCRIPTION = (
 )  # fmt: skip
 
 MAX_TEXT = 10_000
-"""Code points of a text as it is found."""
+"""Maximum code points of a text as found."""
 
 MAX_TITLE = 500
-"""Code points of a page's title."""
+"""Maximum code points of a page's title."""
 
 Texts = list[tuple[str, str]]
 """(text_source, text as found)."""
@@ -45,10 +45,12 @@ _CREATIVE_COMMONS = ("creativecommons.org/licenses/", "creativecommons.org/publi
 
 
 class ExtractSettings(ImageRules):
-    """Which images of a page are taken, and at which size."""
+    """Which images of a page are used, and at which size."""
 
     srcset_width: int = Field(
-        0, ge=0, description="take the narrowest srcset candidate at least this wide in pixels; 0: always the largest"
+        0,
+        ge=0,
+        description="use the narrowest srcset candidate of at least this width in pixels; 0: always the largest",
     )
 
 
@@ -58,11 +60,11 @@ class FoundImage:
 
     Attributes:
         url: absolute http(s) URL.
-        image_source: where the URL stood: src | srcset | picture | lazy | noscript | og.
+        image_source: where the URL was found: src | srcset | picture | lazy | noscript | og.
         texts: (text_source, text as found), no text twice; never empty.
-        license: absolute URL of the licence the page states, None where it states none.
+        license: absolute URL of the licence that the page states, or None.
         relative: the reference on the page was relative.
-        page_title: the page's title as found, empty where it has none; tells its language.
+        page_title: the page's title as found, or empty; used to identify the language.
     """
 
     url: str
@@ -74,18 +76,18 @@ class FoundImage:
 
 
 class Reference(NamedTuple):
-    """What an image's attribute says, and which attribute that was (an `image_source`)."""
+    """The URL in an image's attribute, and which attribute that was (an `image_source`)."""
 
     url: str
     source: str
 
 
 class PageImages:
-    """Collects the images of one page in the order they come; one entry for each URL.
+    """Collects the images of one page in document order, one entry per URL.
 
     Args:
-        base: what references are resolved against, see `document_base`.
-        count: gets one of `IMAGE_REASONS` for each image that gives nothing of its own.
+        base: URL that references are resolved against, see `document_base`.
+        count: receives one of `IMAGE_REASONS` for each image that gives no new entry.
         settings: rules.
     """
 
@@ -96,7 +98,7 @@ class PageImages:
         self._images: dict[str, FoundImage] = {}
 
     def add(self, reference: Reference, texts: Texts) -> None:
-        """Adds an image that the caller counted as `IMAGES`; `texts` must not be empty."""
+        """Add an image that the caller counted as `IMAGES`; `texts` must not be empty."""
         url = resolve(self._base, reference.url)
         if url is None:
             self._count(DATA_URI if is_data(reference.url) else BAD_URL)
@@ -117,12 +119,12 @@ class PageImages:
                 image.texts.append((source, text))
 
     def add_open_graph(self, metas: Iterable[tuple[str, str]]) -> None:
-        """`og:image` and its structured properties (https://ogp.me/#structured), the first image with the description.
+        """Add `og:image` with its structured properties (https://ogp.me/#structured).
 
-        The first image stands for the page, of which the description speaks; later ones may be anything on it.
+        The first image gets the description, because both describe the page; later images may show anything on it.
 
         Args:
-            metas: (property or name, content) of every `<meta>`, in document order, as they stand there.
+            metas: (property or name, content) of every `<meta>`, in document order, unchanged.
         """
         images: list[tuple[str, Texts]] = []
         description = ""
@@ -131,16 +133,16 @@ class PageImages:
             if not content or not name.startswith("og:"):
                 continue
             if name in _OG_IMAGE:
-                # og:image:url and :secure_url repeat the og:image before them
+                # og:image:url and :secure_url repeat the og:image before them.
                 if name == "og:image" or not images:
                     images.append((content, []))
             elif name == "og:image:alt" and images:
                 append_text(images[-1][1], ALT, content)
             elif name == "og:description":
                 description = description or content
-        for place, (url, texts) in enumerate(images):
+        for number, (url, texts) in enumerate(images):
             self._count(IMAGES)
-            if place == 0:
+            if number == 0:
                 append_text(texts, OG_DESCRIPTION, description)
             if texts:
                 self.add(Reference(url, OG), texts)
@@ -148,7 +150,7 @@ class PageImages:
                 self._count(NO_TEXT)
 
     def found(self, license_url: str | None, page_title: str) -> list[FoundImage]:
-        """The images, each with the page's licence and title."""
+        """Return the images, each with the page's licence and title."""
         images = list(self._images.values())
         for image in images:
             image.license = license_url
@@ -157,26 +159,28 @@ class PageImages:
 
 
 def append_text(texts: Texts, source: str, value: str | None) -> None:
-    """Appends a text, trimmed and cut at `MAX_TEXT`, unless nothing is left of it."""
+    """Append a text, stripped and cut at `MAX_TEXT`, unless it is then empty."""
     text = value.strip()[:MAX_TEXT] if value else ""
     if text:
         texts.append((source, text))
 
 
 def is_data(reference: str) -> bool:
-    """Whether a reference is a `data:` URI."""
+    """Return whether a reference is a `data:` URI."""
     return reference.lstrip()[:5].lower() == "data:"
 
 
 def document_base(page_url: str, href: str | None) -> str | None:
-    """What the references of a page are resolved against: `<base href>`, or else the page's URL; None where neither
-    is an http(s) URL."""
+    """Return the URL that the references of a page are resolved against: `<base href>`, or else the page's URL.
+
+    None if neither is an http(s) URL.
+    """
     page = resolve(None, page_url)
     return page if href is None else resolve(page, href) or page
 
 
 def choose_license(base: str | None, links: Iterable[tuple[str, str]]) -> str | None:
-    """The licence a page states by `rel=license`, or else the first Creative Commons deed it links to.
+    """Return the licence that a page states by `rel=license`, or else the first Creative Commons deed it links to.
 
     Args:
         base: see `document_base`.

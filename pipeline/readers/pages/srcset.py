@@ -1,4 +1,4 @@
-"""`srcset`: the candidates of an image at several sizes (HTML Standard, section 4.8.4.2.1)."""
+"""Parse `srcset`: the candidates of an image at several sizes (HTML Standard, section 4.8.4.2.1)."""
 
 import operator
 import re
@@ -10,16 +10,16 @@ _DESCRIPTOR = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)[wx]", re.IGNORECASE)
 
 
 class Candidate(NamedTuple):
-    """One candidate. `size` is the width in pixels, or the density where that is given, or 1."""
+    """One candidate. `size` is the width in pixels, or the pixel density if that is given, or 1."""
 
     url: str
     size: float
 
 
 def parse_srcset(srcset: str) -> list[Candidate]:
-    """Candidates in order of appearance; descriptors that mean nothing count as density 1.
+    """Return the candidates in order of appearance; invalid descriptors count as density 1.
 
-    A URL runs to the next white space and may hold commas (`data:` URIs, transformation parameters); a comma at its
+    A URL ends at the next white space and may contain commas (`data:` URIs, transformation parameters); a comma at its
     end, or one after a descriptor, ends the candidate.
     """
     candidates: list[Candidate] = []
@@ -37,7 +37,7 @@ def parse_srcset(srcset: str) -> list[Candidate]:
 
 
 def choose(candidates: Collection[Candidate], enough_width: int = 0) -> Candidate:
-    """The largest candidate, or with `enough_width` the narrowest that is at least so wide; the first of equals.
+    """Return the largest candidate, or with `enough_width` the narrowest of at least that width; the first of equals.
 
     `candidates` must not be empty.
     """
@@ -49,7 +49,7 @@ def choose(candidates: Collection[Candidate], enough_width: int = 0) -> Candidat
 
 
 def _take_size(tokens: list[str]) -> float:
-    """Takes the descriptors of one candidate off the tokens; a URL stuck to the comma after them is put back."""
+    """Pop the descriptors of one candidate from the tokens; push back a URL that is joined to the comma after them."""
     size = 1.0
     while tokens:
         descriptor, comma, rest = tokens.pop().partition(",")

@@ -1,10 +1,10 @@
-"""Pages of a crawl as their links alone: the WAT files of Common Crawl, JSON in WARC metadata records.
+"""Read the pages of a crawl from the WAT files of Common Crawl: JSON with their links in WARC metadata records.
 
-A WAT file is a fraction of the size of the WARC file it describes, and nothing has to be parsed as HTML; but it holds
-less. The program that writes it (ia-web-commons, class ExtractingParseObserver) keeps `src`, `alt` and `title` of
-every `<img>`, the `<meta>` and `<link>` elements, the last `<base>`, and the links. It keeps no `srcset`, `<picture>`,
-`<figure>`, declared size or attribute of lazy loaders, and does not say which link stands around which image: so
-images come from `src` and Open Graph, texts from `alt`, `title` and Open Graph.
+A WAT file is a fraction of the size of the WARC file it describes, and no HTML has to be parsed; but it has less
+information. The program that writes it (ia-web-commons, class ExtractingParseObserver) keeps `src`, `alt` and `title`
+of every `<img>`, the `<meta>` and `<link>` elements, the last `<base>`, and the links. It keeps no `srcset`,
+`<picture>`, `<figure>`, declared size or attribute of lazy loaders, nor which link contains which image: so images
+come from `src` and Open Graph, texts from `alt`, `title` and Open Graph.
 """
 
 import json
@@ -71,22 +71,21 @@ WAT_REASONS = (
     BAD_JSON,
     DAMAGED_RECORD,
 )
-"""Why a record is no page, as in `crawl.warc.PAGE_REASONS`. `NOT_RESPONSE`: neither the record nor what it
-describes is one; `EMPTY_PAGE`: HTML by its type in which the crawl found no element; `PAGE_TOO_LARGE`: more JSON than
-is read. Each record that is no page has exactly one."""
+"""Why a record is not a page, as in `crawl.warc.PAGE_REASONS`. `NOT_RESPONSE`: the record does not describe a
+response; `EMPTY_PAGE`: HTML by its type, without any element; `PAGE_TOO_LARGE`: more JSON than the limit. Each record
+that is not a page has exactly one reason."""
 
 REPAIRED_JSON = "repaired_json"
 WAT_NOTES = (RECORDS, CUT_SHORT, BAD_PAGE_URL, REPAIRED_JSON, ARCHIVE_DAMAGED)
-"""Counted beside the reasons, as in `crawl.warc.PAGE_NOTES`. `REPAIRED_JSON`: envelopes, of pages or not, with
-bytes that are no UTF-8, half surrogate pairs, or values of another type than they should have; those are replaced by
-U+FFFD or left out."""
+"""Notes counted beside the reasons, as in `crawl.warc.PAGE_NOTES`. `REPAIRED_JSON`: envelopes, of pages or not, with
+bytes that are not UTF-8, unpaired surrogates, or values of a wrong type; these are replaced by U+FFFD or ignored."""
 
 _IMAGE_PATH = "IMG@/src"
 _LINK_PATH = "A@/href"
 _LICENSE = "license"
 _DEEDS = "creativecommons.org/"
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_MAX_DIGITS = 18  # what 64 bits hold
+_MAX_DIGITS = 18  # fits 64 bits
 _DEFAULTS = ExtractSettings()
 
 
@@ -95,12 +94,12 @@ class WatPage:
     """An HTML page as a WAT file describes it.
 
     Attributes:
-        url: absolute URL of the page; as the archive has it where that is no http(s) URL.
+        url: absolute URL of the page; as in the archive if that is not an http(s) URL.
         record_offset: first byte of the record in the WAT file.
-        date: when the page was fetched, ISO 8601, None where the archive does not say.
+        date: when the page was fetched, ISO 8601, or None.
         images: those with at least one text, in document order, `og:image` last.
-        source_filename: the WARC file that holds the page, None where the envelope does not say.
-        source_offset: first byte of the page's record in that file, None likewise.
+        source_filename: the WARC file with the page, or None.
+        source_offset: first byte of the page's record in that file, or None.
     """
 
     url: str
@@ -143,7 +142,7 @@ class _Message(msgspec.Struct, rename="pascal"):
 
 class _Response(msgspec.Struct):
     message: _Message = msgspec.field(name="Response-Message", default_factory=_Message)
-    # servers write names in any case
+    # Servers write names in any case.
     headers: dict[str, str | list[str]] = msgspec.field(name="Headers", default_factory=dict)
     html: _Html | None = msgspec.field(name="HTML-Metadata", default=None)
 
@@ -184,14 +183,15 @@ def read_wat(
     settings: ExtractSettings | None = None,
     max_block_bytes: int = MAX_BODY_BYTES,
 ) -> Iterator[WatPage]:
-    """Yields the HTML pages that a WAT file (plain, gzip, zstd or lz4) describes, in file order.
+    """Yield the HTML pages that a WAT file (plain, gzip, zstd or lz4) describes, in file order.
 
     Args:
         source: a path, a URL for fsspec, or an open binary file.
-        count_record: gets `RECORDS` for each record, one of `WAT_REASONS` for each that is no page, and the notes.
-        count_image: gets `IMAGES` for each image of a page, and one of `IMAGE_REASONS` for each that gives nothing.
-        settings: rules for images; defaults where None.
-        max_block_bytes: envelopes with more JSON are left out, which bounds the memory.
+        count_record: receives `RECORDS` for each record, one of `WAT_REASONS` for each that is not a page, and the
+            notes.
+        count_image: receives `IMAGES` for each image of a page, and one of `IMAGE_REASONS` for each without an entry.
+        settings: rules for images; None for the defaults.
+        max_block_bytes: envelopes with more JSON are dropped, which limits memory.
 
     Raises:
         DataError, NetworkError: the file cannot be opened. Damage inside is counted, never raised.
@@ -252,7 +252,7 @@ def _html_or_reason(envelope: _Envelope) -> _Html | str:
     response = envelope.payload.response
     if kind == "revisit":
         return REVISIT
-    # envelopes of ARC records have no WARC-Type
+    # Envelopes of ARC records have no WARC-Type.
     if kind not in ("response", "") or (response is None and not kind):
         return NOT_RESPONSE
     if response is None:
@@ -319,12 +319,12 @@ def _whole_number(value: str | int | None) -> int | None:
 
 
 def _decode(block: bytes, count: Count, where: str) -> _Wat | None:
-    """The envelope, or None where the block is no JSON object with one."""
+    """Return the envelope, or None if the block is not a JSON object with one."""
     try:
         return _DECODER.decode(block)
     except (ValueError, RecursionError):
         pass
-    # msgspec takes all or nothing; json takes half surrogates and control characters
+    # msgspec is strict; json accepts unpaired surrogates and control characters.
     try:
         value = json.loads(block.decode("utf-8", "replace"), strict=False)
     except (ValueError, RecursionError):
@@ -336,7 +336,7 @@ def _decode(block: bytes, count: Count, where: str) -> _Wat | None:
 
 
 def _lenient(struct: type[_S], values: dict[str, Any]) -> _S:
-    """A struct from decoded JSON; what has another type than it should is as if it were not there."""
+    """Return a struct from decoded JSON, ignoring values of a wrong type."""
     fields = {}
     for info in msgspec.structs.fields(struct):
         value = _lenient_value(info.type, values.get(info.encode_name))
@@ -346,7 +346,7 @@ def _lenient(struct: type[_S], values: dict[str, Any]) -> _S:
 
 
 def _lenient_value(kind: Any, value: object) -> object:
-    """The value where the type allows it, else None; of lists and dicts the items that are allowed."""
+    """Return the value if it has the type, else None; of lists and dicts, only the items that have the type."""
     options = get_args(kind) if isinstance(kind, UnionType) else (kind,)
     for option in options:
         item_types = get_args(option)

@@ -1,4 +1,4 @@
-"""Which columns of a table hold the image, its texts and the rest: as the user names them, or by the field's names."""
+"""Find the columns of a table that hold the image, its texts and the rest: named by the user, or by convention."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import pyarrow as pa
 from openwit.pipeline.readers.tables.settings import TableColumns
 from openwit.schemas.common.errors import DataError
 
-# in order of preference; compared without case, so that LAION's URL and TEXT are found
+# In order of preference; compared case-insensitively, so that LAION's URL and TEXT are found.
 _URL_NAMES = (
     "url",
     "image_url",
@@ -37,7 +37,7 @@ _HOW = "name them in the recipe, for example `columns: {url: NAME, text: NAME}`"
 
 @dataclass(frozen=True)
 class ResolvedColumns:
-    """The columns of one table. At least one of `url` and `image` is there, and at least one text."""
+    """The columns of one table: at least one of `url` and `image`, and at least one text."""
 
     url: str | None
     texts: tuple[str, ...]
@@ -47,21 +47,21 @@ class ResolvedColumns:
     key: str | None
 
     def light(self) -> list[str]:
-        """All columns but the image bytes."""
+        """Return all columns except the image bytes."""
         single = [name for name in (self.url, self.split, self.license, self.key) if name is not None]
         return list(dict.fromkeys((*single, *self.texts)))
 
 
 def resolve_columns(schema: pa.Schema, columns: TableColumns, where: str) -> ResolvedColumns:
-    """Finds the columns in a table's schema.
+    """Find the columns in a table's schema.
 
     Args:
-        schema: the table's; for CSV and JSON lines, with strings where the type is not known.
-        columns: what the user named.
+        schema: of the table; for CSV and JSON lines, with strings where the type is unknown.
+        columns: names given by the user.
         where: the file, for messages.
 
     Raises:
-        DataError: a named column is missing, nothing holds an image or a text, or a type does not fit.
+        DataError: a named column is missing, no column holds an image or a text, or a type does not fit.
     """
     names = list(schema.names)
     for name in filter(None, (columns.url, *columns.text, columns.image, columns.split, columns.license, columns.key)):
@@ -90,19 +90,19 @@ def resolve_columns(schema: pa.Schema, columns: TableColumns, where: str) -> Res
 
 
 def is_string(kind: pa.DataType) -> bool:
-    """Whether a type holds text, dictionary-encoded or not."""
+    """Return whether a type holds text, dictionary-encoded or not."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def is_list(kind: pa.DataType) -> bool:
-    """Whether a type is a list of any layout."""
+    """Return whether a type is a list of any layout."""
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
 def is_binary(kind: pa.DataType) -> bool:
-    """Whether a type holds bytes."""
+    """Return whether a type holds bytes."""
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
 
 
@@ -139,7 +139,7 @@ def _check_text_type(field: pa.Field, where: str) -> None:
 
 
 def _first(names: Sequence[str], wanted: Sequence[str]) -> str | None:
-    lower = {name.lower(): name for name in reversed(names)}  # the first of names that differ in case counts
+    lower = {name.lower(): name for name in reversed(names)}  # of names that differ in case, the first counts
     return next((lower[name] for name in wanted if name in lower), None)
 
 

@@ -1,4 +1,4 @@
-"""The files that hold tables: which format a name stands for, and opening them wherever they are."""
+"""Detect the format of a table from its file name, and open it, local or remote."""
 
 import contextlib
 import io
@@ -15,9 +15,9 @@ from openwit.schemas.common.errors import DataError, NetworkError, RecipeError
 BROKEN_LINE = "broken_line"
 DAMAGED_ROWS = "damaged_rows"
 ROW_REASONS = (BROKEN_LINE, DAMAGED_ROWS)
-"""Why a row of a table never came out of it: a line that does not parse; a stretch of the file that cannot be read.
+"""Why a row of a table could not be read: a line that cannot be parsed, or a damaged stretch of the file.
 
-Of a stretch of text nobody knows how many rows it held: it is counted with n = 0 and a detail.
+The number of rows in a stretch of text is unknown: it is counted with n = 0 and a detail.
 """
 
 BATCH_ROWS = 16_384
@@ -32,7 +32,7 @@ _READ_BYTES = 1 << 16
 
 
 def is_table_name(name: str) -> bool:
-    """Whether a file's extension is that of a table."""
+    """Return whether a file's extension is that of a table."""
     try:
         format_of(name)
     except DataError:
@@ -41,22 +41,24 @@ def is_table_name(name: str) -> bool:
 
 
 def format_of(name: str) -> tuple[str, str | None]:
-    """(parquet | csv | tsv | jsonl, Arrow's name of the compression or None) of a file's name.
+    """Return (parquet | csv | tsv | jsonl, Arrow's name of the compression or None) for a file name.
 
     Raises:
-        DataError: the extension is none of a table.
+        DataError: the extension is not that of a table.
     """
     path = PurePosixPath(name.partition("?")[0].lower())
     compression = _COMPRESSIONS.get(path.suffix)
     kind = _FORMATS.get(path.with_suffix("").suffix if compression else path.suffix)
     if kind is None:
-        raise DataError(f"{name} is no table by its name: use .parquet, .csv, .tsv or .jsonl (.gz, .zst and .bz2 too)")
+        raise DataError(
+            f"{name} is not a table by its name: use .parquet, .csv, .tsv or .jsonl (.gz, .zst and .bz2 too)"
+        )
     return kind, compression if kind != "parquet" else None
 
 
 @contextlib.contextmanager
 def opened(name: str, compression: str | None = None, count: Count = ignore) -> Iterator[Any]:
-    """A file for Arrow. Where compressed text cannot be read on, it ends after the last whole line, counted."""
+    """Open a file for Arrow. Damaged compressed text ends after its last whole line, and the damage is counted."""
     with contextlib.ExitStack() as stack:
         try:
             if "://" in name:
@@ -66,7 +68,7 @@ def opened(name: str, compression: str | None = None, count: Count = ignore) -> 
             stack.callback(file.close)
             if compression is not None:
                 lines = _WholeLines(pa.CompressedInputStream(file, compression), count)
-                # buffered, or Arrow would take every short read for a block of its own
+                # Buffered, or Arrow would treat every short read as a block.
                 file = pa.PythonFile(io.BufferedReader(lines, _READ_BYTES), mode="r")
         except FileNotFoundError:
             raise DataError(f"{name} does not exist") from None
@@ -79,12 +81,12 @@ def opened(name: str, compression: str | None = None, count: Count = ignore) -> 
 
 
 def one_line(error: Exception) -> str:
-    """An error's message for a log or a sentence: no line breaks, no novel."""
+    """Return an error's message on one line, of at most 300 characters."""
     return " ".join(str(error).split())[:300]
 
 
 class _WholeLines(io.RawIOBase):
-    """Text from a compressed stream up to the first damage, in whole lines, so that no cell is cut unnoticed."""
+    """Reads text from a compressed stream up to the first damage, in whole lines, so that no cell is cut off."""
 
     def __init__(self, stream: Any, count: Count) -> None:
         self._stream = stream

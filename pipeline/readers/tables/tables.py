@@ -1,6 +1,6 @@
-"""Tables of (image, text): Parquet, CSV, TSV and JSON lines, with URLs or with the image bytes themselves.
+"""Read tables of (image, text): Parquet, CSV, TSV and JSON lines, with URLs or with the image bytes.
 
-Batches carry the light columns only; image bytes are read for the rows that are wanted, when they are wanted.
+Batches have all columns except the image bytes, which are read later and only for the requested rows.
 """
 
 import contextlib
@@ -47,12 +47,12 @@ _IMAGE_BATCH_ROWS = 64
 
 @dataclass(frozen=True)
 class TableBatch:
-    """Some rows of a table, every one of them in order: row `first_row + i` of the table is element i.
+    """Consecutive rows of a table: row `first_row + i` of the table is element i.
 
     Attributes:
         first_row: number of the first row in the table.
-        texts: list<string>, no nulls; empty where the row has no text.
-        url, split, license, key: string, null where the row has none; None where the table has no such column.
+        texts: list<string>, no nulls; empty if the row has no text.
+        url, split, license, key: string, null if the row has none; None if the table has no such column.
     """
 
     first_row: int
@@ -71,9 +71,9 @@ class TableReader:
     """An open table: its format, its columns, and its rows.
 
     Attributes:
-        path: as it was given.
+        path: as given.
         format: parquet | csv | tsv | jsonl.
-        columns: what was found.
+        columns: the columns found.
     """
 
     path: str
@@ -83,14 +83,14 @@ class TableReader:
 
     @property
     def has_images(self) -> bool:
-        """The table holds the image bytes."""
+        """Whether the table holds the image bytes."""
         return self.columns.image is not None
 
     def batches(self) -> Iterator[TableBatch]:
-        """The rows without the image bytes, in order. Can be called again."""
+        """Yield the rows without the image bytes, in order. Can be called again."""
         row = 0
         for batch in self._batches():
-            if isinstance(batch, int):  # rows that could not be read keep their numbers
+            if isinstance(batch, int):  # unreadable rows are counted, so that later rows keep their numbers
                 row += batch
                 continue
             yield _table_batch(batch, row, self.columns)
@@ -103,16 +103,16 @@ def open_table(
     count: Count = ignore,
     row_groups: tuple[int, int] | None = None,
 ) -> TableReader:
-    """Opens a table, local or at a URL that fsspec knows; CSV, TSV and JSON lines may be compressed.
+    """Open a table, local or at a URL that fsspec knows; CSV, TSV and JSON lines may be compressed.
 
     Args:
-        path: the format is told by the extension: .parquet, .csv, .tsv, .jsonl (+ .gz, .zst, .bz2).
-        columns: the user's names of columns.
-        count: gets `ROW_REASONS` while the batches are read.
+        path: its extension gives the format: .parquet, .csv, .tsv, .jsonl (+ .gz, .zst, .bz2).
+        columns: names of columns given by the user.
+        count: receives `ROW_REASONS` while the batches are read.
         row_groups: (first, end): only these row groups of a Parquet table; rows keep their numbers.
 
     Raises:
-        DataError: the file cannot be read, is no table, or the columns do not say where images and texts are.
+        DataError: the file cannot be read, is not a table, or has no columns with images and texts.
     """
     name = str(path)
     columns = columns or TableColumns()
@@ -141,22 +141,22 @@ def open_table(
 def read_images(
     path: str | Path, rows: Iterable[int], columns: TableColumns | None = None
 ) -> Iterator[tuple[int, bytes]]:
-    """Yields (row, image bytes) of the wanted rows of a Parquet table in ascending order; empty bytes for a null.
+    """Yield (row, image bytes) of the requested rows of a Parquet table in ascending order; empty bytes for a null.
 
-    Only row groups with a wanted row are read, and of those only the column with the images, a few rows at a time.
+    Only row groups with a requested row are read, and of those only the image column, a few rows at a time.
 
     Raises:
-        DataError: the file cannot be read, holds no images, or has fewer rows than are asked for.
+        DataError: the file cannot be read, holds no images, or has fewer rows than requested.
     """
     name = str(path)
     wanted = sorted(set(rows))
     with _parquet(name) as file:
         image = resolve_columns(file.schema_arrow, columns or TableColumns(), name).image
         if image is None:
-            raise DataError(f"{name} holds no image bytes: its images must be fetched by their URLs")
+            raise DataError(f"{name} holds no image bytes: its images must be downloaded from their URLs")
         if wanted and not 0 <= wanted[0] <= wanted[-1] < file.metadata.num_rows:
             raise DataError(
-                f"{name} has {file.metadata.num_rows} rows, but row {wanted[-1]} is asked for: it changed since its "
+                f"{name} has {file.metadata.num_rows} rows, but row {wanted[-1]} is requested: it changed since its "
                 "candidates were read, read them again"
             )
         try:
@@ -166,9 +166,9 @@ def read_images(
 
 
 def row_group_spans(path: str | Path, rows: int) -> list[tuple[int, int]]:
-    """(first, end) row groups of a Parquet table in spans of about so many rows; empty for anything else.
+    """Return spans (first, end) of row groups of a Parquet table with about `rows` rows each; empty for anything else.
 
-    An unreadable table has no spans: whoever reads it says why.
+    An unreadable table has no spans: reading it raises the error.
     """
     name = str(path)
     if format_of(name)[0] != "parquet":
@@ -254,7 +254,7 @@ def _table_batch(batch: pa.RecordBatch, first_row: int, columns: ResolvedColumns
 
 
 def _texts(columns: list[pa.Array]) -> pa.ListArray:
-    """All texts of each row: of several columns one after the other, nulls and blank ones left out."""
+    """Return all texts of each row: those of several columns in order, without nulls and blank ones."""
     if len(columns) == 1:
         return _texts_of(columns[0])
     rows: list[list[str]] = [[] for _ in range(len(columns[0]))]

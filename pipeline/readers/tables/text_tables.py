@@ -1,4 +1,4 @@
-"""Tables in text: CSV and TSV by Arrow, JSON lines by msgspec. A line that does not parse costs that line."""
+"""Read text tables: CSV and TSV with Arrow, JSON lines with msgspec. A line that cannot be parsed is dropped alone."""
 
 import itertools
 from collections.abc import Iterator
@@ -13,16 +13,16 @@ from openwit.pipeline.readers.tables.files import BATCH_ROWS, BROKEN_LINE, DAMAG
 from openwit.pipeline.readers.tables.settings import TableColumns
 from openwit.schemas.common.errors import DataError
 
-_CSV_BLOCK_BYTES = 16 << 20  # a row must fit
+_CSV_BLOCK_BYTES = 16 << 20  # maximum size of a row
 _READ_BYTES = 1 << 20
 _PEEK_LINES = 100
 
 
 def csv_names(name: str, kind: str, compression: str | None, columns: TableColumns) -> list[str]:
-    """Names of the columns of a CSV or TSV file.
+    """Return the names of the columns of a CSV or TSV file.
 
     Raises:
-        DataError: the file cannot be read, or has no header line and nobody named its columns.
+        DataError: the file cannot be read, or has no header line and `columns.names` is empty.
     """
     with opened(name, compression) as file:
         try:
@@ -45,8 +45,8 @@ def csv_names(name: str, kind: str, compression: str | None, columns: TableColum
 def csv_batches(
     name: str, kind: str, compression: str | None, columns: TableColumns, light: list[str], count: Count
 ) -> Iterator[pa.RecordBatch]:
-    """The wanted columns as strings, rows in order; broken lines are left out and counted."""
-    # read as bytes: one value that is not UTF-8 must not cost the whole block
+    """Yield the columns `light` as strings, rows in order; damaged lines are dropped and counted."""
+    # Read as bytes: one value that is not UTF-8 must not cost the whole block.
     convert = pa.csv.ConvertOptions(
         column_types=dict.fromkeys(light, pa.binary()), include_columns=light, check_utf8=False, null_values=[]
     )
@@ -60,10 +60,10 @@ def csv_batches(
 
 
 def jsonl_schema(name: str, compression: str | None) -> pa.Schema:
-    """The columns of a JSON lines file, as its first lines have them: strings, or lists of strings.
+    """Return the columns of a JSON lines file, from its first lines: strings, or lists of strings.
 
     Raises:
-        DataError: they hold no JSON objects.
+        DataError: the lines hold no JSON objects.
     """
     fields: dict[str, pa.DataType] = {}
     rows = 0
@@ -72,19 +72,19 @@ def jsonl_schema(name: str, compression: str | None) -> pa.Schema:
             row = _json_row(line)
             if row is None:
                 if not rows and line.lstrip().startswith(b"["):
-                    raise DataError(f"{name} holds a JSON array: write one object a line (JSON lines)")
+                    raise DataError(f"{name} holds a JSON array: write one object per line (JSON lines)")
                 continue
             rows += 1
             for key, value in row.items():
                 if value is not None and key not in fields:
                     fields[key] = TEXT_LISTS if isinstance(value, list) else pa.string()
     if not rows:
-        raise DataError(f"{name} holds no JSON objects in its first {_PEEK_LINES} lines: write one object a line")
+        raise DataError(f"{name} holds no JSON objects in its first {_PEEK_LINES} lines: write one object per line")
     return pa.schema(list(fields.items()))
 
 
 def jsonl_batches(name: str, compression: str | None, light: list[str], count: Count) -> Iterator[pa.RecordBatch]:
-    """The wanted columns as lists of strings, rows in order; broken lines are left out and counted."""
+    """Yield the columns `light` as lists of strings, rows in order; damaged lines are dropped and counted."""
     with opened(name, compression, count) as file:
         rows: list[dict[str, Any]] = []
         try:
@@ -110,7 +110,7 @@ def _csv_options(kind: str, columns: TableColumns, count: Count) -> dict[str, An
         count(BROKEN_LINE, 1, f"{detail}{row.actual_columns} columns, expected {row.expected_columns}")
         return "skip"
 
-    # TSV has no quoting (IANA text/tab-separated-values): a caption may begin with a quote and not end with one
+    # TSV has no quoting (IANA text/tab-separated-values): a caption may begin with a quote without ending with one.
     quoting = {"quote_char": '"', "newlines_in_values": True} if kind == "csv" else {"quote_char": False}
     return {
         "read_options": pa.csv.ReadOptions(
@@ -136,7 +136,7 @@ def _lines(file: Any, name: str) -> Iterator[bytes]:
         lines = (rest + chunk).split(b"\n")
         rest = lines.pop()
         if len(rest) > _CSV_BLOCK_BYTES:
-            raise DataError(f"{name} has a line of more than {_CSV_BLOCK_BYTES} bytes: it is no JSON lines file")
+            raise DataError(f"{name} has a line of more than {_CSV_BLOCK_BYTES} bytes: it is not a JSON lines file")
         yield from lines
     if rest:
         yield rest
@@ -151,12 +151,12 @@ def _json_row(line: bytes) -> dict[str, Any] | None:
 
 
 def _json_batch(rows: list[dict[str, Any]], light: list[str]) -> pa.RecordBatch:
-    """Every column as lists of strings: rows of one file may hold a text or a list of texts."""
+    """Return every column as lists of strings: rows of one file may hold a text or a list of texts."""
     arrays = [pa.array([_strings(row.get(name)) for row in rows], TEXT_LISTS) for name in light]
     return pa.RecordBatch.from_arrays(arrays, names=light)
 
 
 def _strings(value: Any) -> list[str]:
     values = value if isinstance(value, list) else [value]
-    # numbers are written as text: keys often are numbers
+    # Numbers become text: keys often are numbers.
     return [str(item) for item in values if isinstance(item, str | int | float) and not isinstance(item, bool)]

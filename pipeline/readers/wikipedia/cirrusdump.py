@@ -1,18 +1,18 @@
-"""Articles of a CirrusSearch dump: what Wikipedia's search index holds of each page, as JSON, with clean plain text.
+"""Read the articles of a CirrusSearch dump: Wikipedia's search index as JSON, with clean plain text.
 
-The format: lines in pairs, Elasticsearch's bulk form. First what to do, `{"index":{"_type":"page","_id":"12"}}` (newer
-dumps leave `_type` out), then the document: `namespace`, `title`, `text`, `template`, `category`, `redirect` (the
+The format: lines in pairs, Elasticsearch's bulk form. First the action, `{"index":{"_type":"page","_id":"12"}}` (newer
+dumps omit `_type`), then the document: `namespace`, `title`, `text`, `template`, `category`, `redirect` (the
 redirects that lead *to* the page), `heading`, `incoming_links` and more (as WikiExtractor's cirrus-extract.py reads
 it). Until 2025-12-29 a wiki was one file, https://dumps.wikimedia.org/other/cirrussearch/ (there DEPRECATED.txt;
 Phabricator T401923 is why); since then it is many, .../other/cirrus_search_index/DATE/index_name=enwiki_content/
 enwiki_content-DATE-00000.json.bz2. `popularity_score`, a page's share of all page views, is reported gone from the
 newer files; `incoming_links` is in both.
 
-`text` is given as it is. MediaWiki made it from the rendered page, without headings (those are in `heading`), tables
+`text` is used unchanged. MediaWiki made it from the rendered page, without headings (those are in `heading`), tables
 and infoboxes (`auxiliary_text`), but with the entries of reference lists in older dumps ("  ^ ..."). Paragraphs and
-sections follow one another with a space and no newline: where a section ends without a full stop (a list, a caption),
-a counter of bigrams sees its last word and the first of the next section as neighbours, which it would not in
-wikitext read line by line.
+sections are separated by a space, not a newline: where a section ends without a full stop (a list, a caption), its
+last word and the first word of the next section are counted as a bigram, unlike in wikitext, which is read line by
+line.
 """
 
 import re
@@ -38,10 +38,10 @@ DAMAGED_LINE = "damaged_line"
 CIRRUS_REASONS = (
     OTHER_NAMESPACE, REDIRECT, DISAMBIGUATION, NOT_WIKITEXT, EMPTY_ARTICLE, DAMAGED_PAGE, DAMAGED_LINE,
 )  # fmt: skip
-"""Why a page is no article to count words in; pages = articles + the sum of the reasons.
+"""Why a page is not an article whose words are counted; pages = articles + the sum of the reasons.
 
-`damaged_page`: its document has no title or no text, or its index line has no document. `damaged_line`: no JSON of
-the dump's shape, longer than 64 MiB, or cut off; each such line is taken for a page.
+`damaged_page`: its document has no title or no text, or its index line has no document. `damaged_line`: not JSON of
+the dump's form, longer than 64 MiB, or cut off; each such line counts as a page.
 """
 
 _MAX_LINE_BYTES = 64 << 20
@@ -53,7 +53,7 @@ _DISAMBIGUATION_TITLE = re.compile(
     r"ujednoznacznienie|значения|значення|olika betydelser|曖昧さ回避|消歧義|消歧义|동음이의)\)$",
     re.IGNORECASE,
 )
-# "disambiguation needed" and the like mark a link in an article
+# "disambiguation needed" and similar templates mark a link in an article.
 _DISAMBIGUATION_TEMPLATE = re.compile(
     r"(?:[\w ()/-]{0,40}\bdisambig(?:uation|ua|uasi)?(?:[ -](?!needed|link|inline)[\w ]{1,40})?|"
     r"[\w -]{0,40}\bdab|"
@@ -70,7 +70,7 @@ _DISAMBIGUATION_CATEGORY = re.compile(
     r"(?:全部)?消歧[义義](?:页|頁|页面|頁面)?|동음이의어 문서|صفحات توضيح)",
     re.IGNORECASE,
 )
-# whatever the wiki's word for it: "#REDIRECT [[", "#WEITERLEITUNG: [["
+# In any language: "#REDIRECT [[", "#WEITERLEITUNG: [["
 _REDIRECT_START = re.compile(r"\s*#\s*[^\W\d_][\w ]{0,40}:?\s*\[\[")
 
 
@@ -80,10 +80,10 @@ class CirrusArticle:
 
     Attributes:
         title: as Wikipedia writes it, with spaces.
-        text: plain text, as the dump has it.
-        page_id: Wikipedia's number of the page, -1 where the dump has none.
-        popularity: the page's share of the wiki's page views, 0 to 1; None where the dump has none.
-        incoming_links: pages of the wiki that link to it; None where the dump has none.
+        text: plain text, as in the dump.
+        page_id: Wikipedia's id of the page, or -1.
+        popularity: the page's share of the wiki's page views, 0 to 1, or None.
+        incoming_links: number of pages of the wiki that link to it, or None.
     """
 
     title: str
@@ -110,7 +110,7 @@ class _Document(msgspec.Struct):
     incoming_links: int | None = None
     content_model: str | None = None
     source_text: msgspec.Raw = msgspec.Raw()
-    # Elasticsearch takes a single value for a list of one
+    # Elasticsearch treats a single value as a list of one.
     template: list[str] | str | None = None
     category: list[str] | str | None = None
 
@@ -122,9 +122,9 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def is_cirrus(source: Source) -> bool:
-    """Whether a dump is CirrusSearch's and not XML: its first character, decompressed, is `{`.
+    """Return whether a dump is CirrusSearch's and not XML: its first character, decompressed, is `{`.
 
-    A file object is left at its start, if it can seek; one that cannot is used up.
+    A seekable file object is rewound to its start; one that is not seekable is consumed.
 
     Raises:
         DataError, NetworkError: the file cannot be opened.
@@ -143,12 +143,12 @@ def is_cirrus(source: Source) -> bool:
 
 
 def read_cirrus(source: Source, count: Count = ignore) -> Iterator[CirrusArticle]:
-    """Yields the articles of a CirrusSearch dump (gzip, bzip2, zstd or plain, told by its first bytes) in its order.
+    """Yield the articles of a CirrusSearch dump (gzip, bzip2, zstd or plain, detected from magic bytes) in its order.
 
     Args:
         source: a path, a URL for fsspec, or an open binary file.
-        count: gets `PAGES` for each page, one of `CIRRUS_REASONS` for each that is no article, and `DUMP_DAMAGED`
-            where the file cannot be read on; what comes before is read.
+        count: receives `PAGES` for each page, one of `CIRRUS_REASONS` for each that is not an article, and
+            `DUMP_DAMAGED` where the rest of the file cannot be read; everything before is read.
 
     Raises:
         DataError, NetworkError: the file cannot be opened. Damage inside is counted, never raised.
@@ -176,7 +176,7 @@ def read_cirrus(source: Source, count: Count = ignore) -> Iterator[CirrusArticle
 
 
 def _lines(chunks: Iterator[bytes]) -> Iterator[bytes | None]:
-    """Lines that are not blank; None for one that is too long or cut off."""
+    """Yield lines that are not blank; None for one that is too long or cut off."""
     parts: list[bytes] = []
     size = 0
     for chunk in chunks:
@@ -255,7 +255,7 @@ def _why_not(document: _Document) -> str | None:
 
 
 def _is_redirect(source_text: msgspec.Raw) -> bool:
-    """The index leaves redirects out, but for one that was written after its page was indexed."""
+    """Return whether a page became a redirect after it was indexed (the index has no others)."""
     raw = bytes(memoryview(source_text)[:400])
     if not raw.startswith((b'"#', b'"\\n#', b'" #')):
         return False
@@ -270,7 +270,7 @@ def _is_disambiguation(document: _Document) -> bool:
     assert document.title is not None
     if _DISAMBIGUATION_TITLE.search(document.title):
         return True
-    # of a template the namespace goes first, in the wiki's own language
+    # A template's name begins with its namespace, in the wiki's language.
     templates = (name.partition(":")[2] for name in _names(document.template))
     if any(_DISAMBIGUATION_TEMPLATE.fullmatch(name) for name in templates):
         return True

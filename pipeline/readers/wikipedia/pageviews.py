@@ -1,15 +1,16 @@
-"""Wikipedia's page views: how often each article of one language was read, from Wikimedia's hourly and daily files.
+"""Sum the page views of each article of one language's Wikipedia from Wikimedia's hourly and daily files.
 
 Hourly (https://dumps.wikimedia.org/other/pageviews/, fields and domain codes as at
 https://wikitech.wikimedia.org/wiki/Analytics/Pagecounts-raw): `domain_code page_title count_views
 total_response_size`, where `en` is the desktop site of the English Wikipedia, `en.m` its mobile site and `en.zero`
-what Wikipedia Zero was; `en.d`, `en.m.d` are other projects.
-A title that is not known is `-`. Daily and monthly (.../other/pageview_complete/): `en.wikipedia Title 123 desktop 42
-A1B41`, one line for each of desktop, mobile-web and mobile-app, the page id `null` where unknown, the hours (or days)
-behind the sum. A title with quotation marks stands there in quotes, its own marks behind a backslash.
+the former Wikipedia Zero; `en.d`, `en.m.d` are other projects.
+An unknown title is `-`. Daily and monthly (.../other/pageview_complete/): `en.wikipedia Title 123 desktop 42 A1B41`,
+one line for each of desktop, mobile-web and mobile-app, with the page id `null` where unknown and the hours (or days)
+after the sum. A title with quotation marks is quoted there, with its own marks escaped by a backslash.
 
-MetaCLIP takes from 26 days of hourly files the desktop site only, lines of at least 50 views, and drops each title
-with a colon. Here desktop and mobile are added, and only titles of other namespaces go: "Star Trek: Picard" stays.
+MetaCLIP uses from 26 days of hourly files the desktop site only, lines of at least 50 views, and drops each title with
+a colon. Here desktop and mobile are added, and only titles of other namespaces are dropped: "Star Trek: Picard" is
+kept.
 """
 
 import functools
@@ -28,7 +29,7 @@ from openwit.schemas.common.errors import RecipeError
 LINES = "lines"
 LINES_ADDED = "lines_added"
 VIEW_NOTES = (LINES, LINES_ADDED, DUMP_DAMAGED)
-"""Counted beside the reasons: lines seen, lines added up, and stretches of the file that could not be read."""
+"""Notes counted beside the reasons: lines seen, lines added up, and stretches of the file that could not be read."""
 
 OTHER_PROJECT = "other_project"
 BAD_LINE = "bad_line"
@@ -38,8 +39,8 @@ BAD_TITLE = "bad_title"
 VIEW_REASONS = (OTHER_PROJECT, BAD_LINE, TOO_FEW_VIEWS, NO_TITLE, BAD_TITLE, OTHER_NAMESPACE)
 """Why a line is not added up; lines = lines added up + the sum of the reasons.
 
-`other_project`: it does not begin with a code of the language's Wikipedia. `bad_line`: it does, but the rest makes no
-sense, or it is cut off. `bad_title`: not UTF-8, or with a character that MediaWiki allows in no title.
+`other_project`: it does not begin with a code of the language's Wikipedia. `bad_line`: it does, but the rest cannot be
+parsed, or it is cut off. `bad_title`: not UTF-8, or with a character that MediaWiki does not allow in titles.
 """
 
 _MAX_LINE_BYTES = 1 << 20
@@ -55,7 +56,7 @@ _CANONICAL_ALONE = "Media|Special|Talk|Topic|WP|WT"
 _ENGLISH = "Book|Education Program|MOS"
 
 _LOCAL: dict[str, tuple[str, str, str]] = {
-    # language: (forms of a talk space, spaces that have one, spaces of their own and talk spaces of another form)
+    # language: (patterns of talk namespaces, namespaces that have one, other namespaces and irregular talk namespaces)
     "de": (
         "{} Diskussion",
         "Benutzer|Benutzerin|Wikipedia|Datei|Bild|MediaWiki|Vorlage|Hilfe|Kategorie|Portal|Modul",
@@ -125,30 +126,31 @@ _LOCAL: dict[str, tuple[str, str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class _Wiki:
-    """What lines of one language's Wikipedia look like: for each format its line starts and (title, views)."""
+    """How lines of one language's Wikipedia are recognised: for each format its line starts and (title, views)."""
 
     formats: tuple[tuple[tuple[bytes, ...], re.Pattern[bytes]], ...]
     namespaces: frozenset[str]
 
 
 def sum_views(source: Source, language: str, min_views: int = 1, count: Count = ignore) -> Counter[str]:
-    """Views of each article of one language's Wikipedia, desktop and mobile added.
+    """Sum the views of each article of one language's Wikipedia, desktop and mobile.
 
-    Sums of more files are added by the caller: no line's fate depends on another's.
+    The caller adds the sums of several files: lines are counted independently of each other.
 
     Args:
-        source: a path, a URL for fsspec, or an open binary file; gzip, bzip2, zstd or plain, told by its first bytes.
+        source: a path, a URL for fsspec, or an open binary file; gzip, bzip2, zstd or plain, from its magic bytes.
         language: Wikipedia's code of the language: "en", "de", "simple", "zh-yue".
-        min_views: a line with fewer is not added up. A line is one site's hour, day or month of one title.
-        count: gets `LINES` for each line, one of `VIEW_REASONS` for each that is not added up, and `DUMP_DAMAGED`
-            where the file cannot be read on; what comes before is read.
+        min_views: lines with fewer views are not added. A line is one hour, day or month of one title on one site.
+        count: receives `LINES` for each line, one of `VIEW_REASONS` for each that is not added, and `DUMP_DAMAGED`
+            where the rest of the file cannot be read; everything before is read.
 
     Returns:
-        Views by title, in the file's order: with spaces, percent signs undone, otherwise as readers wrote it, so that
-        a redirect's views stay under its own name.
+        Views by title, in the file's order: with spaces, percent-decoded, otherwise as requested, so that a
+        redirect's views are counted under its own name.
 
     Raises:
-        RecipeError: the file cannot be opened, or the language is no code.
+        RecipeError: the language is not a code.
+        DataError, NetworkError: the file cannot be opened.
     """
     wiki = _wiki(language)
     sums: dict[str, int] = {}  # a Counter is slower to count with
@@ -169,9 +171,9 @@ def sum_views(source: Source, language: str, min_views: int = 1, count: Count = 
 
 
 def namespaces(language: str) -> frozenset[str]:
-    """Names of all namespaces but the main one, case folded: the canonical English ones, and the language's own.
+    """Return the names of all namespaces except the main one, case-folded: English ones and those of the language.
 
-    Of languages without an entry only the English names are known; MediaWiki takes these in every wiki.
+    For languages without an entry only the English names are known; MediaWiki accepts these in every wiki.
     """
     forms, spaces, alone = _LOCAL.get(language, ("", "", ""))
     names = [*_CANONICAL.split("|"), *_CANONICAL_ALONE.split("|"), *spaces.split("|"), *alone.split("|")]
@@ -186,7 +188,7 @@ def namespaces(language: str) -> frozenset[str]:
 @functools.lru_cache(maxsize=16)
 def _wiki(language: str) -> _Wiki:
     if not _LANGUAGE.fullmatch(language):
-        raise RecipeError(f"{language!r} is no language code of a Wikipedia: use one like en, de or zh-yue")
+        raise RecipeError(f"{language!r} is not a language code of a Wikipedia: use one like en, de or zh-yue")
     code = re.escape(language.encode())
     hourly = re.compile(rb"\n%b(?:\.m|\.zero)?+ ([^ \n]*+) (\d{1,15}+)(?: [^ \n]*+)?+(?=\n)" % code)
     complete = re.compile(
@@ -202,7 +204,7 @@ def _wiki(language: str) -> _Wiki:
 
 
 def _blocks(chunks: Iterator[bytes], count: Count) -> Iterator[bytes]:
-    """Whole lines, a newline before the first and after the last; counts lines that are too long or cut off."""
+    """Yield whole lines, with a newline before the first and after the last; count lines too long or cut off."""
     rest = b"\n"
     too_long = False
     for chunk in chunks:
@@ -238,7 +240,7 @@ def _count_bad(count: Count, detail: str) -> None:
 
 
 def _rows(block: bytes, starts: tuple[bytes, ...], pattern: re.Pattern[bytes]) -> list[tuple[bytes, bytes]]:
-    """(title, views) of the lines that make sense. Looks only where the wiki's lines are: files are sorted by code."""
+    """Return (title, views) of the valid lines. Searches only the wiki's part: files are sorted by code."""
     begin = min(found for start in starts if (found := block.find(start)) >= 0)
     last = max(block.rfind(start) for start in starts)
     end = block.find(b"\n", last + 1)

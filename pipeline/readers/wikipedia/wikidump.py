@@ -1,7 +1,7 @@
-"""Articles of a Wikipedia dump (`pages-articles` XML), from bzip2 (multistream or not), gzip or plain files.
+"""Read the articles of a Wikipedia dump (`pages-articles` XML) from bzip2 (multistream or not), gzip or plain files.
 
-Pages are cut out of the stream by their tags and not by an XML parser: the dump writer's format is fixed, memory
-stays bounded, and a dump that ends in the middle gives all pages before.
+Pages are cut out of the stream by their tags, without an XML parser: the dump writer's format is fixed, memory stays
+bounded, and a truncated dump gives all pages before its end.
 """
 
 import bz2
@@ -16,7 +16,7 @@ from openwit.pipeline.readers.crawl.decompress import DUMP_DAMAGED, READ_BYTES, 
 
 PAGES = "pages"
 DUMP_NOTES = (PAGES, DUMP_DAMAGED)
-"""Counted beside the reasons: pages seen, and stretches of the dump that could not be read."""
+"""Notes counted beside the reasons: pages seen, and stretches of the dump that could not be read."""
 
 OTHER_NAMESPACE = "other_namespace"
 REDIRECT = "redirect"
@@ -25,9 +25,9 @@ NOT_WIKITEXT = "not_wikitext"
 EMPTY_ARTICLE = "empty_article"
 DAMAGED_PAGE = "damaged_page"
 ARTICLE_REASONS = (OTHER_NAMESPACE, REDIRECT, DISAMBIGUATION, NOT_WIKITEXT, EMPTY_ARTICLE, DAMAGED_PAGE)
-"""Why a page is no article to count words in; pages = articles + the sum of the reasons."""
+"""Why a page is not an article whose words are counted; pages = articles + the sum of the reasons."""
 
-_MAX_PAGE_BYTES = 64 << 20  # MediaWiki's own limit is 2 MiB of wikitext; more is damage
+_MAX_PAGE_BYTES = 64 << 20  # MediaWiki's limit is 2 MiB of wikitext; more is damage
 
 _BZIP2_START = re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)")  # a stream's first block, or the end of an empty one
 _BZIP2_START_BYTES = 10
@@ -60,7 +60,7 @@ class Article:
     Attributes:
         title: as Wikipedia writes it, with spaces.
         text: wikitext (see `openwit.pipeline.readers.wikipedia.wikitext.plain_text`).
-        page_id: Wikipedia's number of the page.
+        page_id: Wikipedia's id of the page, or -1.
     """
 
     title: str
@@ -69,15 +69,16 @@ class Article:
 
 
 def read_articles(source: Source, count: Count = ignore, start: int = 0, end: int | None = None) -> Iterator[Article]:
-    """Yields the articles of a dump in its order.
+    """Yield the articles of a dump in its order.
 
-    Of a multistream bzip2 dump a byte range can be read alone: the streams that begin in [start, end). Ranges that
-    share no byte share no page, and together they give the whole dump, so that many readers share one file; no index
-    is needed. Other files are one piece: only the range that holds byte 0 has their pages.
+    A byte range of a multistream bzip2 dump can be read alone: the streams that begin in [start, end). Disjoint ranges
+    have no page in common, and together they give the whole dump, so that many readers can share one file without an
+    index. Other files cannot be divided: only the range that includes byte 0 has their pages.
 
     Args:
         source: a path, a URL for fsspec, or an open binary file.
-        count: gets `PAGES` for each page, one of `ARTICLE_REASONS` for each that is no article, and `DUMP_DAMAGED`.
+        count: receives `PAGES` for each page, one of `ARTICLE_REASONS` for each that is not an article, and
+            `DUMP_DAMAGED`.
         start, end: byte range of the compressed file.
 
     Raises:
@@ -93,7 +94,7 @@ def read_articles(source: Source, count: Count = ignore, start: int = 0, end: in
 
 
 def _plain_chunks(file: BinaryIO, count: Count, start: int, end: int | None) -> Iterator[bytes]:
-    """Decompressed bytes; an empty chunk where something is missing in between."""
+    """Yield decompressed bytes; an empty chunk where a damaged stretch is missing."""
     head = file.read(_BZIP2_START_BYTES)
     file.seek(0)
     if _BZIP2_START.match(head):
@@ -210,7 +211,7 @@ def _unescaped(xml: bytes) -> str:
     text = xml.decode("utf-8", "replace")
     if "&" not in text:
         return text
-    # the dump writer escapes these and nothing else; &amp; last, or it would uncover others
+    # The dump writer escapes only these; &amp; must be last, or it would create others.
     for entity, character in (("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&#039;", "'"), ("&amp;", "&")):
         text = text.replace(entity, character)
     return text

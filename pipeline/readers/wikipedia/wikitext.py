@@ -1,9 +1,8 @@
-"""Wikitext to plain text, fast: what a reader of the article reads, one line a sentence or block.
+"""Convert wikitext to plain text, fast: the running text of an article, one line per sentence or block.
 
-Not a parser: a few linear passes that cut out what MediaWiki would render as something else than running text
-(templates, tables, references, files, formulas) and unwrap the rest (links, emphasis, lists, headings). Line breaks
-stand wherever two words do not follow each other in the text, so that no bigram crosses a heading, a paragraph, a list
-item or a sentence.
+Not a parser: a few linear passes that remove what MediaWiki does not render as running text (templates, tables,
+references, files, formulas) and unwrap the rest (links, emphasis, lists, headings). A line break separates words that
+do not follow each other in the text, so that no bigram crosses a heading, a paragraph, a list item or a sentence.
 """
 
 import html
@@ -14,7 +13,7 @@ _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 _NOWIKI_START = re.compile(r"<nowiki\s*>", re.IGNORECASE)
 _NOWIKI_END = re.compile(r"</nowiki\s*>", re.IGNORECASE)
 _NOWIKI_SPECIAL = re.compile(r"[\[\]{}|'<>=*#:;&_]")
-# elements that are no running text: dropped with their content
+# Elements that are not running text: removed with their content.
 _DROPPED = re.compile(
     r"<(/?)(ref|math|chem|ce|gallery|timeline|score|hiero|syntaxhighlight|source|pre|graph|imagemap|inputbox|"
     r"templatedata|categorytree|section|mapframe|maplink|references|nowiki)\b[^<>]*?(/?)>",
@@ -51,7 +50,7 @@ _FOUR_QUOTES = re.compile(r"(?<!')''''(?!')")  # bold, and an apostrophe
 _HEADING = re.compile(r"^[ \t]*(={1,6})[ \t]*(.{1,300}?)[ \t]*\1[ \t]*$", re.MULTILINE)
 _LIST_MARK = re.compile(r"^[ \t]*[*#:;]+[ \t]*|^-{4,}", re.MULTILINE)
 _MAGIC_WORD = re.compile(r"__[A-Z]{3,30}__")
-# a sentence ends before a capital, a digit or a quote; not after an initial ("J. Smith") or a title ("Dr. Smith")
+# A sentence ends before a capital, a digit or a quote; not after an initial ("J. Smith") or a title ("Dr. Smith").
 _SENTENCE_END = re.compile(
     r"([.!?](?<=[^\W\d_]{2}.)(?<!Mr\.)(?<!Mrs\.)(?<!Ms\.)(?<!Dr\.)(?<!St\.)(?<!Jr\.)(?<!vs\.)(?<!Prof\.)"
     r"[\"')\]”’]*) (?=[\"'(\[“‘]*[^\W_a-z])"
@@ -60,19 +59,19 @@ _IDEOGRAPHIC_END = re.compile("([。！？])")
 _SPACES = re.compile(r"[^\S\n]{2,}|[^\S\n ]")
 
 _MAX_NESTING = 6
-_MAX_DEPTH = 100  # how far a closing brace looks for its opening among unpaired ones
+_MAX_DEPTH = 100  # how many unpaired openings a closing brace is compared with
 
 
 def link_targets(wikitext: str) -> Iterator[str]:
-    """The names of the pages that an article links to, as it writes them; sections and labels are left off."""
+    """Yield the names of the pages that an article links to, as written, without sections and labels."""
     for match in _LINK_TARGET.finditer(wikitext):
         yield match.group(1).replace("_", " ").strip()
 
 
 def plain_text(wikitext: str) -> str:
-    """The running text of an article, headings and list items included, lines separated by one newline.
+    """Return the running text of an article, with headings and list items, lines separated by one newline.
 
-    Templates, tables, references, formulas, galleries, file and category links, comments and tags are gone; links,
+    Templates, tables, references, formulas, galleries, file and category links, comments and tags are removed; links,
     emphasis, lists and headings are unwrapped; `nowiki` keeps its content; entities are decoded. Never raises.
     """
     text = wikitext
@@ -105,7 +104,7 @@ def plain_text(wikitext: str) -> str:
 
 
 def _with_protected_nowiki(text: str) -> str:
-    """Unwraps nowiki; the markup of its content becomes entities, which are decoded last."""
+    """Unwrap nowiki; the markup of its content becomes entities, which are decoded last."""
     parts = []
     position = 0
     while (start := _NOWIKI_START.search(text, position)) and (end := _NOWIKI_END.search(text, start.end())):
@@ -118,7 +117,7 @@ def _with_protected_nowiki(text: str) -> str:
 
 
 def _without_elements(text: str) -> str:
-    """Cuts out elements that hold no running text, tags and content; lone tags stay for later."""
+    """Remove elements without running text, with tags and content; unpaired tags are removed later."""
     cut = _Cuts()
     open_at: dict[str, int] = {}
     for match in _DROPPED.finditer(text):
@@ -131,13 +130,13 @@ def _without_elements(text: str) -> str:
         elif match.group(3):
             cut.add(match.start(), match.end())
         else:
-            # <references> may hold <ref>s, the others hold none of their own kind: the last opening counts
+            # <references> may contain <ref>, the others never contain their own kind: the last opening counts.
             open_at[name] = match.start()
     return cut.apply(text)
 
 
 def _without_braces(text: str) -> str:
-    """Cuts out templates `{{…}}` and tables `{|…|}`, nested as they may be; unpaired braces stay."""
+    """Remove templates `{{…}}` and tables `{|…|}`, with nesting; unpaired braces are kept."""
     cut = _Cuts()
     open_at: list[tuple[str, int]] = []
     for match in _BRACES.finditer(text):
@@ -155,7 +154,7 @@ def _without_braces(text: str) -> str:
 
 
 class _Cuts:
-    """Spans to take out of a text, added in the order of their ends; one that lies in another goes with it."""
+    """Spans to remove from a text, added in the order of their ends; a later span absorbs those inside it."""
 
     def __init__(self) -> None:
         self._spans: list[tuple[int, int]] = []
@@ -166,7 +165,7 @@ class _Cuts:
         self._spans.append((start, end))
 
     def apply(self, text: str) -> str:
-        """The text with a space for each span."""
+        """Return the text with each span replaced by a space."""
         if not self._spans:
             return text
         parts = []
@@ -179,7 +178,7 @@ class _Cuts:
 
 
 def _without_links(text: str) -> str:
-    """Unwraps links from the inside out, since captions of files hold links."""
+    """Unwrap links from the inside out, since captions of files contain links."""
     for _ in range(_MAX_NESTING):
         if "[[" not in text:
             break
