@@ -1,1 +1,1 @@
-"""Evaluation images, and the dataset images that are copies of them."""
+"""Decontamination: evaluation images, and finding them among the dataset's images."""

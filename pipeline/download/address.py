@@ -1,8 +1,8 @@
-"""Which addresses may be contacted: global unicast only, unless the settings allow a range.
+"""Decide which addresses may be contacted: global unicast only, unless the settings allow a network.
 
-A crawler follows links that strangers wrote. Without this check a link (or a redirect, or a name that resolves
-to a private address) makes the crawler talk to the machine it runs on, to its neighbours or to the cloud's
-metadata service. The tables follow the IANA special-purpose address registries (RFC 6890 and successors).
+A crawler follows links written by strangers. Without this check a link (or a redirect, or a name that resolves to a
+private address) makes the crawler connect to its own machine, its neighbours or the cloud's metadata service. The
+tables follow the IANA special-purpose address registries (RFC 6890 and successors).
 """
 
 import ipaddress
@@ -48,8 +48,8 @@ _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 _SIX_TO_FOUR = ipaddress.IPv6Network("2002::/16")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
-# Ports of services that read a request line as commands of their own (the Fetch standard's "bad ports").
-# HTTP sent there is at best lost and at worst an e-mail in our name.
+# Ports of services that interpret a request line as their own commands (the Fetch standard's "bad ports").
+# HTTP sent there is at best lost and at worst an e-mail in the crawler's name.
 # fmt: off
 _REFUSED_PORTS = frozenset({
     0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103, 104, 109,
@@ -65,7 +65,7 @@ class AddressPolicy:
 
     Args:
         allow_networks: networks in CIDR notation that are allowed although they are not global, such as
-            `127.0.0.0/8` for tests and demonstrations. An IPv4 network also allows the IPv6 forms that embed it.
+            `127.0.0.0/8` for tests and demonstrations. An IPv4 network also allows the IPv6 addresses that embed it.
 
     Raises:
         RecipeError: an entry is not a network.
@@ -76,7 +76,7 @@ class AddressPolicy:
         self.refusal = lru_cache(maxsize=65_536)(self._refusal)
 
     def _refusal(self, address: str) -> str | None:
-        """Why this address (text form, zone allowed) may not be contacted, or None where it may."""
+        """Return why this address (as text, with or without zone) may not be contacted, or None if it may."""
         try:
             parsed = ipaddress.ip_address(address.partition("%")[0])
         except ValueError:
@@ -90,20 +90,20 @@ class AddressPolicy:
         return _refusal_v4(parsed) if isinstance(parsed, ipaddress.IPv4Address) else _refusal_v6(parsed)
 
     def allows(self, address: str) -> bool:
-        """Whether this address may be contacted."""
+        """Return whether this address may be contacted."""
         return self.refusal(address) is None
 
 
 def port_refusal(port: int) -> str | None:
-    """Why this port may not be contacted, or None where it may."""
+    """Return why this port may not be contacted, or None if it may."""
     return f"port {port} belongs to another protocol" if port in _REFUSED_PORTS else None
 
 
 def parse_network(text: str) -> IPNetwork:
-    """Reads a network such as `10.1.0.0/16`; a bare address is a network of one.
+    """Parse a network such as `10.1.0.0/16`; a bare address is a network of one.
 
     Raises:
-        RecipeError: it is none.
+        RecipeError: it is not a network.
     """
     try:
         return ipaddress.ip_network(text, strict=False)
@@ -112,7 +112,7 @@ def parse_network(text: str) -> IPNetwork:
 
 
 def embedded_v4(address: IPAddress) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that a v4-mapped, 6to4 or NAT64 address leads to, or None."""
+    """Return the IPv4 address in a v4-mapped, 6to4 or NAT64 address, or None."""
     if not isinstance(address, ipaddress.IPv6Address):
         return None
     if address in _MAPPED or address in _NAT64:

@@ -1,7 +1,7 @@
-"""Domains that are not to be contacted, read from a file of one's own.
+"""Read a blocklist: domains that must not be contacted.
 
-A domain a line, or the lines of a hosts file (`0.0.0.0 ads.example.org`); `#` starts a comment. A domain stands for
-its subdomains too. Only a 64-bit hash of each is kept: a list of a million domains takes 8 MB.
+One domain per line, or the lines of a hosts file (`0.0.0.0 ads.example.org`); `#` starts a comment. A domain includes
+its subdomains. Only a 64-bit hash of each is kept: a list of a million domains takes 8 MB.
 """
 
 import gzip
@@ -21,7 +21,7 @@ from openwit.pipeline.readers.crawl.archive_file import GZIP_MAGIC
 from openwit.schemas.common.errors import DataError
 
 _MAX_CACHED_HOSTS = 65_536
-# What most lines are: a domain, or one behind the address that a hosts file gives it.
+# Most lines: a domain, or one after the address in a hosts file.
 _PLAIN = re.compile(
     rb"(?:(?:0\.0\.0\.0|127\.0\.0\.1)[ \t]+)?"
     rb"([a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63}){0,3}\.[a-z][a-z0-9-]{1,62})[ \t]*\r?\n?\Z"
@@ -29,7 +29,7 @@ _PLAIN = re.compile(
 
 
 class Blocklist:
-    """The domains of a list.
+    """The domains of a blocklist.
 
     Args:
         hashes: uint64 (N,), xxh3-64 of each domain, ascending.
@@ -43,13 +43,13 @@ class Blocklist:
         return len(self._hashes)
 
     def _match(self, host: str) -> str | None:
-        """The listed domain that a host is or lies below, or None.
+        """Return the listed domain that equals a host or is a parent of it, or None.
 
         Args:
             host: lower-case and IDNA, or an address, as in `Target.host`.
         """
         labels = host.split(".")
-        # An address lies below nothing.
+        # An address has no parent domains.
         starts = 1 if ":" in host or labels[-1].isdigit() else len(labels)
         names = [".".join(labels[n:]) for n in range(starts)]
         wanted = np.array([xxhash.xxh3_64_intdigest(name.encode()) for name in names], np.uint64)
@@ -61,10 +61,10 @@ class Blocklist:
 
 
 def load_blocklist(path: Path) -> Blocklist:
-    """Reads a list, gzip or not.
+    """Read a blocklist, gzip or not.
 
     Raises:
-        DataError: the file cannot be read, or a line of it holds no domain; the message names the line.
+        DataError: the file cannot be read, or a line holds no domain; the message names the line.
     """
     hashes = array("Q")
     digest = xxhash.xxh3_64_intdigest
@@ -81,7 +81,7 @@ def load_blocklist(path: Path) -> Blocklist:
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"blocklist: {path} cannot be read: {error}") from error
     except UnicodeDecodeError:
-        raise DataError(f"blocklist: {path} is no UTF-8 text: give a file with a domain a line") from None
+        raise DataError(f"blocklist: {path} is not UTF-8 text: use a file with one domain per line") from None
     return Blocklist(np.unique(np.frombuffer(hashes, np.uint64)))
 
 
@@ -92,7 +92,7 @@ def _open(path: Path) -> BinaryIO:
 
 
 def _names(line: bytes, path: Path, number: int) -> list[str]:
-    """The domains of one line."""
+    """Return the domains of one line."""
     words = line.decode("utf-8-sig" if number == 1 else "utf-8").partition("#")[0].split()
     if len(words) > 1:
         if not _is_address(words[0]):
@@ -105,7 +105,7 @@ def _name(word: str, path: Path, number: int) -> str:
     try:
         return encode_host(word.lower().removeprefix("*").removeprefix("."))
     except BadUrlError:
-        raise DataError(f"blocklist: line {number} of {path}: {word[:80]!r} is no domain") from None
+        raise DataError(f"blocklist: line {number} of {path}: {word[:80]!r} is not a domain") from None
 
 
 @lru_cache(64)

@@ -1,7 +1,7 @@
-"""The downloader: many URLs at once over libcurl's multi interface, with a typed answer for each.
+"""Download many URLs concurrently with libcurl's multi interface, with a typed result for each.
 
-Every URL that goes in comes out exactly once, in the order of completion. Nothing waits for ever: lookups,
-connections, slow bodies, retries and redirects all have limits, and a host that only fails is given up.
+Every URL gives exactly one result, in the order of completion. Nothing waits forever: lookups, connections, slow
+bodies, retries and redirects all have limits, and a host that only fails is given up.
 """
 
 import heapq
@@ -33,7 +33,7 @@ _MAX_FAILING_HOSTS = 100_000
 
 @dataclass(slots=True)
 class _Job:
-    """A URL, or a robots.txt, on its way. `robots_of` is the origin that waits for it, None for a URL."""
+    """A URL or a robots.txt to download. `robots_of` is the origin that waits for a robots.txt, None for a URL."""
 
     url: str
     target: Target
@@ -46,7 +46,7 @@ class _Job:
 
 @dataclass(slots=True)
 class _Active:
-    """A transfer that runs, and the marks that its limits are measured from."""
+    """A running transfer, and the marks that its limits are measured from."""
 
     job: _Job
     transfer: Transfer
@@ -56,11 +56,11 @@ class _Active:
 
 
 class Downloader:
-    """Downloads URLs. A context manager; robots rules, addresses and connections are kept from call to call.
+    """Downloads URLs. A context manager; robots rules, addresses and connections are kept between calls.
 
     Args:
         settings: see there.
-        blocklist: domains that are not contacted, not by a redirect either.
+        blocklist: domains that are never contacted, not even after a redirect.
 
     Raises:
         RecipeError: the system limits open files below what `concurrency` needs, or `ca_file` does not exist.
@@ -103,7 +103,7 @@ class Downloader:
         self.close()
 
     def close(self) -> None:
-        """Breaks off what runs and closes all connections."""
+        """Abort running transfers and close all connections."""
         self._abandon()
         for transfer in self._idle:
             transfer.close()
@@ -112,13 +112,13 @@ class Downloader:
         self._multi.close()
 
     def download(self, urls: Iterable[str]) -> Iterator[Download]:
-        """Yields one `Download` for each URL, in the order of completion.
+        """Yield one `Download` per URL, in the order of completion.
 
-        URLs are read only as far ahead as `lookahead`. All transfers rest while the caller works on what was
-        yielded; that time counts against no limit of ours, though servers have limits of their own.
+        At most `lookahead` URLs are read ahead. All transfers pause while the caller handles a result; this time does
+        not count against any limit here, but servers have limits too.
         """
         if self._running:
-            raise RuntimeError("this Downloader is downloading already: use one for each iteration at a time")
+            raise RuntimeError("this Downloader is already downloading: use one per concurrent iteration")
         self._running = True
         source = iter(urls)
         try:
@@ -137,11 +137,11 @@ class Downloader:
             self._running = False
 
     def _now(self) -> float:
-        """Seconds on a clock that stands still while the caller has the word."""
+        """Return seconds on a clock that is paused while the caller handles a result."""
         return time.monotonic() - self._paused_s
 
     def _admit(self, source: Iterator[str]) -> bool:
-        """Reads URLs up to the limit; returns whether there may be more."""
+        """Read URLs up to the limit; return whether there may be more."""
         while self._open_jobs < self.settings.lookahead and len(self._done) < self.settings.lookahead:
             try:
                 url = next(source)
@@ -172,7 +172,7 @@ class Downloader:
             self._queues.tidy(turn[0], now)
 
     def _consider(self, job: _Job, now: float) -> None:
-        """Starts a job, or puts it back until what it waits for is known, or ends it."""
+        """Start a job, put it back until its robots.txt or addresses are known, or end it."""
         target = job.target
         if self._failures.get(target.host, 0) >= self.settings.host_failures:
             self._end(job, Answer(FetchStatus.HOST_UNREACHABLE, detail=f"{target.host} failed too often"))
@@ -234,7 +234,7 @@ class Downloader:
         self._multi.add(transfer.handle)
 
     def _step(self) -> None:
-        """Waits for something to happen and acts on it."""
+        """Wait for events and handle them."""
         now = self._now()
         limit = now + (_SWEEP_S if self._open_jobs else 0.0)
         due = self._queues.next_due()
@@ -251,7 +251,7 @@ class Downloader:
             self._sweep(now)
 
     def _sweep(self, now: float) -> None:
-        """Breaks off transfers that are past their deadline or too slow."""
+        """Abort transfers that are past their deadline or too slow."""
         settings = self.settings
         for active in list(self._active.values()):
             if active.job.spent_s + now - active.started >= settings.timeout_s:
@@ -270,7 +270,7 @@ class Downloader:
         self._finish(active, Answer(status, answer.http_status, content_type=answer.content_type, detail=detail))
 
     def _finish(self, active: _Active, answer: Answer) -> None:
-        """A transfer has ended: what becomes of its job."""
+        """Decide what happens to the job of a transfer that ended: redirect, retry or end."""
         job, now = active.job, self._now()
         self._multi.remove(active.transfer.handle)
         del self._active[active.transfer.handle]
@@ -288,7 +288,7 @@ class Downloader:
             self._settle(job, answer)
 
     def _settle(self, job: _Job, answer: Answer) -> None:
-        """Tries a failed job again if its class and the number of attempts allow it, else ends it."""
+        """Retry a failed job if its status and the number of attempts allow it, else end it."""
         host = job.target.host
         if answer.status in HOST_FAILURES:
             self._failures[host] = self._failures.pop(host, 0) + 1
@@ -338,7 +338,7 @@ class Downloader:
         self._settle(job, Answer(status, detail=resolution.detail))
 
     def _end(self, job: _Job, answer: Answer) -> None:
-        """The last word on a job."""
+        """End a job: record its result."""
         self._open_jobs -= 1
         if job.robots_of is not None:
             self._on_robots(job, answer)

@@ -1,4 +1,4 @@
-"""Whose turn it is: a queue per host, with a limit of transfers at once and a least interval between starts."""
+"""Schedule items by host: a queue per host, with limits on concurrency and on the interval between starts."""
 
 import heapq
 from collections import deque
@@ -16,18 +16,18 @@ class _Host(Generic[ItemT]):
     not_before: float = 0.0
     stopped: bool = False
     holds: int = 0
-    listed: bool = False  # stands in line for its turn
-    deferred: bool = False  # waits for its interval
+    listed: bool = False  # in the ready queue
+    deferred: bool = False  # waiting for its interval
 
 
 class HostQueues(Generic[ItemT]):
-    """Hands out items so that no host is asked for more than it should be; hosts take turns.
+    """Hands out items in turn from all hosts, within the limits of each host.
 
     A host can be *stopped* (nothing of it starts: its name is being looked up) or *held* (only urgent items
     start: its robots.txt is being fetched). Times are any clock in seconds.
 
     Args:
-        per_host: items of a host that may be active at once.
+        per_host: maximum active items per host.
     """
 
     def __init__(self, per_host: int) -> None:
@@ -37,7 +37,7 @@ class HostQueues(Generic[ItemT]):
         self._later: list[tuple[float, str]] = []
 
     def push(self, host: str, item: ItemT, urgent: bool = False, front: bool = False) -> None:
-        """Adds an item; `front` puts it before the others of its class."""
+        """Add an item; `front` puts it before the others of its class (urgent or not)."""
         state = self._hosts.setdefault(host, _Host())
         line = state.urgent if urgent else state.queue
         if front:
@@ -47,9 +47,9 @@ class HostQueues(Generic[ItemT]):
         self._list(host, state)
 
     def next(self, now: float) -> tuple[str, ItemT] | None:
-        """Takes out an item that may start now, or returns None.
+        """Pop an item that may start now, or return None.
 
-        The caller says `started` if it does start, and `tidy` if it does not.
+        The caller calls `started` if it starts the item, and `tidy` if it does not.
         """
         while self._later and self._later[0][0] <= now:
             host = heapq.heappop(self._later)[1]
@@ -72,50 +72,50 @@ class HostQueues(Generic[ItemT]):
         return None
 
     def next_due(self) -> float | None:
-        """When a host that only waits for its interval may start again."""
+        """Return when the next host that only waits for its interval may start, or None."""
         return self._later[0][0] if self._later else None
 
     def started(self, host: str, now: float, interval_s: float) -> None:
-        """An item of the host became active; the next may start `interval_s` from now."""
+        """Record that an item of the host became active; the next may start `interval_s` from now."""
         state = self._hosts.setdefault(host, _Host())
         state.active += 1
         if interval_s > 0:
             state.not_before = max(state.not_before, now + interval_s)
 
     def finished(self, host: str, now: float) -> None:
-        """An active item of the host ended."""
+        """Record that an active item of the host ended."""
         state = self._hosts[host]
         state.active -= 1
         self._list(host, state)
         self.tidy(host, now)
 
     def delay(self, host: str, until: float) -> None:
-        """Nothing of the host starts before `until`."""
+        """Start nothing of the host before `until`."""
         state = self._hosts.setdefault(host, _Host())
         state.not_before = max(state.not_before, until)
 
     def stop(self, host: str) -> None:
-        """Nothing of the host starts until `resume`."""
+        """Start nothing of the host until `resume`."""
         self._hosts.setdefault(host, _Host()).stopped = True
 
     def resume(self, host: str) -> None:
-        """Ends `stop`."""
+        """End `stop`."""
         if host in self._hosts:
             self._hosts[host].stopped = False
             self._list(host, self._hosts[host])
 
     def hold(self, host: str) -> None:
-        """Only urgent items of the host start until as many calls of `release`."""
+        """Start only urgent items of the host until the matching call of `release`."""
         self._hosts.setdefault(host, _Host()).holds += 1
 
     def release(self, host: str) -> None:
-        """Ends one `hold`."""
+        """End one `hold`."""
         state = self._hosts[host]
         state.holds -= 1
         self._list(host, state)
 
     def drain(self, host: str) -> list[ItemT]:
-        """Takes out everything that waits for the host, urgent items first."""
+        """Pop all waiting items of the host, urgent items first."""
         state = self._hosts.get(host)
         if state is None:
             return []
@@ -125,7 +125,7 @@ class HostQueues(Generic[ItemT]):
         return items
 
     def clear(self) -> None:
-        """Forgets everything."""
+        """Remove all hosts and items."""
         self._hosts.clear()
         self._ready.clear()
         self._later.clear()
@@ -135,7 +135,7 @@ class HostQueues(Generic[ItemT]):
         return bool(waits) and not state.stopped and state.active < self.per_host
 
     def tidy(self, host: str, now: float) -> None:
-        """Forgets a host that nothing waits for, so that memory does not grow with the number of hosts."""
+        """Remove a host without items, so that memory does not grow with the number of hosts."""
         state = self._hosts.get(host)
         if state is None or state.urgent or state.queue or state.active or state.holds:
             return

@@ -1,4 +1,4 @@
-"""libcurl's multi interface on an event poll: cost by events, not by the number of open transfers."""
+"""Drive libcurl's multi interface with epoll: the cost grows with events, not with open transfers."""
 
 import contextlib
 import math
@@ -18,10 +18,10 @@ Finished = tuple[Any, int, str]
 
 
 class Multi:
-    """Drives easy handles. Not for use by several threads, except for `wake`.
+    """Drives easy handles. Not thread-safe, except for `wake`.
 
     Args:
-        connections: connections kept open for reuse when idle.
+        connections: maximum idle connections kept for reuse.
     """
 
     def __init__(self, connections: int) -> None:
@@ -38,20 +38,20 @@ class Multi:
         self._multi.setopt(pycurl.M_PIPELINING, pycurl.PIPE_MULTIPLEX)
 
     def add(self, handle: Any) -> None:
-        """Starts a transfer."""
+        """Start a transfer."""
         self._multi.add_handle(handle)
 
     def remove(self, handle: Any) -> None:
-        """Takes a finished transfer out, or breaks one off."""
+        """Remove a finished transfer, or abort a running one."""
         self._multi.remove_handle(handle)
 
     def wake(self) -> None:
-        """Ends a `wait` early. Safe from any thread."""
-        with contextlib.suppress(OSError):  # the buffer is full (a wake-up is under way) or all is closed
+        """End a `wait` early. Thread-safe."""
+        with contextlib.suppress(OSError):  # the buffer is full (a wake-up is pending) or closed
             self._waker.send(b"\0")
 
     def wait(self, timeout_s: float) -> list[Finished]:
-        """Waits for events or until `timeout_s`, lets libcurl act on them, returns the transfers that ended."""
+        """Wait up to `timeout_s` seconds for events, let libcurl handle them, return the transfers that ended."""
         if self._due is not None:
             timeout_s = min(timeout_s, self._due - time.monotonic())
         for descriptor, events in self._poller.wait(max(0.0, timeout_s)):
@@ -68,7 +68,7 @@ class Multi:
         return self._finished()
 
     def close(self) -> None:
-        """Closes every connection. Transfers must have been removed before."""
+        """Close every connection. Transfers must have been removed before."""
         self._multi.close()
         self._poller.close()
         self._awake.close()
@@ -101,7 +101,7 @@ class Multi:
 
 
 class _Poller:
-    """epoll where the system has it, else poll."""
+    """Polls descriptors with epoll where available, else with poll."""
 
     def __init__(self) -> None:
         self._epoll = hasattr(select, "epoll")
@@ -114,7 +114,7 @@ class _Poller:
                 self._poll.modify(descriptor, mask)
                 return
             except FileNotFoundError:
-                pass  # closed and opened again under the same number
+                pass  # closed and reopened with the same number
         self._poll.register(descriptor, mask)
         self._known.add(descriptor)
 
@@ -125,7 +125,7 @@ class _Poller:
                 self._poll.unregister(descriptor)
 
     def wait(self, timeout_s: float) -> list[tuple[int, int]]:
-        # Both round up to a millisecond: rounded down, the last fraction of a wait would be spent spinning.
+        # Both round up to a millisecond: rounded down, the end of a wait would be a busy loop.
         timeout = timeout_s if self._epoll else math.ceil(timeout_s * 1000)
         events: list[tuple[int, int]] = self._poll.poll(timeout)
         return events

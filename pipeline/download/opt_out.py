@@ -1,4 +1,4 @@
-"""Opt-outs that ride in a response's headers: X-Robots-Tag and the TDM Reservation Protocol.
+"""Find opt-outs in response headers: X-Robots-Tag and the TDM Reservation Protocol.
 
 Sources: Google's robots meta tag specification (`X-Robots-Tag: [agent:] rule, rule`), DeviantArt's `noai` and
 `noimageai`, and the W3C community group's TDM Reservation Protocol (`tdm-reservation: 1`).
@@ -11,19 +11,19 @@ X_ROBOTS_TAG = "x-robots-tag"
 TDM_RESERVATION = "tdm-reservation"
 
 OPT_OUT_RULES = frozenset({"noai", "noimageai", "noindex", "noimageindex", "none"})
-"""Rules of X-Robots-Tag that keep an image out of a training set; `none` is noindex and nofollow in one."""
+"""Rules of X-Robots-Tag that exclude an image from a training set; `none` means noindex and nofollow."""
 
-# Rules whose value follows a colon; every other word before a colon names the agent that the rest is for.
+# Rules whose value follows a colon; any other word before a colon names the agent that the following rules are for.
 _RULES_WITH_VALUE = frozenset({"max-snippet", "max-image-preview", "max-video-preview", "unavailable_after"})
 _AGENT_PREFIX = re.compile(r"\s*([^:,\s]+)\s*:(.*)", re.DOTALL)
 
 
 def opt_out(headers: Iterable[tuple[str, str]], agent: str) -> str | None:
-    """The first opt-out among response headers that speaks to us, such as `X-Robots-Tag: noai`, or None.
+    """Return the first opt-out in response headers that applies to `agent`, such as `X-Robots-Tag: noai`, or None.
 
     Args:
         headers: (lower-case name, value) pairs; a header may occur more than once.
-        agent: our product token, such as `openwit`; compared without case.
+        agent: the downloader's product token, such as `openwit`; compared case-insensitively.
     """
     for name, value in headers:
         if name == X_ROBOTS_TAG:
@@ -36,10 +36,10 @@ def opt_out(headers: Iterable[tuple[str, str]], agent: str) -> str | None:
 
 
 def robots_tag_opt_out(value: str, agent: str) -> str | None:
-    """The first rule of one X-Robots-Tag value that opts out for every agent or for ours, or None.
+    """Return the first opt-out rule of one X-Robots-Tag value for every agent or for `agent`, or None.
 
-    An agent's name holds until the next name in the same value: in `other: noai, openwit: noindex` the second
-    rule is ours and the first is not.
+    An agent's name applies until the next name in the same value: in `other: noai, openwit: noindex` only the second
+    rule applies to `openwit`.
     """
     ours = True
     for part in value.split(","):

@@ -1,8 +1,8 @@
-"""Name resolution that many slow names cannot block.
+"""Resolve names without being blocked by many slow ones.
 
-libcurl's own resolver uses at most twenty threads, and a lookup that waits there counts against its transfer's
-connect timeout: a few hundred dead names make every other host time out. Here lookups have a pool of their own,
-each has its own deadline, and a transfer starts only when its addresses are known.
+libcurl's resolver uses at most twenty threads, and a lookup that waits there counts against its transfer's connect
+timeout: a few hundred dead names make every other host time out. Here lookups have a separate thread pool, each has a
+deadline, and a transfer starts only when its addresses are known.
 """
 
 import queue
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 _FRESH_S = 600.0
 _FRESH_NOT_FOUND_S = 60.0
-# Answers of the resolver that are final; everything else (no server reached, SERVFAIL) may pass.
+# Final results of the resolver; everything else (no server reached, SERVFAIL) may be transient.
 _NOT_FOUND = frozenset(
     code for code in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", None)) if code is not None
 )  # fmt: skip
@@ -22,7 +22,7 @@ _NOT_FOUND = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """What a lookup ended with: addresses, or none and why."""
+    """The result of a lookup: addresses, or none and the reason."""
 
     addresses: tuple[str, ...]
     not_found: bool = False
@@ -30,14 +30,14 @@ class Resolution:
 
 
 class Resolver:
-    """Looks names up in background threads; used by one thread at a time.
+    """Looks up names in background threads; used by one thread at a time.
 
     Args:
-        threads: lookups at once.
-        timeout_s: a lookup that takes longer, its time in the queue not counted, ends without addresses. Its
-            thread stays busy until the system's resolver gives up.
-        wake: called from a background thread whenever an answer is ready to be collected.
-        max_names: final answers kept (addresses, or that there are none), the least recently used go first.
+        threads: maximum concurrent lookups.
+        timeout_s: a lookup that takes longer, without its time in the queue, ends without addresses. Its thread
+            stays busy until the system's resolver gives up.
+        wake: called from a background thread when a result is ready to be collected.
+        max_names: maximum number of cached final results; the least recently used are evicted.
     """
 
     def __init__(self, threads: int, timeout_s: float, wake: Callable[[], None], max_names: int = 100_000) -> None:
@@ -55,7 +55,7 @@ class Resolver:
         self._stuck = 0
 
     def get(self, host: str, now: float) -> Resolution | None:
-        """The final answer for a name looked up before, or None."""
+        """Return the cached final result for a name, or None."""
         entry = self._known.get(host)
         if entry is None:
             return None
@@ -66,19 +66,19 @@ class Resolver:
         return entry[1]
 
     def ask(self, host: str, now: float) -> None:
-        """Starts a lookup, unless it is under way; `collect` returns its answer."""
+        """Start a lookup, unless it is running; `collect` returns its result."""
         if host not in self._asked:
             self._asked.add(host)
             self._waiting.append(host)
             self._dispatch(now)
 
     def collect(self, now: float) -> list[tuple[str, Resolution]]:
-        """Answers that have come since the last call, and lookups that have taken too long."""
+        """Return the results since the last call, including lookups that timed out."""
         answers: list[tuple[str, Resolution]] = []
         while not self._answers.empty():
             host, resolution = self._answers.get()
             if self._running.pop(host, None) is None:
-                self._stuck -= 1  # given up before; its thread is free again
+                self._stuck -= 1  # timed out before; its thread is free again
                 continue
             self._settle(host, resolution, now)
             answers.append((host, resolution))
@@ -92,12 +92,12 @@ class Resolver:
         return answers
 
     def forget_pending(self) -> None:
-        """Drops lookups that nobody waits for any more."""
+        """Discard queued lookups."""
         self._asked.difference_update(self._waiting)
         self._waiting.clear()
 
     def close(self) -> None:
-        """Lets the threads end when their lookup has; does not wait for them."""
+        """Let the threads end after their current lookup; does not wait for them."""
         for _ in range(self._started):
             self._questions.put(None)
 
@@ -110,7 +110,7 @@ class Resolver:
                 self._known.popitem(last=False)
 
     def _dispatch(self, now: float) -> None:
-        # A host given up on may be asked again while its first lookup still runs: its thread is not counted free.
+        # A host that timed out may be looked up again while its first lookup still runs: that thread is not free.
         while self._waiting and len(self._running) + self._stuck < self.threads:
             host = self._waiting.popleft()
             self._running[host] = now
@@ -126,7 +126,7 @@ class Resolver:
 
 
 def look_up(host: str) -> Resolution:
-    """Asks the system for the addresses of a name, in the order in which they should be tried. Blocks."""
+    """Look up the addresses of a name, in the order in which they should be tried. Blocks."""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
     except socket.gaierror as error:

@@ -1,4 +1,4 @@
-"""robots.txt after RFC 9309: what a response means, and a cache of one answer per origin."""
+"""Interpret robots.txt (RFC 9309), and cache the rules of each origin."""
 
 import enum
 from collections import OrderedDict
@@ -9,16 +9,16 @@ from protego import Protego
 from openwit.pipeline.download.target import Target
 
 MAX_ROBOTS_BYTES = 500 * 1024
-"""How much of a robots.txt is read; RFC 9309, section 2.5, asks for at least this."""
+"""Maximum bytes of a robots.txt that are read; RFC 9309, section 2.5, requires at least this."""
 MAX_ROBOTS_REDIRECTS = 5
-"""RFC 9309, section 2.3.1.2: at least five are followed; beyond that the file counts as unavailable."""
+"""RFC 9309, section 2.3.1.2: at least five redirects are followed; after that the file counts as unavailable."""
 
 _FRESH_S = 24 * 3600.0
 _FRESH_UNREACHABLE_S = 600.0
 
 
 class Verdict(enum.Enum):
-    """What robots.txt says about one URL."""
+    """Whether robots.txt allows one URL."""
 
     ALLOWED = "allowed"
     DISALLOWED = "disallowed"
@@ -27,10 +27,10 @@ class Verdict(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class RobotsRules:
-    """The rules of one origin for our agent.
+    """The rules of one origin for one agent.
 
-    `parsed` is None where there is nothing to match against; `cause` is set where not even the host was reached:
-    the status that every URL of the origin would have ended with.
+    `parsed` is None if there are no rules to match; `cause` is set if the host was not reached: the status that every
+    URL of the origin would have ended with.
     """
 
     otherwise: Verdict
@@ -40,7 +40,7 @@ class RobotsRules:
     cause: str = ""
 
     def verdict(self, target: Target, agent: str) -> Verdict:
-        """Whether `agent` (a product token) may fetch the target."""
+        """Return whether `agent` (a product token) may fetch the target."""
         if self.parsed is None:
             return self.otherwise
         return Verdict.ALLOWED if self.parsed.can_fetch(target.url, agent) else Verdict.DISALLOWED
@@ -50,16 +50,16 @@ ALLOW_ALL = RobotsRules(Verdict.ALLOWED)
 
 
 def unreachable(detail: str, cause: str = "") -> RobotsRules:
-    """Rules of an origin whose robots.txt could not be had: complete disallow (RFC 9309, section 2.3.1.4)."""
+    """Return the rules of an origin whose robots.txt is unreachable: complete disallow (RFC 9309, section 2.3.1.4)."""
     return RobotsRules(Verdict.UNREACHABLE, detail=detail, cause=cause)
 
 
 def rules_from_response(http_status: int, body: bytes, agent: str) -> RobotsRules:
-    """What a final (not redirecting) answer to a request for robots.txt means.
+    """Return the rules in a final (not redirecting) response to a request for robots.txt.
 
-    2xx is parsed, up to MAX_ROBOTS_BYTES; 4xx means that there are no rules; 5xx that nothing may be fetched
-    (RFC 9309, section 2.3.1). 429 counts as 5xx, as the large crawlers do: a host that asks for less traffic
-    has not said that everything is allowed.
+    2xx is parsed, up to MAX_ROBOTS_BYTES; 4xx means that there are no rules; 5xx that nothing may be fetched (RFC
+    9309, section 2.3.1). 429 counts as 5xx, as for the large crawlers: a host that asks for less traffic does not
+    thereby allow everything.
     """
     if 200 <= http_status < 300:
         return _parse(body, agent)
@@ -70,7 +70,7 @@ def rules_from_response(http_status: int, body: bytes, agent: str) -> RobotsRule
 
 def _parse(body: bytes, agent: str) -> RobotsRules:
     if len(body) > MAX_ROBOTS_BYTES:
-        # The last line may be cut in the middle of a path, which would forbid or allow too much.
+        # The last line may be cut inside a path, which would forbid or allow too much.
         body = body[:MAX_ROBOTS_BYTES].rpartition(b"\n")[0]
     text = body.decode("utf-8", errors="replace").removeprefix("\ufeff")
     parsed = Protego.parse(text)
@@ -79,11 +79,11 @@ def _parse(body: bytes, agent: str) -> RobotsRules:
 
 
 class RobotsCache:
-    """The rules of each origin, fetched once: kept for a day, or ten minutes where the host was unreachable.
+    """Caches the rules of each origin for a day, or for ten minutes if the host was unreachable.
 
     Args:
-        max_origins: the least recently used origins beyond this number are forgotten, so that memory does not
-            grow with the number of hosts of a crawl; a forgotten origin is simply asked again.
+        max_origins: maximum number of cached origins, so that memory does not grow with the number of hosts; the
+            least recently used are evicted, and fetched again when needed.
     """
 
     def __init__(self, max_origins: int = 20_000) -> None:
@@ -91,7 +91,7 @@ class RobotsCache:
         self._rules: OrderedDict[str, tuple[float, RobotsRules]] = OrderedDict()
 
     def get(self, origin: str, now: float) -> RobotsRules | None:
-        """The rules of an origin, or None where they must be fetched. `now` is any clock in seconds."""
+        """Return the rules of an origin, or None if they must be fetched. `now` is any clock in seconds."""
         entry = self._rules.get(origin)
         if entry is None:
             return None
@@ -102,7 +102,7 @@ class RobotsCache:
         return entry[1]
 
     def put(self, origin: str, rules: RobotsRules, now: float) -> None:
-        """Keeps the rules of an origin."""
+        """Cache the rules of an origin."""
         fresh = _FRESH_UNREACHABLE_S if rules.otherwise is Verdict.UNREACHABLE else _FRESH_S
         self._rules[origin] = (now + fresh, rules)
         self._rules.move_to_end(origin)

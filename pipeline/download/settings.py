@@ -1,4 +1,4 @@
-"""Settings of the downloader."""
+"""Define the settings of the downloader."""
 
 import re
 
@@ -12,63 +12,65 @@ _TOKEN = re.compile(r"[A-Za-z_-]+\Z")
 
 
 class DownloadSettings(Settings):
-    """How images are downloaded, and how politely."""
+    """How images are downloaded, with limits and politeness."""
 
     user_agent: str = Field(
         "OpenWIT/0.1 (image-text dataset builder; set a contact in fetch.download.user_agent)",
-        description="User-Agent header: an honest name and a contact that a webmaster can use.",
+        description="User-Agent header: a truthful name and a contact for webmasters.",
     )
     agent_token: str = Field(
         "openwit",
         description="Product token that robots.txt groups and X-Robots-Tag rules are matched against: "
         "letters, - and _ only (RFC 9309, section 2.2.1).",
     )
-    concurrency: int = Field(256, ge=1, le=4096, description="Transfers at once.")
-    per_host: int = Field(8, ge=1, description="Transfers at once from one host.")
+    concurrency: int = Field(256, ge=1, le=4096, description="Maximum concurrent transfers.")
+    per_host: int = Field(8, ge=1, description="Maximum concurrent transfers per host.")
     host_interval_s: float = Field(
-        0.0, ge=0, description="Least time between the starts of two requests to one host, in seconds."
+        0.0, ge=0, description="Minimum time between the starts of two requests to one host, in seconds."
     )
     max_crawl_delay_s: float = Field(
-        2.0, ge=0, description="A robots.txt's Crawl-delay is kept up to this many seconds; 0 ignores it."
+        2.0, ge=0, description="The Crawl-delay of robots.txt is obeyed up to this many seconds; 0 ignores it."
     )
     lookahead: int = Field(
         20_000,
         ge=1,
-        description="URLs read ahead, so that other hosts have work while a slow one has its turns. "
-        "Bounds the memory that waiting URLs take.",
+        description="Number of URLs read ahead, so that other hosts are served while a slow one is waiting. "
+        "Limits the memory for waiting URLs.",
     )
     timeout_s: float = Field(
-        30.0, gt=0, description="Deadline of one attempt at a URL, redirects included, waiting for a turn not."
+        30.0,
+        gt=0,
+        description="Deadline of one attempt at a URL in seconds, with redirects, without queueing.",
     )
-    connect_timeout_s: float = Field(8.0, gt=0, description="Deadline for connecting, TLS included.")
-    dns_timeout_s: float = Field(10.0, gt=0, description="Deadline of one name lookup.")
-    resolver_threads: int = Field(64, ge=1, le=512, description="Name lookups at once.")
+    connect_timeout_s: float = Field(8.0, gt=0, description="Deadline for connecting in seconds, with TLS.")
+    dns_timeout_s: float = Field(10.0, gt=0, description="Deadline of one name lookup in seconds.")
+    resolver_threads: int = Field(64, ge=1, le=512, description="Maximum concurrent name lookups.")
     stall_s: float = Field(
-        10.0, gt=0, description="A transfer slower than stall_bytes_per_s over this many seconds is broken off."
+        10.0, gt=0, description="A transfer slower than stall_bytes_per_s over this many seconds is aborted."
     )
-    stall_bytes_per_s: int = Field(1024, ge=0, description="See stall_s; 0 turns the limit off.")
+    stall_bytes_per_s: int = Field(1024, ge=0, description="See stall_s; 0 disables the limit.")
     max_bytes: int = Field(
-        10 * 1024 * 1024, ge=1, description="A larger body, as sent or unpacked, is broken off and dropped."
+        10 * 1024 * 1024, ge=1, description="A larger body, as sent or decompressed, is aborted and dropped."
     )
-    max_redirects: int = Field(5, ge=0, description="Redirects followed for one URL.")
-    retries: int = Field(1, ge=0, le=10, description="Further attempts for errors that often pass.")
+    max_redirects: int = Field(5, ge=0, description="Maximum redirects followed per URL.")
+    retries: int = Field(1, ge=0, le=10, description="Retries in the same run after errors that are often transient.")
     backoff_s: float = Field(
-        1.0, ge=0, description="Wait before the second attempt; doubles with each further one. See max_backoff_s."
+        1.0, ge=0, description="Wait before the first retry in seconds; doubles with each retry. See max_backoff_s."
     )
     max_backoff_s: float = Field(
-        30.0, ge=0, description="Longest wait before another attempt, a server's Retry-After included."
+        30.0, ge=0, description="Maximum wait before a retry in seconds, also for a server's Retry-After."
     )
     host_failures: int = Field(
         16,
         ge=1,
-        description="So many failures of a host in a row, and nothing else from it, and its other URLs end as "
-        "host_unreachable without being tried.",
+        description="After this many consecutive failures of a host, its other URLs end as host_unreachable without "
+        "an attempt.",
     )
     robots: bool = Field(True, description="Fetch and obey robots.txt (RFC 9309).")
     opt_outs: bool = Field(
         True, description="Obey X-Robots-Tag (noai, noimageai, noindex, noimageindex, none) and tdm-reservation."
     )
-    reuse_connections: bool = Field(True, description="Keep connections open for further URLs of their host.")
+    reuse_connections: bool = Field(True, description="Reuse connections for further URLs of their host.")
     allow_networks: tuple[str, ...] = Field(
         (), description="Networks that may be contacted although they are not global, such as 127.0.0.0/8 for tests."
     )

@@ -1,4 +1,4 @@
-"""How a URL ends: a closed list of statuses, which of them are worth another try, and the record of one download."""
+"""Define how a download can end: a closed list of statuses, which of them to retry, and the record of one download."""
 
 import enum
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class FetchStatus(enum.StrEnum):
     BAD_RESPONSE = "bad_response"
     BAD_ENCODING = "bad_encoding"
     TRANSFER_FAILED = "transfer_failed"
-    # The server answered, but not with an image we may take.
+    # The server responded, but not with an image that may be used.
     TOO_LARGE = "too_large"
     EMPTY_BODY = "empty_body"
     OPTED_OUT = "opted_out"
@@ -54,7 +54,7 @@ RETRY_NOW = frozenset(
         FetchStatus.HTTP_SERVER_ERROR,
     }
 )
-"""Classes that are tried again at once, after a back-off: they fail fast and often pass."""
+"""Statuses that are retried in the same run, after a back-off: they fail fast and are often transient."""
 
 RETRY_LATER = RETRY_NOW | {
     FetchStatus.CONNECT_TIMEOUT,
@@ -64,7 +64,7 @@ RETRY_LATER = RETRY_NOW | {
     FetchStatus.TIMEOUT,
     FetchStatus.TRANSFER_FAILED,
 }
-"""Classes that another run of the stage tries again. All others are final."""
+"""Statuses of transient failures, which a later run may retry. All others are final."""
 
 NOT_REACHED = frozenset(
     {
@@ -76,7 +76,7 @@ NOT_REACHED = frozenset(
         FetchStatus.BLOCKED_ADDRESS,
     }
 )
-"""Classes that every URL of the origin would share: nothing of it was reached."""
+"""Statuses that every URL of the origin would share: its server was not reached."""
 
 HOST_FAILURES = frozenset(
     {
@@ -88,7 +88,7 @@ HOST_FAILURES = frozenset(
         FetchStatus.CONNECTION_LOST,
     }
 )
-"""Classes that count towards giving a host up when nothing else comes from it."""
+"""Statuses that count towards giving up on a host that has no other responses."""
 
 NO_RESPONSE = frozenset(
     {
@@ -101,7 +101,7 @@ NO_RESPONSE = frozenset(
         FetchStatus.TIMEOUT,
     }
 )
-"""Classes that a broken resolver or uplink of ours explains as well as a dead host."""
+"""Statuses that a local outage (resolver or uplink) explains as well as a dead host."""
 
 RESPONDED = frozenset(
     {
@@ -122,16 +122,23 @@ RESPONDED = frozenset(
         FetchStatus.HTTP_SERVER_ERROR,
     }
 )
-"""Classes that show that a server was heard. The rest say nothing of our own connection."""
+"""Statuses that show that a server responded. The remaining ones give no evidence about the local connection."""
 
 
 @dataclass(slots=True)
 class Download:
-    """What became of one URL.
+    """The result of downloading one URL.
 
-    `body` is set on success only. `final_url` is the URL that answered last, as it was requested; `seconds` the
-    time of its transfers over all attempts and redirects, waiting for a turn not counted; `attempts` how often it
-    was tried, 0 where nothing was sent for it.
+    Attributes:
+        url: as given.
+        status: how it ended.
+        http_status: of the last response, or None.
+        body: on success only.
+        final_url: the URL that was requested last, after redirects.
+        content_type: of the last response, or None.
+        seconds: time of its transfers over all attempts and redirects, without waiting in queues.
+        attempts: number of attempts, 0 if nothing was sent.
+        detail: further explanation of the status.
     """
 
     url: str
@@ -146,7 +153,7 @@ class Download:
 
 
 def status_of_http(http_status: int) -> FetchStatus:
-    """The class of an HTTP status that is no redirect; SUCCESS for those whose body is the resource."""
+    """Return the status for an HTTP status that is not a redirect; SUCCESS for those whose body is the resource."""
     if http_status in _HTTP_STATUSES:
         return _HTTP_STATUSES[http_status]
     if 400 <= http_status < 500:
@@ -159,7 +166,7 @@ def status_of_http(http_status: int) -> FetchStatus:
 
 
 def status_of_curl(code: int) -> FetchStatus:
-    """The class of a libcurl error code."""
+    """Return the status for a libcurl error code."""
     return _CURL_STATUSES.get(code, FetchStatus.TRANSFER_FAILED)
 
 
@@ -178,14 +185,14 @@ _HTTP_STATUSES = {
 }
 
 _CURL_STATUSES: dict[int, FetchStatus] = {
-    pycurl.E_UNSUPPORTED_PROTOCOL: FetchStatus.BAD_RESPONSE,  # an answer in HTTP/0.9: the scheme was checked before
+    pycurl.E_UNSUPPORTED_PROTOCOL: FetchStatus.BAD_RESPONSE,  # an HTTP/0.9 response: the scheme was checked before
     pycurl.E_URL_MALFORMAT: FetchStatus.BAD_URL,
     pycurl.E_COULDNT_RESOLVE_HOST: FetchStatus.DNS_FAILED,
     pycurl.E_COULDNT_CONNECT: FetchStatus.CONNECT_FAILED,
     8: FetchStatus.BAD_RESPONSE,  # CURLE_WEIRD_SERVER_REPLY
     16: FetchStatus.CONNECTION_LOST,  # CURLE_HTTP2
     pycurl.E_PARTIAL_FILE: FetchStatus.CONNECTION_LOST,
-    # The only timeout left to libcurl is the one for connecting.
+    # The only timeout handled by libcurl is the one for connecting.
     pycurl.E_OPERATION_TIMEDOUT: FetchStatus.CONNECT_TIMEOUT,
     pycurl.E_SSL_CONNECT_ERROR: FetchStatus.TLS_FAILED,
     pycurl.E_SSL_CIPHER: FetchStatus.TLS_FAILED,

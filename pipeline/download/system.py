@@ -1,4 +1,4 @@
-"""What the downloader needs of the system it runs on: certificates, and leave to open enough files."""
+"""Prepare the system for the downloader: CA certificates, and the limit on open files."""
 
 import ssl
 from pathlib import Path
@@ -9,7 +9,7 @@ from openwit.schemas.common.errors import RecipeError
 
 
 def ca_file(chosen: str | None) -> str:
-    """The file of certificates to trust: the chosen one, the system's, or certifi's.
+    """Return the file of certificates to trust: the chosen one, the system's, or certifi's.
 
     Raises:
         RecipeError: the chosen file does not exist.
@@ -23,7 +23,7 @@ def ca_file(chosen: str | None) -> str:
 
 
 def require_descriptors(concurrency: int) -> None:
-    """Raises the soft limit of open files where needed: two for each transfer, one for each idle connection.
+    """Raise the soft limit on open files if needed: two per transfer, one per idle connection.
 
     Raises:
         RecipeError: the hard limit is too low.

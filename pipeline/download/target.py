@@ -1,4 +1,4 @@
-"""An image URL as the downloader will request it: checked, encoded, and split into what decisions need."""
+"""Check, encode and split an image URL into the parts that the downloader needs."""
 
 import ipaddress
 import re
@@ -8,7 +8,7 @@ from urllib.parse import quote, urljoin, urlsplit
 MAX_URL_LENGTH = 8_192
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-# URLs that the steps below would leave as they are: most of them, at a tenth of the cost.
+# Most URLs need none of the steps below; this test takes a tenth of their time.
 _PLAIN = re.compile(
     r"(https?)://((?:[a-z0-9-]{1,63}\.){1,3}[a-z0-9-]{1,63})(?::([1-5]?[1-9][0-9]{3}))?/[A-Za-z0-9/._~!$&'()*+,;=:@-]*"
     r"(?:\?[A-Za-z0-9/._~!$&'()*+,;=:@-]+)?\Z"
@@ -17,7 +17,7 @@ _SCHEME = re.compile(r"\s*([a-zA-Z][a-zA-Z0-9+.-]*):")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _HOST = re.compile(r"[a-z0-9._-]+\Z")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
-# What RFC 3986 lets stand in a path or query, and the few characters that browsers send as they are.
+# Characters that RFC 3986 allows in a path or query, and the few that browsers send unencoded.
 _SAFE = "/%:@!$&'()*+,;=~-._|[]?"
 
 
@@ -30,14 +30,14 @@ class UnsupportedSchemeError(BadUrlError):
 
 
 class Target(NamedTuple):
-    """One thing to request.
+    """A URL to request.
 
     Attributes:
         url: pure ASCII, without fragment.
         scheme: http or https.
         host: lower-case, IDNA, an IPv6 address without brackets.
         port: as written or the scheme's.
-        origin: `scheme://host:port`, what one robots.txt speaks for (RFC 9309, section 2.3).
+        origin: `scheme://host:port`, the scope of one robots.txt (RFC 9309, section 2.3).
     """
 
     url: str
@@ -48,23 +48,23 @@ class Target(NamedTuple):
 
     @property
     def robots_url(self) -> str:
-        """Where this target's robots.txt stands."""
+        """The URL of this target's robots.txt."""
         return f"{self.origin}/robots.txt"
 
     @property
     def needs_lookup(self) -> bool:
-        """Names do; numeric hosts do not, and localhost (RFC 6761) libcurl knows by itself."""
+        """Whether the host must be resolved: numeric hosts need not, nor localhost (RFC 6761), which libcurl knows."""
         if self.host == "localhost" or self.host.endswith(".localhost"):
             return False
         return ":" not in self.host and not self.host.rpartition(".")[2].isdigit()
 
 
 def parse_target(url: str) -> Target:
-    """Checks and encodes a URL.
+    """Check and encode a URL.
 
-    Surrounding blanks and the fragment go, dot segments are resolved, international names become IDNA and
-    everything outside ASCII is percent-encoded as UTF-8, so that what robots rules are asked about is exactly
-    what is sent.
+    Surrounding blanks and the fragment are removed, dot segments are resolved, international names become IDNA and
+    everything outside ASCII is percent-encoded as UTF-8, so that robots rules are matched against exactly the URL that
+    is sent.
 
     Raises:
         UnsupportedSchemeError: neither http nor https.
@@ -106,7 +106,7 @@ def parse_target(url: str) -> Target:
 
 
 def redirect_target(current: Target, location: bytes) -> Target:
-    """The target that a Location header leads to, relative forms included.
+    """Return the target of a Location header, absolute or relative.
 
     Raises:
         BadUrlError: as for `parse_target`.
@@ -134,10 +134,10 @@ def _encode(text: str) -> str:
 
 
 def encode_host(name: str) -> str:
-    """A host as it stands in a `Target`: lower-case, IDNA, an IPv6 address without brackets.
+    """Normalise a host as in a `Target`: lower-case, IDNA, an IPv6 address without brackets.
 
     Raises:
-        BadUrlError: it is no host name.
+        BadUrlError: it is not a host name.
     """
     if ":" in name:
         try:
@@ -160,7 +160,7 @@ def _bracketed(host: str) -> str:
 
 
 def _without_dot_segments(path: str) -> str:
-    """RFC 3986, section 5.2.4, for an absolute path; empty segments are kept."""
+    """Remove dot segments from an absolute path (RFC 3986, section 5.2.4); empty segments are kept."""
     if "/." not in path:
         return path
     kept: list[str] = []

@@ -1,4 +1,4 @@
-"""One request and its answer: an easy handle that is set up once and used for many URLs."""
+"""Send one request and read its response, with an easy handle that is set up once and reused for many URLs."""
 
 import re
 import socket
@@ -12,21 +12,21 @@ from openwit.pipeline.download.opt_out import TDM_RESERVATION, X_ROBOTS_TAG, opt
 from openwit.pipeline.download.status import FetchStatus, status_of_curl, status_of_http
 from openwit.pipeline.download.target import Target
 
-# A body that nobody wants is read to its end up to this size, because breaking it off costs the connection.
+# An unwanted body of up to this size is read to its end, because aborting costs the connection.
 _UNWANTED_BODY_BYTES = 64 * 1024
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-# Fields that decide about the body before it is kept. Most answers have none of them.
+# Fields that decide about the body before it is kept. Most responses have none of them.
 _DECIDING = (X_ROBOTS_TAG, TDM_RESERVATION, "content-encoding")
 _DECIDING_NAMES = tuple(name.encode() for name in _DECIDING)
 _DECIDING_FIELDS = re.compile(rf"^({'|'.join(_DECIDING)})[ \t]*:[ \t]*(.*?)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
 _LOCATION = re.compile(rb"^location[ \t]*:[ \t]*(.*?)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
-# Images as JPEG where the server offers a choice: the only format whose decoder can skip resolution.
+# Prefer JPEG where the server offers a choice: the only format that can be decoded at a lower resolution.
 _ACCEPT = "image/jpeg,image/png;q=0.9,image/webp;q=0.8,image/*;q=0.7,*/*;q=0.5"
 
 
 @dataclass(frozen=True, slots=True)
 class TransferOptions:
-    """What is the same for every transfer of a downloader."""
+    """The options shared by all transfers of a downloader."""
 
     user_agent: str
     agent_token: str
@@ -38,7 +38,7 @@ class TransferOptions:
 
 @dataclass(slots=True)
 class Answer:
-    """What one request ended with. `location` is set for redirects, whose status is SUCCESS."""
+    """The result of one request. `location` is set for redirects, whose status is SUCCESS."""
 
     status: FetchStatus
     http_status: int | None = None
@@ -50,11 +50,11 @@ class Answer:
 
 
 class Transfer:
-    """A reusable request. `begin`, then hand `handle` to the multi interface, then `answer`.
+    """A reusable request. Call `begin`, add `handle` to the multi interface, then call `answer`.
 
     Attributes:
         handle: the easy handle.
-        received: bytes of body so far, decoded.
+        received: decoded bytes of the body so far.
     """
 
     def __init__(self, options: TransferOptions, policy: AddressPolicy) -> None:
@@ -64,28 +64,28 @@ class Transfer:
         self._reset(0, False)
 
     def begin(self, target: Target, addresses: tuple[str, ...], max_bytes: int, truncate: bool = False) -> None:
-        """Prepares the request of a target.
+        """Prepare the request of a target.
 
         Args:
-            addresses: where its host is; empty for numeric hosts and localhost, which need no lookup.
-            max_bytes: a longer body ends as TOO_LARGE, or is cut there if `truncate` is set.
+            addresses: of its host; empty for numeric hosts and localhost, which need no lookup.
+            max_bytes: a longer body ends as TOO_LARGE, or is truncated if `truncate` is set.
         """
         if (max_bytes, truncate) != (self._max_bytes, self._truncate):
-            # What Content-Length announces ends here, what comes nevertheless in `_on_body`.
+            # This limits the announced Content-Length; `_on_body` limits what is sent.
             self.handle.setopt(pycurl.MAXFILESIZE_LARGE, 0 if truncate else max_bytes)
         self._reset(max_bytes, truncate)
         self.handle.setopt(pycurl.URL, target.url)
         if addresses:
-            # The plus sign lets the entry age like any other of libcurl's DNS cache.
+            # The plus sign lets the entry expire like any other entry of libcurl's DNS cache.
             listed = ",".join(f"[{a}]" if ":" in a else a for a in addresses)
             self.handle.setopt(pycurl.RESOLVE, [f"+{target.host}:{target.port}:{listed}"])
 
     def connected(self) -> bool:
-        """Whether the request has gone out."""
+        """Return whether the request was sent."""
         return bool(self.handle.getinfo(pycurl.PRETRANSFER_TIME))
 
     def answer(self, code: int, message: str) -> Answer:
-        """What the transfer ended with; `code` and `message` are libcurl's."""
+        """Return the result of the transfer; `code` and `message` are libcurl's."""
         http_status = self.handle.getinfo(pycurl.RESPONSE_CODE) or None
         answer = Answer(FetchStatus.SUCCESS, http_status, detail=self._detail)
         if http_status is not None:
@@ -113,7 +113,7 @@ class Transfer:
             answer.status = FetchStatus.EMPTY_BODY
 
     def close(self) -> None:
-        """Frees the handle."""
+        """Free the handle."""
         self._release()
         self.handle.close()
 
@@ -145,9 +145,9 @@ class Transfer:
         handle.setopt(pycurl.ACCEPT_ENCODING, "")
         handle.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS)
         handle.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
-        # Each hop is a request of its own: its host has a queue, a limit, an address and robots rules too.
+        # Each hop is a separate request: its host has a queue, limits, addresses and robots rules too.
         handle.setopt(pycurl.FOLLOWLOCATION, 0)
-        # A proxy from the environment would make every address check a check of the proxy.
+        # With a proxy from the environment, address checks would check only the proxy.
         handle.setopt(pycurl.PROXY, "")
         handle.setopt(pycurl.NOSIGNAL, 1)
         handle.setopt(pycurl.CONNECTTIMEOUT_MS, max(1, round(options.connect_timeout_s * 1000)))
@@ -191,7 +191,7 @@ class Transfer:
 
     def _on_too_much(self, chunk: bytes) -> int:
         if self._truncate:
-            # One byte more than the cap, so that the reader knows that there was more.
+            # One byte more than the limit, so that the reader knows that the file is longer.
             self._chunks.append(chunk[: self._max_bytes + 1 - (self.received - len(chunk))])
             self._discarded = True
             return 0
@@ -203,7 +203,7 @@ class Transfer:
         self._chunks.clear()
 
     def _head(self) -> bytes:
-        """The last block of header lines: interim answers (1xx) come before it."""
+        """Return the last block of header lines; interim responses (1xx) come before it."""
         starts = [number for number, line in enumerate(self._lines) if line.startswith(b"HTTP/")]
         return b"".join(self._lines[starts[-1] :] if starts else self._lines)
 
@@ -212,7 +212,7 @@ class Transfer:
         return match.group(1) if match else None
 
     def _judge_head(self) -> None:
-        """Decides before the first byte of body is kept whether it is wanted at all."""
+        """Decide before the first byte of the body whether it is kept."""
         # "HTTP/1.1 200 OK" or "HTTP/2 200": only 2xx has the resource in its body.
         status = self._lines[0].partition(b" ")[2]
         head = b"".join(self._lines)
@@ -232,13 +232,13 @@ class Transfer:
         if found is not None:
             self._refuse(FetchStatus.OPTED_OUT, found)
         elif sum(value.count(",") + 1 for name, value in fields if name == "content-encoding") > 1:
-            # Compression of compressed bytes has one use on the web: a body a million times its size.
+            # The only use of repeated compression on the web is a decompression bomb.
             self._refuse(FetchStatus.BAD_ENCODING, "more than one content coding")
 
     def _explain_failure(self, answer: Answer, code: int, message: str) -> None:
         http_status = answer.http_status or 0
         if code == pycurl.E_FILESIZE_EXCEEDED and http_status >= 300:
-            answer.status, answer.detail = status_of_http(http_status), ""  # a long error page is an error page
+            answer.status, answer.detail = status_of_http(http_status), ""  # a long error page is still an error page
             return
         answer.status = status_of_curl(code)
         answer.detail = self._detail or message

@@ -62,13 +62,13 @@ def test_an_empty_list_blocks_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a.org\nhttp://b.org/\n", "line 2 of .*: 'http://b.org/' is no domain"),
-        ("a..org", "line 1 of .* is no domain"),
+        ("a.org\nhttp://b.org/\n", "line 2 of .*: 'http://b.org/' is not a domain"),
+        ("a..org", "line 1 of .* is not a domain"),
         ("a.org b.org", "line 1 of .* holds neither one domain nor a line of a hosts file"),
-        ("*", "line 1 of .* is no domain"),
+        ("*", "line 1 of .* is not a domain"),
         (b"\x1f\x8b\x08broken", "cannot be read"),
         (gzip.compress(b"a.org\n" * 99, mtime=0)[:-9], "cannot be read"),
-        (b"PAR1\xff\xfe", "is no UTF-8 text"),
+        (b"PAR1\xff\xfe", "is not UTF-8 text"),
     ],
 )
 def test_bad_lists(tmp_path, text, message):

@@ -55,7 +55,7 @@ def test_a_bad_blocklist_is_said_before_anything_is_asked(tmp_path, job, select,
     web.start()
     source = select(tmp_path / "s", {0: spread_over_hosts(web, 3)})
     (tmp_path / "bad.txt").write_text("fine.org\nhttp://example.org/\n")
-    with pytest.raises(OpenWITError, match="line 2 of .*bad.txt: 'http://example.org/' is no domain"):
+    with pytest.raises(OpenWITError, match="line 2 of .*bad.txt: 'http://example.org/' is not a domain"):
         fetch.run(job, settings(blocklist=str(tmp_path / "bad.txt")), source, tmp_path / "f")
     with pytest.raises(OpenWITError, match="blocklist: .*gone.txt cannot be read: No such file"):
         fetch.run(job, settings(blocklist=str(tmp_path / "gone.txt")), source, tmp_path / "f2")
