@@ -75,7 +75,7 @@ def test_what_does_not_fit_is_refused(name, size):
         (lambda d: d[:1024], "no end"),
         (lambda d: d[:1000], "ends inside member '0000000000.bin'"),
         (lambda d: b"x" * 512 + d, "no member header at byte 0"),
-        (lambda d: bytes([d[0] ^ 1]) + d[1:], "a damaged member header at byte 0"),
+        (lambda d: bytes([d[0] ^ 1]) + d[1:], "damaged member header at byte 0"),
     ],
 )
 def test_what_is_no_archive_is_said(damage, message):

@@ -150,7 +150,7 @@ def test_a_dataset_of_ours_by_its_manifest(tmp_path: Path, bodies: list[bytes]) 
     table, _ = read([tmp_path])
     assert names(table) == [(f"{tmp_path}/train/00000.tar", "0.jpg"), (f"{tmp_path}/train/00000.tar", "1.jpg")]
     (tmp_path / "train" / "00000.tar").unlink()
-    with pytest.raises(OpenWITError, match="is missing though"):
+    with pytest.raises(OpenWITError, match="is missing, but"):
         list_pieces([str(tmp_path)])
 
 

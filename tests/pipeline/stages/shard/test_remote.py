@@ -129,7 +129,7 @@ def test_an_upload_that_never_works_is_said_and_a_rerun_brings_what_is_missing(
 ):
     with monkeypatch.context() as broken:
         Failing(broken, 7, 1000, ConnectionResetError("reset by\npeer"))
-        with pytest.raises(OpenWITError, match="00001.stats.json cannot be written: reset by peer; the same"):
+        with pytest.raises(OpenWITError, match="00001.stats.json cannot be written: reset by peer; run it again"):
             build(deduplicated, tmp_path / "work", bucket)
     place = open_store(bucket)
     assert place.size("manifest.json") is None
