@@ -1,1 +1,1 @@
-"""Recipes and deployments a user copies."""
+"""Recipes and example workflows for users to copy."""

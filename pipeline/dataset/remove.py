@@ -122,8 +122,8 @@ def remove(
             if plan is None or shard.samples == plan.before - len(plan.gone):
                 continue
             progress("Writing shards", number, len(manifest.shards))
-            anew = _rewrite(store, shard, plan, scratch, resumed)
-            shards = [anew if s.tar.path == shard.tar.path else s for s in manifest.shards]
+            rewritten = _rewrite(store, shard, plan, scratch, resumed)
+            shards = [rewritten if s.tar.path == shard.tar.path else s for s in manifest.shards]
             manifest = journal.applied(manifest.model_copy(update={"shards": shards}))
             save_manifest(store, manifest)
         tables = rewrite_tables(store, wanted, journal, manifest.tables, scratch)

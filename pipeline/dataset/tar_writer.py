@@ -142,7 +142,7 @@ def members(archive: memoryview | bytes) -> Iterator[Member]:
     """The members of an archive as `TarWriter` writes it.
 
     Raises:
-        ValueError: what stands where a header should be is none; the message says where.
+        ValueError: a header is missing or damaged; the message has its offset.
     """
     position = 0
     while position + BLOCK <= len(archive):

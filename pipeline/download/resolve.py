@@ -46,7 +46,7 @@ class Resolver:
         self.max_names = max_names
         self._wake = wake
         self._known: OrderedDict[str, tuple[float, Resolution]] = OrderedDict()
-        self._asked: set[str] = set()
+        self._pending: set[str] = set()
         self._waiting: deque[str] = deque()
         self._running: dict[str, float] = {}
         self._questions: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -67,8 +67,8 @@ class Resolver:
 
     def ask(self, host: str, now: float) -> None:
         """Start a lookup, unless it is running; `collect` returns its result."""
-        if host not in self._asked:
-            self._asked.add(host)
+        if host not in self._pending:
+            self._pending.add(host)
             self._waiting.append(host)
             self._dispatch(now)
 
@@ -93,7 +93,7 @@ class Resolver:
 
     def forget_pending(self) -> None:
         """Discard queued lookups."""
-        self._asked.difference_update(self._waiting)
+        self._pending.difference_update(self._waiting)
         self._waiting.clear()
 
     def close(self) -> None:
@@ -102,7 +102,7 @@ class Resolver:
             self._questions.put(None)
 
     def _settle(self, host: str, resolution: Resolution, now: float) -> None:
-        self._asked.discard(host)
+        self._pending.discard(host)
         if resolution.addresses or resolution.not_found:
             fresh = _FRESH_S if resolution.addresses else _FRESH_NOT_FOUND_S
             self._known[host] = (now + fresh, resolution)

@@ -22,7 +22,7 @@ _SAFE = "/%:@!$&'()*+,;=~-._|[]?"
 
 
 class BadUrlError(ValueError):
-    """The URL cannot be requested; the message says why."""
+    """The URL cannot be requested; the message has the reason."""
 
 
 class UnsupportedSchemeError(BadUrlError):
@@ -68,7 +68,7 @@ def parse_target(url: str) -> Target:
 
     Raises:
         UnsupportedSchemeError: neither http nor https.
-        BadUrlError: not a URL that can be requested; the message says why.
+        BadUrlError: not a URL that can be requested; the message has the reason.
     """
     plain = _PLAIN.match(url)
     if plain is not None and "/." not in url and len(url) <= MAX_URL_LENGTH:

@@ -31,7 +31,7 @@ def load_settings(path: Path, model: type[SettingsT], overrides: Sequence[str] =
     Args:
         path: the YAML file.
         model: the settings class.
-        overrides: `a.b=value` strings; the value is read as YAML, so `3`, `true` and `[a, b]` mean what they say.
+        overrides: `a.b=value` strings; the value is parsed as YAML, such as `3`, `true` or `[a, b]`.
 
     Raises:
         RecipeError: the file is missing or not YAML, or a key or value is wrong; the message names it and the remedy.

@@ -26,15 +26,15 @@ app = typer.Typer(
 
 Out = Annotated[Path, typer.Option(help="Folder of the demo; holds web/, wikipedia/ and crawl/.")]
 Port = Annotated[int, typer.Option(help="Port on loopback; 0 takes a free one.", min=0, max=65535)]
-Concepts = Annotated[int | None, typer.Option(help="Only so many emoji, for a quick look; all when not given.")]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Remove a web made otherwise and make it anew.")]
+Concepts = Annotated[int | None, typer.Option(help="Maximum number of emoji, for a quick look. Default: all.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Remove a web of other settings or versions and make it again.")]
 
 _DEFAULT_OUT = Path("out/demo")
 
 
 @app.command("make-web")
 def make_web_command(out: Out = _DEFAULT_OUT, concepts: Concepts = None, fresh: Fresh = False) -> None:
-    """Draws the web to OUT/web and copies the Wikipedia piece to OUT/wikipedia.
+    """Draw the web to OUT/web and copy the part of Wikipedia to OUT/wikipedia.
 
     Example: python -m openwit.workflows.demo make-web --out out/demo
     """
@@ -48,7 +48,7 @@ def serve_command(
     web: Annotated[Path | None, typer.Option(help="The web's folder, when it is not OUT/web.")] = None,
     piped: Annotated[bool, typer.Option("--piped", hidden=True)] = False,
 ) -> None:
-    """Serves the web until Ctrl-C; look at http://localhost:8765/ in a browser.
+    """Serve the web until Ctrl-C; open http://localhost:8765/ in a browser.
 
     Example: python -m openwit.workflows.demo serve --out out/demo --port 8765
     """
@@ -57,7 +57,7 @@ def serve_command(
 
 @app.command("crawl")
 def crawl_command(out: Out = _DEFAULT_OUT, port: Port = 8765) -> None:
-    """Crawls the served web into OUT/crawl as WARC files.
+    """Crawl the served web into OUT/crawl as WARC files.
 
     Example: python -m openwit.workflows.demo crawl --out out/demo --port 8765
     """
@@ -66,7 +66,7 @@ def crawl_command(out: Out = _DEFAULT_OUT, port: Port = 8765) -> None:
 
 @app.command("all")
 def all_command(out: Out = _DEFAULT_OUT, port: Port = 8765, concepts: Concepts = None, fresh: Fresh = False) -> None:
-    """Makes the web, serves it, crawls it and stops serving.
+    """Make the web, serve it, crawl it and stop serving.
 
     Example: python -m openwit.workflows.demo all --out out/demo
     """
@@ -78,7 +78,7 @@ def all_command(out: Out = _DEFAULT_OUT, port: Port = 8765, concepts: Concepts =
 
 @app.command("run")
 def run_command(out: Out = _DEFAULT_OUT, port: Port = 8765, concepts: Concepts = None, fresh: Fresh = False) -> None:
-    """Runs the main job: web, crawl, dataset, training, and what the model learned.
+    """Run the main job: web, crawl, dataset, training, evaluation.
 
     Example: python -m openwit.workflows.demo run --out out/demo
     """
@@ -86,7 +86,7 @@ def run_command(out: Out = _DEFAULT_OUT, port: Port = 8765, concepts: Concepts =
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs a verb; bad input ends in one sentence and exit code 2."""
+    """Run a command; bad input ends with one sentence and exit code 2."""
     with user_errors("demo"):
         app(args=arguments)
 

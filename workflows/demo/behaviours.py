@@ -1,4 +1,4 @@
-"""What the server does beyond handing out files: the contents of `behaviours.json`."""
+"""Define what the server does besides serving files: the contents of `behaviours.json`."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ Kind = Literal["status", "redirect", "type", "cut", "markup", "drip"]
 
 
 class Behaviour(Settings):
-    """How one path answers."""
+    """How the server responds to one path."""
 
     kind: Kind = Field(
         description="status: an error; redirect: sends elsewhere; type: the file under another Content-Type; cut: "
@@ -23,7 +23,7 @@ class Behaviour(Settings):
 
 
 class HostRules(Settings):
-    """How one host answers."""
+    """How one host responds."""
 
     headers: dict[str, str] = Field(default_factory=dict, description="sent with every answer")
     html_charset: str | None = Field(default="utf-8", description="named in the Content-Type of pages; null: unnamed")
@@ -32,6 +32,6 @@ class HostRules(Settings):
 
 
 class Behaviours(Settings):
-    """How all hosts answer."""
+    """How all hosts respond."""
 
     hosts: dict[str, HostRules]

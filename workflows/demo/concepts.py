@@ -1,4 +1,4 @@
-"""Which emoji the demo's web shows, and what they are called.
+"""Select the emoji of the demo's web, with their names.
 
 A concept is one OpenMoji drawing that the `emoji` package names in English. Skin tones, gendered and family variants
 and flags are left out: their drawings differ by less than a small picture shows.
@@ -89,16 +89,16 @@ class Concept:
 
 
 def unit_hash(*parts: str) -> float:
-    """A uniform number in [0, 1) from the given texts: the demo's only source of chance."""
+    """Return a uniform number in [0, 1) from the given texts: the demo's only source of randomness."""
     digest = hashlib.blake2b("\0".join(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 
 
 def all_concepts(limit: int | None = None) -> tuple[Concept, ...]:
-    """The demo's concepts in order of key.
+    """Return the demo's concepts in order of key.
 
     Args:
-        limit: take only so many of them, spread over all kinds; a smaller set is contained in a larger one.
+        limit: maximum number, spread over all kinds; a smaller set is contained in a larger one.
 
     Raises:
         RecipeError: `limit` is not positive or larger than the number of concepts.

@@ -1,4 +1,4 @@
-"""A small polite crawler: the pages of all sites, breadth first from their front pages, one connection a host."""
+"""Crawl the pages of all sites politely, breadth first from their front pages, with one connection per host."""
 
 import asyncio
 import hashlib
@@ -29,7 +29,7 @@ _LARGEST_PAGE = 8 * 1024 * 1024
 
 @dataclass
 class SiteCrawl:
-    """What the crawl of one site brought."""
+    """The result of the crawl of one site."""
 
     site: str
     exchanges: list[Exchange] = field(default_factory=list)
@@ -39,7 +39,7 @@ class SiteCrawl:
 
 
 class LoopbackResolver(AbstractResolver):
-    """Resolves `localhost` and names below it to loopback (RFC 6761 section 6.3), whatever the system does."""
+    """Resolve `localhost` and names below it to loopback (RFC 6761 section 6.3), whatever the system does."""
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
@@ -59,7 +59,7 @@ class LoopbackResolver(AbstractResolver):
 
 
 def crawl(folder: Path, port: int, files: int = 4) -> list[SiteCrawl]:
-    """Crawls the little web that is served on a port and writes it as WARC files.
+    """Crawl the little web that is served on a port and write it as WARC files.
 
     Training and other sites go to `demo-00000.warc.gz` and so on, by a hash of their name; the held-out site goes to
     `heldout-00000.warc.gz`, so that a build can leave it out by file.
@@ -80,7 +80,7 @@ def crawl(folder: Path, port: int, files: int = 4) -> list[SiteCrawl]:
 
 
 def file_of(site: str, files: int) -> str:
-    """The WARC file that holds a site."""
+    """Return the WARC file of a site."""
     if site == HELD_OUT:
         return "heldout-00000.warc.gz"
     number = int.from_bytes(hashlib.blake2b(site.encode(), digest_size=8).digest(), "big") % files
@@ -88,7 +88,7 @@ def file_of(site: str, files: int) -> str:
 
 
 def links_of(body: bytes, charset: str | None, url: str) -> list[str]:
-    """The http addresses a page links to, absolute, without fragments, in order, each once."""
+    """Return the http addresses that a page links to, absolute, without fragments, in order, each once."""
     tree = LexborHTMLParser(body.decode(charset or "utf-8", errors="replace"))
     base_node = tree.css_first("base[href]")
     base = urljoin(url, (base_node.attributes["href"] or "") if base_node else "")
@@ -138,7 +138,7 @@ async def _crawl_site(session: aiohttp.ClientSession, site: str, port: int, adva
 
 
 async def _robots(session: aiohttp.ClientSession, authority: str, result: SiteCrawl) -> Protego | None:
-    """The site's rules; None means keep away: a server error counts as a refusal of everything (RFC 9309 2.3.1.4)."""
+    """Return the site's rules, or None if nothing may be fetched, as after a server error (RFC 9309 2.3.1.4)."""
     exchange, text, _ = await _fetch(session, f"http://{authority}/robots.txt", result)
     if exchange is None or exchange.status >= 500:
         return None
@@ -159,7 +159,7 @@ async def _fetch_page(session: aiohttp.ClientSession, url: str, result: SiteCraw
 async def _fetch(
     session: aiohttp.ClientSession, url: str, result: SiteCrawl
 ) -> tuple[Exchange | None, bytes, aiohttp.ClientResponse | None]:
-    """Fetches and records an address; returns the exchange, the body without compression, and the answer's headers."""
+    """Fetch and record an address; return the exchange, the decompressed body, and the response's headers."""
     headers = {"User-Agent": AGENT, "Accept": "text/html,*/*;q=0.5", "Accept-Encoding": "gzip"}
     try:
         async with session.get(url, headers=headers, allow_redirects=False) as answer:
@@ -198,7 +198,7 @@ def _is_picture(url: str) -> bool:
 
 
 def _by_file(crawls: Sequence[SiteCrawl], files: int) -> dict[str, list[Exchange]]:
-    """The exchanges of each file; a file without a site still exists, with its warcinfo alone."""
+    """Return the exchanges of each file; a file without a site still exists, with its warcinfo alone."""
     contents: dict[str, list[Exchange]] = {f"demo-{number:05d}.warc.gz": [] for number in range(files)}
     for site in crawls:
         contents.setdefault(file_of(site.site, files), []).extend(site.exchanges)

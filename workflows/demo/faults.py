@@ -1,4 +1,4 @@
-"""What is wrong with the demo's web: dead and odd pictures, and a blog that collects the worst of them."""
+"""Define the faults of the demo's web: dead and unusual pictures, and a blog that collects the worst of them."""
 
 import io
 import struct
@@ -15,7 +15,7 @@ from openwit.workflows.demo.sites import BLOG, HOSTS, Site, host
 
 Fault = Literal["none", "missing", "gone", "error", "refused", "truncated", "cut", "markup", "text", "moved"]
 
-# Share of the pictures of a site that are out of order; "text" and "moved" still lead to a whole picture.
+# Share of the pictures of a site that are faulty; "text" and "moved" still lead to a whole picture.
 FAULT_SHARES: tuple[tuple[Fault, float], ...] = (
     ("missing", 0.010),
     ("gone", 0.003),
@@ -44,7 +44,7 @@ class Oddment:
 
 
 def fault_of(site: Site, concept: Concept) -> Fault:
-    """What is wrong with a site's picture of a concept, if anything."""
+    """Return the fault of a site's picture of a concept, if any."""
     if site.role in _FAULTLESS_ROLES:
         return "none"
     chance = unit_hash("fault", site.name, concept.key)

@@ -1,4 +1,4 @@
-"""The main job from end to end: make the web, crawl it, build a dataset, train a CLIP, measure what it learned.
+"""Run the main job from end to end: make the web, crawl it, build a dataset, train a CLIP, evaluate it.
 
 Each step is the command a user would type, run as a process of its own and shown before it starts.
 """
@@ -30,7 +30,7 @@ _HELD_OUT = {
     "val": "held-out drawings from the sites it was trained on",
     "test": "drawings of a site whose way of drawing it never saw",
 }
-# The verdict rests on this split. The other is told as it is: what a few thousand pictures teach hardly carries over
+# The verdict rests on this split. The other is reported too: what a few thousand pictures teach hardly carries over
 # to a style that none of them has.
 _DECIDES = "val"
 # What "well above chance" means for the verdict, on the lower end of the interval.
@@ -39,7 +39,7 @@ _TIMES_CHANCE = 10
 
 @dataclass(frozen=True)
 class Places:
-    """Where the demo's parts lie below its folder."""
+    """Paths of the demo's parts below its folder."""
 
     out: Path
 
@@ -89,10 +89,10 @@ def run_demo(out: Path, port: int, console: Console, *, concepts: int | None, fr
 
 
 def run_job(out: Path, port: int, console: Console) -> int:
-    """Runs the job on a finished web; returns the exit code: 0 when the model beats chance clearly, else 1.
+    """Run the job on a finished web; return the exit code: 0 if the model is clearly better than chance, else 1.
 
     Raises:
-        OpenWITError: the port is in use, or a step met bad input and said so.
+        OpenWITError: the port is in use, or a step failed.
     """
     started = time.monotonic()
     places = Places(out)

@@ -1,4 +1,4 @@
-"""The plan of the web: which picture of which concept is where, what its page says and what is wrong with it."""
+"""Plan the web: which picture of which concept is where, the text of its page, and its fault."""
 
 import urllib.parse
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""Progress of the demo's commands: a bar on a terminal, a line every few seconds elsewhere. To stderr."""
+"""Show the progress of the demo's commands on stderr: a bar on a terminal, a line every few seconds elsewhere."""
 
 import sys
 import time
@@ -13,7 +13,7 @@ _SECONDS_BETWEEN_LINES = 5.0
 
 
 class Advance(Protocol):
-    """Told how much was done since the last call."""
+    """Called with the amount of work done since the last call."""
 
     def __call__(self, steps: int = 1) -> None:
         """Counts `steps` more as done."""
@@ -21,7 +21,7 @@ class Advance(Protocol):
 
 @contextmanager
 def progress(label: str, total: int | None, unit: str) -> Iterator[Advance]:
-    """Shows `label`, done of total, rate and time left while the block runs; yields the function that advances it."""
+    """Show `label`, done of total, rate and time left while the block runs; yield the function that advances it."""
     if sys.stderr.isatty():
         with rich.progress.Progress(
             rich.progress.TextColumn(label),

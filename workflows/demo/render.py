@@ -1,4 +1,4 @@
-"""From a concept's SVG to the picture files of all sites. Runs in worker processes; no state but a cache of grain."""
+"""Render a concept's SVG to the picture files of all sites. Runs in worker processes; the only state is a cache."""
 
 import io
 import os
@@ -97,7 +97,7 @@ def render_concept(svg: str, renderings: tuple[Rendering, ...], web: Path) -> in
 
 
 def write_whole(target: Path, data: bytes) -> None:
-    """Writes under another name and renames, so that a killed run leaves no half file under the right name.
+    """Write under a temporary name and rename, so that a killed run leaves no half file under the final name.
 
     Without a flush to disk, unlike `schemas.common`: ten thousand flushes take minutes on some disks, and the finished
     web's list of sizes tells a file that a power cut emptied.

@@ -1,4 +1,4 @@
-"""Serves the little web over HTTP on loopback: one virtual host a folder, and the behaviours its declaration names.
+"""Serve the little web over HTTP on loopback: one virtual host per folder, with the declared behaviours.
 
 `NAME.localhost` is loopback by RFC 6761 section 6.3: browsers and curl resolve it by themselves.
 """
@@ -23,7 +23,7 @@ from openwit.workflows.demo.sites import FRONT_PAGES, PORT_TOKEN
 from openwit.workflows.demo.web import check_complete
 
 DATE = "Mon, 01 Jul 2024 00:00:00 GMT"
-"""The Date of every answer. Fixed, so that a crawl of the same web gives the same bytes."""
+"""The Date of every response. Fixed, so that a crawl of the same web gives the same bytes."""
 
 _TYPES = {".webp": "image/webp", ".bmp": "image/bmp", ".txt": "text/plain", ".gif": "image/gif", ".jpg": "image/jpeg"}
 _DRIP_START = {
@@ -34,7 +34,7 @@ _DRIP_EVERY = 1.0  # seconds between two bytes
 
 
 class LittleWeb:
-    """Answers requests for the sites in a folder."""
+    """Serves the sites in a folder."""
 
     def __init__(self, folder: Path, behaviours: Behaviours) -> None:
         """Args: the folder that `make_web` made, and how its hosts answer."""
@@ -101,7 +101,7 @@ class LittleWeb:
 
 
 def read_behaviours(folder: Path) -> Behaviours:
-    """The behaviours of a finished web.
+    """Read the behaviours of a finished web.
 
     Raises:
         DataError: the folder holds no finished web.
@@ -114,7 +114,7 @@ def read_behaviours(folder: Path) -> Behaviours:
 
 
 async def serve(folder: Path, port: int, ready: Callable[[int], None], stop: asyncio.Event) -> None:
-    """Serves until `stop` is set; calls `ready` with the port once it listens. Port 0 takes a free one.
+    """Serve until `stop` is set; call `ready` with the port once it listens. Port 0 uses a free one.
 
     Raises:
         StorageError: the port is taken or not allowed.
@@ -163,7 +163,7 @@ def _steady(answer: web.StreamResponse) -> None:
 
 
 async def _drip(request: web.Request, behaviour: Behaviour) -> web.StreamResponse:
-    """The start of a picture, then a byte a second; ends by itself, so that a client without a limit ends too."""
+    """Send the start of a picture, then one byte per second; it ends, so that a client without a limit ends too."""
     answer = web.StreamResponse(headers={"Content-Type": behaviour.content_type})
     _steady(answer)
     await answer.prepare(request)
@@ -180,7 +180,7 @@ async def _drip(request: web.Request, behaviour: Behaviour) -> web.StreamRespons
 
 
 async def _cut(request: web.Request, whole: web.Response) -> web.StreamResponse:
-    """Promises the whole file, sends half of it and closes the connection."""
+    """Announce the whole file, send half of it and close the connection."""
     body = whole.body if isinstance(whole.body, bytes) else b""
     answer = web.StreamResponse(
         headers={"Content-Type": whole.headers["Content-Type"], "Content-Length": str(len(body))}
@@ -194,7 +194,7 @@ async def _cut(request: web.Request, whole: web.Response) -> web.StreamResponse:
 
 
 def _index(request: web.Request) -> web.Response:
-    """The bare `localhost`: a list of the sites, for a person with a browser."""
+    """Return the page of the bare `localhost`: a list of the sites, for a person with a browser."""
     port = request.host.partition(":")[2] or "80"
     links = "".join(f'<li><a href="http://{name}.localhost:{port}/">{name}.localhost</a></li>' for name in FRONT_PAGES)
     text = f"<!DOCTYPE html><html lang=en><title>The little web</title><h1>The little web</h1><ul>{links}</ul>"
@@ -214,6 +214,6 @@ def _content_type(target: Path, rules: HostRules) -> str:
 
 
 def _with_port(body: bytes, request: web.Request) -> bytes:
-    """The stored text with the port of the asked-for host in place of the token."""
+    """Return the stored text with the token replaced by the port of the requested host."""
     port = request.host.partition(":")[2] or "80"
     return body.replace(PORT_TOKEN.encode(), port.encode()) if port.isdigit() else body

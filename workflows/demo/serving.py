@@ -1,4 +1,4 @@
-"""Runs the server in a process of its own while a block of code runs."""
+"""Run the server in a child process while a block of code runs."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ _SECONDS_TO_STOP = 5
 
 @contextmanager
 def serving(web: Path, port: int) -> Iterator[int]:
-    """Serves a finished web in a child process during the block; yields the port (a free one for port 0).
+    """Serve a finished web in a child process during the block; yield the port (a free one for port 0).
 
     The child also ends when this process dies in whatever way: it reads from a pipe that only this process holds.
 
@@ -73,13 +73,13 @@ def serving(web: Path, port: int) -> Iterator[int]:
 
 
 def _drain(stream: IO[str]) -> None:
-    """Reads what the server complains about to its end, so that a full pipe never stops it, and shows it."""
+    """Read and print the server's error output to its end, so that a full pipe never blocks it."""
     for line in stream:
         print(line, end="", file=sys.stderr)
 
 
 def run_server(web: Path, port: int, piped: bool) -> None:
-    """Serves until interrupted, or, when piped, until standard input ends.
+    """Serve until interrupted, or, when piped, until standard input ends.
 
     Raises:
         OpenWITError: the port is in use, or `web` holds no finished web.

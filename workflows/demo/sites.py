@@ -1,4 +1,4 @@
-"""The sites of the demo's web, as declarations: what each shows, how it draws, writes and encodes it."""
+"""Declare the sites of the demo's web: what each shows, and how it draws, writes and encodes it."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 from openwit.workflows.demo.render import Encoding
 
 PORT_TOKEN = "@PORT@"
-"""Stands in the stored pages for the port; the server puts the one it is asked at in its place."""
+"""Token for the port in the stored pages; the server replaces it by its own port."""
 
 Role = Literal["training", "held out", "copies", "language", "refusing"]
 CharsetDeclaration = Literal["header and meta", "meta", "header"]
@@ -34,7 +34,7 @@ class Site:
     image_host: str | None = None  # another host that holds the pictures
     charset: str = "utf-8"
     declares: CharsetDeclaration = "header and meta"
-    copies_of: str | None = None  # shows another site's renderings, encoded anew
+    copies_of: str | None = None  # shows another site's renderings, re-encoded
 
 
 def _small_site(name: str, title: str, language: str, alts: tuple[str, ...], **options: object) -> Site:
@@ -267,7 +267,7 @@ _OTHERS = (
 SITES: tuple[Site, ...] = _TRAINING + _OTHERS
 HELD_OUT = "gallery"
 BLOG = "oddments"
-"""The blog that links to pictures elsewhere, many of them out of order. Its pages come from faults.py."""
+"""The blog that links to pictures elsewhere, many of them faulty. Its pages come from faults.py."""
 CDN = "cdn"
 HOSTS: tuple[str, ...] = (*(site.name for site in SITES), BLOG, CDN)
 FRONT_PAGES: tuple[str, ...] = (*(site.name for site in SITES), BLOG)

@@ -1,4 +1,4 @@
-"""What the sites write about a picture: alt texts, captions, and the things that should not be alt texts."""
+"""Generate the sites' texts about a picture: alt texts, captions, and strings that should not be alt texts."""
 
 import html
 import re
@@ -99,7 +99,7 @@ def _fill(template: str, concept: Concept, language: str) -> str:
 
 
 def _spoil(alt: str, kind: AltKind, concept: Concept, site: str) -> tuple[str, str]:
-    """The alt text turned into a kind of bad one: as text and as HTML."""
+    """Turn the alt text into a kind of bad one: as text and as HTML."""
     number = int(unit_hash("number", site, concept.key) * 9000) + 1000
     if kind == "empty":
         alt = ""

@@ -1,4 +1,4 @@
-"""WARC files as a crawler writes them (ISO 28500): warcinfo, then a request and a response record for each fetch.
+"""Write WARC files like a crawler (ISO 28500): warcinfo, then a request and a response record for each fetch.
 
 Dates and record ids are fixed, because the demo's inputs stay byte-identical: a crawl of the same web gives the same
 files, so the build's resume and its checksums can be checked from end to end.
@@ -21,18 +21,18 @@ _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://openwit.example/demo-crawl"
 
 @dataclass(frozen=True)
 class Exchange:
-    """One request and its answer."""
+    """One request and its response."""
 
     url: str
     request_headers: tuple[tuple[str, str], ...]
     status: int
     reason: str
     response_headers: tuple[tuple[str, str], ...]
-    body: bytes  # as sent, so still compressed where Content-Encoding says so
+    body: bytes  # as sent, so still compressed if Content-Encoding declares it
 
 
 def write_warc(path: Path, exchanges: Sequence[Exchange], agent: str) -> None:
-    """Writes one file, a gzip member for each record, whole or not at all."""
+    """Write one file, with a gzip member per record, whole or not at all."""
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         writer = WARCWriter(file, gzip=True)
         writer.write_record(_warcinfo(writer, path.name, agent))

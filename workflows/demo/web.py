@@ -1,4 +1,4 @@
-"""Makes the little web on disk: pages, pictures, `behaviours.json`. Goes on where a killed run stopped."""
+"""Make the little web on disk: pages, pictures, `behaviours.json`. Resumes after a killed run."""
 
 import hashlib
 import importlib.metadata
@@ -51,11 +51,11 @@ class WebSummary:
 def make_web(
     web: Path, concept_limit: int | None = None, fresh: bool = False, workers: int | None = None
 ) -> WebSummary:
-    """Makes the web in a folder, or completes it, or leaves it alone when it is complete.
+    """Make the web in a folder, or complete it; a complete web is not changed.
 
     Args:
         web: the folder; made when missing.
-        concept_limit: only so many emoji (all when None).
+        concept_limit: maximum number of emoji (None for all).
         fresh: remove a web made with other settings or packages first.
         workers: processes that draw; the number of usable cores when None.
 
@@ -97,7 +97,7 @@ def make_inputs(out: Path, concept_limit: int | None, *, fresh: bool) -> str:
 
 
 def copy_wikipedia(target: Path) -> None:
-    """Copies the piece of an English Wikipedia dump that the gensim wheel carries, without importing gensim.
+    """Copy the part of an English Wikipedia dump in the gensim wheel, without importing gensim.
 
     Raises:
         RecipeError: gensim is not installed.
@@ -113,7 +113,7 @@ def copy_wikipedia(target: Path) -> None:
 
 
 def check_complete(web: Path) -> dict[str, Any]:
-    """The state of a finished web.
+    """Return the state of a finished web.
 
     Raises:
         DataError: there is none, or it is not finished.
@@ -134,7 +134,7 @@ def check_complete(web: Path) -> dict[str, Any]:
 
 
 def _state(web: Path, fingerprint: dict[str, Any]) -> dict[str, Any] | None:
-    """The state left by an earlier run, None in an empty folder."""
+    """Return the state of an earlier run, or None for an empty folder."""
     if not (web / STATE).exists():
         if web.exists() and (not web.is_dir() or any(not p.name.startswith(TEMPORARY_PREFIX) for p in web.iterdir())):
             raise DataError(f"{web} holds something other than a demo web; choose another --out")
@@ -164,7 +164,7 @@ def _fingerprint(concept_limit: int | None) -> dict[str, Any]:
 
 
 def _drop_damaged(web: Path) -> int:
-    """Removes files of a finished web that are not as listed; returns how many are missing or were removed."""
+    """Remove files of a finished web that do not match their list; return how many are missing or were removed."""
     damaged = 0
     for line in (web / LISTING).read_text().splitlines():
         size, _, name = line.partition("\t")
@@ -176,7 +176,7 @@ def _drop_damaged(web: Path) -> int:
 
 
 def _write_texts(web: Path, pictures: Sequence[Picture]) -> None:
-    """Everything but the pictures themselves, and the folders they go into."""
+    """Write everything except the pictures, and create their folders."""
     writer = PageWriter()
     files = odd_files()
     for name, robots in ROBOTS.items():
@@ -256,7 +256,7 @@ def _draw_batch(jobs: Sequence[tuple[str, tuple[Rendering, ...]]], web: Path) ->
 
 
 def _end_with_parent() -> None:
-    """Ends a worker whose parent was killed; a pool's workers would otherwise wait for ever."""
+    """End a worker whose parent was killed; a pool's workers would otherwise wait forever."""
 
     def wait() -> None:
         parent = multiprocessing.parent_process()

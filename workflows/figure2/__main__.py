@@ -1,4 +1,4 @@
-"""`python -m openwit.workflows.figure2`: how much each objective has learned after how many samples."""
+"""`python -m openwit.workflows.figure2`: compare objectives by accuracy over samples seen."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -35,7 +35,7 @@ app = typer.Typer(
 
 @dataclass(frozen=True)
 class Point:
-    """One checkpoint: share of images whose own text came first among all, and of texts whose own image did."""
+    """One checkpoint: share of images whose own text is ranked first among all, and of texts whose own image is."""
 
     run: str
     objective: str
@@ -57,7 +57,7 @@ def compare(
     ] = 100,
     out: Annotated[Path | None, typer.Option(help="Write the points as JSON.")] = None,
 ) -> None:
-    """Which text belongs to which image, told by each run's own scores, checkpoint by checkpoint."""
+    """Match texts and images by each run's scores, checkpoint by checkpoint."""
     console = Console()
     paths = {run: sorted((run / "checkpoints").glob("step-*.pt")) for run in runs}
     for run, found in paths.items():
@@ -80,7 +80,7 @@ def compare(
 
 
 def measure(run: str, checkpoint: Checkpoint, dataset: ShardedDataset, images: int) -> Point:
-    """Scores the first `images` readable samples, each with its first text, all against all."""
+    """Score the first `images` readable samples, each with its first text, all against all."""
     config = checkpoint.info.config
     if config.data.split == dataset.split:
         raise DataError(f"{checkpoint.path} was trained on split {dataset.split!r}: choose a held-out split")
@@ -92,7 +92,7 @@ def measure(run: str, checkpoint: Checkpoint, dataset: ShardedDataset, images: i
     model.eval()
     with torch.inference_mode():
         scores = torch.cat([objective.score(model, normalise(part), tokens) for part in torch.split(pixels, BATCH)])
-    # A score that is equal to the right one's counts as before it, so that a model that tells nothing apart gets zero.
+    # A score equal to the right one's ranks before it, so that a model with constant scores gets zero.
     right = scores.diagonal()
     by_image = (scores >= right[:, None]).sum(dim=1) == 1
     by_text = (scores >= right[None, :]).sum(dim=0) == 1
@@ -106,7 +106,7 @@ def measure(run: str, checkpoint: Checkpoint, dataset: ShardedDataset, images: i
 
 
 def _choice(dataset: ShardedDataset, images: int, size: int) -> tuple[Tensor, list[str]]:
-    """(N, size, size, 3) bytes and N texts, no two equal."""
+    """Return images, uint8 (N, size, size, 3), and N different texts."""
     transform = evaluation_transform(size, True)
     pixels: list[Tensor] = []
     texts: dict[str, None] = {}
@@ -129,7 +129,7 @@ def _choice(dataset: ShardedDataset, images: int, size: int) -> tuple[Tensor, li
 
 
 def table_of(points: list[Point], images: int) -> Table:
-    """The points, one a row."""
+    """Return a table of the points, one per row."""
     table = Table(title=f"right among {images} (chance {100 / images:.1f}%)", title_justify="left")
     for heading in ("run", "objective", "samples seen", "image to text", "text to image"):
         table.add_column(heading, justify="left" if heading in ("run", "objective") else "right")

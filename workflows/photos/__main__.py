@@ -1,4 +1,4 @@
-"""`python -m openwit.workflows.photos`: real pictures, served on loopback, fetched and built into a dataset."""
+"""`python -m openwit.workflows.photos`: serve real pictures on loopback, fetch them and build a dataset."""
 
 import re
 import subprocess
@@ -27,8 +27,8 @@ app = typer.Typer(
 )
 
 Out = Annotated[Path, typer.Option(help="Folder for the inputs and the build.")]
-# The port stands in every URL, so a build can only be taken up on the same one.
-Port = Annotated[int, typer.Option(help="Port on loopback; it stands in every URL.", min=1, max=65535)]
+# The port is part of every URL, so a build can only be resumed with the same one.
+Port = Annotated[int, typer.Option(help="Port on loopback; it is part of every URL.", min=1, max=65535)]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="Override a key of the recipe; repeatable.")]
 
 
@@ -39,7 +39,7 @@ def table_command(
     port: Port = 8766,
     sets: Sets = None,
 ) -> None:
-    """Serves the photographs of a table under URLs and builds a dataset of URLs and titles.
+    """Serve the photographs of a table under URLs and build a dataset of URLs and titles.
 
     Example: python -m openwit.workflows.photos table photos.parquet --out out/photos
     """
@@ -59,7 +59,7 @@ def crawl_command(
     port: Port = 8766,
     sets: Sets = None,
 ) -> None:
-    """Moves a crawl to this machine: reads its pages, serves its images, and builds a dataset.
+    """Move a crawl to this machine: read its pages, serve its images, and build a dataset.
 
     Example: python -m openwit.workflows.photos crawl example-with-images.warc.gz --out out/crawl-with-images
     """
@@ -92,7 +92,7 @@ def _build(prepare: Callable[[int], tuple[Path, Pages, list[str]]], out: Path, p
 
 
 def main() -> None:
-    """Runs a verb; bad input ends in one sentence and exit code 2."""
+    """Run a command; bad input ends with one sentence and exit code 2."""
     with user_errors("photos"):
         app()
 

@@ -1,4 +1,4 @@
-"""A loopback web that hands out bodies by host and path, as pictures are handed out."""
+"""Serve bodies by host and path on loopback, like a picture server."""
 
 import http.server
 import threading
@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Body:
-    """What a path answers with status 200."""
+    """The response of a path, with status 200."""
 
     content: bytes
     content_type: str
 
 
 Pages = Mapping[tuple[str, str], Body]
-"""(host without its port, path with its query) to the body."""
+"""The response per (host without port, path with query)."""
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -49,7 +49,7 @@ class _Server(http.server.ThreadingHTTPServer):
 
 
 class LoopbackWeb:
-    """A port of this machine. Names below `.localhost` lead to it (RFC 6761, section 6.3).
+    """A port of this machine. Names below `.localhost` resolve to it (RFC 6761, section 6.3).
 
     Attributes:
         port: where it listens.
@@ -67,7 +67,7 @@ class LoopbackWeb:
 
 @contextmanager
 def loopback_web(port: int = 0) -> Iterator[LoopbackWeb]:
-    """A server while the block runs; port 0 takes a free one."""
+    """Run a server during the block; port 0 uses a free one."""
     with _Server(port) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()

@@ -1,4 +1,4 @@
-"""Where the pictures come from: a table of photographs with titles, or a WARC file with pages and images."""
+"""Prepare the pictures: from a table of photographs with titles, or from a WARC file with pages and images."""
 
 import re
 from pathlib import Path
@@ -14,21 +14,21 @@ from openwit.workflows.demo.warc import Exchange, write_warc
 from openwit.workflows.photos.server import Body
 
 PHOTO_HOSTS = 20
-"""Photos are spread over so many hosts."""
+"""Number of hosts over which the photos are spread."""
 _PHOTO_COLUMNS = ("jpeg", "title")
 _ADDRESS = re.compile(rb"(?i)(?:\bhttps?:)?//((?:[a-z0-9-]+\.)+[a-z]{2,})(?::\d+)?(?=[/\"'?#\s>]|$)")
 _HOP_BY_HOP = frozenset({"transfer-encoding", "content-encoding", "content-length", "connection", "keep-alive"})
 
 
 def table_of_photos(photos: Path, out: Path, port: int) -> dict[tuple[str, str], Body]:
-    """Writes a table of URL, text and licence for a table of photographs, and returns the pages behind its URLs.
+    """Write a table of URL, text and licence for a table of photographs, and return the responses of its URLs.
 
     Args:
         photos: Parquet file with the columns jpeg and title; license where it has one.
         out: the table written, with `url`, `text` and `license`.
 
     Raises:
-        DataError: there is no such file, or it lacks a column.
+        DataError: the file does not exist, or it lacks a column.
     """
     try:
         table = pq.read_table(photos)
@@ -50,7 +50,7 @@ def table_of_photos(photos: Path, out: Path, port: int) -> dict[tuple[str, str],
 
 
 def crawl_with_images(warc: Path, out: Path, port: int) -> tuple[dict[tuple[str, str], Body], list[bytes]]:
-    """Moves a crawl to this machine: its pages into a WARC file, its images into the pages of a server.
+    """Move a crawl to this machine: its pages into a WARC file, its images into the responses of a server.
 
     Every host gets `.localhost` and the port behind its name, in the addresses of the records and in those of the
     pages, so that nothing outside is asked. Nothing else is changed.
@@ -63,7 +63,7 @@ def crawl_with_images(warc: Path, out: Path, port: int) -> tuple[dict[tuple[str,
         What a server must serve, and the bodies of the HTML pages.
 
     Raises:
-        DataError: the file is not there or holds no page.
+        DataError: the file does not exist or holds no page.
     """
     exchanges, images = _read(warc)
     if not exchanges:
@@ -112,13 +112,13 @@ def _host(netloc: str, port: int) -> str:
 
 
 def write_queries(path: Path, words: list[str]) -> None:
-    """A query list of one's own: a line each."""
+    """Write a query list, one query per line."""
     with atomic_path(path) as temporary:
         temporary.write_text("\n".join(words) + "\n", encoding="utf-8")
 
 
 def frequent_words(texts: list[str], at_least: int = 2) -> list[str]:
-    """Words of three letters and more that stand in so many texts, in order: a query list for a small set."""
+    """Return the words of at least three letters that occur in `at_least` texts, in order: a small query list."""
     counts: dict[str, int] = {}
     for text in texts:
         for word in sorted(set(re.findall(r"[^\W\d_]{3,}", text.lower()))):
