@@ -88,7 +88,7 @@ def check_images(page: Page) -> None:
 def check_wat(data: bytes) -> None:
     """Records = pages + reasons."""
     records, images = ReasonCounter(), ReasonCounter()
-    pages = list(read_wat(io.BytesIO(data), records, images))
+    pages = list(read_wat(io.BytesIO(data), records, count_image=images))
     _balance(records, RECORDS, len(pages), WAT_REASONS)
     _balance(images, IMAGES, sum(len(page.images) for page in pages), IMAGE_REASONS)
 

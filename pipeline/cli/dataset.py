@@ -96,7 +96,7 @@ def remove(
     place = open_store(dataset)
     wanted = load_list(names)
     with Steps(Console(stderr=True), "shards") as steps:
-        plan = plan_removal(place, wanted, _card_settings(place), steps.show)
+        plan = plan_removal(place, wanted, card=_card_settings(place), progress=steps.show)
         going = bool(plan.gone()) and not dry_run
         settings = parse_settings(plan.card or {}, CardSettings, stage.JSON)
         if going:

@@ -19,7 +19,7 @@ _DUPLICATES = "duplicates.parquet"
 
 
 def rewrite_tables(
-    store: DatasetStore, wanted: RemovalList, journal: Journal, entries: Sequence[FileEntry], scratch: Path
+    store: DatasetStore, wanted: RemovalList, *, journal: Journal, entries: Sequence[FileEntry], scratch: Path
 ) -> list[FileEntry]:
     """Remove samples from the query counts and the examples of duplicates; return the tables' new manifest entries.
 

@@ -40,7 +40,7 @@ Progress = Callable[[str, int, int], None]
 
 
 def plan_removal(
-    store: DatasetStore, wanted: RemovalList, card: dict[str, object] | None, progress: Progress
+    store: DatasetStore, wanted: RemovalList, *, card: dict[str, object] | None, progress: Progress
 ) -> Journal:
     """Find the samples that a list names in the shards' metadata; or return the plan of a removal that was cut off.
 
@@ -126,7 +126,7 @@ def remove(
             shards = [rewritten if s.tar.path == shard.tar.path else s for s in manifest.shards]
             manifest = journal.applied(manifest.model_copy(update={"shards": shards}))
             save_manifest(store, manifest)
-        tables = rewrite_tables(store, wanted, journal, manifest.tables, scratch)
+        tables = rewrite_tables(store, wanted, journal=journal, entries=manifest.tables, scratch=scratch)
     manifest = manifest.model_copy(update={"tables": tables})
     save_manifest(store, manifest)
     if journal.card is not None:
@@ -175,7 +175,7 @@ def _rewrite(store: DatasetStore, shard: ShardEntry, plan: ShardPlan, scratch: P
             raise DataError(f"{store}/{shard.tar.path} is not an archive of a dataset: {error}") from error
     if keys != samples.column("key").to_pylist():
         raise DataError(f"{store}/{shard.tar.path} does not hold the samples its metadata names: verify the dataset")
-    files = [(base.with_suffix(".tar"), sha256), *write_sidecars(base, samples, offsets, sizes)]
+    files = [(base.with_suffix(".tar"), sha256), *write_sidecars(base, samples, offsets=offsets, sizes=sizes)]
     names = [getattr(shard, name).path for name in SHARD_FILES]
     entries = {
         field: FileEntry(path=name, bytes=path.stat().st_size, sha256=digest)

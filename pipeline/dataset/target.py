@@ -18,7 +18,7 @@ _OURS = re.compile(
 )
 
 
-def claim_target(store: RemoteFolder, claim: bytes, may_replace: bool) -> None:
+def claim_target(store: RemoteFolder, claim: bytes, *, may_replace: bool) -> None:
     """Claim an empty store for this build, or resume in one that it claimed before.
 
     Writes to the store at once, before hours of work rely on it.
@@ -57,7 +57,7 @@ def _clear(store: RemoteFolder, names: Sequence[str], may_replace: bool) -> None
         store.delete(name)
 
 
-def close_target(store: RemoteFolder, work: Path, tables: Sequence[str]) -> None:
+def close_target(store: RemoteFolder, work: Path, *, tables: Sequence[str]) -> None:
     """Upload the tables and finally the manifest; remove the claim."""
     for name in (*tables, MANIFEST_NAME):
         store.write(name, (work / name).read_bytes())

@@ -33,6 +33,7 @@ class ShardFiles(NamedTuple):
 def write_shard(
     base: Path,
     number: int,
+    *,
     survivors: pa.Table,
     images: Sequence[bytes | memoryview],
     tick: Callable[[int, int], None] = lambda _done, _of: None,
@@ -60,7 +61,7 @@ def write_shard(
             tick(first + part.num_rows, survivors.num_rows)
         writer.close()
     table = pa.concat_tables(samples) if samples else SAMPLES.empty()
-    beside = write_sidecars(base, table, _joined(offsets), _joined(sizes))
+    beside = write_sidecars(base, table, offsets=_joined(offsets), sizes=_joined(sizes))
     pairs = int(pc.sum(pc.list_value_length(table.column("texts"))).as_py() or 0)
     return ShardFiles([(tar, digest.hexdigest()), *beside], table.num_rows, pairs)
 
@@ -82,7 +83,7 @@ def add_samples(
     return offsets.reshape(-1, 3), sizes.reshape(-1, 3)
 
 
-def write_sidecars(base: Path, samples: pa.Table, offsets: np.ndarray, sizes: np.ndarray) -> list[tuple[Path, str]]:
+def write_sidecars(base: Path, samples: pa.Table, *, offsets: np.ndarray, sizes: np.ndarray) -> list[tuple[Path, str]]:
     """Write the index, statistics and metadata of a shard; return their paths with their sha256.
 
     Args:

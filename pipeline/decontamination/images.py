@@ -78,12 +78,12 @@ def read_evaluation_images(sources: Sequence[str], settings: ImageSettings, coun
     Raises:
         DataError: something does not exist, holds no file, or has a format that cannot be read.
     """
-    tables = [hash_piece(piece, settings, count) for piece in list_pieces(sources)]
+    tables = [hash_piece(piece, settings, count=count) for piece in list_pieces(sources)]
     return pa.concat_tables([EVALUATION_IMAGES.empty(), *tables])
 
 
 def hash_piece(
-    piece: EvaluationPiece, settings: ImageSettings, count: Count = ignore, variants: bool = True
+    piece: EvaluationPiece, settings: ImageSettings, *, count: Count = ignore, variants: bool = True
 ) -> pa.Table:
     """Hash the images of one piece.
 

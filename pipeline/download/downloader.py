@@ -212,7 +212,7 @@ class Downloader:
                 reason = self._policy.refusal(resolution.addresses[0]) or ""
                 self._end(job, Answer(FetchStatus.BLOCKED_ADDRESS, detail=reason))
                 return
-        self._queues.started(target.host, now, max(self.settings.host_interval_s, delay))
+        self._queues.started(target.host, now, interval_s=max(self.settings.host_interval_s, delay))
         self._start(job, addresses, now)
 
     def _fetch_robots(self, job: _Job) -> None:
@@ -227,7 +227,7 @@ class Downloader:
         transfer = self._idle.pop() if self._idle else Transfer(self._options, self._policy)
         is_robots = job.robots_of is not None
         cap = robots.MAX_ROBOTS_BYTES if is_robots else self.settings.max_bytes
-        transfer.begin(job.target, addresses, cap, truncate=is_robots)
+        transfer.begin(job.target, addresses, max_bytes=cap, truncate=is_robots)
         if job.redirects == 0:
             job.attempts += 1
         self._active[transfer.handle] = _Active(job, transfer, now, now)

@@ -36,7 +36,7 @@ class HostQueues(Generic[ItemT]):
         self._ready: deque[str] = deque()
         self._later: list[tuple[float, str]] = []
 
-    def push(self, host: str, item: ItemT, urgent: bool = False, front: bool = False) -> None:
+    def push(self, host: str, item: ItemT, *, urgent: bool = False, front: bool = False) -> None:
         """Add an item; `front` puts it before the others of its class (urgent or not)."""
         state = self._hosts.setdefault(host, _Host())
         line = state.urgent if urgent else state.queue
@@ -75,7 +75,7 @@ class HostQueues(Generic[ItemT]):
         """Return when the next host that only waits for its interval may start, or None."""
         return self._later[0][0] if self._later else None
 
-    def started(self, host: str, now: float, interval_s: float) -> None:
+    def started(self, host: str, now: float, *, interval_s: float) -> None:
         """Record that an item of the host became active; the next may start `interval_s` from now."""
         state = self._hosts.setdefault(host, _Host())
         state.active += 1

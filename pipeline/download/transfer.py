@@ -63,7 +63,7 @@ class Transfer:
         self.handle = self._make_handle()
         self._reset(0, False)
 
-    def begin(self, target: Target, addresses: tuple[str, ...], max_bytes: int, truncate: bool = False) -> None:
+    def begin(self, target: Target, addresses: tuple[str, ...], *, max_bytes: int, truncate: bool = False) -> None:
         """Prepare the request of a target.
 
         Args:

@@ -13,7 +13,7 @@ from openwit.schemas.common.errors import DataError
 _LIST_NAME = re.compile(r"\.paths(?:\.txt)?(?:\.gz)?$", re.IGNORECASE)
 
 
-def expand_inputs(patterns: Sequence[str], key: str, list_base: str = COMMON_CRAWL) -> list[str]:
+def expand_inputs(patterns: Sequence[str], key: str, *, list_base: str = COMMON_CRAWL) -> list[str]:
     """Return the files that the patterns match, sorted, each once.
 
     Args:

@@ -89,7 +89,7 @@ def open_source(source: Source) -> tuple[BinaryIO, contextlib.ExitStack]:
 
 
 def recover(
-    file: BinaryIO, read: Callable[[BinaryIO], Iterator[ArchiveRecord]], record_mark: bytes | None, count: Count
+    file: BinaryIO, read: Callable[[BinaryIO], Iterator[ArchiveRecord]], *, record_mark: bytes | None, count: Count
 ) -> Iterator[ArchiveRecord]:
     """Read records past every damaged stretch; count each stretch once as `ARCHIVE_DAMAGED` with its offset.
 

@@ -72,7 +72,7 @@ def parse_response(message: bytes) -> HttpResponse:
     return HttpResponse(int(status.group(1)), _fields(message[: end.start()]), end.end())
 
 
-def decode_body(body: bytes, fields: dict[str, str], max_bytes: int) -> bytes:
+def decode_body(body: bytes, fields: dict[str, str], *, max_bytes: int) -> bytes:
     """Decode transfer and content encodings (chunked; gzip, deflate, br, zstd), if the bytes really have them.
 
     A body that only claims an encoding is returned unchanged; one that ends early is returned up to that point.

@@ -96,7 +96,7 @@ class Page:
     status: int
 
 
-def read_pages(source: Source, count: Count = ignore, max_body_bytes: int = MAX_BODY_BYTES) -> Iterator[Page]:
+def read_pages(source: Source, count: Count = ignore, *, max_body_bytes: int = MAX_BODY_BYTES) -> Iterator[Page]:
     """Yield the HTML pages of a WARC or ARC file (plain, gzip, or for WARC also zstd and lz4) in file order.
 
     Args:
@@ -109,7 +109,7 @@ def read_pages(source: Source, count: Count = ignore, max_body_bytes: int = MAX_
     """
     file, stack = open_source(source)
     with stack:
-        for record in read_records(file, max_body_bytes + MAX_HEADER_BYTES, count):
+        for record in read_records(file, max_body_bytes + MAX_HEADER_BYTES, count=count):
             count(RECORDS)
             page = _page(record, count, max_body_bytes)
             if page is not None:
@@ -124,7 +124,7 @@ def is_http_response(record: WarcRecord) -> bool:
 
 
 def read_records(
-    file: BinaryIO, max_block: int, count: Count, wanted: Callable[[WarcRecord], bool] = is_http_response
+    file: BinaryIO, max_block: int, *, count: Count, wanted: Callable[[WarcRecord], bool] = is_http_response
 ) -> Iterator[ArchiveRecord]:
     """Yield every record of a WARC or ARC file, past damaged stretches.
 
@@ -144,7 +144,7 @@ def read_records(
         read = functools.partial(_read_warc_records, max_block=max_block, wanted=wanted)
         mark = magic or _RECORD_MARK
     found = False
-    for record in recover(file, read, mark, count):
+    for record in recover(file, read, record_mark=mark, count=count):
         found = True
         yield record
     if not found:
@@ -217,7 +217,7 @@ def _page(record: ArchiveRecord, count: Count, max_body_bytes: int) -> Page | No
         if media_type and media_type not in HTML_TYPES:
             count(NOT_HTML)
             return None
-        body = decode_body(record.block[response.body_start :], response.fields, max_body_bytes)
+        body = decode_body(record.block[response.body_start :], response.fields, max_bytes=max_body_bytes)
     except BadMessageError as error:
         count(BAD_HTTP, 1, f"{where}: {error}")
         return None

@@ -71,7 +71,7 @@ class _Surroundings(NamedTuple):
     in_noscript: bool
 
 
-def extract(page: Page, count: Count = ignore, settings: ExtractSettings | None = None) -> list[FoundImage]:
+def extract(page: Page, count: Count = ignore, *, settings: ExtractSettings | None = None) -> list[FoundImage]:
     """Return the images of a page that have at least one text, in document order, `og:image` last.
 
     Args:

@@ -179,6 +179,7 @@ _S = TypeVar("_S", bound=msgspec.Struct)
 def read_wat(
     source: Source,
     count_record: Count = ignore,
+    *,
     count_image: Count = ignore,
     settings: ExtractSettings | None = None,
     max_block_bytes: int = MAX_BODY_BYTES,
@@ -199,7 +200,7 @@ def read_wat(
     settings = settings or _DEFAULTS
     file, stack = open_source(source)
     with stack:
-        for record in read_records(file, max_block_bytes, count_record, _is_metadata):
+        for record in read_records(file, max_block_bytes, count=count_record, wanted=_is_metadata):
             count_record(RECORDS)
             page = _page(record, count_record, count_image, settings)
             if page is not None:

@@ -52,7 +52,7 @@ class ResolvedColumns:
         return list(dict.fromkeys((*single, *self.texts)))
 
 
-def resolve_columns(schema: pa.Schema, columns: TableColumns, where: str) -> ResolvedColumns:
+def resolve_columns(schema: pa.Schema, columns: TableColumns, *, where: str) -> ResolvedColumns:
     """Find the columns in a table's schema.
 
     Args:

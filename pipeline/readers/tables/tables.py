@@ -100,6 +100,7 @@ class TableReader:
 def open_table(
     path: str | Path,
     columns: TableColumns | None = None,
+    *,
     count: Count = ignore,
     row_groups: tuple[int, int] | None = None,
 ) -> TableReader:
@@ -119,17 +120,17 @@ def open_table(
     kind, compression = format_of(name)
     if kind == "parquet":
         with _parquet(name) as file:
-            resolved = resolve_columns(file.schema_arrow, columns, name)
+            resolved = resolve_columns(file.schema_arrow, columns, where=name)
         return TableReader(
             name, kind, resolved, functools.partial(_parquet_batches, name, resolved, count, row_groups)
         )
     if kind == "jsonl":
-        resolved = resolve_columns(jsonl_schema(name, compression), columns, name)
+        resolved = resolve_columns(jsonl_schema(name, compression), columns, where=name)
         return TableReader(
             name, kind, resolved, functools.partial(jsonl_batches, name, compression, resolved.light(), count)
         )
     header = csv_names(name, kind, compression, columns)
-    resolved = resolve_columns(pa.schema([(column, pa.string()) for column in header]), columns, name)
+    resolved = resolve_columns(pa.schema([(column, pa.string()) for column in header]), columns, where=name)
     return TableReader(
         name,
         kind,
@@ -139,7 +140,7 @@ def open_table(
 
 
 def read_images(
-    path: str | Path, rows: Iterable[int], columns: TableColumns | None = None
+    path: str | Path, rows: Iterable[int], *, columns: TableColumns | None = None
 ) -> Iterator[tuple[int, bytes]]:
     """Yield (row, image bytes) of the requested rows of a Parquet table in ascending order; empty bytes for a null.
 
@@ -151,7 +152,7 @@ def read_images(
     name = str(path)
     wanted = sorted(set(rows))
     with _parquet(name) as file:
-        image = resolve_columns(file.schema_arrow, columns or TableColumns(), name).image
+        image = resolve_columns(file.schema_arrow, columns or TableColumns(), where=name).image
         if image is None:
             raise DataError(f"{name} holds no image bytes: its images must be downloaded from their URLs")
         if wanted and not 0 <= wanted[0] <= wanted[-1] < file.metadata.num_rows:

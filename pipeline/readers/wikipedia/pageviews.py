@@ -132,7 +132,7 @@ class _Wiki:
     namespaces: frozenset[str]
 
 
-def sum_views(source: Source, language: str, min_views: int = 1, count: Count = ignore) -> Counter[str]:
+def sum_views(source: Source, language: str, *, min_views: int = 1, count: Count = ignore) -> Counter[str]:
     """Sum the views of each article of one language's Wikipedia, desktop and mobile.
 
     The caller adds the sums of several files: lines are counted independently of each other.

@@ -68,7 +68,9 @@ class Article:
     page_id: int
 
 
-def read_articles(source: Source, count: Count = ignore, start: int = 0, end: int | None = None) -> Iterator[Article]:
+def read_articles(
+    source: Source, count: Count = ignore, *, start: int = 0, end: int | None = None
+) -> Iterator[Article]:
     """Yield the articles of a dump in its order.
 
     A byte range of a multistream bzip2 dump can be read alone: the streams that begin in [start, end). Disjoint ranges

@@ -69,7 +69,7 @@ def archive_pairs(path: str, name: str, count_record: Count, count_image: Count)
 
 def wat_pairs(path: str, name: str, count_record: Count, count_image: Count) -> Iterator[Pair]:
     """Yield the pairs of the pages that a WAT file describes; see `archive_pairs`."""
-    for page in read_wat(path, count_record, count_image):
+    for page in read_wat(path, count_record, count_image=count_image):
         count_record(PAGES_TAKEN)
         count_image(IMAGES_TAKEN, len(page.images))
         yield from _page_pairs(page.images, name, page.url, page.record_offset, page.date)
@@ -87,7 +87,7 @@ def table_pairs(
         count_row: called with a reason for rows that could not be read.
         row_groups: (first, end) row groups of a Parquet table to read; None reads all.
     """
-    reader = open_table(path, columns, count_row, row_groups)
+    reader = open_table(path, columns, count=count_row, row_groups=row_groups)
     for batch in reader.batches():
         for row in _rows(batch):
             url = row["url"] or (_row_url(name, row["row"]) if reader.has_images else "")

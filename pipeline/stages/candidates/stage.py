@@ -52,7 +52,7 @@ _PART_ROWS = 262_144
 
 def run(job: Job, settings: CandidateSettings, folder: Path) -> tuple[StageManifest, bool]:
     """Runs the stage on the inputs that the settings name."""
-    inputs = expand_inputs(settings.inputs, "candidates.inputs", settings.list_base)[: settings.max_files]
+    inputs = expand_inputs(settings.inputs, "candidates.inputs", list_base=settings.list_base)[: settings.max_files]
     check_readers(settings.readers)
     load_custom_filters(settings)
     for path in inputs:

@@ -85,7 +85,7 @@ class HashEvaluationImages(FileTask[EvaluationPiece]):
         target = folder / "evaluation" / f"{task.name}.parquet"
         stats.enter(STEP, 0)
         count = counting(stats, STEP, IMAGES, EVALUATION_REASONS, left=HASHED)
-        EVALUATION_IMAGES.write(target, hash_piece(task.payload, self.settings, count))
+        EVALUATION_IMAGES.write(target, hash_piece(task.payload, self.settings, count=count))
         return [target]
 
 

@@ -163,7 +163,7 @@ class CountTerms(FileTask[CountInput]):
                 yield page.text
             return
         count = counting(stats, PAGES_STEP, PAGES, ARTICLE_REASONS, _TAKEN)
-        for article in read_articles(path, count, part.start, part.end):
+        for article in read_articles(path, count, start=part.start, end=part.end):
             count(_TAKEN)
             names[TITLE][normalise(title_query(article.title))] += 1
             if self.settings.titles:

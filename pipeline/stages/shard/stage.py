@@ -138,7 +138,7 @@ class _Build(NamedTuple):
         place: LocalFolder | RemoteFolder = LocalFolder(self.folder)
         if self.target is not None:
             place = RemoteFolder(self.target)
-            claim_target(place, sha256_of(self.folder / CLAIM).encode(), self.job.replace)
+            claim_target(place, sha256_of(self.folder / CLAIM).encode(), may_replace=self.job.replace)
         results = self._write_shards(place, self._plan())
         result = StageResult()
         for task in results:
@@ -150,7 +150,7 @@ class _Build(NamedTuple):
         manifest = self._manifest(results, tables, result)
         manifest.save(self.folder)
         if self.target is not None:
-            close_target(RemoteFolder(self.target), self.folder, [entry.path for entry in tables])
+            close_target(RemoteFolder(self.target), self.folder, tables=[entry.path for entry in tables])
         for leftover in (SPILL, RESULTS, PROGRESS):
             shutil.rmtree(self.folder / leftover, ignore_errors=True)
         return result
@@ -262,7 +262,9 @@ class WriteShard(FileTask[ShardPlan]):
     def run(self, task: Task[ShardPlan], folder: Path, stats: TaskStats) -> list[Path]:
         base = folder / task.payload.split / task.name
         with disk_full_as_user_error(folder), read_spills(task.payload.slices) as (survivors, images):
-            written = write_shard(base, task.number, survivors, images, lambda n, of: stats.tick(n, n / max(of, 1)))
+            written = write_shard(
+                base, task.number, survivors=survivors, images=images, tick=lambda n, of: stats.tick(n, n / max(of, 1))
+            )
         entries = [
             FileEntry(path=path.relative_to(folder).as_posix(), bytes=path.stat().st_size, sha256=sha256)
             for path, sha256 in written.files

@@ -9,7 +9,7 @@ from openwit.pipeline.download.host_queues import HostQueues
 def take(queues: HostQueues[str], now: float = 0.0, interval: float = 0.0) -> list[str]:
     taken = []
     while (turn := queues.next(now)) is not None:
-        queues.started(turn[0], now, interval)
+        queues.started(turn[0], now, interval_s=interval)
         taken.append(turn[1])
     return taken
 
@@ -78,7 +78,7 @@ def test_everything_comes_out_once_and_no_host_is_kept(
     while len(taken) < len(pushes):
         turn = queues.next(now)
         if turn is not None:
-            queues.started(turn[0], now, interval)
+            queues.started(turn[0], now, interval_s=interval)
             active[turn[0]] += 1
             assert active[turn[0]] <= per_host
             taken.append(turn[1])

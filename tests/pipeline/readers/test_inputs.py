@@ -27,7 +27,7 @@ def test_path_lists_as_common_crawl_publishes_them(tmp_path):
     (tmp_path / "warc.paths.gz").write_bytes(gzip.compress(lines.encode()))
     found = expand_inputs([str(tmp_path / "warc.paths.gz")], "inputs")
     assert found == ["/abs/3.warc.gz", f"{COMMON_CRAWL}crawl-data/CC-MAIN-2024-22/1.warc.gz", "s3://mine/2.warc.gz"]
-    mirrored = expand_inputs([str(tmp_path / "warc.paths.gz")], "inputs", "s3://commoncrawl/")
+    mirrored = expand_inputs([str(tmp_path / "warc.paths.gz")], "inputs", list_base="s3://commoncrawl/")
     assert "s3://commoncrawl/crawl-data/CC-MAIN-2024-22/1.warc.gz" in mirrored
 
 

@@ -71,16 +71,16 @@ def chunked(body: bytes, size: int) -> bytes:
 
 @given(st.binary(max_size=2000), st.integers(1, 500))
 def test_dechunking_undoes_chunking(body: bytes, size: int) -> None:
-    assert decode_body(chunked(body, size), {"transfer-encoding": "chunked"}, CAP) == body
+    assert decode_body(chunked(body, size), {"transfer-encoding": "chunked"}, max_bytes=CAP) == body
 
 
 def test_a_body_that_only_claims_to_be_chunked_stays() -> None:
-    assert decode_body(HTML, {"transfer-encoding": "chunked"}, CAP) == HTML
+    assert decode_body(HTML, {"transfer-encoding": "chunked"}, max_bytes=CAP) == HTML
 
 
 def test_a_broken_chunk_keeps_what_follows() -> None:
     broken = b"5\r\nhello\r\nzzz\r\nworld"
-    assert decode_body(broken, {"transfer-encoding": "chunked"}, CAP) == b"hellozzz\r\nworld"
+    assert decode_body(broken, {"transfer-encoding": "chunked"}, max_bytes=CAP) == b"hellozzz\r\nworld"
 
 
 @pytest.mark.parametrize(
@@ -98,26 +98,26 @@ def test_a_broken_chunk_keeps_what_follows() -> None:
 )
 def test_decompresses_and_bears_a_false_claim(encoding: str, encode) -> None:  # type: ignore[no-untyped-def]
     fields = {"content-encoding": encoding.upper()}
-    assert decode_body(encode(HTML), fields, CAP) == HTML
-    assert decode_body(HTML, fields, CAP) == HTML
+    assert decode_body(encode(HTML), fields, max_bytes=CAP) == HTML
+    assert decode_body(HTML, fields, max_bytes=CAP) == HTML
     both = {**fields, "transfer-encoding": "chunked"}
-    assert decode_body(chunked(encode(HTML), 100), both, CAP) == HTML
+    assert decode_body(chunked(encode(HTML), 100), both, max_bytes=CAP) == HTML
 
 
 def test_a_compressed_body_that_ends_early_gives_its_start() -> None:
     body = b"".join(b"<p>%d</p>" % number for number in range(50_000))
-    cut = decode_body(gzip.compress(body)[:-2000], {"content-encoding": "gzip"}, CAP)
+    cut = decode_body(gzip.compress(body)[:-2000], {"content-encoding": "gzip"}, max_bytes=CAP)
     assert len(cut) > 200_000
     assert body.startswith(cut)
 
 
 def test_damaged_compression_and_bombs() -> None:
     with pytest.raises(BadMessageError, match="damaged"):
-        decode_body(b"\x1f\x8b\x08\x00" + b"\xff" * 50, {"content-encoding": "gzip"}, CAP)
+        decode_body(b"\x1f\x8b\x08\x00" + b"\xff" * 50, {"content-encoding": "gzip"}, max_bytes=CAP)
     with pytest.raises(BodyTooLargeError):
-        decode_body(gzip.compress(bytes(50 << 20)), {"content-encoding": "gzip"}, CAP)
+        decode_body(gzip.compress(bytes(50 << 20)), {"content-encoding": "gzip"}, max_bytes=CAP)
     with pytest.raises(BodyTooLargeError):
-        decode_body(bytes(CAP + 1), {}, CAP)
+        decode_body(bytes(CAP + 1), {}, max_bytes=CAP)
 
 
 @given(st.binary(max_size=300), st.sampled_from(["gzip", "deflate", "br", "zstd", "x, gzip, br", ""]))
@@ -125,6 +125,6 @@ def test_no_bytes_raise_anything_else(body: bytes, encoding: str) -> None:
     for prefix in (b"", b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"\x78\x9c"):
         try:
             response = parse_response(b"HTTP/1.1 200\r\n" + prefix + body)
-            decode_body(prefix + body, {"content-encoding": encoding, **response.fields}, CAP)
+            decode_body(prefix + body, {"content-encoding": encoding, **response.fields}, max_bytes=CAP)
         except (BadMessageError, BodyTooLargeError):
             pass

@@ -18,7 +18,7 @@ def find(
 ) -> tuple[list[FoundImage], ReasonCounter]:
     tally = ReasonCounter()
     data = body if isinstance(body, bytes) else body.encode()
-    images = extract(Page(url, data, charset, 0, None, 200), tally, options)
+    images = extract(Page(url, data, charset, 0, None, 200), tally, settings=options)
     assert tally.counts[IMAGES] == len(images) + sum(tally.counts[reason] for reason in IMAGE_REASONS)
     return images, tally
 

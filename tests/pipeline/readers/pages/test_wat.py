@@ -77,7 +77,7 @@ def record(block: object, kind: str = "metadata", length: int | None = None) -> 
 
 def read(data: bytes, **options: Any) -> tuple[list[WatPage], ReasonCounter, ReasonCounter]:
     records, images = ReasonCounter(), ReasonCounter()
-    pages = list(read_wat(io.BytesIO(data), records, images, **options))
+    pages = list(read_wat(io.BytesIO(data), records, count_image=images, **options))
     assert set(records.counts) <= {*WAT_REASONS, *WAT_NOTES}
     assert records.counts[RECORDS] == len(pages) + sum(records.counts[reason] for reason in WAT_REASONS)
     assert set(images.counts) <= {*IMAGE_REASONS, IMAGES}

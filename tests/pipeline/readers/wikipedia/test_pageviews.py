@@ -20,7 +20,7 @@ from openwit.schemas.common.errors import OpenWITError
 def views(data: bytes | str, language: str = "en", min_views: int = 1) -> tuple[dict[str, int], ReasonCounter]:
     tally = ReasonCounter()
     raw = data.encode() if isinstance(data, str) else data
-    sums = sum_views(io.BytesIO(raw), language, min_views, tally)
+    sums = sum_views(io.BytesIO(raw), language, min_views=min_views, count=tally)
     assert tally.counts[LINES] == used(tally) + sum(tally.counts[reason] for reason in VIEW_REASONS)
     return dict(sums), tally
 
