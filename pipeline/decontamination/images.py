@@ -58,16 +58,16 @@ _WHOLE = frozenset((ResizeMode.NO, ResizeMode.KEEP_RATIO, ResizeMode.KEEP_RATIO_
 EVALUATION_IMAGES = TableSchema(
     "evaluation_images",
     1,
-    "Images that a dataset must not hold, one row each, with the perceptual hashes of the forms it may come in.",
+    "Evaluation images, which a dataset must not hold, one row each, with the perceptual hashes of their variants.",
     (
-        Column("file", pa.string(), "file it stands in, as named to `--exclude`"),
+        Column("file", pa.string(), "file of the image, as named in the recipe"),
         Column("member", pa.string(), "its name in a tar, its row in a Parquet file; empty for an image file"),
         Column("sha256", pa.string(), "hex sha256 of its bytes"),
         Column("pixels_hash", pa.string(), "hex xxh3-128 of its pixels as the dataset would hold them"),
         Column(
             "variants", pa.list_(pa.string()), "same | centre_3 | square | wider_6 | same_mirrored …, `same` first"
         ),
-        Column("hashes", pa.list_(pa.uint64()), "perceptual hash of each; none for an image too plain to have one"),
+        Column("hashes", pa.list_(pa.uint64()), "perceptual hash of each variant; none for a low-information image"),
     ),
 )
 

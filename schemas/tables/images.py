@@ -34,16 +34,16 @@ _IMAGE_COLUMNS = (
     Column("original_format", pa.string(), "JPEG | PNG | WEBP | GIF …, by magic bytes"),
     Column("original_bytes", pa.int64(), "size of the body as served"),
     Column("sha256", pa.string(), "hex sha256 of the body as served"),
-    Column("pixels_hash", pa.string(), "hex xxh3-128 of size and RGB pixels as brought to size, before encoding"),
+    Column("pixels_hash", pa.string(), "hex xxh3-128 of size and resized RGB pixels, before encoding"),
     Column("phash", pa.uint64(), "64-bit perceptual hash (DCT) of the decoded image"),
-    Column("fingerprint", pa.binary(44), "256 signs of frequencies and the colours of the quarters: near or alike"),
+    Column("fingerprint", pa.binary(44), "descriptor: 256 signs of frequencies and the colours of the quarters"),
 )
 
 IMAGES = TableSchema(
     "images",
     2,
-    "One row an image that was fetched, decoded and resized.",
-    (*_IMAGE_COLUMNS, Column("image", pa.binary(), "JPEG as it will stand in the shard")),
+    "One row per image that was fetched, decoded and resized.",
+    (*_IMAGE_COLUMNS, Column("image", pa.binary(), "JPEG as written to the shard")),
 )
 
 SURVIVORS = TableSchema(
@@ -52,7 +52,7 @@ SURVIVORS = TableSchema(
     "Images that deduplication kept; the bytes stay where fetch wrote them.",
     (
         *_IMAGE_COLUMNS,
-        Column("duplicates", pa.int32(), "images this one stands for, itself not counted"),
+        Column("duplicates", pa.int32(), "dropped duplicates of this image"),
         Column("source_row", pa.int64(), "row in the images file of the same name"),
     ),
 )
@@ -60,29 +60,29 @@ SURVIVORS = TableSchema(
 COPIES = TableSchema(
     "copies",
     3,
-    "The rows of the images file of the same name that leave: copies of a better image, of an evaluation image, or "
-    "images that say nothing.",
+    "Dropped rows of the images file of the same name: duplicates of a better image or of an evaluation image, or "
+    "low-information images.",
     (
         Column("row", pa.int64(), "row in this images file"),
         Column("reason", pa.string(), "duplicate_bytes, duplicate_pixels, near_duplicate, frequent_image …"),
-        Column("other_file", pa.int32(), "number of the file of the image that stands for it, in order of name", True),
-        Column("other_row", pa.int64(), "its row there", True),
+        Column("other_file", pa.int32(), "number of the survivor's file, in order of name", True),
+        Column("other_row", pa.int64(), "the survivor's row in that file", True),
         Column("distance", pa.int32(), "bits in which the two perceptual hashes differ", True),
-        Column("evaluation_image", pa.string(), "name of the evaluation image that this is a copy of", True),
-        Column("variant", pa.string(), "in which form, see excluded", True),
+        Column("evaluation_image", pa.string(), "name of the evaluation image that this is a duplicate of", True),
+        Column("variant", pa.string(), "variant of the evaluation image, see excluded", True),
     ),
 )
 
 DUPLICATE_EXAMPLES = TableSchema(
     "duplicate_examples",
     1,
-    "A few of the images that deduplication took out, with their pictures, for the card.",
+    "Some of the dropped duplicates, with their pictures, for the card.",
     (
-        Column("reason", pa.string(), "why it left: duplicate_bytes, near_duplicate, frequent_image …"),
-        Column("url", pa.string(), "image that left"),
+        Column("reason", pa.string(), "drop reason: duplicate_bytes, near_duplicate, frequent_image …"),
+        Column("url", pa.string(), "dropped image"),
         Column("text", pa.string(), "its first text"),
         Column("image", pa.binary(), "JPEG thumbnail"),
-        Column("kept_url", pa.string(), "image that stands for it, or the evaluation image it is a copy of", True),
+        Column("kept_url", pa.string(), "its survivor, or the evaluation image that it is a duplicate of", True),
         Column("kept_text", pa.string(), "first text of that image", True),
         Column("kept_image", pa.binary(), "JPEG thumbnail", True),
         Column("distance", pa.int32(), "bits in which the two perceptual hashes differ", True),
@@ -92,9 +92,9 @@ DUPLICATE_EXAMPLES = TableSchema(
 EXCLUDED = TableSchema(
     "excluded",
     1,
-    "Images that deduplication took out because they are copies of evaluation images.",
+    "Images that were dropped because they are duplicates of evaluation images.",
     (
-        Column("url", pa.string(), "image that left"),
+        Column("url", pa.string(), "dropped image"),
         Column("text", pa.string(), "its first text"),
         Column("evaluation_image", pa.string(), "name of the evaluation image: file, and member or row in it"),
         Column("variant", pa.string(), "same_bytes, or what was done to the evaluation image: same, centre_6 …"),

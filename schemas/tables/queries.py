@@ -9,11 +9,11 @@ SOURCES = ("word", "bigram", "title", "synset", "table")
 QUERIES = TableSchema(
     "queries",
     1,
-    "The allowlist a caption is searched for. Sorted by query_id; ids are dense from 0.",
+    "The queries that captions are searched for. Sorted by query_id; ids are dense from 0.",
     (
         Column("query_id", pa.int32(), "dense number from 0, the position in this table"),
         Column("query", pa.string(), "normalised by pipeline.text.normalise, unique"),
-        Column("source", pa.string(), "word | bigram | title | synset | table (a list of the user's)"),
+        Column("source", pa.string(), "word | bigram | title | synset | table (the user's own list)"),
         Column("count", pa.int64(), "occurrences in the corpus; of titles, links to the article", nullable=True),
         Column("pmi", pa.float32(), "pointwise mutual information in bits, bigrams only", nullable=True),
         Column("views", pa.int64(), "page views of the article, titles only", nullable=True),
@@ -23,22 +23,22 @@ QUERIES = TableSchema(
 QUERY_COUNTS = TableSchema(
     "query_counts",
     1,
-    "What the balance did to each query, in query_id order.",
+    "Counts of each query before and after balancing, in query_id order.",
     (
         Column("query_id", pa.int32(), "as in the query list"),
-        Column("query", pa.string(), "its text"),
+        Column("query", pa.string(), "text of the query"),
         Column("source", pa.string(), "as in the query list"),
         Column("pool", pa.int64(), "deduplicated pairs that match the query (N_q)"),
-        Column("drawn", pa.int64(), "pairs this query drew itself, at most cap with balance=cap"),
+        Column("drawn", pa.int64(), "pairs drawn by this query, at most cap with balance=cap"),
         Column("kept", pa.int64(), "kept pairs that match it, drawn by it or by another query"),
-        Column("threshold", pa.float64(), "largest u(x, q) in (0, 1] that the query draws"),
+        Column("threshold", pa.float64(), "largest u(x, q) in (0, 1] that the query accepts"),
     ),
 )
 
 TERM_COUNTS = TableSchema(
     "term_counts",
     1,
-    "Occurrences of terms in one part of a corpus; a term may stand in several rows, which add up.",
+    "Occurrences of terms in one part of a corpus; a term may have several rows, which add up.",
     (
         Column("kind", pa.string(), "word | bigram | title | link | popularity | views"),
         Column("term", pa.string(), "normalised"),
@@ -49,10 +49,10 @@ TERM_COUNTS = TableSchema(
 QUERY_DRAWS = TableSchema(
     "query_draws",
     1,
-    "What the pairs of one file add to each query's counts; queries without any are left out.",
+    "Contribution of the pairs of one file to each query's counts; queries without any are omitted.",
     (
         Column("query_id", pa.int32(), "as in the query list"),
-        Column("drawn", pa.int64(), "pairs of the file that the query drew"),
+        Column("drawn", pa.int64(), "pairs of the file drawn by the query"),
         Column("kept", pa.int64(), "kept pairs of the file that match the query"),
     ),
 )
@@ -63,9 +63,7 @@ THRESHOLDS = TableSchema(
     "The u of each query's cap-th smallest pair, for one bucket of queries.",
     (
         Column("query_id", pa.int32(), "as in the query list"),
-        Column(
-            "threshold", pa.float64(), "u of the cap-th smallest pair sent, or of the largest when fewer were sent"
-        ),
+        Column("threshold", pa.float64(), "u of the cap-th smallest pair sent, or of the largest if fewer were sent"),
         Column("sent", pa.int64(), "pairs sent below the bound"),
     ),
 )
