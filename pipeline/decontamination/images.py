@@ -3,7 +3,7 @@
 A training set must not hold the images that the model is evaluated on. They are read in pieces::
 
     pieces = list_pieces(["imagenet-val/", "flickr30k.tar", "coco/*.parquet"])
-    tables = [hash_piece(piece, settings, count) for piece in pieces]      # in parallel, in any order
+    tables = [hash_piece(piece, settings, count=count) for piece in pieces]  # in parallel, in any order
     index = EvaluationIndex(pa.concat_tables(tables), max_distance=4)
     nearest = index.lookup(hashes)
 """

@@ -26,7 +26,7 @@ class CandidateInputs:
         """
         reader = reader_of(archive, self.readers)
         if reader is None:
-            yield from read_images(archive, sorted(rows), self.columns)
+            yield from read_images(archive, sorted(rows), columns=self.columns)
             return
         with local_copy(archive) as path:
             yield from read_record_images(path, archive, reader, numbers=rows)
