@@ -1,21 +1,21 @@
-"""How pure readers report what they left out: a callable that takes a reason, so that no test needs Beam."""
+"""Let pure readers count what they drop with a callable that takes a reason, so that tests need no Beam."""
 
 from collections import Counter
 from typing import Protocol
 
 
 class Count(Protocol):
-    """Takes the reason of a closed list, how many rows it stands for, and what was seen where (for a log)."""
+    """Called with a reason from a closed list, the number of rows, and a detail (location and finding) for a log."""
 
     def __call__(self, reason: str, n: int = 1, detail: str = "") -> None: ...
 
 
 class ReasonCounter:
-    """A `Count` that keeps sums, and the first details of each reason.
+    """A `Count` that keeps totals and the first details of each reason.
 
     Attributes:
-        counts: rows by reason.
-        details: by reason, the first `keep_details` details that were not empty.
+        counts: rows per reason.
+        details: per reason, the first `keep_details` details that were not empty.
     """
 
     def __init__(self, keep_details: int = 10) -> None:
@@ -32,4 +32,4 @@ class ReasonCounter:
 
 
 def ignore(reason: str, n: int = 1, detail: str = "") -> None:
-    """A `Count` that forgets."""
+    """Count nothing."""
