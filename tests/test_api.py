@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import openwit
@@ -35,7 +36,11 @@ def test_every_name_exists_and_is_documented(name: str) -> None:
 def test_type_checkers_see_the_same_names() -> None:
     guarded = next(node for node in ast.parse(SOURCE.read_text()).body if isinstance(node, ast.If))
     seen = {
-        alias.asname or alias.name: f"{str(node.module).removeprefix('openwit.')}:{alias.name}"
+        alias.asname or alias.name: (
+            f"{alias.name}:"
+            if node.module == "openwit"
+            else f"{str(node.module).removeprefix('openwit.')}:{alias.name}"
+        )
         for node in guarded.body
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
@@ -65,3 +70,12 @@ def test_the_docstring_draws_every_exception() -> None:
     errors = [name for name in openwit.__all__ if name.endswith("Error")]
     assert all(issubclass(getattr(openwit, name), openwit.OpenWITError) for name in errors)
     assert [name for name in errors if name not in str(openwit.__doc__)] == []
+
+
+def test_balancing_draws_the_cap_of_each_query() -> None:
+    pairs = np.arange(100, dtype=np.uint64)
+    queries = openwit.balancing.query_hashes(["kite"]).repeat(100)
+    u = openwit.balancing.uniform(pairs, queries, seed=0)
+    _, thresholds, _ = openwit.balancing.cap_smallest(np.zeros(100, np.int64), u, 7)
+    assert (u <= thresholds[0]).sum() == 7
+    assert openwit.balancing.__all__ == sorted(openwit.balancing.__all__)

@@ -19,6 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from openwit import balancing
     from openwit.pipeline.dataset.verify import verify_dataset as verify
     from openwit.pipeline.explain.lookup import explain
     from openwit.pipeline.recipe import Recipe, load_recipe
@@ -49,6 +50,7 @@ __all__ = [
     "TrainConfig",
     "UnsupportedSystemError",
     "__version__",
+    "balancing",
     "explain",
     "load_recipe",
     "verify",
@@ -66,11 +68,12 @@ _HOMES = {
     "StorageError": "schemas.common.errors:StorageError",
     "TrainConfig": "training.config.train:TrainConfig",
     "UnsupportedSystemError": "schemas.common.parts:UnsupportedSystemError",
+    "balancing": "balancing:",
     "explain": "pipeline.explain.lookup:explain",
     "load_recipe": "pipeline.recipe:load_recipe",
     "verify": "pipeline.dataset.verify:verify_dataset",
 }
-"""Where each name is defined, as `module:name` below `openwit`."""
+"""Where each name is defined, as `module:name` below `openwit`; `module:` is the module itself."""
 
 
 def __getattr__(name: str) -> Any:
@@ -81,7 +84,8 @@ def __getattr__(name: str) -> Any:
 
     module, _, attribute = _HOMES[name].partition(":")
     with importing(f"openwit.{name}", "train" if module.startswith("training") else "build"):
-        value = getattr(import_module(f"openwit.{module}"), attribute)
+        home = import_module(f"openwit.{module}")
+    value = getattr(home, attribute) if attribute else home
     globals()[name] = value
     return value
 
