@@ -36,7 +36,8 @@ from openwit.pipeline.dataset.write_shard import add_samples, write_shard
 from openwit.pipeline.execution.beam_engine import BeamEngine
 from openwit.pipeline.execution.files import file_entry
 from openwit.pipeline.execution.stage import Job, StageResult, run_stage
-from openwit.pipeline.stages.shard import stage as shard
+from openwit.pipeline.stages.base import BuildContext, DatasetInfo
+from openwit.pipeline.stages.shard import Shard
 from openwit.pipeline.stages.shard.settings import ShardSettings
 from openwit.schemas.tables.images import IMAGES, SURVIVORS
 
@@ -161,11 +162,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="openwit-") as name:
         folder = Path(name)
         deduplicated = finished_stages(folder, rows)
-        job, title = Job(BeamEngine()), shard.Title("bench")
+        job, build = Job(BeamEngine()), BuildContext(dataset=DatasetInfo("bench"))
 
         def stage() -> None:
             settings = ShardSettings(samples=max(1, len(rows) // 4))
-            shard.run(job, settings, title, deduplicated, folder / "dataset")
+            Shard().run(job, settings, {"survivors": deduplicated}, folder / "dataset", build=build)
 
         ways: dict[str, Callable[[], Any]] = {
             "webdataset.ShardWriter": lambda: by_shard_writer(folder / "theirs-%d.tar", samples),

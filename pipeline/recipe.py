@@ -1,9 +1,38 @@
-"""What a build is: the typed settings of every stage, read from one YAML file. Unknown keys are refused."""
+"""A recipe: the steps of a build, read from one YAML file or written in Python.
 
+A step runs a stage under a name, by default the stage's own. Its inputs are the nearest earlier steps that write what
+its ports take; `from` names others. Everything is checked before anything runs: unknown stages and keys, duplicate
+names, ports that nobody fills.
+
+```yaml
+name: my-set
+steps:
+- queries: {wikipedia: [enwiki-*.xml.bz2]}      # short: the stage, which is also the step's name, and its settings
+- candidates: {inputs: [crawl/*.warc.gz]}
+- select: {cap: 300}
+- fetch: {}
+- stage: mypkg.memes.NoMemes                    # long: a stage by short or dotted name
+  name: no-memes
+  from: {images: fetch}
+  settings: {share: 0.1}
+- dedup: {}
+- shard: {samples: 2000}
+- card: {}
+```
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field
-
+from openwit.pipeline.stages import STAGES, stage_named, writers_of
+from openwit.pipeline.stages.base import DATASET, DatasetInfo, Port, Stage
 from openwit.pipeline.stages.candidates.settings import CandidateSettings
 from openwit.pipeline.stages.card.settings import CardSettings
 from openwit.pipeline.stages.dedup.settings import DedupSettings
@@ -11,23 +40,328 @@ from openwit.pipeline.stages.fetch.settings import FetchSettings
 from openwit.pipeline.stages.queries.settings import QuerySettings
 from openwit.pipeline.stages.select.settings import SelectSettings
 from openwit.pipeline.stages.shard.settings import ShardSettings
-from openwit.schemas.common.settings import Settings, load_settings
+from openwit.schemas.common.errors import RecipeError
+from openwit.schemas.common.settings import Settings, apply_override, parse_settings, read_yaml
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_STEP_KEYS = ("stage", "name", "from", "settings")
+_RECIPE_KEYS = ("name", "description", "steps")
 
 
-class Recipe(Settings):
-    """A build, from the query list to the card."""
+@dataclass(frozen=True)
+class Step:
+    """One step of a recipe.
 
-    name: str = Field(description="of the dataset", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    description: str = Field("", description="for the card")
-    queries: QuerySettings
-    candidates: CandidateSettings
-    select: SelectSettings = SelectSettings()
-    fetch: FetchSettings = FetchSettings()
-    dedup: DedupSettings = DedupSettings()
-    shard: ShardSettings = ShardSettings()
-    card: CardSettings = CardSettings()
+    Attributes:
+        stage: short name of a stage, or the dotted name of its class.
+        settings: of the stage; None for its defaults.
+        name: of the step and of its folder; by default the stage's name.
+        sources: port to the names of the earlier steps that fill it; what is not named is found by kind.
+
+    Raises:
+        RecipeError: the stage is unknown, or the settings or the name do not fit it.
+    """
+
+    stage: str
+    settings: Settings | None = None
+    name: str = ""
+    sources: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        stage = self.load()
+        if not self.name:
+            object.__setattr__(self, "name", stage.name)
+        if not NAME.fullmatch(self.name):
+            raise RecipeError(f"{self.name!r} is not a name for a step: use letters, digits, '.', '_' and '-'")
+        if self.settings is None:
+            object.__setattr__(self, "settings", parse_settings({}, stage.settings, f"step {self.name}"))
+        if not isinstance(self.settings, stage.settings):
+            raise RecipeError(
+                f"step {self.name}: settings must be {stage.settings.__name__}, got {type(self.settings).__name__}"
+            )
+        ports = [port.name for port in stage.inputs]
+        for port in self.sources:
+            if port not in ports:
+                raise RecipeError(
+                    f"step {self.name}: stage {self.stage} has no input {port!r}{_hint(port, ports, 'it has')}"
+                )
+
+    def load(self) -> Stage[Any]:
+        """The stage that the step runs."""
+        return stage_named(self.stage)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The step as plain data, in the short form where that says all."""
+        settings = self.settings.model_dump(mode="json") if self.settings is not None else {}
+        if not self.further():
+            return {self.stage: settings}
+        return {**self.further(), "settings": settings}
+
+    def further(self) -> dict[str, Any]:
+        """What the short form does not hold: a name or a stage of its own, and inputs that are named."""
+        if self.name == self.stage and not self.sources:
+            return {}
+        named = {port: steps[0] if len(steps) == 1 else list(steps) for port, steps in self.sources.items()}
+        return {"stage": self.stage, "name": self.name, **({"from": named} if named else {})}
 
 
-def load_recipe(path: Path, overrides: list[str]) -> Recipe:
-    """Reads a recipe; see `openwit.schemas.common.settings.load_settings` for the errors."""
-    return load_settings(path, Recipe, overrides)
+@dataclass(frozen=True)
+class Recipe:
+    """A build: the name of the dataset and the steps that make it.
+
+    Attributes:
+        name: of the dataset.
+        steps: in the order in which they run.
+        description: of the dataset, for the card.
+
+    Raises:
+        RecipeError: two steps have one name, a port is not filled, or steps do not fit each other.
+    """
+
+    name: str
+    steps: Sequence[Step]
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
+            raise RecipeError(f"key 'name': use letters, digits, '.', '_' and '-' (got {self.name!r})")
+        object.__setattr__(self, "steps", tuple(self.steps))
+        if not self.steps:
+            raise RecipeError("the recipe has no steps")
+        seen: set[str] = set()
+        for step in self.steps:
+            if step.name in seen:
+                raise RecipeError(f"two steps are named {step.name!r}: give one of them another `name`")
+            if step.name in _RECIPE_KEYS:
+                raise RecipeError(f"a step cannot be named {step.name!r}: `--set {step.name}=` means the recipe's key")
+            seen.add(step.name)
+        self._check_order()
+
+    @property
+    def dataset(self) -> DatasetInfo:
+        """How the dataset is called."""
+        return DatasetInfo(self.name, self.description)
+
+    def step(self, name: str) -> Step:
+        """The step of a name.
+
+        Raises:
+            RecipeError: there is none.
+        """
+        for step in self.steps:
+            if step.name == name:
+                return step
+        raise RecipeError(f"no step is named {name!r}{_hint(name, [step.name for step in self.steps], 'steps')}")
+
+    def sources_of(self, step: Step) -> dict[str, list[str]]:
+        """Names of the earlier steps that fill each port of a step: those that `sources` names, else the nearest.
+
+        Raises:
+            RecipeError: a port is not filled, or what `sources` names does not fit.
+        """
+        at = next(n for n, other in enumerate(self.steps) if other is step)
+        earlier = self.steps[:at]
+        found: dict[str, list[str]] = {}
+        for port in step.load().inputs:
+            if port.name in step.sources:
+                found[port.name] = [self._named(step, port, earlier, name) for name in step.sources[port.name]]
+                continue
+            if port.optional:
+                continue
+            fits = [other.name for other in earlier if other.load().output == port.kind]
+            if not fits:
+                raise RecipeError(f"step {step.name}: {_unfilled(port)}")
+            found[port.name] = fits[-1:]
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as plain data, as its YAML file holds it."""
+        return {
+            "name": self.name,
+            "description": self.description,
+            "steps": [step.to_dict() for step in self.steps],
+        }
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any], where: str = "recipe", overrides: Sequence[str] = ()) -> Recipe:
+        """Reads a recipe from plain data.
+
+        Args:
+            raw: as a YAML file holds it.
+            where: the file, for messages.
+            overrides: `NAME.key=value`, for a step of that name, or `name=…` and `description=…`.
+
+        Raises:
+            RecipeError: a key, a value or the order of the steps is wrong; names it and what would be right.
+        """
+        _refuse_old_layout(raw, where)
+        for key in raw:
+            if key not in _RECIPE_KEYS:
+                raise RecipeError(f"{where}: unknown key {key!r}{_hint(key, _RECIPE_KEYS, 'known keys')}")
+        listed = raw.get("steps")
+        if not isinstance(listed, list):
+            raise RecipeError(f"{where}: key 'steps' must hold a list of steps, each as `- stage: {{settings}}`")
+        head = {"description": "", **{key: value for key, value in raw.items() if key != "steps"}}
+        if "name" not in head and not any(override.startswith("name=") for override in overrides):
+            raise RecipeError(f"{where}: key 'name' is missing")
+        drafts = [_draft(entry, n, where) for n, entry in enumerate(listed, 1)]
+        for override in overrides:
+            _override(head, drafts, override)
+        try:
+            description = head["description"]
+            if not isinstance(description, str):
+                raise RecipeError(f"key 'description': input should be a valid string (got {description!r})")
+            return cls(name=head["name"], steps=[draft.step(where) for draft in drafts], description=description)
+        except RecipeError as error:
+            raise error if str(error).startswith(where) else RecipeError(f"{where}: {error}") from error
+
+    @classmethod
+    def standard(
+        cls,
+        *,
+        name: str,
+        queries: QuerySettings,
+        candidates: CandidateSettings,
+        select: SelectSettings | None = None,
+        fetch: FetchSettings | None = None,
+        dedup: DedupSettings | None = None,
+        shard: ShardSettings | None = None,
+        card: CardSettings | None = None,
+        description: str = "",
+    ) -> Recipe:
+        """The usual chain from the query list to the card; with `select.oversample` above 1 it has a second draw."""
+        select = select or SelectSettings()
+        steps = [
+            Step("queries", queries),
+            Step("candidates", candidates),
+            Step("select", select),
+            Step("fetch", fetch or FetchSettings()),
+            Step("dedup", dedup or DedupSettings()),
+            *([Step("redraw")] if select.oversample > 1 else []),
+            Step("shard", shard or ShardSettings()),
+            Step("card", card or CardSettings()),
+        ]
+        return cls(name=name, steps=steps, description=description)
+
+    def _check_order(self) -> None:
+        for n, step in enumerate(self.steps):
+            self.sources_of(step)
+            problem = step.load().problem(step.settings, [later.load() for later in self.steps[n + 1 :]])
+            if problem:
+                raise RecipeError(f"step {step.name}: {problem}")
+        writers = [step.name for step in self.steps if step.load().output == DATASET and not step.load().in_place]
+        if len(writers) > 1:
+            raise RecipeError(f"steps {' and '.join(writers)} both write the dataset: a recipe builds one")
+
+    def _named(self, step: Step, port: Port, earlier: Sequence[Step], name: str) -> str:
+        match = next((other for other in earlier if other.name == name), None)
+        if match is None:
+            if any(other.name == name for other in self.steps):
+                raise RecipeError(f"step {step.name}: `from` names {name!r}, which does not run before it")
+            hint = _hint(name, [other.name for other in earlier], "earlier steps")
+            raise RecipeError(f"step {step.name}: `from` names {name!r}, but no step has this name{hint}")
+        if match.load().output != port.kind:
+            raise RecipeError(
+                f"step {step.name}: its input {port.name!r} takes {port.kind.name}, "
+                f"but step {name!r} writes {match.load().output.name}"
+            )
+        return name
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Reads a recipe from a YAML file.
+
+    Args:
+        path: the file.
+        overrides: `NAME.key=value`; the value is read as YAML.
+
+    Raises:
+        RecipeError: the file is missing or not YAML, or the recipe is wrong; see `Recipe.parse`.
+    """
+    return Recipe.parse(read_yaml(path), str(path), overrides)
+
+
+@dataclass
+class _Draft:
+    """A step as plain data, before its settings are checked."""
+
+    stage: str
+    name: str
+    settings: dict[str, Any]
+    sources: dict[str, list[str]]
+
+    def step(self, where: str) -> Step:
+        settings = parse_settings(self.settings, stage_named(self.stage).settings, where, prefix=self.name)
+        return Step(self.stage, settings, self.name, self.sources)
+
+
+def _draft(entry: Any, number: int, where: str) -> _Draft:
+    """One entry of `steps`, in the short or the long form."""
+    if isinstance(entry, str):
+        entry = {entry: {}}
+    if not isinstance(entry, dict) or not entry:
+        raise RecipeError(f"{where}: step {number} must look like `- stage: {{settings}}`, got {entry!r}")
+    if "stage" not in entry:
+        if len(entry) > 1:
+            raise RecipeError(
+                f"{where}: step {number} has the keys {', '.join(map(repr, entry))}: begin each step with a dash, or "
+                "name its stage with the key 'stage'"
+            )
+        [(stage, settings)] = entry.items()
+        entry = {"stage": stage, "settings": settings}
+    for key in entry:
+        if key not in _STEP_KEYS:
+            raise RecipeError(f"{where}: step {number}: unknown key {key!r}{_hint(key, _STEP_KEYS, 'known keys')}")
+    try:
+        name = entry.get("name") or stage_named(str(entry["stage"])).name
+    except RecipeError as error:
+        raise RecipeError(f"{where}: step {number}: {error}") from error
+    settings = entry.get("settings") or {}
+    if not isinstance(settings, dict):
+        raise RecipeError(f"{where}: step {name}: its settings must be key: value, got {settings!r}")
+    sources = entry.get("from") or {}
+    if not isinstance(sources, dict):
+        raise RecipeError(f"{where}: step {name}: `from` must be input: step, got {sources!r}")
+    listed = {port: list(steps) if isinstance(steps, list) else [str(steps)] for port, steps in sources.items()}
+    return _Draft(str(entry["stage"]), str(name), copy.deepcopy(settings), listed)
+
+
+def _override(head: dict[str, Any], drafts: Sequence[_Draft], override: str) -> None:
+    dotted, separator, _ = override.partition("=")
+    name, *rest = dotted.split(".")
+    for draft in drafts:
+        # A step may have dots in its name.
+        if separator and dotted.startswith(f"{draft.name}."):
+            apply_override(draft.settings, override.removeprefix(f"{draft.name}."), within=draft.name)
+            return
+    if separator and not rest and name in head.keys() | {"name"}:
+        apply_override(head, override)
+        return
+    if not separator or not rest:
+        raise RecipeError(f"--set {override!r} must look like STEP.key=value")
+    raise RecipeError(
+        f"--set {override!r}: no step is named {name!r}{_hint(name, [draft.name for draft in drafts], 'steps')}"
+    )
+
+
+def _refuse_old_layout(raw: Mapping[str, Any], where: str) -> None:
+    old = [key for key in raw if key in STAGES]
+    if old and "steps" not in raw:
+        raise RecipeError(
+            f"{where}: {old[0]!r} is at the top level, but a recipe now lists its stages under `steps:`, as "
+            "`- queries: {…}`, `- candidates: {…}`, `- select: {…}`, `- fetch: {…}`, `- dedup: {…}`, `- shard: {…}`, "
+            "`- card: {…}` (with oversample: `- redraw: {}` after dedup)"
+        )
+
+
+def _unfilled(port: Port) -> str:
+    writers = [stage.name for stage in writers_of(port.kind)]
+    remedy = f"; add `- {writers[0]}: {{…}}` before it" if writers else ""
+    return (
+        f"no earlier step writes {port.kind.name} ({port.kind.meaning}), which its input {port.name!r} takes{remedy}"
+    )
+
+
+def _hint(word: str, known: Sequence[str], label: str) -> str:
+    close = difflib.get_close_matches(str(word), known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; {label}: {', '.join(known) or 'none'}"

@@ -91,7 +91,8 @@ class DatasetManifest(_Model):
         version: of this layout.
         name: of the dataset.
         description: in a sentence, for the card.
-        recipe: settings of each stage, by its name.
+        recipe: settings of each step, by its name, in the order in which they ran.
+        steps: of steps that are not named as their stage, or whose inputs the recipe names: `stage` and `from`.
         tools: versions of the packages that the bytes depend on.
         funnel: rows in, rows out and drop reasons of every stage, in order.
         notes: further counts of each stage, by its name.
@@ -104,12 +105,18 @@ class DatasetManifest(_Model):
     name: str
     description: str = ""
     recipe: dict[str, Any]
+    steps: dict[str, dict[str, Any]] = {}
     tools: dict[str, str]
     funnel: list[FunnelStep]
     notes: dict[str, dict[str, Any]] = {}
     tables: list[FileEntry] = []
     removals: list[Removal] = []
     shards: list[ShardEntry]
+
+    def step_of(self, stage: str) -> str:
+        """Name of the step that ran a stage: the stage's own name unless the recipe gave it another."""
+        renamed = [name for name, step in self.steps.items() if step.get("stage") == stage]
+        return stage if stage in self.recipe or not renamed else renamed[-1]
 
     def splits(self) -> list[str]:
         """Return the names of the splits, train first."""

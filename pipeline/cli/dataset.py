@@ -29,14 +29,13 @@ def card(context: typer.Context, dataset: Dataset, sets: Sets = None) -> None:
 
     Example: wit card out/demo/dataset
     """
-    from openwit.pipeline.stages.card.settings import CardSettings
+    from openwit.pipeline.stages.card import HTML, Card
 
-    settings = make_settings(CardSettings, "card", {}, sets)
+    settings = make_settings(Card.settings, "card", {}, sets)
     job = make_job("local", 1, False, context)
-    from openwit.pipeline.stages.card import stage
-
-    did = stage.run(job, settings, dataset)
-    Console().print(f"{'Wrote' if did else 'Nothing to do:'} {dataset.rstrip('/')}/{stage.HTML}", highlight=False)
+    done = Card().run(job, settings, {"dataset": dataset}, Path(dataset))
+    shown = f"{'Wrote' if done.executed else 'Nothing to do:'} {dataset.rstrip('/')}/{HTML}"
+    Console().print(shown, highlight=False)
 
 
 def explain(
@@ -89,7 +88,7 @@ def remove(
     from openwit.pipeline.dataset.remove import plan_removal
     from openwit.pipeline.dataset.remove import remove as take_out
     from openwit.pipeline.dataset.store import open_store
-    from openwit.pipeline.stages.card import stage
+    from openwit.pipeline.stages.card import JSON
     from openwit.pipeline.stages.card.settings import CardSettings
     from openwit.schemas.common.settings import parse_settings
 
@@ -98,7 +97,7 @@ def remove(
     with Steps(Console(stderr=True), "shards") as steps:
         plan = plan_removal(place, wanted, card=_card_settings(place), progress=steps.show)
         going = bool(plan.gone()) and not dry_run
-        settings = parse_settings(plan.card or {}, CardSettings, stage.JSON)
+        settings = parse_settings(plan.card or {}, CardSettings, JSON)
         if going:
             take_out(place, wanted, plan, lambda: _renew_card(job, settings, dataset), steps.show)
     _say_removed(Console(), dataset, wanted, plan, dry_run)
@@ -112,9 +111,9 @@ def load_list(path: Path) -> RemovalList:
 
 
 def _renew_card(job: Any, settings: Any, dataset: str) -> None:
-    from openwit.pipeline.stages.card import stage
+    from openwit.pipeline.stages.card import Card
 
-    stage.run(job, settings, dataset)
+    Card().run(job, settings, {"dataset": dataset}, Path(dataset))
 
 
 def _card_settings(place: Any) -> dict[str, object] | None:

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from openwit.pipeline.explain.lookup import DroppedPair, KeptSample, KeptText, Match
-from openwit.pipeline.stages.card.reasons import meaning_of, name_of
+from openwit.pipeline.stages.meanings import name_of
 
 _QUERIES_SHOWN = 12
 
@@ -47,8 +47,8 @@ def _print_text(console: Console, text: KeptText) -> None:
 
 def _print_drop(console: Console, pair: DroppedPair) -> None:
     console.print(f"[bold]Left[/bold] at {pair.stage}: {name_of(pair.reason)}", highlight=False)
-    if meaning_of(pair.reason):
-        _line(console, "that is", meaning_of(pair.reason))
+    if pair.meaning:
+        _line(console, "that is", pair.meaning)
     _line(console, "image", pair.url)
     _line(console, "text", pair.text)
     if pair.pair_id:

@@ -10,15 +10,15 @@ from rich.console import Console
 
 from openwit.pipeline.cli import dataset as cli_dataset
 from openwit.pipeline.cli.options import BEAM_FLAGS as _BEAM_FLAGS
-from openwit.pipeline.cli.options import Input, Out, Replace, RunnerName, Sets, Workers
+from openwit.pipeline.cli.options import Input, JobFlags, Out, Replace, RunnerName, Sets, Workers, run_stage_command
 from openwit.pipeline.cli.options import make_job as _job
-from openwit.pipeline.cli.options import make_settings as _settings
-from openwit.pipeline.cli.options import report as _report
 from openwit.pipeline.cli.start import add_commands as add_start_commands
+from openwit.pipeline.stages import STAGES
+from openwit.pipeline.stages.base import InputMap
 from openwit.schemas.common.command import Version, entry_point
 
 app = typer.Typer(
-    help="Builds WebImageText datasets: queries, candidates, select, fetch, dedup, shard, card.",
+    help=f"Builds WebImageText datasets. The stages, each also a command: {', '.join(STAGES)}.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -43,7 +43,7 @@ def build(
     dataset: Annotated[
         str | None, typer.Option("--dataset", help="URL for the dataset [default: dataset/ in the workdir]")
     ] = None,
-    sets: Annotated[list[str] | None, typer.Option("--set", help="stage.key=value; repeatable")] = None,
+    sets: Annotated[list[str] | None, typer.Option("--set", help="STEP.key=value; repeatable")] = None,
     runner: RunnerName = "local",
     workers: Workers = 1,
     replace: Replace = False,
@@ -59,8 +59,18 @@ def build(
     loaded = load_recipe(recipe, sets or [])
     job = _job(runner, workers, replace, context)
     from openwit.pipeline.build import build as run_build
+    from openwit.pipeline.cli.report import print_build, print_step
 
-    run_build(loaded, workdir or Path("out") / loaded.name, job, retry_failed, dataset)
+    console = Console()
+    done = run_build(
+        loaded,
+        workdir or Path("out") / loaded.name,
+        job,
+        retry_failed=retry_failed,
+        dataset_url=dataset,
+        on_step=lambda result: print_step(console, result),
+    )
+    print_build(console, done)
 
 
 @app.command(context_settings=_BEAM_FLAGS)
@@ -83,17 +93,12 @@ def queries(
 
     Example: wit queries --wikipedia 'enwiki-*.xml*.bz2' --wordnet dict --out out/queries
     """
-    from openwit.pipeline.stages.queries.settings import QuerySettings
+    from openwit.pipeline.cli.report import print_examples
 
     flags = {"wikipedia": wikipedia, "pageviews": pageviews, "wordnet": wordnet, "tables": table, "limit": limit}
-    settings = _settings(QuerySettings, "queries", flags, sets)
-    job = _job(runner, workers, replace, context)
-    from openwit.pipeline.reporting import print_examples
-    from openwit.pipeline.stages.queries import stage
-
-    manifest, did = stage.run(job, settings, out)
-    _report("queries", manifest, did, out)
-    print_examples(Console(), manifest)
+    job = JobFlags(runner, workers, replace, context)
+    done = run_stage_command("queries", job, {}, out, flags=flags, sets=sets)
+    print_examples(Console(), done.manifest)
 
 
 @app.command(context_settings=_BEAM_FLAGS)
@@ -110,18 +115,12 @@ def candidates(
 
     Example: wit candidates --input 'crawl/*.warc.gz' --out out/candidates --set language.languages=[en]
     """
-    from openwit.pipeline.stages.candidates.settings import CandidateSettings
+    from openwit.pipeline.cli.report import print_damage, print_yields
 
-    settings = _settings(CandidateSettings, "candidates", {"inputs": inputs}, sets)
-    job = _job(runner, workers, replace, context)
-    from openwit.pipeline.stages.candidates import stage
-
-    manifest, did = stage.run(job, settings, out)
-    _report("candidates", manifest, did, out)
-    from openwit.pipeline.reporting import print_damage, print_yields
-
-    print_yields(Console(), manifest.counters)
-    print_damage(Console(), manifest, out)
+    job = JobFlags(runner, workers, replace, context)
+    done = run_stage_command("candidates", job, {}, out, flags={"inputs": inputs}, sets=sets)
+    print_yields(Console(), done.manifest.counters)
+    print_damage(Console(), done.manifest, out)
 
 
 @app.command(context_settings=_BEAM_FLAGS)
@@ -147,16 +146,9 @@ def select(
     Example: wit select --candidates out/candidates --queries out/queries --out out/selected --cap 20000
     New candidates beside old ones: --candidates out/old --candidates out/new --reuse out/selected --out out/selected2
     """
-    from openwit.pipeline.stages.select.settings import SelectSettings
-
     flags = {"cap": cap, "balance": balance, "match": match, "seed": seed}
-    settings = _settings(SelectSettings, "select", flags, sets)
-    job = _job(runner, workers, replace, context)
-    from openwit.pipeline.stages.select import stage
-
-    query_file = queries / "queries.parquet" if queries.is_dir() else queries
-    manifest, did = stage.run(job, settings, candidates, query_file, out, reuse)
-    _report("select", manifest, did, out)
+    inputs: InputMap = {"candidates": candidates, "queries": queries, "reuse": [reuse] if reuse else []}
+    run_stage_command("select", JobFlags(runner, workers, replace, context), inputs, out, flags=flags, sets=sets)
 
 
 @app.command(context_settings=_BEAM_FLAGS)
@@ -175,16 +167,12 @@ def fetch(
     Example: wit fetch --input out/selected --out out/fetched --set image.size=256 --set download.concurrency=256
     Later: the same with --retry-failed asks again what timed out or was refused for the moment.
     """
-    from openwit.pipeline.stages.fetch.settings import FetchSettings
-
-    settings = _settings(FetchSettings, "fetch", {}, sets)
-    job = _job(runner, workers, replace, context)
-    from openwit.pipeline.stages.fetch import stage
-
-    manifest, did = stage.run(job, settings, source, out, retry_failed)
-    _report("fetch", manifest, did, out)
     from openwit.pipeline.cli.hosts_report import print_hosts
+    from openwit.pipeline.stages.base import BuildContext
 
+    build = BuildContext(retry_failed=retry_failed)
+    job = JobFlags(runner, workers, replace, context)
+    run_stage_command("fetch", job, {"selected": source}, out, sets=sets, build=build)
     print_hosts(Console(), out)
 
 
@@ -206,17 +194,11 @@ def dedup(
 
     Example: wit dedup --input out/fetched --out out/deduplicated --exclude imagenet-val/ --exclude flickr30k.tar
     """
-    from openwit.pipeline.stages.dedup.settings import DedupSettings
+    from openwit.pipeline.cli.report import print_excluded
 
-    settings = _settings(DedupSettings, "dedup", {"exclude": exclude}, sets)
-    job = _job(runner, workers, replace, context)
-    from openwit.pipeline.stages.dedup import stage
-
-    manifest, did = stage.run(job, settings, source, out)
-    _report("dedup", manifest, did, out)
-    from openwit.pipeline.reporting import print_excluded
-
-    print_excluded(Console(), manifest, out)
+    job = JobFlags(runner, workers, replace, context)
+    done = run_stage_command("dedup", job, {"images": source}, out, flags={"exclude": exclude}, sets=sets)
+    print_excluded(Console(), done.manifest, out)
 
 
 @app.command(context_settings=_BEAM_FLAGS)
@@ -232,11 +214,7 @@ def redraw(
 
     Example: wit redraw --input out/deduplicated --out out/redrawn
     """
-    job = _job(runner, workers, replace, context)
-    from openwit.pipeline.stages.redraw import stage
-
-    manifest, did = stage.run(job, source, out)
-    _report("redraw", manifest, did, out)
+    run_stage_command("redraw", JobFlags(runner, workers, replace, context), {"survivors": source}, out)
 
 
 @app.command(context_settings=_BEAM_FLAGS)
@@ -257,15 +235,15 @@ def shard(
 
     Example: wit shard --input out/deduplicated --out out/dataset --name birds --set bytes=500MB
     """
-    from openwit.pipeline.stages.shard.settings import ShardSettings
+    from openwit.pipeline.dataset.store import RemoteFolder, open_store
+    from openwit.pipeline.stages.base import BuildContext, DatasetInfo
 
-    settings = _settings(ShardSettings, "shard", {}, sets)
-    job = _job(runner, workers, replace, context)
-    from openwit.pipeline.stages.shard import stage
-
-    folder, target = stage.folders(out, work or source.absolute().parent / "shard")
-    manifest, did = stage.run(job, settings, stage.Title(name), source, folder, target)
-    _report("shard", manifest, did, out)
+    place = open_store(out)
+    remote = isinstance(place, RemoteFolder)
+    folder = (work or source.absolute().parent / "shard") if remote else Path(out)
+    build = BuildContext(dataset=DatasetInfo(name), target=str(place) if remote else None)
+    job = JobFlags(runner, workers, replace, context)
+    run_stage_command("shard", job, {"survivors": source}, folder, sets=sets, build=build, shown=out)
 
 
 cli_dataset.add_commands(app)

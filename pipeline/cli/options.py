@@ -1,10 +1,11 @@
-"""What the commands of `wit` share: common options, the job they run as, settings from flags, the closing report."""
+"""What the commands of `wit` share: common options, settings from flags, and how they run a stage."""
 
 from __future__ import annotations
 
 import logging
 import os
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -15,7 +16,8 @@ from openwit.schemas.common.parts import require_part
 from openwit.schemas.common.settings import Settings, apply_override, parse_settings
 
 if TYPE_CHECKING:
-    from openwit.pipeline.execution.stage import Job, StageManifest
+    from openwit.pipeline.execution.stage import Job
+    from openwit.pipeline.stages.base import BuildContext, InputMap, StageRun
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
@@ -57,11 +59,48 @@ def make_settings(model: type[SettingsT], command: str, flags: dict[str, Any], s
     return parse_settings(raw, model, f"wit {command}")
 
 
-def report(name: str, manifest: StageManifest, did: bool, out: Path | str) -> None:
-    """What a stage did."""
-    from openwit.pipeline.reporting import print_steps
+@dataclass(frozen=True)
+class JobFlags:
+    """The flags that say how a command runs."""
 
+    runner: str
+    workers: int
+    replace: bool
+    context: typer.Context
+
+
+def run_stage_command(
+    name: str,
+    job: JobFlags,
+    inputs: InputMap,
+    out: Path,
+    *,
+    flags: dict[str, Any] | None = None,
+    sets: list[str] | None = None,
+    build: BuildContext | None = None,
+    shown: str = "",
+) -> StageRun:
+    """Runs one stage as a command, and prints its funnel.
+
+    Args:
+        name: of the stage in the registry.
+        inputs: port to folders or files.
+        out: folder that the stage writes.
+        flags: settings that have flags of their own, None where a flag was not given.
+        sets: `key=value` of the stage's settings.
+        build: for stages that need to know more.
+        shown: what to call the output in messages, where it is not `out`.
+    """
+    from openwit.pipeline.stages import stage_named
+
+    stage = stage_named(name)
+    settings = make_settings(stage.settings, name, flags or {}, sets)
+    made = make_job(job.runner, job.workers, job.replace, job.context)
+    from openwit.pipeline.cli.report import print_steps
+
+    done = stage.run(made, settings, inputs, out, build=build)
     console = Console()
-    if not did:
-        console.print(f"Nothing to do: {out} holds this {name} stage, complete.", highlight=False)
-    print_steps(console, manifest.funnel)
+    if not done.executed:
+        console.print(f"Nothing to do: {shown or out} holds this {name} stage, complete.", highlight=False)
+    print_steps(console, done.manifest.funnel)
+    return done

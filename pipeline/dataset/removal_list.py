@@ -8,12 +8,18 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
+from openwit.pipeline.common.reasons import Reason
 from openwit.pipeline.common.urls import host_of, normalise_url
 from openwit.pipeline.download.target import BadUrlError, encode_host
 from openwit.pipeline.readers.crawl.archive_file import GZIP_MAGIC
 from openwit.schemas.common.errors import DataError
 
-KINDS = ("url", "sha256", "phash", "domain")
+KINDS = (
+    Reason("url", "taken out of the finished dataset, its address was named"),
+    Reason("sha256", "taken out of the finished dataset, its file was named"),
+    Reason("phash", "taken out of the finished dataset, it looks like an image that was named"),
+    Reason("domain", "taken out of the finished dataset, its site was named"),
+)
 """Kinds of entries, which are also the drop reasons in the funnel; a sample named by several counts for the first."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")

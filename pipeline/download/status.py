@@ -1,48 +1,49 @@
 """Define how a download can end: a closed list of statuses, which of them to retry, and the record of one download."""
 
-import enum
 from dataclasses import dataclass
 
 import pycurl
 
+from openwit.pipeline.common.reasons import ReasonEnum
 
-class FetchStatus(enum.StrEnum):
+
+class FetchStatus(ReasonEnum):
     """How the download of one URL ended."""
 
-    SUCCESS = "success"
+    SUCCESS = "success", "arrived, decoded and brought to size"
     # Nothing was sent.
-    BAD_URL = "bad_url"
-    UNSUPPORTED_SCHEME = "unsupported_scheme"
-    BLOCKED_ADDRESS = "blocked_address"
-    BLOCKED_DOMAIN = "blocked_domain"
-    ROBOTS_DISALLOWED = "robots_disallowed"
-    ROBOTS_UNREACHABLE = "robots_unreachable"
-    HOST_UNREACHABLE = "host_unreachable"
+    BAD_URL = "bad_url", "the address is no URL"
+    UNSUPPORTED_SCHEME = "unsupported_scheme", "neither http nor https"
+    BLOCKED_ADDRESS = "blocked_address", "an address that is not public, on the way or at its end"
+    BLOCKED_DOMAIN = "blocked_domain", "on the recipe's list of domains not to ask"
+    ROBOTS_DISALLOWED = "robots_disallowed", "robots.txt asks crawlers to stay away"
+    ROBOTS_UNREACHABLE = "robots_unreachable", "robots.txt could not be had, so nothing was asked for"
+    HOST_UNREACHABLE = "host_unreachable", "given up with its host, of which nothing was heard"
     # The host was not reached.
-    DNS_NOT_FOUND = "dns_not_found"
-    DNS_FAILED = "dns_failed"
-    CONNECT_FAILED = "connect_failed"
-    CONNECT_TIMEOUT = "connect_timeout"
-    TLS_FAILED = "tls_failed"
+    DNS_NOT_FOUND = "dns_not_found", "its host does not exist any more"
+    DNS_FAILED = "dns_failed", "its host's name could not be resolved"
+    CONNECT_FAILED = "connect_failed", "the connection was refused"
+    CONNECT_TIMEOUT = "connect_timeout", "the connection took too long"
+    TLS_FAILED = "tls_failed", "the certificate or the encryption is broken"
     # The transfer broke.
-    TIMEOUT = "timeout"
-    STALLED = "stalled"
-    CONNECTION_LOST = "connection_lost"
-    BAD_RESPONSE = "bad_response"
-    BAD_ENCODING = "bad_encoding"
-    TRANSFER_FAILED = "transfer_failed"
-    # The server responded, but not with an image that may be used.
-    TOO_LARGE = "too_large"
-    EMPTY_BODY = "empty_body"
-    OPTED_OUT = "opted_out"
-    TOO_MANY_REDIRECTS = "too_many_redirects"
-    BAD_REDIRECT = "bad_redirect"
-    HTTP_NOT_FOUND = "http_not_found"
-    HTTP_GONE = "http_gone"
-    HTTP_FORBIDDEN = "http_forbidden"
-    HTTP_RATE_LIMITED = "http_rate_limited"
-    HTTP_CLIENT_ERROR = "http_client_error"
-    HTTP_SERVER_ERROR = "http_server_error"
+    TIMEOUT = "timeout", "took longer than the deadline"
+    STALLED = "stalled", "sent next to nothing for too long"
+    CONNECTION_LOST = "connection_lost", "broken off"
+    BAD_RESPONSE = "bad_response", "an answer that is no HTTP"
+    BAD_ENCODING = "bad_encoding", "an answer whose compression is broken"
+    TRANSFER_FAILED = "transfer_failed", "failed otherwise while it was sent"
+    # The server answered, but not with an image we may take.
+    TOO_LARGE = "too_large", "more bytes than allowed"
+    EMPTY_BODY = "empty_body", "an answer without content"
+    OPTED_OUT = "opted_out", "opted out of training by X-Robots-Tag or tdm-reservation"
+    TOO_MANY_REDIRECTS = "too_many_redirects", "redirected on and on"
+    BAD_REDIRECT = "bad_redirect", "redirected to nowhere"
+    HTTP_NOT_FOUND = "http_not_found", "HTTP 404"
+    HTTP_GONE = "http_gone", "HTTP 410"
+    HTTP_FORBIDDEN = "http_forbidden", "HTTP 401, 402, 403 or 451"
+    HTTP_RATE_LIMITED = "http_rate_limited", "HTTP 429: too many requests"
+    HTTP_CLIENT_ERROR = "http_client_error", "another HTTP 4xx"
+    HTTP_SERVER_ERROR = "http_server_error", "HTTP 5xx"
 
 
 RETRY_NOW = frozenset(

@@ -27,15 +27,20 @@ STAGE_MANIFEST = f"{STAGE}/manifest.json"
 
 
 class StageRecord(pydantic.BaseModel):
-    """What later stages and the card need to know of an earlier one."""
+    """What later stages and the card need to know of an earlier one; `step` where the step has another name."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     stage: str
+    step: str = ""
     settings: dict[str, Any]
     funnel: list[FunnelStep]
     counters: dict[str, int] = {}
     extra: dict[str, Any] = {}
+
+    def step_name(self) -> str:
+        """Name of the step in its build."""
+        return self.step or self.stage
 
 
 class StageManifest(pydantic.BaseModel):
@@ -44,6 +49,7 @@ class StageManifest(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     stage: str
+    step: str = ""
     version: int
     settings: dict[str, Any]
     files: list[FileEntry]
@@ -71,13 +77,25 @@ class StageManifest(pydantic.BaseModel):
         return manifest
 
     @classmethod
-    def load_first(cls, folder: Path, stages: Sequence[str]) -> "StageManifest":
-        """Reads the manifest of a folder that holds any of these stages; see `load` for the errors."""
+    def load_any(cls, folder: Path, expected: Sequence[str]) -> "StageManifest":
+        """Reads the manifest of a folder that holds any finished stage.
+
+        Args:
+            expected: stages that would serve, for the message.
+
+        Raises:
+            OpenWITError: the folder holds no finished stage.
+        """
         try:
-            found = json.loads((folder / STAGE_MANIFEST).read_text()).get("stage")
-        except (OSError, ValueError, AttributeError):
-            found = None
-        return cls.load(folder, found if found in stages else stages[0])
+            found = json.loads((folder / STAGE_MANIFEST).read_text())["stage"]
+        except (OSError, ValueError, TypeError, KeyError):
+            found = expected[0] if expected else "earlier"
+        return cls.load(folder, found)
+
+    def find(self, stage: str) -> StageRecord | None:
+        """The latest record of a stage: of this manifest, or of its history."""
+        records = [*self.history, self.record()]
+        return next((record for record in reversed(records) if record.stage == stage), None)
 
     def paths(self, folder: Path, kind: str) -> list[Path]:
         """Files of the stage below its subfolder `kind`, in order of name."""
@@ -90,7 +108,12 @@ class StageManifest(pydantic.BaseModel):
     def record(self) -> StageRecord:
         """This stage as a line of a later stage's history."""
         return StageRecord(
-            stage=self.stage, settings=self.settings, funnel=self.funnel, counters=self.counters, extra=self.extra
+            stage=self.stage,
+            step=self.step,
+            settings=self.settings,
+            funnel=self.funnel,
+            counters=self.counters,
+            extra=self.extra,
         )
 
     def rows_out(self, unit: str) -> int:
@@ -224,19 +247,24 @@ def run_stage(
     inputs: dict[str, str],
     body: Callable[[], StageResult],
     upstream: Sequence[StageManifest] = (),
+    *,
+    step: str = "",
 ) -> tuple[StageManifest, bool]:
     """Runs a stage unless its folder says it is done; returns its manifest and whether anything was done.
 
     Raises:
         OpenWITError: the folder holds another stage, or this one under other settings or inputs, or foreign files.
     """
-    identity = {"stage": stage, "version": version, "settings": settings, "inputs": inputs}
+    identity: dict[str, Any] = {"stage": stage, "version": version, "settings": settings, "inputs": inputs}
+    if step:
+        identity["step"] = step
     if _claim(job, folder, identity):
         return StageManifest.load(folder, stage), False
     clean_partials(folder)
     result = body()
     manifest = StageManifest(
         stage=stage,
+        step=step,
         version=version,
         settings=settings,
         files=sorted(result.files, key=lambda f: f.path),

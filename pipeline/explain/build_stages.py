@@ -1,6 +1,7 @@
-"""What the stages of a build left of one image or pair, found in their files."""
+"""Find one image or pair in the files that the steps of a build wrote."""
 
 from collections.abc import Iterable, Iterator, Set
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,28 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from openwit.pipeline.common.urls import normalise_url
-from openwit.schemas.common.errors import OpenWITError
+from openwit.pipeline.stages import STAGES, stage_named
+from openwit.pipeline.stages.base import IMAGES, SELECTED, Kind, Stage, StagePaths
+from openwit.pipeline.stages.meanings import meaning_of
+from openwit.pipeline.stages.select import Select, SelectPaths
+from openwit.schemas.common.errors import OpenWITError, RecipeError
+from openwit.schemas.manifest import DatasetManifest
 from openwit.schemas.tables.queries import QUERY_COUNTS
+
+SELECT = Select.name
+
+
+@dataclass(frozen=True)
+class BuiltStep:
+    """A step of the build that made a dataset: its name, its stage where that can be imported, and its paths."""
+
+    name: str
+    stage: Stage[Any] | None
+    paths: StagePaths
+
+    def meaning_of(self, reason: str) -> str:
+        """What a drop reason of the step means; empty where nobody knows."""
+        return meaning_of(reason, self.stage)
 
 
 class BuildStages:
@@ -18,24 +39,24 @@ class BuildStages:
 
     Args:
         folder: it need not be there, and what is missing in it is not found; None for none.
+        manifest: of the dataset that the build made; it knows the steps.
     """
 
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path | None, manifest: DatasetManifest) -> None:
+        named = {} if folder is None else {name: folder / name for name in manifest.recipe or STAGES}
+        self.steps = [_built(name, path, manifest) for name, path in named.items()]
 
-    def drops(self, stage: str) -> list[Path]:
-        """Files of pairs that left at a stage."""
-        return self._files(f"{stage}/drops")
-
-    def queries(self, stage: str) -> pa.Table | None:
-        """The query list with counts that a stage left."""
-        path = None if self._folder is None else self._folder / stage / "queries.parquet"
-        return QUERY_COUNTS.read(path) if path is not None and path.exists() else None
+    def queries(self) -> pa.Table | None:
+        """The query list with the counts of the selection."""
+        for step in self._of_stage(SELECT):
+            if step.paths.query_counts.exists():
+                return QUERY_COUNTS.read(step.paths.query_counts)
+        return None
 
     def images_of(self, url: str, pair_ids: Set[bytes]) -> list[dict[str, Any]]:
         """Fetched images of a URL in its normal form or with one of some pairs: url, sha256, phash, pairs."""
         found = []
-        for path in self._files("fetch/images"):
+        for path in self._files(IMAGES):
             for table in _groups(path, ["url", "pairs"]):
                 mask = url_mask(table.column("url"), {url})
                 rows = set(pc.indices_nonzero(mask).to_pylist())
@@ -48,8 +69,8 @@ class BuildStages:
         return [image for name in dict.fromkeys(found) for image in self._images_named(name)]
 
     def url_of(self, pair_id: bytes) -> str | None:
-        """The URL at which a selected pair stood."""
-        for path in self._files("select/selected"):
+        """The URL of a selected pair."""
+        for path in self._files(SELECTED):
             found = _filtered(path, ["url"], pc.field("pair_id") == pa.scalar(pair_id, pa.binary(16)))
             if found.num_rows:
                 return str(found.column("url")[0].as_py())
@@ -57,7 +78,7 @@ class BuildStages:
 
     def matched_by(self, pair_id: bytes) -> list[int]:
         """The queries that a candidate matches."""
-        for path in self._files("select/matches"):
+        for path in (path for step in self._of_stage(SELECT) for path in SelectPaths(step.paths.folder).match_files()):
             found = _filtered(path, ["query_ids"], pc.field("pair_id") == pa.scalar(pair_id, pa.binary(16)))
             if found.num_rows:
                 ids: list[int] = found.column("query_ids")[0].as_py()
@@ -65,11 +86,26 @@ class BuildStages:
         return []
 
     def _images_named(self, url: str) -> Iterator[dict[str, Any]]:
-        for path in self._files("fetch/images"):
+        for path in self._files(IMAGES):
             yield from _filtered(path, ["url", "sha256", "phash", "pairs"], pc.field("url") == url).to_pylist()
 
-    def _files(self, name: str) -> list[Path]:
-        return [] if self._folder is None else sorted((self._folder / name).glob("[!.]*.parquet"))
+    def _of_stage(self, name: str) -> list[BuiltStep]:
+        return [step for step in self.steps if step.stage is not None and step.stage.name == name]
+
+    def _files(self, kind: Kind) -> list[Path]:
+        """Files of the first step that writes a kind: what later steps of the kind hold comes from there."""
+        for step in self.steps:
+            if step.stage is not None and step.stage.output == kind:
+                return step.paths.files(step.paths.output(kind))
+        return []
+
+
+def _built(name: str, folder: Path, manifest: DatasetManifest) -> BuiltStep:
+    try:
+        stage = stage_named(manifest.steps.get(name, {}).get("stage", name))
+    except RecipeError:  # a stage from elsewhere, which is not installed here: its drops are found all the same
+        return BuiltStep(name, None, StagePaths(folder))
+    return BuiltStep(name, stage, stage.paths(folder))
 
 
 def drop_rows(path: Path, urls: Set[str], pair_ids: Set[bytes]) -> Iterator[dict[str, Any]]:

@@ -12,15 +12,14 @@ import pyarrow.parquet as pq
 
 from openwit.pipeline.common.urls import normalise_url
 from openwit.pipeline.dataset.store import DatasetStore, LocalFolder, load_manifest, open_store
-from openwit.pipeline.explain.build_stages import BuildStages, drop_rows, url_mask
+from openwit.pipeline.explain.build_stages import SELECT, BuildStages, drop_rows, url_mask
 from openwit.pipeline.stages.candidates.pair import pair_id
+from openwit.pipeline.stages.dedup.reasons import DUPLICATE_BYTES, NEAR_DUPLICATE
 from openwit.pipeline.stages.select.hash_uniform import pair_hashes, query_hashes, uniform
+from openwit.pipeline.stages.select.reasons import NOT_DRAWN
 from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.manifest import DatasetManifest, ShardEntry
 from openwit.schemas.tables.queries import QUERY_COUNTS
-
-STAGES = ("candidates", "select", "fetch", "dedup", "redraw")
-"""Stages that leave drops, in the order in which a pair meets them."""
 
 _TEXT_COLUMNS = (
     "texts", "pair_ids", "text_sources", "languages", "page_urls", "archives", "record_offsets", "licenses",
@@ -94,6 +93,7 @@ class DroppedPair:
     Attributes:
         pair_id: in hex, None where it never got one.
         matched: for one that was not drawn, the queries that its text holds, the nearest to being drawn first.
+        meaning: of the reason, in a few words; empty where it is not known.
     """
 
     stage: str
@@ -103,6 +103,7 @@ class DroppedPair:
     text: str
     pair_id: str | None = None
     matched: list[Match] = field(default_factory=list)
+    meaning: str = ""
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def explain(dataset: str | Path, what: str) -> tuple[list[KeptSample], list[Drop
         raise OpenWITError("name an image URL, the key of a sample or the id of a pair")
     place = open_store(dataset)
     manifest = load_manifest(place)
-    stages = BuildStages(place.folder.parent / "stages" if isinstance(place, LocalFolder) else None)
+    stages = BuildStages(place.folder.parent / "stages" if isinstance(place, LocalFolder) else None, manifest)
     ids = {bytes.fromhex(what.lower())} if _PAIR_ID.fullmatch(what.lower()) else set()
     copies = stages.images_of(normalise_url(what), ids)
     ids |= {pair["pair_id"] for image in copies for pair in image["pairs"]}
@@ -198,7 +199,7 @@ class _Queries:
 
     def __init__(self, table: pa.Table | None, manifest: DatasetManifest) -> None:
         self._table = table
-        self._seed = int(manifest.recipe.get("select", {}).get("seed", 0))
+        self._seed = int(manifest.recipe.get(manifest.step_of("select"), {}).get("seed", 0))
 
     def matches(self, pair: bytes, ids: Sequence[int]) -> list[Match]:
         if self._table is None or not ids:
@@ -227,15 +228,23 @@ def _dataset_queries(place: DatasetStore) -> pa.Table | None:
 
 
 def _dropped(stages: BuildStages, manifest: DatasetManifest, urls: set[str], asked: Asked) -> Iterator[DroppedPair]:
-    queries = _Queries(stages.queries("select"), manifest)
-    for stage in STAGES:
-        for path in stages.drops(stage):
+    queries = _Queries(stages.queries(), manifest)
+    for step in stages.steps:
+        for path in step.paths.files(step.paths.drops):
             for row in drop_rows(path, urls, asked.pair_ids):
                 matched = []
-                if stage == "select" and row["reason"] == "not_drawn":
+                if step.stage is not None and step.stage.name == SELECT and row["reason"] == NOT_DRAWN:
                     matched = queries.matches(row["pair_id"], stages.matched_by(row["pair_id"]))
-                name = row["pair_id"].hex() if row["pair_id"] else None
-                yield DroppedPair(stage, row["reason"], row["detail"], row["url"], row["text"], name, matched)
+                yield DroppedPair(
+                    step.name,
+                    row["reason"],
+                    row["detail"],
+                    row["url"],
+                    row["text"],
+                    row["pair_id"].hex() if row["pair_id"] else None,
+                    matched,
+                    step.meaning_of(row["reason"]),
+                )
 
 
 def _merged(copies: Sequence[dict[str, Any]], kept: Sequence[KeptSample]) -> Iterator[DroppedPair]:
@@ -248,8 +257,8 @@ def _merged(copies: Sequence[dict[str, Any]], kept: Sequence[KeptSample]) -> Ite
                 continue
             bits = (image["phash"] ^ int(sample.facts["phash"], 16)).bit_count()
             same = image["sha256"] == sample.facts["sha256"]
-            reason = "duplicate_bytes" if same else "near_duplicate"
+            reason = DUPLICATE_BYTES if same else NEAR_DUPLICATE
             how = "the same bytes" if same else f"hashes differ in {bits} bit{'' if bits == 1 else 's'}"
             detail = f"copy of {sample.url} ({how}); its text went over to that image, sample {sample.key}"
             for name in taken:
-                yield DroppedPair("dedup", reason, detail, image["url"], mine[name], name)
+                yield DroppedPair("dedup", reason, detail, image["url"], mine[name], name, meaning=reason.meaning)

@@ -4,7 +4,6 @@ Hostile input is the normal case: it results in an `ImageDrop`, and memory stays
 checked against the header before anything is decoded.
 """
 
-import enum
 import hashlib
 import io
 import math
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 import xxhash
 from PIL import Image
 
+from openwit.pipeline.common.reasons import ReasonEnum
 from openwit.pipeline.images.colour import UnsupportedModeError, needs_conversion, resamplable, to_srgb
 from openwit.pipeline.images.descriptor import phash_and_descriptor
 from openwit.pipeline.images.jpeg import has_many_scans, scan_jpeg
@@ -49,17 +49,17 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
-class ImageReason(enum.StrEnum):
+class ImageReason(ReasonEnum):
     """Why an image was dropped."""
 
-    NOT_AN_IMAGE = "not_an_image"
-    TRUNCATED = "truncated"
-    DECODE_ERROR = "decode_error"
-    UNSUPPORTED_MODE = "unsupported_mode"
-    TOO_MANY_PIXELS = "too_many_pixels"
-    TOO_MANY_SCANS = "too_many_scans"
-    TOO_SMALL = "too_small"
-    BAD_ASPECT_RATIO = "bad_aspect_ratio"
+    NOT_AN_IMAGE = "not_an_image", "something else than an image, by its first bytes"
+    TRUNCATED = "truncated", "an image of which a part is missing"
+    DECODE_ERROR = "decode_error", "an image that could not be decoded"
+    UNSUPPORTED_MODE = "unsupported_mode", "an image whose colours are not understood"
+    TOO_MANY_PIXELS = "too_many_pixels", "more pixels than allowed"
+    TOO_MANY_SCANS = "too_many_scans", "a JPEG made to keep a decoder busy"
+    TOO_SMALL = "too_small", "smaller than asked for"
+    BAD_ASPECT_RATIO = "bad_aspect_ratio", "longer or wider than asked for"
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,19 @@ def load_settings(path: Path, model: type[SettingsT], overrides: Sequence[str] =
         overrides: `a.b=value` strings; the value is parsed as YAML, such as `3`, `true` or `[a, b]`.
 
     Raises:
-        RecipeError: the file is missing or not YAML, or a key or value is wrong; the message names it and the remedy.
+        RecipeError: the file is missing or no YAML, or a key or value is wrong; names it and what would be right.
+    """
+    raw = read_yaml(path)
+    for override in overrides:
+        apply_override(raw, override)
+    return parse_settings(raw, model, str(path))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Reads a YAML file that holds a mapping; an empty file holds an empty one.
+
+    Raises:
+        RecipeError: the file is missing, cannot be read, is not YAML, or holds something else.
     """
     try:
         text = path.read_text()
@@ -50,28 +62,39 @@ def load_settings(path: Path, model: type[SettingsT], overrides: Sequence[str] =
         raw = {}
     if not isinstance(raw, dict):
         raise RecipeError(f"{path} must hold settings (key: value), but holds a {type(raw).__name__}")
-    for override in overrides:
-        apply_override(raw, override)
-    return parse_settings(raw, model, str(path))
+    return raw
 
 
-def parse_settings(raw: dict[str, Any], model: type[SettingsT], where: str) -> SettingsT:
-    """Validate plain data as settings; errors name `where`, the key and the remedy."""
+def parse_settings(raw: dict[str, Any], model: type[SettingsT], where: str, *, prefix: str = "") -> SettingsT:
+    """Validates plain data as settings; errors name `where`, the key and the remedy.
+
+    Args:
+        raw: plain data.
+        model: the settings class.
+        where: file or command, for messages.
+        prefix: where the settings are in it, for messages: `select` gives `key 'select.cap'`.
+    """
     try:
         return model.model_validate(raw)
     except pydantic.ValidationError as error:
-        raise RecipeError(f"{where}: {_explain(error, model)}") from error
+        raise RecipeError(f"{where}: {_explain(error, model, prefix)}") from error
 
 
-def apply_override(raw: dict[str, Any], override: str) -> None:
-    """Apply one `a.b=value` override to plain settings data.
+def apply_override(raw: dict[str, Any], override: str, *, within: str = "") -> None:
+    """Puts one `a.b=value` override into plain settings data.
+
+    Args:
+        raw: the settings, changed in place.
+        override: `a.b=value`.
+        within: where the settings are, for messages: `select` for `select.a.b=value`.
 
     Raises:
-        RecipeError: it does not have this form, or its path passes through a key that holds a value.
+        RecipeError: it has no such form, or goes through a key that holds a value.
     """
     dotted, separator, value = override.partition("=")
+    shown = f"{within}.{override}" if within else override
     if not separator or not dotted:
-        raise RecipeError(f"setting {override!r} must look like key=value")
+        raise RecipeError(f"setting {shown!r} must look like key=value")
     *parents, last = dotted.split(".")
     node = raw
     for part in parents:
@@ -79,18 +102,18 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
         if child is None:
             child = node[part] = {}
         if not isinstance(child, dict):
-            raise RecipeError(f"setting {override!r}: {part!r} holds a value, not settings")
+            raise RecipeError(f"setting {shown!r}: {part!r} holds a value, not settings")
         node = child
     try:
         node[last] = yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise RecipeError(f"setting {override!r}: the value is not valid YAML: {_one_line(error)}") from error
+        raise RecipeError(f"setting {shown!r}: the value is not valid YAML: {_one_line(error)}") from error
 
 
-def _explain(error: pydantic.ValidationError, model: type[pydantic.BaseModel]) -> str:
+def _explain(error: pydantic.ValidationError, model: type[pydantic.BaseModel], prefix: str = "") -> str:
     first = error.errors()[0]
     location = [str(part) for part in first["loc"]]
-    key = ".".join(location)
+    key = ".".join([prefix, *location] if prefix and location else location)
     if first["type"] == "extra_forbidden":
         known = _keys_at(model, location[:-1])
         close = difflib.get_close_matches(location[-1], known, n=1)
@@ -101,7 +124,7 @@ def _explain(error: pydantic.ValidationError, model: type[pydantic.BaseModel]) -
     message = first["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     if not key:
-        return message
+        return f"{prefix}: {message}" if prefix else message
     return f"key {key!r}: {message} (got {first['input']!r})"
 
 

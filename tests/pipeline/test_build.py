@@ -52,16 +52,23 @@ def inputs(tmp_path_factory):
     (folder / "wiki.xml.bz2").write_bytes(bz2.compress(f"<mediawiki>{pages}</mediawiki>".encode()))
     recipe = {
         "name": "birds",
-        "queries": {
-            "wikipedia": [str(folder / "wiki.xml.bz2")],
-            "tables": [str(folder / "queries.txt")],
-            "min_count": 4,
-            "bigrams": {"min_count": 2},
-        },
-        "candidates": {"inputs": [str(folder / "birds-*.parquet")]},
-        "select": {"cap": 25, "oversample": 1.4},
-        "fetch": {"image": {"size": 64}, "chunk": 30},
-        "shard": {"samples": 30},
+        "steps": [
+            {
+                "queries": {
+                    "wikipedia": [str(folder / "wiki.xml.bz2")],
+                    "tables": [str(folder / "queries.txt")],
+                    "min_count": 4,
+                    "bigrams": {"min_count": 2},
+                }
+            },
+            {"candidates": {"inputs": [str(folder / "birds-*.parquet")]}},
+            {"select": {"cap": 25, "oversample": 1.4}},
+            {"fetch": {"image": {"size": 64}, "chunk": 30}},
+            {"dedup": {}},
+            {"redraw": {}},
+            {"shard": {"samples": 30}},
+            {"card": {}},
+        ],
     }
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     return folder

@@ -14,6 +14,7 @@ from fastwarc.stream_io import GzipReader
 from fastwarc.warc import WarcRecord, WarcRecordPayloadReader
 
 from openwit.pipeline.common.counting import Count, ignore
+from openwit.pipeline.common.reasons import Reason
 from openwit.pipeline.common.urls import resolve
 from openwit.pipeline.readers.crawl.arc import ARC_START, read_arc_records
 from openwit.pipeline.readers.crawl.archive_file import (
@@ -35,16 +36,16 @@ from openwit.pipeline.readers.crawl.http_message import (
 
 MAX_BODY_BYTES = 16 << 20
 
-NOT_RESPONSE = "not_response"
-REVISIT = "revisit"
-NOT_HTTP = "not_http"
-BAD_HTTP = "bad_http"
-NOT_200 = "not_200"
-NOT_HTML = "not_html"
-EMPTY_PAGE = "empty_page"
-PAGE_TOO_LARGE = "page_too_large"
-TOO_NESTED = "too_nested"
-DAMAGED_RECORD = "damaged_record"
+NOT_RESPONSE = Reason("not_response", "a record that is no server's answer (request, metadata …)")
+REVISIT = Reason("revisit", "a page unchanged since an earlier crawl")
+NOT_HTTP = Reason("not_http", "an answer of another protocol than HTTP")
+BAD_HTTP = Reason("bad_http", "an answer whose HTTP is broken")
+NOT_200 = Reason("not_200", "an answer with another status than 200")
+NOT_HTML = Reason("not_html", "an answer that is no HTML")
+EMPTY_PAGE = Reason("empty_page", "a page without content")
+PAGE_TOO_LARGE = Reason("page_too_large", "a page larger than is read")
+TOO_NESTED = Reason("too_nested", "a page nested deeper than is read")
+DAMAGED_RECORD = Reason("damaged_record", "a record that could not be read")
 
 PAGE_REASONS = (
     NOT_RESPONSE,

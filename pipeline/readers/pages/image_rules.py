@@ -5,12 +5,13 @@ from urllib.parse import unquote
 
 from pydantic import Field
 
+from openwit.pipeline.common.reasons import Reason
 from openwit.schemas.common.settings import Settings
 
-TRACKING_PIXEL = "tracking_pixel"
-ICON = "icon"
-PLACEHOLDER = "placeholder"
-SVG = "svg"
+TRACKING_PIXEL = Reason("tracking_pixel", "an image that counts visitors")
+ICON = Reason("icon", "an icon or a button, by its name or size")
+PLACEHOLDER = Reason("placeholder", "a stand-in for an image loaded later")
+SVG = Reason("svg", "a vector drawing")
 
 _LEADING_NUMBER = re.compile(r"\s*(\d{1,5})(?:\.\d{1,9})?\s*(?:px)?\s*$", re.IGNORECASE)
 _STYLE_SIDE = re.compile(

@@ -11,14 +11,15 @@ from typing import NamedTuple
 from pydantic import Field
 
 from openwit.pipeline.common.counting import Count
+from openwit.pipeline.common.reasons import Reason
 from openwit.pipeline.common.urls import is_relative, resolve
 from openwit.pipeline.readers.pages.image_rules import ICON, PLACEHOLDER, SVG, TRACKING_PIXEL, ImageRules, name_reason
 
-NO_URL = "no_url"
-DATA_URI = "data_uri"
-BAD_URL = "bad_url"
-NO_TEXT = "no_text"
-REPEATED = "repeated_on_page"
+NO_URL = Reason("no_url", "an image without address")
+DATA_URI = Reason("data_uri", "an image that stands in the page itself")
+BAD_URL = Reason("bad_url", "the address is no URL")
+NO_TEXT = Reason("no_text", "no text describes it")
+REPEATED = Reason("repeated_on_page", "an address seen before on its page; its texts went there")
 
 IMAGE_REASONS = (NO_TEXT, NO_URL, DATA_URI, BAD_URL, TRACKING_PIXEL, ICON, PLACEHOLDER, SVG, REPEATED)
 """Why an image of a page gives no new entry. `REPEATED`: its texts were added to the same URL found before."""

@@ -19,6 +19,7 @@ from fastwarc import WarcRecordType
 from fastwarc.warc import WarcRecord
 
 from openwit.pipeline.common.counting import Count, ignore
+from openwit.pipeline.common.reasons import Reason
 from openwit.pipeline.common.urls import resolve
 from openwit.pipeline.readers.crawl.archive_file import ARCHIVE_DAMAGED, ArchiveRecord, Source, open_source
 from openwit.pipeline.readers.crawl.warc import (
@@ -57,7 +58,7 @@ from openwit.pipeline.readers.pages.page_images import (
     is_data,
 )
 
-BAD_JSON = "bad_json"
+BAD_JSON = Reason("bad_json", "a record whose JSON could not be read")
 
 WAT_REASONS = (
     NOT_RESPONSE,

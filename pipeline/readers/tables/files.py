@@ -10,10 +10,11 @@ import fsspec
 import pyarrow as pa
 
 from openwit.pipeline.common.counting import Count, ignore
+from openwit.pipeline.common.reasons import Reason
 from openwit.schemas.common.errors import DataError, NetworkError, RecipeError
 
-BROKEN_LINE = "broken_line"
-DAMAGED_ROWS = "damaged_rows"
+BROKEN_LINE = Reason("broken_line", "a line of a table that could not be read")
+DAMAGED_ROWS = Reason("damaged_rows", "rows of a table that could not be read")
 ROW_REASONS = (BROKEN_LINE, DAMAGED_ROWS)
 """Why a row of a table could not be read: a line that cannot be parsed, or a damaged stretch of the file.
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import msgspec
 
 from openwit.pipeline.common.counting import Count, ignore
+from openwit.pipeline.common.reasons import Reason
 from openwit.pipeline.readers.crawl.archive_file import Source, open_source
 from openwit.pipeline.readers.crawl.decompress import plain_chunks
 from openwit.pipeline.readers.wikipedia.wikidump import (
@@ -34,7 +35,7 @@ from openwit.pipeline.readers.wikipedia.wikidump import (
     REDIRECT,
 )
 
-DAMAGED_LINE = "damaged_line"
+DAMAGED_LINE = Reason("damaged_line", "a line of the dump that could not be read")
 CIRRUS_REASONS = (
     OTHER_NAMESPACE, REDIRECT, DISAMBIGUATION, NOT_WIKITEXT, EMPTY_ARTICLE, DAMAGED_PAGE, DAMAGED_LINE,
 )  # fmt: skip

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
 from openwit.pipeline.common.counting import Count, ignore
+from openwit.pipeline.common.reasons import Reason
 from openwit.pipeline.readers.crawl.archive_file import Source, open_source
 from openwit.pipeline.readers.crawl.decompress import DUMP_DAMAGED, plain_chunks
 from openwit.pipeline.readers.wikipedia.wikidump import OTHER_NAMESPACE
@@ -31,11 +32,11 @@ LINES_ADDED = "lines_added"
 VIEW_NOTES = (LINES, LINES_ADDED, DUMP_DAMAGED)
 """Notes counted beside the reasons: lines seen, lines added up, and stretches of the file that could not be read."""
 
-OTHER_PROJECT = "other_project"
-BAD_LINE = "bad_line"
-TOO_FEW_VIEWS = "too_few_views"
-NO_TITLE = "no_title"
-BAD_TITLE = "bad_title"
+OTHER_PROJECT = Reason("other_project", "views of another project than the Wikipedia asked for")
+BAD_LINE = Reason("bad_line", "a line of the page views that could not be read")
+TOO_FEW_VIEWS = Reason("too_few_views", "a title with fewer views than asked for")
+NO_TITLE = Reason("no_title", "views without a title")
+BAD_TITLE = Reason("bad_title", "views of something that is no title")
 VIEW_REASONS = (OTHER_PROJECT, BAD_LINE, TOO_FEW_VIEWS, NO_TITLE, BAD_TITLE, OTHER_NAMESPACE)
 """Why a line is not added up; lines = lines added up + the sum of the reasons.
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from openwit.pipeline.common.counting import Count, ignore
+from openwit.pipeline.common.reasons import Reason
 from openwit.pipeline.readers.crawl.archive_file import Source, open_source
 from openwit.pipeline.readers.crawl.decompress import DUMP_DAMAGED, READ_BYTES, plain_chunks
 
@@ -18,12 +19,12 @@ PAGES = "pages"
 DUMP_NOTES = (PAGES, DUMP_DAMAGED)
 """Notes counted beside the reasons: pages seen, and stretches of the dump that could not be read."""
 
-OTHER_NAMESPACE = "other_namespace"
-REDIRECT = "redirect"
-DISAMBIGUATION = "disambiguation"
-NOT_WIKITEXT = "not_wikitext"
-EMPTY_ARTICLE = "empty_article"
-DAMAGED_PAGE = "damaged_page"
+OTHER_NAMESPACE = Reason("other_namespace", "a page that is no article")
+REDIRECT = Reason("redirect", "an article that only points to another")
+DISAMBIGUATION = Reason("disambiguation", "a page that lists the meanings of a name")
+NOT_WIKITEXT = Reason("not_wikitext", "a page in another format than wikitext")
+EMPTY_ARTICLE = Reason("empty_article", "an article without text")
+DAMAGED_PAGE = Reason("damaged_page", "a page of the dump that could not be read")
 ARTICLE_REASONS = (OTHER_NAMESPACE, REDIRECT, DISAMBIGUATION, NOT_WIKITEXT, EMPTY_ARTICLE, DAMAGED_PAGE)
 """Why a page is not an article whose words are counted; pages = articles + the sum of the reasons."""
 

@@ -9,18 +9,20 @@ from pathlib import Path
 import pyarrow as pa
 
 from openwit.pipeline.common.counting import Count
+from openwit.pipeline.common.reasons import Reason, unique
 from openwit.pipeline.common.remote import is_remote, local_copy
 from openwit.pipeline.execution.files import file_entry
 from openwit.pipeline.execution.jobs import FileTask, Task, TaskResult, TaskStats, counting
-from openwit.pipeline.execution.stage import Job, StageManifest, StageResult, file_inputs, run_stage
+from openwit.pipeline.execution.stage import Job, StageResult
 from openwit.pipeline.readers.crawl.warc import PAGE_REASONS, RECORDS
-from openwit.pipeline.readers.custom import check_readers, reader_of
+from openwit.pipeline.readers.custom import reader_of
 from openwit.pipeline.readers.inputs import expand_inputs
 from openwit.pipeline.readers.pages.html import IMAGE_REASONS, IMAGES
 from openwit.pipeline.readers.pages.wat import WAT_REASONS
-from openwit.pipeline.readers.tables.tables import row_group_spans
+from openwit.pipeline.readers.tables.tables import ROW_REASONS, row_group_spans
+from openwit.pipeline.stages.candidates import Candidates, CandidatesPaths
 from openwit.pipeline.stages.candidates.extraction_stats import FOUND, KEPT, count_yield
-from openwit.pipeline.stages.candidates.filter import PairFilter, load_custom_filters
+from openwit.pipeline.stages.candidates.filter import PAIR_REASONS, PairFilter
 from openwit.pipeline.stages.candidates.pair import Drop, Pair, candidates_table, drops_table
 from openwit.pipeline.stages.candidates.settings import CandidateSettings
 from openwit.pipeline.stages.candidates.sources import (
@@ -34,15 +36,13 @@ from openwit.pipeline.stages.candidates.sources import (
     wat_pairs,
 )
 from openwit.schemas.common.errors import OpenWITError, PluginError
-from openwit.schemas.tables.candidates import CANDIDATES, DAMAGE, DAMAGE_FILE, DROPS
+from openwit.schemas.tables.candidates import CANDIDATES, DAMAGE, DROPS
 
-NAME = "candidates"
-VERSION = 2
 FILES_STEP = "inputs/files"
 RECORDS_STEP = "crawl/records"
 IMAGES_STEP = "pages/images"
 PAIRS_STEP = "candidates/pairs"
-UNREADABLE = "unreadable"
+UNREADABLE = Reason("unreadable", "a file that could not be read")
 _BATCH = 4096
 # Rows of a Parquet table that a task reads, so that one large table keeps several workers busy.
 _TASK_ROWS = 500_000
@@ -50,34 +50,34 @@ _TASK_ROWS = 500_000
 _PART_ROWS = 262_144
 
 
-def run(job: Job, settings: CandidateSettings, folder: Path) -> tuple[StageManifest, bool]:
-    """Runs the stage on the inputs that the settings name."""
+CANDIDATES_REASONS = unique((UNREADABLE,), PAGE_REASONS, WAT_REASONS, IMAGE_REASONS, ROW_REASONS, PAIR_REASONS)
+"""Every reason for which the stage drops a file, a record, an image of a page, a row or a pair."""
+
+
+def input_files(settings: CandidateSettings) -> list[str]:
+    """The files that the settings name.
+
+    Raises:
+        OpenWITError: there are none, or one is of no known kind.
+    """
     inputs = expand_inputs(settings.inputs, "candidates.inputs", list_base=settings.list_base)[: settings.max_files]
-    check_readers(settings.readers)
-    load_custom_filters(settings)
     for path in inputs:
         if reader_of(path, settings.readers) is None:
             kind_of(path)
-    return run_stage(
-        job,
-        folder,
-        NAME,
-        VERSION,
-        settings.model_dump(mode="json"),
-        file_inputs(inputs),
-        lambda: _execute(job, settings, inputs, folder),
-    )
+    return inputs
 
 
-def _execute(job: Job, settings: CandidateSettings, inputs: list[str], folder: Path) -> StageResult:
+def read_candidates(job: Job, settings: CandidateSettings, folder: Path) -> StageResult:
+    """Reads the inputs that the settings name; writes their candidates, and the dropped pairs with their reasons."""
+    inputs = input_files(settings)
     tasks = _tasks(inputs, settings)
     results = job.run(folder, tasks, "Read inputs", "pairs", ReadInput(settings))
     result = StageResult()
     steps = [FILES_STEP, RECORDS_STEP, IMAGES_STEP, PAIRS_STEP]
     seen = {step for task_result in results for step in task_result.steps}
     result.add_results(results, [step for step in steps if step in seen])
-    if result.funnel[-1].stage != NAME or result.funnel[-1].rows_out == 0:
-        found = result.funnel[-1].rows_in if result.funnel[-1].stage == NAME else 0
+    if result.funnel[-1].stage != Candidates.name or result.funnel[-1].rows_out == 0:
+        found = result.funnel[-1].rows_in if result.funnel[-1].stage == Candidates.name else 0
         raise OpenWITError(
             f"the inputs hold no usable (image, text) pair ({found:,} found, none passed): "
             "check candidates.inputs, and candidates.language and filters against the texts"
@@ -116,9 +116,10 @@ def _write_damage(folder: Path, tasks: list[Task[InputPart]], results: list[Task
     if not rows:
         return
     DAMAGE.write(
-        folder / DAMAGE_FILE, DAMAGE.table({name: [row[name] for row in rows] for name in DAMAGE.arrow.names})
+        CandidatesPaths(folder).damage,
+        DAMAGE.table({name: [row[name] for row in rows] for name in DAMAGE.arrow.names}),
     )
-    result.files.append(file_entry(folder, folder / DAMAGE_FILE))
+    result.files.append(file_entry(folder, CandidatesPaths(folder).damage))
     result.extra = {
         "damage": dict(sorted(Counter(row["reason"] for row in rows).items())),
         "damage_first": {row["reason"]: row for row in reversed(rows)},
@@ -137,10 +138,11 @@ class ReadInput(FileTask[InputPart]):
 
     def run(self, task: Task[InputPart], folder: Path, stats: TaskStats) -> list[Path]:
         name = task.payload.input
-        drops = folder / "drops" / f"{task.name}.parquet"
+        paths = CandidatesPaths(folder)
+        drops = paths.drops / f"{task.name}.parquet"
 
         def part(number: int) -> Path:
-            return folder / "candidates" / f"{task.name}-{number:03d}.parquet"
+            return paths.part(task.name, number)
 
         # A file that several tasks read is counted by the one that reads its beginning.
         files = int(task.payload.row_groups is None or task.payload.row_groups[0] == 0)
@@ -158,7 +160,7 @@ class ReadInput(FileTask[InputPart]):
             stats.enter(FILES_STEP, files)
             stats.drop(FILES_STEP, UNREADABLE, files)
             stats.note(UNREADABLE, str(error))
-            for old in (folder / "candidates").glob(f"{task.name}-*.parquet"):
+            for old in paths.parts(task.name):
                 old.unlink()
             candidates = CANDIDATES.write_parts(part, [], _PART_ROWS)
             DROPS.write(drops, DROPS.empty())

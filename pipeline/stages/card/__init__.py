@@ -1,1 +1,53 @@
 """Stage card: what the dataset holds and how it came to be, as a page and as JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from openwit.pipeline.stages.base import DATASET, BuildContext, Inputs, Port, Stage, StageRun
+from openwit.pipeline.stages.card.settings import CardSettings
+
+if TYPE_CHECKING:
+    from openwit.pipeline.execution.stage import Job, StageResult
+
+
+HTML = "card.html"
+JSON = "card.json"
+
+
+class Card(Stage[CardSettings]):
+    """Writes `card.html` and `card.json` into a dataset."""
+
+    name = "card"
+    version = 2
+    settings = CardSettings
+    summary = "write card.html and card.json of a dataset"
+    inputs = (Port("dataset", DATASET, "the dataset, a folder or a URL"),)
+    output = DATASET
+    in_place = True
+
+    def run_opened(
+        self, job: Job, settings: CardSettings, inputs: Inputs, folder: Path, build: BuildContext
+    ) -> StageRun:
+        """Writes the card unless it is there for these very files and settings; keeps nothing but the card itself."""
+        from openwit.pipeline.execution.stage import StageManifest
+        from openwit.pipeline.stages.card.stage import is_current
+
+        current = is_current(settings, inputs.one("dataset").location)
+        if not current:
+            self.execute(job, settings, inputs, folder, build)
+        recorded = self.recorded_settings(settings, build)
+        return StageRun(
+            StageManifest(stage=self.name, version=self.version, settings=recorded, files=[], funnel=[]), not current
+        )
+
+    def execute(
+        self, job: Job, settings: CardSettings, inputs: Inputs, folder: Path, build: BuildContext
+    ) -> StageResult:
+        from openwit.pipeline.execution.stage import StageResult
+        from openwit.pipeline.stages.card.stage import write_card
+
+        with job.progress.status("Writing the card"):
+            write_card(settings, inputs.one("dataset").location)
+        return StageResult()

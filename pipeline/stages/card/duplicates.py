@@ -1,18 +1,17 @@
 """What deduplication took out: how many for which reason, and examples with their pictures."""
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
 
-from openwit.pipeline.stages.card.reasons import meaning_of, name_of
 from openwit.pipeline.stages.card.texts import clip
 from openwit.pipeline.stages.card.thumbnails import picture_uri
+from openwit.pipeline.stages.dedup.reasons import DEDUP_REASONS
+from openwit.pipeline.stages.meanings import name_of
 from openwit.schemas.manifest import FunnelStep
 
-REASONS = (
-    "duplicate_bytes", "duplicate_pixels", "near_duplicate", "copy_of_held_out", "frequent_image", "evaluation_image",
-)  # fmt: skip
 _PER_REASON = 6
 
 
@@ -28,22 +27,23 @@ def duplicate_facts(funnel: list[FunnelStep]) -> dict[str, Any]:
     return facts
 
 
-def duplicate_groups(table: pa.Table) -> list[dict[str, Any]]:
+def duplicate_groups(table: pa.Table, meanings: Mapping[str, str]) -> list[dict[str, Any]]:
     """Examples by reason, in a fixed order, with thumbnails.
 
     Args:
         table: of `openwit.schemas.tables.images.DUPLICATE_EXAMPLES`.
+        meanings: of the reasons.
     """
     rows: dict[str, list[dict[str, Any]]] = {}
     for row in table.to_pylist():
         rows.setdefault(row["reason"], []).append(row)
-    known = [reason for reason in REASONS if reason in rows]
+    known = [reason for reason in DEDUP_REASONS if reason in rows]
     ordered = [*known, *sorted(set(rows) - set(known))]
     return [
         {
             "reason": reason,
             "name": name_of(reason),
-            "meaning": meaning_of(reason),
+            "meaning": meanings.get(reason, ""),
             "examples": [_example(row) for row in rows[reason][:_PER_REASON]],
         }
         for reason in ordered

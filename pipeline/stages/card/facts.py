@@ -7,9 +7,9 @@ import numpy as np
 
 from openwit.pipeline.stages.candidates.extraction_stats import yields
 from openwit.pipeline.stages.card.balance import query_facts
+from openwit.pipeline.stages.card.downloads import download_classes
 from openwit.pipeline.stages.card.duplicates import duplicate_facts
 from openwit.pipeline.stages.card.histograms import TOP
-from openwit.pipeline.stages.card.reasons import download_classes
 from openwit.pipeline.stages.card.source import CardSource
 from openwit.pipeline.stages.card.tally import COLUMNS, CardStats
 from openwit.schemas.manifest import DatasetManifest, FunnelStep
@@ -28,8 +28,8 @@ def gather(source: CardSource) -> tuple[dict[str, Any], np.ndarray]:
         "splits": _splits(manifest),
         "funnel": [step.model_dump() for step in manifest.funnel],
         "flow": flow(manifest.funnel),
-        "yields": [line._asdict() for line in yields(manifest.notes.get("candidates", {}))],
-        "damage": manifest.notes.get("candidates", {}).get("damage", {}),
+        "yields": [line._asdict() for line in yields(manifest.notes.get(manifest.step_of("candidates"), {}))],
+        "damage": manifest.notes.get(manifest.step_of("candidates"), {}).get("damage", {}),
         "queries": lists,
         "cap": _cap(manifest),
         "texts": tally.text_facts(),
@@ -69,13 +69,15 @@ def _splits(manifest: DatasetManifest) -> dict[str, dict[str, int]]:
 
 
 def _list_facts(manifest: DatasetManifest) -> dict[str, Any]:
-    notes = manifest.notes.get("queries", {})
+    notes = manifest.notes.get(manifest.step_of("queries"), {})
     return {"by_source": notes.get("by_source", {}), "titles_ranked_by": notes.get("titles_ranked_by", "")}
 
 
 def _cap(manifest: DatasetManifest) -> int | None:
     # What t came to, where the recipe asked for a number of pairs or a share instead.
-    cap = manifest.notes.get("select", {}).get("cap") or manifest.recipe.get("select", {}).get("cap")
+    cap = manifest.notes.get(manifest.step_of("select"), {}).get("cap") or manifest.recipe.get(
+        manifest.step_of("select"), {}
+    ).get("cap")
     return int(cap) if cap else None
 
 

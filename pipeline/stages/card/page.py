@@ -1,6 +1,6 @@
 """The page of a card: facts and samples laid out by the template, which writes every text of others escaped."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -8,11 +8,11 @@ import jinja2
 from openwit.pipeline.stages.card.duplicates import duplicate_groups
 from openwit.pipeline.stages.card.histograms import SERVED_EDGES
 from openwit.pipeline.stages.card.plots import curve_svg
-from openwit.pipeline.stages.card.reasons import meaning_of, name_of
 from openwit.pipeline.stages.card.rebuild import attribution, attribution_columns, citation, recipe_yaml
 from openwit.pipeline.stages.card.samples import Shown, pictures
 from openwit.pipeline.stages.card.source import CardSource
 from openwit.pipeline.stages.card.texts import clip, web_address
+from openwit.pipeline.stages.meanings import meanings, name_of
 from openwit.schemas.manifest import MANIFEST_NAME
 from openwit.schemas.tables.samples import SAMPLES
 
@@ -34,8 +34,9 @@ def render(
     duplicates = source.duplicates()
     sums = source.identity()
     recipe, recipe_is_whole = recipe_yaml(source.manifest)
+    known = meanings(step["stage"] for step in source.manifest.steps.values())
     page: str = (
-        _environment()
+        _environment(known)
         .get_template("card.html.j2")
         .render(
             facts=facts,
@@ -45,7 +46,7 @@ def render(
             },
             query_sheets=_query_sheets(lines, samples),
             curve=_curve(facts),
-            duplicates=[] if duplicates is None else duplicate_groups(duplicates),
+            duplicates=[] if duplicates is None else duplicate_groups(duplicates, known),
             served=_heat(facts["images"]["served"]["width_by_height"]),
             attribution=attribution(samples[0]) if samples else [],
             attribution_columns=attribution_columns(),
@@ -59,7 +60,7 @@ def render(
     return page.lstrip() + "\n"
 
 
-def _environment() -> jinja2.Environment:
+def _environment(known: Mapping[str, str]) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("openwit.pipeline.stages.card", "."),
         autoescape=True,
@@ -72,7 +73,7 @@ def _environment() -> jinja2.Environment:
         percent=percent,
         size=byte_size,
         words=name_of,
-        meaning=meaning_of,
+        meaning=lambda reason: known.get(reason, ""),
         clip=clip,
         web=web_address,
         ranked=lambda reasons: sorted(reasons.items(), key=lambda item: (-item[1], item[0])),

@@ -3,9 +3,10 @@
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
 
 from openwit.pipeline.recipe import Recipe
+from openwit.pipeline.stages.card import Card
+from openwit.schemas.common.errors import RecipeError
 from openwit.schemas.manifest import DatasetManifest
 from openwit.schemas.tables.samples import SAMPLES
 
@@ -13,16 +14,16 @@ ATTRIBUTION_COLUMNS = ("url", "page_urls", "licenses", "archives", "record_offse
 
 
 def recipe_yaml(manifest: DatasetManifest) -> tuple[str, bool]:
-    """The recipe as `wit build` reads it, and whether it does: stages run by hand may lack what a recipe must have.
-
-    Settings that a recipe does not hold (those of a second draw, which has none) are left out.
-    """
-    stages = {name: settings for name, settings in manifest.recipe.items() if name in Recipe.model_fields}
-    recipe: dict[str, Any] = {"name": manifest.name, "description": manifest.description, **stages}
+    """The recipe as `wit build` reads it, and whether it does: stages run by hand may lack what a recipe must have."""
+    steps: list[dict[str, Any]] = []
+    for name, settings in manifest.recipe.items():
+        further = manifest.steps.get(name)
+        steps.append({**further, "settings": settings} if further else {name: settings})
+    recipe = {"name": manifest.name, "description": manifest.description, "steps": [*steps, {Card.name: {}}]}
     try:
-        Recipe.model_validate(recipe)
+        Recipe.parse(recipe)
         whole = True
-    except ValidationError:
+    except RecipeError:
         whole = False
     return yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True), whole
 

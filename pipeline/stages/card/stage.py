@@ -1,25 +1,25 @@
 """Card: what the dataset holds and how it came to be, as `card.html` (self-contained) and `card.json`."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from openwit.pipeline.execution.stage import Job
+from openwit.pipeline.stages.card import HTML, JSON
 from openwit.pipeline.stages.card.facts import gather
 from openwit.pipeline.stages.card.page import render
 from openwit.pipeline.stages.card.samples import first_samples, samples_of_queries, spread_ranks
 from openwit.pipeline.stages.card.settings import CardSettings
 from openwit.pipeline.stages.card.source import CardSource
 
-HTML = "card.html"
-JSON = "card.json"
-VERSION = 2
+_log = logging.getLogger(__name__)
+_VERSION = 2
 
 
-def run(job: Job, settings: CardSettings, dataset: str | Path) -> bool:
-    """Writes the card of a dataset unless it is there for these very files; returns whether it did.
+def is_current(settings: CardSettings, dataset: str | Path) -> bool:
+    """Whether a dataset has a card of its very files and of these settings.
 
     Args:
         dataset: its folder, or a URL that fsspec knows.
@@ -28,18 +28,32 @@ def run(job: Job, settings: CardSettings, dataset: str | Path) -> bool:
         OpenWITError: it is no dataset, or a file of it cannot be read.
     """
     source = CardSource(dataset)
-    identity = {"version": VERSION, "files": source.identity(), "card": settings.model_dump(mode="json")}
-    if _identity_of(source) == identity:
-        return False
-    with job.progress.status("Writing the card"):
-        facts, held = gather(source)
-        queries = _queries(source, settings, held)
-        shown = first_samples(source, settings.examples) + samples_of_queries(source, queries, settings.query_examples)
-        page = render(source, facts, shown, [(query, int(held[query])) for query in queries])
-        source.write(HTML, page)
-        # The JSON goes last: it says which files the page was made of.
-        source.write(JSON, json.dumps({"made_of": identity, **facts}, indent=1, ensure_ascii=False) + "\n")
-    return True
+    return bool(_identity_of(source) == _identity(settings, source))
+
+
+def write_card(settings: CardSettings, dataset: str | Path) -> None:
+    """Writes the card of a dataset.
+
+    Args:
+        dataset: its folder, or a URL that fsspec knows.
+
+    Raises:
+        OpenWITError: it is no dataset, or a file of it cannot be read.
+    """
+    source = CardSource(dataset)
+    _log.info("writing the card of %s", dataset)
+    facts, held = gather(source)
+    queries = _queries(source, settings, held)
+    shown = first_samples(source, settings.examples) + samples_of_queries(source, queries, settings.query_examples)
+    page = render(source, facts, shown, [(query, int(held[query])) for query in queries])
+    source.write(HTML, page)
+    # The JSON is written last: it names the files that the page was made of.
+    made_of = {"made_of": _identity(settings, source), **facts}
+    source.write(JSON, json.dumps(made_of, indent=1, ensure_ascii=False) + "\n")
+
+
+def _identity(settings: CardSettings, source: CardSource) -> dict[str, Any]:
+    return {"version": _VERSION, "files": source.identity(), "card": settings.model_dump(mode="json")}
 
 
 def _queries(source: CardSource, settings: CardSettings, held: np.ndarray) -> list[int]:

@@ -17,11 +17,12 @@ from openwit.pipeline.decontamination.index import EvaluationIndex, Nearest
 from openwit.pipeline.execution.jobs import FileTask, Task, TaskStats, counting
 from openwit.pipeline.execution.stage import Job, StageManifest, StageResult, file_inputs
 from openwit.pipeline.images.settings import ImageSettings
+from openwit.pipeline.stages.dedup import DedupPaths
+from openwit.pipeline.stages.dedup.reasons import EVALUATION_IMAGE
 from openwit.pipeline.stages.dedup.settings import DedupSettings
 from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.tables.images import COPIES
 
-EVALUATION_IMAGE = "evaluation_image"
 STEP = "dedup/evaluation images"
 SAME_BYTES, SAME_PIXELS = "same_bytes", "same_pixels"
 
@@ -82,7 +83,7 @@ class HashEvaluationImages(FileTask[EvaluationPiece]):
         self.settings = settings
 
     def run(self, task: Task[EvaluationPiece], folder: Path, stats: TaskStats) -> list[Path]:
-        target = folder / "evaluation" / f"{task.name}.parquet"
+        target = DedupPaths(folder).evaluation / f"{task.name}.parquet"
         stats.enter(STEP, 0)
         count = counting(stats, STEP, IMAGES, EVALUATION_REASONS, left=HASHED)
         EVALUATION_IMAGES.write(target, hash_piece(task.payload, self.settings, count=count))
@@ -108,7 +109,8 @@ def prepare_evaluation(
     """
     if not settings.exclude:
         return None
-    image = ImageSettings.model_validate(upstream.settings.get("image", {}))
+    fetched = upstream.find("fetch")
+    image = ImageSettings.model_validate(fetched.settings.get("image", {}) if fetched else {})
     hashing = [Task(n, f"evaluation-{n:05d}", piece) for n, piece in enumerate(list_pieces(settings.exclude))]
     results = job.run(folder, hashing, "Hash evaluation images", "images", HashEvaluationImages(image))
     result.add_results(results, [STEP])

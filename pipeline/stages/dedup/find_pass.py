@@ -19,17 +19,24 @@ from openwit.pipeline.execution.jobs import Emitted, Emitter, Grouping, Keyed, R
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.execution.tasks import task_stats
 from openwit.pipeline.images.phash import is_low_information
+from openwit.pipeline.stages.dedup import DedupPaths
 from openwit.pipeline.stages.dedup.copies import Columns, Groups, equal_groups, is_frequent, rank_words
 from openwit.pipeline.stages.dedup.evaluation import EvaluationLookup
 from openwit.pipeline.stages.dedup.keys import by_bucket, columns_of
 from openwit.pipeline.stages.dedup.near_duplicates import block_masks
 from openwit.pipeline.stages.dedup.near_pass import IMAGES, LOST, near_rounds
+from openwit.pipeline.stages.dedup.reasons import (
+    DUPLICATE_BYTES,
+    DUPLICATE_PIXELS,
+    FREQUENT_IMAGE,
+    NEAR_DUPLICATE,
+    PLAIN_IMAGE,
+    REMOVED,
+)
 from openwit.pipeline.stages.dedup.settings import DedupSettings
 from openwit.pipeline.text.normalise import normalise
 from openwit.schemas.tables.images import COPIES
 
-DUPLICATE_BYTES, DUPLICATE_PIXELS, NEAR_DUPLICATE = "duplicate_bytes", "duplicate_pixels", "near_duplicate"
-FREQUENT_IMAGE, PLAIN_IMAGE, REMOVED = "frequent_image", "plain_image", "removed"
 # An image's id: its file's number above its row.
 _FILE_SHIFT, _ROW_MASK = np.uint64(40), np.uint64((1 << 40) - 1)
 _SUMS = ("sha256", "pixels_hash", "phash", "fingerprint")
@@ -50,7 +57,7 @@ class ImagesFile:
 
 def copies_path(folder: Path, name: str) -> Path:
     """Where the verdicts on an images file stand."""
-    return folder / "copies" / f"{name}.parquet"
+    return DedupPaths(folder).copies / f"{name}.parquet"
 
 
 def find_copies(

@@ -17,9 +17,10 @@ import pyarrow.parquet as pq
 from openwit.pipeline.execution.blobs import split_by
 from openwit.pipeline.execution.jobs import FileTask, Task, TaskResult, TaskStats
 from openwit.pipeline.execution.tasks import STAGE
-from openwit.pipeline.stages.dedup.evaluation import EVALUATION_IMAGE
+from openwit.pipeline.stages.dedup import DedupPaths
 from openwit.pipeline.stages.dedup.examples import ExamplePicker, KeptExamples
 from openwit.pipeline.stages.dedup.find_pass import ImagesFile, copies_path
+from openwit.pipeline.stages.dedup.reasons import COPY_OF_HELD_OUT, EVALUATION_IMAGE, SAME_TEXT
 from openwit.pipeline.text.normalise import normalise
 from openwit.schemas.common.atomic import atomic_path
 from openwit.schemas.tables.candidates import DROPS
@@ -27,7 +28,6 @@ from openwit.schemas.tables.images import COPIES, EXCLUDED, IMAGES, SURVIVORS
 
 IMAGES_STEP = "dedup/images"
 PAIRS_STEP = "dedup/pairs"
-COPY_OF_HELD_OUT, SAME_TEXT = "copy_of_held_out", "same_text_of_copy"
 HANDED = f"{STAGE}/handed"
 _METADATA = [name for name in IMAGES.arrow.names if name != "image"]
 _MOVED = pa.schema(
@@ -193,12 +193,14 @@ class KeepSurvivors(FileTask[Keeping]):
 
     @staticmethod
     def _write(folder: Path, task: Task[Keeping], kept: pa.Table, drops: list[Row], excluded: list[Row]) -> list[Path]:
-        tables = [(SURVIVORS, kept), (DROPS, pa.Table.from_pylist(drops, schema=DROPS.arrow))]
+        at = DedupPaths(folder)
+        dropped = pa.Table.from_pylist(drops, schema=DROPS.arrow)
+        tables = [(SURVIVORS, kept, at.survivors), (DROPS, dropped, at.drops)]
         if excluded:
-            tables.append((EXCLUDED, pa.Table.from_pylist(excluded, schema=EXCLUDED.arrow)))
+            tables.append((EXCLUDED, pa.Table.from_pylist(excluded, schema=EXCLUDED.arrow), at.excluded))
         paths = []
-        for schema, table in tables:
-            path = folder / schema.name / f"{task.name}.parquet"
+        for schema, table, where in tables:
+            path = where / f"{task.name}.parquet"
             schema.write(path, table)
             paths.append(path)
         return paths

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from openwit.pipeline.dataset.removal_list import load_removal_list
 from openwit.pipeline.execution.jobs import Task
-from openwit.pipeline.execution.stage import Job, StageManifest, StageResult, run_stage, stage_input
-from openwit.pipeline.stages.dedup.evaluation import evaluation_inputs, prepare_evaluation, summarise
+from openwit.pipeline.execution.stage import Job, StageResult
+from openwit.pipeline.stages.base import Inputs
+from openwit.pipeline.stages.dedup.evaluation import prepare_evaluation, summarise
 from openwit.pipeline.stages.dedup.examples import write_examples
 from openwit.pipeline.stages.dedup.find_pass import ImagesFile, find_copies
 from openwit.pipeline.stages.dedup.keep import (
@@ -26,30 +27,15 @@ from openwit.pipeline.stages.dedup.settings import DedupSettings
 from openwit.pipeline.stages.sidecars import carry_query_counts
 from openwit.schemas.common.errors import OpenWITError
 
-NAME = "dedup"
-VERSION = 3
 
-
-def run(job: Job, settings: DedupSettings, fetched: Path, folder: Path) -> tuple[StageManifest, bool]:
-    """Runs the stage on a finished fetch folder."""
-    upstream = StageManifest.load(fetched, "fetch")
-    return run_stage(
-        job,
-        folder,
-        NAME,
-        VERSION,
-        settings.model_dump(mode="json"),
-        {"fetch": stage_input(fetched), **evaluation_inputs(settings), **_removal_inputs(settings)},
-        lambda: _execute(job, settings, upstream, fetched, folder),
-        [upstream],
-    )
-
-
-def _removal_inputs(settings: DedupSettings) -> dict[str, str]:
+def removal_identity(settings: DedupSettings) -> dict[str, str]:
+    """Identity of the removal list that the settings name."""
     return {} if settings.remove is None else {"remove": load_removal_list(Path(settings.remove)).sha256}
 
 
-def _execute(job: Job, settings: DedupSettings, upstream: StageManifest, fetched: Path, folder: Path) -> StageResult:
+def deduplicate(job: Job, settings: DedupSettings, inputs: Inputs, folder: Path) -> StageResult:
+    """Writes the images that are kept, with their texts, and the drops with their reasons."""
+    fetched, upstream = inputs.one("images").folder, inputs.one("images").stage_manifest()
     result = StageResult()
     files = upstream.paths(fetched, "images")
     tasks = [Task(n, path.stem, ImagesFile(str(path))) for n, path in enumerate(files)]

@@ -16,6 +16,7 @@ from openwit.pipeline.execution.engine import default_workers
 from openwit.pipeline.execution.jobs import FileTask, Task, TaskStats
 from openwit.pipeline.images.filters import ImageFilters
 from openwit.pipeline.images.process import ImageDrop, ProcessedImage
+from openwit.pipeline.stages.fetch import FetchPaths
 from openwit.pipeline.stages.fetch.candidate_inputs import CandidateInputs
 from openwit.pipeline.stages.fetch.engine import Engine, make_engine
 from openwit.pipeline.stages.fetch.images import ImageSpill, Pairs, write_images
@@ -84,7 +85,7 @@ class FetchChunk(FileTask[HostBuckets]):
         """
         by_url = self.pairs(task)
         web = [url for url, pairs in by_url.items() if not pairs[0]["has_bytes"]]
-        with ImageSpill(folder / "images") as images:
+        with ImageSpill(FetchPaths(folder).images) as images:
             endings: dict[str, Ending] = {}
             for url, ending in self.keep(self._stored(by_url), images, by_url):
                 endings[url] = ending
@@ -93,7 +94,7 @@ class FetchChunk(FileTask[HostBuckets]):
                 endings[url] = ending
                 stats.tick(len(endings), len(endings) / len(by_url))
             self._outlast_outage(task, folder, web, endings, images, by_url)
-            images_path = folder / "images" / f"{task.name}.parquet"
+            images_path = FetchPaths(folder).images / f"{task.name}.parquet"
             write_images(images_path, images.rows(by_url))
         drops = [drop for url, ending in endings.items() for drop in drops_of(url, by_url[url], ending)]
         count(stats, ((url, len(pairs)) for url, pairs in by_url.items() if endings[url].reason is None), drops)
@@ -247,7 +248,7 @@ def log_row(url: str, ending: Ending) -> dict[str, Any]:
 
 def write_drops(folder: Path, task: Task[HostBuckets], drops: list[dict[str, Any]]) -> Path:
     """Writes the drops of a chunk in order of URL and pair."""
-    path = folder / "drops" / f"{task.name}.parquet"
+    path = FetchPaths(folder).drops / f"{task.name}.parquet"
     drops = sorted(drops, key=lambda drop: (drop["url"], drop["pair_id"]))
     DROPS.write(path, pa.Table.from_pylist(drops, schema=DROPS.arrow))
     return path

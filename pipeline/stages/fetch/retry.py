@@ -17,6 +17,7 @@ from openwit.pipeline.download.status import RESPONDED, RETRY_LATER
 from openwit.pipeline.execution.jobs import Task, TaskStats
 from openwit.pipeline.execution.stage import STAGE_MANIFEST, Job
 from openwit.pipeline.execution.tasks import RESULTS, STAGE, clean_partials
+from openwit.pipeline.stages.fetch import FetchPaths
 from openwit.pipeline.stages.fetch.candidate_inputs import CandidateInputs
 from openwit.pipeline.stages.fetch.chunk import (
     Ending,
@@ -95,19 +96,19 @@ class RetryChunk(FetchChunk):
         again = [url for url, row in log.items() if row["status"] in RETRY_LATER]
         by_url = self.pairs(task)
         endings: dict[str, Ending] = {}
-        with ImageSpill(folder / "images") as images:
+        with ImageSpill(FetchPaths(folder).images) as images:
             for url, ending in self.ask(again, images, by_url):
                 endings[url] = ending
                 stats.tick(len(endings), len(endings) / len(again))
             if not any(ending.status in RESPONDED for ending in endings.values()):
                 endings.clear()  # we may be cut off: what was known before is worth more
-            images_path = folder / "images" / name
+            images_path = FetchPaths(folder).images / name
             if len(images):
-                write_images(images_path, _merged(home / "images" / name, images.rows(by_url)))
+                write_images(images_path, _merged(FetchPaths(home).images / name, images.rows(by_url)))
             else:
                 with atomic_path(images_path) as temporary:
-                    shutil.copyfile(home / "images" / name, temporary)
-        drops = [drop for drop in DROPS.read(home / "drops" / name).to_pylist() if drop["url"] not in endings]
+                    shutil.copyfile(FetchPaths(home).images / name, temporary)
+        drops = [drop for drop in DROPS.read(FetchPaths(home).drops / name).to_pylist() if drop["url"] not in endings]
         drops += [drop for url, ending in endings.items() for drop in drops_of(url, by_url[url], ending)]
         count(stats, image_pairs(images_path), drops)
         log.update((url, log_row(url, ending)) for url, ending in endings.items())

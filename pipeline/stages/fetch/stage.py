@@ -8,62 +8,47 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
+from openwit.pipeline.common.reasons import unique
+from openwit.pipeline.download.status import FetchStatus
 from openwit.pipeline.execution.jobs import Task
-from openwit.pipeline.execution.stage import Job, StageManifest, StageResult, run_stage, stage_input
+from openwit.pipeline.execution.stage import Job, StageManifest, StageResult
+from openwit.pipeline.images.process import ImageReason
+from openwit.pipeline.stages.base import Inputs
 from openwit.pipeline.stages.fetch.candidate_inputs import inputs_of
-from openwit.pipeline.stages.fetch.chunk import IMAGES_STEP, PAIRS_STEP, FetchChunk, HostBuckets, load_image_filters
+from openwit.pipeline.stages.fetch.chunk import IMAGES_STEP, PAIRS_STEP, FetchChunk, HostBuckets
 from openwit.pipeline.stages.fetch.engine import make_engine
 from openwit.pipeline.stages.fetch.log import HOSTS_FILE, LOG, write_hosts
 from openwit.pipeline.stages.fetch.messages import logging_notices
-from openwit.pipeline.stages.fetch.retry import RetryChunk, promote, retry_chunks
+from openwit.pipeline.stages.fetch.retry import RetryChunk, retry_chunks
 from openwit.pipeline.stages.fetch.settings import FetchSettings
 from openwit.pipeline.stages.sidecars import carry_query_counts
 from openwit.schemas.common.atomic import sha256_of
 from openwit.schemas.common.errors import OpenWITError
 
-NAME = "fetch"
-VERSION = 3
+FETCH_REASONS = unique(
+    (reason for reason in FetchStatus.reasons() if reason != str(FetchStatus.SUCCESS)), ImageReason.reasons()
+)
+"""Every reason for which an image is not fetched, or not kept."""
 
 
-def run(
-    job: Job, settings: FetchSettings, selected: Path, folder: Path, retry_failed: bool = False
-) -> tuple[StageManifest, bool]:
-    """Runs the stage on a finished select folder.
+def retry(job: Job, settings: FetchSettings, inputs: Inputs, folder: Path) -> bool:
+    """In a finished folder tries the URLs again that failed for transient reasons (`RETRY_LATER`).
 
-    Args:
-        retry_failed: where the stage is finished already, ask once more for the URLs that failed for reasons that
-            pass (`RETRY_LATER`). What they give is merged as if it had come at once.
+    What they give is merged as if it had come at once.
+
+    Returns:
+        Whether that brought something; the folder is then without its manifest, which a run of the stage writes.
     """
-    load_image_filters(settings)
-    promote(folder)
-    upstream = StageManifest.load(selected, "select")
-    inputs = {"select": stage_input(selected)}
-    if settings.blocklist is not None:
-        inputs["blocklist"] = _blocklist_sum(Path(settings.blocklist))
-
-    def stage() -> tuple[StageManifest, bool]:
-        return run_stage(
-            job,
-            folder,
-            NAME,
-            VERSION,
-            settings.model_dump(mode="json"),
-            inputs,
-            lambda: _execute(job, settings, upstream, selected, folder),
-            [upstream],
-        )
-
-    manifest, did = stage()
-    if retry_failed and not did:
-        files = [str(path) for path in upstream.paths(selected, "selected")]
-        work = RetryChunk(settings, files, inputs_of(upstream), str(folder))
-        if retry_chunks(job, folder, _tasks(settings, upstream, selected), work):
-            # The chunks are in place; what is missing is the manifest, and that a run of the stage writes.
-            manifest, did = stage()
-    return manifest, did
+    selected = inputs.one("selected")
+    upstream = selected.stage_manifest()
+    files = [str(path) for path in upstream.paths(selected.folder, "selected")]
+    work = RetryChunk(settings, files, inputs_of(upstream), str(folder))
+    return retry_chunks(job, folder, _tasks(settings, upstream, selected.folder), work)
 
 
-def _execute(job: Job, settings: FetchSettings, upstream: StageManifest, selected: Path, folder: Path) -> StageResult:
+def fetch_images(job: Job, settings: FetchSettings, inputs: Inputs, folder: Path) -> StageResult:
+    """Writes the images of the selected pairs, chunk by chunk, and the drops with their reasons."""
+    selected, upstream = inputs.one("selected").folder, inputs.one("selected").stage_manifest()
     make_engine(settings)  # what is wrong with the blocklist or the installation is said before work begins
     files = [str(path) for path in upstream.paths(selected, "selected")]
     work = FetchChunk(settings, files, inputs_of(upstream))
@@ -85,9 +70,17 @@ def _tasks(settings: FetchSettings, upstream: StageManifest, selected: Path) -> 
     return [Task(n, f"{n:05d}", HostBuckets(first, last)) for n, (first, last) in enumerate(chunks)]
 
 
-def _blocklist_sum(path: Path) -> str:
+def blocklist_identity(settings: FetchSettings) -> dict[str, str]:
+    """Identity of the blocklist that the settings name.
+
+    Raises:
+        OpenWITError: it cannot be read.
+    """
+    if settings.blocklist is None:
+        return {}
+    path = Path(settings.blocklist)
     try:
-        return sha256_of(path)
+        return {"blocklist": sha256_of(path)}
     except OSError as error:
         raise OpenWITError(f"blocklist: {path} cannot be read: {error.strerror or error}") from error
 

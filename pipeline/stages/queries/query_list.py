@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from openwit.pipeline.stages.queries.reasons import DUPLICATE, LOW_PMI, NO_WORDS, OVER_LIMIT, TOO_MANY_WORDS
 from openwit.pipeline.text.normalise import normalise
 from openwit.schemas.tables.queries import QUERIES, SOURCES
 
@@ -46,11 +47,11 @@ class QueryList:
         self.offered += 1
         query = normalise(term)
         if not query:
-            self.reasons["no_words"] += 1
+            self.reasons[NO_WORDS] += 1
         elif entry.source in ("title", "synset") and query.count(" ") >= self.max_words:
-            self.reasons["too_many_words"] += 1
+            self.reasons[TOO_MANY_WORDS] += 1
         elif query in self.entries:
-            self.reasons["duplicate"] += 1
+            self.reasons[DUPLICATE] += 1
         else:
             self.entries[query] = entry
 
@@ -71,7 +72,7 @@ class QueryList:
             key=lambda item: (SOURCES.index(item[1].source), -item[1].rank, -(item[1].count or 0), item[0]),
         )
         kept = _within(ordered, limit)
-        self.reasons["over_limit"] += len(ordered) - len(kept)
+        self.reasons[OVER_LIMIT] += len(ordered) - len(kept)
         return QUERIES.table(
             {
                 "query_id": list(range(len(kept))),
@@ -128,6 +129,6 @@ def add_bigrams(
     found.sort(key=lambda item: (-item[0], item[1]))
     for place, (value, bigram, count) in enumerate(found):
         if value < min_pmi or (top is not None and place >= top):
-            queries.refuse("low_pmi")
+            queries.refuse(LOW_PMI)
         else:
             queries.add(bigram, Entry("bigram", count=count, pmi=value, rank=value))

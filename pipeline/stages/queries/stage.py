@@ -6,9 +6,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from openwit.pipeline.common.reasons import unique
 from openwit.pipeline.execution.files import file_entry
-from openwit.pipeline.execution.stage import Job, StageManifest, StageResult, file_inputs, run_stage
+from openwit.pipeline.execution.stage import Job, StageResult, file_inputs
 from openwit.pipeline.readers.inputs import expand_inputs
+from openwit.pipeline.readers.wikipedia.cirrusdump import CIRRUS_REASONS
+from openwit.pipeline.readers.wikipedia.pageviews import VIEW_REASONS
+from openwit.pipeline.readers.wikipedia.wikidump import ARTICLE_REASONS
+from openwit.pipeline.stages.queries import Queries, QueriesPaths
 from openwit.pipeline.stages.queries.counts import (
     PAGES_STEP,
     POPULARITY_UNIT,
@@ -18,39 +23,42 @@ from openwit.pipeline.stages.queries.counts import (
     plan,
 )
 from openwit.pipeline.stages.queries.query_list import Entry, QueryList, add_bigrams
+from openwit.pipeline.stages.queries.reasons import BELOW_MIN_COUNT, BELOW_MIN_VIEWS, TERM_REASONS
 from openwit.pipeline.stages.queries.settings import BUILTIN_WORDNET, QuerySettings
 from openwit.pipeline.stages.queries.sources import builtin_wordnet, read_query_table, read_wordnet
 from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.manifest import FunnelStep
 from openwit.schemas.tables.queries import QUERIES, SOURCES
 
-NAME = "queries"
-VERSION = 2
-QUERY_FILE = "queries.parquet"
 BY_VIEWS, BY_POPULARITY, BY_LINKS = "page views", "the dump's popularity score", "links from other articles"
 """What titles may be ranked by."""
 
+QUERIES_REASONS = unique(ARTICLE_REASONS, CIRRUS_REASONS, VIEW_REASONS, TERM_REASONS)
+"""Every reason for which the stage drops a page, a line of page views or a term."""
 
-def run(job: Job, settings: QuerySettings, folder: Path) -> tuple[StageManifest, bool]:
-    """Runs the stage; leaves `queries.parquet` in the folder."""
-    dumps = expand_inputs(settings.wikipedia, "queries.wikipedia")
-    views = expand_inputs(settings.pageviews, "queries.pageviews")
-    tables = expand_inputs(settings.tables, "queries.tables")
+
+def source_identity(settings: QuerySettings) -> dict[str, str]:
+    """Identity of the files that the settings name."""
     wordnet = [settings.wordnet] if settings.wordnet not in (None, BUILTIN_WORDNET) else []
-    return run_stage(
-        job,
-        folder,
-        NAME,
-        VERSION,
-        settings.model_dump(mode="json"),
-        file_inputs([*dumps, *views, *tables, *wordnet]),
-        lambda: _execute(job, settings, dumps, views, tables, folder),
-    )
+    return file_inputs([*_dumps(settings), *_views(settings), *_tables(settings), *wordnet])
 
 
-def _execute(
-    job: Job, settings: QuerySettings, dumps: list[str], views: list[str], tables: list[str], folder: Path
-) -> StageResult:
+def _dumps(settings: QuerySettings) -> list[str]:
+    return expand_inputs(settings.wikipedia, "queries.wikipedia")
+
+
+def _views(settings: QuerySettings) -> list[str]:
+    return expand_inputs(settings.pageviews, "queries.pageviews")
+
+
+def _tables(settings: QuerySettings) -> list[str]:
+    return expand_inputs(settings.tables, "queries.tables")
+
+
+def make_queries(job: Job, settings: QuerySettings, folder: Path) -> StageResult:
+    """Writes `queries.parquet`, the query list."""
+    dumps, views, tables = _dumps(settings), _views(settings), _tables(settings)
+    target = QueriesPaths(folder).queries
     queries = QueryList(settings.max_words)
     result = StageResult()
     if dumps or views:
@@ -72,11 +80,11 @@ def _execute(
     table = queries.table(settings.limit)
     if table.num_rows == 0:
         raise OpenWITError("the query list is empty: lower queries.min_count or name another source")
-    QUERIES.write(folder / QUERY_FILE, table)
-    result.files.append(file_entry(folder, folder / QUERY_FILE))
+    QUERIES.write(target, table)
+    result.files.append(file_entry(folder, target))
     result.funnel.append(
         FunnelStep(
-            stage=NAME,
+            stage=Queries.name,
             unit="terms",
             rows_in=queries.offered,
             rows_out=table.num_rows,
@@ -90,11 +98,11 @@ def _execute(
 
 
 def _add_corpus(queries: QueryList, settings: QuerySettings, sums: Sums) -> None:
-    queries.refuse("below_min_count", sums.below_floor["word"] + sums.below_floor["bigram"])
-    queries.refuse("below_min_views", sums.below_floor["views"])
+    queries.refuse(BELOW_MIN_COUNT, sums.below_floor["word"] + sums.below_floor["bigram"])
+    queries.refuse(BELOW_MIN_VIEWS, sums.below_floor["views"])
     for word, count in sums.words.items():
         if count < settings.min_count:
-            queries.refuse("below_min_count")
+            queries.refuse(BELOW_MIN_COUNT)
         else:
             queries.add(word, Entry("word", count=count))
     if settings.bigrams:

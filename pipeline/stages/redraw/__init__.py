@@ -1,1 +1,52 @@
 """Stage redraw: the balance once more, among the pairs that download and deduplication kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from openwit.pipeline.common.reasons import Reason
+from openwit.pipeline.stages.base import SURVIVORS, BuildContext, Inputs, Port, Stage
+from openwit.pipeline.stages.select import DrawPaths
+from openwit.schemas.common.settings import Settings
+
+if TYPE_CHECKING:
+    from openwit.pipeline.execution.stage import Job, StageResult
+
+
+class RedrawPaths(DrawPaths):
+    """Paths in the folder of the stage redraw."""
+
+    @property
+    def survivors(self) -> Path:
+        """Folder with the files of `SURVIVORS`."""
+        return self.folder / "survivors"
+
+
+class RedrawSettings(Settings):
+    """The stage has no settings: how to draw is in the history of the selection."""
+
+
+class Redraw(Stage[RedrawSettings]):
+    """Draws again, with the cap itself, among the pairs that a selection with oversample has left."""
+
+    name = "redraw"
+    version = 2
+    settings = RedrawSettings
+    summary = "draw again, with the cap itself, among the pairs that are left of a selection with oversample"
+    inputs = (Port("survivors", SURVIVORS, "the images that are left"),)
+    output = SURVIVORS
+    paths = RedrawPaths
+
+    def reasons(self) -> Sequence[Reason]:
+        from openwit.pipeline.stages.redraw.reasons import REDRAW_REASONS
+
+        return REDRAW_REASONS
+
+    def execute(
+        self, job: Job, settings: RedrawSettings, inputs: Inputs, folder: Path, build: BuildContext
+    ) -> StageResult:
+        from openwit.pipeline.stages.redraw.stage import draw_again
+
+        return draw_again(job, inputs, folder)

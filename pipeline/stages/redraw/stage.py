@@ -14,74 +14,65 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from openwit.pipeline.execution.files import file_entry
 from openwit.pipeline.execution.jobs import FileTask, Task, TaskStats
-from openwit.pipeline.execution.stage import Job, StageManifest, StageRecord, StageResult, run_stage, stage_input
+from openwit.pipeline.execution.stage import Job, StageResult
+from openwit.pipeline.stages.base import Inputs
+from openwit.pipeline.stages.dedup import DedupPaths
+from openwit.pipeline.stages.redraw import RedrawPaths
+from openwit.pipeline.stages.redraw.reasons import NO_TEXT_LEFT, NOT_DRAWN_AGAIN
 from openwit.pipeline.stages.select.balance import ragged
 from openwit.pipeline.stages.select.draw import Kept, keep_drawn
-from openwit.pipeline.stages.select.hash_uniform import query_hashes
-from openwit.pipeline.stages.select.layout import draws_table, matches_path, pool_draws, sum_draws, verdicts_path
+from openwit.pipeline.stages.select.hash_uniform import pair_hashes
+from openwit.pipeline.stages.select.layout import DrawSource, draws_table, sum_draws
 from openwit.pipeline.stages.select.settings import SelectSettings
 from openwit.pipeline.stages.select.thresholds import find_thresholds
-from openwit.pipeline.stages.sidecars import QUERY_COUNTS_FILE, carry_examples
+from openwit.pipeline.stages.sidecars import carry_examples
 from openwit.schemas.common.atomic import atomic_path
 from openwit.schemas.common.errors import OpenWITError
-from openwit.schemas.tables.candidates import DROPS, MATCHES, VERDICTS
+from openwit.schemas.tables.candidates import DROPS
 from openwit.schemas.tables.images import SURVIVORS
 from openwit.schemas.tables.queries import QUERY_COUNTS, QUERY_DRAWS
 
 _log = logging.getLogger(__name__)
 
-NAME = "redraw"
-VERSION = 1
 IMAGES_STEP, PAIRS_STEP = "redraw/images", "redraw/pairs"
-NOT_DRAWN, NO_TEXT_LEFT = "not_drawn_again", "no_text_left"
 
 
-def run(job: Job, deduplicated: Path, folder: Path) -> tuple[StageManifest, bool]:
-    """Runs the stage on a finished dedup folder; how to draw stands in its history."""
-    upstream = StageManifest.load(deduplicated, "dedup")
-    drawn = next((record for record in upstream.history if record.stage == "select"), None)
+def draw_again(job: Job, inputs: Inputs, folder: Path) -> StageResult:
+    """Writes the images that keep a pair, and the drops; how to draw is in the history of the images.
+
+    Raises:
+        OpenWITError: the history has no selection.
+    """
+    deduplicated, upstream = inputs.one("survivors").folder, inputs.one("survivors").stage_manifest()
+    drawn = upstream.find("select")
     if drawn is None or "cap" not in drawn.extra:
         raise OpenWITError(f"{deduplicated} knows of no selection: there is nothing to draw again")
-    return run_stage(
-        job,
-        folder,
-        NAME,
-        VERSION,
-        {},
-        {"dedup": stage_input(deduplicated)},
-        lambda: _execute(job, drawn, upstream, deduplicated, folder),
-        [upstream],
-    )
-
-
-def _execute(job: Job, drawn: StageRecord, upstream: StageManifest, deduplicated: Path, folder: Path) -> StageResult:
     settings, cap = SelectSettings.model_validate(drawn.settings), int(drawn.extra["cap"])
-    before = QUERY_COUNTS.read(deduplicated / QUERY_COUNTS_FILE)
+    paths, listed = RedrawPaths(folder), DedupPaths(deduplicated).query_counts
+    before = QUERY_COUNTS.read(listed)
     texts = before.column("query").to_pylist()
     files = upstream.paths(deduplicated, "survivors")
-    listing = [Task(n, f"match-{path.stem}", SurvivorsFile(str(path))) for n, path in enumerate(files)]
-    listed = job.run(folder, listing, "List surviving pairs", "pairs", ListPairs())
-    _, pool = sum_draws(folder, listed, len(texts))
-    thresholds = find_thresholds(job, settings, folder, listing, pool, texts, cap)
-    with atomic_path(folder / "thresholds.npy") as path, path.open("wb") as file:
+    source = SurvivorDraws(DedupPaths(deduplicated).survivors, listed, settings.seed)
+    counting = [Task(n, f"count-{path.stem}", path.stem) for n, path in enumerate(files)]
+    counted = job.run(folder, counting, "Count surviving pairs", "pairs", CountPairs(source))
+    _, pool = sum_draws(folder, counted, len(texts))
+    tasks = [Task(n, path.stem, SurvivorsFile(str(path))) for n, path in enumerate(files)]
+    thresholds = find_thresholds(job, settings, folder, tasks, source, pool, cap)
+    with atomic_path(paths.thresholds) as path, path.open("wb") as file:
         np.save(file, thresholds)
-    tasks = [
-        Task(n, path.stem, ListedFile(str(path), task.name))
-        for n, (path, task) in enumerate(zip(files, listing, strict=True))
-    ]
-    work = KeepAgain(str(deduplicated / QUERY_COUNTS_FILE), str(folder / "thresholds.npy"), settings.seed)
-    results = job.run(folder, tasks, "Keep what is drawn again", "images", work)
+    results = job.run(folder, tasks, "Keep what is drawn again", "images", KeepAgain(source))
     result = StageResult()
     result.add_results(results, [IMAGES_STEP, PAIRS_STEP])
     columns = {name: before.column(name) for name in ("query_id", "query", "source", "pool")}
     left_drawn, left_kept = sum_draws(folder, results, len(texts))
     sums = {"drawn": left_drawn, "kept": left_kept, "threshold": np.minimum(thresholds, 1.0)}
     table = QUERY_COUNTS.table({**columns, **sums})
-    QUERY_COUNTS.write(folder / QUERY_COUNTS_FILE, table)
-    result.files.append(file_entry(folder, folder / QUERY_COUNTS_FILE))
+    QUERY_COUNTS.write(paths.query_counts, table)
+    result.files.append(file_entry(folder, paths.query_counts))
     result.files += carry_examples(deduplicated, folder)
     images = os.path.relpath(deduplicated / upstream.extra["images"], folder)
     result.extra = {"cap": cap, "images": images, "queries_short": _short(before, thresholds)}
@@ -107,71 +98,68 @@ class SurvivorsFile:
     survivors: str
 
 
-@dataclass(frozen=True)
-class ListedFile:
-    """A file of SURVIVORS, and the name of the task that listed its pairs."""
+class SurvivorDraws(DrawSource):
+    """Draws among the pairs of surviving images.
 
-    survivors: str
-    listed_by: str
+    Args:
+        survivors: folder with the files of `SURVIVORS`.
+        queries: of `QUERY_COUNTS`.
+    """
+
+    def __init__(self, survivors: Path, queries: Path, seed: int) -> None:
+        super().__init__(queries, seed)
+        self.survivors = str(survivors)
+
+    def pairs(self, file: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        images = SURVIVORS.read(Path(self.survivors, f"{file}.parquet"))
+        pairs = images.column("pairs").combine_chunks().flatten()
+        rows, ids = ragged(pc.struct_field(pairs, "query_ids"))
+        return rows, ids, pair_hashes(pc.struct_field(pairs, "pair_id"))
 
 
-class ListPairs(FileTask[SurvivorsFile]):
-    """The pairs of one survivors file in the form that finding thresholds reads."""
+class CountPairs(FileTask[str]):
+    """Counts the pairs of one survivors file that each query matches."""
 
-    def run(self, task: Task[SurvivorsFile], folder: Path, stats: TaskStats) -> list[Path]:
-        pairs = [pair for image in _images(Path(task.payload.survivors)) for pair in image["pairs"]]
-        n = len(pairs)
-        matches = MATCHES.table(
-            {
-                "pair_id": pa.array([pair["pair_id"] for pair in pairs], pa.binary(16)),
-                "query_ids": pa.array([pair["query_ids"] for pair in pairs], pa.list_(pa.int32())),
-                **{name: np.zeros(n, np.uint64) for name in ("url_hash", "tie", "words_hash")},
-                "text_length": np.zeros(n, np.int32),
-            }
-        )
-        MATCHES.write(matches_path(folder, task.name), matches)
-        VERDICTS.write(verdicts_path(folder, task.name), VERDICTS.table({"verdict": np.zeros(n, np.int8)}))
-        _, ids = ragged(matches.column("query_ids").combine_chunks())
+    def __init__(self, source: SurvivorDraws) -> None:
+        self.source = source
+
+    def run(self, task: Task[str], folder: Path, stats: TaskStats) -> list[Path]:
+        _, ids, pairs = self.source.pairs(task.payload)
         found, counts = np.unique(ids, return_counts=True)
         draws = QUERY_DRAWS.table({"query_id": found.astype(np.int32), "drawn": np.zeros_like(counts), "kept": counts})
-        QUERY_DRAWS.write(folder / "draws" / f"{task.name}.parquet", draws)
-        stats.tick(n, 1.0)
-        return [
-            matches_path(folder, task.name),
-            verdicts_path(folder, task.name),
-            folder / "draws" / f"{task.name}.parquet",
-        ]
+        target = RedrawPaths(folder).draws(task.name)
+        QUERY_DRAWS.write(target, draws)
+        stats.tick(len(pairs), 1.0)
+        return [target]
 
 
-class KeepAgain(FileTask[ListedFile]):
+class KeepAgain(FileTask[SurvivorsFile]):
     """Applies the new thresholds to one survivors file."""
 
-    def __init__(self, queries: str, thresholds: str, seed: int) -> None:
-        self.queries = queries
-        self.thresholds = thresholds
-        self.seed = seed
-        self._hashes = np.zeros(0, np.uint64)
-        self._thresholds = np.zeros(0)
+    def __init__(self, source: SurvivorDraws) -> None:
+        self.source = source
+        self._thresholds: np.ndarray | None = None
 
-    def setup(self) -> None:
-        self._hashes = query_hashes(QUERY_COUNTS.read(Path(self.queries)).column("query").to_pylist())
-        self._thresholds = np.load(self.thresholds)
-
-    def run(self, task: Task[ListedFile], folder: Path, stats: TaskStats) -> list[Path]:
-        listed = task.payload.listed_by
-        n = VERDICTS.read(verdicts_path(folder, listed)).num_rows
-        rows, ids, u = pool_draws(folder, listed, self._hashes, self.seed)
-        result = keep_drawn(rows, ids, u=u, thresholds=self._thresholds, n=n)
+    def run(self, task: Task[SurvivorsFile], folder: Path, stats: TaskStats) -> list[Path]:
+        paths = RedrawPaths(folder)
+        if self._thresholds is None:
+            self._thresholds = np.load(paths.thresholds)
+        draws = self.source.draws(task.name)
+        result = keep_drawn(draws.rows, draws.ids, u=draws.u, thresholds=self._thresholds, n=draws.pairs)
         kept, drops = self._apply(task, result, stats)
-        paths = [folder / kind / f"{task.name}.parquet" for kind in ("survivors", "drops", "draws")]
-        SURVIVORS.write(paths[0], pa.Table.from_pylist(kept, schema=SURVIVORS.arrow))
-        DROPS.write(paths[1], pa.Table.from_pylist(drops, schema=DROPS.arrow))
-        QUERY_DRAWS.write(paths[2], draws_table(rows, ids, result))
-        return paths
+        written = [
+            paths.survivors / f"{task.name}.parquet",
+            paths.drops / f"{task.name}.parquet",
+            paths.draws(task.name),
+        ]
+        SURVIVORS.write(written[0], pa.Table.from_pylist(kept, schema=SURVIVORS.arrow))
+        DROPS.write(written[1], pa.Table.from_pylist(drops, schema=DROPS.arrow))
+        QUERY_DRAWS.write(written[2], draws_table(draws.rows, draws.ids, result))
+        return written
 
     @staticmethod
     def _apply(
-        task: Task[ListedFile], result: Kept, stats: TaskStats
+        task: Task[SurvivorsFile], result: Kept, stats: TaskStats
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """The images that keep a pair, with their pairs, and the pairs that leave."""
         kept: list[dict[str, Any]] = []
@@ -189,7 +177,7 @@ class KeepAgain(FileTask[ListedFile]):
                 row += 1
             stats.enter(PAIRS_STEP, len(image["pairs"]))
             stats.leave(PAIRS_STEP, len(left))
-            stats.drop(PAIRS_STEP, NOT_DRAWN, len(image["pairs"]) - len(left))
+            stats.drop(PAIRS_STEP, NOT_DRAWN_AGAIN, len(image["pairs"]) - len(left))
             stats.enter(IMAGES_STEP)
             if left:
                 stats.leave(IMAGES_STEP)
@@ -206,4 +194,4 @@ def _images(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _drop(url: str, pair: dict[str, Any], detail: str) -> dict[str, Any]:
-    return {"pair_id": pair["pair_id"], "url": url, "text": pair["text"], "reason": NOT_DRAWN, "detail": detail}
+    return {"pair_id": pair["pair_id"], "url": url, "text": pair["text"], "reason": NOT_DRAWN_AGAIN, "detail": detail}

@@ -1,1 +1,114 @@
 """Stage select: search every query in every caption, and balance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from openwit.pipeline.common.reasons import Reason
+from openwit.pipeline.stages.base import (
+    CANDIDATES,
+    QUERY_LIST,
+    SELECTED,
+    BuildContext,
+    Inputs,
+    Port,
+    Stage,
+    StagePaths,
+)
+from openwit.pipeline.stages.select.settings import SelectSettings
+
+if TYPE_CHECKING:
+    from openwit.pipeline.execution.stage import Job, StageManifest, StageResult
+
+
+class DrawPaths(StagePaths):
+    """Paths of a stage that lets queries draw pairs: select, and redraw."""
+
+    def draws(self, task: str) -> Path:
+        """`QUERY_DRAWS` of a task: what its pairs add to each query's counts."""
+        return self.folder / "draws" / f"{task}.parquet"
+
+    @property
+    def threshold_buckets(self) -> Path:
+        """Folder with a file of `THRESHOLDS` per bucket of queries."""
+        return self.folder / "thresholds"
+
+    @property
+    def thresholds(self) -> Path:
+        """The threshold of each query as NumPy array, float64 (Q,)."""
+        return self.folder / "thresholds.npy"
+
+
+class SelectPaths(DrawPaths):
+    """Paths in the folder of the stage select."""
+
+    def matches(self, task: str) -> Path:
+        """`MATCHES` of a candidates file."""
+        return self.folder / "matches" / f"{task}.parquet"
+
+    def verdicts(self, task: str) -> Path:
+        """`VERDICTS` of a candidates file."""
+        return self.folder / "verdicts" / f"{task}.parquet"
+
+    def samples(self, task: str) -> Path:
+        """`PAIR_SAMPLES` of a candidates file."""
+        return self.folder / "samples" / f"{task}.parquet"
+
+    @property
+    def selected(self) -> Path:
+        """Folder with the files of `SELECTED`."""
+        return self.folder / "selected"
+
+    def match_files(self) -> list[Path]:
+        """The finished files of `MATCHES`."""
+        return self.files(self.folder / "matches")
+
+
+class Select(Stage[SelectSettings]):
+    """Searches every query in every caption, keeps each pair once, and lets each query draw up to its cap."""
+
+    name = "select"
+    version = 2
+    settings = SelectSettings
+    summary = "search every query in every caption and draw up to the cap per query"
+    inputs = (
+        Port("candidates", CANDIDATES, "the pool; several steps or folders are one pool", several=True),
+        Port("queries", QUERY_LIST, "what to search for", takes_file=True),
+        Port("reuse", SELECTED, "an earlier selection, whose matches are taken over", optional=True),
+    )
+    output = SELECTED
+    paths = SelectPaths
+
+    def reasons(self) -> Sequence[Reason]:
+        from openwit.pipeline.stages.select.reasons import SELECT_REASONS
+
+        return SELECT_REASONS
+
+    def problem(self, settings: SelectSettings, later: Sequence[Stage[Any]]) -> str | None:
+        if settings.oversample > 1 and not any(stage.name == "redraw" for stage in later):
+            return (
+                f"oversample is {settings.oversample:g}, but nothing draws again after the download: "
+                "add `- redraw: {}` after dedup"
+            )
+        return None
+
+    def identity(self, settings: SelectSettings, inputs: Inputs, build: BuildContext) -> dict[str, str]:
+        # What is reused changes how long a selection takes, and nothing in the result.
+        every = super().identity(settings, inputs, build)
+        return {port: value for port, value in every.items() if port != "reuse"}
+
+    def history(self, inputs: Inputs) -> list[StageManifest]:
+        from openwit.pipeline.execution.stage import merge_records
+
+        candidates = merge_records([upstream.stage_manifest() for upstream in inputs.several("candidates")])
+        queries = inputs.one("queries").manifest
+        return [candidates] if queries is None else [queries, candidates]
+
+    def execute(
+        self, job: Job, settings: SelectSettings, inputs: Inputs, folder: Path, build: BuildContext
+    ) -> StageResult:
+        from openwit.pipeline.stages.select.stage import select_pairs
+
+        return select_pairs(job, settings, inputs, folder)

@@ -10,19 +10,14 @@ import xxhash
 
 from openwit.pipeline.common.urls import host_of
 from openwit.pipeline.execution.jobs import FileTask, Task, TaskStats
+from openwit.pipeline.stages.select import SelectPaths
 from openwit.pipeline.stages.select.balance import ragged
 from openwit.pipeline.stages.select.draw import Kept, keep_drawn
-from openwit.pipeline.stages.select.hash_uniform import query_hashes
-from openwit.pipeline.stages.select.layout import (
-    draws_table,
-    matches_path,
-    pool_draws,
-    query_offsets,
-    verdicts_path,
-)
+from openwit.pipeline.stages.select.layout import MatchedDraws, draws_table, query_offsets
+from openwit.pipeline.stages.select.reasons import NOT_DRAWN
 from openwit.pipeline.stages.select.winners import VERDICT_REASONS
 from openwit.schemas.tables.candidates import CANDIDATES, DROPS, MATCHES, SELECTED, VERDICTS
-from openwit.schemas.tables.queries import QUERIES, QUERY_DRAWS
+from openwit.schemas.tables.queries import QUERY_DRAWS
 
 STEP = "select/pairs"
 HOST_BUCKETS = 4096
@@ -41,29 +36,24 @@ class MatchedFile:
 class KeepFile(FileTask[MatchedFile]):
     """Applies the thresholds to one candidates file: selected pairs, and the others with their reasons."""
 
-    def __init__(self, queries: str, thresholds: str, seed: int) -> None:
-        self.queries = queries
-        self.thresholds = thresholds
-        self.seed = seed
-        self._texts: list[str] = []
-        self._hashes = np.zeros(0, np.uint64)
+    def __init__(self, source: MatchedDraws) -> None:
+        self.source = source
         self._thresholds = np.zeros(0)
 
     def setup(self) -> None:
-        self._texts = QUERIES.read(Path(self.queries)).column("query").to_pylist()
-        self._hashes = query_hashes(self._texts)
-        self._thresholds = np.load(self.thresholds)
+        self._thresholds = np.load(SelectPaths(Path(self.source.folder)).thresholds)
 
     def run(self, task: Task[MatchedFile], folder: Path, stats: TaskStats) -> list[Path]:
         matched_by = task.payload.matched_by
         candidates = CANDIDATES.read(Path(task.payload.candidates))
-        matches = MATCHES.read(matches_path(folder, matched_by))
-        verdict = VERDICTS.read(verdicts_path(folder, matched_by)).column("verdict").to_numpy()
-        rows, ids, u = pool_draws(folder, matched_by, self._hashes, self.seed)
-        result = keep_drawn(rows, ids, u=u, thresholds=self._thresholds, n=candidates.num_rows)
+        paths = SelectPaths(folder)
+        matches = MATCHES.read(paths.matches(matched_by))
+        verdict = VERDICTS.read(paths.verdicts(matched_by)).column("verdict").to_numpy()
+        draws = self.source.draws(matched_by)
+        result = keep_drawn(draws.rows, draws.ids, u=draws.u, thresholds=self._thresholds, n=candidates.num_rows)
         stats.enter(STEP, candidates.num_rows)
         stats.leave(STEP, int(result.kept.sum()))
-        reasons = np.full(len(verdict), "not_drawn", object)
+        reasons = np.full(len(verdict), NOT_DRAWN, object)
         for code, reason in VERDICT_REASONS.items():
             reasons[verdict == code] = reason
         for reason, n in Counter(reasons[~result.kept].tolist()).items():
@@ -86,7 +76,7 @@ class KeepFile(FileTask[MatchedFile]):
         table = table.append_column("drawn_by", result.drawn_by.take(pa.array(kept)))
         table = table.append_column("priority", pa.array(result.priority[kept]))
         table = table.append_column("host_bucket", pa.array(buckets, pa.int32()))
-        target = folder / "selected" / f"{name}.parquet"
+        target = SelectPaths(folder).selected / f"{name}.parquet"
         order = np.argsort(np.array(buckets, np.int32), kind="stable")
         SELECTED.write(target, table.take(pa.array(order)), row_group_size=_ROW_GROUP)
         return target
@@ -98,8 +88,8 @@ class KeepFile(FileTask[MatchedFile]):
         table = candidates.select(["pair_id", "url", "text"]).take(pa.array(lost))
         matched = np.diff(query_offsets(matches))[lost].tolist()
         nearest = zip(matched, result.nearest[lost].tolist(), result.priority[lost].tolist(), strict=True)
-        details = [_near_miss(n, self._texts[q], p) if q >= 0 else None for n, q, p in nearest]
-        target = folder / "drops" / f"{name}.parquet"
+        details = [_near_miss(n, self.source.texts[q], p) if q >= 0 else None for n, q, p in nearest]
+        target = SelectPaths(folder).drops / f"{name}.parquet"
         columns = {name: table.column(name) for name in ("pair_id", "url", "text")}
         DROPS.write(target, DROPS.table({**columns, "reason": reasons[lost].tolist(), "detail": details}))
         return target
@@ -107,7 +97,7 @@ class KeepFile(FileTask[MatchedFile]):
     @staticmethod
     def _write_draws(folder: Path, name: str, matches: pa.Table, result: Kept) -> Path:
         rows, ids = ragged(matches.column("query_ids").combine_chunks())
-        target = folder / "draws" / f"{name}.parquet"
+        target = SelectPaths(folder).draws(name)
         QUERY_DRAWS.write(target, draws_table(rows, ids, result))
         return target
 

@@ -1,32 +1,22 @@
-"""Files that the passes of selection write for each other, one per candidates file."""
+"""Draws: where the passes of a selection read them from, and the counts that they add up to."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from openwit.pipeline.execution.jobs import TaskResult
+from openwit.pipeline.stages.select import DrawPaths, SelectPaths
 from openwit.pipeline.stages.select.balance import ragged
 from openwit.pipeline.stages.select.draw import Kept
-from openwit.pipeline.stages.select.hash_uniform import pair_hashes, uniform
+from openwit.pipeline.stages.select.hash_uniform import pair_hashes, query_hashes, uniform
 from openwit.schemas.tables.candidates import MATCHES, VERDICTS
 from openwit.schemas.tables.queries import QUERY_DRAWS
-
-
-def matches_path(folder: Path, name: str) -> Path:
-    """MATCHES of the candidates file that the task of this name matched."""
-    return folder / "matches" / f"{name}.parquet"
-
-
-def verdicts_path(folder: Path, name: str) -> Path:
-    """VERDICTS of the candidates file that the task of this name matched."""
-    return folder / "verdicts" / f"{name}.parquet"
-
-
-def samples_path(folder: Path, name: str) -> Path:
-    """PAIR_SAMPLES of the candidates file that the task of this name matched."""
-    return folder / "samples" / f"{name}.parquet"
 
 
 def query_offsets(matches: pa.Table) -> np.ndarray:
@@ -53,19 +43,87 @@ def sum_draws(folder: Path, results: Sequence[TaskResult], queries: int) -> tupl
     """The QUERY_DRAWS that tasks wrote below `draws/`, added up: drawn and kept, int64 (Q,) each."""
     drawn, kept = np.zeros(queries, np.int64), np.zeros(queries, np.int64)
     for result in results:
-        table = QUERY_DRAWS.read(folder / "draws" / f"{result.task}.parquet")
+        table = QUERY_DRAWS.read(DrawPaths(folder).draws(result.task))
         ids = table.column("query_id").to_numpy()
         drawn[ids] += table.column("drawn").to_numpy()
         kept[ids] += table.column("kept").to_numpy()
     return drawn, kept
 
 
-def pool_draws(folder: Path, name: str, hashes: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Every (pool row, query it matches) of a file with its u: int64 (M,), int32 (M,), float64 (M,)."""
-    matches = MATCHES.read(matches_path(folder, name))
-    verdict = VERDICTS.read(verdicts_path(folder, name)).column("verdict").to_numpy()
-    rows, ids = ragged(matches.column("query_ids").combine_chunks())
-    in_pool = verdict[rows] == 0
-    rows, ids = rows[in_pool], ids[in_pool]
-    pairs = pair_hashes(matches.column("pair_id").combine_chunks())
-    return rows, ids, uniform(pairs[rows], hashes[ids], seed=seed)
+class Draws(NamedTuple):
+    """What the queries may draw of a file.
+
+    Attributes:
+        rows, ids, u: int64 (M,), int32 (M,), float64 (M,): every (row, query it matches), and its u.
+        pairs: rows of the file.
+    """
+
+    rows: np.ndarray
+    ids: np.ndarray
+    u: np.ndarray
+    pairs: int
+
+
+class DrawSource(ABC):
+    """Where the passes that find and apply thresholds get their draws from; it travels to the workers.
+
+    Args:
+        queries: Parquet file with the column `query`, one row per query, in the order of the query ids.
+        seed: of the draw.
+    """
+
+    def __init__(self, queries: Path, seed: int) -> None:
+        self.queries = str(queries)
+        self.seed = seed
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("texts", "hashes")}
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """The queries, read once per worker."""
+        texts: list[str] = pq.read_table(self.queries, columns=["query"]).column("query").to_pylist()
+        return texts
+
+    @cached_property
+    def hashes(self) -> np.ndarray:
+        """Hashes of the queries: uint64 (Q,)."""
+        return query_hashes(self.texts)
+
+    @abstractmethod
+    def pairs(self, file: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The pairs of a file that are in the pool.
+
+        Args:
+            file: its name.
+
+        Returns:
+            Each (row, query that it matches), int64 (M,) and int32 (M,), and the folded id of every pair of the file,
+            uint64 (N,).
+        """
+
+    def draws(self, file: str) -> Draws:
+        """The draws of a file of the pool, by its name."""
+        rows, ids, pairs = self.pairs(file)
+        return Draws(rows, ids, uniform(pairs[rows], self.hashes[ids], seed=self.seed), len(pairs))
+
+
+class MatchedDraws(DrawSource):
+    """Draws among the candidates that matching left in the pool.
+
+    Args:
+        folder: of the stage select.
+        queries: of `QUERIES`.
+    """
+
+    def __init__(self, folder: Path, queries: Path, seed: int) -> None:
+        super().__init__(queries, seed)
+        self.folder = str(folder)
+
+    def pairs(self, file: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        paths = SelectPaths(Path(self.folder))
+        matches = MATCHES.read(paths.matches(file))
+        verdict = VERDICTS.read(paths.verdicts(file)).column("verdict").to_numpy()
+        rows, ids = ragged(matches.column("query_ids").combine_chunks())
+        in_pool = verdict[rows] == 0
+        return rows[in_pool], ids[in_pool], pair_hashes(matches.column("pair_id").combine_chunks())

@@ -31,9 +31,10 @@ from openwit.pipeline.execution.jobs import (
 )
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.execution.tasks import finished_results, read_result, results_of
+from openwit.pipeline.stages.select import SelectPaths
 from openwit.pipeline.stages.select.balance import ragged
 from openwit.pipeline.stages.select.hash_uniform import mix, pair_hashes
-from openwit.pipeline.stages.select.layout import matches_path, query_offsets, samples_path, verdicts_path
+from openwit.pipeline.stages.select.layout import query_offsets
 from openwit.pipeline.stages.select.settings import SelectSettings
 from openwit.pipeline.stages.select.winners import NO_MATCH, choose_winners
 from openwit.pipeline.text.matching.matcher import Matcher
@@ -91,7 +92,7 @@ class MatchFile(FileTask[MatchInput]):
         self._matcher: Matcher | None = None
 
     def run(self, task: Task[MatchInput], folder: Path, stats: TaskStats) -> list[Path]:
-        target = matches_path(folder, task.name)
+        target = SelectPaths(folder).matches(task.name)
         stats.extra = MatchExtra(task.payload.match_key)
         if task.payload.earlier is not None:
             with atomic_path(target) as path:
@@ -147,7 +148,7 @@ class SendPairKeys(Emitter[MatchInput]):
 
     def emit(self, task: Task[MatchInput]) -> Emitted:
         yield Keyed(_FILES, task.number, b"")
-        matches = MATCHES.read(matches_path(Path(self.folder), task.name))
+        matches = MATCHES.read(SelectPaths(Path(self.folder)).matches(task.name))
         matched = np.diff(query_offsets(matches)) > 0
         rows = np.flatnonzero(matched)
         url_hash = matches.column("url_hash").to_numpy()[rows]
@@ -202,17 +203,17 @@ class WriteVerdicts(Grouping):
 
     def process(self, key: int, streams: Streams) -> Emitted:
         folder, name = Path(self.folder), self.names[key]
-        matches = MATCHES.read(matches_path(folder, name))
+        matches = MATCHES.read(SelectPaths(folder).matches(name))
         verdict = np.where(np.diff(query_offsets(matches)) > 0, 0, NO_MATCH).astype(np.int8)
         if streams[_LOSERS]:
             losers = concat_blobs(streams[_LOSERS])
             verdict[losers.column("row").to_numpy()] = losers.column("verdict").to_numpy()
-        VERDICTS.write(verdicts_path(folder, name), VERDICTS.table({"verdict": verdict}))
+        VERDICTS.write(SelectPaths(folder).verdicts(name), VERDICTS.table({"verdict": verdict}))
         if self.sample_share:
             place = mix(pair_hashes(matches.column("pair_id").combine_chunks())) / 2.0**64
             sampled = pa.array((verdict == 0) & (place < self.sample_share))
             lists = matches.column("query_ids").filter(sampled)
-            PAIR_SAMPLES.write(samples_path(folder, name), PAIR_SAMPLES.table({"query_ids": lists}))
+            PAIR_SAMPLES.write(SelectPaths(folder).samples(name), PAIR_SAMPLES.table({"query_ids": lists}))
         rows, ids = ragged(matches.column("query_ids").combine_chunks())
         yield Addend(_POOL, np.bincount(ids[verdict[rows] == 0], minlength=self.queries))
 
@@ -248,7 +249,7 @@ def match_tasks(
 def _matched(folder: Path) -> dict[str, str]:
     """The matches that a selection wrote, by their key."""
     return {
-        result.extra_as(MatchExtra).match_key: str(matches_path(folder, result.task))
+        result.extra_as(MatchExtra).match_key: str(SelectPaths(folder).matches(result.task))
         for result in finished_results(folder)
         if result.extra
     }

@@ -15,76 +15,36 @@ import pyarrow.compute as pc
 from openwit.pipeline.execution.files import file_entry
 from openwit.pipeline.execution.jobs import Task, TaskResult
 from openwit.pipeline.execution.stage import (
-    STAGE_MANIFEST,
     Job,
     StageManifest,
     StageResult,
-    file_inputs,
-    merge_records,
-    run_stage,
-    stage_input,
 )
+from openwit.pipeline.stages.base import Inputs
+from openwit.pipeline.stages.queries import QueriesPaths
+from openwit.pipeline.stages.select import SelectPaths
 from openwit.pipeline.stages.select.apply import STEP, KeepFile, MatchedFile
 from openwit.pipeline.stages.select.choose_cap import expected_pairs, t_of_tail_share, t_of_target
-from openwit.pipeline.stages.select.layout import samples_path, sum_draws, verdicts_path
+from openwit.pipeline.stages.select.layout import MatchedDraws, sum_draws
 from openwit.pipeline.stages.select.match import CandidatesFile, MatchInput, match_and_count, match_tasks
 from openwit.pipeline.stages.select.settings import SelectSettings
 from openwit.pipeline.stages.select.thresholds import find_thresholds
-from openwit.pipeline.stages.sidecars import QUERY_COUNTS_FILE
 from openwit.schemas.common.atomic import atomic_path, sha256_of
 from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.tables.candidates import PAIR_SAMPLES, VERDICTS
 from openwit.schemas.tables.queries import QUERIES, QUERY_COUNTS
 
-NAME = "select"
-VERSION = 2
 
-
-def run(
-    job: Job,
-    settings: SelectSettings,
-    candidates: Sequence[Path],
-    queries: Path,
-    folder: Path,
-    reuse: Path | None = None,
-) -> tuple[StageManifest, bool]:
-    """Runs the stage on finished candidates folders and a query list.
+def select_pairs(job: Job, settings: SelectSettings, inputs: Inputs, folder: Path) -> StageResult:
+    """Lets the queries draw among the pairs of all candidates folders.
 
     Args:
-        candidates: one folder or more; the pool is all of them.
-        reuse: folder of an earlier selection whose matches are taken over where they are of the same candidates and
-            queries. It changes the time a selection takes, and nothing in the result.
+        inputs: `candidates`, the pool; `queries`; and maybe `reuse`, an earlier selection whose matches are taken over
+            where they are of the same candidates and queries.
     """
-    upstream = [merge_records([StageManifest.load(path, "candidates") for path in candidates])]
-    if not queries.exists():
-        raise OpenWITError(f"{queries} does not exist: give queries.parquet, or the folder of `wit queries`")
-    inputs = {f"candidates {n}": stage_input(path) for n, path in enumerate(candidates)} | _query_identity(queries)
-    if reuse is not None:
-        StageManifest.load(reuse, NAME)
-    if (queries.parent / STAGE_MANIFEST).exists():
-        upstream.insert(0, StageManifest.load(queries.parent, "queries"))
-    return run_stage(
-        job,
-        folder,
-        NAME,
-        VERSION,
-        settings.model_dump(mode="json"),
-        inputs,
-        lambda: _execute(job, settings, candidates, queries, folder, reuse),
-        upstream,
-    )
-
-
-def _query_identity(queries: Path) -> dict[str, str]:
-    """Identity of a query list: the manifest of the stage that wrote it, or the file itself."""
-    if (queries.parent / STAGE_MANIFEST).exists():
-        return {"queries": stage_input(queries.parent)}
-    return file_inputs([str(queries)])
-
-
-def _execute(
-    job: Job, settings: SelectSettings, candidates: Sequence[Path], queries: Path, folder: Path, reuse: Path | None
-) -> StageResult:
+    candidates = [upstream.folder for upstream in inputs.several("candidates")]
+    listed = inputs.one("queries")
+    queries = listed.folder if listed.manifest is None else QueriesPaths(listed.folder).queries
+    reuse = next((upstream.folder for upstream in inputs.several("reuse")), None)
     files, rows = _files(candidates)
     query_table = QUERIES.read(queries)
     if query_table.num_rows == 0:
@@ -99,20 +59,21 @@ def _execute(
         )
     cap, chosen = _choose_cap(settings, folder, matching, pool)
     drawn_cap = round(cap * settings.oversample)
-    thresholds = find_thresholds(job, settings, folder, matching, pool, texts, drawn_cap)
-    with atomic_path(folder / "thresholds.npy") as path, path.open("wb") as file:
+    source = MatchedDraws(folder, queries, settings.seed)
+    thresholds = find_thresholds(job, settings, folder, matching, source, pool, drawn_cap)
+    paths = SelectPaths(folder)
+    with atomic_path(paths.thresholds) as path, path.open("wb") as file:
         np.save(file, thresholds)
     keep_tasks = [
         Task(n, file.name, MatchedFile(str(file.path), task.name))
         for n, (file, task) in enumerate(zip(files, matching, strict=True))
     ]
-    work = KeepFile(str(queries), str(folder / "thresholds.npy"), settings.seed)
-    results = job.run(folder, keep_tasks, "Keep what a query draws", "pairs", work)
+    results = job.run(folder, keep_tasks, "Keep what a query draws", "pairs", KeepFile(source))
     result = StageResult()
     result.add_results(results, [STEP])
     counts = _query_counts(folder, results, query_table, pool, thresholds)
-    QUERY_COUNTS.write(folder / QUERY_COUNTS_FILE, counts)
-    result.files.append(file_entry(folder, folder / QUERY_COUNTS_FILE))
+    QUERY_COUNTS.write(paths.query_counts, counts)
+    result.files.append(file_entry(folder, paths.query_counts))
     result.extra = {"cap": cap, **chosen, **_summary(counts, drawn_cap)}
     return result
 
@@ -140,7 +101,7 @@ def _choose_cap(
         return cap, {"cap_chosen_by": f"tail share {settings.tail_share:g}"}
     if settings.target_pairs is None:
         return settings.cap, {}
-    lists = pa.concat_tables([PAIR_SAMPLES.read(samples_path(folder, task.name)) for task in tasks]).column(
+    lists = pa.concat_tables([PAIR_SAMPLES.read(SelectPaths(folder).samples(task.name)) for task in tasks]).column(
         "query_ids"
     )
     sample: pa.ListArray = pa.concat_arrays(lists.chunks)
@@ -155,7 +116,9 @@ def _choose_cap(
 
 
 def _pairs_in_pool(folder: Path, task: Task[MatchInput]) -> int:
-    return int(pc.sum(pc.equal(VERDICTS.read(verdicts_path(folder, task.name)).column("verdict"), 0)).as_py() or 0)
+    return int(
+        pc.sum(pc.equal(VERDICTS.read(SelectPaths(folder).verdicts(task.name)).column("verdict"), 0)).as_py() or 0
+    )
 
 
 def _query_counts(

@@ -10,9 +10,9 @@ import pyarrow as pa
 from openwit.pipeline.execution.blobs import bucket_count, concat_blobs, split_by, to_blob
 from openwit.pipeline.execution.jobs import Emitted, Emitter, Grouping, Keyed, Round, RoundsJob, Streams, Task
 from openwit.pipeline.execution.stage import Job
+from openwit.pipeline.stages.select import DrawPaths
 from openwit.pipeline.stages.select.balance import cap_smallest, probabilistic_thresholds, send_bounds
-from openwit.pipeline.stages.select.hash_uniform import query_hashes
-from openwit.pipeline.stages.select.layout import pool_draws
+from openwit.pipeline.stages.select.layout import DrawSource
 from openwit.pipeline.stages.select.settings import SelectSettings
 from openwit.schemas.tables.queries import THRESHOLDS
 
@@ -24,20 +24,17 @@ _DRAWS = "draws"
 class SendDraws(Emitter[Any]):
     """File -> (bucket of queries, (q, u) of its pool rows below each query's bound)."""
 
-    def __init__(self, folder: str, hashes: np.ndarray, bounds: np.ndarray, seed: int, buckets: int) -> None:
-        self.folder = folder
-        self.buckets = buckets
-        self.hashes = hashes
+    def __init__(self, source: DrawSource, bounds: np.ndarray, buckets: int) -> None:
+        self.source = source
         self.bounds = bounds
-        self.seed = seed
+        self.buckets = buckets
 
     def emit(self, task: Task[Any]) -> Emitted:
-        folder = Path(self.folder)
-        _, ids, u = pool_draws(folder, task.name, self.hashes, self.seed)
-        below = u <= self.bounds[ids]
-        ids, u = ids[below], u[below]
-        draws = pa.table({"query_id": pa.array(ids), "u": pa.array(u)})
-        for bucket, part in split_by(draws, ids % self.buckets):
+        draws = self.source.draws(task.name)
+        below = draws.u <= self.bounds[draws.ids]
+        ids, u = draws.ids[below], draws.u[below]
+        table = pa.table({"query_id": pa.array(ids), "u": pa.array(u)})
+        for bucket, part in split_by(table, ids % self.buckets):
             yield Keyed(_DRAWS, bucket, to_blob(part))
 
 
@@ -63,27 +60,27 @@ def find_thresholds(
     settings: SelectSettings,
     folder: Path,
     tasks: Sequence[Task[Any]],
+    source: DrawSource,
     pool: np.ndarray,
-    texts: list[str],
     drawn_cap: int,
 ) -> np.ndarray:
     """The u up to which each query draws: float64 (Q,), 1 where it draws all its pairs.
 
     Args:
-        folder: holds the matches and verdicts of the tasks.
+        folder: of the stage.
+        tasks: the files of the pool.
+        source: gives the draws of each.
         pool: int64 (Q,), N_q.
-        texts: of the queries.
         drawn_cap: pairs a query may draw here.
     """
     if settings.balance == "probabilistic":
         return probabilistic_thresholds(pool, drawn_cap)
     thresholds = np.ones(len(pool))
     asked = pool > drawn_cap
-    hashes = query_hashes(texts)
     widen = 1.0
     while asked.any():
         bounds = np.where(asked, send_bounds(pool, drawn_cap, widen=widen), 0.0)
-        found, sent = _below_bounds(job, settings, folder, tasks, pool, hashes, bounds, drawn_cap)
+        found, sent = _below_bounds(job, folder, tasks, source, pool, bounds, drawn_cap)
         enough = asked & (sent >= drawn_cap)
         thresholds[enough] = found[enough]
         asked &= ~enough
@@ -93,22 +90,21 @@ def find_thresholds(
 
 def _below_bounds(
     job: Job,
-    settings: SelectSettings,
     folder: Path,
     tasks: Sequence[Task[Any]],
+    source: DrawSource,
     pool: np.ndarray,
-    hashes: np.ndarray,
     bounds: np.ndarray,
     cap: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Runs one round: the cap-th smallest u below the bound of each query, and how many were sent."""
-    target = folder / "thresholds"
+    target = DrawPaths(folder).threshold_buckets
     for old in target.glob("*.parquet"):
         old.unlink()
     target.mkdir(exist_ok=True)
 
     buckets = bucket_count(float((bounds * pool).sum()))
-    send = SendDraws(str(folder), hashes, bounds, settings.seed, buckets)
+    send = SendDraws(source, bounds, buckets)
     round_ = Round("Find thresholds", (_DRAWS,), FindThresholds(str(target), cap))
     job.engine.run_rounds(folder, RoundsJob("Find thresholds", tasks, send, (_DRAWS,), [round_]))
     found, sent = np.zeros(len(bounds)), np.zeros(len(bounds), np.int64)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from openwit.pipeline.stages.select import reasons
 from openwit.pipeline.stages.select.settings import TextsPerImage
 
 KEPT = 0
@@ -10,10 +11,10 @@ OTHER_TEXT = 2
 NO_MATCH = 3
 NEAR_EQUAL = 4
 VERDICT_REASONS = {
-    DUPLICATE_PAIR: "duplicate_pair",
-    OTHER_TEXT: "other_text_of_image",
-    NO_MATCH: "no_match",
-    NEAR_EQUAL: "near_equal_text",
+    DUPLICATE_PAIR: reasons.DUPLICATE_PAIR,
+    OTHER_TEXT: reasons.OTHER_TEXT_OF_IMAGE,
+    NO_MATCH: reasons.NO_MATCH,
+    NEAR_EQUAL: reasons.NEAR_EQUAL_TEXT,
 }
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from openwit.pipeline.dataset.store import LocalFolder, RemoteFolder, open_store
-from openwit.pipeline.dataset.target import claim_target, close_target, finished_target
+from openwit.pipeline.dataset.store import LocalFolder, RemoteFolder
+from openwit.pipeline.dataset.target import claim_target, close_target
 from openwit.pipeline.dataset.write_shard import SHARD_FILES, write_shard
 from openwit.pipeline.execution.jobs import FileTask, Task, TaskResult, TaskStats
 from openwit.pipeline.execution.stage import (
@@ -22,10 +22,11 @@ from openwit.pipeline.execution.stage import (
     StageManifest,
     StageRecord,
     StageResult,
-    run_stage,
-    stage_input,
 )
 from openwit.pipeline.execution.tasks import PROGRESS, RESULTS, STAGE, read_result
+from openwit.pipeline.stages import writers_of
+from openwit.pipeline.stages.base import IMAGES, BuildContext, StagePaths, Upstream
+from openwit.pipeline.stages.shard import Shard
 from openwit.pipeline.stages.shard.plan import plan_by_bytes, plan_by_samples
 from openwit.pipeline.stages.shard.settings import ShardSettings
 from openwit.pipeline.stages.shard.spill import Slice, read_spills, write_spill
@@ -35,19 +36,21 @@ from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.common.full_disk import disk_full_as_user_error
 from openwit.schemas.manifest import DatasetManifest, FileEntry, ShardEntry
 
-NAME = "shard"
-VERSION = 2
 STEP = "shard/pairs"
 SAMPLES_STEP = "shard/samples"
 SPILL = f"{STAGE}/spill"
 _TOOLS = ("openwit", "apache-beam", "pyarrow", "pillow", "numpy", "xxhash", "msgspec")
 
 
-class Title(NamedTuple):
-    """What a dataset is called."""
+def images_folder(survivors: Upstream) -> Path:
+    """The folder with the image bytes of some survivors; their stage recorded where it is.
 
-    name: str
-    description: str = ""
+    Raises:
+        OpenWITError: it is not a finished folder of images.
+    """
+    folder: Path = survivors.folder / survivors.stage_manifest().extra["images"]
+    StageManifest.load_any(folder, [stage.name for stage in writers_of(IMAGES)])
+    return folder
 
 
 @dataclass(frozen=True)
@@ -92,47 +95,26 @@ class WrittenShard:
     files: list[FileEntry]
 
 
-def folders(out: str, work: Path) -> tuple[Path, str | None]:
-    """The stage's folder and its target, from where a user wants the dataset: itself, or `work` for a URL."""
-    place = open_store(out)
-    return (place.folder, None) if isinstance(place, LocalFolder) else (work, place.url)
-
-
-def run(
-    job: Job, settings: ShardSettings, title: Title, deduplicated: Path, folder: Path, target: str | None = None
-) -> tuple[StageManifest, bool]:
-    """Runs the stage on a finished dedup or redraw folder, which knows where its images lie.
+class ShardJob:
+    """One run of the stage.
 
     Args:
-        folder: the dataset; with a target the folder for work, which keeps the results but no shard.
-        target: URL of the dataset where it is to lie elsewhere.
+        survivors: the images of the dataset.
+        folder: the dataset; with a target the folder for work, which keeps the results of tasks but no shard.
+        build: how the dataset is called, and the URL where it is to be written elsewhere.
     """
-    upstream = StageManifest.load_first(deduplicated, ("dedup", "redraw"))
-    fetched = deduplicated / upstream.extra["images"]
-    StageManifest.load(fetched, "fetch")
-    inputs = {"dedup": stage_input(deduplicated), "fetch": stage_input(fetched)}
-    if target is not None:
-        inputs["target"] = target
-    build = _Build(job, settings, title, upstream, deduplicated, fetched, folder, target)
-    identity = {**title._asdict(), **settings.model_dump(mode="json")}
-    with disk_full_as_user_error(folder):
-        manifest, did = run_stage(job, folder, NAME, VERSION, identity, inputs, build.run, [upstream])
-    if target is not None and not did:
-        finished_target(RemoteFolder(target), folder)
-    return manifest, did
 
-
-class _Build(NamedTuple):
-    """One run of the stage."""
-
-    job: Job
-    settings: ShardSettings
-    title: Title
-    upstream: StageManifest
-    deduplicated: Path
-    fetched: Path
-    folder: Path
-    target: str | None
+    def __init__(
+        self, job: Job, settings: ShardSettings, survivors: Upstream, folder: Path, build: BuildContext
+    ) -> None:
+        self.job = job
+        self.settings = settings
+        self.build = build
+        self.target = build.target
+        self.upstream = survivors.stage_manifest()
+        self.deduplicated = survivors.folder
+        self.fetched = images_folder(survivors)
+        self.folder = folder
 
     def run(self) -> StageResult:
         place: LocalFolder | RemoteFolder = LocalFolder(self.folder)
@@ -159,7 +141,7 @@ class _Build(NamedTuple):
         """Number of shards of each split. Shards are numbered through, so that a key names one sample."""
         sources = self.upstream.paths(self.deduplicated, "survivors")
         if self.settings.bytes is not None:
-            files = [(path, self.fetched / "images" / path.name) for path in sources]
+            files = [(path, StagePaths(self.fetched).output(IMAGES) / path.name) for path in sources]
             shards = plan_by_bytes(files, int(self.settings.bytes))
         else:
             shards = plan_by_samples(sources, self.settings.samples or 1)
@@ -185,7 +167,11 @@ class _Build(NamedTuple):
         """Spills every image for its shard; returns the ranges of each (split, shard)."""
         sources = self.upstream.paths(self.deduplicated, "survivors")
         tasks = [
-            Task(n, f"spill-{path.stem}", SpillInput(str(path), str(self.fetched / "images" / path.name)))
+            Task(
+                n,
+                f"spill-{path.stem}",
+                SpillInput(str(path), str(StagePaths(self.fetched).output(IMAGES) / path.name)),
+            )
             for n, path in enumerate(sources)
         ]
         for task in tasks:
@@ -202,15 +188,17 @@ class _Build(NamedTuple):
 
     def _manifest(self, results: list[TaskResult], tables: list[FileEntry], result: StageResult) -> DatasetManifest:
         history: list[StageRecord] = [*self.upstream.history, self.upstream.record()]
-        recipe = {record.stage: record.settings for record in history}
+        recipe = {record.step_name(): record.settings for record in history}
+        name = self.build.step or Shard.name
         return DatasetManifest(
-            name=self.title.name,
-            description=self.title.description,
-            recipe=recipe | {NAME: self.settings.model_dump(mode="json")},
+            name=self.build.dataset.name,
+            description=self.build.dataset.description,
+            recipe=recipe | {name: self.settings.model_dump(mode="json")},
             tools={"python": platform.python_version(), **{tool: importlib.metadata.version(tool) for tool in _TOOLS}},
             funnel=[step for record in history for step in record.funnel] + result.funnel,
-            notes={record.stage: {**record.extra, **record.counters} for record in history},
+            notes={record.step_name(): {**record.extra, **record.counters} for record in history},
             tables=tables,
+            steps={name: dict(step) for name, step in self.build.steps.items()},
             shards=[_shard_entry(task) for task in results],
         )
 

@@ -18,7 +18,8 @@ from openwit.pipeline.dataset.store import LocalFolder, RemoteFolder, load_manif
 from openwit.pipeline.dataset.verify import verify_dataset
 from openwit.pipeline.execution.beam_engine import BeamEngine
 from openwit.pipeline.execution.stage import Job
-from openwit.pipeline.stages.shard import stage as shard
+from openwit.pipeline.stages.base import BuildContext, DatasetInfo
+from openwit.pipeline.stages.shard import Shard
 from openwit.pipeline.stages.shard.settings import ShardSettings
 from openwit.schemas.manifest import DatasetManifest, FileEntry
 from openwit.schemas.tables.images import DUPLICATE_EXAMPLES
@@ -42,7 +43,13 @@ def built(tmp_path_factory):
     ]  # fmt: skip
     DUPLICATE_EXAMPLES.write(deduplicated / "duplicates.parquet", pa.Table.from_pylist(kept, DUPLICATE_EXAMPLES.arrow))
     dataset = folder / "dataset"
-    shard.run(Job(BeamEngine()), ShardSettings(samples=16), shard.Title("d"), deduplicated, dataset)
+    Shard().run(
+        Job(BeamEngine()),
+        ShardSettings(samples=16),
+        {"survivors": deduplicated},
+        dataset,
+        build=BuildContext(dataset=DatasetInfo("d")),
+    )
     shutil.rmtree(dataset / ".stage")
     return dataset
 

@@ -44,16 +44,16 @@ def merged(dataset, tmp_path_factory):
 
 
 def recipe(folder, merge_texts):
-    return Recipe.model_validate(
-        {
-            "name": "birds",
-            "queries": {"tables": [str(folder / "queries.txt")]},
-            "candidates": {"inputs": [str(folder / "birds.parquet")]},
-            "select": {"cap": 4},
-            "fetch": {"image": {"size": 64}},
-            "dedup": {"merge_texts": merge_texts},
-        }
-    )
+    steps = [
+        {"queries": {"tables": [str(folder / "queries.txt")]}},
+        {"candidates": {"inputs": [str(folder / "birds.parquet")]}},
+        {"select": {"cap": 4}},
+        {"fetch": {"image": {"size": 64}}},
+        {"dedup": {"merge_texts": merge_texts}},
+        "shard",
+        "card",
+    ]
+    return Recipe.parse({"name": "birds", "steps": steps})
 
 
 def test_a_kept_image_has_its_whole_lineage(dataset):

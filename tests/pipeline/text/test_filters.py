@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openwit.pipeline.stages.card.reasons import meaning_of
 
 from openwit.pipeline.common.reasons import Reason
-from openwit.pipeline.stages.card.reasons import meaning_of
 from openwit.pipeline.text.filters import TEXT_REASONS, TextFilter, build_filters, drop_reason
 from openwit.pipeline.text.filters.adult_words import WordList, adult_word_filter, read_word_list
 from openwit.pipeline.text.filters.boilerplate_entries import BOILERPLATE

@@ -31,7 +31,8 @@ def built(port: int, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Da
         "fetch.download.stall_s=2",
         "shard.samples=50",
     ]
-    manifest = build(load_recipe(RECIPE, overrides), folder / "build", Job(BeamEngine()))
+    manifest = build(load_recipe(RECIPE, overrides), folder / "build", Job(BeamEngine())).dataset
+    assert manifest is not None
     return folder, manifest
 
 

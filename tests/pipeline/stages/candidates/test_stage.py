@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from openwit.pipeline.stages.candidates import stage
+from openwit.pipeline.stages.candidates import Candidates, stage
 from openwit.pipeline.stages.candidates.extraction_stats import yields
 from openwit.pipeline.stages.candidates.settings import CandidateSettings
 from openwit.schemas.common.errors import OpenWITError
@@ -43,7 +43,7 @@ def funnel(manifest):
 def test_pages_to_pairs_with_their_provenance(job, tmp_path):
     first, second = warc_record("http://a.org/birds/", PAGE), warc_record("http://a.org/x", b"gone", status="404 No")
     archive = write_warc(tmp_path / "a.warc.gz", second, first)
-    manifest, did = stage.run(job, CandidateSettings(inputs=[archive]), tmp_path / "out")
+    manifest, did = Candidates().run(job, CandidateSettings(inputs=[archive]), {}, tmp_path / "out")
     assert did
     rows = read(tmp_path / "out", CANDIDATES, "candidates")
     assert [(r["url"], r["text"], r["text_source"]) for r in rows] == [
@@ -75,7 +75,7 @@ def test_broken_archives_are_read_as_far_as_they_go(job, tmp_path):
     (tmp_path / "noise.warc.gz").write_bytes(whole + b"\x00" * 99 + whole)
     (tmp_path / "none.warc").write_bytes(b"this is no archive")
     settings = CandidateSettings(inputs=[str(tmp_path / "*.warc*")])
-    manifest, _ = stage.run(job, settings, tmp_path / "out")
+    manifest, _ = Candidates().run(job, settings, {}, tmp_path / "out")
     archives = [row["archive"].rpartition("/")[2] for row in read(tmp_path / "out", CANDIDATES, "candidates")]
     assert archives.count("noise.warc.gz") == 4
     assert archives.count("cut.warc.gz") >= 2
@@ -92,8 +92,8 @@ def test_tables_and_files_that_cannot_be_read(job, tmp_path):
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 and nothing")
     inputs = [str(tmp_path / "*.parquet")]
     with pytest.raises(OpenWITError, match=r"bad.parquet is not a readable Parquet .*skip_unreadable: true"):
-        stage.run(job, CandidateSettings(inputs=inputs), tmp_path / "stops")
-    manifest, _ = stage.run(job, CandidateSettings(inputs=inputs, skip_unreadable=True), tmp_path / "out")
+        Candidates().run(job, CandidateSettings(inputs=inputs), {}, tmp_path / "stops")
+    manifest, _ = Candidates().run(job, CandidateSettings(inputs=inputs, skip_unreadable=True), {}, tmp_path / "out")
     assert funnel(manifest) == {
         "inputs/files": (2, 1, {"unreadable": 1}),
         "candidates/pairs": (2, 1, {"bad_url": 1}),
@@ -105,7 +105,7 @@ def test_only_so_many_files(job, tmp_path):
     for name in "abc":
         write_warc(tmp_path / f"{name}.warc.gz", warc_record(f"http://{name}.org/", PAGE))
     settings = CandidateSettings(inputs=[str(tmp_path / "*.gz")], max_files=2)
-    manifest, _ = stage.run(job, settings, tmp_path / "out")
+    manifest, _ = Candidates().run(job, settings, {}, tmp_path / "out")
     assert funnel(manifest)["inputs/files"] == (2, 2, {})
 
 
@@ -115,14 +115,14 @@ def test_only_so_many_files(job, tmp_path):
 def test_names_that_tell_nothing(job, tmp_path, name, said):
     (tmp_path / name).write_bytes(b"")
     with pytest.raises(OpenWITError, match=said):
-        stage.run(job, CandidateSettings(inputs=[str(tmp_path / name)]), tmp_path / "out")
+        Candidates().run(job, CandidateSettings(inputs=[str(tmp_path / name)]), {}, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_no_pair_at_all_is_said(job, tmp_path):
     archive = write_warc(tmp_path / "a.warc.gz", warc_record("http://a.org/", b"<html>nothing</html>"))
     with pytest.raises(OpenWITError, match="no usable .image, text. pair .0 found"):
-        stage.run(job, CandidateSettings(inputs=[archive]), tmp_path / "out")
+        Candidates().run(job, CandidateSettings(inputs=[archive]), {}, tmp_path / "out")
 
 
 def test_wat_gives_the_same_pairs_as_its_page(job, tmp_path):
@@ -155,7 +155,7 @@ def test_wat_gives_the_same_pairs_as_its_page(job, tmp_path):
     )
     out = io.BytesIO(head.encode() + block + b"\r\n\r\n")
     (tmp_path / "a.warc.wat.gz").write_bytes(gzip.compress(out.getvalue()))
-    stage.run(job, CandidateSettings(inputs=[str(tmp_path / "a.warc.wat.gz")]), tmp_path / "out")
+    Candidates().run(job, CandidateSettings(inputs=[str(tmp_path / "a.warc.wat.gz")]), {}, tmp_path / "out")
     row = read(tmp_path / "out", CANDIDATES, "candidates")[0]
     assert (row["url"], row["text"]) == ("http://a.org/birds/kite.jpg", "A red kite over the field")
     assert row["fetch_date"] == "2024-05-18T01:58:10Z"
@@ -167,11 +167,11 @@ def test_a_large_table_is_read_by_several_tasks_and_written_in_parts(job, tmp_pa
     table = pa.table({"url": [f"http://a.org/{n}.jpg" for n in range(rows)], "text": texts})
     pq.write_table(table, tmp_path / "big.parquet", row_group_size=100)
     settings = CandidateSettings(inputs=[str(tmp_path / "big.parquet")])
-    whole, _ = stage.run(job, settings, tmp_path / "whole")
+    whole, _ = Candidates().run(job, settings, {}, tmp_path / "whole")
     monkeypatch.setattr(stage, "_TASK_ROWS", 300)
     monkeypatch.setattr(stage, "_PART_ROWS", 150)
     monkeypatch.setattr(stage, "_BATCH", 64)
-    parts, _ = stage.run(job, settings, tmp_path / "parts")
+    parts, _ = Candidates().run(job, settings, {}, tmp_path / "parts")
     assert read(tmp_path / "parts", CANDIDATES, "candidates") == read(tmp_path / "whole", CANDIDATES, "candidates")
     assert [row["record_offset"] for row in read(tmp_path / "parts", CANDIDATES, "candidates")] == list(range(rows))
     assert parts.funnel == whole.funnel

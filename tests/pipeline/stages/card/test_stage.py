@@ -10,7 +10,7 @@ from selectolax.lexbor import LexborHTMLParser
 
 from openwit.pipeline.download.status import FetchStatus
 from openwit.pipeline.recipe import Recipe
-from openwit.pipeline.stages.card import stage as card
+from openwit.pipeline.stages.card import Card
 from openwit.pipeline.stages.card.settings import CardSettings
 from openwit.pipeline.stages.card.source import CardSource
 from openwit.schemas.common.errors import OpenWITError
@@ -22,7 +22,7 @@ _VOID = {"meta", "img", "br", "hr", "link", "input"}
 
 
 def made(job, folder, **settings):
-    assert card.run(job, CardSettings(**settings), folder)
+    assert Card().run(job, CardSettings(**settings), {"dataset": folder}, folder).executed
     return json.loads((folder / "card.json").read_text()), (folder / "card.html").read_text()
 
 
@@ -173,7 +173,7 @@ def test_one_sample_and_nothing_else(job, make_dataset):
     assert "No copies were found." in page
     assert 'id="balance"' not in page
     assert page.count("<img") == 1
-    assert not card.run(job, CardSettings(), folder)
+    assert not Card().run(job, CardSettings(), {"dataset": folder}, folder).executed
 
 
 def test_images_of_tables_belong_to_no_site(job, make_dataset):
@@ -192,7 +192,7 @@ def test_no_examples_asked_for(job, birds):
 def test_same_inputs_same_bytes_and_a_second_run_does_nothing(job, birds):
     made(job, birds)
     first = [(birds / name).read_bytes() for name in ("card.html", "card.json")]
-    assert not card.run(job, CardSettings(), birds)
+    assert not Card().run(job, CardSettings(), {"dataset": birds}, birds).executed
     for change in ("json", "html", "duplicates", "settings"):
         settings = CardSettings()
         if change == "json":
@@ -203,7 +203,7 @@ def test_same_inputs_same_bytes_and_a_second_run_does_nothing(job, birds):
             (birds / "duplicates.parquet").unlink()
         else:
             settings = CardSettings(examples=3)
-        assert card.run(job, settings, birds)
+        assert Card().run(job, settings, {"dataset": birds}, birds).executed
         if change in ("json", "html"):
             assert [(birds / name).read_bytes() for name in ("card.html", "card.json")] == first
     assert len((birds / "card.html").read_text()) < len(first[0])
@@ -221,53 +221,40 @@ def test_the_page_is_bounded(job, make_dataset):
 
 def test_what_is_damaged_is_said_in_a_sentence(job, birds, tmp_path):
     with pytest.raises(OpenWITError, match="is not a dataset"):
-        card.run(job, CardSettings(), tmp_path / "nowhere")
+        Card().run(job, CardSettings(), {"dataset": tmp_path / "nowhere"}, tmp_path / "nowhere")
     (birds / "train" / "00001.parquet").write_bytes(b"PAR1")
     with pytest.raises(OpenWITError, match="00001.parquet cannot be read"):
-        card.run(job, CardSettings(), birds)
+        Card().run(job, CardSettings(), {"dataset": birds}, birds)
 
 
 def test_every_status_of_a_download_has_its_class_and_meaning():
     from openwit.pipeline.images.process import ImageReason
-    from openwit.pipeline.stages.card.reasons import CLASS_OF, meaning_of
+    from openwit.pipeline.stages.card.downloads import CLASS_OF
+    from openwit.pipeline.stages.meanings import meanings
 
+    known = meanings()
     for status in (*FetchStatus, *ImageReason):
         assert status.value in CLASS_OF
-        assert meaning_of(status.value)
-
-
-def test_every_reason_has_a_meaning():
-    from openwit.pipeline.readers.crawl.warc import PAGE_REASONS
-    from openwit.pipeline.readers.pages.page_images import IMAGE_REASONS
-    from openwit.pipeline.readers.pages.wat import WAT_REASONS
-    from openwit.pipeline.readers.tables.tables import ROW_REASONS
-    from openwit.pipeline.readers.wikipedia.pageviews import VIEW_REASONS
-    from openwit.pipeline.readers.wikipedia.wikidump import ARTICLE_REASONS
-    from openwit.pipeline.stages.candidates.filter import PAIR_REASONS
-    from openwit.pipeline.stages.card.reasons import meaning_of
-    from openwit.pipeline.stages.select.winners import VERDICT_REASONS
-
-    reasons = (
-        *PAIR_REASONS, *VERDICT_REASONS.values(), *IMAGE_REASONS, *VIEW_REASONS, *ROW_REASONS, *PAGE_REASONS,
-        *WAT_REASONS, *ARTICLE_REASONS,
-    )  # fmt: skip
-    assert [reason for reason in reasons if not meaning_of(reason)] == []
+        assert status.meaning
+        assert status is FetchStatus.SUCCESS or known[status.value]
 
 
 def test_the_recipe_on_the_page_is_one_that_wit_build_reads(make_dataset):
     import yaml
 
+    from openwit.pipeline.stages.candidates.settings import CandidateSettings
     from openwit.pipeline.stages.card.rebuild import recipe_yaml
+    from openwit.pipeline.stages.queries.settings import QuerySettings
 
-    recipe = Recipe.model_validate(
-        {"name": "r", "queries": {"tables": ["q.txt"]}, "candidates": {"inputs": ["a.parquet"]}}
+    recipe = Recipe.standard(
+        name="r", queries=QuerySettings(tables=["q.txt"]), candidates=CandidateSettings(inputs=["a.parquet"])
     )
-    stages = recipe.model_dump(mode="json", exclude={"name", "description", "card"})
+    stages = {step.name: step.settings.model_dump(mode="json") for step in recipe.steps if step.name != "card"}
     rows = {"train": [[sample(0, ["a"])]]}
-    source = CardSource(make_dataset(rows, name="r", recipe={**stages, "redraw": {}}))
+    source = CardSource(make_dataset(rows, name="r", recipe=stages))
     text, whole = recipe_yaml(source.manifest)
     assert whole
-    assert Recipe.model_validate(yaml.safe_load(text)) == recipe
+    assert Recipe.parse(yaml.safe_load(text)) == recipe
     source = CardSource(make_dataset(rows, name="s", recipe={"shard": {}}))
     assert not recipe_yaml(source.manifest)[1]
 
@@ -277,6 +264,6 @@ def test_a_dataset_behind_a_url_has_the_same_card(job, birds):
     local = [(birds / name).read_bytes() for name in ("card.html", "card.json")]
     for name in ("card.html", "card.json"):
         (birds / name).unlink()
-    assert card.run(job, CardSettings(), f"file://{birds}")
+    assert Card().run(job, CardSettings(), {"dataset": f"file://{birds}"}, f"file://{birds}").executed
     assert [(birds / name).read_bytes() for name in ("card.html", "card.json")] == local
-    assert not card.run(job, CardSettings(), f"file://{birds}")
+    assert not Card().run(job, CardSettings(), {"dataset": f"file://{birds}"}, f"file://{birds}").executed

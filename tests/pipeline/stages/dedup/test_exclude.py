@@ -14,7 +14,7 @@ from openwit.pipeline.execution.files import file_entry
 from openwit.pipeline.execution.stage import StageResult, run_stage
 from openwit.pipeline.images.process import process_image
 from openwit.pipeline.images.settings import ImageSettings
-from openwit.pipeline.stages.dedup import stage as dedup
+from openwit.pipeline.stages.dedup import Dedup
 from openwit.pipeline.stages.dedup.settings import DedupSettings
 from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.tables.candidates import DROPS
@@ -84,7 +84,7 @@ def test_copies_of_evaluation_images_leave_whatever_was_done_to_them(job, fetche
     pq.write_table(pa.table({"image": [encoded(three)], "label": [3]}), tmp_path / "three.parquet")
     exclude = [str(evaluation), str(tmp_path / "two.tar"), str(tmp_path / "*.parquet")]
 
-    manifest, _ = dedup.run(job, DedupSettings(exclude=exclude), folder, tmp_path / "out")
+    manifest, _ = Dedup().run(job, DedupSettings(exclude=exclude), {"images": folder}, tmp_path / "out")
 
     (kept,) = SURVIVORS.read(tmp_path / "out" / "survivors" / "00000.parquet").to_pylist()
     assert kept["url"].endswith("innocent")
@@ -114,7 +114,7 @@ def test_a_plain_picture_is_known_by_its_bytes_alone(job, fetched, tmp_path):
     )
     (tmp_path / "white.jpg").write_bytes(white)
     settings = DedupSettings(exclude=[str(tmp_path / "white.jpg")], max_distance=None)
-    manifest, _ = dedup.run(job, settings, folder, tmp_path / "out")
+    manifest, _ = Dedup().run(job, settings, {"images": folder}, tmp_path / "out")
     assert manifest.extra["excluded"]["by_variant"] == {"same_bytes": 1}
 
 
@@ -122,10 +122,10 @@ def test_changed_evaluation_images_are_another_input(job, fetched, tmp_path):
     folder = fetched({"a": encoded(picture(1))})
     (tmp_path / "e.jpg").write_bytes(encoded(picture(2)))
     settings = DedupSettings(exclude=[str(tmp_path / "e.jpg")])
-    dedup.run(job, settings, folder, tmp_path / "out")
+    Dedup().run(job, settings, {"images": folder}, tmp_path / "out")
     (tmp_path / "e.jpg").write_bytes(encoded(picture(3), quality=50))
     with pytest.raises(OpenWITError, match="exclude was"):
-        dedup.run(job, settings, folder, tmp_path / "out")
+        Dedup().run(job, settings, {"images": folder}, tmp_path / "out")
 
 
 @pytest.mark.parametrize("missing", [True, False])
@@ -134,4 +134,4 @@ def test_evaluation_images_that_are_not_there_are_one_sentence(job, fetched, tmp
     if not missing:
         (tmp_path / "nothing.jpg").write_bytes(b"no image")
     with pytest.raises(OpenWITError, match=r"nothing\.jpg"):
-        dedup.run(job, DedupSettings(exclude=[str(tmp_path / "nothing.jpg")]), folder, tmp_path / "out")
+        Dedup().run(job, DedupSettings(exclude=[str(tmp_path / "nothing.jpg")]), {"images": folder}, tmp_path / "out")

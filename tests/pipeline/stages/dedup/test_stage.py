@@ -13,7 +13,7 @@ from PIL import Image
 
 from openwit.pipeline.execution.files import file_entry
 from openwit.pipeline.execution.stage import StageManifest, StageResult, run_stage
-from openwit.pipeline.stages.dedup import stage as dedup
+from openwit.pipeline.stages.dedup import Dedup
 from openwit.pipeline.stages.dedup.settings import DedupSettings
 from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.tables.candidates import DROPS
@@ -80,7 +80,7 @@ def dedup_of(job, tmp_path_factory):
             return result
 
         run_stage(job, root / "fetched", "fetch", 1, {}, {}, body)
-        manifest, did = dedup.run(job, DedupSettings(**settings), root / "fetched", root / "out")
+        manifest, did = Dedup().run(job, DedupSettings(**settings), {"images": root / "fetched"}, root / "out")
         assert did
         return root / "out", manifest
 
@@ -266,7 +266,7 @@ def test_rows_in_are_rows_out_and_reasons_however_the_images_lie_in_files(dedup_
 def test_the_manifest_can_be_loaded_again_and_a_second_run_does_nothing(dedup_of, job):
     folder, manifest = dedup_of([image("a"), image("b")])
     assert StageManifest.load(folder, "dedup") == manifest
-    _, did = dedup.run(job, DedupSettings(), folder.parent / "fetched", folder)
+    _, did = Dedup().run(job, DedupSettings(), {"images": folder.parent / "fetched"}, folder)
     assert not did
 
 

@@ -10,7 +10,7 @@ import pytest
 from support.picture_web import settings, spread_over_hosts, sums
 
 from openwit.pipeline.execution.tasks import RESULTS
-from openwit.pipeline.stages.fetch import stage as fetch
+from openwit.pipeline.stages.fetch import Fetch
 
 pytestmark = pytest.mark.usefixtures("no_query_counts")
 
@@ -21,10 +21,11 @@ sys.path.insert(0, sys.argv[1])
 from openwit.pipeline.execution.beam_engine import BeamEngine
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.stages.fetch.settings import FetchSettings
+from openwit.pipeline.stages.fetch import Fetch
 from openwit.pipeline.stages.fetch import stage as fetch
 fetch.carry_query_counts = lambda *_: []
 settings = FetchSettings.model_validate_json(sys.argv[2])
-fetch.run(Job(BeamEngine()), settings, Path(sys.argv[3]), Path(sys.argv[4]))
+Fetch().run(Job(BeamEngine()), settings, {"selected": Path(sys.argv[3])}, Path(sys.argv[4]))
 """
 CHUNK = 30
 
@@ -40,7 +41,7 @@ def test_a_kill_in_a_chunk_changes_no_byte_and_keeps_the_chunks_before(tmp_path,
     source = select(tmp_path / "s", {n: spread_over_hosts(web, CHUNK, first=CHUNK * n) for n in range(3)})
     web.statuses["/40.jpg"] = 404
     web.start()
-    whole, _ = fetch.run(job, chosen, source, tmp_path / "whole")
+    whole, _ = Fetch().run(job, chosen, {"selected": source}, tmp_path / "whole")
     web.asked.clear()
     web.stop()
     web.delay = 0.01
@@ -58,7 +59,7 @@ def test_a_kill_in_a_chunk_changes_no_byte_and_keeps_the_chunks_before(tmp_path,
     assert len(done) < 3
     kept = {name: (folder / "images" / f"{name}.parquet").stat().st_mtime_ns for name in done}
     web.asked.clear()
-    manifest, did = fetch.run(job, chosen, source, folder)
+    manifest, did = Fetch().run(job, chosen, {"selected": source}, folder)
     assert did
     assert manifest == whole
     assert sums(folder, "images", "drops") == sums(tmp_path / "whole", "images", "drops")

@@ -7,8 +7,8 @@ from openwit.pipeline.download.status import NO_RESPONSE, RESPONDED, FetchStatus
 from openwit.pipeline.execution.beam_engine import BeamEngine
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.execution.tasks import RESULTS
+from openwit.pipeline.stages.fetch import Fetch
 from openwit.pipeline.stages.fetch import chunk as fetch_chunk
-from openwit.pipeline.stages.fetch import stage as fetch
 from openwit.pipeline.stages.fetch.log import FETCH_LOG
 from openwit.pipeline.stages.fetch.messages import pause_notice
 from openwit.pipeline.stages.fetch.outage import Verdict, judge
@@ -54,7 +54,7 @@ def test_an_outage_stops_the_run_and_the_same_command_goes_on(tmp_path, job, sel
     try:
         source = select(tmp_path / "s", {0: spread_over_hosts(live), 1: spread_over_hosts(web)})
         with pytest.raises(OpenWITError) as stopped:
-            fetch.run(job, settings(chunk=40, outage_retries=1), source, tmp_path / "f")
+            Fetch().run(job, settings(chunk=40, outage_retries=1), {"selected": source}, tmp_path / "f")
         message = str(stopped.value)
         assert "chunk 00001: of 30 URLs only 0 had an answer (connect_failed mostly) in 2 tries" in message
         assert "\n" not in message
@@ -62,7 +62,7 @@ def test_an_outage_stops_the_run_and_the_same_command_goes_on(tmp_path, job, sel
         asked = len(live.asked)
         web.start()
         # How hard to try is no part of the build's identity: the folder is taken up.
-        manifest, did = fetch.run(job, settings(chunk=40, outage_retries=5), source, tmp_path / "f")
+        manifest, did = Fetch().run(job, settings(chunk=40, outage_retries=5), {"selected": source}, tmp_path / "f")
     finally:
         live.stop()
     assert did
@@ -82,7 +82,7 @@ def test_an_outage_that_passes_costs_nothing_but_time(tmp_path, select, web, mon
             web.start()
 
     monkeypatch.setattr(fetch_chunk.time, "sleep", pause)
-    manifest, _ = fetch.run(job, settings(chunk=1000, outage_pause_s=7), source, tmp_path / "f")
+    manifest, _ = Fetch().run(job, settings(chunk=1000, outage_pause_s=7), {"selected": source}, tmp_path / "f")
     monkeypatch.undo()
     assert pauses[:2] == [7, 14]
     said = [record.message for record in caplog.records if "pausing" in record.message]
@@ -107,15 +107,17 @@ def test_what_servers_refuse_is_no_outage(tmp_path, job, select, web, status):
     web.statuses.update(dict.fromkeys(HOSTS_OF_WEB, status))
     web.start()
     source = select(tmp_path / "s", {0: spread_over_hosts(web)})
-    manifest, _ = fetch.run(job, settings(download={"robots": False}), source, tmp_path / "f")
+    manifest, _ = Fetch().run(job, settings(download={"robots": False}), {"selected": source}, tmp_path / "f")
     assert manifest.rows_out("images") == 0
 
 
 def test_small_chunks_and_a_floor_of_zero_take_failures_as_they_come(tmp_path, job, select, web):
     few = select(tmp_path / "few", {0: spread_over_hosts(web, 19)})
-    assert fetch.run(job, settings(), few, tmp_path / "f1")[0].funnel[0].reasons == {"connect_failed": 19}
+    assert Fetch().run(job, settings(), {"selected": few}, tmp_path / "f1")[0].funnel[0].reasons == {
+        "connect_failed": 19
+    }
     many = select(tmp_path / "many", {0: spread_over_hosts(web, 30)})
-    manifest, _ = fetch.run(job, settings(min_success=0), many, tmp_path / "f2")
+    manifest, _ = Fetch().run(job, settings(min_success=0), {"selected": many}, tmp_path / "f2")
     assert manifest.funnel[0].reasons == {"connect_failed": 30}
 
 
@@ -124,10 +126,10 @@ def test_a_dead_host_of_its_own_is_believed_once_others_answer(tmp_path, job, se
     try:
         dead = [web.url("dead.localhost", n) for n in range(30)]
         both = select(tmp_path / "s", {0: dead, 1: spread_over_hosts(live)})
-        manifest, _ = fetch.run(job, settings(outage_retries=1), both, tmp_path / "f")
+        manifest, _ = Fetch().run(job, settings(outage_retries=1), {"selected": both}, tmp_path / "f")
         assert manifest.rows_out("images") == 30
         alone = select(tmp_path / "alone", {0: dead})
         with pytest.raises(OpenWITError, match="seems to be down"):
-            fetch.run(job, settings(outage_retries=1), alone, tmp_path / "f2")
+            Fetch().run(job, settings(outage_retries=1), {"selected": alone}, tmp_path / "f2")
     finally:
         live.stop()

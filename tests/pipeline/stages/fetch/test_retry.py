@@ -11,6 +11,8 @@ import pytest
 from support.picture_web import settings, spread_over_hosts, sums
 
 from openwit.pipeline.execution.stage import STAGE_MANIFEST, StageManifest
+from openwit.pipeline.stages.base import BuildContext
+from openwit.pipeline.stages.fetch import Fetch
 from openwit.pipeline.stages.fetch import retry as fetch_retry
 from openwit.pipeline.stages.fetch import stage as fetch
 from openwit.pipeline.stages.fetch.log import HOSTS
@@ -27,13 +29,13 @@ def half_failed(tmp_path, job, select, web):
     web.statuses["/1.jpg"] = 404
     web.start()
     source = select(tmp_path / "s", {0: spread_over_hosts(web), 1: spread_over_hosts(web, first=30)})
-    fetch.run(job, settings(), source, tmp_path / "f")
+    Fetch().run(job, settings(), {"selected": source}, tmp_path / "f")
     web.asked.clear()
     return source
 
 
 def test_a_plain_second_run_does_nothing(tmp_path, job, web, half_failed):
-    assert fetch.run(job, settings(), half_failed, tmp_path / "f")[1] is False
+    assert Fetch().run(job, settings(), {"selected": half_failed}, tmp_path / "f")[1] is False
     assert not web.asked
 
 
@@ -42,13 +44,15 @@ def test_failed_urls_are_asked_again_as_if_they_had_come_at_once(tmp_path, job, 
     assert reasons == {"http_server_error": 20, "http_not_found": 1}
     for n in range(0, 57, 3):
         del web.statuses[f"/{n}.jpg"]
-    manifest, did = fetch.run(job, settings(), half_failed, tmp_path / "f", retry_failed=True)
+    manifest, did = Fetch().run(
+        job, settings(), {"selected": half_failed}, tmp_path / "f", build=BuildContext(retry_failed=True)
+    )
     assert did
     assert sorted(path for _, path in web.asked if path != "/robots.txt") == sorted(
         f"/{n}.jpg" for n in range(0, 60, 3)
     )
     assert manifest.funnel[0].reasons == {"http_server_error": 1, "http_not_found": 1}
-    at_once, _ = fetch.run(job, settings(), half_failed, tmp_path / "at_once")
+    at_once, _ = Fetch().run(job, settings(), {"selected": half_failed}, tmp_path / "at_once")
     assert manifest == at_once
     assert (tmp_path / "f" / STAGE_MANIFEST).read_bytes() == (tmp_path / "at_once" / STAGE_MANIFEST).read_bytes()
     kinds = ("images", "drops")
@@ -62,16 +66,31 @@ def test_failed_urls_are_asked_again_as_if_they_had_come_at_once(tmp_path, job, 
 def test_with_nothing_to_ask_again_there_is_nothing_to_do(tmp_path, job, web, half_failed):
     for n in range(0, 60, 3):
         del web.statuses[f"/{n}.jpg"]
-    assert fetch.run(job, settings(), half_failed, tmp_path / "f", retry_failed=True)[1] is True
+    assert (
+        Fetch().run(job, settings(), {"selected": half_failed}, tmp_path / "f", build=BuildContext(retry_failed=True))[
+            1
+        ]
+        is True
+    )
     web.asked.clear()
-    assert fetch.run(job, settings(), half_failed, tmp_path / "f", retry_failed=True)[1] is False
+    assert (
+        Fetch().run(job, settings(), {"selected": half_failed}, tmp_path / "f", build=BuildContext(retry_failed=True))[
+            1
+        ]
+        is False
+    )
     assert not web.asked
 
 
 def test_a_second_try_that_gains_nothing_changes_no_byte(tmp_path, job, half_failed):
     before = sums(tmp_path / "f", "images", "drops")
     manifest = (tmp_path / "f" / STAGE_MANIFEST).read_bytes()
-    assert fetch.run(job, settings(), half_failed, tmp_path / "f", retry_failed=True)[1] is True
+    assert (
+        Fetch().run(job, settings(), {"selected": half_failed}, tmp_path / "f", build=BuildContext(retry_failed=True))[
+            1
+        ]
+        is True
+    )
     assert sums(tmp_path / "f", "images", "drops") == before
     assert (tmp_path / "f" / STAGE_MANIFEST).read_bytes() == manifest
 
@@ -79,7 +98,7 @@ def test_a_second_try_that_gains_nothing_changes_no_byte(tmp_path, job, half_fai
 def test_a_second_try_while_we_are_cut_off_changes_nothing(tmp_path, job, web, half_failed):
     web.stop()
     before = sums(tmp_path / "f", "images", "drops", "log")
-    fetch.run(job, settings(), half_failed, tmp_path / "f", retry_failed=True)
+    Fetch().run(job, settings(), {"selected": half_failed}, tmp_path / "f", build=BuildContext(retry_failed=True))
     assert sums(tmp_path / "f", "images", "drops", "log") == before
 
 
@@ -97,13 +116,13 @@ def test_a_kill_while_results_move_leaves_old_or_new(tmp_path, job, web, half_fa
 
     monkeypatch.setattr(fetch_retry.os, "replace", dying)
     with pytest.raises(KeyboardInterrupt):
-        fetch.run(job, settings(), half_failed, tmp_path / "f", retry_failed=True)
+        Fetch().run(job, settings(), {"selected": half_failed}, tmp_path / "f", build=BuildContext(retry_failed=True))
     monkeypatch.undo()
     monkeypatch.setattr(fetch, "carry_query_counts", lambda *_: [])
     with pytest.raises(OpenWITError, match="holds no finished 'fetch' stage"):
         StageManifest.load(tmp_path / "f", "fetch")
     web.asked.clear()
-    manifest, _ = fetch.run(job, settings(), half_failed, tmp_path / "f")
+    manifest, _ = Fetch().run(job, settings(), {"selected": half_failed}, tmp_path / "f")
     assert manifest.rows_out("images") == 59
     assert not web.asked
     assert not (tmp_path / "f" / ".stage" / "retry").exists()
@@ -119,7 +138,9 @@ from openwit.pipeline.stages.fetch.settings import FetchSettings
 from openwit.pipeline.stages.fetch import stage as fetch
 fetch.carry_query_counts = lambda *_: []
 settings = FetchSettings.model_validate_json(sys.argv[2])
-fetch.run(Job(BeamEngine()), settings, Path(sys.argv[3]), Path(sys.argv[4]), retry_failed=True)
+job = Job(BeamEngine())
+build = BuildContext(retry_failed=True)
+Fetch().run(job, settings, {"selected": Path(sys.argv[3])}, Path(sys.argv[4]), build=build)
 """
 
 
@@ -141,9 +162,9 @@ def test_a_kill_in_a_second_try_keeps_the_first_results_and_goes_on(tmp_path, jo
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert sums(folder, "images", "drops", ".stage/results") == before
-    assert fetch.run(job, chosen, half_failed, folder)[1] is False
+    assert Fetch().run(job, chosen, {"selected": half_failed}, folder)[1] is False
     web.asked.clear()
-    manifest, did = fetch.run(job, chosen, half_failed, folder, retry_failed=True)
+    manifest, did = Fetch().run(job, chosen, {"selected": half_failed}, folder, build=BuildContext(retry_failed=True))
     assert did
     assert manifest.rows_out("images") == 59
     asked = {path for _, path in web.asked if path != "/robots.txt"}

@@ -16,8 +16,8 @@ from support.rows import candidate
 from openwit.pipeline.cli.hosts_report import print_hosts
 from openwit.pipeline.download.status import RETRY_LATER, FetchStatus
 from openwit.pipeline.images.process import ProcessedImage
+from openwit.pipeline.stages.fetch import Fetch
 from openwit.pipeline.stages.fetch import chunk as fetch_chunk
-from openwit.pipeline.stages.fetch import stage as fetch
 from openwit.pipeline.stages.fetch.images import ImageSpill, write_images
 from openwit.pipeline.stages.fetch.log import FETCH_LOG, HOSTS, sum_hosts
 from openwit.pipeline.stages.fetch.stage import plan_chunks
@@ -40,7 +40,7 @@ def test_blocked_domains_are_not_contacted(tmp_path, job, select, web):
     urls = [web.url(host, n) for n, host in enumerate([*HOSTS_OF_WEB, "deep.h1.localhost"])]
     source = select(tmp_path / "s", {0: urls})
     chosen = settings(blocklist=str(listed), download={"robots": False})
-    manifest, _ = fetch.run(job, chosen, source, tmp_path / "f")
+    manifest, _ = Fetch().run(job, chosen, {"selected": source}, tmp_path / "f")
     assert manifest.funnel[0].reasons == {"blocked_domain": 4}
     assert {host for host, _ in web.asked} == {"h2.localhost", "h3.localhost", "h4.localhost", "h5.localhost"}
     drops = tables(tmp_path / "f", "drops", DROPS)
@@ -48,7 +48,7 @@ def test_blocked_domains_are_not_contacted(tmp_path, job, select, web):
     # Another list is another fetch, also under the same name.
     listed.write_bytes(gzip.compress(b"h0.localhost\n"))
     with pytest.raises(OpenWITError, match="inputs.blocklist was"):
-        fetch.run(job, chosen, source, tmp_path / "f")
+        Fetch().run(job, chosen, {"selected": source}, tmp_path / "f")
 
 
 def test_a_bad_blocklist_is_said_before_anything_is_asked(tmp_path, job, select, web):
@@ -56,9 +56,9 @@ def test_a_bad_blocklist_is_said_before_anything_is_asked(tmp_path, job, select,
     source = select(tmp_path / "s", {0: spread_over_hosts(web, 3)})
     (tmp_path / "bad.txt").write_text("fine.org\nhttp://example.org/\n")
     with pytest.raises(OpenWITError, match="line 2 of .*bad.txt: 'http://example.org/' is not a domain"):
-        fetch.run(job, settings(blocklist=str(tmp_path / "bad.txt")), source, tmp_path / "f")
+        Fetch().run(job, settings(blocklist=str(tmp_path / "bad.txt")), {"selected": source}, tmp_path / "f")
     with pytest.raises(OpenWITError, match="blocklist: .*gone.txt cannot be read: No such file"):
-        fetch.run(job, settings(blocklist=str(tmp_path / "gone.txt")), source, tmp_path / "f2")
+        Fetch().run(job, settings(blocklist=str(tmp_path / "gone.txt")), {"selected": source}, tmp_path / "f2")
     assert not web.asked
 
 
@@ -70,7 +70,7 @@ def test_hosts_are_summed(tmp_path, job, select, web, capsys):
     web.statuses["/7.jpg"] = 403
     web.start()
     source = select(tmp_path / "s", {0: [*spread_over_hosts(web, 18), "http://"], 1: [web.url("late.localhost", 90)]})
-    manifest, _ = fetch.run(job, settings(chunk=20), source, tmp_path / "f")
+    manifest, _ = Fetch().run(job, settings(chunk=20), {"selected": source}, tmp_path / "f")
     assert manifest.extra == {"hosts": "hosts.parquet", "log": "log"}
     rows = {row["host"]: row for row in HOSTS.read(tmp_path / "f" / "hosts.parquet").to_pylist()}
     assert list(rows) == sorted(["", *HOSTS_OF_WEB, "late.localhost"])
@@ -114,8 +114,8 @@ def test_img2dataset_leaves_the_same_tables(tmp_path, job, select, web):
     web.statuses.update({"/3.jpg": 404, "/4.jpg": 503})
     web.start()
     source = select(tmp_path / "s", {0: spread_over_hosts(web, hosts=[f"127.0.0.{n}" for n in range(1, 2)])})
-    ours, _ = fetch.run(job, settings(), source, tmp_path / "ours")
-    theirs, _ = fetch.run(job, settings(engine="img2dataset"), source, tmp_path / "theirs")
+    ours, _ = Fetch().run(job, settings(), {"selected": source}, tmp_path / "ours")
+    theirs, _ = Fetch().run(job, settings(engine="img2dataset"), {"selected": source}, tmp_path / "theirs")
     assert theirs.funnel == ours.funnel
     mine, other = (tables(tmp_path / name, "images", IMAGES) for name in ("ours", "theirs"))
     same = ("url", "pairs", "width", "height", "original_width", "original_format", "original_bytes", "sha256")
@@ -129,12 +129,12 @@ def test_img2dataset_leaves_the_same_tables(tmp_path, job, select, web):
 def test_the_bytes_do_not_depend_on_the_order_of_answers(tmp_path, job, select, web, monkeypatch):
     web.start()
     source = select(tmp_path / "s", {0: spread_over_hosts(web)})
-    fetch.run(job, settings(), source, tmp_path / "one")
+    Fetch().run(job, settings(), {"selected": source}, tmp_path / "one")
     real = fetch_chunk.ImageSpill
     monkeypatch.setattr(fetch_chunk, "ImageSpill", lambda folder: real(folder, memory_bytes=1))
     backwards = fetch_chunk.FetchChunk.ask
     monkeypatch.setattr(fetch_chunk.FetchChunk, "ask", lambda self, urls, *rest: backwards(self, urls[::-1], *rest))
-    fetch.run(job, settings(), source, tmp_path / "two")
+    Fetch().run(job, settings(), {"selected": source}, tmp_path / "two")
     assert sums(tmp_path / "one", "images", "drops") == sums(tmp_path / "two", "images", "drops")
 
 

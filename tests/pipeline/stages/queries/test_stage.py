@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from openwit.pipeline.stages.queries import stage
+from openwit.pipeline.stages.queries import Queries, stage
 from openwit.pipeline.stages.queries.counts import plan
 from openwit.pipeline.stages.queries.settings import QuerySettings
 from openwit.schemas.common.errors import OpenWITError
@@ -45,7 +45,7 @@ def rows(folder):
 
 def make(job, folder, **settings):
     defaults = {"min_count": 1, "bigrams": {"min_count": 1, "min_pmi": 0}}
-    manifest, _ = stage.run(job, QuerySettings(**{**defaults, **settings}), folder)
+    manifest, _ = Queries().run(job, QuerySettings(**{**defaults, **settings}), {}, folder)
     return rows(folder), manifest
 
 

@@ -11,9 +11,15 @@ from support.pictures import picture
 from openwit.pipeline.build import build
 from openwit.pipeline.execution.beam_engine import BeamEngine
 from openwit.pipeline.execution.stage import Job, StageManifest
+from openwit.pipeline.images.settings import ImageSettings
 from openwit.pipeline.recipe import Recipe
-from openwit.pipeline.stages.redraw import stage as redraw
+from openwit.pipeline.stages.candidates.settings import CandidateSettings
+from openwit.pipeline.stages.dedup.settings import DedupSettings
+from openwit.pipeline.stages.fetch.settings import FetchSettings
+from openwit.pipeline.stages.queries.settings import QuerySettings
+from openwit.pipeline.stages.redraw import Redraw, RedrawSettings
 from openwit.pipeline.stages.select.hash_uniform import pair_hashes, query_hashes, uniform
+from openwit.pipeline.stages.select.settings import SelectSettings
 from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.tables.images import SURVIVORS
 from openwit.schemas.tables.queries import QUERY_COUNTS
@@ -35,17 +41,15 @@ def built(tmp_path_factory):
     (folder / "queries.txt").write_text("\n".join(WORDS))
 
     def run(name, **select):
-        recipe = Recipe.model_validate(
-            {
-                "name": "birds",
-                "queries": {"tables": [str(folder / "queries.txt")]},
-                "candidates": {"inputs": [str(folder / "birds.parquet")]},
-                "select": {"cap": CAP, **select},
-                "fetch": {"image": {"size": 64}},
-                "dedup": {"max_distance": 0},
-            }
+        recipe = Recipe.standard(
+            name="birds",
+            queries=QuerySettings(tables=[str(folder / "queries.txt")]),
+            candidates=CandidateSettings(inputs=[str(folder / "birds.parquet")]),
+            select=SelectSettings(**{"cap": CAP, **select}),
+            fetch=FetchSettings(image=ImageSettings(size=64)),
+            dedup=DedupSettings(max_distance=0),
         )
-        manifest = build(recipe, folder / name, Job(BeamEngine()))
+        manifest = build(recipe, folder / name, Job(BeamEngine())).dataset
         return manifest, folder / name
 
     return run
@@ -99,4 +103,4 @@ def test_queries_that_lost_more_than_their_surplus_are_said(built):
 
 def test_a_folder_that_no_selection_filled_is_refused(tmp_path, job):
     with pytest.raises(OpenWITError, match="holds no finished 'dedup' stage"):
-        redraw.run(job, tmp_path, tmp_path / "out")
+        Redraw().run(job, RedrawSettings(), {"survivors": tmp_path}, tmp_path / "out")

@@ -12,8 +12,8 @@ import pytest
 from support.rows import candidate
 
 from openwit.pipeline.execution.beam_engine import BeamEngine
+from openwit.pipeline.stages.select import Select
 from openwit.pipeline.stages.select import match as select_match
-from openwit.pipeline.stages.select import stage as select
 from openwit.pipeline.stages.select import thresholds as select_thresholds
 from openwit.pipeline.stages.select.hash_uniform import pair_hashes, query_hashes, uniform
 from openwit.pipeline.stages.select.settings import SelectSettings
@@ -60,7 +60,9 @@ def test_equals_the_plain_definition(tmp_path, job, make_queries, make_candidate
     rows = make_rows(600, seed=1)
     queries = make_queries(tmp_path / "q", WORDS)
     source = make_candidates(tmp_path / "c", [rows[:250], rows[250:400], rows[400:]])
-    manifest, _ = select.run(job, SelectSettings(cap=cap, seed=7), [source], queries, tmp_path / "s")
+    manifest, _ = Select().run(
+        job, SelectSettings(cap=cap, seed=7), {"candidates": [source], "queries": queries}, tmp_path / "s"
+    )
     kept, pool = plain_selection(rows, WORDS, cap, 7)
     assert Counter(selected_ids(tmp_path / "s")) == Counter(kept)
     step = manifest.funnel[0]
@@ -89,7 +91,7 @@ def test_order_and_split_into_files_do_not_matter(tmp_path, job, make_queries, m
     for n, files in enumerate([[rows], [shuffled[:100], shuffled[100:150], [], shuffled[150:]]]):
         queries = make_queries(tmp_path / f"q{n}", WORDS)
         source = make_candidates(tmp_path / f"c{n}", files)
-        select.run(job, SelectSettings(cap=5), [source], queries, tmp_path / f"s{n}")
+        Select().run(job, SelectSettings(cap=5), {"candidates": [source], "queries": queries}, tmp_path / f"s{n}")
         results.append(sorted(selected_ids(tmp_path / f"s{n}")))
     assert results[0] == results[1]
     assert len(results[0]) > 20
@@ -100,7 +102,12 @@ def test_worker_processes_do_not_matter(tmp_path, job, make_queries, make_candid
     queries = make_queries(tmp_path / "q", WORDS)
     source = make_candidates(tmp_path / "c", [rows[:100], rows[100:]])
     for name, engine in (("one", job.engine), ("two", BeamEngine(workers=2))):
-        select.run(replace(job, engine=engine), SelectSettings(cap=5), [source], queries, tmp_path / name)
+        Select().run(
+            replace(job, engine=engine),
+            SelectSettings(cap=5),
+            {"candidates": [source], "queries": queries},
+            tmp_path / name,
+        )
     for path in sorted((tmp_path / "one" / "selected").iterdir()):
         assert path.read_bytes() == (tmp_path / "two" / "selected" / path.name).read_bytes()
 
@@ -117,7 +124,7 @@ def test_a_query_that_sent_too_few_is_asked_again(tmp_path, job, make_queries, m
         return plain(pool, cap, widen / 50)
 
     monkeypatch.setattr(select_thresholds, "send_bounds", narrow)
-    select.run(job, SelectSettings(cap=10, seed=7), [source], queries, tmp_path / "s")
+    Select().run(job, SelectSettings(cap=10, seed=7), {"candidates": [source], "queries": queries}, tmp_path / "s")
     assert set(selected_ids(tmp_path / "s")) == plain_selection(rows, WORDS, 10, 7)[0]
     assert len(widths) > 1
 
@@ -126,7 +133,9 @@ def test_one_text_an_image(tmp_path, job, make_queries, make_candidates):
     rows = [candidate("http://a.org/1.jpg", text) for text in ("red", "red kite of prey", "kite")]
     queries = make_queries(tmp_path / "q", WORDS)
     source = make_candidates(tmp_path / "c", [rows])
-    manifest, _ = select.run(job, SelectSettings(texts_per_image="longest"), [source], queries, tmp_path / "s")
+    manifest, _ = Select().run(
+        job, SelectSettings(texts_per_image="longest"), {"candidates": [source], "queries": queries}, tmp_path / "s"
+    )
     table = SELECTED.read(tmp_path / "s" / "selected" / "00000.parquet")
     assert table.column("text").to_pylist() == ["red kite of prey"]
     assert manifest.funnel[0].reasons == {"other_text_of_image": 2}
@@ -135,7 +144,12 @@ def test_one_text_an_image(tmp_path, job, make_queries, make_candidates):
 def test_all_urls_of_a_host_share_a_bucket(tmp_path, job, make_queries, make_candidates):
     rows = [candidate(f"http://{host}/{n}.jpg", "red") for n in range(5) for host in ("a.org", "b.org:81", "b.org")]
     queries = make_queries(tmp_path / "q", ["red"])
-    select.run(job, SelectSettings(), [make_candidates(tmp_path / "c", [rows])], queries, tmp_path / "s")
+    Select().run(
+        job,
+        SelectSettings(),
+        {"candidates": [make_candidates(tmp_path / "c", [rows])], "queries": queries},
+        tmp_path / "s",
+    )
     table = SELECTED.read(tmp_path / "s" / "selected" / "00000.parquet").to_pylist()
     assert len({row["host_bucket"] for row in table if "a.org" in row["url"]}) == 1
     assert len({row["host_bucket"] for row in table if "b.org" in row["url"]}) == 1
@@ -145,7 +159,7 @@ def test_a_crawl_without_a_match_is_said(tmp_path, job, make_queries, make_candi
     queries = make_queries(tmp_path / "q", ["albatross"])
     source = make_candidates(tmp_path / "c", [make_rows(20, seed=5)])
     with pytest.raises(OpenWITError, match="no caption of .* matches any of the 1 queries"):
-        select.run(job, SelectSettings(), [source], queries, tmp_path / "s")
+        Select().run(job, SelectSettings(), {"candidates": [source], "queries": queries}, tmp_path / "s")
 
 
 def test_added_candidates_give_what_all_at_once_give_without_matching_the_old_again(
@@ -156,8 +170,13 @@ def test_added_candidates_give_what_all_at_once_give_without_matching_the_old_ag
     old = make_candidates(tmp_path / "old", [rows[:200], rows[200:400]])
     new = make_candidates(tmp_path / "new", [rows[400:]])
     settings = SelectSettings(cap=20)
-    select.run(job, settings, [old], queries, tmp_path / "first")
-    whole, _ = select.run(job, settings, [make_candidates(tmp_path / "all", [rows])], queries, tmp_path / "whole")
+    Select().run(job, settings, {"candidates": [old], "queries": queries}, tmp_path / "first")
+    whole, _ = Select().run(
+        job,
+        settings,
+        {"candidates": [make_candidates(tmp_path / "all", [rows])], "queries": queries},
+        tmp_path / "whole",
+    )
     matched = []
     real = select_match.Matcher.match
 
@@ -167,7 +186,9 @@ def test_added_candidates_give_what_all_at_once_give_without_matching_the_old_ag
 
     monkeypatch.setattr(select_match.Matcher, "match", listen)
     monkeypatch.setattr(select_match, "_compile_matcher", lambda *_: None)  # it matches a few captions of its own
-    added, _ = select.run(job, settings, [old, new], queries, tmp_path / "second", reuse=tmp_path / "first")
+    added, _ = Select().run(
+        job, settings, {"candidates": [old, new], "queries": queries, "reuse": tmp_path / "first"}, tmp_path / "second"
+    )
     assert matched == [200]
     assert sorted(selected_ids(tmp_path / "second")) == sorted(selected_ids(tmp_path / "whole"))
     assert added.extra == whole.extra
@@ -176,10 +197,17 @@ def test_added_candidates_give_what_all_at_once_give_without_matching_the_old_ag
     assert counts[0].equals(counts[1])
     # another cap matches nothing again; another list everything
     matched.clear()
-    select.run(job, SelectSettings(cap=7), [old, new], queries, tmp_path / "third", reuse=tmp_path / "second")
+    Select().run(
+        job,
+        SelectSettings(cap=7),
+        {"candidates": [old, new], "queries": queries, "reuse": tmp_path / "second"},
+        tmp_path / "third",
+    )
     assert matched == []
     others = make_queries(tmp_path / "q2", WORDS[:4])
-    select.run(job, settings, [old, new], others, tmp_path / "fourth", reuse=tmp_path / "second")
+    Select().run(
+        job, settings, {"candidates": [old, new], "queries": others, "reuse": tmp_path / "second"}, tmp_path / "fourth"
+    )
     assert matched == [200, 200, 200]
 
 
@@ -187,12 +215,16 @@ def test_t_by_the_number_of_pairs_wanted(tmp_path, job, make_queries, make_candi
     rows = make_rows(3000, seed=6)
     queries = make_queries(tmp_path / "q", WORDS)
     source = make_candidates(tmp_path / "c", [rows[:1000], rows[1000:]])
-    manifest, _ = select.run(job, SelectSettings(target_pairs=500), [source], queries, tmp_path / "s")
+    manifest, _ = Select().run(
+        job, SelectSettings(target_pairs=500), {"candidates": [source], "queries": queries}, tmp_path / "s"
+    )
     kept = len(selected_ids(tmp_path / "s"))
     assert 440 < kept < 560
     assert abs(manifest.extra["expected_pairs"] - kept) < 60
     assert manifest.extra["cap_chosen_by"] == "target of 500 pairs"
-    everything, _ = select.run(job, SelectSettings(target_pairs=10**6), [source], queries, tmp_path / "all")
+    everything, _ = Select().run(
+        job, SelectSettings(target_pairs=10**6), {"candidates": [source], "queries": queries}, tmp_path / "all"
+    )
     assert len(selected_ids(tmp_path / "all")) == everything.extra["pairs_in_pool"]
 
 
@@ -200,7 +232,9 @@ def test_t_by_the_share_of_the_tail(tmp_path, job, make_queries, make_candidates
     rows = make_rows(3000, seed=6)
     queries = make_queries(tmp_path / "q", WORDS)
     source = make_candidates(tmp_path / "c", [rows])
-    manifest, _ = select.run(job, SelectSettings(tail_share=0.1), [source], queries, tmp_path / "s")
+    manifest, _ = Select().run(
+        job, SelectSettings(tail_share=0.1), {"candidates": [source], "queries": queries}, tmp_path / "s"
+    )
     pool = QUERY_COUNTS.read(tmp_path / "s" / "queries.parquet").column("pool").to_numpy()
     cap = manifest.extra["cap"]
     assert cap in pool
@@ -215,7 +249,9 @@ def test_near_equal_texts_of_an_image(tmp_path, job, make_queries, make_candidat
     rows.append(candidate("http://a.org/2.jpg", "kite: a red"))
     queries = make_queries(tmp_path / "q", ["red", "heron"])
     source = make_candidates(tmp_path / "c", [rows])
-    manifest, _ = select.run(job, SelectSettings(near_equal_texts="drop"), [source], queries, tmp_path / "s")
+    manifest, _ = Select().run(
+        job, SelectSettings(near_equal_texts="drop"), {"candidates": [source], "queries": queries}, tmp_path / "s"
+    )
     tables = [SELECTED.read(path) for path in sorted((tmp_path / "s" / "selected").glob("*.parquet"))]
     assert sorted(pa.concat_tables(tables).column("text").to_pylist()) == [
         "a red kite flying", "a red red kite", "kite: a red", "the heron",
@@ -227,7 +263,12 @@ def test_near_equal_texts_of_an_image(tmp_path, job, make_queries, make_candidat
 def test_the_reason_says_how_near_a_pair_came(tmp_path, job, make_queries, make_candidates):
     rows = [candidate(f"http://a.org/{n}.jpg", "a red kite") for n in range(50)]
     queries = make_queries(tmp_path / "q", ["red", "kite"])
-    select.run(job, SelectSettings(cap=5), [make_candidates(tmp_path / "c", [rows])], queries, tmp_path / "s")
+    Select().run(
+        job,
+        SelectSettings(cap=5),
+        {"candidates": [make_candidates(tmp_path / "c", [rows])], "queries": queries},
+        tmp_path / "s",
+    )
     drops = DROPS.read(next((tmp_path / "s" / "drops").glob("*.parquet"))).to_pylist()
     assert drops
     for drop in drops:
@@ -245,7 +286,9 @@ def test_odd_captions_get_an_answer(tmp_path, job, make_queries, make_candidates
     rows = [candidate("http://a.org/1.jpg", text), candidate("http://a.org/2.jpg", "a red kite")]
     queries = make_queries(tmp_path / "q", ["red", "red kite red"])
     source = make_candidates(tmp_path / "c", [rows])
-    manifest, _ = select.run(job, SelectSettings(cap=10**9), [source], queries, tmp_path / "s")
+    manifest, _ = Select().run(
+        job, SelectSettings(cap=10**9), {"candidates": [source], "queries": queries}, tmp_path / "s"
+    )
     kept = len(selected_ids(tmp_path / "s"))
     assert kept == 1 + ("red" in text)
     assert manifest.funnel[-1].rows_in == 2
@@ -255,7 +298,7 @@ def test_a_list_may_hold_the_same_query_twice_and_ones_that_never_match(tmp_path
     rows = [candidate(f"http://a.org/{n}.jpg", "a red kite") for n in range(4)]
     queries = make_queries(tmp_path / "q", ["red", "RED!", "", "…", "kite"])
     source = make_candidates(tmp_path / "c", [rows])
-    select.run(job, SelectSettings(cap=3), [source], queries, tmp_path / "s")
+    Select().run(job, SelectSettings(cap=3), {"candidates": [source], "queries": queries}, tmp_path / "s")
     counts = QUERY_COUNTS.read(tmp_path / "s" / "queries.parquet")
     assert counts.column("pool").to_pylist() == [4, 4, 0, 0, 4]
     assert max(counts.column("drawn").to_pylist()) <= 3
@@ -265,8 +308,12 @@ def test_folders_that_hold_no_such_stage_are_said(tmp_path, job, make_queries, m
     queries = make_queries(tmp_path / "q", WORDS)
     source = make_candidates(tmp_path / "c", [make_rows(20, seed=1)])
     with pytest.raises(OpenWITError, match="holds no finished 'candidates' stage"):
-        select.run(job, SelectSettings(), [tmp_path / "gone"], queries, tmp_path / "s")
+        Select().run(job, SelectSettings(), {"candidates": [tmp_path / "gone"], "queries": queries}, tmp_path / "s")
     with pytest.raises(OpenWITError, match="gone.parquet does not exist"):
-        select.run(job, SelectSettings(), [source], tmp_path / "gone.parquet", tmp_path / "s")
+        Select().run(
+            job, SelectSettings(), {"candidates": [source], "queries": tmp_path / "gone.parquet"}, tmp_path / "s"
+        )
     with pytest.raises(OpenWITError, match="expected 'select'"):
-        select.run(job, SelectSettings(), [source], queries, tmp_path / "s", reuse=source)
+        Select().run(
+            job, SelectSettings(), {"candidates": [source], "queries": queries, "reuse": source}, tmp_path / "s"
+        )

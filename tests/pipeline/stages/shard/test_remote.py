@@ -15,7 +15,8 @@ from openwit.pipeline.dataset.verify import verify_dataset
 from openwit.pipeline.execution.beam_engine import BeamEngine
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.explain.lookup import explain
-from openwit.pipeline.stages.shard import stage as shard
+from openwit.pipeline.stages.base import BuildContext, DatasetInfo
+from openwit.pipeline.stages.shard import Shard
 from openwit.pipeline.stages.shard.settings import ShardSettings
 from openwit.schemas.common.errors import OpenWITError
 
@@ -50,7 +51,13 @@ def bucket(request):
 
 
 def build(deduplicated, folder, target, job=LOCAL, samples=12):
-    return shard.run(job, ShardSettings(samples=samples), shard.Title("d"), deduplicated, folder, target)
+    return Shard().run(
+        job,
+        ShardSettings(samples=samples),
+        {"survivors": deduplicated},
+        folder,
+        build=BuildContext(dataset=DatasetInfo("d"), target=target),
+    )
 
 
 def shown(place):

@@ -21,7 +21,8 @@ from support.survivors import finished_dedup, survivor
 from openwit.pipeline.dataset.verify import verify_dataset
 from openwit.pipeline.execution.beam_engine import BeamEngine
 from openwit.pipeline.execution.stage import Job
-from openwit.pipeline.stages.shard import stage as shard
+from openwit.pipeline.stages.base import BuildContext, DatasetInfo
+from openwit.pipeline.stages.shard import Shard
 from openwit.pipeline.stages.shard.settings import ShardSettings
 from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.manifest import DatasetManifest
@@ -40,7 +41,13 @@ def deduplicated(tmp_path_factory):
 
 def build(deduplicated, folder, target=None, workers=1, **settings):
     job = Job(BeamEngine(workers=workers))
-    shard.run(job, ShardSettings(**settings or {"samples": 25}), shard.Title("d"), deduplicated, folder, target)
+    Shard().run(
+        job,
+        ShardSettings(**settings or {"samples": 25}),
+        {"survivors": deduplicated},
+        folder,
+        build=BuildContext(dataset=DatasetInfo("d"), target=target),
+    )
     return folder
 
 
@@ -157,6 +164,8 @@ from openwit.pipeline.execution.beam_engine import BeamEngine
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.stages.shard.settings import ShardSettings
 from openwit.pipeline.stages.shard import stage as shard
+from openwit.pipeline.stages.base import BuildContext, DatasetInfo
+from openwit.pipeline.stages.shard import Shard
 from openwit.schemas.common.command import user_errors
 limit = int(sys.argv[3])
 if limit > 0:
@@ -174,7 +183,8 @@ if limit < 0:
 with user_errors("wit"):
     target = sys.argv[4] if len(sys.argv) > 4 else None
     job = Job(BeamEngine())
-    shard.run(job, ShardSettings(samples=25), shard.Title("d"), Path(sys.argv[1]), Path(sys.argv[2]), target)
+    build = BuildContext(dataset=DatasetInfo("d"), target=target)
+    Shard().run(job, ShardSettings(samples=25), {"survivors": Path(sys.argv[1])}, Path(sys.argv[2]), build=build)
 """
 
 

@@ -1,4 +1,4 @@
-"""What a user sees of a build: a line a stage, and the funnel with every reason."""
+"""Console output of a build: one line per step, then the funnel with all drop reasons."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,19 +7,39 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from openwit.pipeline.build import BuildResult, StepResult
 from openwit.pipeline.execution.stage import StageManifest
 from openwit.pipeline.stages.candidates.extraction_stats import yields
+from openwit.pipeline.stages.card import HTML as CARD_HTML
+from openwit.pipeline.stages.dedup import DedupPaths
 from openwit.schemas.manifest import DatasetManifest, FunnelStep
 from openwit.schemas.tables.candidates import DAMAGE_FILE
 
 
-def print_stage(console: Console, name: str, manifest: StageManifest, seconds: float, did: bool) -> None:
-    """One line for a finished stage."""
-    last = manifest.funnel[-1]
-    done = f"{seconds:5.1f} s" if did else "done before"
-    console.print(
-        f"[bold]{name:<11}[/bold] {last.rows_in:>9,} {last.unit} in  {last.rows_out:>9,} out   {done}", highlight=False
-    )
+def print_step(console: Console, result: StepResult) -> None:
+    """One line per finished step, and what dedup excluded."""
+    done = f"{result.seconds:5.1f} s" if result.executed else "done before"
+    funnel = result.manifest.funnel
+    rows = f"{funnel[-1].rows_in:>9,} {funnel[-1].unit} in  {funnel[-1].rows_out:>9,} out" if funnel else ""
+    console.print(f"[bold]{result.name:<11}[/bold] {rows}   {done}", highlight=False)
+    print_excluded(console, result.manifest, Path(result.folder))
+
+
+def print_build(console: Console, result: BuildResult) -> None:
+    """The funnel of the dataset, its size and where it is."""
+    if result.dataset is None:
+        console.print(f"\n{'Done' if result.executed else 'Nothing to do'}: {len(result.steps)} steps, no dataset.")
+        return
+    dataset = result.dataset
+    print_funnel(console, dataset)
+    sizes = ", ".join(f"{dataset.samples(split):,} samples in {split}" for split in dataset.splits())
+    if result.executed:
+        console.print(f"\nBuilt {dataset.name!r} in {result.seconds:.0f} s: {sizes}.", soft_wrap=True)
+    else:
+        console.print(f"\nNothing to do: {result.where} is complete ({sizes}).", soft_wrap=True)
+    console.print(f"Dataset: {result.where}", highlight=False, soft_wrap=True)
+    if any(step.manifest.stage == "card" for step in result.steps):
+        console.print(f"Card:    {result.where}/{CARD_HTML}", highlight=False, soft_wrap=True)
 
 
 def print_funnel(console: Console, dataset: DatasetManifest) -> None:
@@ -70,7 +90,7 @@ def print_excluded(console: Console, manifest: StageManifest, folder: Path) -> N
     console.print(
         f"{facts['images']:,} images left as copies of {facts['evaluation_images']:,} of {known.rows_out:,} "
         f"evaluation images{f' ({ways})' if ways else ''}"
-        + (f"; which and why: {folder / 'excluded'}" if facts["images"] else ""),
+        + (f"; which and why: {DedupPaths(folder).excluded}" if facts["images"] else ""),
         highlight=False,
         soft_wrap=True,
     )
