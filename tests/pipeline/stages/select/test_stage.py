@@ -121,7 +121,7 @@ def test_a_query_that_sent_too_few_is_asked_again(tmp_path, job, make_queries, m
 
     def narrow(pool, cap, widen):
         widths.append(widen)
-        return plain(pool, cap, widen / 50)
+        return plain(pool, cap, widen=widen / 50)
 
     monkeypatch.setattr(select_thresholds, "send_bounds", narrow)
     Select().run(job, SelectSettings(cap=10, seed=7), {"candidates": [source], "queries": queries}, tmp_path / "s")
