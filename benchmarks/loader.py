@@ -38,7 +38,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import webdataset as wds
 
-from openwit.training.config.train import DataSettings
+from openwit.training.config import DataSettings
 from openwit.training.data.loader import BatchMaker, Loader, training_transform
 from openwit.training.data.sampling import BatchPlan
 from openwit.training.data.tar_index import TarDataset, local_tars
@@ -154,10 +154,10 @@ def ours_decoded(dataset: TarDataset, decode: str) -> Callable[[list[Path], int]
 
     def run(_: list[Path], workers: int) -> int:
         plan = BatchPlan(len(dataset), BATCH, 0, len(dataset))
-        maker = BatchMaker(dataset, plan, settings, spec, tokenizer, 0)
+        maker = BatchMaker(dataset, plan, settings=settings, inputs=spec.inputs, tokenizer=tokenizer, seed=0)
         memory = torch.empty(BATCH, 3, SIZE, SIZE)
         count = 0
-        with Loader(maker, 0, workers, 2 * workers) as loader:
+        with Loader(maker, 0, workers=workers, prefetch=2 * workers) as loader:
             for batch in loader:
                 count += len(normalise(batch.images, memory[: len(batch.images)]))
         return count

@@ -40,8 +40,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.support.open_clip import imported
 
 from openwit.schemas.common.settings import parse_settings
-from openwit.training.config.train import TrainConfig
-from openwit.training.engine.build_model import prepared_model
+from openwit.training.config import TrainConfig
+from openwit.training.engine.build_model import build_model
 from openwit.training.engine.runtime import cpu_prepared, make_autocast, pick_device
 from openwit.training.engine.step import Stepper
 from openwit.training.models.clip import Clip
@@ -121,18 +121,19 @@ def ours(case: Case, device: torch.device, images: Tensor, tokens: Tensor) -> tu
         "speed": {"compile": case.compile},
     }
     config = parse_settings(raw, TrainConfig, "benchmark")
-    model = prepared_model(config, device, None)
+    objective = make_objective(config.objective)
+    model = build_model(config, objective, device=device)
     assert isinstance(model, Clip)
     weights = {name: value.detach().clone() for name, value in to_open_clip(model).items()}
-    objective = make_objective(config.objective)
-    stepper = Stepper(config, model, objective, device, make_autocast(device, config.precision), None)
+    autocast = make_autocast(device, config.precision)
+    stepper = Stepper(config, model, objective=objective, device=device, autocast=autocast, group=None)
     given = tokens[:, :LONGEST] if case.tokens == "trimmed" else tokens
     number = 0
 
     def step() -> Tensor:
         nonlocal number
-        figures = stepper.gradients(images, given, number, [len(images)])
-        stepper.apply(figures, number, LR)
+        figures = stepper.forward_backward(images, given, step=number, rank_sizes=[len(images)])
+        stepper.step(figures, step=number, lr=LR)
         number += 1
         return figures["loss"]
 

@@ -1,1 +1,9 @@
-"""The model wing: trains and evaluates CLIP on the shards. `wit-train` is its command."""
+"""The trainer: CLIP and other objectives on the shards of a WebImageText dataset.
+
+The Python API is `openwit.training.api` (the same names as `import openwit`).
+"""
+
+import logging
+
+# A library is silent unless its user configures logging.
+logging.getLogger("openwit").addHandler(logging.NullHandler())

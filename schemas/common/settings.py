@@ -129,31 +129,26 @@ def _explain(error: pydantic.ValidationError, model: type[pydantic.BaseModel], p
 
 
 def _keys_at(model: type[pydantic.BaseModel], location: list[str]) -> list[str]:
-    current: Any = model
+    """Return the keys that are allowed at a location; those of all alternatives where there are several."""
+    models = [model]
     for part in location:
-        found = _model_in(current, part)
-        if found is None:
-            return []
-        current = found
-    return sorted(current.model_fields)
+        if not part.isdecimal():
+            models = [found for each in models for found in _models_of(each, part)]
+    return sorted({key for each in models for key in each.model_fields})
 
 
-def _model_in(model: type[pydantic.BaseModel], part: str) -> type[pydantic.BaseModel] | None:
+def _models_of(model: type[pydantic.BaseModel], part: str) -> list[type[pydantic.BaseModel]]:
     field = model.model_fields.get(part)
-    if field is None:
-        return None
-    return _first_model(field.annotation)
+    return [] if field is None else _models_in(field.annotation)
 
 
-def _first_model(annotation: Any) -> type[pydantic.BaseModel] | None:
+def _models_in(annotation: Any) -> list[type[pydantic.BaseModel]]:
+    """Return the settings models in a field's type: itself, the members of a union, or the items of a list."""
     if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
-        return annotation
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated):
-        for argument in typing.get_args(annotation):
-            found = _first_model(argument)
-            if found is not None:
-                return found
-    return None
+        return [annotation]
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated, list):
+        return [found for argument in typing.get_args(annotation) for found in _models_in(argument)]
+    return []
 
 
 def _one_line(error: Exception) -> str:

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from openwit.training.config.train import ObjectiveSettings
-from openwit.training.engine.distributed import Group, joined
+from openwit.training.config import objective_settings
+from openwit.training.engine.distributed import Group, process_group
 from openwit.training.engine.gradcache import Hooks, backward
 from openwit.training.engine.parallel import (
     full_state,
@@ -29,7 +29,7 @@ from openwit.training.engine.parallel import (
     whole,
 )
 from openwit.training.models.clip import Clip
-from openwit.training.models.vit import RowChance
+from openwit.training.models.vit import PatchDropoutRng
 from openwit.training.models.zoo import ClipSpec, ResNetSpec, TextSpec, VisionSpec
 from openwit.training.objectives.base import Inputs
 from openwit.training.objectives.registry import make_objective
@@ -62,15 +62,15 @@ def autocast(dtype: torch.dtype | None = None) -> torch.autocast:
 
 def objective_of(name: str) -> Any:
     if name == "same_text":
-        return make_objective(ObjectiveSettings(positives="same_text"))
-    return make_objective(ObjectiveSettings(name=name))
+        return make_objective(objective_settings(positives="same_text"))
+    return make_objective(objective_settings(name))
 
 
 def gradients(case: dict[str, Any], group: Group | None = None) -> dict[str, Tensor]:
     """Every parameter's gradient, the loss and the norm, for a case of objective, chunk, strategy, bounds."""
     model = make_model(case["objective"])
     if group is not None and case.get("strategy") == "fsdp":
-        shard(model, CPU, group, None)
+        shard(model, CPU, group=group, lowered=None)
         assert all(is_sharded(p) for tower in (model.visual, model.text) for p in tower.parameters())
     bounds = case.get("bounds", [0, 13])
     rank = 0 if group is None else group.rank
@@ -79,7 +79,7 @@ def gradients(case: dict[str, Any], group: Group | None = None) -> dict[str, Ten
     def before(start: int) -> None:
         if group is not None:
             send_gradients(model, False)
-        model.visual.chance = RowChance(11, first + start)
+        model.visual.patch_dropout_rng = PatchDropoutRng(11, first + start)
 
     def last() -> None:
         if group is not None:
@@ -89,7 +89,9 @@ def gradients(case: dict[str, Any], group: Group | None = None) -> dict[str, Ten
     most = max((b - a for a, b in itertools.pairwise(bounds)), default=1)
     hooks = Hooks(before, last, 1 if chunk is None else -(-most // chunk))
     inputs = make_batch().chunk(first, stop)
-    loss = backward(objective_of(case["objective"]), model, inputs, autocast(), chunk, None, group, hooks)
+    loss = backward(
+        objective_of(case["objective"]), model, inputs, autocast=autocast(), chunk=chunk, group=group, hooks=hooks
+    )
     value = loss.value
     if group is not None:
         reduce_gradients(model, group)
@@ -132,7 +134,7 @@ def run_processes(
         place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         environment = {
             **os.environ,
-            "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
+            "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT / 'tests'}",
             "OMP_NUM_THREADS": "1",
             "OMP_WAIT_POLICY": "passive",
             **{name: str(value) for name, value in place.items()},
@@ -163,7 +165,7 @@ def run_processes(
 def main() -> None:
     torch.set_num_threads(1)
     cases = json.loads(Path(sys.argv[1]).read_text())
-    with joined("cpu", 1) as group:
+    with process_group("cpu", 1) as group:
         answers = [gradients(case, group) for case in cases]
         if group is None or group.main:
             torch.save(answers, sys.argv[2])

@@ -9,12 +9,12 @@ from PIL import Image
 from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.common.settings import load_settings
 from openwit.training.checkpoints.files import Checkpoint, CheckpointInfo
-from openwit.training.config.train import (
+from openwit.training.config import (
     DataSettings,
     ModelSettings,
-    ObjectiveSettings,
     ScheduleSettings,
     TrainConfig,
+    objective_settings,
 )
 from openwit.training.data.sharded import CorruptSampleError, Sample
 from openwit.training.models.zoo import ClipSpec, TextSpec, VisionSpec
@@ -50,7 +50,7 @@ def checkpoint_of(name: str, split: str = "train") -> Checkpoint:
         run=Path("run"),
         data=DataSettings(dataset=Path("dataset"), split=split),
         model=ModelSettings(spec=SPEC),
-        objective=ObjectiveSettings(name=name),
+        objective=objective_settings(name),
         schedule=ScheduleSettings(duration="1 steps"),
     )
     torch.manual_seed(0)

@@ -15,9 +15,9 @@ import torch
 from torch import nn
 
 from openwit.schemas.common.atomic import atomic_path, atomic_write, remove_partials, sha256_of
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError
+from openwit.training.config import TrainConfig
 from openwit.training.config.duration import Position
-from openwit.training.config.train import TrainConfig
 
 FOLDER = "checkpoints"
 FORMAT_VERSION = 1
@@ -65,19 +65,23 @@ class Checkpoint:
 
 
 def restore_model(model: nn.Module, checkpoint: Checkpoint) -> None:
-    """Puts a checkpoint's weights into a model.
+    """Load a checkpoint's weights into a model.
 
     Raises:
-        OpenWITError: they are of another architecture, as when a named model has changed between releases.
+        DataError: they belong to another architecture, for example if a named model has changed between releases.
     """
     try:
         model.load_state_dict(checkpoint.model_state)
     except RuntimeError as error:
-        name = checkpoint.info.config.model.name or "the spec it was trained with"
-        raise OpenWITError(
-            f"the weights in {checkpoint.path} do not fit model {name} as this release builds it: "
-            "use the release that trained them, or train anew in another run folder"
-        ) from error
+        raise restore_error(checkpoint) from error
+
+
+def restore_error(checkpoint: Checkpoint) -> DataError:
+    """Return the error to raise if a checkpoint's weights do not fit the model of its configuration."""
+    return DataError(
+        f"the weights in {checkpoint.path} do not fit model {checkpoint.info.config.model.label} as this release "
+        "builds it: use the release that trained them, or train from the beginning in another run folder"
+    )
 
 
 def save_checkpoint(run: Path, info: CheckpointInfo, state: Mapping[str, Any], keep: int) -> Path:
@@ -126,16 +130,16 @@ def latest_checkpoint(run: Path, say: Callable[[str], None]) -> Checkpoint | Non
     """The newest whole checkpoint of a run; broken ones are named and passed over. None if there is none.
 
     Raises:
-        OpenWITError: there are checkpoints, but every one of them is broken.
+        DataError: there are checkpoints, but every one of them is broken.
     """
     paths = _paths(run)
     for path in reversed(paths):
         try:
             return load_checkpoint(path)
-        except OpenWITError as error:
+        except DataError as error:
             say(f"skipped a broken checkpoint: {error}")
     if paths:
-        raise OpenWITError(f"every checkpoint in {run / FOLDER} is broken: remove {run} to begin anew")
+        raise DataError(f"every checkpoint in {run / FOLDER} is broken: remove {run} to begin anew")
     return None
 
 
@@ -143,18 +147,18 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Reads a checkpoint; only tensors and plain values are accepted, no code.
 
     Raises:
-        OpenWITError: it is missing or broken.
+        DataError: it is missing or broken.
     """
     if not path.is_file():
-        raise OpenWITError(f"{path} does not exist")
+        raise DataError(f"{path} does not exist")
     try:
         info = CheckpointInfo.model_validate_json(path.with_suffix(".json").read_text())
     except FileNotFoundError:
-        raise OpenWITError(f"{path} has no {path.stem}.json beside it, so it was not completely written") from None
+        raise DataError(f"{path} has no {path.stem}.json beside it, so it was not completely written") from None
     except (pydantic.ValidationError, UnicodeDecodeError) as error:
-        raise OpenWITError(f"{path.with_suffix('.json')} is not a checkpoint's description of this release") from error
+        raise DataError(f"{path.with_suffix('.json')} is not a checkpoint's description of this release") from error
     if sha256_of(path) != info.sha256:
-        raise OpenWITError(f"{path} does not have the sum its description states")
+        raise DataError(f"{path} does not have the sum its description states")
     state = torch.load(path, map_location="cpu", weights_only=True)
     return Checkpoint(path, info, state)
 
@@ -163,12 +167,12 @@ def find_checkpoint(where: Path, say: Callable[[str], None]) -> Checkpoint:
     """The checkpoint meant by a run folder (its newest) or a file.
 
     Raises:
-        OpenWITError: there is none.
+        DataError: there is none.
     """
     if where.is_dir():
         found = latest_checkpoint(where, say)
         if found is None:
-            raise OpenWITError(f"{where} holds no checkpoint: train one with `wit-train fit`")
+            raise DataError(f"{where} holds no checkpoint: train one with `wit-train fit`")
         return found
     return load_checkpoint(where)
 
@@ -177,7 +181,7 @@ def stored_config(run: Path) -> TrainConfig | None:
     """The configuration of the run in this folder; None if the folder holds no run.
 
     Raises:
-        OpenWITError: it is not readable.
+        DataError: it is not readable.
     """
     path = run / "config.json"
     try:
@@ -186,9 +190,7 @@ def stored_config(run: Path) -> TrainConfig | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise OpenWITError(
-            f"{path} is not a run's configuration of this release: choose another run folder"
-        ) from error
+        raise DataError(f"{path} is not a run's configuration of this release: choose another run folder") from error
 
 
 def store_config(run: Path, config: TrainConfig) -> None:

@@ -1,6 +1,7 @@
-"""The command `wit-train`. Heavy imports wait until a command runs, so that `--help` answers at once."""
+"""The command `wit-train`. Heavy imports are delayed until a command runs, so that `--help` is fast."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,11 +11,13 @@ import typer
 from rich.console import Console
 
 from openwit.schemas.common.command import Version, user_errors
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import OpenWITError, StorageError
+from openwit.training.cli.options import BatchSize, ModelPath, QuickGelu, WeightsOption, example
+from openwit.training.config.choices import ExportLayout, Weights
 
 app = typer.Typer(
     name="wit-train",
-    help="Train CLIP on a WebImageText dataset, and measure what it has learned.",
+    help="Train CLIP on a WebImageText dataset, evaluate and export it.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -26,38 +29,40 @@ def _root(version: Version = False) -> None:
     pass
 
 
-@app.command(epilog="Example: wit-train fit workflows/demo/train.yaml --set optim.lr=1e-3 --set run=out/other")
+@app.command(epilog=example("wit-train fit workflows/demo/train.yaml --set optim.lr=1e-3 --set run=out/other"))
 def fit(
     config: Annotated[Path, typer.Argument(help="Training configuration (YAML).", metavar="CONFIG.yaml")],
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Override a key: a.b=value. May be given again.", metavar="KEY=VALUE"),
+        typer.Option("--set", help="Override a key: a.b=value. Repeatable.", metavar="KEY=VALUE"),
     ] = None,
 ) -> None:
-    """Train a model; run again to go on after an interruption.
+    """Train a model. Run the same command again to resume after an interruption.
 
-    Several processes: torchrun --nproc-per-node N -m openwit.training fit CONFIG.yaml, or srun; any number of
-    them goes on where any other number left off.
+    For several processes use srun, or torchrun --nproc-per-node N -m openwit.training fit CONFIG.yaml. Any number of
+    processes resumes the run of any other number.
 
     The run folder of the configuration holds checkpoints, metrics.jsonl and TensorBoard files. A duration in steps,
-    samples or epochs gives the same weights on every run on the same machine; a duration in minutes does not, because
-    the learning rate then follows the clock.
+    samples or epochs gives the same weights each time on the same machine; a duration in minutes does not, because the
+    learning rate then follows the clock.
     """
     from openwit.schemas.common.settings import load_settings
-    from openwit.training.config.train import TrainConfig
-    from openwit.training.engine.distributed import QuietExit, speaks
-    from openwit.training.run.loop import fit as run_fit
-    from openwit.training.run.progress import make_display
+    from openwit.training.config import TrainConfig
 
     try:
         settings = load_settings(config, TrainConfig, overrides or [])
     except OpenWITError:
-        if speaks():
+        from openwit.training.engine.distributed import SilentExit, is_node_main
+
+        if is_node_main():
             raise
-        raise QuietExit(2) from None
+        raise SilentExit(2) from None
+    from openwit.training.cli.display import make_display
+    from openwit.training.run.loop import fit as run_fit
+
     display = make_display(Console(), settings.log.line_seconds)
     try:
-        outcome = run_fit(settings, display)
+        outcome = run_fit(settings, display=display)
     finally:
         display.close()
     if outcome.signal is not None:
@@ -66,149 +71,172 @@ def fit(
 
 
 @app.command(
-    epilog="Example: wit-train retrieval out/demo/run --dataset out/demo/dataset --split val --contact-sheet sheet.png"
+    epilog=example("wit-train retrieval out/demo/run --dataset out/demo/dataset --split val --contact-sheet sheet.png")
 )
 def retrieval(
-    model: Annotated[
-        Path,
-        typer.Argument(
-            help="Run folder (its newest checkpoint), checkpoint file, or weights of OpenAI's or open_clip's.",
-            metavar="CHECKPOINT_OR_WEIGHTS",
-        ),
-    ],
+    model: ModelPath,
     dataset: Annotated[Path, typer.Option(help="Dataset folder.")],
     split: Annotated[str, typer.Option(help="Split to evaluate on.")] = "val",
-    batch_size: Annotated[int, typer.Option(min=1, help="Images or texts embedded at once.")] = 256,
+    batch_size: BatchSize = 256,
     limit: Annotated[int | None, typer.Option(min=2, help="Evaluate on the first N images only.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for retrieval.json [default: the run folder]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for retrieval.json [default: the run folder].")] = None,
     contact_sheet: Annotated[
         Path | None, typer.Option(help="Draw captions and their best images to this PNG.")
     ] = None,
     allow_train: Annotated[
-        bool, typer.Option("--allow-train", help="Evaluate on the trained split all the same.")
+        bool, typer.Option("--allow-train", help="Evaluate even on the split that the model was trained on.")
     ] = False,
-    weights: Annotated[str, typer.Option(help="model, or ema: their moving average, if kept.")] = "model",
-    quick_gelu: Annotated[
-        bool | None,
-        typer.Option("--quick-gelu/--gelu", help="Activation of foreign weights, which no file of theirs tells."),
-    ] = None,
+    weights: WeightsOption = Weights.MODEL,
+    quick_gelu: QuickGelu = None,
 ) -> None:
-    """Recall at 1, 5 and 10, text to image and image to text, against chance and with 95% intervals."""
-    from openwit.training.evaluation.command import RetrievalJob
+    """Evaluate retrieval: recall at 1, 5 and 10 in both directions, with chance level and 95% intervals."""
+    from openwit.training.checkpoints.load import load_model
+    from openwit.training.cli.retrieval import result_folder, run_retrieval
+    from openwit.training.data.sharded import ShardedDataset
 
-    RetrievalJob(model, dataset, split, batch_size, limit, out, contact_sheet, allow_train, weights, quick_gelu).run(
-        Console()
+    run_retrieval(
+        load_model(model, weights=weights, quick_gelu=quick_gelu, report=_print),
+        ShardedDataset(dataset, split),
+        console=Console(),
+        out=out or result_folder(model),
+        contact_sheet=contact_sheet,
+        batch_size=batch_size,
+        limit=limit,
+        allow_train=allow_train,
     )
 
 
-@app.command("zero-shot", epilog="Example: wit-train zero-shot out/demo/run --data cifar10.parquet --prompts cifar10")
+@app.command("zero-shot", epilog=example("wit-train zero-shot out/demo/run --data cifar10.parquet --prompts cifar10"))
 def zero_shot(
-    model: Annotated[
-        Path,
-        typer.Argument(
-            help="Run folder (its newest checkpoint), checkpoint file, or weights of OpenAI's or open_clip's.",
-            metavar="CHECKPOINT_OR_WEIGHTS",
-        ),
-    ],
+    model: ModelPath,
     data: Annotated[
         Path,
-        typer.Option(help="Parquet file of images and labels, folder of a folder a class, or tars with .cls."),
+        typer.Option(help="Parquet file of images and labels, folder with one folder per class, or tars with .cls."),
     ],
     prompts: Annotated[
-        str, typer.Option(help="paper, cifar10, name, or a file of a template with {label} a line.")
+        str, typer.Option(help="Templates: paper, cifar10, name, or a file with one template per line ({label}).")
     ] = "paper",
     split: Annotated[
-        str | None, typer.Option(help="Split of the data [default: the held-out one, where there are several]")
+        str | None, typer.Option(help="Split of the data [default: the held-out one, if there are several].")
     ] = None,
-    classes: Annotated[
-        Path | None, typer.Option(help="Names of numbered classes, one a line from class 0 on.")
-    ] = None,
+    classes: Annotated[Path | None, typer.Option(help="Names of numbered classes, one per line from class 0.")] = None,
     image_column: Annotated[str | None, typer.Option(help="Column of images in Parquet.")] = None,
     label_column: Annotated[str | None, typer.Option(help="Column of labels in Parquet.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Classify N images, drawn from the whole.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images or texts embedded at once.")] = 256,
-    weights: Annotated[str, typer.Option(help="model, or ema: their moving average, if kept.")] = "model",
-    quick_gelu: Annotated[
-        bool | None,
-        typer.Option("--quick-gelu/--gelu", help="Activation of foreign weights, which no file of theirs tells."),
-    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Classify a random sample of N images.")] = None,
+    batch_size: BatchSize = 256,
+    weights: WeightsOption = Weights.MODEL,
+    quick_gelu: QuickGelu = None,
     out: Annotated[Path | None, typer.Option(help="JSON to write, with every class and confusion.")] = None,
 ) -> None:
-    """Classify images by their classes' names: top-1, top-5 and mean per-class accuracy with 95% intervals."""
-    from openwit.training.evaluation.classification_readers import Wanted
-    from openwit.training.evaluation.zero_shot_command import ZeroShotJob
+    """Classify images by the names of their classes: top-1, top-5 and mean per-class accuracy with 95% intervals."""
+    from openwit.training.checkpoints.load import load_model
+    from openwit.training.cli.zero_shot import run_zero_shot
+    from openwit.training.evaluation.classification_data import open_classification
+    from openwit.training.evaluation.classification_readers import LabelledData
+    from openwit.training.evaluation.prompts import read_prompts
 
-    wanted = Wanted(data, split, classes, image_column, label_column)
-    ZeroShotJob(model, wanted, prompts, limit, batch_size, weights, quick_gelu, out).run(Console())
+    labelled = LabelledData(data, split=split, classes=classes, image_column=image_column, label_column=label_column)
+    templates = read_prompts(prompts)
+    images = open_classification(labelled).limited(limit)
+    run_zero_shot(
+        load_model(model, weights=weights, quick_gelu=quick_gelu, report=_print),
+        images,
+        console=Console(),
+        prompts=prompts,
+        templates=templates,
+        limit=limit,
+        batch_size=batch_size,
+        out=out,
+    )
 
 
-@app.command(epilog="Example: wit-train export out/demo/run --format open_clip --out out/demo/open_clip")
+@app.command(epilog=example("wit-train export out/demo/run --format open_clip --out out/demo/open_clip"))
 def export(
-    model: Annotated[
-        Path,
-        typer.Argument(
-            help="Run folder (its newest checkpoint), checkpoint file, or weights of OpenAI's or open_clip's.",
-            metavar="RUN_OR_CHECKPOINT",
-        ),
-    ],
-    layout: Annotated[str, typer.Option("--format", help="open_clip, hf or onnx.")],
+    model: ModelPath,
+    layout: Annotated[ExportLayout, typer.Option("--format", help="Program that the model is written for.")],
     out: Annotated[Path, typer.Option(help="Folder to write; must not exist yet.")],
-    weights: Annotated[str, typer.Option(help="model, or ema: their moving average, if kept.")] = "model",
+    weights: WeightsOption = Weights.MODEL,
     average: Annotated[int, typer.Option(min=1, help="Average the weights of the run's last N checkpoints.")] = 1,
-    quick_gelu: Annotated[
-        bool | None,
-        typer.Option("--quick-gelu/--gelu", help="Activation of foreign weights, which no file of theirs tells."),
-    ] = None,
+    quick_gelu: QuickGelu = None,
 ) -> None:
     """Write a model for open_clip, for Hugging Face's transformers, or as ONNX graphs.
 
-    Beside the weights stands lineage.json: dataset, step, samples and configuration. The folder is complete or absent.
+    The folder also gets lineage.json: dataset, step, samples and configuration. It is complete or absent.
     """
-    from openwit.training.export.command import ExportJob
+    from openwit.training.checkpoints.load import load_model
+    from openwit.training.export.export import export_model
 
-    ExportJob(model, layout, out, weights, average, quick_gelu).run(Console())
+    loaded = load_model(model, weights=weights, average=average, quick_gelu=quick_gelu, report=_print)
+    for note in export_model(loaded, out, layout=layout):
+        _print(note)
+    _print(f"wrote {out}")
 
 
-@app.command(epilog="Example: wit-train tokenizer out/demo/dataset --vocabulary 16384 --out out/demo/merges.txt")
+@app.command(epilog=example("wit-train tokenizer out/demo/dataset --vocabulary 16384 --out out/demo/merges.txt"))
 def tokenizer(
     dataset: Annotated[Path, typer.Argument(help="Dataset folder.")],
     vocabulary: Annotated[int, typer.Option(help="Number of ids, at most 49408.")],
     out: Annotated[Path, typer.Option(help="Merges file to write.")],
     split: Annotated[str, typer.Option(help="Split whose texts are read.")] = "train",
 ) -> None:
-    """Learn a byte-pair encoding of CLIP's kind from a dataset's own texts; `model.tokenizer` takes its file."""
-    from openwit.training.tokenizer.training import TokenizerJob
+    """Learn a byte-pair encoding of CLIP's kind from a dataset's texts, for use as `model.tokenizer`."""
+    from rich.progress import Progress
 
-    TokenizerJob(dataset, split, vocabulary, out).run(Console())
+    from openwit.training.tokenizer.training import learn_tokenizer
+
+    console = Console()
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("reading texts", total=None)
+        learned = learn_tokenizer(
+            dataset,
+            split=split,
+            vocabulary=vocabulary,
+            out=out,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    size = learned.tokenizer.vocabulary_size
+    fewer = "" if size == vocabulary else " (the texts hold no more recurring pairs)"
+    _print(
+        f"wrote {out}: a vocabulary of {size:,}{fewer}, {learned.tokens_per_text:.1f} tokens per text with start and "
+        "end; train with model.tokenizer set to it"
+    )
 
 
-@app.command(epilog="Example: wit-train average out/run/checkpoints/step-*.pt --out out/run/average.pt")
+@app.command(epilog=example("wit-train average out/run/checkpoints/step-*.pt --out out/run/average.pt"))
 def average(
     checkpoints: Annotated[list[Path], typer.Argument(help="Checkpoint files of one architecture.")],
     out: Annotated[Path, typer.Option(help="Checkpoint to write (.pt); must not exist yet.")],
-    weights: Annotated[str, typer.Option(help="model, or ema: their moving averages, if kept.")] = "model",
+    weights: WeightsOption = Weights.MODEL,
 ) -> None:
     """Average the weights of checkpoints into one that can be evaluated and exported."""
-    from openwit.training.run.averaging import AverageJob
+    from openwit.training.run.averaging import average_checkpoints
 
-    AverageJob(checkpoints, out, weights).run(Console())
+    average_checkpoints(checkpoints, out, weights=weights)
+    _print(f"wrote {out}, the mean of {len(checkpoints)} checkpoints")
+
+
+def _print(line: str) -> None:
+    Console().print(line, markup=False, soft_wrap=True)
 
 
 @contextmanager
-def _file_trouble() -> Iterator[None]:
-    """A full disk or a file that may not be read is the machine's trouble, so it is said in a sentence too."""
+def _os_errors() -> Iterator[None]:
+    """Report a full disk or an unreadable file as one sentence too."""
     try:
         yield
     except OSError as error:
-        raise OpenWITError(f"{error.filename or 'a file'}: {error.strerror or error}") from error
+        raise StorageError(f"{error.filename or 'a file'}: {error.strerror or error}") from error
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Entry point: a user's mistake ends in one sentence on standard error and exit code 2."""
+    """Run `wit-train`: a user's mistake ends in one sentence on standard error and exit code 2."""
     # Read by the OpenMP runtime when torch loads it. Waiting threads that sleep instead of spinning cost nothing on an
-    # idle machine (measured: 1.37 s a step both ways) and make a busy one 1.7 to 3 times as fast.
+    # idle machine (measured: 1.37 s per step both ways) and make a busy one 1.7 to 3 times as fast.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    with user_errors("wit-train", "train"), _file_trouble():
+    # At the end, so that it shadows nothing: a module beside the configuration can be named in it (`mypkg.Objective`).
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    with user_errors("wit-train", "train"), _os_errors():
         app(args=arguments)
 
 

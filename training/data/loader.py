@@ -1,10 +1,10 @@
-"""Batches by number, prepared ahead by threads. Any step can be made at any time, so resuming is starting at one."""
+"""Batches by step number, prefetched by threads. Any step can be prepared at any time, so resuming costs nothing."""
 
 import random
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from typing import Literal
 
@@ -13,15 +13,15 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from openwit.schemas.common.errors import OpenWITError
-from openwit.training.config.train import DataSettings
+from openwit.schemas.common.errors import DataError
+from openwit.training.config import DataSettings
 from openwit.training.data.sampling import Plan, pick_text, sample_rng
 from openwit.training.data.sharded import CorruptSampleError, Dataset, Sample
 from openwit.training.data.transforms import Crop, ImageTransform, ResizedCrop, SquareCrop
-from openwit.training.models.zoo import ClipSpec
+from openwit.training.models.zoo import InputSpec
 from openwit.training.tokenizer.bpe import Tokenizer
 
-# What Pillow raises on bytes that are no whole image.
+# What Pillow raises for bytes that are not a complete image.
 IMAGE_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
@@ -29,8 +29,8 @@ IMAGE_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 class Batch:
     """One process's input to a step.
 
-    `seen` is what the stream moved on by: the samples of the step over all processes, unreadable ones included. A
-    process's own part may be empty, where a step holds fewer samples than there are processes or all are unreadable.
+    `seen` is the number of samples of the step over all processes, unreadable ones included. The part of a process may
+    be empty, if a step has fewer samples than there are processes or all are unreadable.
     """
 
     images: torch.Tensor  # uint8 (B, H, W, 3), in memory plane after plane: a permuted view of (B, 3, H, W)
@@ -41,7 +41,7 @@ class Batch:
 
 
 def training_transform(settings: DataSettings, size: int) -> ImageTransform:
-    """The augmentation the settings ask for."""
+    """Return the augmentation that the settings specify."""
     crop: Crop
     match settings.crop:
         case "random_crop":
@@ -55,31 +55,32 @@ def training_transform(settings: DataSettings, size: int) -> ImageTransform:
 
 @dataclass(frozen=True)
 class Preparation:
-    """What is done to a sample, whatever it was read from.
+    """Turns samples into batches, whatever they were read from.
 
     Args:
         settings: captions and augmentation.
-        spec: image size and context length.
+        inputs: image size and context length.
         tokenizer: texts to ids.
         seed: of captions and crops.
-        pinned: batches stand in page-locked memory, from which a GPU copies them without being waited for.
+        pinned: put batches into page-locked memory, from which copies to a GPU are asynchronous.
     """
 
     settings: DataSettings
-    spec: ClipSpec
+    _: KW_ONLY
+    inputs: InputSpec
     tokenizer: Tokenizer
     seed: int
     pinned: bool = False
 
     def batch(self, samples: Sequence[Callable[[], tuple[int, Sample]]], seen: int, corrupt: dict[str, str]) -> Batch:
-        """A batch of samples, those left out that cannot be read.
+        """Return a batch of samples without those that cannot be read.
 
         Args:
-            samples: each gives (epoch, sample), or raises CorruptSampleError.
+            samples: each returns (epoch, sample), or raises CorruptSampleError.
             seen: see `Batch`.
             corrupt: samples already known to be unreadable.
         """
-        size = self.spec.vision.image_size
+        size = self.inputs.image_size
         transform = training_transform(self.settings, size)
         captions: Literal["random", "first"] = self.settings.captions
         memory = torch.empty((len(samples), 3, size, size), dtype=torch.uint8, pin_memory=self.pinned)
@@ -98,8 +99,7 @@ class Preparation:
                 continue
             keys.append(sample.key)
             texts.append(text)
-        tokens = torch.from_numpy(self.tokenizer(texts, self.spec.text.context_length))
-        # Planes one after the other: a CPU then converts whole rows, and a GPU does not mind.
+        tokens = torch.from_numpy(self.tokenizer(texts, self.inputs.context_length))
         tokens = tokens.pin_memory() if self.pinned else tokens
         return Batch(memory[: len(keys)].permute(0, 2, 3, 1), tokens, keys, seen, corrupt)
 
@@ -112,25 +112,30 @@ def _decode(transform: ImageTransform, planes: NDArray[np.uint8], sample: Sample
 
 
 class BatchMaker:
-    """Makes the batch of any step.
+    """Prepares the batch of any step.
 
     Args:
         dataset: the samples.
-        plan: which samples stand in which step.
+        plan: assigns samples to steps.
         settings: captions and augmentation.
-        spec: image size and context length.
+        inputs: image size and context length.
         tokenizer: texts to ids.
         seed: of captions and crops.
-        rank, world: which of how many processes this is; each makes a contiguous part of every batch, in rank order.
+        rank, world: number of this process, and number of processes; each prepares a contiguous part of every batch,
+            in rank order.
         pinned: see `Preparation`.
+
+    Raises:
+        ValueError: `rank` is not a number from 0 to `world` - 1.
     """
 
     def __init__(
         self,
         dataset: Dataset,
         plan: Plan,
+        *,
         settings: DataSettings,
-        spec: ClipSpec,
+        inputs: InputSpec,
         tokenizer: Tokenizer,
         seed: int,
         rank: int = 0,
@@ -142,12 +147,12 @@ class BatchMaker:
         self._rank, self._world = rank, world
         self._dataset = dataset
         self._plan = plan
-        self._preparation = Preparation(settings, spec, tokenizer, seed, pinned)
+        self._preparation = Preparation(settings, inputs=inputs, tokenizer=tokenizer, seed=seed, pinned=pinned)
 
     def make(self, step: int) -> Batch | None:
-        """This process's part of a step's batch, without its unreadable samples; None after the end of the stream.
+        """Return this process's part of a step's batch without unreadable samples; None after the end of the stream.
 
-        The end comes at the same step in every process.
+        The stream ends at the same step in every process.
         """
         places, seen = self._plan.share(step, self._rank, self._world)
         if not seen:
@@ -159,19 +164,19 @@ class BatchMaker:
 
 
 class Loader:
-    """Batches from a step onward, in order, `prefetch` of them ahead.
+    """Batches from a step onward, in order, prefetched.
 
-    Threads, not processes: decoding and resizing run outside Python's global lock, and a batch needs no copy between
+    Threads, not processes: decoding and resizing release Python's global lock, and a batch need not be copied between
     processes. Use as a context manager, so that the threads end with the block.
 
     Args:
-        maker: makes the batch of a step.
+        maker: prepares the batch of a step.
         start: first step.
-        workers: threads; 0 makes each batch when it is asked for.
-        prefetch: batches under way or ready.
+        workers: number of threads; 0 prepares each batch on demand.
+        prefetch: number of batches in preparation or ready.
     """
 
-    def __init__(self, maker: BatchMaker, start: int, workers: int, prefetch: int) -> None:
+    def __init__(self, maker: BatchMaker, start: int, *, workers: int, prefetch: int) -> None:
         self._maker = maker
         self._next = start
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="loader") if workers else None
@@ -205,12 +210,12 @@ class Loader:
 
 
 class CorruptCount:
-    """Remembers which samples were unreadable and stops the run when they are too many.
+    """Records unreadable samples and stops the run when there are too many.
 
     Args:
         size: samples in the split.
         share: of them that may be unreadable.
-        known: found earlier in this run.
+        known: keys found earlier in this run.
     """
 
     def __init__(self, size: int, share: float, known: list[str]) -> None:
@@ -220,37 +225,38 @@ class CorruptCount:
         self.keys = dict.fromkeys(known)
 
     def add(self, batch: Batch) -> None:
-        """Counts a batch's unreadable samples, each once, where this is the only process.
+        """Count a batch's unreadable samples, each once, in a run of a single process.
 
         Raises:
-            OpenWITError: they are too many, or nothing of the batch could be read.
+            DataError: there are too many, or no sample of the batch is readable.
         """
         self.note(batch)
         self.check(len(self.keys), len(batch.keys))
 
     def note(self, batch: Batch) -> None:
-        """Counts the unreadable samples of this process's part of a batch, each once."""
+        """Count the unreadable samples of this process's part of a batch, each once."""
         self.keys.update(dict.fromkeys(batch.corrupt))
         for reason in batch.corrupt.values():
             self._last = reason
 
     def check(self, unreadable: int, readable: int) -> None:
-        """Stops the run where it must stop. With several processes each gives the sums over all, so that all stop.
+        """Stop the run if there are too many unreadable samples.
 
-        A sample that was met by two processes, in two epochs, counts twice in such a sum.
+        With several processes each passes the sums over all, so that all stop. A sample that two processes read in
+        two epochs counts twice in such a sum.
 
         Args:
             unreadable: samples found so far (`len(keys)`).
-            readable: samples of the step that can be trained on (`len(batch.keys)`).
+            readable: readable samples of the step (`len(batch.keys)`).
 
         Raises:
-            OpenWITError: they are too many, or nothing of the batch could be read.
+            DataError: there are too many, or no sample of the batch is readable.
         """
         last = f"; the last was {self._last}" if self._last else ""
         if unreadable > self._allowed and unreadable > self._known:
-            raise OpenWITError(
+            raise DataError(
                 f"{unreadable} samples are unreadable, more than data.max_corrupt allows ({self._allowed})"
                 f"{last}: run `wit verify` on the dataset"
             )
         if not readable:
-            raise OpenWITError(f"no sample of a whole batch is readable{last}: run `wit verify`")
+            raise DataError(f"no sample of a whole batch is readable{last}: run `wit verify`")

@@ -1,7 +1,7 @@
-"""A dataset of ours at a URL: its shards copied to a local folder before they are mapped.
+"""An OpenWIT dataset at a URL: its shards are copied to a local folder before they are mapped.
 
-The whole split must fit under the byte limit, and the copying comes before the first step; what is there already is
-not copied again. In return training has everything that a local dataset has. A split that does not fit is streamed.
+The whole split must fit under the byte limit, and it is copied before the first step; files that are there already are
+not copied again. After that it is used like a local dataset. A split that does not fit must be streamed.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from pathlib import Path
 import fsspec
 
 from openwit.schemas.common.atomic import atomic_path, sha256_of
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError, NetworkError, OpenWITError, RecipeError
 from openwit.schemas.common.locks import lock_file
 from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest, FileEntry
 from openwit.training.data.sharded import ShardedDataset
@@ -20,58 +20,64 @@ _CHUNK = 1 << 22
 
 
 def remote_manifest(url: str) -> DatasetManifest:
-    """The manifest of a dataset at a URL.
+    """Read the manifest of a dataset at a URL.
 
     Raises:
-        OpenWITError: it cannot be read, or is no manifest.
+        NetworkError: it cannot be read.
+        DataError: it is not a manifest.
     """
     where = f"{url.rstrip('/')}/{MANIFEST_NAME}"
     try:
         with fsspec.open(where, "rb") as file:
             text: bytes = file.read()
     except Exception as error:  # fsspec's backends raise errors of their own
-        raise OpenWITError(f"{where} cannot be read: {type(error).__name__}: {error}") from error
+        raise NetworkError(f"{where} cannot be read: {type(error).__name__}: {error}") from error
     return DatasetManifest.parse(text, where)
 
 
-def cached_dataset(url: str, split: str, cache: Path, limit: int, say: Callable[[str], None]) -> ShardedDataset:
-    """Copies what is missing of a split to `cache` and opens it there.
+def cached_dataset(
+    url: str, split: str, *, cache: Path, max_bytes: int, report: Callable[[str], None]
+) -> ShardedDataset:
+    """Copy the missing files of a split to `cache` and open it there.
 
     Args:
         url: folder of the dataset.
         split: name of a split.
-        cache: local folder, for this dataset alone; several processes may share it, one of them copies.
-        limit: most bytes that the split may take.
-        say: told what is done.
+        cache: local folder, for this dataset only; several processes may share it, one of them copies.
+        max_bytes: upper limit of the split's size.
+        report: receives a sentence on what is copied.
 
     Raises:
-        OpenWITError: the split is larger than the limit, the folder holds another dataset, or a file cannot be copied
-            or does not have the sum the manifest states.
+        RecipeError: the split is larger than the limit, or the folder holds another dataset.
+        NetworkError: a file cannot be copied.
+        DataError: a file does not have the checksum of the manifest.
     """
     manifest = remote_manifest(url)
     files = [file for shard in manifest.shards_of(split) for file in (shard.tar, shard.index)]
     total = sum(file.bytes for file in files)
-    if total > limit:
-        raise OpenWITError(
-            f"split {split!r} of {url} holds {total:,} bytes, more than data.cache_bytes allows ({limit:,}): raise "
-            "it, or leave data.cache out to stream the shards"
+    if total > max_bytes:
+        raise RecipeError(
+            f"split {split!r} of {url} holds {total:,} bytes, more than data.cache_bytes allows ({max_bytes:,}): "
+            "raise it, or leave data.cache out to stream the shards"
         )
-    with _held(cache):
+    with _locked(cache):
         if (cache / MANIFEST_NAME).is_file():
             if DatasetManifest.load(cache) != manifest:
-                raise OpenWITError(f"data.cache {cache} holds another dataset than {url} is now: name another folder")
+                raise RecipeError(f"data.cache {cache} holds another dataset than {url} is now: name another folder")
         else:
             manifest.save(cache)
-        missing = [file for file in files if not _whole(cache, file)]
+        missing = [file for file in files if not _is_complete(cache, file)]
         if missing:
-            say(f"copying {len(missing)} files, {sum(file.bytes for file in missing):,} bytes, from {url} to {cache}")
+            report(
+                f"copying {len(missing)} files, {sum(file.bytes for file in missing):,} bytes, from {url} to {cache}"
+            )
         for file in missing:
             _copy(f"{url.rstrip('/')}/{file.path}", cache / file.path, file)
     return ShardedDataset(cache, split)
 
 
-def _whole(folder: Path, file: FileEntry) -> bool:
-    # A file has its name only once it was copied whole and its sum was right.
+def _is_complete(folder: Path, file: FileEntry) -> bool:
+    # A file gets its name only after it was copied completely and its checksum was correct.
     path = folder / file.path
     return path.is_file() and path.stat().st_size == file.bytes
 
@@ -83,18 +89,16 @@ def _copy(url: str, target: Path, file: FileEntry) -> None:
                 while chunk := source.read(_CHUNK):
                     out.write(chunk)
             if sha256_of(temporary) != file.sha256:
-                raise OpenWITError(
-                    f"{url} does not have the sum that its manifest states: run `wit verify` on the dataset"
-                )
+                raise DataError(f"{url} does not have the checksum of its manifest: run `wit verify` on the dataset")
     except OpenWITError:
         raise
     except Exception as error:  # fsspec's backends raise errors of their own
-        raise OpenWITError(f"{url} cannot be copied: {type(error).__name__}: {error}") from error
+        raise NetworkError(f"{url} cannot be copied: {type(error).__name__}: {error}") from error
 
 
 @contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """One process at a time."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Let one process in at a time."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         lock_file(lock, wait=True)

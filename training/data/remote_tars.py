@@ -1,10 +1,10 @@
-"""Plain WebDataset tars read as a stream, where they are remote and have no index.
+"""Remote WebDataset tars without an index, read as a stream.
 
-What that costs against a dataset with an index: samples are shuffled within a window only (shards in a new order each
-epoch, several read at once, and a buffer); an epoch is a matter of each process by itself, so that with uneven shards
-a sample may be seen twice in one epoch of the run and another not at all; and a resumed run finds its place by
-skipping whole shards of average size and reading the rest away, so that it is near the old place and not on it.
-What does not suffer: no process waits for another, however uneven the shards, since each one's stream has no end.
+Limitations compared with an indexed dataset: samples are shuffled within a window only (shards in a new order each
+epoch, several read at once, and a buffer); each process counts its epochs itself, so that with uneven shards a sample
+may be seen twice in one epoch of the run and another not at all; and a resumed run finds its position by skipping
+whole shards of average size and discarding the rest, so that it continues near the old position, not exactly at it.
+No process waits for another, however uneven the shards, since each process's stream is endless.
 """
 
 import queue
@@ -20,7 +20,7 @@ from webdataset.gopen import gopen
 from webdataset.shardlists import expand_urls
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError, NetworkError, OpenWITError
 from openwit.training.data.sampling import Shuffle
 from openwit.training.data.sharded import CorruptSampleError, Sample, texts_of
 from openwit.training.data.tar_index import IMAGE_SUFFIXES
@@ -30,7 +30,7 @@ _AHEAD = 64
 
 
 class Streamed(NamedTuple):
-    """A sample, or why there is none: exactly one of `sample` and `reason` is set."""
+    """A sample, or the reason why it cannot be read: exactly one of `sample` and `reason` is set."""
 
     epoch: int
     key: str
@@ -43,37 +43,48 @@ class TarStream:
 
     Args:
         patterns: URLs or brace patterns.
-        samples: that the tars hold together, from which epochs are counted and a place is found again.
+        samples: total number in the tars; defines an epoch and the position to resume at.
         seed: of the order of shards and of the buffer.
-        lanes: shards read at once by a process.
-        buffer: samples among which the next is drawn.
+        streams: shards that a process reads at once.
+        buffer: number of samples from which the next is drawn.
     """
 
     split = "tars"
 
-    def __init__(self, patterns: Sequence[str], samples: int, seed: int, lanes: int = 4, buffer: int = 2000) -> None:
+    def __init__(
+        self, patterns: Sequence[str], samples: int, *, seed: int, streams: int = 4, buffer: int = 2000
+    ) -> None:
         self.urls = [url for pattern in patterns for url in _expanded(pattern)]
         self.name = self.urls[0].rpartition("/")[0].rpartition("/")[2] or "tars"
         self.manifest_sha256 = xxhash.xxh3_128_hexdigest("\n".join(self.urls).encode())
         self._samples = samples
         self._seed = seed
-        self._lanes = lanes
+        self._streams = streams
         self._buffer = buffer
 
     def __len__(self) -> int:
         return self._samples
 
     def describe(self) -> str:
-        """What streaming costs, in one line."""
+        """Return the limitations of streaming, in one line."""
         return (
             f"streaming {len(self.urls)} tars without an index: shuffled only among {self._buffer} samples of "
-            f"{self._lanes} shards at once, each sample about once an epoch, a resumed run goes on near its place, "
-            "not on it (an indexed dataset has none of these limits)"
+            f"{self._streams} shards at once, each sample about once per epoch, a resumed run continues near its "
+            "position, not exactly at it (an indexed dataset has none of these limits)"
         )
 
-    def read(self, rank: int, world: int, consumed: int) -> "Reader":
-        """This process's samples, without end, from about the `consumed`-th on."""
-        return Reader(self.urls, self._samples, self._seed, self._lanes, self._buffer, rank, world, consumed)
+    def read(self, rank: int, world: int, *, consumed: int) -> "Reader":
+        """Return an endless stream of this process's samples, beginning at about the `consumed`-th."""
+        return Reader(
+            self.urls,
+            self._samples,
+            seed=self._seed,
+            streams=self._streams,
+            buffer=self._buffer,
+            rank=rank,
+            world=world,
+            consumed=consumed,
+        )
 
 
 def _expanded(pattern: str) -> list[str]:
@@ -81,18 +92,20 @@ def _expanded(pattern: str) -> list[str]:
 
 
 class Reader:
-    """One process's part of the stream; a context manager, at whose end the reading threads stop.
+    """One process's part of the stream, read by threads until `close` is called.
 
-    The order is a function of (seed, rank, world, lanes, buffer), not of how fast the shards arrive: the lanes are
-    asked in turn. With fewer shards than processes each process reads all of them and keeps its share of the samples.
+    The order is a function of (seed, rank, world, streams, buffer), not of how fast the shards arrive: samples are
+    taken from the streams in turn. With fewer shards than processes each process reads all of them and keeps its share
+    of the samples.
     """
 
     def __init__(
         self,
         urls: Sequence[str],
         samples: int,
+        *,
         seed: int,
-        lanes: int,
+        streams: int,
         buffer: int,
         rank: int,
         world: int,
@@ -103,18 +116,19 @@ class Reader:
         self._shared = len(urls) < world
         self._rank, self._world = rank, world
         own = len(self._own(0))
-        self._lanes = min(lanes, own)
+        self._streams = min(streams, own)
         self._rng = random.Random(xxhash.xxh3_64_intdigest(f"buffer {rank} {consumed}".encode(), seed=seed))
         self._buffer = buffer
         self._stop = threading.Event()
         self._fruitless = 0
         share = samples / len(urls) / (world if self._shared else 1)
-        behind = consumed / self._lanes
+        behind = consumed / self._streams
         skipped = int(behind / share) if share else 0
         rest = int(behind - skipped * share)
-        self._queues: list[queue.Queue[Streamed | OpenWITError]] = [queue.Queue(_AHEAD) for _ in range(self._lanes)]
+        self._queues: list[queue.Queue[Streamed | OpenWITError]] = [queue.Queue(_AHEAD) for _ in range(self._streams)]
         self._threads = [
-            threading.Thread(target=self._fill, args=(lane, skipped, rest), daemon=True) for lane in range(self._lanes)
+            threading.Thread(target=self._fill, args=(number, skipped, rest), daemon=True)
+            for number in range(self._streams)
         ]
         for thread in self._threads:
             thread.start()
@@ -126,7 +140,7 @@ class Reader:
             thread.join(timeout=5)
 
     def __iter__(self) -> Iterator[Streamed]:
-        """Samples drawn from the buffer, each draw replaced by the next of the lanes; failures as they come."""
+        """Yield samples drawn from the buffer, each replaced by the next of the streams; failures as they come."""
         held: list[Streamed] = []
         for streamed in self._merged():
             if streamed.sample is None:
@@ -150,43 +164,43 @@ class Reader:
         order = [self._urls[i] for i in self._shuffle.at(epoch, np.arange(len(self._urls))).tolist()]
         return order if self._shared else order[self._rank :: self._world]
 
-    def _fill(self, lane: int, skipped: int, rest: int) -> None:
+    def _fill(self, number: int, skipped: int, rest: int) -> None:
         try:
-            for streamed in self._lane(lane, skipped, rest):
-                if not self._put(lane, streamed):
+            for streamed in self._stream(number, skipped, rest):
+                if not self._put(number, streamed):
                     return
         except OpenWITError as error:
-            self._put(lane, error)
-        except Exception as error:  # a thread that dies in silence would leave the run waiting for ever
-            self._put(lane, OpenWITError(f"reading data.tars failed: {type(error).__name__}: {error}"))
+            self._put(number, error)
+        except Exception as error:  # a thread that ends silently would leave the run waiting for ever
+            self._put(number, NetworkError(f"reading data.tars failed: {type(error).__name__}: {error}"))
 
-    def _put(self, lane: int, found: "Streamed | OpenWITError") -> bool:
+    def _put(self, number: int, found: "Streamed | OpenWITError") -> bool:
         while not self._stop.is_set():
             try:
-                self._queues[lane].put(found, timeout=0.2)
+                self._queues[number].put(found, timeout=0.2)
             except queue.Full:
                 continue
             return True
         return False
 
-    def _lane(self, lane: int, skipped: int, rest: int) -> Iterator[Streamed]:
-        for epoch, url in self._shards(lane, skipped):
-            good = 0
-            for number, streamed in enumerate(_read_shard(epoch, url, self._stop)):
-                good += streamed.sample is not None
-                if self._shared and number % self._world != self._rank:
+    def _stream(self, number: int, skipped: int, rest: int) -> Iterator[Streamed]:
+        for epoch, url in self._shards(number, skipped):
+            readable = 0
+            for row, streamed in enumerate(_read_shard(epoch, url, self._stop)):
+                readable += streamed.sample is not None
+                if self._shared and row % self._world != self._rank:
                     continue
                 if rest > 0:
                     rest -= 1
                     continue
                 yield streamed
-            # Counted over all lanes, without a lock: it need not be exact to tell some dead tars from all.
-            self._fruitless = 0 if good else self._fruitless + 1
-            if self._fruitless >= max(3, 2 * self._lanes):
-                raise OpenWITError(f"{self._fruitless} tars of data.tars in a row gave no sample, the last {url}")
+            # Counted over all streams, without a lock: it need not be exact to distinguish some dead tars from all.
+            self._fruitless = 0 if readable else self._fruitless + 1
+            if self._fruitless >= max(3, 2 * self._streams):
+                raise DataError(f"{self._fruitless} tars of data.tars in a row gave no sample, the last {url}")
 
-    def _shards(self, lane: int, skipped: int) -> Iterator[tuple[int, str]]:
-        place = lane + skipped * self._lanes
+    def _shards(self, number: int, skipped: int) -> Iterator[tuple[int, str]]:
+        place = number + skipped * self._streams
         size = len(self._own(0))
         epoch = -1
         own: list[str] = []
@@ -195,7 +209,7 @@ class Reader:
                 epoch = place // size
                 own = self._own(epoch)
             yield epoch, own[place % size]
-            place += self._lanes
+            place += self._streams
 
 
 def _open(url: str) -> BinaryIO:
@@ -207,7 +221,7 @@ def _open(url: str) -> BinaryIO:
 
 
 def _read_shard(epoch: int, url: str, stop: threading.Event) -> Iterator[Streamed]:
-    """The samples of a tar; a tar that cannot be opened or breaks off is one entry with its reason."""
+    """Yield the samples of a tar; a tar that cannot be opened or is truncated is one entry with its reason."""
     stream: BinaryIO | None = None
     for attempt in range(_TRIES):
         try:
@@ -217,11 +231,11 @@ def _read_shard(epoch: int, url: str, stop: threading.Event) -> Iterator[Streame
             if attempt + 1 == _TRIES or stop.wait(0.2 * 4**attempt):
                 yield Streamed(epoch, url, None, f"{url}: {type(error).__name__}: {error}")
                 return
-    broken: list[str] = []
+    errors: list[str] = []
 
     def note(error: Exception) -> bool:
         first = error.args[0] if error.args else ""
-        broken.append(f"{type(error).__name__}: {first}")
+        errors.append(f"{type(error).__name__}: {first}")
         return False
 
     assert stream is not None
@@ -229,8 +243,8 @@ def _read_shard(epoch: int, url: str, stop: threading.Event) -> Iterator[Streame
         files = tar_file_expander([{"url": url, "stream": stream}], handler=note)
         for raw in group_by_keys(files, handler=note):
             yield _sample(epoch, raw)
-    if broken:
-        yield Streamed(epoch, url, None, f"{url}: {broken[0]}")
+    if errors:
+        yield Streamed(epoch, url, None, f"{url}: {errors[0]}")
 
 
 def _sample(epoch: int, raw: dict[str, Any]) -> Streamed:

@@ -1,4 +1,4 @@
-"""Chance in the data, a function of (seed, epoch, key): nothing to save, nothing that threads disturb."""
+"""Deterministic sampling: a pure function of (seed, epoch, key), so there is no generator state to save."""
 
 import random
 from abc import ABC, abstractmethod
@@ -8,9 +8,11 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from openwit.schemas.common.hashing import splitmix64_finalise
+
 
 def bounds(size: int, rank: int, world: int) -> tuple[int, int]:
-    """(start, stop) of one of `world` contiguous parts of `size` things; sizes of parts differ by one at most."""
+    """Return (start, stop) of one of `world` contiguous parts of `size` items; their sizes differ by one at most."""
     return size * rank // world, size * (rank + 1) // world
 
 
@@ -18,15 +20,15 @@ _ROUNDS = 6
 
 
 class Shuffle:
-    """An order of `size` things for each epoch, any place of which is computed by itself.
+    """A permutation of `size` items for each epoch, any position of which is computed on its own.
 
-    A Feistel cipher over the next power of four, walked until it falls inside (Black and Rogaway, "Ciphers with
-    arbitrary finite domains", 2002): a shuffle of 400 million samples takes no memory and no time to make.
+    A Feistel cipher over the next power of four, iterated until the result is in range (Black and Rogaway, "Ciphers
+    with arbitrary finite domains", 2002): a shuffle of 400 million samples needs no memory and no preparation.
 
     Args:
-        size: number of things.
-        seed: of the orders.
-        name: orders of another name are others.
+        size: number of items.
+        seed: of the permutations.
+        name: different names give different permutations.
     """
 
     def __init__(self, size: int, seed: int, name: str = "") -> None:
@@ -37,7 +39,7 @@ class Shuffle:
         self._mask = np.uint64((1 << int(self._half)) - 1)
 
     def at(self, epoch: int, places: NDArray[np.int64]) -> NDArray[np.int64]:
-        """What stands at these places (0 to size - 1) of an epoch's order."""
+        """Return the items at these positions (0 to size - 1) of an epoch's permutation."""
         keys = [
             np.uint64(xxhash.xxh3_64_intdigest(f"{self._name}/{epoch}/{number}".encode(), seed=self._seed))
             for number in range(_ROUNDS)
@@ -52,26 +54,19 @@ class Shuffle:
     def _encipher(self, values: NDArray[np.uint64], keys: list[np.uint64]) -> NDArray[np.uint64]:
         left, right = values >> self._half, values & self._mask
         for key in keys:
-            left, right = right, left ^ (_mixed(right ^ key) & self._mask)
+            left, right = right, left ^ (splitmix64_finalise(right ^ key) & self._mask)
         return (left << self._half) | right
 
 
-def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """SplitMix64's finisher: every bit of the input stirs every bit of the output."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
-
-
 class Plan(Protocol):
-    """Which samples stand in which step."""
+    """Assigns samples to steps."""
 
     def batch(self, step: int) -> list[tuple[int, int]]:
-        """(epoch, index) of each sample of a step, steps counted from 0; empty when the stream has ended."""
+        """Return (epoch, index) of each sample of a step, counted from 0; empty after the end of the stream."""
         ...
 
     def share(self, step: int, rank: int, world: int) -> tuple[list[tuple[int, int]], int]:
-        """One process's part of a step, and the size of the whole step."""
+        """Return one process's part of a step, and the size of the whole step."""
         ...
 
 
@@ -80,7 +75,7 @@ class Stream(ABC):
 
     Args:
         batch_size: samples in a step.
-        total: length of the stream in samples; None where the clock ends the run.
+        total: length of the stream in samples; None if the clock ends the run.
     """
 
     def __init__(self, batch_size: int, total: int | None) -> None:
@@ -88,14 +83,14 @@ class Stream(ABC):
         self._total = total
 
     def batch(self, step: int) -> list[tuple[int, int]]:
-        """(epoch, index) of each sample of a step, steps counted from 0; empty when the stream has ended."""
+        """Return (epoch, index) of each sample of a step, counted from 0; empty after the end of the stream."""
         return self.share(step, 0, 1)[0]
 
     def share(self, step: int, rank: int, world: int) -> tuple[list[tuple[int, int]], int]:
-        """One process's part of a step, and the size of the whole step.
+        """Return one process's part of a step, and the size of the whole step.
 
-        The parts of ranks 0 to world - 1, one after the other, are `batch(step)`; their sizes differ by one at most,
-        and some are empty where the step holds fewer samples than there are processes.
+        The parts of ranks 0 to world - 1, concatenated, are `batch(step)`; their sizes differ by one at most, and some
+        are empty if the step holds fewer samples than there are processes.
         """
         begin = step * self._batch_size
         size = self._batch_size if self._total is None else max(0, min(self._batch_size, self._total - begin))
@@ -104,20 +99,20 @@ class Stream(ABC):
 
     @abstractmethod
     def _places(self, start: int, stop: int) -> list[tuple[int, int]]:
-        """(epoch, index) of the stream's places from `start` to before `stop`."""
+        """Return (epoch, index) of the positions from `start` to before `stop` of the stream."""
 
 
 class BatchPlan(Stream):
-    """One shuffled pass over the split after another, across whose borders a batch may reach.
+    """One shuffled pass over the split after another; a batch may span two epochs.
 
-    Each sample is seen exactly once an epoch. A run of a given number of samples ends exactly there, with a smaller
-    last step if need be.
+    Each sample is seen exactly once per epoch. A run of a given number of samples ends exactly there, with a
+    smaller last step if necessary.
 
     Args:
         size: samples in the split.
         batch_size: samples in a step.
         seed: of the shuffles.
-        total: length of the stream in samples; None where the clock ends the run.
+        total: length of the stream in samples; None if the clock ends the run.
     """
 
     def __init__(self, size: int, batch_size: int, seed: int, total: int | None) -> None:
@@ -137,15 +132,15 @@ class BatchPlan(Stream):
 
 
 def sample_rng(seed: int, epoch: int, key: str) -> random.Random:
-    """The generator of a sample's chance in an epoch: which text, which crop, whether to mirror."""
+    """Return the generator of a sample's random draws in an epoch: text, crop, mirroring."""
     return random.Random(xxhash.xxh3_64_intdigest(f"{epoch}/{key}".encode(), seed=seed))
 
 
 def pick_text(texts: tuple[str, ...], how: Literal["random", "first"], rng: random.Random) -> str:
-    """The text to train on this time."""
+    """Return the text to train on."""
     return texts[0] if how == "first" else texts[min(len(texts) - 1, int(rng.random() * len(texts)))]
 
 
 def step_seed(seed: int, step: int) -> int:
-    """Seed of the model's chance (patch dropout) in a step."""
+    """Return the seed of the model's random draws (patch dropout) in a step."""
     return xxhash.xxh3_64_intdigest(f"step {step}".encode(), seed=seed) >> 1

@@ -1,26 +1,33 @@
-"""A split of a dataset folder with random access: each shard's tar mapped into memory, its index beside it.
+"""A split of a dataset folder with random access: each shard's tar is memory-mapped and found through its index.
 
-Nothing is unpacked and nothing is read ahead of need; a sample costs two slices of a map and one JSON document.
+Nothing is unpacked or read ahead; a sample costs two slices of a map and one JSON document. Needs no torch.
 """
 
+import io
 import mmap
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import pyarrow as pa
+from PIL import Image
 
 from openwit.schemas.common.atomic import sha256_of
-from openwit.schemas.common.errors import OpenWITError, SchemaError
+from openwit.schemas.common.errors import DataError, SchemaError
 from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest, ShardEntry
 from openwit.schemas.tables.samples import SHARD_INDEX
 
 
-class CorruptSampleError(Exception):
-    """A sample that cannot be read. Counted and skipped by the loader, not shown to the user."""
+class CorruptSampleError(DataError):
+    """A sample cannot be read. The training loader counts and skips it.
+
+    Attributes:
+        key: of the sample.
+        reason: in words.
+    """
 
     def __init__(self, key: str, reason: str) -> None:
         super().__init__(f"{key}: {reason}")
@@ -29,15 +36,35 @@ class CorruptSampleError(Exception):
 
 
 class Sample(NamedTuple):
-    """One sample as it lies in the shard."""
+    """One sample as stored in the shard, its image still encoded."""
 
     key: str
     image: bytes
     texts: tuple[str, ...]
 
 
+class Example(NamedTuple):
+    """One decoded sample.
+
+    Attributes:
+        image: PIL image in mode RGB, or what the dataset's transform returned for it.
+        texts: its texts, at least one; the first is the caption.
+        metadata: the sample's JSON document (url, licence, size, …); empty if it has none.
+        key: of the sample, unique in the dataset.
+    """
+
+    image: Any
+    texts: tuple[str, ...]
+    metadata: dict[str, Any]
+    key: str
+
+
+Transform = Callable[[Image.Image], Any]
+"""Applied to each PIL image (RGB) of a dataset, such as `LoadedModel.preprocess`."""
+
+
 class _Document(msgspec.Struct):
-    """What training needs of a sample's JSON member; img2dataset's own shards have a caption only."""
+    """The keys of a sample's JSON member that training needs; img2dataset's own shards have a caption only."""
 
     caption: str | None = ""
     texts: tuple[str, ...] = ()
@@ -47,15 +74,15 @@ _DECODER = msgspec.json.Decoder(_Document)
 
 
 def texts_of(key: str, document: bytes | memoryview, text: bytes | memoryview) -> tuple[str, ...]:
-    """The texts of a sample: those of its JSON member, else its caption, else the text member.
+    """Return the texts of a sample: those of its JSON member, else its caption, else the text member.
 
     Args:
         key: of the sample, for the message.
-        document: the JSON member; empty where there is none.
-        text: the text member; empty where there is none.
+        document: the JSON member; empty if there is none.
+        text: the text member; empty if there is none.
 
     Raises:
-        CorruptSampleError: the JSON is not what the contract says, the text is no UTF-8, or there is no text.
+        CorruptSampleError: the JSON does not follow the contract, the text is not UTF-8, or there is no text.
     """
     try:
         found = _DECODER.decode(document) if len(document) else _Document()
@@ -72,7 +99,7 @@ def texts_of(key: str, document: bytes | memoryview, text: bytes | memoryview) -
 
 
 class Dataset(Protocol):
-    """Samples by number, safe to read from several threads."""
+    """Samples by index; can be read from several threads."""
 
     name: str
     split: str
@@ -81,16 +108,16 @@ class Dataset(Protocol):
 
     def __len__(self) -> int: ...
     def key(self, index: int) -> str:
-        """Key of a sample, without reading the sample."""
+        """Return the key of a sample, without reading the sample."""
         ...
 
     def sample(self, index: int) -> Sample:
-        """A sample; raises CorruptSampleError."""
+        """Read a sample; raises CorruptSampleError."""
         ...
 
 
 class Shard:
-    """One tar, mapped, with its index (of schemas.tables.samples.SHARD_INDEX; both stay on disk until touched)."""
+    """One memory-mapped tar with its index (schemas.tables.samples.SHARD_INDEX); pages are read on access."""
 
     def __init__(self, tar: Path, index: pa.Table) -> None:
         self._bytes = _map(tar)
@@ -103,20 +130,30 @@ class Shard:
         self._json = _ranges(index, "json")
 
     def key(self, row: int) -> str:
-        """Key of a row."""
+        """Return the key of a row."""
         return str(self._key_data[self._key_ends[row] : self._key_ends[row + 1]], "utf-8")
 
     def read(self, row: int) -> Sample:
-        """The sample of a row; raises CorruptSampleError."""
+        """Read the sample of a row; raises CorruptSampleError."""
         key = self.key(row)
         document = self._member(self._json, row)
         text = b"" if document else self._member(self._text, row)
         try:
             texts = texts_of(key, document, text)
         except CorruptSampleError:
-            # A document without a caption: the text member is the last resort.
+            # A document without a caption: fall back to the text member.
             texts = texts_of(key, document, self._member(self._text, row))
         return Sample(key, self._member(self._image, row), texts)
+
+    def metadata(self, row: int) -> dict[str, Any]:
+        """Return the JSON document of a row; empty if it has none. Raises CorruptSampleError."""
+        document = self._member(self._json, row)
+        if not document:
+            return {}
+        try:
+            return msgspec.json.decode(document, type=dict[str, Any])
+        except msgspec.MsgspecError as error:
+            raise CorruptSampleError(self.key(row), f"JSON member: {error}") from error
 
     def _member(self, ranges: "_Ranges", row: int) -> bytes:
         start = ranges[0][row]
@@ -139,7 +176,7 @@ def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
 
 
 class Shards:
-    """The samples of several shards, numbered from 0 in the order of shards and of samples in them.
+    """The samples of several shards, indexed from 0 in the order of shards and of samples in them.
 
     Args:
         shards: the shards.
@@ -154,18 +191,27 @@ class Shards:
         return self._ends[-1] if self._ends else 0
 
     def key(self, index: int) -> str:
-        """Key of a sample, without reading the sample."""
+        """Return the key of a sample, without reading the sample."""
         shard, row = self._locate(index)
         return shard.key(row)
 
     def sample(self, index: int) -> Sample:
-        """A sample.
+        """Read a sample, its image still encoded.
 
         Raises:
-            CorruptSampleError: its JSON member is not what the contract says, or holds no text.
+            CorruptSampleError: its JSON member does not follow the contract, or holds no text.
         """
         shard, row = self._locate(index)
         return shard.read(row)
+
+    def metadata(self, index: int) -> dict[str, Any]:
+        """Return the JSON document of a sample; empty if it has none.
+
+        Raises:
+            CorruptSampleError: it is not a JSON object.
+        """
+        shard, row = self._locate(index)
+        return shard.metadata(row)
 
     def _locate(self, index: int) -> tuple[Shard, int]:
         number = bisect_right(self._ends, index)
@@ -175,19 +221,26 @@ class Shards:
 
 
 class ShardedDataset(Shards):
-    """The samples of one split of a dataset folder.
+    """The samples of one split of a dataset folder: a sequence with `len()` and `[i]`.
 
-    Safe to read from several threads.
+    It can be read from several threads, and pickled (then it is opened again), so that a torch DataLoader with workers
+    takes it; combine examples with `openwit.training.data.torch_dataset.collate`.
 
     Args:
         folder: dataset folder.
         split: name of a split.
+        transform: applied to each image by `[i]`; None keeps PIL images.
 
     Raises:
-        OpenWITError: no dataset, no such split, or files that do not fit the manifest.
+        DataError: there is no dataset, no such split, or files do not match the manifest.
+
+    Example:
+        >>> dataset = ShardedDataset(Path("out/demo/dataset"), "val", transform=model.preprocess)
+        >>> loader = DataLoader(dataset, batch_size=64, num_workers=2, collate_fn=collate)
     """
 
-    def __init__(self, folder: Path, split: str) -> None:
+    def __init__(self, folder: Path, split: str, *, transform: Transform | None = None) -> None:
+        self.transform = transform
         manifest = DatasetManifest.load(folder)
         entries = manifest.shards_of(split)
         self.folder = folder
@@ -196,7 +249,34 @@ class ShardedDataset(Shards):
         self.manifest_sha256 = sha256_of(folder / MANIFEST_NAME)
         super().__init__([_open_shard(folder, entry) for entry in entries], [entry.samples for entry in entries])
         if not len(self):
-            raise OpenWITError(f"split {split!r} of dataset {folder} holds no samples: choose another split")
+            raise DataError(f"split {split!r} of dataset {folder} holds no samples: choose another split")
+
+    def __getitem__(self, index: int) -> Example:
+        """Decode a sample; negative indices count from the end.
+
+        Raises:
+            IndexError: there is no such sample.
+            CorruptSampleError: the image cannot be decoded, or its JSON member does not follow the contract.
+        """
+        index = int(index) + len(self) if index < 0 else int(index)
+        sample = self.sample(index)
+        try:
+            with Image.open(io.BytesIO(sample.image)) as opened:
+                image = opened.convert("RGB")
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise CorruptSampleError(sample.key, f"image: {error}") from error
+        found = image if self.transform is None else self.transform(image)
+        return Example(found, sample.texts, self.metadata(index), sample.key)
+
+    def __iter__(self) -> Iterator[Example]:
+        return (self[index] for index in range(len(self)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (self.folder, self.split, self.transform)
+
+
+def _reopen(folder: Path, split: str, transform: Transform | None) -> ShardedDataset:
+    return ShardedDataset(folder, split, transform=transform)
 
 
 def _open_shard(folder: Path, entry: ShardEntry) -> Shard:
@@ -204,7 +284,7 @@ def _open_shard(folder: Path, entry: ShardEntry) -> Shard:
     _check_size(tar, entry.tar.bytes)
     index = _read_index(folder / entry.index.path)
     if index.num_rows != entry.samples:
-        raise OpenWITError(
+        raise DataError(
             f"{folder / entry.index.path} lists {index.num_rows} samples, but the manifest says {entry.samples}: "
             "run `wit verify` and rebuild the dataset"
         )
@@ -215,11 +295,9 @@ def _check_size(path: Path, expected: int) -> None:
     try:
         found = path.stat().st_size
     except FileNotFoundError:
-        raise OpenWITError(
-            f"{path} is missing, but the manifest lists it: rebuild or copy the dataset again"
-        ) from None
+        raise DataError(f"{path} is missing, but the manifest lists it: rebuild or copy the dataset again") from None
     if found != expected:
-        raise OpenWITError(
+        raise DataError(
             f"{path} has {found} bytes, but the manifest says {expected}: rebuild or copy the dataset again"
         )
 
@@ -234,8 +312,6 @@ def _read_index(path: Path) -> pa.Table:
         with pa.ipc.open_file(pa.memory_map(str(path))) as reader:
             return SHARD_INDEX.conform(reader.read_all(), str(path))
     except FileNotFoundError:
-        raise OpenWITError(
-            f"{path} is missing, but the manifest lists it: rebuild or copy the dataset again"
-        ) from None
+        raise DataError(f"{path} is missing, but the manifest lists it: rebuild or copy the dataset again") from None
     except (pa.ArrowInvalid, OSError) as error:
         raise SchemaError(f"{path} is not a readable Arrow file ({error}): run `wit verify`") from error

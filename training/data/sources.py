@@ -1,12 +1,13 @@
-"""From settings to samples: what `data` names, opened, and the loader that fits it."""
+"""Open the samples that the `data` section names, and the loader for them."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
-from openwit.schemas.common.errors import OpenWITError
-from openwit.training.config.train import DataSettings, is_remote
+from openwit.schemas.common.errors import RecipeError
+from openwit.training.config import DataSettings
+from openwit.training.config.data import is_remote
 from openwit.training.data.loader import Batch, BatchMaker, Loader, Preparation
 from openwit.training.data.mixture import Mixture, WeightedPlan
 from openwit.training.data.remote_dataset import cached_dataset, remote_manifest
@@ -14,11 +15,11 @@ from openwit.training.data.remote_tars import Reader, Streamed, TarStream
 from openwit.training.data.sampling import BatchPlan, Plan, bounds
 from openwit.training.data.sharded import Dataset, Sample, ShardedDataset
 from openwit.training.data.tar_index import TarDataset, local_tars
-from openwit.training.models.zoo import ClipSpec
+from openwit.training.models.zoo import InputSpec
 from openwit.training.tokenizer.bpe import Tokenizer
 
 Source = Dataset | TarStream
-"""What a run is trained on. Both have `name`, `split`, `manifest_sha256` and a length: the samples of an epoch."""
+"""Training data. Both have `name`, `split`, `manifest_sha256` and a length: the samples of an epoch."""
 
 
 class BatchLoader(Protocol):
@@ -30,65 +31,69 @@ class BatchLoader(Protocol):
     def __next__(self) -> Batch: ...
 
 
-def open_source(data: DataSettings, seed: int, say: Callable[[str], None]) -> Source:
-    """Opens what the settings name.
+def open_source(data: DataSettings, *, seed: int, report: Callable[[str], None]) -> Source:
+    """Open the samples that the settings name.
 
     Args:
         data: the settings.
         seed: of the order of streamed shards.
-        say: told what is copied, indexed or streamed, and what that costs.
+        report: receives sentences on what is copied, indexed or streamed, and what that costs.
 
     Raises:
-        OpenWITError: it is missing, or is not what it should be.
+        OpenWITError: the data are missing, damaged or unreachable.
     """
     if data.datasets is not None:
         parts = [ShardedDataset(share.dataset, share.split) for share in data.datasets]
         return Mixture(parts)
     if data.tars is not None and not is_remote(data.tars[0]):
         local = TarDataset(local_tars(data.tars))
-        say(local.describe())
+        report(local.describe())
         return local
     if data.tars is not None:
         assert data.samples is not None
-        return _stream(data, data.tars, data.samples, seed, say)
+        return _stream(data, data.tars, data.samples, seed=seed, report=report)
     assert data.dataset is not None
     if not isinstance(data.dataset, str):
         return ShardedDataset(data.dataset, data.split)
     if data.cache is not None:
-        return cached_dataset(data.dataset, data.split, data.cache, data.cache_bytes, say)
+        return cached_dataset(data.dataset, data.split, cache=data.cache, max_bytes=data.cache_bytes, report=report)
     manifest = remote_manifest(data.dataset)
     shards = manifest.shards_of(data.split)
     urls = [f"{data.dataset.rstrip('/')}/{shard.tar.path}" for shard in shards]
-    return _stream(data, urls, sum(shard.samples for shard in shards), seed, say)
+    return _stream(data, urls, sum(shard.samples for shard in shards), seed=seed, report=report)
 
 
 def held_out_source(data: DataSettings, split: str) -> ShardedDataset:
-    """The split to evaluate on: of `dataset`, or of the first of `datasets`.
+    """Open the split to evaluate on: of `dataset`, or of the first of `datasets`.
 
     Raises:
-        OpenWITError: there is no such split, or the samples come from somewhere without splits.
+        RecipeError: the samples come from a source without splits or without random access.
+        DataError: there is no such split.
     """
     if data.datasets is not None:
         return ShardedDataset(data.datasets[0].dataset, split)
     if data.dataset is None:
-        raise OpenWITError("data.tars has no splits")
+        raise RecipeError("data.tars has no splits")
     if not isinstance(data.dataset, str):
         return ShardedDataset(data.dataset, split)
     if data.cache is None:
-        raise OpenWITError(f"{data.dataset} is streamed, and evaluation needs random access: set data.cache")
-    return cached_dataset(data.dataset, split, data.cache, data.cache_bytes, lambda _: None)
+        raise RecipeError(f"{data.dataset} is streamed, and evaluation needs random access: set data.cache")
+    return cached_dataset(data.dataset, split, cache=data.cache, max_bytes=data.cache_bytes, report=lambda _: None)
 
 
-def _stream(data: DataSettings, tars: list[str], samples: int, seed: int, say: Callable[[str], None]) -> TarStream:
-    stream = TarStream(tars, samples, seed, data.streams, data.shuffle_buffer)
-    say(stream.describe())
+def _stream(
+    data: DataSettings, tars: list[str], samples: int, *, seed: int, report: Callable[[str], None]
+) -> TarStream:
+    stream = TarStream(tars, samples, seed=seed, streams=data.streams, buffer=data.shuffle_buffer)
+    report(stream.describe())
     return stream
 
 
 def open_loader(
     source: Source,
     data: DataSettings,
-    spec: ClipSpec,
+    *,
+    inputs: InputSpec,
     tokenizer: Tokenizer,
     seed: int,
     start: int,
@@ -97,28 +102,38 @@ def open_loader(
     world: int = 1,
     pinned: bool = False,
 ) -> BatchLoader:
-    """The batches of one process from a step on.
+    """Return the batches of one process, beginning at a step.
 
     Args:
         source: of `open_source`.
         data: the settings it was opened with.
-        spec: image size and context length.
+        inputs: image size and context length.
         tokenizer: texts to ids.
         seed: of order, captions and crops.
         start: first step.
         total: samples in the whole run; None where the clock ends it.
-        rank, world: which of how many processes this is.
+        rank, world: number of this process, and number of processes.
         pinned: see `openwit.training.data.loader.Preparation`.
     """
     if isinstance(source, TarStream):
-        preparation = Preparation(data, spec, tokenizer, seed, pinned)
-        return StreamLoader(source, preparation, start, total, rank, world)
-    maker = BatchMaker(source, plan_of(source, data, seed, total), data, spec, tokenizer, seed, rank, world, pinned)
-    return Loader(maker, start, data.workers, data.prefetch)
+        preparation = Preparation(data, inputs=inputs, tokenizer=tokenizer, seed=seed, pinned=pinned)
+        return StreamLoader(source, preparation, start=start, total=total, rank=rank, world=world)
+    maker = BatchMaker(
+        source,
+        plan_of(source, data, seed=seed, total=total),
+        settings=data,
+        inputs=inputs,
+        tokenizer=tokenizer,
+        seed=seed,
+        rank=rank,
+        world=world,
+        pinned=pinned,
+    )
+    return Loader(maker, start, workers=data.workers, prefetch=data.prefetch)
 
 
-def plan_of(source: Dataset, data: DataSettings, seed: int, total: int | None) -> Plan:
-    """Which samples stand in which step: one shuffle over all, or several by weight."""
+def plan_of(source: Dataset, data: DataSettings, *, seed: int, total: int | None) -> Plan:
+    """Return the plan that assigns samples to steps: one shuffle over all, or several by weight."""
     weights = [share.weight for share in data.datasets or [] if share.weight is not None]
     if isinstance(source, Mixture) and weights:
         sizes = [len(part) for part in source.parts]
@@ -127,16 +142,16 @@ def plan_of(source: Dataset, data: DataSettings, seed: int, total: int | None) -
 
 
 class StreamLoader:
-    """Batches of a stream, `prefetch` of them ahead; every process ends at the same step, and none waits for another.
+    """Batches of a stream, prefetched; every process ends at the same step, and none waits for another.
 
     Args:
         stream: the tars.
-        preparation: what is done to a sample.
+        preparation: turns samples into batches.
         start, total, rank, world: as for `open_loader`.
     """
 
     def __init__(
-        self, stream: TarStream, preparation: Preparation, start: int, total: int | None, rank: int, world: int
+        self, stream: TarStream, preparation: Preparation, *, start: int, total: int | None, rank: int, world: int
     ) -> None:
         data = preparation.settings
         self._preparation = preparation
@@ -145,7 +160,7 @@ class StreamLoader:
         self._rank, self._world = rank, world
         self._next = start
         begin, stop = bounds(data.batch_size, rank, world)
-        self._reader: Reader = stream.read(rank, world, start * (stop - begin))
+        self._reader: Reader = stream.read(rank, world, consumed=start * (stop - begin))
         self._samples = iter(self._reader)
         self._pool = ThreadPoolExecutor(max(1, data.workers), thread_name_prefix="loader")
         self._ahead = max(data.prefetch, data.workers)
@@ -175,19 +190,19 @@ class StreamLoader:
 
     def _submit(self, seen: int) -> Future[Batch]:
         start, stop = bounds(seen, self._rank, self._world)
-        good: list[Streamed] = []
+        readable: list[Streamed] = []
         corrupt: dict[str, str] = {}
-        while len(good) + len(corrupt) < stop - start:
+        while len(readable) + len(corrupt) < stop - start:
             streamed = next(self._samples)
             if streamed.sample is None:
                 corrupt[streamed.key] = streamed.reason
             else:
-                good.append(streamed)
-        reads = [_given(streamed) for streamed in good]
+                readable.append(streamed)
+        reads = [_reader_of(streamed) for streamed in readable]
         return self._pool.submit(self._preparation.batch, reads, seen, corrupt)
 
 
-def _given(streamed: Streamed) -> Callable[[], tuple[int, Sample]]:
+def _reader_of(streamed: Streamed) -> Callable[[], tuple[int, Sample]]:
     sample = streamed.sample
     assert sample is not None
     return lambda: (streamed.epoch, sample)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError
 from openwit.schemas.tables.samples import SHARD_INDEX
 from openwit.training.data.sharded import Shard, Shards
 
@@ -165,7 +165,7 @@ class TarDataset(Shards):
         paths: the tars, in the order in which samples are numbered.
 
     Raises:
-        OpenWITError: a tar is missing, or there is no sample in them.
+        DataError: a tar is missing, or there is no sample in them.
     """
 
     split = "tars"
@@ -173,7 +173,7 @@ class TarDataset(Shards):
     def __init__(self, paths: Sequence[Path]) -> None:
         for path in paths:
             if not path.is_file():
-                raise OpenWITError(f"{path} of data.tars does not exist")
+                raise DataError(f"{path} of data.tars does not exist")
         with ThreadPoolExecutor(4) as pool:
             scanned = list(pool.map(scan_tar, paths))
         self.reasons: Counter[str] = sum((one.reasons for one in scanned), Counter())
@@ -187,7 +187,7 @@ class TarDataset(Shards):
         used = [(path, one.index) for path, one in zip(paths, scanned, strict=True) if one.index.num_rows]
         super().__init__([Shard(*one) for one in used], [index.num_rows for _, index in used])
         if not len(self):
-            raise OpenWITError(f"the tars of data.tars hold no samples of an image and a text (first: {paths[0]})")
+            raise DataError(f"the tars of data.tars hold no samples of an image and a text (first: {paths[0]})")
 
     def describe(self) -> str:
         """What was found and what was left aside, in one line."""
@@ -199,7 +199,7 @@ def local_tars(patterns: Sequence[str]) -> list[Path]:
     """Files meant by folders, globs and brace patterns (`{00000..00041}.tar`), in order of name within each.
 
     Raises:
-        OpenWITError: a pattern means nothing.
+        DataError: a pattern means nothing.
     """
     from webdataset.shardlists import expand_urls
 
@@ -213,6 +213,6 @@ def local_tars(patterns: Sequence[str]) -> list[Path]:
             else:
                 here = [Path(name)]
             if not here:
-                raise OpenWITError(f"data.tars: {name} means no file")
+                raise DataError(f"data.tars: {name} means no file")
             paths += here
     return paths

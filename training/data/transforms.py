@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from openwit.schemas.common.errors import DataError
 from openwit.training.data.resample import resample_square
 
 # Statistics of OpenAI's training set (openai/CLIP, clip.py); the order is red, green, blue.
@@ -122,20 +123,28 @@ class ImageTransform:
             OSError, ValueError, SyntaxError, Image.DecompressionBombError: no readable image.
         """
         with Image.open(io.BytesIO(encoded)) as image:
-            width, height = image.size
-            box = self.crop(width, height, rng)
-            if self.fast:
-                reduction = min(box.width, box.height) / self.size
-                if reduction >= 2:
-                    image.draft("RGB", (max(1, int(width / reduction)), max(1, int(height / reduction))))
-            # convert() would copy an image that is RGB already.
-            image.load()
-            rgb = image if image.mode == "RGB" else image.convert("RGB")
-            edges = _edges(box, width, height, rgb)
-            flip = self.flip and rng.random() < 0.5
-            if self.fast and resample_square(rgb, edges, flip, planes):
-                return
-            square = rgb.resize((self.size, self.size), Image.Resampling.BICUBIC, box=edges)
+            self.apply(planes, image, rng)
+
+    def apply(self, planes: NDArray[np.uint8], image: Image.Image, rng: random.Random) -> None:
+        """Write the transformed version of an opened image, of any mode, to (3, size, size).
+
+        Raises:
+            OSError, ValueError, SyntaxError, Image.DecompressionBombError: it cannot be decoded.
+        """
+        width, height = image.size
+        box = self.crop(width, height, rng)
+        if self.fast:
+            reduction = min(box.width, box.height) / self.size
+            if reduction >= 2:
+                image.draft("RGB", (max(1, int(width / reduction)), max(1, int(height / reduction))))
+        # convert() would copy an image that is RGB already.
+        image.load()
+        rgb = image if image.mode == "RGB" else image.convert("RGB")
+        edges = _edges(box, width, height, rgb)
+        flip = self.flip and rng.random() < 0.5
+        if self.fast and resample_square(rgb, edges, flip, planes):
+            return
+        square = rgb.resize((self.size, self.size), Image.Resampling.BICUBIC, box=edges)
         if flip:
             square = square.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         planes[:] = np.asarray(square).transpose(2, 0, 1)
@@ -153,9 +162,40 @@ def _edges(box: Box, width: int, height: int, decoded: Image.Image) -> tuple[flo
     )
 
 
-def evaluation_transform(size: int, fast: bool) -> ImageTransform:
-    """Short side resized, central square, nothing random."""
+def evaluation_transform(size: int, *, fast: bool) -> ImageTransform:
+    """Return the deterministic transform of evaluations: short side resized, central square."""
     return ImageTransform(size, SquareCrop(size, central=True), fast=fast)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """One image as a model takes it: short side resized (bicubic), central square, normalised as OpenAI's CLIP.
+
+    Picklable, so that it can be the `transform` of a dataset in a torch DataLoader with workers.
+
+    Args:
+        size: side of the output, pixels.
+    """
+
+    size: int
+
+    def __call__(self, image: "Image.Image | bytes | NDArray[np.uint8]") -> torch.Tensor:
+        """Return (3, size, size) float32 of a PIL image, an encoded image, or uint8 pixels (H, W, 3).
+
+        Raises:
+            DataError: it is not a readable image.
+        """
+        transform = evaluation_transform(self.size, fast=False)
+        planes = np.empty((3, self.size, self.size), np.uint8)
+        try:
+            if isinstance(image, bytes):
+                transform.into(planes, image, random.Random(0))
+            else:
+                opened = Image.fromarray(image) if isinstance(image, np.ndarray) else image
+                transform.apply(planes, opened, random.Random(0))
+        except (OSError, ValueError, TypeError, SyntaxError, Image.DecompressionBombError) as error:
+            raise DataError(f"not a readable image: {error}") from error
+        return normalise(torch.from_numpy(planes.transpose(1, 2, 0))[None])[0]
 
 
 def normalise(images: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:

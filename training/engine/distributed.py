@@ -1,10 +1,10 @@
-"""The processes of a run: who they are, and what they tell one another.
+"""Process-group setup and collectives.
 
-One process a GPU (or, for tests, several on a CPU), started by torchrun or by Slurm's srun. Tensors on a GPU travel
-by NCCL; what the hosts must agree on (sizes, signals, errors) travels as CPU tensors by gloo, so that agreeing never
-waits for a GPU.
+One process per GPU (or, for tests, several on a CPU), started by torchrun or by Slurm's srun. Tensors on a GPU are
+communicated by NCCL; what the hosts must agree on (sizes, signals, errors) is sent as CPU tensors by gloo, so that it
+never waits for a GPU.
 
-Every rank's loss is its share of the whole batch's, so gradients are added up over ranks, never averaged.
+Every rank's loss is its share of the whole batch's, so gradients are summed over ranks, never averaged.
 """
 
 import os
@@ -20,27 +20,27 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import NetworkError, OpenWITError, RecipeError
 
 Result = TypeVar("Result")
 
-# Elements that are flattened into one message: 100 MB in float32. Larger ones gain nothing, smaller ones cost latency.
+# Elements that are flattened into one message: 100 MB in float32. Larger ones gain nothing, smaller ones add latency.
 BUCKET_ELEMENTS = 25_000_000
 
-# A Slurm job's own port, away from the usual ones; jobs that share a node differ in their number.
+# Ports of Slurm jobs, away from the usual ones; jobs that share a node differ in their number.
 _FIRST_PORT, _PORTS = 29_500, 1_000
 
 # Ranks that find the same error find it in the same step, so within moments of one another.
-_QUESTIONS_SECONDS = 1.0
+_STORE_SECONDS = 1.0
 
 
-class QuietExit(SystemExit):
-    """Another rank has said what is wrong; this one leaves with the same exit code and without a word."""
+class SilentExit(SystemExit):
+    """Another rank has reported the error; this one exits with the same code and prints nothing."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """This process among those of the run."""
+class ProcessInfo:
+    """Rank and rendezvous address of this process."""
 
     rank: int
     size: int
@@ -49,18 +49,18 @@ class Place:
     port: int
 
 
-def place_from_environment(environment: "os._Environ[str] | dict[str, str] | None" = None) -> Place | None:
-    """What torchrun or srun say about this process; None where it is the only one.
+def process_from_environment(environment: "os._Environ[str] | dict[str, str] | None" = None) -> ProcessInfo | None:
+    """Read the variables of torchrun or srun; None if this is the only process.
 
-    Of Slurm only the step's own variables count: a shell inside an allocation of many tasks is one process.
+    Of Slurm only the variables of the step count: a shell inside an allocation of many tasks is one process.
 
     Raises:
-        OpenWITError: the variables are there, but make no sense.
+        RecipeError: the variables are set, but incomplete or not numbers.
     """
     known = os.environ if environment is None else environment
     try:
         if int(known.get("WORLD_SIZE", "1")) > 1 and "RANK" in known:
-            return Place(
+            return ProcessInfo(
                 int(known["RANK"]),
                 int(known["WORLD_SIZE"]),
                 int(known.get("LOCAL_RANK", known["RANK"])),
@@ -69,7 +69,7 @@ def place_from_environment(environment: "os._Environ[str] | dict[str, str] | Non
             )
         if int(known.get("SLURM_STEP_NUM_TASKS", "1")) > 1 and "SLURM_PROCID" in known:
             port = _FIRST_PORT + int(known.get("SLURM_JOB_ID", "0")) % _PORTS
-            return Place(
+            return ProcessInfo(
                 int(known["SLURM_PROCID"]),
                 int(known["SLURM_STEP_NUM_TASKS"]),
                 int(known.get("SLURM_LOCALID", "0")),
@@ -77,15 +77,15 @@ def place_from_environment(environment: "os._Environ[str] | dict[str, str] | Non
                 int(known.get("MASTER_PORT", port)),
             )
     except (KeyError, ValueError) as error:
-        raise OpenWITError(
+        raise RecipeError(
             f"the launcher's environment is incomplete ({error}): start with torchrun or srun"
         ) from error
     return None
 
 
-def speaks() -> bool:
-    """Whether this process prints what all processes would: the first one of its machine."""
-    place = place_from_environment()
+def is_node_main() -> bool:
+    """Return whether this process prints what all processes would: the first one of its machine."""
+    place = process_from_environment()
     return place is None or place.local_rank == 0
 
 
@@ -116,54 +116,54 @@ class Group:
         return self._rank == 0
 
     def gather_with_grad(self, tensor: Tensor) -> Tensor:
-        """(b, ...) to (B, ...) of all ranks in rank order; b may differ, 0 included.
+        """Gather (b, ...) to (B, ...) of all ranks in rank order; b may differ and may be 0.
 
-        Going back, the gradients that all ranks have for this rank's rows are added up. Where the shares of the ranks
-        add up to the loss, that is the loss's own gradient (no factor of the number of processes is left over).
+        In the backward pass, the gradients of all ranks for this rank's rows are summed. If the shares of the ranks
+        sum to the loss, that is the gradient of the loss (without a factor of the number of processes).
         """
         gathered: Tensor = _Gather.apply(tensor, self)  # type: ignore[no-untyped-call]
         return gathered
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """The tensor added up over ranks, as a new one; no gradient goes through it."""
+        """Return the tensor summed over ranks, as a new one without a gradient."""
         total = tensor.detach().clone()
         dist.all_reduce(total)
         return total
 
-    def rows(self, own: int) -> list[int]:
-        """Each rank's number, known to all; between hosts only."""
-        return [row[0] for row in self.table([own])]
+    def all_gather_ints(self, value: int) -> list[int]:
+        """Return each rank's number; exchanged between hosts only."""
+        return [row[0] for row in self.all_gather_rows([value])]
 
-    def table(self, own: list[int]) -> list[list[int]]:
-        """Each rank's row of numbers, known to all; between hosts only."""
-        numbers = torch.zeros((self._size, len(own)), dtype=torch.int64)
-        numbers[self._rank] = torch.tensor(own)
+    def all_gather_rows(self, row: list[int]) -> list[list[int]]:
+        """Return each rank's row of numbers; exchanged between hosts only."""
+        numbers = torch.zeros((self._size, len(row)), dtype=torch.int64)
+        numbers[self._rank] = torch.tensor(row)
         dist.all_reduce(numbers)
         known: list[list[int]] = numbers.tolist()
         return known
 
-    def objects(self, own: Result) -> list[Result]:
-        """Each rank's picklable value, known to all."""
+    def all_gather_objects(self, value: Result) -> list[Result]:
+        """Return each rank's picklable value."""
         found: list[Any] = [None] * self._size
-        dist.all_gather_object(found, own)
+        dist.all_gather_object(found, value)
         return found
 
-    def from_main(self, value: Result) -> Result:
-        """Rank 0's picklable value; the other ranks' are ignored."""
+    def broadcast_object(self, value: Result) -> Result:
+        """Return rank 0's picklable value; those of other ranks are ignored."""
         box = [value]
         dist.broadcast_object_list(box, src=0)
         return box[0]
 
     def broadcast(self, tensor: Tensor) -> None:
-        """Overwrites the tensor by rank 0's."""
+        """Overwrite the tensor by rank 0's."""
         dist.broadcast(tensor, src=0)
 
     def barrier(self) -> None:
-        """Waits for all ranks."""
-        self.rows(0)
+        """Wait for all ranks."""
+        self.all_gather_ints(0)
 
-    def add_up(self, tensors: list[Tensor]) -> None:
-        """Adds tensors up over ranks in place, many to a message, all messages under way at once."""
+    def all_reduce(self, tensors: list[Tensor]) -> None:
+        """Sum tensors over ranks in place, many per message, all messages at once."""
         pending = []
         for bucket in _buckets(tensors):
             flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
@@ -174,12 +174,12 @@ class Group:
             for tensor, part in zip(bucket, parts, strict=True):
                 tensor.copy_(part.view_as(tensor))
 
-    def share_tree(self, tree: Any) -> Any:
-        """Rank 0's nested dicts and lists of tensors and plain values, on the CPU of every rank.
+    def broadcast_tree(self, tree: Any) -> Any:
+        """Return rank 0's nested dicts and lists of tensors and plain values, on the CPU of every rank.
 
-        Tensors go one by one, so that no rank holds a second copy of the whole.
+        Tensors are sent one by one, so that no rank holds a second copy of all.
         """
-        skeleton = self.from_main(_without_tensors(tree) if self.main else None)
+        skeleton = self.broadcast_object(_without_tensors(tree) if self.main else None)
         return self._filled(skeleton, tree if self.main else None)
 
     def _filled(self, skeleton: Any, tree: Any) -> Any:
@@ -196,27 +196,28 @@ class Group:
             return [self._filled(part, tree[i] if tree is not None else None) for i, part in enumerate(skeleton)]
         return skeleton
 
-    def together(self, work: Callable[[], Result]) -> Result:
-        """Does something that may fail on one rank only; then it fails on all, with the first failing rank's sentence.
+    def on_all_ranks(self, work: Callable[[], Result]) -> Result:
+        """Run something that may fail on some ranks only; then it fails on all, with the first failing rank's error.
 
         Raises:
-            OpenWITError: on any rank.
+            OpenWITError: of any rank, of its class.
         """
         found: Result | None = None
-        trouble = None
+        failure: tuple[type[OpenWITError], str] | None = None
         try:
             found = work()
         except OpenWITError as error:
-            trouble = str(error)
-        for sentence in self.objects(trouble):
-            if sentence is not None:
-                raise OpenWITError(sentence)
+            failure = type(error), str(error)
+        for failed in self.all_gather_objects(failure):
+            if failed is not None:
+                kind, sentence = failed
+                raise kind(sentence)
         return found  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
 class _Hole:
-    """Where a tensor stands in a tree."""
+    """Placeholder of a tensor in a tree."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
@@ -233,11 +234,11 @@ def _without_tensors(tree: Any) -> Any:
 
 
 class _Gather(torch.autograd.Function):
-    """See `Group.gather_with_grad`. Rows are padded to the longest rank's, as collectives want equal shapes."""
+    """See `Group.gather_with_grad`. Rows are padded to the longest rank's, as collectives need equal shapes."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor, group: Group) -> Tensor:
-        counts = group.rows(len(tensor))
+        counts = group.all_gather_ints(len(tensor))
         ctx.group, ctx.start, ctx.count = group, sum(counts[: group.rank]), len(tensor)
         longest = max(counts)
         padded = tensor.new_zeros((longest, *tensor.shape[1:]))
@@ -254,7 +255,7 @@ class _Gather(torch.autograd.Function):
 
 
 def _buckets(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
-    """Tensors of one kind each, in order, up to `BUCKET_ELEMENTS` together."""
+    """Group tensors of one dtype, in order, up to `BUCKET_ELEMENTS` elements each."""
     bucket: list[Tensor] = []
     size = 0
     for tensor in tensors:
@@ -269,34 +270,34 @@ def _buckets(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
 
 @torch.no_grad()
 def average_buffers(model: nn.Module, group: Group) -> None:
-    """Gives all ranks the mean of the running statistics that each has of its own samples (batch normalisation)."""
+    """Average the running statistics of batch normalisation, which each rank has of its own samples."""
     floating = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
     if floating:
-        group.add_up(floating)
+        group.all_reduce(floating)
         for buffer in floating:
             buffer.div_(group.size)
 
 
 @contextmanager
-def joined(wanted: str, timeout_minutes: float) -> Iterator[Group | None]:
-    """Joins the run's other processes while the block runs; yields None where there are none.
+def process_group(device: str, timeout_minutes: float) -> Iterator[Group | None]:
+    """Join the run's other processes while the block runs; yields None if there are none.
 
-    An error on any rank ends all: the first to fail says its sentence, the others leave quietly.
+    An error on any rank ends all: the first to fail reports it, the others exit silently.
 
     Args:
-        wanted: the device setting: auto, cpu or cuda.
+        device: the device setting: auto, cpu or cuda.
         timeout_minutes: how long a rank waits for the others before it gives up.
     """
-    place = place_from_environment()
+    place = process_from_environment()
     if place is None:
         yield None
         return
-    on_gpu = wanted != "cpu" and torch.cuda.is_available()
+    on_gpu = device != "cpu" and torch.cuda.is_available()
     if on_gpu:
         if place.local_rank >= torch.cuda.device_count():
-            raise OpenWITError(
-                f"process {place.local_rank} of this machine has no GPU of its own ({torch.cuda.device_count()} there "
-                "are): start as many processes as there are GPUs, or set device: cpu"
+            raise RecipeError(
+                f"process {place.local_rank} of this machine has no GPU ({torch.cuda.device_count()} are "
+                "there): start as many processes as there are GPUs, or set device: cpu"
             )
         torch.cuda.set_device(place.local_rank)
     try:
@@ -308,47 +309,47 @@ def joined(wanted: str, timeout_minutes: float) -> Iterator[Group | None]:
             timeout=timedelta(minutes=timeout_minutes),
         )
     except (RuntimeError, ValueError) as error:
-        raise OpenWITError(
+        raise NetworkError(
             f"process {place.rank} cannot reach the others at {place.address}:{place.port} ({_line(error)})"
         ) from error
-    with _one_voice(place.rank, place.size):
+    with _first_error_only(place.rank, place.size):
         yield Group(place.rank, place.size)
-    # Only where all went well: with a rank missing, taking leave of the others could wait for ever.
+    # Only after success: with a rank missing, this could wait for ever.
     dist.destroy_process_group()
 
 
 @contextmanager
-def _one_voice(rank: int, size: int) -> Iterator[None]:
+def _first_error_only(rank: int, size: int) -> Iterator[None]:
     store = dist.distributed_c10d._get_default_store()
     try:
         yield
     except (OpenWITError, OSError):
-        told = _told(store, 1)
+        reported = _count_errors(store, 1)
         if rank == 0:
-            _wait_for_questions(store, size)
-        if told > 1:
-            raise QuietExit(2) from None
+            _wait_for_other_ranks(store, size)
+        if reported > 1:
+            raise SilentExit(2) from None
         raise
     except RuntimeError:
-        # A rank that left takes its connections with it: what then fails here is not this rank's trouble.
-        if _told(store, 0) > 0:
-            raise QuietExit(2) from None
+        # When another rank exits, its connections close: the error here is then a consequence.
+        if _count_errors(store, 0) > 0:
+            raise SilentExit(2) from None
         raise
 
 
-def _told(store: Any, more: int) -> int:
-    """How many ranks have reported an error, this one included where `more` is 1; 0 where nobody answers."""
+def _count_errors(store: Any, more: int) -> int:
+    """Return how many ranks have reported an error, including this one if `more` is 1."""
     try:
         return int(store.add("openwit/errors", more))
     except RuntimeError:
-        # Rank 0 held the store and is gone, so it has spoken.
+        # Rank 0 held the store and has exited, so it has reported the error.
         return 2
 
 
-def _wait_for_questions(store: Any, size: int) -> None:
-    """Rank 0 takes the store with it when it leaves: time for ranks that met the same error to ask who speaks."""
-    until = time.monotonic() + _QUESTIONS_SECONDS
-    while time.monotonic() < until and _told(store, 0) < size:
+def _wait_for_other_ranks(store: Any, size: int) -> None:
+    """Keep rank 0's store alive for a moment, so that ranks with the same error can ask who reports it."""
+    until = time.monotonic() + _STORE_SECONDS
+    while time.monotonic() < until and _count_errors(store, 0) < size:
         time.sleep(0.01)
 
 
@@ -359,7 +360,7 @@ def _first_host(environment: "os._Environ[str] | dict[str, str]") -> str:
     try:
         shown = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        raise OpenWITError(f"scontrol does not tell the hosts of {nodes} ({error}): set MASTER_ADDR") from error
+        raise RecipeError(f"scontrol does not list the hosts of {nodes} ({error}): set MASTER_ADDR") from error
     return shown.stdout.split()[0]
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from openwit.training.config.train import OptimSettings
+from openwit.training.config import OptimSettings
 from openwit.training.engine.parallel import placed_like, whole
 
 

@@ -48,7 +48,7 @@ def placed_like(value: Tensor, like: Tensor) -> Tensor:
     return distribute_tensor(moved, like.device_mesh, like.placements, src_data_rank=None)
 
 
-def shard(model: nn.Module, device: torch.device, group: Group, lowered: torch.dtype | None) -> None:
+def shard(model: nn.Module, device: torch.device, *, group: Group, lowered: torch.dtype | None) -> None:
     """Spreads the weights of the towers over the processes, block by block (FSDP2); gathered where they are needed.
 
     Weights that stand in no tower (temperature, bias) stay whole on every rank. Blocks of transformers are gathered
@@ -99,7 +99,7 @@ def reduce_gradients(model: nn.Module, group: Group) -> None:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
         gradients.append(parameter.grad)
-    group.add_up(gradients)
+    group.all_reduce(gradients)
 
 
 @torch.no_grad()

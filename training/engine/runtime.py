@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import RecipeError
 from openwit.schemas.common.malloc import keep_freed_memory
 
 _LARGEST_HEAP_BLOCK = 1 << 30
@@ -18,12 +18,12 @@ def pick_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
     """The device to train on.
 
     Raises:
-        OpenWITError: a GPU is asked for and there is none.
+        RecipeError: a GPU is asked for and there is none.
     """
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise OpenWITError("device: cuda is asked for, but PyTorch sees no GPU: set device: cpu or auto")
+        raise RecipeError("device: cuda is asked for, but PyTorch sees no GPU: set device: cpu or auto")
     # By number, as one process of several has its own.
     return torch.device("cpu") if wanted == "cpu" else torch.device("cuda", torch.cuda.current_device())
 
@@ -55,7 +55,7 @@ def set_matmul_precision(tf32: bool) -> None:
     torch.backends.cudnn.allow_tf32 = tf32
 
 
-def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """A tensor of the host on its way to the device. From page-locked memory, as any other copy waits for the GPU."""
     if device.type == "cpu":
         return tensor

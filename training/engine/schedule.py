@@ -2,8 +2,8 @@
 
 import math
 
+from openwit.training.config import ScheduleSettings
 from openwit.training.config.duration import Horizon, Position
-from openwit.training.config.train import ScheduleSettings
 
 
 class CosineSchedule:

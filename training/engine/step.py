@@ -1,7 +1,7 @@
-"""One update of the weights: a batch to gradients, gradients to weights. Never waits for the device.
+"""One update of the weights: a batch to gradients, gradients to weights. Never synchronises with the device.
 
-A step whose loss or gradient is not finite leaves the weights as they were, on the device's own word; the host learns
-of it later and ends the run (`guards`).
+A step whose loss or gradient is not finite does not change the weights; this is decided on the device. The host learns
+of it later and ends the run (`openwit.training.run.guards`).
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from openwit.training.config.train import TrainConfig
+from openwit.training.config import TrainConfig
 from openwit.training.data.sampling import step_seed
 from openwit.training.engine.distributed import Group
 from openwit.training.engine.ema import Ema
@@ -25,29 +25,30 @@ from openwit.training.engine.parallel import (
     reduce_gradients,
     send_gradients,
 )
-from openwit.training.models.vit import RowChance, VisionTransformer
+from openwit.training.models.vit import PatchDropoutRng, VisionTransformer
 from openwit.training.objectives.base import Inputs, Objective
 
-# Compiled towers see lengths of text that are multiples of this: few shapes, little padding.
+# Text lengths of compiled towers are multiples of this: few shapes, little padding.
 COMPILED_LENGTHS = 16
 
 
 class Stepper:
-    """A model with everything that moves it.
+    """A model with its optimiser, loss scale and moving average.
 
     Args:
-        config: the run.
-        model: already where it is to be, sharded if it is to be.
-        objective: what it learns.
+        config: of the run.
+        model: on its device, already sharded if it is to be.
+        objective: the loss to minimise.
         device: of the model.
         autocast: precision of the towers.
-        group: the processes that share the batch; None is one.
+        group: the processes that share the batch; None for a single process.
     """
 
     def __init__(
         self,
         config: TrainConfig,
         model: nn.Module,
+        *,
         objective: Objective,
         device: torch.device,
         autocast: torch.autocast,
@@ -64,60 +65,71 @@ class Stepper:
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._scale = LossScale(device) if config.precision == "fp16" else None
         self.ema = Ema(model, config.ema.decay) if config.ema.decay is not None else None
-        self._bad = torch.tensor(0.0, device=device)
+        self._found_inf = torch.tensor(0.0, device=device)
 
     @property
     def scaled(self) -> bool:
-        """Whether the loss is scaled (fp16), so that a gradient that overflows is nothing to worry about."""
+        """Whether the loss is scaled (fp16), so that overflowing gradients are expected."""
         return self._scale is not None
 
-    def gradients(self, images: Tensor, tokens: Tensor, step: int, rows: list[int]) -> dict[str, Tensor]:
-        """Computes a step's gradients; answers its figures, still on the device.
+    def forward_backward(
+        self, images: Tensor, tokens: Tensor, *, step: int, rank_sizes: list[int]
+    ) -> dict[str, Tensor]:
+        """Compute a step's gradients; return its metrics as device tensors, each ().
 
         Args:
-            images: (b, 3, H, W) of this process, normalised.
-            tokens: (b, L) of this process.
-            step: number from 0; with the seed it decides the step's chance.
-            rows: how many samples each rank has.
+            images: (b, 3, H, W) float32 of this process, normalised.
+            tokens: (b, L) int64 of this process.
+            step: number from 0; with the seed it determines the step's random numbers.
+            rank_sizes: number of samples of each rank.
         """
         chunk = self._config.memory.chunk
-        most = 1 if chunk is None else max(1, *(-(-count // chunk) for count in rows))
+        chunks = 1 if chunk is None else max(1, *(-(-count // chunk) for count in rank_sizes))
         rank = 0 if self._group is None else self._group.rank
-        hooks = self._hooks(step, sum(rows[:rank]), most)
+        hooks = self._hooks(step, sum(rank_sizes[:rank]), chunks)
         inputs = Inputs(images, self._padded(tokens) if self._config.speed.compile else tokens)
         scale = None if self._scale is None else self._scale.value
-        loss = backward(self._objective, self._model, inputs, self._autocast, chunk, scale, self._group, hooks)
-        figures = {"loss": loss.value, **loss.metrics}
+        loss = backward(
+            self._objective,
+            self._model,
+            inputs,
+            autocast=self._autocast,
+            chunk=chunk,
+            scale=scale,
+            group=self._group,
+            hooks=hooks,
+        )
+        metrics = {"loss": loss.value, **loss.metrics}
         if self._group is not None:
             reduce_gradients(self._model, self._group)
-            total = self._group.sum(torch.stack([value.float() for value in figures.values()]))
-            figures = dict(zip(figures, total.unbind(), strict=True))
+            total = self._group.sum(torch.stack([value.float() for value in metrics.values()]))
+            metrics = dict(zip(metrics, total.unbind(), strict=True))
         norm = gradient_norm(self._parameters, self._group)
-        figures["grad_norm"] = norm if scale is None else norm / scale
+        metrics["grad_norm"] = norm if scale is None else norm / scale
         if scale is not None:
-            figures["loss_scale"] = scale
+            metrics["loss_scale"] = scale
         temperature = getattr(self._model, "logit_scale", None)
         if isinstance(temperature, Tensor):
-            figures["logit_scale"] = temperature.detach().exp()
-        return figures
+            metrics["logit_scale"] = temperature.detach().exp()
+        return metrics
 
-    def apply(self, figures: dict[str, Tensor], step: int, lr: float) -> None:
-        """Moves the weights by the gradients at hand, unless the figures are not finite, and forgets the gradients."""
-        norm = figures["grad_norm"]
-        self._bad = 1 - (figures["loss"].isfinite() & norm.isfinite()).float()
-        self._shrink(norm)
+    def step(self, metrics: dict[str, Tensor], *, step: int, lr: float) -> None:
+        """Update the weights unless loss or gradient norm is not finite, and clear the gradients."""
+        norm = metrics["grad_norm"]
+        self._found_inf = 1 - (metrics["loss"].isfinite() & norm.isfinite()).float()
+        self._unscale_and_clip(norm)
         set_learning_rate(self._optimizer, lr)
-        self._optimizer.found_inf = self._bad  # type: ignore[attr-defined]
+        self._optimizer.found_inf = self._found_inf  # type: ignore[attr-defined]
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         self._objective.after_step(self._model)
         if self._scale is not None:
-            self._scale.update(self._bad)
+            self._scale.update(self._found_inf)
         if self.ema is not None:
             self.ema.update(step)
 
     def state(self) -> dict[str, Any]:
-        """All that a checkpoint must hold, whole (all ranks must ask)."""
+        """Return the state for a checkpoint, unsharded (a collective: all ranks must call)."""
         state: dict[str, Any] = {
             "model": full_state(self._model),
             "optimizer": optimizer_state(self._optimizer, self._model),
@@ -129,44 +141,44 @@ class Stepper:
         return state
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Takes up what `state` answered, whole and on every rank.
+        """Restore what `state` returned, unsharded and on every rank.
 
         Raises:
-            RuntimeError: it is of another architecture.
+            RuntimeError: it belongs to another architecture.
         """
         load_full_state(self._model, state["model"])
         restore_optimizer(self._optimizer, self._model, state["optimizer"])
         if self.ema is not None:
-            # A run of an older release has none; its average begins with its weights.
+            # Checkpoints of older releases have none; the average then begins with the weights.
             self.ema.restore(state.get("ema", state["model"]))
         if self._scale is not None and "loss_scale" in state:
             self._scale.restore(state["loss_scale"])
 
-    def _hooks(self, step: int, first: int, chunks: int) -> Hooks:
+    def _hooks(self, step: int, row_offset: int, chunks: int) -> Hooks:
         seed = step_seed(self._config.seed, step)
         torch.manual_seed(seed)
         visual = getattr(self._model, "visual", None)
 
-        def before(start: int) -> None:
+        def before_embed(start: int) -> None:
             if isinstance(visual, VisionTransformer):
-                visual.chance = RowChance(seed, first + start)
+                visual.patch_dropout_rng = PatchDropoutRng(seed, row_offset + start)
             if self._sharded:
                 send_gradients(self._model, False)
 
-        def last() -> None:
+        def before_last_backward() -> None:
             if self._sharded:
                 send_gradients(self._model, True)
 
-        return Hooks(before, last, chunks if self._sharded else 1)
+        return Hooks(before_embed, before_last_backward, chunks if self._sharded else 1)
 
     def _padded(self, tokens: Tensor) -> Tensor:
-        """(b, L) to (b, L'), L' a multiple of `COMPILED_LENGTHS` or the whole context."""
-        spec: Any = self._model.spec
-        length = min(-(-tokens.shape[1] // COMPILED_LENGTHS) * COMPILED_LENGTHS, spec.text.context_length)
+        """Pad (b, L) to (b, L'), L' a multiple of `COMPILED_LENGTHS` or the context length."""
+        inputs: Any = self._model.inputs
+        length = min(-(-tokens.shape[1] // COMPILED_LENGTHS) * COMPILED_LENGTHS, inputs.context_length)
         return F.pad(tokens, (0, length - tokens.shape[1]))
 
-    def _shrink(self, norm: Tensor) -> None:
-        """Takes the loss's scale out of the gradients, and clips them (as `nn.utils.clip_grad_norm_`)."""
+    def _unscale_and_clip(self, norm: Tensor) -> None:
+        """Remove the loss scale from the gradients and clip them (as `nn.utils.clip_grad_norm_`)."""
         clip = self._config.optim.grad_clip
         if clip is None and self._scale is None:
             return

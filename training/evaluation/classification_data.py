@@ -9,12 +9,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError
 from openwit.training.data.sampling import Shuffle
 from openwit.training.evaluation.classification_readers import (
     Found,
     Images,
-    Wanted,
+    LabelledData,
     read_folder,
     read_parquet,
     read_tars,
@@ -85,21 +85,21 @@ class ClassificationSet:
         )
 
 
-def open_classification(wanted: Wanted) -> ClassificationSet:
+def open_classification(wanted: LabelledData) -> ClassificationSet:
     """Reads all labels, and no image yet.
 
     Raises:
-        OpenWITError: there is no such set, numbers have no names, or fewer than two classes or no images are left.
+        DataError: there is no such set, numbers have no names, or fewer than two classes or no images are left.
     """
     path = wanted.data
     if not path.exists():
-        raise OpenWITError(f"{path} does not exist")
+        raise DataError(f"{path} does not exist")
     if path.suffix == ".parquet" and path.is_file():
         found, split = read_parquet([path], wanted)
     elif path.is_file():
         found, split = read_tars([path]), wanted.split
         if split is not None:
-            raise OpenWITError(f"{path} is one tar, which has no split {split!r}: leave the split out")
+            raise DataError(f"{path} is one tar, which has no split {split!r}: leave the split out")
     else:
         tars, folder, split = tars_of(path, wanted.split)
         tables = sorted(folder.glob("*.parquet"))
@@ -112,14 +112,14 @@ def open_classification(wanted: Wanted) -> ClassificationSet:
     return _numbered(found, wanted, split)
 
 
-def _names(found: Found, wanted: Wanted) -> list[str]:
+def _names(found: Found, wanted: LabelledData) -> list[str]:
     """Names by number: those of the file that is asked for, else of the data, else of a file beside them."""
     folder = wanted.data if wanted.data.is_dir() else wanted.data.parent
     path = wanted.classes
     if path is None and found.names is None and any(isinstance(label, int) for label in found.labels):
         path = folder / CLASS_NAMES
         if not path.is_file():
-            raise OpenWITError(
+            raise DataError(
                 f"the labels of {wanted.data} are numbers, and no names come with them: give a file of class names, "
                 f"one a line from class 0 on (--classes FILE, or {CLASS_NAMES} beside the data)"
             )
@@ -128,16 +128,14 @@ def _names(found: Found, wanted: Wanted) -> list[str]:
         return list(found.names) if found.names is not None else sorted(words)
     names = [line for _, line in read_lines(path, "no file of class names")]
     if found.names is not None and len(found.names) != len(names):
-        raise OpenWITError(f"{path} names {len(names)} classes, but {wanted.data} has {len(found.names)}")
+        raise DataError(f"{path} names {len(names)} classes, but {wanted.data} has {len(found.names)}")
     return names
 
 
-def _numbered(found: Found, wanted: Wanted, split: str | None) -> ClassificationSet:
+def _numbered(found: Found, wanted: LabelledData, split: str | None) -> ClassificationSet:
     names = _names(found, wanted)
     if len(names) < 2:
-        raise OpenWITError(
-            f"{wanted.data} has {len(names)} classes, but there is nothing to choose with fewer than two"
-        )
+        raise DataError(f"{wanted.data} has {len(names)} classes, but there is nothing to choose with fewer than two")
     numbers = {name: number for number, name in reversed(list(enumerate(names)))}
     keys, labels, places = [], [], []
     for key, label, place in zip(found.keys, found.labels, found.places, strict=True):
@@ -152,7 +150,7 @@ def _numbered(found: Found, wanted: Wanted, split: str | None) -> Classification
             places.append(place)
     if not keys:
         aside = ", ".join(f"{len(left)} {reason}" for reason, left in found.left_out.items())
-        raise OpenWITError(f"{wanted.data} holds no labelled images" + (f" ({aside})" if aside else ""))
+        raise DataError(f"{wanted.data} holds no labelled images" + (f" ({aside})" if aside else ""))
     name = wanted.data.resolve().name.removesuffix(".parquet").removesuffix(".tar")
     array = np.array(labels, dtype=np.int64)
     return ClassificationSet(name, split, tuple(names), keys, array, found.left_out, places, found.images)

@@ -4,7 +4,7 @@ import json
 import mmap
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError
 from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest
 from openwit.training.data.tar_index import IMAGE_SUFFIXES, DamagedTarError, members, split_name
 
@@ -65,8 +65,8 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Which data are meant.
+class LabelledData:
+    """Where labelled images are, and how to read them.
 
     Attributes:
         data: a Parquet file, a folder, or a tar.
@@ -77,6 +77,7 @@ class Wanted:
     """
 
     data: Path
+    _: KW_ONLY
     split: str | None = None
     classes: Path | None = None
     image_column: str | None = None
@@ -109,17 +110,17 @@ class ParquetImages:
         return image
 
 
-def read_parquet(paths: list[Path], wanted: Wanted) -> tuple[Found, str | None]:
+def read_parquet(paths: list[Path], wanted: LabelledData) -> tuple[Found, str | None]:
     """Rows of Parquet files; with a column `split`, those of one split, which is answered too.
 
     Raises:
-        OpenWITError: a file is broken, or it does not tell which columns or split are meant.
+        DataError: a file is broken, or it does not tell which columns or split are meant.
     """
     files = [_open(path) for path in paths]
     schema = files[0].schema_arrow
     for path, file in zip(paths, files, strict=True):
         if not file.schema_arrow.equals(schema):
-            raise OpenWITError(f"{path} has other columns than {paths[0]}: give the files of one set")
+            raise DataError(f"{path} has other columns than {paths[0]}: give the files of one set")
     image, label = _image_column(schema, wanted), _label_column(schema, wanted)
     found = Found(ParquetImages(files, image), names=_hugging_face_names(schema, label))
     columns = [label, *(name for name in ("key", "split") if name in schema.names and name != label)]
@@ -129,7 +130,7 @@ def read_parquet(paths: list[Path], wanted: Wanted) -> tuple[Found, str | None]:
     splits = rows["split"].to_pylist() if "split" in columns else [None] * len(labels)
     split = _chosen_split(list(dict.fromkeys(splits)), wanted) if "split" in columns else wanted.split
     if "split" not in columns and split is not None and not wanted.data.is_dir():
-        raise OpenWITError(f"{wanted.data} has no column split, so it has no split {split!r}: leave the split out")
+        raise DataError(f"{wanted.data} has no column split, so it has no split {split!r}: leave the split out")
     for row, (key, value, part) in enumerate(zip(keys, labels, splits, strict=True)):
         if "split" not in columns or part == split:
             found.add(str(key) if key is not None else f"row {row}", value, row)
@@ -140,20 +141,18 @@ def _open(path: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path, memory_map=True)
     except (pa.ArrowException, OSError) as error:
-        raise OpenWITError(f"{path} is no readable Parquet file: {error}") from error
+        raise DataError(f"{path} is no readable Parquet file: {error}") from error
 
 
-def _image_column(schema: pa.Schema, wanted: Wanted) -> str:
+def _image_column(schema: pa.Schema, wanted: LabelledData) -> str:
     fitting = [column.name for column in schema if _holds_bytes(column.type)]
     if wanted.image_column is not None:
         if wanted.image_column not in fitting:
-            raise OpenWITError(
-                f"{wanted.data} has no column {wanted.image_column!r} of bytes; of bytes are: {fitting}"
-            )
+            raise DataError(f"{wanted.data} has no column {wanted.image_column!r} of bytes; of bytes are: {fitting}")
         return wanted.image_column
     named = [name for name in IMAGE_NAMES if name in fitting]
     if not named and len(fitting) != 1:
-        raise OpenWITError(
+        raise DataError(
             f"{wanted.data} has {len(fitting)} columns of bytes ({', '.join(fitting) or 'none'}), and images must be "
             "in one: name it with --image-column"
         )
@@ -166,17 +165,17 @@ def _holds_bytes(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
-def _label_column(schema: pa.Schema, wanted: Wanted) -> str:
+def _label_column(schema: pa.Schema, wanted: LabelledData) -> str:
     name = wanted.label_column or next((name for name in LABEL_NAMES if name in schema.names), None)
     if name is None or name not in schema.names:
-        raise OpenWITError(
+        raise DataError(
             f"{wanted.data} has no column {name or ' or '.join(LABEL_NAMES)} of labels (it has: "
             f"{', '.join(schema.names)}): name it with --label-column"
         )
     kind = schema.field(name).type
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     if not (pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        raise OpenWITError(f"column {name} of {wanted.data} is of type {kind}: labels are words or whole numbers")
+        raise DataError(f"column {name} of {wanted.data} is of type {kind}: labels are words or whole numbers")
     return name
 
 
@@ -193,7 +192,7 @@ def _hugging_face_names(schema: pa.Schema, label: str) -> list[str] | None:
     return [str(name) for name in node] if isinstance(node, list) and node else None
 
 
-def _chosen_split(known: list[str | None], wanted: Wanted) -> str:
+def _chosen_split(known: list[str | None], wanted: LabelledData) -> str:
     names = [name for name in known if name is not None]
     if wanted.split is not None and wanted.split in names:
         return wanted.split
@@ -203,21 +202,21 @@ def _chosen_split(known: list[str | None], wanted: Wanted) -> str:
     if wanted.split is None and len(names) == 1:
         return names[0]
     asked = f"has no split {wanted.split!r}" if wanted.split is not None else "does not tell which split is held out"
-    raise OpenWITError(f"{wanted.data} {asked} (it has: {', '.join(names) or 'none'}): name one with --split")
+    raise DataError(f"{wanted.data} {asked} (it has: {', '.join(names) or 'none'}): name one with --split")
 
 
 def tars_of(folder: Path, split: str | None) -> tuple[list[Path], Path, str | None]:
     """A folder's tars, the folder that is meant (itself, or the one of a split) and the split.
 
     Raises:
-        OpenWITError: there is no such split.
+        DataError: there is no such split.
     """
     if (folder / MANIFEST_NAME).is_file():
         manifest = DatasetManifest.load(folder)
-        split = _chosen_split(list(manifest.splits()), Wanted(folder, split))
+        split = _chosen_split(list(manifest.splits()), LabelledData(folder, split=split))
         return [folder / entry.tar.path for entry in manifest.shards_of(split)], folder, split
     if split is not None and not (folder / split).is_dir():
-        raise OpenWITError(f"{folder} has no folder {split}, so it has no split {split!r}")
+        raise DataError(f"{folder} has no folder {split}, so it has no split {split!r}")
     if split is None and not any(folder.glob("*.tar")):
         split = next((name for name in HELD_OUT if (folder / name).is_dir()), None)
     inner = folder if split is None else folder / split
@@ -231,7 +230,7 @@ def read_tars(paths: list[Path]) -> Found:
     found = Found(lambda place: archives[spans[place][0]][spans[place][1] : sum(spans[place][1:])])
     for path in paths:
         if not path.is_file():
-            raise OpenWITError(f"{path} is missing")
+            raise DataError(f"{path} is missing")
         if not path.stat().st_size:
             found.leave_out("damaged tar", path.name)
             continue
@@ -275,13 +274,13 @@ def read_folder(folder: Path) -> Found:
     """Images of a folder a class; a class's name is its folder's, underscores being spaces.
 
     Raises:
-        OpenWITError: there are no such folders.
+        DataError: there are no such folders.
     """
     paths: list[Path] = []
     found = Found(lambda place: paths[place].read_bytes())
     inner = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not inner:
-        raise OpenWITError(f"{folder} holds neither tars, nor Parquet files, nor a folder for each class")
+        raise DataError(f"{folder} holds neither tars, nor Parquet files, nor a folder for each class")
     found.names = [path.name.replace("_", " ") for path in inner]
     for number, each in enumerate(inner):
         for path in sorted(each.rglob("*")):

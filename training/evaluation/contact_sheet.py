@@ -60,7 +60,13 @@ def choose_queries(split: EmbeddedSplit, count: int) -> list[Query]:
 
 
 def draw_contact_sheet(
-    path: Path, split: EmbeddedSplit, dataset: ShardedDataset, title: str, subtitle: str, count: int = 8
+    path: Path,
+    split: EmbeddedSplit,
+    *,
+    dataset: ShardedDataset,
+    title: str,
+    subtitle: str,
+    count: int = 8,
 ) -> None:
     """Writes the sheet as a PNG.
 

@@ -4,21 +4,21 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError
 from openwit.training.data.sharded import ShardedDataset
 from openwit.training.data.transforms import evaluation_transform, normalise
 from openwit.training.evaluation.decoding import decoded_batches
-from openwit.training.models.clip import Clip
 from openwit.training.tokenizer.bpe import Tokenizer
 
-Report = Callable[[int, int], None]
-"""(done, all) of the images and texts embedded so far."""
+Progress = Callable[[int, int], None]
+"""Receives (done, total) of the images and texts embedded."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,9 @@ class Embedder:
 
     def __init__(
         self,
-        model: Clip,
+        model: Any,
         tokenizer: Tokenizer,
+        *,
         device: torch.device,
         autocast: torch.autocast,
         batch_size: int = 256,
@@ -64,13 +65,15 @@ class Embedder:
         self._device = device
         self._autocast = autocast
         self._batch_size = batch_size
-        self._transform = evaluation_transform(model.spec.vision.image_size, fast_decode)
+        self._transform = evaluation_transform(model.inputs.image_size, fast=fast_decode)
 
-    def split(self, dataset: ShardedDataset, limit: int | None = None, report: Report | None = None) -> EmbeddedSplit:
+    def split(
+        self, dataset: ShardedDataset, *, limit: int | None = None, progress: Progress | None = None
+    ) -> EmbeddedSplit:
         """Embeds the first `limit` samples of a split. Unreadable ones are left out and named in the answer.
 
         Raises:
-            OpenWITError: fewer than two samples are readable, so that there is nothing to choose between.
+            DataError: fewer than two samples are readable, so that there is nothing to choose between.
         """
         size = len(dataset) if limit is None else min(limit, len(dataset))
         unreadable: list[str] = []
@@ -85,16 +88,16 @@ class Embedder:
                 indices.append(decoded.number)
             if chunk:
                 images.append(self.images(np.stack([decoded.pixels for decoded in chunk])))
-            if report is not None:
-                report(len(indices) + len(unreadable), size + len(numbers))
+            if progress is not None:
+                progress(len(indices) + len(unreadable), size + len(numbers))
         if len(indices) < 2:
-            raise OpenWITError(
+            raise DataError(
                 f"split {dataset.split!r} of {dataset.folder} has {len(indices)} readable images, but retrieval needs "
                 "at least two: choose another split"
             )
         captions = list(numbers)
         texts_embedded = self.texts(
-            captions, None if report is None else partial(_shifted, report, size, len(captions))
+            captions, progress=None if progress is None else partial(_shifted, progress, size, len(captions))
         )
         joined = np.array(entries, dtype=np.int64)
         return EmbeddedSplit(
@@ -108,23 +111,28 @@ class Embedder:
         )
 
     def images(self, pixels: NDArray[np.uint8]) -> Tensor:
-        """(B, H, W, 3) bytes to (B, D) embeddings on the CPU."""
+        """Embed uint8 (B, H, W, 3): (B, D) float32 on the CPU."""
         with torch.inference_mode(), evaluating(self._model), self._autocast:
             batch = normalise(torch.from_numpy(pixels).to(self._device))
-            return self._model.encode_image(batch).cpu()
+            embedded: Tensor = self._model.encode_image(batch).cpu()
+        return embedded
 
-    def texts(self, texts: Sequence[str], report: Callable[[int], None] | None = None) -> Tensor:
+    def texts(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> Tensor:
         """(len(texts), D) embeddings on the CPU. Texts of similar length are embedded together, to save padding."""
-        context_length = self._model.spec.text.context_length
+        context_length = self._model.inputs.context_length
         order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
-        embedded = torch.empty(len(texts), self._model.spec.embed_dim)
+        embedded: Tensor | None = None
         for start in range(0, len(order), self._batch_size):
             chosen = order[start : start + self._batch_size]
             tokens = torch.from_numpy(self._tokenizer([texts[number] for number in chosen], context_length))
             with torch.inference_mode(), evaluating(self._model), self._autocast:
-                embedded[chosen] = self._model.encode_text(tokens.to(self._device)).cpu()
-            if report is not None:
-                report(start + len(chosen))
+                rows = self._model.encode_text(tokens.to(self._device)).cpu()
+            if embedded is None:
+                embedded = torch.empty(len(texts), rows.shape[1])
+            embedded[chosen] = rows
+            if progress is not None:
+                progress(start + len(chosen))
+        assert embedded is not None, "there are texts"
         return embedded
 
 
@@ -139,5 +147,5 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(before)
 
 
-def _shifted(report: Report, before: int, own: int, done: int) -> None:
-    report(before + done, before + own)
+def _shifted(progress: Progress, before: int, count: int, done: int) -> None:
+    progress(before + done, before + count)

@@ -1,109 +1,292 @@
-"""Zero-shot classification as one of the things that are measured while a model trains (`held_out`)."""
+"""Evaluators: what is measured during training. Built-in ones by name, your own by dotted name."""
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 
-from openwit.schemas.common.errors import OpenWITError
-from openwit.training.config.duration import Position
-from openwit.training.config.train import TrainConfig
-from openwit.training.evaluation.classification_data import ClassificationSet, open_classification
-from openwit.training.evaluation.classification_readers import Wanted
+from openwit.schemas.common.errors import OpenWITError, RecipeError
+from openwit.schemas.common.plugins import check_call, load_callable, one_line
+from openwit.training.config import CustomEvaluatorSettings, EvaluatorSettings, RetrievalSettings, TrainConfig
+from openwit.training.config.duration import Duration, Position
+from openwit.training.data.sharded import ShardedDataset
+from openwit.training.data.sources import held_out_source
+from openwit.training.evaluation.classification_data import open_classification
+from openwit.training.evaluation.classification_readers import LabelledData
 from openwit.training.evaluation.embed import Embedder
-from openwit.training.evaluation.held_out import Evaluation
 from openwit.training.evaluation.prompts import read_prompts
-from openwit.training.evaluation.zero_shot import (
-    HeadScorer,
-    ObjectiveScorer,
-    Scorer,
-    ZeroShotResult,
-    classify,
-    summed_up,
-)
-from openwit.training.objectives.registry import make_objective
+from openwit.training.evaluation.retrieval import retrieval
+from openwit.training.evaluation.zero_shot import HeadScorer, ObjectiveScorer, Scorer, classify, summarise
+from openwit.training.objectives.base import Objective
 from openwit.training.tokenizer.bpe import Tokenizer
 
-MOST_CAPTIONS = 100_000
-"""That the captioning objective may read in one evaluation: minutes on a GPU, and no more."""
+MAX_CAPTIONS = 100_000
+"""Captions that a captioning model may score in one evaluation: minutes on a GPU."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Result of an evaluator.
+
+    Attributes:
+        metrics: values for metrics.jsonl and TensorBoard.
+        sentence: the same for people, in one line.
+        details: a result object with more than the metrics; of any type.
+    """
+
+    metrics: dict[str, float]
+    sentence: str
+    details: Any = None
+
+
+@dataclass(frozen=True)
+class EvalContext:
+    """What an evaluator gets to work with.
+
+    Attributes:
+        config: of the run.
+        objective: what the model is trained for.
+        tokenizer: texts to token ids.
+        device: of the model.
+        autocast: precision of the towers, a context manager.
+        progress: receives (done, total) during an evaluation.
+    """
+
+    config: TrainConfig
+    objective: Objective
+    tokenizer: Tokenizer
+    device: torch.device
+    autocast: torch.autocast
+    progress: Callable[[int, int], None]
+
+    def embedder(self, model: Any) -> Embedder:
+        """Return an object that embeds images and texts with the model, in evaluation mode."""
+        fast = self.config.data.decode == "fast"
+        return Embedder(
+            model,
+            self.tokenizer,
+            device=self.device,
+            autocast=self.autocast,
+            batch_size=self.config.eval.batch_size,
+            fast_decode=fast,
+        )
+
+
+class Evaluator(Protocol):
+    """Measures a model during training.
+
+    Made as `factory(context, **settings)` before training begins, so that missing data ends the run at once. The model
+    is in training mode (`openwit.training.evaluation.embed.evaluating` changes that for a block) and its towers may be
+    sharded: then every rank calls, and all must make the same calls.
+
+    Example:
+        >>> class Temperature:
+        ...     def __init__(self, context, *, unit=1.0):
+        ...         self.unit = unit
+        ...     def __call__(self, model, position):
+        ...         value = float(model.logit_scale.exp()) / self.unit
+        ...         return Evaluation({"temperature": value}, f"step {position.step}: temperature {value:.1f}")
+    """
+
+    def __call__(self, model: Any, position: Position) -> Evaluation:
+        """Measure the model at a position of the run."""
+        ...
+
+
+class Retrieval:
+    """Recall on the first images of a held-out split.
+
+    Args:
+        context: of the run.
+        dataset: dataset folder; None: the training data's.
+        split: held-out split.
+        limit: number of images; None: all.
+
+    Raises:
+        RecipeError: the objective has no embeddings, or the split is the one trained on.
+        DataError: there is no such split.
+    """
+
+    def __init__(
+        self, context: EvalContext, *, dataset: Path | None = None, split: str = "val", limit: int | None = 1000
+    ) -> None:
+        if not context.objective.embeds:
+            raise RecipeError(f"objective {context.config.objective.name} has no embeddings for retrieval")
+        self._context = context
+        self._limit = limit
+        self._held_out = _open_held_out(context.config, folder=dataset, split=split)
+
+    def __call__(self, model: Any, position: Position) -> Evaluation:
+        """Return recall at 1, 5 and 10 in both directions; `details` is a `RetrievalResult`."""
+        embedder = self._context.embedder(model)
+        result = retrieval(embedder.split(self._held_out, limit=self._limit, progress=self._context.progress))
+        directions = ("text_to_image", "image_to_text")
+        to_image, to_text = (result.at(direction, "strict", 1) for direction in directions)
+        metrics = {
+            f"{direction}_recall_at_{k}": result.at(direction, "strict", k).value
+            for direction in directions
+            for k in (1, 5, 10)
+        }
+        return Evaluation(
+            metrics,
+            f"step {position.step}: recall@1 on {self._held_out.split} ({result.images} images)  "
+            f"text to image {100 * to_image.value:.1f}%  image to text {100 * to_text.value:.1f}%  "
+            f"(chance {100 * to_image.chance:.2f}%, {100 * to_text.chance:.2f}%)",
+            result,
+        )
 
 
 class ZeroShot:
-    """Top-1, top-5 and mean per-class accuracy on a set of labelled images.
+    """Zero-shot classification: top-1, top-5 and mean per-class accuracy on labelled images.
 
     Args:
-        data: the set, limited already.
-        config: of the run; `eval.zero_shot` says which prompts.
-        tokenizer: texts to ids.
-        device: of the model.
-        autocast: precision of the towers.
-        activity: told how far it is.
+        context: of the run.
+        data, split, classes: see `LabelledData`.
+        prompts: see `openwit.training.evaluation.prompts.read_prompts`.
+        limit: number of images, a random sample; None: all.
+
+    Raises:
+        DataError: the data or the prompts are missing or not readable.
+        RecipeError: the objective would take too long.
     """
 
     def __init__(
         self,
-        data: ClassificationSet,
-        config: TrainConfig,
-        tokenizer: Tokenizer,
-        device: torch.device,
-        autocast: torch.autocast,
-        activity: Callable[[int, int], None],
+        context: EvalContext,
+        *,
+        data: Path,
+        split: str | None = None,
+        classes: Path | None = None,
+        prompts: str = "paper",
+        limit: int | None = 1000,
     ) -> None:
-        assert config.eval.zero_shot is not None
-        self._data = data
-        self._templates = read_prompts(config.eval.zero_shot.prompts)
-        self._config = config
-        self._tokenizer = tokenizer
-        self._device = device
-        self._autocast = autocast
-        self._activity = activity
-        self.last: ZeroShotResult | None = None
+        self._context = context
+        self._templates = read_prompts(prompts)
+        self._data = open_classification(LabelledData(Path(data), split=split, classes=classes)).limited(limit)
+        captions = len(self._data) * len(self._data.classes) * len(self._templates)
+        if context.config.objective.name == "captioning" and captions > MAX_CAPTIONS:
+            most = MAX_CAPTIONS // (len(self._data.classes) * len(self._templates))
+            remedy = f"set limit to {most} or less" if most else "choose fewer prompts"
+            raise RecipeError(
+                f"captioning scores every text of every class for every image, {captions:,} captions, and more than "
+                f"{MAX_CAPTIONS:,} would delay training: {remedy}"
+            )
 
     def __call__(self, model: Any, position: Position) -> Evaluation:
-        """See `openwit.training.evaluation.held_out.Evaluator`."""
-        size = model.spec.vision.image_size
-        batch_size = self._config.eval.batch_size
-        answers = classify(self._data, self._scorer(model), size, batch_size, self._activity)
-        self.last = result = summed_up(answers, self._data.classes)
+        """Return the accuracies; `details` is a `ZeroShotResult`."""
+        size, batch_size = model.inputs.image_size, self._context.config.eval.batch_size
+        answers = classify(
+            self._data, self._scorer(model), size=size, batch_size=batch_size, progress=self._context.progress
+        )
+        result = summarise(answers, self._data.classes)
         top5 = "" if result.top5 is None else f"  top-5 {100 * result.top5.value:.1f}%"
-        left_out = f", {len(result.unreadable)} unreadable" if result.unreadable else ""
+        skipped = f", {len(result.unreadable)} unreadable" if result.unreadable else ""
         return Evaluation(
-            result.figures(),
-            f"step {position.step}: zero-shot on {self._data.title} ({result.images} images{left_out})  "
+            result.metrics(),
+            f"step {position.step}: zero-shot on {self._data.title} ({result.images} images{skipped})  "
             f"top-1 {100 * result.top1.value:.1f}%{top5}  mean per class {100 * result.mean_per_class.value:.1f}%  "
             f"(chance {100 * result.top1.chance:.2f}%)",
+            result,
         )
 
     def _scorer(self, model: Any) -> Scorer:
-        # Made anew each time, as the texts' embeddings move with the weights.
-        classes, templates = self._data.classes, self._templates
-        common = (self._tokenizer, self._device, self._autocast)
-        if self._config.objective.name in ("contrastive", "sigmoid"):
-            return HeadScorer(Embedder(model, *common, self._config.eval.batch_size), classes, templates)
-        return ObjectiveScorer(model, make_objective(self._config.objective), *common, classes, templates)
+        # Made for each evaluation, as the texts' embeddings change with the weights.
+        context, classes = self._context, self._data.classes
+        if context.objective.embeds:
+            return HeadScorer(context.embedder(model), classes, self._templates)
+        return ObjectiveScorer(
+            model,
+            context.objective,
+            context.tokenizer,
+            device=context.device,
+            autocast=context.autocast,
+            classes=classes,
+            templates=self._templates,
+        )
 
 
-def open_zero_shot(config: TrainConfig) -> ClassificationSet | None:
-    """The labelled images of `eval.zero_shot`, as many as it says; None where there are none.
+EVALUATORS: dict[str, Callable[..., Evaluator]] = {"retrieval": Retrieval, "zero_shot": ZeroShot}
+
+
+@dataclass(frozen=True)
+class ScheduledEvaluator:
+    """An evaluator and its interval.
+
+    Attributes:
+        name: of the configuration.
+        evaluator: the evaluator.
+        every: interval; None: once, at the end.
+        suffix: of its metrics, where another evaluator of the same name comes before it in the list.
+    """
+
+    name: str
+    evaluator: Evaluator
+    every: Duration | None
+    suffix: str = ""
+
+    def run(self, model: Any, position: Position) -> Evaluation:
+        """Measure the model.
+
+        Raises:
+            RecipeError: an evaluator given by dotted name returned something else than an `Evaluation`.
+        """
+        found = self.evaluator(model, position)
+        if not isinstance(found, Evaluation):
+            raise RecipeError(f"evaluator {self.name!r} returned a {type(found).__name__}, not an Evaluation")
+        return replace(found, metrics={f"{key}{self.suffix}": value for key, value in found.metrics.items()})
+
+
+def make_evaluators(context: EvalContext) -> list[ScheduledEvaluator]:
+    """Return the evaluators that the configuration names, in order, with their data opened.
+
+    The short form of `eval` leaves retrieval out if the objective has no embeddings.
 
     Raises:
-        OpenWITError: the data or the prompts are not there, or the objective would take too long over them.
+        OpenWITError: an evaluator cannot be loaded or made; the message names its entry.
     """
-    settings = config.eval.zero_shot
-    if settings is None:
-        return None
+    made: list[ScheduledEvaluator] = []
+    settings = context.config.eval
+    for number, each in enumerate(settings.requested()):
+        if settings.evaluators is None and isinstance(each, RetrievalSettings) and not context.objective.embeds:
+            continue
+        if settings.evaluators is not None:
+            key = f"eval.evaluators.{number} ({each.name})"
+        else:
+            key = "eval.split" if isinstance(each, RetrievalSettings) else "eval.zero_shot"
+        before = sum(other.name == each.name for other in made)
+        suffix = f"_{before + 1}" if before else ""
+        made.append(ScheduledEvaluator(each.name, _make(each, context, key), each.every or settings.every, suffix))
+    return made
+
+
+def _make(settings: EvaluatorSettings, context: EvalContext, key: str) -> Evaluator:
+    if not isinstance(settings, CustomEvaluatorSettings):
+        keywords = {name: getattr(settings, name) for name in type(settings).model_fields if name not in _COMMON}
+        try:
+            return EVALUATORS[settings.name](context, **keywords)
+        except OpenWITError as error:
+            hint = "; or set eval.split: null to train without evaluation" if key == "eval.split" else ""
+            raise type(error)(f"{key}: {error}{hint}") from error
+    factory = load_callable(settings, key=key, positional=1)
     try:
-        templates = read_prompts(settings.prompts)
-        wanted = Wanted(settings.data, settings.split, settings.classes)
-        data = open_classification(wanted).limited(settings.limit)
+        made: Evaluator = factory(context, **settings.settings)
     except OpenWITError as error:
-        raise OpenWITError(f"eval.zero_shot: {error}") from error
-    captions = len(data) * len(data.classes) * len(templates)
-    if config.objective.name == "captioning" and captions > MOST_CAPTIONS:
-        most = MOST_CAPTIONS // (len(data.classes) * len(templates))
-        remedy = f"set eval.zero_shot.limit to {most} or less" if most else "choose fewer prompts"
-        raise OpenWITError(
-            f"eval.zero_shot: captioning reads every text of every class for every image, {captions:,} captions, and "
-            f"more than {MOST_CAPTIONS:,} hold training up: {remedy}"
-        )
-    return data
+        raise type(error)(f"{key}: {error}") from error
+    except Exception as error:
+        raise RecipeError(f"{key}: it cannot be made: {one_line(error)}") from error
+    check_call(made, {}, name=settings.name, key=key, positional=2)
+    return made
+
+
+_COMMON = ("name", "every")
+
+
+def _open_held_out(config: TrainConfig, *, folder: Path | None, split: str) -> ShardedDataset:
+    data = config.data
+    trained: list[tuple[Path | str | None, str]] = [(share.dataset, share.split) for share in data.datasets or []]
+    trained = trained or [(data.dataset, data.split)]
+    if (folder or trained[0][0], split) in trained:
+        raise RecipeError(f"{split!r} is the split that is trained on: name a held-out split")
+    return held_out_source(data, split) if folder is None else ShardedDataset(Path(folder), split)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError
 
 # What stands for the name: {label} as in the paper, {} as in openai/CLIP, {c} as in CLIP_benchmark.
 _PLACE = re.compile(r"\{(?:label|c)?\}")
@@ -35,16 +35,16 @@ def read_prompts(wanted: str) -> tuple[str, ...]:
     """The templates that a name (`NAMED`) or a file means: one template a line, empty lines left out.
 
     Raises:
-        OpenWITError: no such name or file, or a line without a place for the class's name.
+        DataError: no such name or file, or a line without a place for the class's name.
     """
     if wanted in NAMED:
         return NAMED[wanted]
     lines = read_lines(Path(wanted), f"no prompts of a known name ({', '.join(NAMED)}) and no file")
     for number, line in lines:
         if not _PLACE.search(line):
-            raise OpenWITError(f"{wanted}, line {number}: {line[:60]!r} has no {{label}}, where the class's name goes")
+            raise DataError(f"{wanted}, line {number}: {line[:60]!r} has no {{label}}, where the class's name goes")
     if not lines:
-        raise OpenWITError(f"{wanted} holds no templates: write one a line, such as 'A photo of a {{label}}.'")
+        raise DataError(f"{wanted} holds no templates: write one a line, such as 'A photo of a {{label}}.'")
     return tuple(line for _, line in lines)
 
 
@@ -52,14 +52,14 @@ def read_lines(path: Path, missing: str = "no file") -> Sequence[tuple[int, str]
     """Lines of a text file that are not empty, without white space around, and their numbers from 1.
 
     Raises:
-        OpenWITError: it does not exist (`missing` says what else was looked for) or is no UTF-8 text.
+        DataError: it does not exist (`missing` says what else was looked for) or is no UTF-8 text.
     """
     try:
         text = path.read_text("utf-8-sig")
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise OpenWITError(f"{path} is {missing}") from None
+        raise DataError(f"{path} is {missing}") from None
     except UnicodeDecodeError as error:
-        raise OpenWITError(f"{path} is no UTF-8 text: {error}") from error
+        raise DataError(f"{path} is no UTF-8 text: {error}") from error
     # Not splitlines(), which also cuts at characters that may stand in a name.
     stripped = [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1)]
     return [(number, line) for number, line in stripped if line]

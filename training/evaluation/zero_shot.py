@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError
 from openwit.training.data.transforms import evaluation_transform, normalise
 from openwit.training.evaluation.classification_data import ClassificationSet
 from openwit.training.evaluation.decoding import decoded_batches
@@ -21,8 +21,8 @@ from openwit.training.evaluation.statistics import bootstrap_class_mean, wilson
 from openwit.training.objectives.base import Objective
 from openwit.training.tokenizer.bpe import Tokenizer
 
-Report = Callable[[int, int], None]
-"""(done, all) of the images classified so far."""
+Progress = Callable[[int, int], None]
+"""Receives (done, total) of the images classified."""
 
 TOP = 5
 CONFUSIONS = 20
@@ -95,6 +95,7 @@ class ObjectiveScorer:
         model: Any,
         objective: Objective,
         tokenizer: Tokenizer,
+        *,
         device: torch.device,
         autocast: torch.autocast,
         classes: Sequence[str],
@@ -103,7 +104,7 @@ class ObjectiveScorer:
         self._model, self._objective = model, objective
         self._device, self._autocast = device, autocast
         self._templates = len(templates)
-        tokens = tokenizer(texts_of_classes(classes, templates), model.spec.text.context_length)
+        tokens = tokenizer(texts_of_classes(classes, templates), model.inputs.context_length)
         self._tokens = torch.from_numpy(tokens).to(device)
 
     def __call__(self, pixels: NDArray[np.uint8]) -> Tensor:
@@ -132,7 +133,7 @@ class Answers:
 
 
 def classify(
-    data: ClassificationSet, scorer: Scorer, size: int, batch_size: int, report: Report | None = None
+    data: ClassificationSet, scorer: Scorer, *, size: int, batch_size: int, progress: Progress | None = None
 ) -> Answers:
     """Classifies all images of a set, prepared as openai/CLIP does it.
 
@@ -141,10 +142,10 @@ def classify(
         scorer: of its classes, in its order.
         size: side of the images that the model takes, pixels.
         batch_size: images at once.
-        report: told how far it is.
+        progress: receives (done, total).
 
     Raises:
-        OpenWITError: no image can be read.
+        DataError: no image can be read.
     """
     unreadable: list[str] = []
     labels, ranks, predicted = [], [], []
@@ -159,10 +160,10 @@ def classify(
             ranks.append(before.numpy())
             predicted.append(first.numpy())
         done += len(chunk)
-        if report is not None:
-            report(done + len(unreadable), len(data))
+        if progress is not None:
+            progress(done + len(unreadable), len(data))
     if not labels:
-        raise OpenWITError(f"none of the {len(data)} images of {data.title} can be read")
+        raise DataError(f"none of the {len(data)} images of {data.title} can be read")
     return Answers(np.concatenate(labels), np.concatenate(ranks), np.concatenate(predicted), unreadable)
 
 
@@ -247,14 +248,14 @@ class ZeroShotResult:
     confusions: list[Confusion]
     unreadable: list[str]
 
-    def figures(self) -> dict[str, float]:
-        """Those worth following while a model trains."""
+    def metrics(self) -> dict[str, float]:
+        """Return the values to log during training."""
         shares = {"top1": self.top1, "top5": self.top5, "mean_per_class": self.mean_per_class}
         return {f"zero_shot_{name}": share.value for name, share in shares.items() if share is not None}
 
 
-def summed_up(answers: Answers, classes: Sequence[str]) -> ZeroShotResult:
-    """Figures of the answers. Intervals of shares are Wilson's, that of the mean over classes is a bootstrap's."""
+def summarise(answers: Answers, classes: Sequence[str]) -> ZeroShotResult:
+    """Return the metrics of the answers, with Wilson's intervals and, for the mean over classes, a bootstrap's."""
     count, ways = len(answers.labels), len(classes)
     counts = np.bincount(answers.labels, minlength=ways)
     right = np.bincount(answers.labels[answers.ranks == 0], minlength=ways)

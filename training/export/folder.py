@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from openwit.schemas.common.atomic import TEMPORARY_PREFIX
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import RecipeError
 
 
 @contextmanager
@@ -17,10 +17,10 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     Every file is flushed to disk before the rename. On an error the temporary folder is removed.
 
     Raises:
-        OpenWITError: `target` exists and is no empty folder.
+        RecipeError: `target` exists and is no empty folder.
     """
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise OpenWITError(f"{target} exists already: name another folder, or remove it")
+        raise RecipeError(f"{target} exists already: name another folder, or remove it")
     temporary = target.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{target.name}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)

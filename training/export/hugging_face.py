@@ -8,9 +8,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import RecipeError
+from openwit.training.checkpoints.load import LoadedModel
 from openwit.training.data.transforms import MEAN, STD
-from openwit.training.export.source import Source
+from openwit.training.export.metadata import file_metadata
 from openwit.training.export.tokenizer_files import write_tokenizer
 from openwit.training.models.clip import INITIAL_LOGIT_SCALE
 from openwit.training.models.zoo import ClipSpec, VisionSpec
@@ -46,14 +47,14 @@ _PROJECTIONS = {"visual.proj": "visual_projection.weight", "text.text_projection
 _TOWERS = {"visual": "vision_model", "text": "text_model"}
 
 
-def write_hugging_face(source: Source, folder: Path) -> tuple[str, ...]:
+def write_hugging_face(source: LoadedModel, folder: Path) -> tuple[str, ...]:
     """Weights, configuration, preprocessing and tokenizer into an existing folder.
 
     Returns:
         Sentences on what the layout has no place for.
 
     Raises:
-        OpenWITError: transformers has no such architecture.
+        RecipeError: transformers has no such architecture.
     """
     spec = source.model.spec
     config = model_config(spec)
@@ -66,7 +67,7 @@ def write_hugging_face(source: Source, folder: Path) -> tuple[str, ...]:
     _write_json(folder / "config.json", config)
     _write_json(folder / "preprocessor_config.json", preprocessing(spec.vision.image_size))
     write_tokenizer(source.tokenizer, spec.text.context_length, folder)
-    save_file(to_hugging_face(source.model.state_dict()), folder / WEIGHTS, metadata=source.metadata())
+    save_file(to_hugging_face(source.model.state_dict()), folder / WEIGHTS, metadata=file_metadata(source))
     return notes
 
 
@@ -93,13 +94,13 @@ def model_config(spec: ClipSpec) -> dict[str, Any]:
     right when tokens are added.
 
     Raises:
-        OpenWITError: it is a ResNet, or has a stem of convolutions.
+        RecipeError: it is a ResNet, or has a stem of convolutions.
     """
     vision = spec.vision
     if not isinstance(vision, VisionSpec):
-        raise OpenWITError("transformers' CLIP has no ResNet image tower: export to open_clip or onnx instead")
+        raise RecipeError("transformers' CLIP has no ResNet image tower: export to open_clip or onnx instead")
     if vision.stem == "convolutions":
-        raise OpenWITError("transformers' CLIP has no image tower with a stem of convolutions: export to onnx instead")
+        raise RecipeError("transformers' CLIP has no image tower with a stem of convolutions: export to onnx instead")
     end = spec.text.vocabulary - 1
     text = {
         **_tower(spec, spec.text.width, spec.text.layers, spec.text.heads),

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import RecipeError
+from openwit.training.checkpoints.load import LoadedModel
 from openwit.training.export.hugging_face import preprocessing
-from openwit.training.export.source import LINEAGE_KEY, Source
+from openwit.training.export.metadata import LINEAGE_KEY
 from openwit.training.export.tokenizer_files import write_tokenizer
 from openwit.training.models.clip import Clip
 
@@ -65,14 +66,14 @@ class Graph:
     draw: Callable[[int, torch.Generator], Tensor]
 
 
-def write_onnx(source: Source, folder: Path) -> tuple[str, ...]:
+def write_onnx(source: LoadedModel, folder: Path) -> tuple[str, ...]:
     """image.onnx, text.onnx, preprocessing, tokenizer and a card of the graphs into an existing folder.
 
     Returns:
         A sentence a graph: its opset and the largest difference found.
 
     Raises:
-        OpenWITError: a package is missing, or a graph's answers differ from the model's by more than `BOUND`.
+        RecipeError: a package is missing, or a graph's answers differ from the model's by more than `BOUND`.
     """
     _require()
     model = source.model
@@ -108,7 +109,7 @@ def parity(graph: Graph, path: Path) -> float:
     """The largest difference between ONNX Runtime's answers and the model's, over batches of several sizes.
 
     Raises:
-        OpenWITError: it is above `BOUND`, or not a number.
+        RecipeError: it is above `BOUND`, or not a number.
     """
     import onnxruntime
 
@@ -122,7 +123,7 @@ def parity(graph: Graph, path: Path) -> float:
         (found,) = session.run([graph.output], {graph.input: inputs.numpy()})
         worst = max(worst, float(np.abs(np.asarray(found) - expected).max()))
     if not worst <= BOUND:
-        raise OpenWITError(
+        raise RecipeError(
             f"the graph {path.name} answers differently from the model by {worst:.1e}, more than {BOUND:.0e}, so "
             "nothing was written"
         )
@@ -190,4 +191,4 @@ def _require() -> None:
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise OpenWITError(NEEDS) from error
+        raise RecipeError(NEEDS) from error

@@ -6,9 +6,10 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import RecipeError
+from openwit.training.checkpoints.load import LoadedModel
 from openwit.training.data.transforms import MEAN, STD
-from openwit.training.export.source import Source
+from openwit.training.export.metadata import file_metadata
 from openwit.training.export.tokenizer_files import write_tokenizer
 from openwit.training.models.clip import Clip
 from openwit.training.models.weights import to_open_clip
@@ -18,11 +19,11 @@ WEIGHTS = "open_clip_model.safetensors"
 CONFIG = "open_clip_config.json"
 
 
-def write_open_clip(source: Source, folder: Path) -> None:
+def write_open_clip(source: LoadedModel, folder: Path) -> None:
     """Weights and configuration into an existing folder; the tokenizer too where it is not CLIP's own.
 
     Raises:
-        OpenWITError: open_clip has no such architecture.
+        RecipeError: open_clip has no such architecture.
     """
     config = {"model_cfg": model_config(source.model), "preprocess_cfg": preprocessing()}
     if source.tokenizer.merges is not None:
@@ -30,21 +31,21 @@ def write_open_clip(source: Source, folder: Path) -> None:
         config["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = "."
         write_tokenizer(source.tokenizer, source.model.spec.text.context_length, folder)
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
-    save_file(to_open_clip(source.model), folder / WEIGHTS, metadata=source.metadata())
+    save_file(to_open_clip(source.model), folder / WEIGHTS, metadata=file_metadata(source))
 
 
 def model_config(model: Clip) -> dict[str, Any]:
     """open_clip's `model_cfg` of an architecture (its CLIP, CLIPVisionCfg and CLIPTextCfg).
 
     Raises:
-        OpenWITError: the image tower has a stem of convolutions.
+        RecipeError: the image tower has a stem of convolutions.
     """
     spec, vision = model.spec, model.spec.vision
     tower: dict[str, Any] = {"image_size": vision.image_size, "layers": vision.layers, "width": vision.width}
     if isinstance(vision, ResNetSpec):
         tower |= {"layers": list(vision.layers), "head_width": vision.channels // vision.heads, "patch_size": None}
     elif vision.stem == "convolutions":
-        raise OpenWITError("open_clip has no image tower with a stem of convolutions: export to onnx instead")
+        raise RecipeError("open_clip has no image tower with a stem of convolutions: export to onnx instead")
     else:
         tower |= {"head_width": vision.width // vision.heads, "patch_size": vision.patch_size}
     text = spec.text

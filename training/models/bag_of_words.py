@@ -20,6 +20,7 @@ class BagOfWords(nn.Module):
     def __init__(self, spec: ClipSpec, patch_dropout: float = 0.0) -> None:
         super().__init__()
         self.spec = spec
+        self.inputs = spec.inputs
         self.visual = image_tower(spec, patch_dropout)
         self.head = nn.Linear(spec.embed_dim, spec.text.vocabulary)
         nn.init.normal_(self.head.weight, std=0.02)

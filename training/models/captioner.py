@@ -54,6 +54,7 @@ class Captioner(nn.Module):
     def __init__(self, spec: ClipSpec, patch_dropout: float = 0.0, prefix_tokens: int = PREFIX_TOKENS) -> None:
         super().__init__()
         self.spec = spec
+        self.inputs = spec.inputs
         self.prefix_tokens = prefix_tokens
         self.visual = image_tower(spec, patch_dropout)
         self.prefix_projection = nn.Linear(spec.embed_dim, prefix_tokens * spec.text.width)

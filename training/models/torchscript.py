@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError
 
 _CLASS = re.compile(
     r"^class (?P<name>\w+)\(Module\):\n"
@@ -61,7 +61,7 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
     """Parameters and buffers by their dotted names, as `torch.jit.load(path).state_dict()` has them.
 
     Raises:
-        OpenWITError: the archive is broken, or holds what no model of ours has.
+        DataError: the archive is broken, or holds what no model of ours has.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -71,9 +71,9 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
                 root = _Unpickler(file, archive, prefix).load()
             return dict(_walk(root, "", _Declared(archive, prefix)))
     except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, EOFError) as error:
-        raise OpenWITError(f"{path} is a TorchScript archive that cannot be read: {error}") from error
+        raise DataError(f"{path} is a TorchScript archive that cannot be read: {error}") from error
     except (StopIteration, IndexError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
-        raise OpenWITError(f"{path} is a broken TorchScript archive: {error}") from error
+        raise DataError(f"{path} is a broken TorchScript archive: {error}") from error
 
 
 class _Unpickler(pickle.Unpickler):

@@ -5,29 +5,30 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from openwit.schemas.common.hashing import GOLDEN, MIX_1, MIX_2
 from openwit.training.models.blocks import Transformer
 from openwit.training.models.zoo import VisionSpec
 
-# Odd constants of splitmix64 (Steele et al., "Fast splittable pseudorandom number generators", 2014), as signed.
-_GOLDEN, _MIX_1, _MIX_2 = -7046029254386353131, -4658895280553007687, -7723592293110705685
+# splitmix64's constants as signed integers, as torch has no unsigned arithmetic.
+_GOLDEN, _MIX_1, _MIX_2 = (constant - (1 << 64) for constant in (GOLDEN, MIX_1, MIX_2))
 
 
 @dataclass(frozen=True)
-class RowChance:
-    """Chance that is a function of a seed and a sample's place in the whole batch.
+class PatchDropoutRng:
+    """Random numbers keyed by a seed and a sample's position in the whole batch.
 
-    So it does not matter to which process or chunk a sample falls, nor on which device it is computed.
+    So they do not depend on the process, chunk or device that computes a sample.
 
     Attributes:
         seed: of the step.
-        first: place of the first sample.
+        first: position of the first sample.
     """
 
     seed: int
     first: int
 
     def draw(self, rows: int, columns: int, device: torch.device) -> Tensor:
-        """(rows, columns) int64, uniform; integers wrap around."""
+        """Return (rows, columns) int64, uniform; integers wrap around."""
         start = self.first * columns + 1
         x = torch.arange(start, start + rows * columns, device=device) * _GOLDEN + self.seed
         x = (x ^ _shifted(x, 30)) * _MIX_1
@@ -47,11 +48,11 @@ class VisionTransformer(nn.Module):
         spec: sizes.
         embed_dim: dimensions of the shared space.
         quick_gelu: see `ClipSpec`.
-        patch_dropout: share of patches left out in training mode, drawn for each image from `chance`, or from torch's
-            generator where that is None.
+        patch_dropout: share of patches left out in training mode, drawn for each image from `patch_dropout_rng`, or
+            from torch's generator if that is None.
     """
 
-    chance: RowChance | None = None
+    patch_dropout_rng: PatchDropoutRng | None = None
 
     def __init__(self, spec: VisionSpec, embed_dim: int, quick_gelu: bool, patch_dropout: float = 0.0) -> None:
         super().__init__()
@@ -87,10 +88,10 @@ class VisionTransformer(nn.Module):
 
     def _kept(self, batch: int, count: int, device: torch.device) -> Tensor:
         """(batch, kept_patches) numbers of patches; never compiled (`openwit.training.engine.build_model`)."""
-        if self.chance is None:
+        if self.patch_dropout_rng is None:
             noise = torch.rand(batch, count, device=device)
         else:
-            noise = self.chance.draw(batch, count, device)
+            noise = self.patch_dropout_rng.draw(batch, count, device)
         return noise.topk(self.kept_patches, dim=1).indices
 
 

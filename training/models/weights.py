@@ -20,11 +20,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from openwit.schemas.common.atomic import atomic_path
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.settings import parse_settings
 from openwit.training.models.clip import Clip
 from openwit.training.models.torchscript import is_torchscript, read_torchscript
-from openwit.training.models.zoo import ClipSpec, ResNetSpec
+from openwit.training.models.zoo import ClipSpec
 
 # Numbers that OpenAI's archives hold beside the weights.
 ARCHIVE_EXTRAS = ("input_resolution", "context_length", "vocab_size")
@@ -67,23 +67,23 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     a file holds is ever run.
 
     Raises:
-        OpenWITError: the file is missing, broken, holds code, or holds no state dict.
+        DataError: the file is missing, broken, holds code, or holds no state dict.
     """
     if not path.is_file():
-        raise OpenWITError(f"{path} does not exist")
+        raise DataError(f"{path} does not exist")
     if path.suffix == ".safetensors":
         try:
             return load_file(path)
         except (safetensors.SafetensorError, OSError) as error:
-            raise OpenWITError(f"{path} is no safetensors file: {error}") from error
+            raise DataError(f"{path} is no safetensors file: {error}") from error
     if is_torchscript(path):
         return read_torchscript(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise OpenWITError(f"{path} is no file of weights only, so it is not opened: it could run code") from error
+        raise DataError(f"{path} is no file of weights only, so it is not opened: it could run code") from error
     except _BROKEN_PICKLE as error:
-        raise OpenWITError(f"{path} is not a file that torch.save wrote: {error}") from error
+        raise DataError(f"{path} is not a file that torch.save wrote: {error}") from error
     return _unwrapped(content, path)
 
 
@@ -97,7 +97,7 @@ def settings_of(state: Mapping[str, Tensor], quick_gelu: bool | None = None, hea
         head_width: channels of a head, which no shape tells either; 64 in all nine models of the paper.
 
     Raises:
-        OpenWITError: it is no CLIP with a Vision Transformer or a ResNet.
+        DataError: it is no CLIP with a Vision Transformer or a ResNet.
     """
     weights, extras = _named_as_here(state)
     text_width = _size(weights, "text.ln_final.weight", 0)
@@ -123,7 +123,7 @@ def into_model(model: Clip, state: Mapping[str, Tensor]) -> LoadReport:
     aligned, the class token or mean query as it is; all as open_clip does it for Vision Transformers).
 
     Raises:
-        OpenWITError: a tensor is missing, is not known, or has another shape; names the first.
+        DataError: a tensor is missing, is not known, or has another shape; names the first.
     """
     expected = model.state_dict()
     weights, ignored = _named_as_here(state)
@@ -132,8 +132,7 @@ def into_model(model: Clip, state: Mapping[str, Tensor]) -> LoadReport:
         notes.append(
             "these are OpenAI's weights, trained with QuickGELU, but the model has GELU: set quick_gelu: true"
         )
-    place = "visual.attnpool" if isinstance(model.spec.vision, ResNetSpec) else "visual"
-    position = f"{place}.positional_embedding"
+    position = model.spec.vision.position_embedding
     if position in weights:
         resized = _resized(weights[position], expected[position].shape)
         if resized is not None:
@@ -174,7 +173,7 @@ def stored_spec(path: Path) -> ClipSpec | None:
     """The architecture as `save_safetensors` noted it; None where a file has no such note.
 
     Raises:
-        OpenWITError: the note is not understood.
+        DataError: the note is not understood.
     """
     if path.suffix != ".safetensors":
         return None
@@ -183,11 +182,11 @@ def stored_spec(path: Path) -> ClipSpec | None:
             note = (file.metadata() or {}).get(SPEC_KEY)
         return None if note is None else parse_settings(json.loads(note), ClipSpec, f"{path}: {SPEC_KEY}")
     except (safetensors.SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise OpenWITError(f"{path} is no safetensors file of ours: {error}") from error
+        raise DataError(f"{path} is no safetensors file of ours: {error}") from error
 
 
-def load_model(path: Path, quick_gelu: bool | None = None) -> tuple[Clip, LoadReport]:
-    """A model of a file's architecture with its weights, in evaluation mode.
+def model_from_weights(path: Path, *, quick_gelu: bool | None = None) -> tuple[Clip, LoadReport]:
+    """Return a model of a file's architecture with its weights, in evaluation mode.
 
     For a checkpoint of ours use `into_model` and the spec of its configuration: shapes do not tell its heads.
 
@@ -218,10 +217,10 @@ def _unwrapped(content: object, path: Path) -> dict[str, Tensor]:
         if isinstance(content, dict) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
     if not isinstance(content, Mapping) or not content:
-        raise OpenWITError(f"{path} holds no state dict")
+        raise DataError(f"{path} holds no state dict")
     for key, value in content.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise OpenWITError(f"{path} holds no state dict: {key!r} is no tensor")
+            raise DataError(f"{path} holds no state dict: {key!r} is no tensor")
     state: dict[str, Tensor] = dict(content)
     for prefix in PREFIXES:
         if all(key.startswith(prefix) for key in state):
@@ -241,14 +240,14 @@ def _named_as_here(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tupl
 def _check(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
     for key in expected:
         if key not in weights:
-            raise OpenWITError(f"the weights lack {key!r}, which the model has")
+            raise DataError(f"the weights lack {key!r}, which the model has")
     for key in weights:
         if key not in expected:
-            raise OpenWITError(f"the weights hold {key!r}, which the model does not have")
+            raise DataError(f"the weights hold {key!r}, which the model does not have")
     for key, tensor in expected.items():
         if weights[key].shape != tensor.shape:
             found, wanted = tuple(weights[key].shape), tuple(tensor.shape)
-            raise OpenWITError(f"{key!r} has the shape {found} in the weights, but {wanted} in the model")
+            raise DataError(f"{key!r} has the shape {found} in the weights, but {wanted} in the model")
 
 
 def _resized(embedding: Tensor, wanted: torch.Size) -> Tensor | None:
@@ -270,11 +269,9 @@ def _side(embedding: Tensor) -> int:
 
 def _size(weights: Mapping[str, Tensor], key: str, axis: int) -> int:
     if key not in weights:
-        raise OpenWITError(
-            f"the weights lack {key!r}, so they are not those of a CLIP in OpenAI's or open_clip's layout"
-        )
+        raise DataError(f"the weights lack {key!r}, so they are not those of a CLIP in OpenAI's or open_clip's layout")
     if weights[key].ndim <= axis:
-        raise OpenWITError(f"{key!r} has the shape {tuple(weights[key].shape)}, which no CLIP of this layout has")
+        raise DataError(f"{key!r} has the shape {tuple(weights[key].shape)}, which no CLIP of this layout has")
     return weights[key].shape[axis]
 
 
@@ -283,7 +280,7 @@ def _grid(weights: Mapping[str, Tensor], key: str) -> int:
     positions = _size(weights, key, 0) - 1
     side = math.isqrt(max(0, positions))
     if side < 1 or side**2 != positions:
-        raise OpenWITError(f"{key!r} has {positions + 1} rows, which are no square of positions and one more")
+        raise DataError(f"{key!r} has {positions + 1} rows, which are no square of positions and one more")
     return side
 
 

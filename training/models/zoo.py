@@ -4,11 +4,19 @@ from typing import Annotated, Literal
 
 import pydantic
 
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import RecipeError
 from openwit.schemas.common.settings import Settings
-from openwit.training.tokenizer.bpe import VOCABULARY_SIZE
+from openwit.training.tokenizer.vocabulary import VOCABULARY_SIZE
 
 Blocks = Annotated[int, pydantic.Field(ge=1)]
+
+
+class InputSpec(Settings):
+    """What a model takes: the size of images and texts. All that loaders and evaluators need to know of a model."""
+
+    image_size: int = pydantic.Field(ge=1, description="side of the square input, pixels")
+    context_length: int = pydantic.Field(ge=3, description="tokens, start and end of text included")
+    vocabulary: int = pydantic.Field(VOCABULARY_SIZE, ge=1, description="number of token ids")
 
 
 class VisionSpec(Settings):
@@ -36,6 +44,16 @@ class VisionSpec(Settings):
         return self
 
     @property
+    def has_patches(self) -> bool:
+        """True: patches can be dropped."""
+        return True
+
+    @property
+    def position_embedding(self) -> str:
+        """Key of the position embedding in the state dict of a model."""
+        return "visual.positional_embedding"
+
+    @property
     def patches(self) -> int:
         """Number of patches of one image."""
         return (self.image_size // self.patch_size) ** 2
@@ -57,6 +75,16 @@ class ResNetSpec(Settings):
         if self.channels % self.heads:
             raise ValueError(f"heads {self.heads} must divide 32 * width, {self.channels}")
         return self
+
+    @property
+    def has_patches(self) -> bool:
+        """False: a ResNet has no patches to drop."""
+        return False
+
+    @property
+    def position_embedding(self) -> str:
+        """Key of the position embedding in the state dict of a model."""
+        return "visual.attnpool.positional_embedding"
 
     @property
     def channels(self) -> int:
@@ -102,6 +130,15 @@ class ClipSpec(Settings):
     quick_gelu: bool = pydantic.Field(False, description="x * sigmoid(1.702 x), as OpenAI's weights need, not GELU")
     vision: Annotated[VisionSpec | ResNetSpec, pydantic.BeforeValidator(_of_its_kind)] = VisionSpec()
     text: TextSpec = TextSpec()
+
+    @property
+    def inputs(self) -> InputSpec:
+        """Image size, context length and vocabulary."""
+        return InputSpec(
+            image_size=self.vision.image_size,
+            context_length=self.text.context_length,
+            vocabulary=self.text.vocabulary,
+        )
 
 
 def _paper(embed_dim: int, vision: VisionSpec | ResNetSpec, text_width: int) -> ClipSpec:
@@ -158,13 +195,13 @@ def spec_of(name: str) -> ClipSpec:
     """The architecture of this name; case, slash, @ and px do not matter (`vit-b-32` is `ViT-B/32`).
 
     Raises:
-        OpenWITError: there is none of this name; the message lists those there are.
+        RecipeError: there is none of this name; the message lists those there are.
     """
     wanted = _folded(name)
     for known, spec in ZOO.items():
         if _folded(known) == wanted:
             return spec
-    raise OpenWITError(f"there is no model {name!r}; known models: {', '.join(ZOO)}")
+    raise RecipeError(f"there is no model {name!r}; known models: {', '.join(ZOO)}")
 
 
 def _folded(name: str) -> str:

@@ -1,21 +1,26 @@
-"""What an objective is: a batch to outputs, sample by sample, and outputs to a loss over the batch.
+"""The Objective protocol: per-sample `embed`, batch-level `loss`.
 
-The two are apart so that a batch of any size can be embedded in pieces and over processes, while the loss is that of
-the whole (GradCache, arXiv 2101.06983). The engine (`engine.gradcache`) does the pieces; an objective knows only
-`embed` and `loss`.
+The two are separate so that a batch of any size can be embedded in chunks and over several processes, while the loss
+is that of the whole batch (GradCache, arXiv 2101.06983). The engine (`engine.gradcache`) handles the chunks; an
+objective implements only `embed` and `loss`.
 
-Over several processes every figure of a `Loss` is this rank's share: the shares of all ranks add up to what one
-process would compute of the whole batch. So do the gradients, which the engine adds up (not averages) over ranks.
+With several processes every value of a `Loss` is this rank's share: the sum over ranks is what one process would
+compute for the whole batch. The same holds for gradients, which the engine sums (not averages) over ranks.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-# Elements of a matrix of similarities that are held at once: 256 MiB in float32.
+from openwit.training.config.model import CustomModelSettings, ModelSettings
+from openwit.training.models.build import build_two_towers
+
+# Elements of a similarity matrix that are held in memory at once: 256 MiB in float32.
 BLOCK_ELEMENTS = 1 << 26
 
 
@@ -37,7 +42,7 @@ class Inputs(NamedTuple):
 
 @dataclass(frozen=True)
 class Loss:
-    """The loss of a batch, and figures worth logging; over ranks both are shares that add up.
+    """The loss of a batch and metrics to log; with several ranks both are shares to be summed.
 
     Attributes:
         value: scalar with a gradient, float32.
@@ -62,58 +67,83 @@ class Group(Protocol):
         ...
 
     def gather_with_grad(self, tensor: Tensor) -> Tensor:
-        """(b, D) to (B, D) of all ranks in rank order, b of any size; gradients come back added up over ranks."""
+        """Gather (b, D) of each rank to (B, D) in rank order, b of any size; gradients are summed over ranks."""
         ...
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """The tensor added up over ranks; no gradient goes through it."""
+        """Return the tensor summed over ranks, without a gradient."""
         ...
 
-    def rows(self, own: int) -> list[int]:
-        """Each rank's number, known to all hosts; no GPU is waited for."""
+    def all_gather_ints(self, value: int) -> list[int]:
+        """Return each rank's number; exchanged between hosts, so no GPU is waited for."""
         ...
 
 
 class Objective(Protocol):
-    """One way to learn from pairs. Stateless; what is learned lives in the model.
+    """One way to learn from pairs. Stateless; what is learned is in the model.
 
-    Each objective says which model it takes (`openwit.training.objectives.registry.make_model`), hence `Any` here.
+    `model` is what `build_model` returned, hence `Any` here. An objective of your own that trains two towers derives
+    from `EmbeddingObjective`, which implements everything but `loss`.
     """
+
+    @property
+    def embeds(self) -> bool:
+        """True: the model has `encode_image` and `encode_text`, which embed into one space."""
+        ...
 
     @property
     def separable(self) -> bool:
         """True: a mean over terms that each need one sample only, so that chunks need no second pass.
 
-        Then, for chunks of a batch, loss(batch) = sum of loss(chunk) * units(chunk) / units(batch), with the group
-        None for the chunks and `units(batch)` added up over ranks; so also of metrics and gradients.
+        Then, for chunks of a batch, loss(batch) = sum of loss(chunk) * num_terms(chunk) / num_terms(batch), with the
+        group None for the chunks and `num_terms(batch)` summed over ranks; likewise for metrics and gradients.
         """
         ...
 
-    def units(self, inputs: Inputs) -> Tensor:
-        """() float32: the number of terms that `loss` is a mean over: samples, or tokens of the captions."""
+    @property
+    def max_logit_scale(self) -> float | None:
+        """The bound that `after_step` keeps the logit scale to; None: no bound."""
+        ...
+
+    def guess_loss(self, batch_size: int) -> float | None:
+        """Return the loss of a model that guesses; None if it is not known."""
+        ...
+
+    def build_model(self, settings: ModelSettings | CustomModelSettings) -> nn.Module:
+        """Return a new model that this objective can train; it has `inputs` (`InputSpec`).
+
+        Initial weights come from torch's generator.
+
+        Raises:
+            RecipeError: the objective cannot train this model.
+        """
+        ...
+
+    def num_terms(self, inputs: Inputs) -> Tensor:
+        """Return the number of terms that `loss` is a mean over (samples, or tokens of the captions): () float32."""
         ...
 
     def embed(self, model: Any, inputs: Inputs) -> tuple[Tensor, ...]:
-        """Outputs whose rows depend on one sample each, (b, ...); the caller sets autocast."""
+        """Return outputs whose rows depend on one sample each, (b, ...); the caller sets autocast."""
         ...
 
     def loss(self, model: Any, outputs: tuple[Tensor, ...], inputs: Inputs, group: Group | None) -> Loss:
-        """The loss of the batch in float32, differentiable in the outputs and in parameters such as the temperature.
+        """Return the loss of the batch in float32, differentiable in the outputs and in parameters of the model.
 
         Args:
             model: for parameters that act on outputs of several samples (`logit_scale`, `logit_bias`).
-            outputs: of `embed`, all chunks of this process put together.
+            outputs: of `embed`, all chunks of this process concatenated.
             inputs: of this process.
-            group: None is one process.
+            group: None for a single process.
         """
         ...
 
     def after_step(self, model: Any) -> None:
-        """Puts parameters back into their bounds after the optimiser's step; most objectives have nothing to do."""
+        """Clamp parameters to their bounds after the optimiser's step; most objectives do nothing."""
         ...
 
     def score(self, model: Any, images: Tensor, tokens: Tensor) -> Tensor:
-        """How well each text fits each image: (B, 3, H, W) and (C, L) to (B, C) float32, higher is better.
+        """Score how well each text fits each image: (B, 3, H, W) and (C, L) to (B, C) float32, higher is better.
 
         Comparable within a row (zero-shot classification); see each objective for columns. Without gradients; the
         caller puts the model into evaluation mode and sets autocast.
@@ -121,39 +151,101 @@ class Objective(Protocol):
         ...
 
 
-def first_row(rows: int, group: Group) -> int:
-    """Which of all ranks' rows, in rank order, is the first of this rank; ranks may have different numbers."""
-    return sum(group.rows(rows)[: group.rank])
+class EmbeddingObjective:
+    """Base of objectives that train two towers: implements `Objective` except for `loss`.
+
+    `embed` returns embeddings of images and texts, (b, D) each, float32 of unit length; `gathered` returns those of
+    all ranks. The model has `logit_scale`, the logarithm of a learned factor of the similarities.
+
+    Example:
+        >>> class Pull(EmbeddingObjective):
+        ...     def loss(self, model, outputs, inputs, group):
+        ...         images, texts = outputs
+        ...         return Loss((1 - (images * texts).sum(dim=1)).mean(), {})
+    """
+
+    embeds = True
+    separable = False
+    max_logit_scale: float | None = None
+    initial_logit_scale: float = math.log(1 / 0.07)
+    initial_logit_bias: float | None = None
+
+    def guess_loss(self, batch_size: int) -> float | None:  # noqa: ARG002
+        """See `Objective`."""
+        return None
+
+    def build_model(self, settings: ModelSettings | CustomModelSettings) -> nn.Module:
+        """See `Objective`: `Clip`, or `CustomTowers` for a model given by dotted name."""
+        return build_two_towers(
+            settings, init_logit_scale=self.initial_logit_scale, init_logit_bias=self.initial_logit_bias
+        )
+
+    def num_terms(self, inputs: Inputs) -> Tensor:
+        """See `Objective`: samples."""
+        return inputs.images.new_full((), len(inputs.images), dtype=torch.float32)
+
+    def embed(self, model: Any, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        """Return embeddings of images and texts, (b, D) each, unit length."""
+        return model.encode_image(inputs.images), model.encode_text(inputs.tokens)
+
+    def after_step(self, model: Any) -> None:
+        """See `Objective`: keeps the logit scale at `max_logit_scale` or less."""
+        if self.max_logit_scale is not None:
+            with torch.no_grad():
+                model.logit_scale.clamp_(max=math.log(self.max_logit_scale))
+
+    @torch.no_grad()
+    def score(self, model: Any, images: Tensor, tokens: Tensor) -> Tensor:
+        """Return cosines, comparable in rows and columns."""
+        scores: Tensor = model.encode_image(images) @ model.encode_text(tokens).T
+        return scores
 
 
-def mean_of_terms(terms: Tensor, group: Group | None, metric: str) -> Loss:
-    """The loss of a separable objective.
+def gathered(outputs: tuple[Tensor, ...], group: Group | None) -> tuple[tuple[Tensor, ...], int]:
+    """Return the outputs of all ranks in rank order, with gradients, and the first row of this rank in them.
 
     Args:
-        terms: (b, 3) float32: each sample's sum of terms, their number, and how many of them were predicted rightly.
-        group: over which the number of terms is added up.
-        metric: name of the share of right predictions.
+        outputs: of this rank, (b, ...) each; b may differ between ranks.
+        group: None for a single process.
+    """
+    if group is None:
+        return outputs, 0
+    return tuple(group.gather_with_grad(output) for output in outputs), row_offset(len(outputs[0]), group)
+
+
+def row_offset(rows: int, group: Group) -> int:
+    """Return the index of this rank's first row among the rows of all ranks in rank order."""
+    return sum(group.all_gather_ints(rows)[: group.rank])
+
+
+def separable_loss(terms: Tensor, group: Group | None, *, metric: str) -> Loss:
+    """Return the loss of a separable objective.
+
+    Args:
+        terms: (b, 3) float32: each sample's sum of terms, their number, and how many were predicted correctly.
+        group: over which the number of terms is summed.
+        metric: name of the share of correct predictions.
     """
     value, count, right = terms.sum(dim=0).unbind()
     count = count.detach()
     if group is not None:
         count = group.sum(count)
-    count = count.clamp(min=1)  # a batch of empty texts teaches nothing, and divides by nothing
+    count = count.clamp(min=1)  # a batch of empty texts has a loss of zero, not 0 / 0
     return Loss(value / count, {metric: right.detach() / count})
 
 
-def summed_over_blocks(term: Callable[[int, int], tuple[Tensor, ...]], rows: int, columns: int) -> tuple[Tensor, ...]:
-    """Adds up `term(start, stop)` over blocks of the rows of a (rows, columns) matrix that is never held whole.
+def sum_blocks(term: Callable[[int, int], tuple[Tensor, ...]], rows: int, *, columns: int) -> tuple[Tensor, ...]:
+    """Sum `term(start, stop)` over blocks of rows of a (rows, columns) matrix that is never held as a whole.
 
-    One block is computed as it is; several are computed again in the backward pass, each by itself, so that memory
-    is that of one block (`BLOCK_ELEMENTS`) and gradients are the same.
+    A single block is computed directly; several are recomputed one by one in the backward pass, so that memory is
+    that of one block (`BLOCK_ELEMENTS`) and gradients are the same.
     """
     step = max(1, BLOCK_ELEMENTS // max(1, columns))
     if step >= rows:
         return term(0, rows)
     total: tuple[Tensor, ...] | None = None
     for start in range(0, rows, step):
-        # No chance inside a term, so no generator's state to keep.
+        # A term draws no random numbers, so there is no generator state to preserve.
         part = checkpoint(term, start, min(start + step, rows), use_reentrant=False, preserve_rng_state=False)
         total = part if total is None else tuple(a + b for a, b in zip(total, part, strict=True))
     assert total is not None

@@ -5,8 +5,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from openwit.training.models.captioner import Captioner
-from openwit.training.objectives.base import BLOCK_ELEMENTS, Group, Inputs, Loss, mean_of_terms
+from openwit.training.config.model import CustomModelSettings, ModelSettings
+from openwit.training.models.build import built_in_spec
+from openwit.training.models.captioner import PREFIX_TOKENS, Captioner
+from openwit.training.objectives.base import BLOCK_ELEMENTS, Group, Inputs, Loss, separable_loss
 from openwit.training.objectives.words import ends
 
 # Pairs of image and text that `score` sends through the decoder at once.
@@ -14,20 +16,37 @@ SCORED_PAIRS = 1024
 
 
 class CaptioningObjective:
-    """Cross-entropy a token of the caption, its end included, mean over all tokens of the batch.
+    """Cross-entropy per token of the caption, including the end of text, mean over all tokens of the batch.
 
-    Each token sees the true ones before it and the image. Padding counts for nothing. As captions differ in length,
-    the mean over the batch is not that of the chunks' means: chunks weigh by `units`.
+    Each token is predicted from the true tokens before it and the image. Padding is ignored. As captions differ in
+    length, the mean over the batch is not the mean of the chunks' means: chunks are weighted by `num_terms`.
+
+    Args:
+        prefix_tokens: tokens that an image becomes.
     """
 
+    embeds = False
     separable = True
+    max_logit_scale: float | None = None
 
-    def units(self, inputs: Inputs) -> Tensor:
-        """See `Objective`: tokens to be predicted."""
+    def __init__(self, *, prefix_tokens: int = PREFIX_TOKENS) -> None:
+        self.prefix_tokens = prefix_tokens
+
+    def guess_loss(self, batch_size: int) -> float | None:  # noqa: ARG002
+        """See `Objective`."""
+        return None
+
+    def build_model(self, settings: ModelSettings | CustomModelSettings) -> Captioner:
+        """See `Objective`."""
+        spec, patch_dropout = built_in_spec(settings, objective="captioning")
+        return Captioner(spec, patch_dropout, self.prefix_tokens)
+
+    def num_terms(self, inputs: Inputs) -> Tensor:
+        """See `Objective`: number of tokens to predict."""
         return ends(inputs.tokens).sum().float()
 
     def embed(self, model: Captioner, inputs: Inputs) -> tuple[Tensor]:
-        """(b, 3): sum of the tokens' cross-entropies, their number, how many were the likeliest."""
+        """Return (b, 3): sum of the tokens' cross-entropies, their number, how many were predicted correctly."""
         return (_terms(model, model.prefix(inputs.images), inputs.tokens),)
 
     def loss(
@@ -38,17 +57,17 @@ class CaptioningObjective:
         group: Group | None,
     ) -> Loss:
         """See `Objective`."""
-        return mean_of_terms(outputs[0], group, "token_accuracy")
+        return separable_loss(outputs[0], group, metric="token_accuracy")
 
     def after_step(self, model: Captioner) -> None:
-        """Nothing: no parameter is bounded."""
+        """No-op: no parameter is bounded."""
 
     @torch.no_grad()
     def score(self, model: Captioner, images: Tensor, tokens: Tensor) -> Tensor:
-        """Log-likelihood of each text given each image, the sum over its tokens.
+        """Return the log-likelihood of each text given each image, summed over its tokens.
 
-        In a column, the same text of different images, so comparable; in a row short and common texts have an
-        advantage, as they have in the data. Every pair goes through the decoder: B * C captions are read.
+        A column holds the same text for different images, so it is comparable; within a row, short and common texts
+        have an advantage, as in the data. Every pair goes through the decoder: B * C captions are scored.
         """
         prefix = model.prefix(images)
         scores = torch.empty(len(images), len(tokens), device=images.device)
@@ -62,7 +81,7 @@ class CaptioningObjective:
 
 
 def _terms(model: Captioner, prefix: Tensor, tokens: Tensor) -> Tensor:
-    """(b, P, width) and (b, L) to (b, 3), see `CaptioningObjective.embed`."""
+    """Map (b, P, width) and (b, L) to (b, 3), see `CaptioningObjective.embed`."""
     count = ends(tokens)
     before, after = tokens[:, :-1], tokens[:, 1:]
     counted = torch.arange(after.shape[1], device=tokens.device) < count[:, None]
@@ -74,16 +93,16 @@ def _terms(model: Captioner, prefix: Tensor, tokens: Tensor) -> Tensor:
 
 
 def _entropies(model: Captioner, known: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """(T, width) and (T,) to (T,) cross-entropies and whether the label was the likeliest, float32.
+    """Return (T,) cross-entropies and whether the label was the likeliest, float32, of (T, width) and (T,).
 
-    In blocks, each computed again in the backward pass: the logits of a batch's tokens are its largest tensor by far
-    (256 captions of 14 tokens: 0.7 GB, three times over with what the gradient keeps).
+    In blocks, each recomputed in the backward pass: the logits of a batch's tokens are its largest tensor by far
+    (256 captions of 14 tokens: 0.7 GB, times three with what the gradient keeps).
     """
 
-    def block(part: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    def block(part: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         logits = model.logits(part).float()
-        right = (logits.detach().argmax(dim=1) == wanted).float()
-        return F.cross_entropy(logits, wanted, reduction="none"), right
+        right = (logits.detach().argmax(dim=1) == label).float()
+        return F.cross_entropy(logits, label, reduction="none"), right
 
     step = max(1, BLOCK_ELEMENTS // model.spec.text.vocabulary)
     pairs = list(zip(torch.split(known, step), torch.split(labels, step), strict=True))

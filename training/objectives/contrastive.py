@@ -1,13 +1,13 @@
-"""The paper's objective: tell the batch's true pairs from all others, in both directions (section 2.3, figure 3)."""
+"""The paper's objective: a symmetric cross-entropy over all pairs of the batch (section 2.3, figure 3)."""
 
-from typing import Literal
+import math
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from openwit.training.models.clip import Clip
-from openwit.training.objectives.base import Group, Inputs, Loss, first_row, summed_over_blocks
+from openwit.training.objectives.base import EmbeddingObjective, Group, Inputs, Loss, gathered, sum_blocks
 
 __all__ = [
     "ContrastiveObjective",
@@ -22,15 +22,15 @@ Positives = Literal["pair", "same_text"]
 
 
 def contrastive_loss(images: Tensor, texts: Tensor, logit_scale: Tensor, targets: Tensor) -> Loss:
-    """Symmetric cross-entropy of the similarities, computed in float32: the definition, of one process.
+    """Compute the symmetric cross-entropy of the similarities in float32: the definition, for one process.
 
-    A function of embeddings only, so that a large batch can be embedded in pieces and the loss taken once.
+    A function of embeddings only, so that a large batch can be embedded in chunks and the loss computed once.
 
     Args:
         images: (B, D), unit length.
         texts: (B, D), unit length.
-        logit_scale: logarithm of the similarities' multiplier.
-        targets: (B, B), row i the distribution over texts that image i is to find; symmetric in its support.
+        logit_scale: logarithm of the similarities' factor.
+        targets: (B, B), row i is the target distribution over texts of image i; symmetric in its support.
     """
     with torch.autocast(images.device.type, enabled=False):
         logits = logit_scale.float().exp() * images.float() @ texts.float().T
@@ -41,7 +41,7 @@ def contrastive_loss(images: Tensor, texts: Tensor, logit_scale: Tensor, targets
 
 
 def pair_targets(tokens: Tensor, positives: Positives) -> Tensor:
-    """(B, L) token ids to (B, B) targets.
+    """Return the (B, B) targets of (B, L) token ids.
 
     `pair` is the identity. `same_text` spreads a row's weight evenly over all texts equal to its own (Yang et al.,
     arXiv 2204.03610), so that equal captions are not pushed apart; where all texts differ it is the identity too.
@@ -52,37 +52,38 @@ def pair_targets(tokens: Tensor, positives: Positives) -> Tensor:
 
 
 def text_numbers(tokens: Tensor) -> Tensor:
-    """(B, L) token ids to (B,) numbers that are equal exactly where the texts are."""
+    """Return (B,) numbers that are equal exactly where the texts, (B, L) token ids, are equal."""
     numbers: Tensor = torch.unique(tokens, dim=0, return_inverse=True)[1]
     return numbers
 
 
 def local_contrastive_loss(
-    own: tuple[Tensor, Tensor],
-    every: tuple[Tensor, Tensor],
+    local: tuple[Tensor, Tensor],
+    everywhere: tuple[Tensor, Tensor],
+    *,
     logit_scale: Tensor,
-    first: int,
+    row_offset: int,
     numbers: Tensor | None = None,
 ) -> Loss:
-    """A rank's share of the loss: its own rows against all columns, in both directions, over the size of the batch.
+    """Compute a rank's share of the loss: its rows against all columns, in both directions, over the batch size.
 
-    The matrix of similarities is computed in blocks of rows where it is large, so memory grows with the batch and not
-    with its square. The shares of all ranks add up to `contrastive_loss` of the whole.
+    A large similarity matrix is computed in blocks of rows, so memory grows with the batch and not with its square.
+    The sum over ranks is `contrastive_loss` of the whole batch.
 
     Args:
-        own: images and texts of this rank, (b, D) each, unit length.
-        every: those of all ranks in rank order, (B, D) each.
-        logit_scale: logarithm of the similarities' multiplier.
-        first: which of all rows is the first of this rank.
-        numbers: (B,) of all texts (`text_numbers`), for `same_text`; None counts only an image's own text.
+        local: images and texts of this rank, (b, D) each, unit length.
+        everywhere: those of all ranks in rank order, (B, D) each.
+        logit_scale: logarithm of the similarities' factor.
+        row_offset: index of this rank's first row among all rows.
+        numbers: (B,) of all texts (`text_numbers`), for `same_text`; None: only an image's own text is positive.
     """
-    rows, columns = len(own[0]), len(every[0])
-    with torch.autocast(own[0].device.type, enabled=False):
+    rows, columns = len(local[0]), len(everywhere[0])
+    with torch.autocast(local[0].device.type, enabled=False):
         scale = logit_scale.float().exp()
-        images, texts, all_images, all_texts = (part.float() for part in (*own, *every))
+        images, texts, all_images, all_texts = (part.float() for part in (*local, *everywhere))
 
         def block(start: int, stop: int) -> tuple[Tensor, ...]:
-            labels = torch.arange(first + start, first + stop, device=images.device)
+            labels = torch.arange(row_offset + start, row_offset + stop, device=images.device)
             targets = labels if numbers is None else _evenly(numbers[labels], numbers)
             to_text = scale * images[start:stop] @ all_texts.T
             to_image = scale * texts[start:stop] @ all_images.T
@@ -93,71 +94,45 @@ def local_contrastive_loss(
                 right = found == labels if numbers is None else numbers[found] == numbers[labels]
             return value, right.sum().float()
 
-        value, right = summed_over_blocks(block, rows, columns)
+        value, right = sum_blocks(block, rows, columns=columns)
     return Loss(value / (2 * columns), {"batch_accuracy": right / columns})
 
 
-class ContrastiveObjective:
-    """The loss over all pairs of the batch, whichever rank they are on.
+class ContrastiveObjective(EmbeddingObjective):
+    """The loss over all pairs of the batch, on whichever rank they are.
 
     Args:
-        positives: which texts count as an image's own; see `pair_targets`.
+        positives: which texts are an image's positives; see `pair_targets`.
+        logit_scale: initial factor of the similarities; None: 1 / 0.07.
     """
 
-    separable = False
+    max_logit_scale = 100.0  # paper section 2.5
 
-    def __init__(self, positives: Positives) -> None:
+    def __init__(self, positives: Positives = "pair", *, logit_scale: float | None = None) -> None:
         self.positives: Positives = positives
+        if logit_scale is not None:
+            self.initial_logit_scale = math.log(logit_scale)
 
-    def units(self, inputs: Inputs) -> Tensor:
-        """See `Objective`: samples."""
-        return inputs.images.new_full((), len(inputs.images), dtype=torch.float32)
+    def guess_loss(self, batch_size: int) -> float | None:
+        """See `Objective`."""
+        return math.log(batch_size)
 
-    def embed(self, model: Clip, inputs: Inputs) -> tuple[Tensor, Tensor]:
-        """Embeddings of images and texts, (b, D) each, unit length."""
-        return model.encode_image(inputs.images), model.encode_text(inputs.tokens)
-
-    def loss(self, model: Clip, outputs: tuple[Tensor, ...], inputs: Inputs, group: Group | None) -> Loss:
+    def loss(self, model: Any, outputs: tuple[Tensor, ...], inputs: Inputs, group: Group | None) -> Loss:
         """See `Objective`."""
         images, texts = outputs
-        every, first, tokens = (images, texts), 0, inputs.tokens
-        if group is not None:
-            every = (group.gather_with_grad(images), group.gather_with_grad(texts))
-            first = first_row(len(images), group)
+        (all_images, all_texts), offset = gathered((images, texts), group)
+        pairs = (images, texts), (all_images, all_texts)
         if self.positives == "pair":
-            return local_contrastive_loss((images, texts), every, model.logit_scale, first)
+            return local_contrastive_loss(*pairs, logit_scale=model.logit_scale, row_offset=offset)
+        tokens = inputs.tokens
         if group is not None:
-            # Ranks trim their texts to different lengths; all have room in the context.
-            tokens = group.gather_with_grad(F.pad(tokens, (0, model.spec.text.context_length - tokens.shape[1])))
-        return local_contrastive_loss((images, texts), every, model.logit_scale, first, text_numbers(tokens))
-
-    def after_step(self, model: Clip) -> None:
-        """Keeps the multiplier of the logits at 100 or less (paper section 2.5)."""
-        model.clamp_logit_scale()
-
-    @torch.no_grad()
-    def score(self, model: Clip, images: Tensor, tokens: Tensor) -> Tensor:
-        """Cosines, comparable in rows and columns."""
-        return model.encode_image(images) @ model.encode_text(tokens).T
-
-    def backward(self, model: Clip, images: Tensor, tokens: Tensor, autocast: torch.autocast) -> Loss:
-        """Computes the loss of one batch and adds its gradients to the parameters'.
-
-        Args:
-            model: in training mode.
-            images: (B, 3, H, W), normalised.
-            tokens: (B, L).
-            autocast: precision of the towers.
-        """
-        inputs = Inputs(images, tokens)
-        with autocast:
-            outputs = self.embed(model, inputs)
-        loss = self.loss(model, outputs, inputs, None)
-        loss.value.backward()  # type: ignore[no-untyped-call]
-        return loss
+            # Ranks trim their texts to different lengths, all within the context length.
+            tokens = group.gather_with_grad(F.pad(tokens, (0, model.inputs.context_length - tokens.shape[1])))
+        numbers = text_numbers(tokens)
+        return local_contrastive_loss(*pairs, logit_scale=model.logit_scale, row_offset=offset, numbers=numbers)
 
 
-def _evenly(own: Tensor, every: Tensor) -> Tensor:
-    """(b,) and (B,) numbers to (b, B): each row's weight spread over the columns of the same number."""
-    same = (own[:, None] == every[None, :]).float()
+def _evenly(rows: Tensor, columns: Tensor) -> Tensor:
+    """Spread each row's weight over the columns of the same number: (b,) and (B,) to (b, B)."""
+    same = (rows[:, None] == columns[None, :]).float()
     return same / same.sum(dim=1, keepdim=True)

@@ -1,55 +1,63 @@
-"""From settings to an objective and the model it trains."""
+"""The built-in objectives by name, and objectives of your own by dotted name."""
 
-import math
+from typing import Any
 
 from torch import nn
 
-from openwit.training.config.train import ModelSettings, ObjectiveSettings
-from openwit.training.models import clip
-from openwit.training.models.bag_of_words import BagOfWords
-from openwit.training.models.captioner import Captioner
-from openwit.training.models.clip import Clip
-from openwit.training.objectives import sigmoid
+from openwit.schemas.common.errors import RecipeError
+from openwit.schemas.common.plugins import PluginSettings, load_callable, one_line
+from openwit.training.config.model import CustomModelSettings, ModelSettings
+from openwit.training.config.objective import BuiltInObjective
 from openwit.training.objectives.bag_of_words import BagOfWordsObjective
 from openwit.training.objectives.base import Objective
 from openwit.training.objectives.captioning import CaptioningObjective
 from openwit.training.objectives.contrastive import ContrastiveObjective
 from openwit.training.objectives.sigmoid import SigmoidObjective
 
+OBJECTIVES: dict[str, Any] = {
+    "contrastive": ContrastiveObjective,
+    "sigmoid": SigmoidObjective,
+    "bag_of_words": BagOfWordsObjective,
+    "captioning": CaptioningObjective,
+}
 
-def make_objective(settings: ObjectiveSettings) -> Objective:
-    """The objective that the settings name."""
-    match settings.name:
-        case "contrastive":
-            return ContrastiveObjective(settings.positives)
-        case "sigmoid":
-            return SigmoidObjective()
-        case "bag_of_words":
-            return BagOfWordsObjective()
-        case "captioning":
-            return CaptioningObjective()
+# Members of `Objective` that an objective of your own must have.
+_MEMBERS = (
+    *("embeds", "separable", "max_logit_scale", "guess_loss", "build_model"),
+    *("num_terms", "embed", "loss", "after_step", "score"),
+)
 
 
-def make_model(model: ModelSettings, objective: ObjectiveSettings) -> nn.Module:
-    """A new model of the architecture, with the parts that the objective trains; each has `spec` and `visual`.
+def make_objective(settings: BuiltInObjective | PluginSettings) -> Objective:
+    """Return the objective that the settings name.
 
-    Clip for contrastive and sigmoid (`logit_bias` only for the latter), `BagOfWords`, `Captioner`. Initial weights
-    come from torch's generator.
+    Raises:
+        RecipeError: an objective given by dotted name cannot be loaded or made, or lacks a member of `Objective`.
     """
-    spec = model.resolved()
-    match objective.name:
-        case "contrastive":
-            scale = _logarithm(objective.logit_scale, clip.INITIAL_LOGIT_SCALE)
-            return Clip(spec, model.patch_dropout, scale)
-        case "sigmoid":
-            scale = _logarithm(objective.logit_scale, sigmoid.INITIAL_LOGIT_SCALE)
-            bias = sigmoid.INITIAL_LOGIT_BIAS if objective.logit_bias is None else objective.logit_bias
-            return Clip(spec, model.patch_dropout, scale, bias)
-        case "bag_of_words":
-            return BagOfWords(spec, model.patch_dropout)
-        case "captioning":
-            return Captioner(spec, model.patch_dropout, objective.prefix_tokens)
+    if not isinstance(settings, PluginSettings):
+        objective: Objective = OBJECTIVES[settings.name](**settings.model_dump(exclude={"name"}))
+        return objective
+    key = "objective.name"
+    factory = load_callable(settings, key=key)
+    try:
+        made: Objective = factory(**settings.settings)
+    except Exception as error:
+        raise RecipeError(f"{key}: {settings.name!r} cannot be made: {one_line(error)}") from error
+    missing = [name for name in _MEMBERS if not hasattr(made, name)]
+    if missing:
+        raise RecipeError(
+            f"{key}: {settings.name!r} has no {missing[0]}: derive it from "
+            "openwit.training.objectives.base.EmbeddingObjective and implement loss"
+        )
+    return made
 
 
-def _logarithm(multiplier: float | None, default: float) -> float:
-    return default if multiplier is None else math.log(multiplier)
+def make_model(model: ModelSettings | CustomModelSettings, objective: BuiltInObjective | PluginSettings) -> nn.Module:
+    """Return a new model of the architecture, with the parts that the objective trains; it has `inputs`.
+
+    Initial weights come from torch's generator.
+
+    Raises:
+        RecipeError: see `make_objective` and `Objective.build_model`.
+    """
+    return make_objective(objective).build_model(model)

@@ -1,4 +1,4 @@
-"""What must not go on unseen: figures that are not finite end a run, and four signs of trouble are warned of, once."""
+"""Health checks: stop on non-finite metrics; warn once per start about symptoms of a run that does not learn."""
 
 import math
 from collections import deque
@@ -9,31 +9,31 @@ from torch import Tensor
 
 from openwit.training.config.duration import Position
 
-# Steps that a GPU may be behind the host before the host looks at their figures; by then they are computed.
+# Steps that a GPU may lag behind the host before the host reads their metrics; by then they are computed.
 GPU_LAG = 2
 
-# The loss of a model that knows nothing is ln(batch); so much of it still counts as not having moved.
+# The loss of a model that guesses is ln(batch); above this share of it, the loss has not moved.
 NOT_MOVED = 0.98
-# Before this share of the run, and before so many records, nothing is said of the loss.
+# No warning about the loss before this share of the run and this number of records.
 MOVED_BY, RECORDS = 0.1, 5
-CLAMPED, CLAMPED_STEPS = 99.9, 1_000
+CLAMPED, CLAMPED_STEPS = 0.999, 1_000
 STARVING = 0.2
-# The first batches are waited for by nature, and the first steps compile: what they took says nothing of the rest.
-# From then on so much time is looked at before anything is said.
+# The first batches are always waited for, and the first steps compile, so they are not counted.
+# After that, this much time is measured before a warning.
 SETTLING_STEPS, SETTLED_SECONDS = 20, 30.0
 
 
 @dataclass(frozen=True)
-class Figures:
-    """What a step has computed, still on its way from the device.
+class StepMetrics:
+    """Metrics of a step, possibly still being copied from the device.
 
     Attributes:
-        position: where the run stands after the step.
+        position: of the run after the step.
         lr: learning rate of the step.
         keys: samples of this process.
         names: of the values.
-        values: (len(names),) float32; on a GPU they are in page-locked memory and arrive with `arrived`.
-        arrived: None where they are there already.
+        values: (len(names),) float32; from a GPU in page-locked memory, valid once `arrived` has happened.
+        arrived: None if they are valid already.
     """
 
     position: Position
@@ -44,28 +44,28 @@ class Figures:
     arrived: torch.cuda.Event | None = None
 
     @classmethod
-    def of(cls, position: Position, lr: float, keys: list[str], figures: dict[str, Tensor]) -> "Figures":
-        """Sends the figures of a step on their way to the host, without waiting."""
-        values = torch.stack([value.detach().float() for value in figures.values()])
+    def of(cls, position: Position, *, lr: float, keys: list[str], metrics: dict[str, Tensor]) -> "StepMetrics":
+        """Start copying the metrics of a step to the host, without waiting."""
+        values = torch.stack([value.detach().float() for value in metrics.values()])
         if not values.is_cuda:
-            return cls(position, lr, keys, tuple(figures), values)
+            return cls(position, lr, keys, tuple(metrics), values)
         host = torch.empty(values.shape, pin_memory=True)
         host.copy_(values, non_blocking=True)
         arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
         arrived.record()
-        return cls(position, lr, keys, tuple(figures), host, arrived)
+        return cls(position, lr, keys, tuple(metrics), host, arrived)
 
     def read(self) -> dict[str, float]:
-        """The figures by name; waits for them."""
+        """Return the metrics by name; waits for the copy."""
         if self.arrived is not None:
             self.arrived.synchronize()
         return dict(zip(self.names, self.values.tolist(), strict=True))
 
 
-class InFlight:
-    """Figures of the last steps, in order. The host reads those that a GPU has surely finished, and never waits.
+class PendingMetrics:
+    """Metrics of the last steps, in order. The host reads those that a GPU has surely computed, and never waits.
 
-    Which steps are read when depends on the number of steps alone, so that all ranks find trouble in the same step.
+    Which steps are read when depends only on the number of steps, so that all ranks find a problem in the same step.
 
     Args:
         device: where the steps are computed.
@@ -73,113 +73,113 @@ class InFlight:
 
     def __init__(self, device: torch.device) -> None:
         self._lag = GPU_LAG if device.type == "cuda" else 0
-        self._waiting: deque[Figures] = deque()
+        self._waiting: deque[StepMetrics] = deque()
 
-    def add(self, figures: Figures) -> list[Figures]:
-        """Takes a step's figures; answers those to be read now."""
-        self._waiting.append(figures)
+    def add(self, metrics: StepMetrics) -> list[StepMetrics]:
+        """Add a step's metrics; return those to read now."""
+        self._waiting.append(metrics)
         return [self._waiting.popleft() for _ in range(len(self._waiting) - self._lag)]
 
-    def drain(self) -> list[Figures]:
-        """All that are left; reading them waits for the device."""
+    def drain(self) -> list[StepMetrics]:
+        """Return all remaining metrics; reading them waits for the device."""
         left = list(self._waiting)
         self._waiting.clear()
         return left
 
 
-def trouble_in(figures: dict[str, float], scaled: bool) -> str | None:
-    """Which figure ends the run, in words; None if none does.
+def non_finite(metrics: dict[str, float], *, scaled: bool) -> str | None:
+    """Return which metric ends the run, in words; None if none does.
 
     Args:
-        figures: `loss` and `grad_norm`, and with fp16 the `loss_scale` of the step.
-        scaled: whether the loss was scaled. Then gradients that overflow are of the day; the step was left out and
-            the scale halves. Only where the scale has nothing left to give is it trouble.
+        metrics: `loss` and `grad_norm`, and with fp16 the `loss_scale` of the step.
+        scaled: whether the loss was scaled. Then overflowing gradients are expected: the step is skipped and the
+            scale halves. They end the run only if the scale cannot be lowered further.
     """
-    if not math.isfinite(figures["loss"]):
-        return f"the loss is {figures['loss']}"
-    if math.isfinite(figures["grad_norm"]) or (scaled and figures["loss_scale"] > 1):
+    if not math.isfinite(metrics["loss"]):
+        return f"the loss is {metrics['loss']}"
+    if math.isfinite(metrics["grad_norm"]) or (scaled and metrics["loss_scale"] > 1):
         return None
-    return f"the gradient's norm is {figures['grad_norm']} (loss {figures['loss']:.4g})"
+    return f"the gradient's norm is {metrics['grad_norm']} (loss {metrics['loss']:.4g})"
 
 
 @dataclass(frozen=True)
-class Warned:
-    """A warning: its cause from a closed list, and a sentence."""
+class HealthWarning:
+    """A warning: its cause (one of a fixed set) and a sentence."""
 
     cause: str
     sentence: str
 
 
 class Warnings:
-    """Watches the records of a run; each cause is told once a start.
+    """Checks the records of a run; each cause is reported once per start.
 
     Args:
-        chance_loss: loss of a model that knows nothing; None where that is not known.
-        clamp: whether the logit scale has a clamp at 100.
+        guess_loss: loss of a model that guesses; None if it is not known.
+        max_logit_scale: bound of the logit scale; None if it has none.
         start: step that this start began from.
     """
 
-    def __init__(self, chance_loss: float | None, clamp: bool, start: int = 0) -> None:
-        self._chance = chance_loss
-        self._clamp = clamp
-        self._told: set[str] = set()
+    def __init__(self, guess_loss: float | None, max_logit_scale: float | None, *, start: int = 0) -> None:
+        self._guess_loss = guess_loss
+        self._max_logit_scale = max_logit_scale
+        self._reported: set[str] = set()
         self._losses: deque[float] = deque(maxlen=RECORDS)
         self._clamped_since: int | None = None
         self._settled = start + SETTLING_STEPS
         self._before = start
         self._waiting = self._seconds = 0.0
 
-    def record(self, step: int, done: float, figures: dict[str, float]) -> list[Warned]:
-        """What is to be said of a record.
+    def record(self, step: int, *, done: float, metrics: dict[str, float]) -> list[HealthWarning]:
+        """Return new warnings about a record.
 
         Args:
             step: of the record.
-            done: share of the run that is behind it.
-            figures: `loss`, `logit_scale`, `loader_wait` and `seconds` since the last record, as far as there are any.
+            done: share of the run that is completed.
+            metrics: `loss`, `logit_scale`, `loader_wait` and `seconds` since the last record, if present.
         """
-        found = [self._still(step, done, figures), self._stuck(step, figures), self._starving(step, figures)]
-        fresh = [warned for warned in found if warned is not None and warned.cause not in self._told]
-        self._told.update(warned.cause for warned in fresh)
+        found = [self._still(step, done, metrics), self._stuck(step, metrics), self._starving(step, metrics)]
+        fresh = [warning for warning in found if warning is not None and warning.cause not in self._reported]
+        self._reported.update(warning.cause for warning in fresh)
         return fresh
 
-    def _still(self, step: int, done: float, figures: dict[str, float]) -> Warned | None:
-        self._losses.append(figures["loss"])
-        if self._chance is None or done < MOVED_BY or len(self._losses) < RECORDS:
+    def _still(self, step: int, done: float, metrics: dict[str, float]) -> HealthWarning | None:
+        self._losses.append(metrics["loss"])
+        if self._guess_loss is None or done < MOVED_BY or len(self._losses) < RECORDS:
             return None
         mean = sum(self._losses) / len(self._losses)
-        if mean < NOT_MOVED * self._chance:
+        if mean < NOT_MOVED * self._guess_loss:
             return None
-        return Warned(
+        return HealthWarning(
             "loss_not_moving",
             f"after {100 * done:.0f}% of the run (step {step}) the loss is {mean:.3f}, that of guessing "
-            f"(ln of the batch size is {self._chance:.3f}): try another optim.lr, or look whether texts fit images",
+            f"({self._guess_loss:.3f}): try another optim.lr, or check that texts fit their images",
         )
 
-    def _stuck(self, step: int, figures: dict[str, float]) -> Warned | None:
-        if not self._clamp or figures.get("logit_scale", 0.0) < CLAMPED:
+    def _stuck(self, step: int, metrics: dict[str, float]) -> HealthWarning | None:
+        if self._max_logit_scale is None or metrics.get("logit_scale", 0.0) < CLAMPED * self._max_logit_scale:
             self._clamped_since = None
             return None
         if self._clamped_since is None:
             self._clamped_since = step
         if step - self._clamped_since < CLAMPED_STEPS:
             return None
-        return Warned(
+        return HealthWarning(
             "logit_scale_clamped",
-            f"the logit scale has been at its clamp of 100 since step {self._clamped_since}: the model is as sure as "
-            "it may be; more varied data or a smaller optim.lr would keep it below",
+            f"the logit scale has been at its bound of {self._max_logit_scale:g} since step {self._clamped_since}: "
+            "more varied data or a smaller optim.lr would keep it below",
         )
 
-    def _starving(self, step: int, figures: dict[str, float]) -> Warned | None:
-        # A record speaks of the steps since the last one, so all of those must have settled.
+    def _starving(self, step: int, metrics: dict[str, float]) -> HealthWarning | None:
+        # A record covers the steps since the last one, so all of those must be past the first steps.
         before, self._before = self._before, step
         if before < self._settled:
             return None
-        self._seconds += figures.get("seconds", 0.0)
-        self._waiting += figures.get("seconds", 0.0) * figures.get("loader_wait", 0.0)
+        self._seconds += metrics.get("seconds", 0.0)
+        self._waiting += metrics.get("seconds", 0.0) * metrics.get("loader_wait", 0.0)
         if self._seconds < SETTLED_SECONDS or self._waiting < STARVING * self._seconds:
             return None
-        return Warned(
+        return HealthWarning(
             "loader_starving",
-            f"{100 * self._waiting / self._seconds:.0f}% of the time went into waiting for the loader: raise "
-            "data.workers, or keep images in the dataset closer to the model's size",
+            f"{100 * self._waiting / self._seconds:.0f}% of the time is spent waiting for the loader: raise "
+            "data.workers, or store images closer to the model's size",
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from openwit.schemas.common.atomic import atomic_write
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import RecipeError
 
 METRICS_NAME = "metrics.jsonl"
 
@@ -25,13 +25,14 @@ class MetricsLog:
         config: what the run is, for Weights & Biases.
 
     Raises:
-        OpenWITError: wandb is asked for and not installed.
+        RecipeError: wandb is asked for and not installed.
     """
 
     def __init__(
         self,
         run: Path,
         step: int,
+        *,
         tensorboard: bool,
         wandb: str | None = None,
         config: dict[str, Any] | None = None,
@@ -101,7 +102,7 @@ def _wandb(project: str, run: Path, config: dict[str, Any]) -> Any:
     try:
         import wandb  # type: ignore[import-not-found,unused-ignore]
     except ImportError as error:
-        raise OpenWITError("log.wandb needs wandb: pip install 'openwit[wandb]', or leave log.wandb out") from error
+        raise RecipeError("log.wandb needs wandb: pip install 'openwit[wandb]', or leave log.wandb out") from error
     # The run's own folder tells it apart, so that a run taken up again goes on in the same place.
     name = hashlib.sha256(str(run.resolve()).encode()).hexdigest()[:16]
     return wandb.init(project=project, id=name, name=run.name, dir=str(run), config=config, resume="allow")

@@ -1,8 +1,8 @@
-"""The training loop: batches in, weights out, and everything that must not be lost on the way."""
+"""The training loop: step, log, evaluate, checkpoint."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from signal import Signals
@@ -11,34 +11,31 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import nn
 
-from openwit.schemas.common.errors import OpenWITError
-from openwit.training.checkpoints.files import Checkpoint, CheckpointInfo
+from openwit.training.checkpoints.files import Checkpoint, CheckpointInfo, restore_error
+from openwit.training.config import TrainConfig
 from openwit.training.config.duration import Horizon, Position, Trigger
-from openwit.training.config.train import TrainConfig
 from openwit.training.data.loader import Batch, CorruptCount
-from openwit.training.data.sharded import ShardedDataset
 from openwit.training.data.sources import BatchLoader, Source, open_loader, open_source
 from openwit.training.data.transforms import normalise
-from openwit.training.engine.build_model import prepared_model
-from openwit.training.engine.distributed import Group, average_buffers, joined
+from openwit.training.engine.build_model import build_model
+from openwit.training.engine.distributed import Group, average_buffers, process_group
 from openwit.training.engine.parallel import reshard
-from openwit.training.engine.runtime import cpu_prepared, make_autocast, pick_device, sent
+from openwit.training.engine.runtime import cpu_prepared, make_autocast, pick_device, to_device
 from openwit.training.engine.schedule import CosineSchedule
 from openwit.training.engine.step import Stepper
-from openwit.training.evaluation.classification_data import ClassificationSet
-from openwit.training.evaluation.evaluators import ZeroShot, open_zero_shot
-from openwit.training.evaluation.held_out import Evaluator, Retrieval, open_held_out
+from openwit.training.evaluation.evaluators import EvalContext, Evaluation, ScheduledEvaluator, make_evaluators
 from openwit.training.evaluation.retrieval import RetrievalResult
+from openwit.training.objectives.base import Objective
 from openwit.training.objectives.registry import make_objective
-from openwit.training.run.guards import Figures
+from openwit.training.run.guards import StepMetrics
 from openwit.training.run.interrupt import Interrupt
 from openwit.training.run.logs import MetricsLog, NoLog
-from openwit.training.run.progress import Display, SilentDisplay
+from openwit.training.run.progress import Display, LoggingDisplay, SilentDisplay
 from openwit.training.run.reporting import Log, Reporter
-from openwit.training.run.run_folder import claimed, take_up
+from openwit.training.run.run_folder import lock_run, resume_or_start
 from openwit.training.run.saving import Saver
 from openwit.training.run.throughput import Ledger
-from openwit.training.tokenizer.bpe import read_tokenizer
+from openwit.training.tokenizer.bpe import ClipTokenizer, read_tokenizer
 
 Result = TypeVar("Result")
 
@@ -47,76 +44,109 @@ MICROSECONDS = 1e6
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: `finished`, `already finished`, or `stopped` by a signal."""
+    """How a run ended.
+
+    Attributes:
+        status: `finished`, `already finished` (nothing was done), or `stopped` by a signal.
+        position: steps, samples and seconds of training.
+        signal: number of the signal; None otherwise.
+        evaluations: the last result of each evaluator, by name; empty on processes other than the first.
+    """
 
     status: Literal["finished", "already finished", "stopped"]
     position: Position
     signal: int | None = None
-    recall: RetrievalResult | None = None
+    evaluations: dict[str, Evaluation] = field(default_factory=dict)
+
+    @property
+    def recall(self) -> RetrievalResult | None:
+        """Result of the evaluator `retrieval`; None if there was none."""
+        found = self.evaluations.get("retrieval")
+        return None if found is None or not isinstance(found.details, RetrievalResult) else found.details
 
 
 @dataclass(frozen=True)
-class Split:
-    """What is trained on, and what is held out."""
+class Inputs:
+    """What a run needs besides its model, opened before anything is computed."""
 
-    trained: Source
-    held_out: ShardedDataset | None
-    classified: ClassificationSet | None
+    source: Source
+    objective: Objective
+    tokenizer: ClipTokenizer
+    evaluators: list[ScheduledEvaluator]
+    device: torch.device
+    autocast: torch.autocast
 
 
-def fit(config: TrainConfig, display: Display) -> Outcome:
-    """Trains until the configured duration is over, going on from the run folder's newest checkpoint if it has one.
+def fit(config: TrainConfig, *, display: Display | None = None) -> Outcome:
+    """Train until the configured duration is reached, resuming from the newest checkpoint of the run folder.
 
-    Under torchrun or srun this process takes its part; the first one shows, logs and writes.
+    Under torchrun or srun this process is one of several; the first one displays, logs and writes. In the main thread,
+    SIGINT and SIGTERM end the run after the current step with a checkpoint; the same call then continues.
+
+    Args:
+        config: the run.
+        display: shows progress; None logs sentences through `logging` (logger `openwit.training`).
 
     Raises:
-        OpenWITError: bad settings or data, a run folder of another run, or a loss or gradient that is not finite.
+        RecipeError: settings that cannot be used, or a run folder of another run.
+        DataError: data that are missing or damaged, or a loss or gradient that is not finite.
+        StorageError: the run folder cannot be written, or another process holds it.
+
+    Example:
+        >>> outcome = fit(load_config("train.yaml", overrides=["run=out/run"]))
+        >>> outcome.evaluations["retrieval"].metrics["text_to_image_recall_at_1"]
     """
-    with joined(config.device, config.distributed.timeout.value) as group:
+    display = LoggingDisplay() if display is None else display
+    with process_group(config.device, config.distributed.timeout.value) as group:
         return _fit(config, display if group is None or group.main else SilentDisplay(), group)
 
 
 def _fit(config: TrainConfig, display: Display, group: Group | None) -> Outcome:
     device = pick_device(config.device)
-    split = _together(group, partial(_open, config, display))
+    inputs = _on_all_ranks(group, partial(_open, config, display, device))
     patient = group is not None
     with ExitStack() as stack, cpu_prepared(config.threads) as threads, Interrupt(patient) as interrupt:
-        checkpoint = _together(group, partial(_begin, config, split.trained, display, group, stack))
+        checkpoint = _on_all_ranks(group, partial(_begin, config, inputs.source, display, group, stack))
         checkpoint = _shared(checkpoint, group)
         if checkpoint is not None and checkpoint.info.finished:
             display.say(f"already finished: {config.run} is complete at step {checkpoint.info.step}; nothing to do")
             return Outcome("already finished", checkpoint.info.position)
-        trainer = Trainer(config, split, device, checkpoint, display, group)
+        trainer = Trainer(config, inputs, checkpoint=checkpoint, display=display, group=group)
         display.say(trainer.describe(threads))
         return trainer.run(interrupt)
 
 
-def _open(config: TrainConfig, display: Display) -> Split:
-    trained = open_source(config.data, config.seed, display.say)
-    return Split(trained, open_held_out(config), open_zero_shot(config))
+def _open(config: TrainConfig, display: Display, device: torch.device) -> Inputs:
+    source = open_source(config.data, seed=config.seed, report=display.say)
+    objective = make_objective(config.objective)
+    tokenizer = read_tokenizer(config.model.tokenizer)
+    autocast = make_autocast(device, config.precision)
+    progress = partial(display.activity, "evaluating")
+    context = EvalContext(config, objective, tokenizer, device, autocast, progress)
+    return Inputs(source, objective, tokenizer, make_evaluators(context), device, autocast)
 
 
-def _together(group: Group | None, work: Callable[[], Result]) -> Result:
-    return work() if group is None else group.together(work)
+def _on_all_ranks(group: Group | None, work: Callable[[], Result]) -> Result:
+    return work() if group is None else group.on_all_ranks(work)
 
 
 def _begin(
-    config: TrainConfig, dataset: Source, display: Display, group: Group | None, stack: ExitStack
+    config: TrainConfig, source: Source, display: Display, group: Group | None, stack: ExitStack
 ) -> Checkpoint | None:
     if group is not None and not group.main:
         return None
-    stack.enter_context(claimed(config.run))
-    return take_up(config, dataset, display.say)
+    stack.enter_context(lock_run(config.run))
+    return resume_or_start(config, source, report=display.say)
 
 
 def _shared(checkpoint: Checkpoint | None, group: Group | None) -> Checkpoint | None:
-    """Rank 0's checkpoint on all ranks: the others need not see its disk."""
+    """Return rank 0's checkpoint on all ranks, which need not have access to its disk."""
     if group is None:
         return checkpoint
-    about = group.from_main(None if checkpoint is None else (checkpoint.path, checkpoint.info))
+    about = group.broadcast_object(None if checkpoint is None else (checkpoint.path, checkpoint.info))
     if about is None:
         return None
-    return Checkpoint(*about, group.share_tree(None if checkpoint is None else checkpoint.state))
+    return Checkpoint(*about, group.broadcast_tree(None if checkpoint is None else checkpoint.state))
 
 
 class Trainer:
@@ -124,197 +154,225 @@ class Trainer:
 
     Args:
         config: the run.
-        split: what to train and to evaluate on.
-        device: where the model lives.
-        checkpoint: what to go on from; None begins anew.
-        display: where progress is shown.
-        group: the processes that share the batch; None is one.
+        inputs: data, objective, tokenizer and evaluators.
+        checkpoint: to resume from; None starts from the beginning.
+        display: shows progress.
+        group: the processes that share the batch; None for a single process.
     """
 
     def __init__(
         self,
         config: TrainConfig,
-        split: Split,
-        device: torch.device,
+        inputs: Inputs,
+        *,
         checkpoint: Checkpoint | None,
         display: Display,
         group: Group | None = None,
     ) -> None:
-        self.config, self.dataset, self.device = config, split.trained, device
+        self.config, self.inputs, self.device = config, inputs, inputs.device
+        self.source, self.tokenizer = inputs.source, inputs.tokenizer
         self.display, self.group = display, group
         self.main = group is None or group.main
         self.start = checkpoint.info.position if checkpoint is not None else Position()
-        self.horizon = Horizon.of(config.schedule.duration, len(self.dataset), config.data.batch_size)
+        self.horizon = Horizon.of(config.schedule.duration, len(self.source), config.data.batch_size)
         self.schedule = CosineSchedule(config.schedule, self.horizon, config.optim.lr)
-        self.tokenizer = read_tokenizer(config.model.tokenizer)
-        autocast = make_autocast(device, config.precision)
-        self.model = prepared_model(config, device, group)
-        objective = make_objective(config.objective)
-        self.stepper = Stepper(config, self.model, objective, device, autocast, group)
+        self.model = build_model(config, inputs.objective, device=self.device, group=group)
+        self.stepper = Stepper(
+            config,
+            self.model,
+            objective=inputs.objective,
+            device=self.device,
+            autocast=inputs.autocast,
+            group=group,
+        )
         if checkpoint is not None:
             _restore(self.stepper, checkpoint)
         known = checkpoint.info.corrupt if checkpoint is not None else []
         self.known_corrupt = len(known)
-        self.corrupt = CorruptCount(len(self.dataset), config.data.max_corrupt, known)
-        self.evaluators: list[Evaluator] = []
-        self.retrieval: Retrieval | None = None
-        activity = partial(display.activity, "evaluating")
-        if split.held_out is not None:
-            self.retrieval = Retrieval(split.held_out, config, self.tokenizer, device, autocast, activity)
-            self.evaluators.append(self.retrieval)
-        if split.classified is not None:
-            self.evaluators.append(ZeroShot(split.classified, config, self.tokenizer, device, autocast, activity))
+        self.corrupt = CorruptCount(len(self.source), config.data.max_corrupt, known)
         self.milestones = Trigger(config.checkpoint.keep_every, self.horizon, self.start)
-        self.reporter = Reporter(
-            config, self.model, device, group, self.horizon, self.start, display, self.stepper.scaled
-        )
+        self.evaluations: dict[str, Evaluation] = {}
 
     def describe(self, threads: int) -> str:
-        """What is about to happen, in one line."""
+        """Return what is about to be trained, in one line."""
         parameters = sum(p.numel() for p in self.model.parameters())
         embeddings = [module for module in self.model.modules() if isinstance(module, nn.Embedding)]
         embedding = sum(module.weight.numel() for module in embeddings)
         where = f"from step {self.start.step}" if self.start.step else "from the beginning"
-        many = "" if self.group is None else f"{self.group.size} processes ({self.config.distributed.strategy}), "
+        processes = "" if self.group is None else f"{self.group.size} processes ({self.config.distributed.strategy}), "
         return (
-            f"training {where} on {len(self.dataset)} samples of {self.dataset.name}/{self.dataset.split} for "
+            f"training {where} on {len(self.source)} samples of {self.source.name}/{self.source.split} for "
             f"{self.config.schedule.duration}: {parameters / 1e6:.1f}M parameters ({embedding / 1e6:.1f}M of them "
-            f"token embedding), batch {self.config.data.batch_size}, {many}{self.device.type}, {threads} CPU threads"
+            f"token embedding), batch {self.config.data.batch_size}, {processes}{self.device.type}, "
+            f"{threads} CPU threads"
         )
 
     def run(self, interrupt: Interrupt) -> Outcome:
-        """Trains to the end, or to the first signal."""
+        """Train to the end, or to the first signal."""
         settings = self.config.checkpoint
         with (
             self._log() as log,
             Saver(self.config.run, settings.keep, settings.background) as saver,
             self._loader() as loader,
         ):
-            ledger = Ledger(self.start.elapsed)
-            self.reporter.begin(log, ledger)
-            position, received = self._train(loader, log, saver, ledger, interrupt)
+            reporter = self._reporter(log)
+            ledger = reporter.ledger
+            position, received = self._train(loader, saver, reporter, interrupt)
             finished = self.horizon.done(position) >= 1
             with ledger.span("checkpoint"):
-                path = self._save(saver, position, finished)
+                path = self._save(saver, position, finished=finished)
                 saver.wait()
             if not finished:
                 assert received is not None
                 self.display.say(
                     f"stopped by {received.name} after step {position.step}; checkpoint {path} is written, and the "
-                    "same command goes on from it"
+                    "same command continues from it"
                 )
-                return Outcome("stopped", position, int(received))
-            self._evaluate(position, log, ledger)
-            self.reporter.close_books(position, len(self.corrupt.keys))
-            return Outcome("finished", position, None, self.retrieval.last if self.retrieval is not None else None)
+                return Outcome("stopped", position, int(received), self.evaluations)
+            self._evaluate(self.inputs.evaluators, position, reporter)
+            reporter.log_time_summary(position, len(self.corrupt.keys))
+            return Outcome("finished", position, None, self.evaluations)
 
     def _log(self) -> Log:
         settings = self.config.log
         if not self.main:
             return NoLog()
         about = self.config.model_dump(mode="json")
-        return MetricsLog(self.config.run, self.start.step, settings.tensorboard, settings.wandb, about)
+        return MetricsLog(
+            self.config.run,
+            self.start.step,
+            tensorboard=settings.tensorboard,
+            wandb=settings.wandb,
+            config=about,
+        )
+
+    def _reporter(self, log: Log) -> Reporter:
+        return Reporter(
+            self.config,
+            self.model,
+            objective=self.inputs.objective,
+            device=self.device,
+            group=self.group,
+            horizon=self.horizon,
+            start=self.start,
+            display=self.display,
+            scaled=self.stepper.scaled,
+            log=log,
+            ledger=Ledger(self.start.elapsed),
+        )
 
     def _loader(self) -> BatchLoader:
-        data, seed, total = self.config.data, self.config.seed, self.horizon.total_samples
-        rank, size = (0, 1) if self.group is None else (self.group.rank, self.group.size)
-        spec, pinned = self.config.model.resolved(), self.device.type == "cuda"
-        return open_loader(self.dataset, data, spec, self.tokenizer, seed, self.start.step, total, rank, size, pinned)
+        rank, world = (0, 1) if self.group is None else (self.group.rank, self.group.size)
+        return open_loader(
+            self.source,
+            self.config.data,
+            inputs=self.config.model.inputs,
+            tokenizer=self.tokenizer,
+            seed=self.config.seed,
+            start=self.start.step,
+            total=self.horizon.total_samples,
+            rank=rank,
+            world=world,
+            pinned=self.device.type == "cuda",
+        )
 
     def _train(
-        self, loader: BatchLoader, log: Log, saver: Saver, ledger: Ledger, interrupt: Interrupt
+        self, loader: BatchLoader, saver: Saver, reporter: Reporter, interrupt: Interrupt
     ) -> tuple[Position, Signals | None]:
-        position, received = self.start, interrupt.received
+        position, received, ledger = self.start, interrupt.received, reporter.ledger
         save = Trigger(self.config.checkpoint.every, self.horizon, position)
-        evaluate = Trigger(self.config.eval.every, self.horizon, position)
+        evaluate = [(each, Trigger(each.every, self.horizon, position)) for each in self.inputs.evaluators]
         step_seconds = 0.0
         while self.horizon.done(position) < 1 and received is None:
             with ledger.span("loader"):
                 batch = next(loader)
             with ledger.span("step"):
-                rows, begun, step_seconds = self._agree(batch, ledger.elapsed, step_seconds)
+                rank_sizes, begun, step_seconds = self._agree(batch, ledger.elapsed, step_seconds)
                 here = Position(position.step, position.samples, begun)
                 expected = Position(position.step + 1, position.samples + batch.seen, begun + step_seconds)
                 lr = self.schedule.rate(here, expected)
                 before = ledger.elapsed
-                figures = self._step(batch, rows, position.step, lr)
+                metrics = self._step(batch, rank_sizes, position.step, lr, reporter)
             step_seconds = ledger.elapsed - before
             elapsed, received = self._after(ledger.elapsed, interrupt)
             position = Position(position.step + 1, position.samples + batch.seen, elapsed)
-            self.reporter.add(Figures.of(position, lr, batch.keys, figures), len(self.corrupt.keys))
+            reporter.add(StepMetrics.of(position, lr=lr, keys=batch.keys, metrics=metrics), len(self.corrupt.keys))
             if self.horizon.done(position) < 1:
                 milestone = self.milestones.due(position)
                 if save.due(position) or milestone:
-                    self.reporter.drain(len(self.corrupt.keys))
+                    reporter.drain(len(self.corrupt.keys))
                     with ledger.span("checkpoint"):
-                        self._save(saver, position, False, milestone)
-                if evaluate.due(position):
-                    self.reporter.drain(len(self.corrupt.keys))
-                    self._evaluate(position, log, ledger)
+                        self._save(saver, position, finished=False, milestone=milestone)
+                due = [each for each, trigger in evaluate if trigger.due(position)]
+                if due:
+                    reporter.drain(len(self.corrupt.keys))
+                    self._evaluate(due, position, reporter)
             if self.group is None:
                 received = interrupt.received
-        self.reporter.drain(len(self.corrupt.keys))
+        reporter.drain(len(self.corrupt.keys))
         return position, received
 
     def _agree(self, batch: Batch, begun: float, step_seconds: float) -> tuple[list[int], float, float]:
-        """What all ranks must know alike before a step: how many samples each has, and rank 0's clock."""
+        """Return what all ranks must know before a step: each rank's number of samples, and rank 0's clock."""
         if self.group is None:
             self.corrupt.add(batch)
             return [len(batch.keys)], begun, step_seconds
         self.corrupt.note(batch)
         own = [len(batch.keys), len(self.corrupt.keys)]
-        table = self.group.table([*own, round(begun * MICROSECONDS), round(step_seconds * MICROSECONDS)])
-        rows = [row[0] for row in table]
+        table = self.group.all_gather_rows([*own, round(begun * MICROSECONDS), round(step_seconds * MICROSECONDS)])
+        rank_sizes = [row[0] for row in table]
         # Samples that were known at the start are known to every rank.
         known = self.known_corrupt * (self.group.size - 1)
-        self.corrupt.check(sum(row[1] for row in table) - known, sum(rows))
-        return rows, table[0][2] / MICROSECONDS, table[0][3] / MICROSECONDS
+        self.corrupt.check(sum(row[1] for row in table) - known, sum(rank_sizes))
+        return rank_sizes, table[0][2] / MICROSECONDS, table[0][3] / MICROSECONDS
 
     def _after(self, elapsed: float, interrupt: Interrupt) -> tuple[float, Signals | None]:
-        """What all ranks must know alike after a step: rank 0's clock, and whether any was told to stop."""
+        """Return what all ranks must know after a step: rank 0's clock, and a signal that any of them received."""
         if self.group is None:
             return elapsed, interrupt.received
-        table = self.group.table([round(elapsed * MICROSECONDS), int(interrupt.received or 0)])
+        table = self.group.all_gather_rows([round(elapsed * MICROSECONDS), int(interrupt.received or 0)])
         number = max(row[1] for row in table)
         return table[0][0] / MICROSECONDS, Signals(number) if number else None
 
-    def _step(self, batch: Batch, rows: list[int], step: int, lr: float) -> dict[str, torch.Tensor]:
-        """One update; answers its figures, which may still be on their way."""
-        images = normalise(sent(batch.images, self.device))
-        tokens = sent(batch.tokens, self.device)
-        figures = self.stepper.gradients(images, tokens, step, rows)
+    def _step(
+        self, batch: Batch, rank_sizes: list[int], step: int, lr: float, reporter: Reporter
+    ) -> dict[str, torch.Tensor]:
+        """Update the weights; return the step's metrics as device tensors."""
+        images = normalise(to_device(batch.images, self.device))
+        tokens = to_device(batch.tokens, self.device)
+        metrics = self.stepper.forward_backward(images, tokens, step=step, rank_sizes=rank_sizes)
         if self.device.type == "cpu":
-            # Here nothing is under way, so the weights need not move for a figure that ends the run.
-            self.reporter.refuse_trouble(
-                step + 1, {name: float(figure) for name, figure in figures.items()}, batch.keys
-            )
-        self.stepper.apply(figures, step, lr)
-        self.reporter.flops.add(len(batch.keys), tokens.shape[1])
-        return figures
+            # Nothing is computed asynchronously here, so the run can end before the weights change.
+            values = {name: float(value) for name, value in metrics.items()}
+            reporter.raise_if_non_finite(step + 1, values, keys=batch.keys)
+        self.stepper.step(metrics, step=step, lr=lr)
+        reporter.flops.add(len(batch.keys), tokens.shape[1])
+        return metrics
 
-    def _evaluate(self, position: Position, log: Log, ledger: Ledger) -> None:
-        """Rank 0 evaluates while the others wait; a model in shards is evaluated by all ranks alike."""
-        if not self.evaluators:
+    def _evaluate(self, evaluators: list[ScheduledEvaluator], position: Position, reporter: Reporter) -> None:
+        """Evaluate on rank 0 while the others wait; a sharded model is evaluated by all ranks together."""
+        if not evaluators:
             return
         average = self.stepper.ema if self.config.ema.evaluate else None
-        with ledger.span("eval"):
+        with reporter.ledger.span("eval"):
             if self.group is not None:
                 average_buffers(self.model, self.group)
             if self.main or self.config.distributed.strategy == "fsdp":
                 with average.in_place() if average else nullcontext(), _not_compiled(self.config.speed.compile):
-                    for evaluator in self.evaluators:
-                        found = evaluator(self.model, position)
+                    for each in evaluators:
+                        found = each.run(self.model, position)
                         reshard(self.model)
-                        log.write("eval", position.step, found.figures)
+                        self.evaluations[each.name + each.suffix] = found
+                        reporter.log.write("eval", position.step, found.metrics)
                         self.display.say(found.sentence)
             if self.group is not None:
                 self.group.barrier()
 
-    def _save(self, saver: Saver, position: Position, finished: bool, milestone: bool = False) -> Path | None:
+    def _save(self, saver: Saver, position: Position, *, finished: bool, milestone: bool = False) -> Path | None:
         corrupt = list(self.corrupt.keys)
         if self.group is not None:
             average_buffers(self.model, self.group)
-            corrupt = list(dict.fromkeys(key for part in self.group.objects(corrupt) for key in part))
+            corrupt = list(dict.fromkeys(key for part in self.group.all_gather_objects(corrupt) for key in part))
         state = self.stepper.state()
         if not self.main:
             return None
@@ -326,8 +384,8 @@ class Trainer:
             elapsed=position.elapsed,
             finished=finished,
             config=self.config,
-            dataset_name=self.dataset.name,
-            dataset_sha256=self.dataset.manifest_sha256,
+            dataset_name=self.source.name,
+            dataset_sha256=self.source.manifest_sha256,
             corrupt=corrupt,
             torch_version=torch.__version__,
             processes=1 if self.group is None else self.group.size,
@@ -337,7 +395,7 @@ class Trainer:
 
 
 def _not_compiled(compiled: bool) -> AbstractContextManager[Any]:
-    """An evaluation has other shapes, each of which would be compiled anew."""
+    """Run without compiled code: an evaluation has other shapes, each of which would be compiled."""
     return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
 
 
@@ -345,8 +403,4 @@ def _restore(stepper: Stepper, checkpoint: Checkpoint) -> None:
     try:
         stepper.restore(checkpoint.state)
     except RuntimeError as error:
-        name = checkpoint.info.config.model.name or "the spec it was trained with"
-        raise OpenWITError(
-            f"the weights in {checkpoint.path} do not fit model {name} as this release builds it: "
-            "use the release that trained them, or train anew in another run folder"
-        ) from error
+        raise restore_error(checkpoint) from error

@@ -1,18 +1,26 @@
-"""What a person sees while a run trains: one live line on a terminal, or a plain line every so often elsewhere."""
+"""Progress of a run: what a display shows, and displays that need no terminal."""
 
-import time
+import logging
 from dataclasses import dataclass
 from typing import Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+logger = logging.getLogger("openwit.training")
 
 
 @dataclass(frozen=True)
 class Status:
-    """Where a run is. `done` in [0, 1]; `left` in seconds, None until it can be told.
+    """Progress of a run.
 
-    `mfu` is the share of the GPU's peak that is used, `memory` the most bytes held; None where neither is known.
+    Attributes:
+        step, total_steps: done, and in all; None if the clock decides.
+        samples: seen so far, by all processes.
+        rate: samples per second.
+        loss, logit_scale, lr: of the last step; no logit scale for models without one.
+        wait: share of the time spent waiting for the loader.
+        done: share of the run, in [0, 1].
+        left: seconds to the end; None until it is known.
+        mfu: share of the GPU's peak that is used; None if it is not known.
+        memory: peak bytes of the GPU; None on a CPU.
     """
 
     step: int
@@ -29,7 +37,7 @@ class Status:
     memory: int | None = None
 
     def line(self) -> str:
-        """The status in one line."""
+        """Return the status in one line."""
         steps = f"{self.step}/{self.total_steps}" if self.total_steps is not None else str(self.step)
         left = "" if self.left is None else f"  left {clock(self.left)}"
         scale = "" if self.logit_scale is None else f"  scale {self.logit_scale:.1f}"
@@ -42,101 +50,38 @@ class Status:
 
 
 def clock(seconds: float) -> str:
-    """Seconds as 4:05 or 1:02:03."""
+    """Format seconds as 4:05 or 1:02:03."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 class Display(Protocol):
-    """Somewhere to show progress."""
+    """Shows the progress of a run. Pass your own to `fit`."""
 
     def say(self, sentence: str) -> None:
-        """Shows a sentence that stays."""
+        """Show a sentence that stays."""
         ...
 
     def wants(self) -> bool:
-        """Whether a new status would be shown now; a status costs a little to compute."""
+        """Return whether a new status would be shown now; a status takes a little time to compute."""
         ...
 
     def show(self, status: Status) -> None:
-        """Shows a status."""
+        """Show a status."""
         ...
 
     def activity(self, what: str, done: int, whole: int) -> None:
-        """Shows that something other than training is under way."""
+        """Show the progress of something other than training, such as an evaluation."""
         ...
 
     def close(self) -> None:
-        """Ends the display."""
+        """End the display."""
         ...
-
-
-class PlainDisplay:
-    """Lines, one every `seconds`, for logs and pipes."""
-
-    def __init__(self, console: Console, seconds: float) -> None:
-        self._console = console
-        self._seconds = seconds
-        self._last = time.monotonic()
-
-    def say(self, sentence: str) -> None:
-        """See `Display`."""
-        self._console.print(sentence, markup=False, highlight=False, soft_wrap=True)
-
-    def wants(self) -> bool:
-        """See `Display`."""
-        return time.monotonic() - self._last >= self._seconds
-
-    def show(self, status: Status) -> None:
-        """See `Display`."""
-        self._last = time.monotonic()
-        self.say(status.line())
-
-    def activity(self, what: str, done: int, whole: int) -> None:
-        """See `Display`."""
-        if self.wants():
-            self._last = time.monotonic()
-            self.say(f"{what}: {done}/{whole}")
-
-    def close(self) -> None:
-        """See `Display`."""
-
-
-class LiveDisplay:
-    """A bar and a line that renew themselves, on a terminal."""
-
-    def __init__(self, console: Console) -> None:
-        columns = (BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f}%"), TextColumn("{task.description}"))
-        self._progress = Progress(*columns, console=console, transient=True)
-        self._task = self._progress.add_task("starting", total=1.0)
-        self._progress.start()
-        self._last = 0.0
-
-    def say(self, sentence: str) -> None:
-        """See `Display`."""
-        self._progress.console.print(sentence, markup=False, highlight=False)
-
-    def wants(self) -> bool:
-        """See `Display`."""
-        return time.monotonic() - self._last >= 1.0
-
-    def show(self, status: Status) -> None:
-        """See `Display`."""
-        self._last = time.monotonic()
-        self._progress.update(self._task, completed=status.done, description=status.line())
-
-    def activity(self, what: str, done: int, whole: int) -> None:
-        """See `Display`."""
-        self._progress.update(self._task, description=f"{what}: {done}/{whole}")
-
-    def close(self) -> None:
-        """See `Display`."""
-        self._progress.stop()
 
 
 class SilentDisplay:
-    """Nothing, for processes that leave the talking to the first."""
+    """Shows nothing; for the processes of a run other than the first."""
 
     def say(self, sentence: str) -> None:
         """See `Display`."""
@@ -155,6 +100,9 @@ class SilentDisplay:
         """See `Display`."""
 
 
-def make_display(console: Console, line_seconds: float) -> Display:
-    """The display that fits the console."""
-    return LiveDisplay(console) if console.is_terminal else PlainDisplay(console, line_seconds)
+class LoggingDisplay(SilentDisplay):
+    """Sends sentences to the logger `openwit.training`, which is silent unless logging is configured."""
+
+    def say(self, sentence: str) -> None:
+        """See `Display`: level WARNING for warnings, else INFO."""
+        logger.log(logging.WARNING if sentence.startswith("warning: ") else logging.INFO, sentence)

@@ -1,145 +1,151 @@
-"""What a run writes down and shows of its steps, and the signs of trouble it looks for in them."""
+"""Metrics of steps: logged, displayed, and checked."""
 
 import json
-import math
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from openwit.schemas.common.atomic import atomic_write
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError
+from openwit.training.config import TrainConfig
 from openwit.training.config.duration import Horizon, Position
-from openwit.training.config.train import TrainConfig
 from openwit.training.engine.distributed import Group
 from openwit.training.engine.runtime import peak_memory
+from openwit.training.models.clip import Clip
 from openwit.training.models.flops import FORWARD_AND_BACKWARD, image_flops, peak_flops, text_flops
 from openwit.training.models.vit import VisionTransformer
-from openwit.training.run.guards import Figures, InFlight, Warnings, trouble_in
+from openwit.training.objectives.base import Objective
+from openwit.training.run.guards import PendingMetrics, StepMetrics, Warnings, non_finite
 from openwit.training.run.logs import MetricsLog, NoLog
 from openwit.training.run.progress import Display, Status, clock
 from openwit.training.run.throughput import Ledger, Rate, Reading
 
 Log = MetricsLog | NoLog
 
-TWO_TOWERS = ("contrastive", "sigmoid")
-
 
 class FlopCount:
-    """Operations that this process has done for its samples since the start; none where the model is not two towers.
+    """Operations of this process since the start; counted for `Clip` only.
 
     Args:
         model: that is trained.
-        config: of the run.
     """
 
-    def __init__(self, model: nn.Module, config: TrainConfig) -> None:
-        self._spec = config.model.resolved()
+    def __init__(self, model: nn.Module) -> None:
+        self._spec = model.spec if isinstance(model, Clip) else None
         visual = getattr(model, "visual", None)
         kept = visual.kept_patches if isinstance(visual, VisionTransformer) else None
-        self._image = image_flops(self._spec, kept) if config.objective.name in TWO_TOWERS else None
+        self._image = 0 if self._spec is None else image_flops(self._spec, kept)
         self.total = 0.0
 
     def add(self, samples: int, tokens: int) -> None:
-        """Counts a step of so many samples with texts of so many tokens."""
-        if self._image is not None:
+        """Count a step.
+
+        Args:
+            samples: of this process.
+            tokens: per text.
+        """
+        if self._spec is not None:
             self.total += FORWARD_AND_BACKWARD * samples * (self._image + text_flops(self._spec, tokens))
 
 
 class Reporter:
-    """Figures of steps, from the device to people.
+    """Takes the metrics of steps from the device to the log and the display.
 
     Args:
         config: of the run.
         model: that is trained.
+        objective: what it is trained for.
         device: of the model.
-        group: the processes that share the batch; None is one.
+        group: the processes that share the batch; None for a single process.
         horizon: the run's length.
-        start: where this start began.
-        display: where progress is shown.
-        scaled: see `trouble_in`.
+        start: position at which this start began.
+        display: shows progress.
+        scaled: see `non_finite`.
+        log: where records are written.
+        ledger: the clock.
     """
 
     def __init__(
         self,
         config: TrainConfig,
         model: nn.Module,
+        *,
+        objective: Objective,
         device: torch.device,
         group: Group | None,
         horizon: Horizon,
         start: Position,
         display: Display,
         scaled: bool,
+        log: Log,
+        ledger: Ledger,
     ) -> None:
         self._config, self._device, self._group = config, device, group
         self._horizon, self._start, self._display, self._scaled = horizon, start, display, scaled
-        contrastive = config.objective.name == "contrastive"
-        chance = math.log(config.data.batch_size) if contrastive else None
-        self._warnings = Warnings(chance, contrastive, start.step)
-        self._in_flight = InFlight(device)
+        guess_loss = objective.guess_loss(config.data.batch_size)
+        self._warnings = Warnings(guess_loss, objective.max_logit_scale, start=start.step)
+        self._pending = PendingMetrics(device)
+        self.log, self.ledger = log, ledger
+        self._shown, self._logged = (Rate(ledger, start.samples) for _ in range(2))
         self._peak = peak_flops(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
         self._latest: dict[str, float] = {}
-        self.flops = FlopCount(model, config)
+        self.flops = FlopCount(model)
 
-    def begin(self, log: Log, ledger: Ledger) -> None:
-        """Where to write from now on, and the clock to measure by."""
-        self._log, self._ledger = log, ledger
-        self._shown, self._logged = (Rate(ledger, self._start.samples) for _ in range(2))
-
-    def add(self, figures: Figures, corrupt: int) -> None:
-        """Takes a step's figures, and looks at those that have arrived.
+    def add(self, metrics: StepMetrics, corrupt: int) -> None:
+        """Add a step's metrics, and handle those that have arrived.
 
         Args:
-            figures: of a step that is under way.
+            metrics: of a step that may still be computed.
             corrupt: unreadable samples so far.
 
         Raises:
-            OpenWITError: a figure is not finite.
+            DataError: a metric is not finite.
         """
-        with self._ledger.span("log"):
-            for arrived in self._in_flight.add(figures):
+        with self.ledger.span("log"):
+            for arrived in self._pending.add(metrics):
                 self._record(arrived, corrupt)
             if self._latest and self._display.wants():
-                self._display.show(self._status(figures.position, figures.lr))
+                self._display.show(self._status(metrics.position, metrics.lr))
 
     def drain(self, corrupt: int) -> None:
-        """Looks at all figures that are left, waiting for them.
+        """Handle all remaining metrics, waiting for them.
 
         Raises:
-            OpenWITError: a figure is not finite.
+            DataError: a metric is not finite.
         """
-        with self._ledger.span("log"):
-            for arrived in self._in_flight.drain():
+        with self.ledger.span("log"):
+            for arrived in self._pending.drain():
                 self._record(arrived, corrupt)
 
-    def refuse_trouble(self, step: int, figures: dict[str, float], keys: list[str]) -> None:
-        """Ends the run for a figure that is not finite.
+    def raise_if_non_finite(self, step: int, metrics: dict[str, float], *, keys: list[str]) -> None:
+        """End the run if loss or gradient norm is not finite.
 
         Args:
             step: counted from 1.
-            figures: of the step, over all ranks.
+            metrics: of the step, over all ranks.
             keys: samples of this rank.
 
         Raises:
-            OpenWITError: with the step, the norms and where the samples' keys are.
+            DataError: names the step, the metric and the file with the samples' keys.
         """
-        what = trouble_in(figures, self._scaled)
+        what = non_finite(metrics, scaled=self._scaled)
         if what is None:
             return
-        keys = keys if self._group is None else [key for part in self._group.objects(keys) for key in part]
+        keys = keys if self._group is None else [key for part in self._group.all_gather_objects(keys) for key in part]
         path: Path = self._config.run / "non_finite.json"
         if self._group is None or self._group.main:
-            shown = {name: str(figure) for name, figure in figures.items()}
+            shown = {name: str(value) for name, value in metrics.items()}
             atomic_write(path, json.dumps({"step": step, **shown, "keys": keys}, indent=1) + "\n")
-        raise OpenWITError(
+        raise DataError(
             f"{what} in step {step} (samples {', '.join(keys[:3])} and {max(0, len(keys) - 3)} more, all in {path}); "
             "the weights of the last checkpoint are untouched: lower optim.lr or set optim.grad_clip"
         )
 
-    def close_books(self, position: Position, unreadable: int) -> None:
-        """Where the time of this start went."""
-        spent = self._ledger.spent()
-        self._log.write("time", position.step, spent)
+    def log_time_summary(self, position: Position, unreadable: int) -> None:
+        """Log and show how the time of this start was spent."""
+        spent = self.ledger.spent()
+        self.log.write("time", position.step, spent)
         whole = sum(spent.values())
         shares = ", ".join(f"{name} {100 * seconds / whole:.1f}%" for name, seconds in spent.items())
         bad = f"; {unreadable} samples were unreadable" if unreadable else ""
@@ -148,17 +154,17 @@ class Reporter:
             f"{self._horizon.measure(position, 'epochs'):.1f} epochs; this start took {clock(whole)}: {shares}{bad}"
         )
 
-    def _record(self, arrived: Figures, corrupt: int) -> None:
-        position, figures = arrived.position, arrived.read()
-        self.refuse_trouble(position.step, figures, arrived.keys)
-        self._latest = figures
+    def _record(self, arrived: StepMetrics, corrupt: int) -> None:
+        position, metrics = arrived.position, arrived.read()
+        self.raise_if_non_finite(position.step, metrics, keys=arrived.keys)
+        self._latest = metrics
         if position.step % self._config.log.every:
             return
         reading = self._logged.read(position.samples, self.flops.total)
         record = {
-            "loss": figures["loss"],
+            "loss": metrics["loss"],
             "lr": arrived.lr,
-            **figures,
+            **metrics,
             "samples": position.samples,
             "epoch": self._horizon.measure(position, "epochs"),
             "elapsed": position.elapsed,
@@ -169,11 +175,11 @@ class Reporter:
             "flops_per_second": reading.flops_per_second,
         }
         mfu = self._mfu(reading)
-        self._log.write("train", position.step, record if mfu is None else {**record, "mfu": mfu})
+        self.log.write("train", position.step, record if mfu is None else {**record, "mfu": mfu})
         watched = {**record, "seconds": reading.seconds}
-        for warned in self._warnings.record(position.step, self._horizon.done(position), watched):
-            self._log.warn(position.step, warned.cause, warned.sentence)
-            self._display.say(f"warning: {warned.sentence}")
+        for warning in self._warnings.record(position.step, done=self._horizon.done(position), metrics=watched):
+            self.log.warn(position.step, warning.cause, warning.sentence)
+            self._display.say(f"warning: {warning.sentence}")
 
     def _mfu(self, reading: Reading) -> float | None:
         return None if self._peak is None else reading.flops_per_second / self._peak
@@ -184,7 +190,7 @@ class Reporter:
         left: float | None
         total = self._horizon.total_samples
         if total is not None:
-            left = (total - position.samples) * self._ledger.here / gained if gained else None
+            left = (total - position.samples) * self.ledger.here / gained if gained else None
         else:
             left = max(0.0, (self._horizon.total_seconds or 0.0) - position.elapsed)
         return Status(

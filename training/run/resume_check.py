@@ -2,12 +2,12 @@
 
 import re
 
-from openwit.training.config.train import TrainConfig
+from openwit.training.config import TrainConfig
 
 _NUMBER = re.compile(r"\.\d+")
 
 # Keys that may differ when a run is taken up again: they do not decide what is learned.
-FREE_KEYS = (
+MUTABLE_KEYS = (
     "run",
     "threads",
     "memory",
@@ -32,13 +32,13 @@ def first_difference(old: TrainConfig, new: TrainConfig) -> tuple[str, object, o
     """The first key on which two configurations differ in what they learn, with both values; None if there is none.
 
     Where things lie is free: datasets and tars are told apart by the sum of what is in them, and a tokenizer by the
-    merges that a checkpoint holds (`run_folder.take_up`). In `FREE_KEYS` an element of a list is `*`.
+    merges that a checkpoint holds (`run_folder.resume_or_start`). In `MUTABLE_KEYS` an element of a list is `*`.
     """
     return _difference(old.model_dump(mode="json"), new.model_dump(mode="json"), "")
 
 
 def _difference(old: object, new: object, key: str) -> tuple[str, object, object] | None:
-    if _NUMBER.sub(".*", key) in FREE_KEYS:
+    if _NUMBER.sub(".*", key) in MUTABLE_KEYS:
         return None
     if isinstance(old, dict) and isinstance(new, dict):
         for name in sorted(old.keys() | new.keys()):

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError
 
 VOCABULARY_SIZE = 49_408
 START_OF_TEXT = 49_406
@@ -64,7 +64,7 @@ class ClipTokenizer:
         merges: a merges file's text (see `read_merges`); None for CLIP's own 48,894 merges.
 
     Raises:
-        OpenWITError: `merges` are none.
+        DataError: `merges` are none.
     """
 
     def __init__(self, merges: str | None = None) -> None:
@@ -100,7 +100,7 @@ def read_tokenizer(path: Path | None) -> ClipTokenizer:
     """The tokenizer that a configuration's `model.tokenizer` means; None is CLIP's own.
 
     Raises:
-        OpenWITError: the file is missing or holds no merges.
+        DataError: the file is missing or holds no merges.
     """
     return clip_tokenizer() if path is None else ClipTokenizer(_merges_text(path))
 
@@ -115,7 +115,7 @@ def vocabulary_of(path: Path) -> int:
     """Rows of the token embedding that a merges file asks for: 512 bytes, the merges, start and end of text.
 
     Raises:
-        OpenWITError: the file is missing or holds no merges.
+        DataError: the file is missing or holds no merges.
     """
     return SMALLEST_VOCABULARY + len(read_merges(_merges_text(path), str(path)))
 
@@ -154,7 +154,7 @@ def read_merges(text: str, where: str) -> list[tuple[str, str]]:
     No more than the 48,894 that CLIP's vocabulary has room for are read, as by openai/CLIP and open_clip.
 
     Raises:
-        OpenWITError: a line is no pair of known pieces that make a new one; names it.
+        DataError: a line is no pair of known pieces that make a new one; names it.
     """
     lines = text.split("\n")[1 : 1 + VOCABULARY_SIZE - SMALLEST_VOCABULARY]
     while lines and not lines[-1]:
@@ -165,7 +165,7 @@ def read_merges(text: str, where: str) -> list[tuple[str, str]]:
     for number, line in enumerate(lines, start=2):
         parts = line.split()
         if len(parts) != 2 or not known.issuperset(parts) or (piece := parts[0] + parts[1]) in known:
-            raise OpenWITError(
+            raise DataError(
                 f"{where}, line {number}: {line[:60]!r} is no merge of two known pieces, so this is no merges file "
                 "of CLIP's kind: make one with `wit-train tokenizer`"
             )
@@ -191,9 +191,9 @@ def _merges_text(path: Path) -> str:
         data = path.read_bytes()
         return (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
     except FileNotFoundError:
-        raise OpenWITError(f"{path} does not exist") from None
+        raise DataError(f"{path} does not exist") from None
     except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise OpenWITError(f"{path} cannot be read as a merges file: {error}") from error
+        raise DataError(f"{path} cannot be read as a merges file: {error}") from error
 
 
 def _encoder(pieces: dict[str, int], merges: list[tuple[str, str]]) -> Any:

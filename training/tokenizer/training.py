@@ -1,4 +1,4 @@
-"""`wit-train tokenizer`: a byte-pair encoding of CLIP's kind, learned from the texts of a dataset's split."""
+"""Learn a byte-pair encoding of CLIP's kind from the texts of a dataset's split."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from rich.console import Console
-from rich.progress import Progress
 
 from openwit.schemas.common.atomic import atomic_write, sha256_of
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError, RecipeError
 from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest
 from openwit.training.tokenizer.bpe import (
     SMALLEST_VOCABULARY,
@@ -26,47 +24,58 @@ ROWS = 8192
 
 
 @dataclass(frozen=True)
-class TokenizerJob:
-    """What the command line asks for (see `openwit.training.cli.main.tokenizer`)."""
+class LearnedTokenizer:
+    """A tokenizer that was learned.
 
-    dataset: Path
-    split: str
-    vocabulary: int
-    out: Path
+    Attributes:
+        tokenizer: the tokenizer.
+        tokens_per_text: mean over the first 1,000 texts, start and end of text included.
+    """
 
-    def run(self, console: Console) -> ClipTokenizer:
-        """Learns the merges and writes the file.
+    tokenizer: ClipTokenizer
+    tokens_per_text: float
 
-        Raises:
-            OpenWITError: a vocabulary that cannot be, or no such split.
-        """
-        if not SMALLEST_VOCABULARY < self.vocabulary <= VOCABULARY_SIZE:
-            raise OpenWITError(
-                f"--vocabulary {self.vocabulary} must be more than {SMALLEST_VOCABULARY} (512 bytes, start and end of "
-                f"text) and at most {VOCABULARY_SIZE:,}, which is what openai/CLIP and open_clip read of a file"
-            )
-        manifest = DatasetManifest.load(self.dataset)
-        shards = manifest.shards_of(self.split)
-        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-            task = progress.add_task("reading texts", total=sum(shard.samples for shard in shards))
-            paths = [self.dataset / shard.metadata.path for shard in shards]
-            texts = _texts(paths, lambda rows: progress.update(task, advance=rows))
-            merges = learn_merges(texts, self.vocabulary - SMALLEST_VOCABULARY)
-        origin = {"dataset": manifest.name, "split": self.split, "manifest": sha256_of(self.dataset / MANIFEST_NAME)}
-        text = "\n".join([f"#version: 0.2 {json.dumps(origin)}", *(" ".join(pair) for pair in merges)]) + "\n"
-        tokenizer = ClipTokenizer(text)
-        atomic_write(self.out, text)
-        console.print(self._summary(tokenizer, paths), markup=False, soft_wrap=True)
-        return tokenizer
 
-    def _summary(self, tokenizer: ClipTokenizer, paths: list[Path]) -> str:
-        sample = [text for _, text in zip(range(1000), _texts(paths, lambda _: None), strict=False)]
-        per_text = sum(len(tokenizer([text], 1 << 20)[0]) for text in sample) / max(1, len(sample))
-        fewer = "" if tokenizer.vocabulary_size == self.vocabulary else " (the texts hold no more pairs that recur)"
-        return (
-            f"wrote {self.out}: a vocabulary of {tokenizer.vocabulary_size:,}{fewer}, {per_text:.1f} tokens a text "
-            "with start and end; train with model.tokenizer set to it"
+def learn_tokenizer(
+    dataset: Path, *, split: str, vocabulary: int, out: Path, progress: Callable[[int, int], None] | None = None
+) -> LearnedTokenizer:
+    """Learn the merges from the texts of a split and write them to a file.
+
+    Args:
+        dataset: dataset folder.
+        split: whose texts are read.
+        vocabulary: number of ids, at most 49,408.
+        out: merges file to write.
+        progress: receives (samples read, samples in all).
+
+    Raises:
+        RecipeError: `vocabulary` is out of range.
+        DataError: there is no such split, or a table cannot be read.
+    """
+    if not SMALLEST_VOCABULARY < vocabulary <= VOCABULARY_SIZE:
+        raise RecipeError(
+            f"vocabulary {vocabulary} must be more than {SMALLEST_VOCABULARY} (512 bytes, start and end of text) and "
+            f"at most {VOCABULARY_SIZE:,}, which is what openai/CLIP and open_clip read of a file"
         )
+    manifest = DatasetManifest.load(dataset)
+    shards = manifest.shards_of(split)
+    total, done = sum(shard.samples for shard in shards), 0
+
+    def count(rows: int) -> None:
+        nonlocal done
+        done += rows
+        if progress is not None:
+            progress(done, total)
+
+    paths = [dataset / shard.metadata.path for shard in shards]
+    merges = learn_merges(_texts(paths, count), vocabulary - SMALLEST_VOCABULARY)
+    origin = {"dataset": manifest.name, "split": split, "manifest": sha256_of(dataset / MANIFEST_NAME)}
+    text = "\n".join([f"#version: 0.2 {json.dumps(origin)}", *(" ".join(pair) for pair in merges)]) + "\n"
+    tokenizer = ClipTokenizer(text)
+    atomic_write(out, text)
+    sample = [text for _, text in zip(range(1000), _texts(paths, lambda _: None), strict=False)]
+    tokens = sum(len(tokenizer([text], 1 << 20)[0]) for text in sample)
+    return LearnedTokenizer(tokenizer, tokens / max(1, len(sample)))
 
 
 def learn_merges(texts: Iterator[str], number: int) -> list[tuple[str, str]]:
@@ -110,4 +119,4 @@ def _texts(paths: list[Path], read: Callable[[int], object]) -> Iterator[str]:
                     yield from (text for row in batch["texts"].to_pylist() for text in row)
                     read(batch.num_rows)
         except (OSError, ValueError) as error:
-            raise OpenWITError(f"{path} cannot be read ({error}): run `wit verify`") from error
+            raise DataError(f"{path} cannot be read ({error}): run `wit verify`") from error

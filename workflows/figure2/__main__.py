@@ -86,9 +86,9 @@ def measure(run: str, checkpoint: Checkpoint, dataset: ShardedDataset, images: i
         raise DataError(f"{checkpoint.path} was trained on split {dataset.split!r}: choose a held-out split")
     objective, model = make_objective(config.objective), make_model(config.model, config.objective)
     restore_model(model, checkpoint)
-    spec = config.model.resolved()
-    pixels, texts = _choice(dataset, images, spec.vision.image_size)
-    tokens = torch.from_numpy(stored_tokenizer(checkpoint.state)(texts, spec.text.context_length))
+    inputs = config.model.inputs
+    pixels, texts = _choice(dataset, images, inputs.image_size)
+    tokens = torch.from_numpy(stored_tokenizer(checkpoint.state)(texts, inputs.context_length))
     model.eval()
     with torch.inference_mode():
         scores = torch.cat([objective.score(model, normalise(part), tokens) for part in torch.split(pixels, BATCH)])
@@ -107,7 +107,7 @@ def measure(run: str, checkpoint: Checkpoint, dataset: ShardedDataset, images: i
 
 def _choice(dataset: ShardedDataset, images: int, size: int) -> tuple[Tensor, list[str]]:
     """Return images, uint8 (N, size, size, 3), and N different texts."""
-    transform = evaluation_transform(size, True)
+    transform = evaluation_transform(size, fast=True)
     pixels: list[Tensor] = []
     texts: dict[str, None] = {}
     for number in range(len(dataset)):

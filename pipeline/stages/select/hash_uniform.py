@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
+from openwit.schemas.common.hashing import splitmix64
+
 _SCALE = 2.0**-53
 
 
@@ -30,11 +32,7 @@ def pair_hashes(pair_ids: pa.Array) -> np.ndarray:
 
 def mix(values: np.ndarray) -> np.ndarray:
     """Apply the finaliser of splitmix64 (Steele, Lea, Flood 2014): a bijection on uint64 that scatters every bit."""
-    with np.errstate(over="ignore"):
-        z = values + np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        mixed: np.ndarray = z ^ (z >> np.uint64(31))
+    mixed: np.ndarray = splitmix64(values)
     return mixed
 
 

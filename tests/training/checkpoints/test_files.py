@@ -14,8 +14,8 @@ from openwit.training.checkpoints.files import (
     save_checkpoint,
     stored_config,
 )
+from openwit.training.config import TrainConfig
 from openwit.training.config.duration import Position
-from openwit.training.config.train import TrainConfig
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import yaml
 
 from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.common.settings import load_settings, parse_settings
-from openwit.training.config.train import TrainConfig
+from openwit.training.config import TrainConfig
 from openwit.training.run.resume_check import first_difference
 
 WORKFLOWS = Path(__file__).parents[3] / "workflows"

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from openwit.schemas.common.errors import OpenWITError
-from openwit.training.config.train import DataSettings
+from openwit.training.config import DataSettings
 from openwit.training.data.loader import BatchMaker, CorruptCount, Loader
 from openwit.training.data.sampling import BatchPlan
 from openwit.training.data.sharded import ShardedDataset
@@ -19,13 +19,13 @@ def maker(folder: Path, total: int | None = None, batch_size: int = 20, **settin
     dataset = ShardedDataset(folder, "train")
     data = DataSettings.model_validate({"dataset": folder, "batch_size": batch_size, **settings})
     plan = BatchPlan(len(dataset), batch_size, 0, total)
-    return BatchMaker(dataset, plan, data, SPEC, clip_tokenizer(), 0)
+    return BatchMaker(dataset, plan, settings=data, inputs=SPEC.inputs, tokenizer=clip_tokenizer(), seed=0)
 
 
 def collect(
     batch_maker: BatchMaker, start: int, workers: int, count: int
 ) -> list[tuple[list[str], torch.Tensor, torch.Tensor]]:
-    with Loader(batch_maker, start, workers, 3) as loader:
+    with Loader(batch_maker, start, workers=workers, prefetch=3) as loader:
         return [(b.keys, b.images, b.tokens) for b, _ in zip(loader, range(count), strict=False)]
 
 
@@ -105,7 +105,7 @@ def test_an_error_in_a_thread_reaches_the_caller(dataset: Path) -> None:
 
     made = maker(dataset)
     made.__class__ = Failing
-    with Loader(made, 0, 1, 4) as loader:
+    with Loader(made, 0, workers=1, prefetch=4) as loader:
         next(loader), next(loader)
         with pytest.raises(OpenWITError, match="disk gone"):
             next(loader)

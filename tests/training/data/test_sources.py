@@ -14,7 +14,7 @@ import torch
 
 from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.manifest import DatasetManifest
-from openwit.training.config.train import DataSettings
+from openwit.training.config import DataSettings
 from openwit.training.data.loader import Batch
 from openwit.training.data.mixture import Mixture
 from openwit.training.data.remote_tars import TarStream
@@ -60,8 +60,18 @@ def settings(batch_size: int = 10, **keys: object) -> DataSettings:
 
 def batches(data: DataSettings, count: int, start: int = 0, total: int | None = None, rank: int = 0, world: int = 1):
     said: list[str] = []
-    source = open_source(data, 5, said.append)
-    with open_loader(source, data, SPEC, clip_tokenizer(), 5, start, total, rank, world) as loader:
+    source = open_source(data, seed=5, report=said.append)
+    with open_loader(
+        source,
+        data,
+        inputs=SPEC.inputs,
+        tokenizer=clip_tokenizer(),
+        seed=5,
+        start=start,
+        total=total,
+        rank=rank,
+        world=world,
+    ) as loader:
         return list(islice(loader, count)), said
 
 
@@ -141,7 +151,7 @@ def test_local_tars_are_indexed_and_have_everything(small: Path) -> None:
     assert said == ["indexed 60 samples of 5 tars"]
     assert len(set(keys(found))) == 60
     assert keys(batches(data, 99, start=1, total=60)[0]) == keys(found)[20:]
-    assert isinstance(open_source(data, 0, print), TarDataset)
+    assert isinstance(open_source(data, seed=0, report=print), TarDataset)
 
 
 @pytest.mark.timeout(60)
@@ -155,35 +165,35 @@ def test_a_remote_dataset_is_cached_whole(small: Path, serve: SimpleNamespace, t
     assert batches(data, 1)[1] == []
     assert len(held_out_source(data, "val")) == 4
     with pytest.raises(OpenWITError, match="more than data.cache_bytes allows"):
-        open_source(settings(dataset=url, cache=cache, cache_bytes=1000), 0, print)
+        open_source(settings(dataset=url, cache=cache, cache_bytes=1000), seed=0, report=print)
     shutil.rmtree(cache / "train")
     tar = small / "train" / "00003.tar"
     tar.write_bytes(tar.read_bytes()[:-1] + b"x")
     with pytest.raises(OpenWITError, match="does not have the sum"):
-        open_source(data, 0, print)
+        open_source(data, seed=0, report=print)
     manifest = DatasetManifest.load(small)
     manifest.model_copy(update={"name": "other"}).save(small)
     with pytest.raises(OpenWITError, match="holds another dataset"):
-        open_source(data, 0, print)
+        open_source(data, seed=0, report=print)
 
 
 @pytest.mark.timeout(60)
 def test_a_remote_dataset_without_cache_is_streamed(small: Path, serve: SimpleNamespace) -> None:
     data = settings(dataset=serve.start(small))
-    source = open_source(data, 0, lambda _: None)
+    source = open_source(data, seed=0, report=lambda _: None)
     assert isinstance(source, TarStream)
     assert len(source) == 60
     assert len(keys(batches(data, 2)[0])) == 20
     with pytest.raises(OpenWITError, match="set data.cache"):
         held_out_source(data, "val")
     with pytest.raises(OpenWITError, match=r"manifest\.json cannot be read"):
-        open_source(settings(dataset="http://127.0.0.1:9/x"), 0, print)
+        open_source(settings(dataset="http://127.0.0.1:9/x"), seed=0, report=print)
 
 
 def test_several_datasets(small: Path, dataset: Path) -> None:
     shares = [{"dataset": str(small)}, {"dataset": str(dataset)}]
     data = settings(datasets=shares, batch_size=29)
-    source = open_source(data, 0, print)
+    source = open_source(data, seed=0, report=print)
     assert isinstance(source, Mixture)
     assert len(source) == 60 + 288
     plain, _ = batches(data, 12)
@@ -235,4 +245,4 @@ def test_an_empty_share_has_the_shapes_of_a_batch(small: Path) -> None:
     assert batch.images.shape == (0, 16, 16, 3)
     assert (batch.keys, batch.seen) == ([], 2)
     assert np.asarray(batch.tokens).shape[0] == 0
-    assert isinstance(open_source(settings(dataset=small), 0, print), ShardedDataset)
+    assert isinstance(open_source(settings(dataset=small), seed=0, report=print), ShardedDataset)

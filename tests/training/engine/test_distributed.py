@@ -6,7 +6,7 @@ import torch
 from support import batch_of_thirteen as tiny
 
 from openwit.schemas.common.errors import OpenWITError
-from openwit.training.engine.distributed import Place, place_from_environment
+from openwit.training.engine.distributed import ProcessInfo, process_from_environment
 
 WORKER = tiny.__file__
 
@@ -48,15 +48,15 @@ def test_two_processes_give_the_gradients_of_one(of_two: Any, number: int) -> No
 
 
 def test_one_process_needs_no_launcher() -> None:
-    assert place_from_environment({}) is None
-    assert place_from_environment({"WORLD_SIZE": "1", "RANK": "0"}) is None
+    assert process_from_environment({}) is None
+    assert process_from_environment({"WORLD_SIZE": "1", "RANK": "0"}) is None
     # A shell inside an allocation of many tasks is one process.
-    assert place_from_environment({"SLURM_NTASKS": "8", "SLURM_PROCID": "0"}) is None
+    assert process_from_environment({"SLURM_NTASKS": "8", "SLURM_PROCID": "0"}) is None
 
 
 def test_places_come_from_torchrun_or_slurm() -> None:
     torchrun = {"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "1", "MASTER_ADDR": "a", "MASTER_PORT": "7"}
-    assert place_from_environment(torchrun) == Place(3, 4, 1, "a", 7)
+    assert process_from_environment(torchrun) == ProcessInfo(3, 4, 1, "a", 7)
     slurm = {
         "SLURM_STEP_NUM_TASKS": "2",
         "SLURM_PROCID": "1",
@@ -64,6 +64,6 @@ def test_places_come_from_torchrun_or_slurm() -> None:
         "SLURM_STEP_NODELIST": "node7",
         "SLURM_JOB_ID": "12345",
     }
-    assert place_from_environment(slurm) == Place(1, 2, 0, "node7", 29_845)
+    assert process_from_environment(slurm) == ProcessInfo(1, 2, 0, "node7", 29_845)
     with pytest.raises(OpenWITError, match="torchrun or srun"):
-        place_from_environment({"WORLD_SIZE": "2", "RANK": "0"})
+        process_from_environment({"WORLD_SIZE": "2", "RANK": "0"})

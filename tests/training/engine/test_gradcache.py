@@ -43,7 +43,7 @@ def test_chance_of_the_first_pass_is_replayed_in_the_second() -> None:
     inputs, objective = tiny.make_batch(), tiny.objective_of("contrastive")
     model = _Noisy(tiny.make_model())
     torch.manual_seed(3)
-    cached = backward(objective, model, inputs, tiny.autocast(), 5)
+    cached = backward(objective, model, inputs, autocast=tiny.autocast(), chunk=5)
     after = torch.rand(())
     found = {name: p.grad.clone() for name, p in model.named_parameters()}
     model.zero_grad()
@@ -80,7 +80,9 @@ def test_memory_is_that_of_a_chunk() -> None:
     for size, chunk in ((8, None), (32, None), (16, 4), (32, 4), (128, 4)):
         model = tiny.make_model()
         with most_saved() as most:
-            backward(tiny.objective_of("contrastive"), model, tiny.make_batch(size), tiny.autocast(), chunk)
+            backward(
+                tiny.objective_of("contrastive"), model, tiny.make_batch(size), autocast=tiny.autocast(), chunk=chunk
+            )
         kept[size, chunk] = most[0]
     weights = sum(p.numel() for p in model.parameters())
     assert kept[32, None] - weights > 3 * (kept[8, None] - weights)
@@ -98,7 +100,8 @@ def test_under_autocast_both_passes_cast_alike(dtype: torch.dtype) -> None:
         scale = torch.tensor(128.0) if dtype == torch.float16 else None
         torch.manual_seed(1)
         model.visual.kept_patches = 16
-        backward(tiny.objective_of("contrastive"), model, tiny.make_batch(), tiny.autocast(dtype), chunk, scale)
+        objective, autocast = tiny.objective_of("contrastive"), tiny.autocast(dtype)
+        backward(objective, model, tiny.make_batch(), autocast=autocast, chunk=chunk, scale=scale)
         assert tiny.parameters_without_gradient(model) == []
         found.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
     error = (found[0] - found[1]).norm() / found[0].norm()
@@ -111,7 +114,8 @@ def test_a_scale_multiplies_the_gradients_and_not_the_loss() -> None:
         for chunk in (None, 4):
             model = tiny.make_model("sigmoid")
             model.visual.kept_patches = 16
-            loss = backward(tiny.objective_of("sigmoid"), model, tiny.make_batch(), tiny.autocast(), chunk, scale)
+            objective, autocast = tiny.objective_of("sigmoid"), tiny.autocast()
+            loss = backward(objective, model, tiny.make_batch(), autocast=autocast, chunk=chunk, scale=scale)
             answers.append((loss.value, model.visual.proj.grad / (1 if scale is None else scale)))
     for value, gradient in answers[1:]:
         torch.testing.assert_close(value, answers[0][0])
@@ -123,7 +127,7 @@ class _Mean:
 
     separable = True
 
-    def units(self, inputs: Any) -> torch.Tensor:
+    def num_terms(self, inputs: Any) -> torch.Tensor:
         return (inputs.tokens[:, 0] % 3 + 1).sum().float()
 
     def embed(self, model: Clip, inputs: Any) -> tuple[torch.Tensor]:
@@ -142,7 +146,7 @@ def test_a_mean_over_samples_is_added_up_without_a_second_pass() -> None:
     for chunk in (None, 4):
         model = tiny.make_model()
         model.visual.kept_patches = 16
-        loss = backward(_Mean(), model, tiny.make_batch(), tiny.autocast(), chunk)
+        loss = backward(_Mean(), model, tiny.make_batch(), autocast=tiny.autocast(), chunk=chunk)
         answers.append((loss.value, loss.metrics["twice"], model.visual.proj.grad))
     for one, other in zip(*answers, strict=True):
         torch.testing.assert_close(one, other)
@@ -152,7 +156,9 @@ def test_running_statistics_move_once() -> None:
     states = []
     for chunk in (None, 5):
         model = tiny.make_model(spec=tiny.RESNET)
-        backward(tiny.objective_of("contrastive"), model, tiny.make_batch(13, 32), tiny.autocast(), chunk)
+        backward(
+            tiny.objective_of("contrastive"), model, tiny.make_batch(13, 32), autocast=tiny.autocast(), chunk=chunk
+        )
         states.append(model.state_dict())
     assert int(states[0]["visual.bn1.num_batches_tracked"]) == 1
     # Once a chunk, in the second pass only.

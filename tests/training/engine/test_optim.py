@@ -1,6 +1,6 @@
 import torch
 
-from openwit.training.config.train import OptimSettings
+from openwit.training.config import OptimSettings
 from openwit.training.engine.optim import make_optimizer, set_learning_rate
 from openwit.training.models.clip import Clip
 from openwit.training.models.zoo import ClipSpec, TextSpec, VisionSpec

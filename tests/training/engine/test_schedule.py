@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from openwit.training.config import ScheduleSettings
 from openwit.training.config.duration import Horizon, Position
-from openwit.training.config.train import ScheduleSettings
 from openwit.training.engine.schedule import CosineSchedule
 
 

@@ -8,11 +8,11 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from openwit.schemas.common.settings import parse_settings
-from openwit.training.config.train import TrainConfig
-from openwit.training.engine.build_model import prepared_model
+from openwit.training.config import TrainConfig
+from openwit.training.engine.build_model import build_model
 from openwit.training.engine.runtime import make_autocast
 from openwit.training.engine.step import Stepper
-from openwit.training.models.vit import RowChance
+from openwit.training.models.vit import PatchDropoutRng
 from openwit.training.objectives.registry import make_objective
 
 CPU = torch.device("cpu")
@@ -23,16 +23,17 @@ def stepper(configure: Any) -> Any:
     def make(spec: Any = None, **sections: Any) -> tuple[Stepper, nn.Module]:
         model = {"spec": (spec or tiny.SPEC).model_dump(mode="json"), "patch_dropout": 0.5 if spec is None else 0.0}
         config = parse_settings(configure(**{"model": model, **sections}), TrainConfig, "config")
-        made = prepared_model(config, CPU, None)
         objective = make_objective(config.objective)
-        return Stepper(config, made, objective, CPU, make_autocast(CPU, config.precision), None), made
+        made = build_model(config, objective, device=CPU)
+        autocast = make_autocast(CPU, config.precision)
+        return Stepper(config, made, objective=objective, device=CPU, autocast=autocast, group=None), made
 
     return make
 
 
 def step(stepper: Stepper, inputs: Any, number: int = 0, lr: float = 1e-3) -> dict[str, torch.Tensor]:
-    figures = stepper.gradients(inputs.images, inputs.tokens, number, [len(inputs.images)])
-    stepper.apply(figures, number, lr)
+    figures = stepper.forward_backward(inputs.images, inputs.tokens, step=number, rank_sizes=[len(inputs.images)])
+    stepper.step(figures, step=number, lr=lr)
     return figures
 
 
@@ -55,8 +56,8 @@ def test_the_clip_is_that_of_pytorch(stepper: Any) -> None:
     clipped, model = stepper(optim={"grad_clip": 0.1})
     plain, other = stepper()
     inputs = tiny.make_batch()
-    figures = [s.gradients(inputs.images, inputs.tokens, 0, [13]) for s in (clipped, plain)]
-    clipped._shrink(figures[0]["grad_norm"])
+    figures = [s.forward_backward(inputs.images, inputs.tokens, step=0, rank_sizes=[13]) for s in (clipped, plain)]
+    clipped._unscale_and_clip(figures[0]["grad_norm"])
     norm = nn.utils.clip_grad_norm_(other.parameters(), 0.1)
     torch.testing.assert_close(figures[0]["grad_norm"], norm)
     for p, q in zip(model.parameters(), other.parameters(), strict=True):
@@ -117,7 +118,7 @@ def test_recomputation_changes_no_gradient_and_no_statistic(stepper: Any, tower:
     found = []
     for again in (False, True):
         one, model = stepper(spec, memory={"checkpoint_activations": again})
-        one.gradients(inputs.images, inputs.tokens, 0, [8])
+        one.forward_backward(inputs.images, inputs.tokens, step=0, rank_sizes=[8])
         found.append(({n: p.grad for n, p in model.named_parameters()}, dict(model.named_buffers())))
     for name, gradient in found[0][0].items():
         torch.testing.assert_close(found[1][0][name], gradient, rtol=1e-4, atol=1e-6)
@@ -133,7 +134,7 @@ def test_channels_last_changes_no_gradient(stepper: Any, tower: str) -> None:
     for last in (False, True):
         one, model = stepper(spec, speed={"channels_last": last})
         assert model.visual.conv1.weight.is_contiguous(memory_format=torch.channels_last) or not last
-        one.gradients(inputs.images, inputs.tokens, 0, [8])
+        one.forward_backward(inputs.images, inputs.tokens, step=0, rank_sizes=[8])
         found.append([p.grad for p in model.parameters()])
     for one_gradient, other in zip(*found, strict=True):
         torch.testing.assert_close(one_gradient, other, rtol=1e-3, atol=1e-5)
@@ -160,14 +161,14 @@ def test_compiled_towers_learn_the_same(stepper: Any, monkeypatch: pytest.Monkey
 
 
 def test_chance_is_a_samples_own() -> None:
-    whole = RowChance(5, 0).draw(100, 49, CPU)
-    parts = [RowChance(5, 0).draw(33, 49, CPU), RowChance(5, 33).draw(67, 49, CPU)]
+    whole = PatchDropoutRng(5, 0).draw(100, 49, CPU)
+    parts = [PatchDropoutRng(5, 0).draw(33, 49, CPU), PatchDropoutRng(5, 33).draw(67, 49, CPU)]
     assert torch.equal(whole, torch.cat(parts))
     assert len(whole.unique()) == whole.numel()
-    kept = (RowChance(9, 0).draw(4000, 49, CPU).topk(24, dim=1).indices).flatten().bincount(minlength=49)
+    kept = (PatchDropoutRng(9, 0).draw(4000, 49, CPU).topk(24, dim=1).indices).flatten().bincount(minlength=49)
     # Each patch is kept alike often: 24/49 of 4,000 times, within five standard deviations.
     assert (kept - 4000 * 24 / 49).abs().max() < 5 * (4000 * 0.25) ** 0.5
-    assert not torch.equal(RowChance(6, 0).draw(2, 5, CPU), RowChance(5, 0).draw(2, 5, CPU))
+    assert not torch.equal(PatchDropoutRng(6, 0).draw(2, 5, CPU), PatchDropoutRng(5, 0).draw(2, 5, CPU))
 
 
 def test_attention_reaches_the_flash_kernel_causal_text_included() -> None:

@@ -13,8 +13,8 @@ import torch
 import yaml
 
 from openwit.training.checkpoints.files import FOLDER, load_checkpoint
+from openwit.training.checkpoints.load import load_model
 from openwit.training.cli.main import main
-from openwit.training.evaluation.subject import read_subject
 from openwit.training.models.clip import Clip
 from openwit.training.models.weights import save_safetensors
 from openwit.training.run.logs import read_metrics
@@ -78,7 +78,7 @@ def test_a_run_with_its_own_vocabulary_and_a_moving_average(
     model = {**configure()["model"], "tokenizer": str(merges)}
     run = fit(model=model, ema={"decay": 0.5}, objective={"name": "sigmoid"})
     merges.unlink()
-    trained, average = (read_subject(run, which, None, print) for which in ("model", "ema"))
+    trained, average = (load_model(run, weights=which) for which in ("model", "ema"))
     assert trained.tokenizer.vocabulary_size == 540
     checkpoint = load_checkpoint(sorted((run / FOLDER).glob("*.pt"))[-1])
     for subject, weights in ((trained, checkpoint.model_state), (average, checkpoint.state["ema"])):
@@ -93,7 +93,7 @@ def test_a_run_with_its_own_vocabulary_and_a_moving_average(
 
 
 def test_weights_from_elsewhere(fit: Any, colours: Path, dataset: Path, tmp_path: Path, capsys: Any) -> None:
-    subject = read_subject(fit(), "model", None, print)
+    subject = load_model(fit())
     assert isinstance(subject.model, Clip)
     path = tmp_path / "elsewhere" / "model.safetensors"
     path.parent.mkdir()
@@ -120,10 +120,9 @@ def test_what_cannot_be_done_is_said(fit: Any, colours: Path, dataset: Path, tmp
         (["zero-shot", run, "--data", tmp_path / "none"], "none does not exist"),
         (["zero-shot", run, "--data", colours, "--prompts", "imagenet"], "no prompts of a known name"),
         (["zero-shot", run, "--data", colours, "--weights", "ema"], "holds no moving average"),
-        (["zero-shot", run, "--data", colours, "--weights", "best"], "must be one of model, ema"),
-        (["zero-shot", run, "--data", colours, "--quick-gelu"], "for weights from elsewhere"),
-        (["zero-shot", junk, "--data", colours, "--weights", "ema"], "is no checkpoint of a run"),
-        (["retrieval", run, "--dataset", dataset], "trained for bag_of_words, which has no two towers"),
+        (["zero-shot", run, "--data", colours, "--quick-gelu"], "is for weights of other programs"),
+        (["zero-shot", junk, "--data", colours, "--weights", "ema"], "is not a run folder"),
+        (["retrieval", run, "--dataset", dataset], "trained for bag_of_words, which has no embeddings for retrieval"),
     ]
     for command, sentence in wrong:
         capsys.readouterr()
@@ -132,6 +131,8 @@ def test_what_cannot_be_done_is_said(fit: Any, colours: Path, dataset: Path, tmp
         assert sentence in said
         assert said.startswith("wit-train: ")
         assert said.count("\n") == 1
+    assert run_cli("zero-shot", run, "--data", colours, "--weights", "best") == 2
+    assert "is not one of 'model', 'ema'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("objective", ["contrastive", "captioning"])
@@ -151,11 +152,11 @@ def test_zero_shot_while_training(objective: str, fit: Any, colours: Path, capsy
 def test_an_evaluation_that_cannot_be_is_refused_before_training(
     configure: Any, colours: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("openwit.training.evaluation.evaluators.MOST_CAPTIONS", 100)
+    monkeypatch.setattr("openwit.training.evaluation.evaluators.MAX_CAPTIONS", 100)
     cases = [
         ({"data": str(tmp_path / "none")}, "contrastive", "eval.zero_shot: "),
         ({"data": str(colours), "prompts": "none"}, "contrastive", "eval.zero_shot: none is no prompts"),
-        ({"data": str(colours), "prompts": "cifar10"}, "captioning", "set eval.zero_shot.limit to 1 or less"),
+        ({"data": str(colours), "prompts": "cifar10"}, "captioning", "set limit to 1 or less"),
     ]
     for settings, objective, sentence in cases:
         path = tmp_path / "train.yaml"

@@ -34,7 +34,7 @@ def test_queries_are_evenly_spaced_and_ranked(dataset: Path) -> None:
 def test_the_sheet_frames_the_right_image(dataset: Path, tmp_path: Path, hit: bool) -> None:
     val = ShardedDataset(dataset, "val")
     path = tmp_path / "sheets" / "sheet.png"
-    draw_contact_sheet(path, known_split(val, hit), val, "Title", "Subtitle", count=3)
+    draw_contact_sheet(path, known_split(val, hit), dataset=val, title="Title", subtitle="Subtitle", count=3)
     with Image.open(path) as sheet:
         assert sheet.format == "PNG"
         pixels = np.asarray(sheet.convert("RGB"))

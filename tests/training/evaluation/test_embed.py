@@ -20,13 +20,13 @@ def embedder(batch_size: int = 7) -> Embedder:
     text = TextSpec(context_length=16, width=16, layers=1, heads=2)
     model = Clip(ClipSpec(embed_dim=8, vision=vision, text=text), patch_dropout=0.5).train()
     autocast = torch.autocast("cpu", enabled=False)
-    return Embedder(model, clip_tokenizer(), torch.device("cpu"), autocast, batch_size)
+    return Embedder(model, clip_tokenizer(), device=torch.device("cpu"), autocast=autocast, batch_size=batch_size)
 
 
 def test_entries_join_images_to_distinct_texts(dataset: Path) -> None:
     val = ShardedDataset(dataset, "val")
     reports: list[tuple[int, int]] = []
-    found = embedder().split(val, report=lambda done, whole: reports.append((done, whole)))
+    found = embedder().split(val, progress=lambda done, whole: reports.append((done, whole)))
     assert found.images.shape == (48, 8)
     assert found.texts.shape == (len(found.captions), 8)
     assert len(set(found.captions)) == len(found.captions)

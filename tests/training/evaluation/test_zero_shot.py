@@ -16,10 +16,10 @@ from PIL import Image
 from torch.nn import functional as F
 
 from openwit.schemas.common.errors import OpenWITError
-from openwit.training.config.train import ModelSettings, ObjectiveSettings
+from openwit.training.config import ModelSettings, objective_settings
 from openwit.training.data.transforms import evaluation_transform, normalise
 from openwit.training.evaluation.classification_data import ClassificationSet, open_classification
-from openwit.training.evaluation.classification_readers import Wanted
+from openwit.training.evaluation.classification_readers import LabelledData
 from openwit.training.evaluation.embed import Embedder
 from openwit.training.evaluation.prompts import CIFAR10, PAPER
 from openwit.training.evaluation.zero_shot import (
@@ -29,7 +29,7 @@ from openwit.training.evaluation.zero_shot import (
     class_head,
     classify,
     ranked,
-    summed_up,
+    summarise,
 )
 from openwit.training.models.zoo import ClipSpec, TextSpec, VisionSpec
 from openwit.training.objectives.base import Inputs
@@ -45,7 +45,7 @@ def tiny_model(objective: str = "contrastive") -> Any:
     torch.manual_seed(0)
     vision = VisionSpec(image_size=16, patch_size=8, width=32, layers=1, heads=2)
     spec = ClipSpec(embed_dim=16, vision=vision, text=TextSpec(context_length=16, width=32, layers=1, heads=2))
-    return make_model(ModelSettings(spec=spec), ObjectiveSettings(name=objective))  # type: ignore[arg-type]
+    return make_model(ModelSettings(spec=spec), objective_settings(objective))  # type: ignore[arg-type]
 
 
 def write_colours(path: Path, factory: SimpleNamespace, count: int = 12, broken: Sequence[int] = ()) -> Path:
@@ -84,7 +84,7 @@ def test_the_order_of_templates_does_not_matter(templates: list[str], classes: l
 
 def test_an_ensemble_of_one_is_the_template_alone() -> None:
     model = tiny_model()
-    embedder = Embedder(model, clip_tokenizer(), CPU, PLAIN)
+    embedder = Embedder(model, clip_tokenizer(), device=CPU, autocast=PLAIN)
     head = class_head(embedder.texts, ["cat", "dog"], PAPER)
     torch.testing.assert_close(head, embedder.texts(["A photo of a cat.", "A photo of a dog."]))
 
@@ -108,7 +108,7 @@ def test_ranks_are_counted_with_wrong_classes_first(data: st.DataObject) -> None
 def test_a_collapsed_model_has_nothing_right() -> None:
     for value in (0.0, float("nan")):
         ranks, _ = ranked(torch.full((6, 7), value), torch.arange(6))
-        result = summed_up(Answers(np.arange(6), ranks.numpy(), np.zeros(6, np.int64), []), list("abcdefg"))
+        result = summarise(Answers(np.arange(6), ranks.numpy(), np.zeros(6, np.int64), []), list("abcdefg"))
         assert result.top1.value == 0
         assert result.top5 is not None
         assert result.top5.value == 0
@@ -119,7 +119,7 @@ def test_figures_confusions_and_classes() -> None:
     predicted = np.array([0, 1, 1, 1, 1, 3, 1, 3, 2, 0])
     ranks = np.array([0, 1, 4, 0, 0, 5, 1, 2, 0, 4])
     names = ["ant", "bee", "cow", "dog", "elk", "fox"]
-    result = summed_up(Answers(labels, ranks, predicted, ["broken"]), names)
+    result = summarise(Answers(labels, ranks, predicted, ["broken"]), names)
     assert result.images == 10
     assert result.top1.value == pytest.approx(0.4)
     assert result.top1.chance == pytest.approx(1 / 6)
@@ -133,20 +133,20 @@ def test_figures_confusions_and_classes() -> None:
     assert result.classes[2].taken_for == ("dog", 2)
     assert result.classes[3].accuracy is None
     assert result.classes[1].taken_for is None
-    assert summed_up(Answers(labels, ranks, predicted, []), names) == summed_up(
+    assert summarise(Answers(labels, ranks, predicted, []), names) == summarise(
         Answers(labels, ranks, predicted, []), names
     )
     assert set(result.figures()) == {"zero_shot_top1", "zero_shot_top5", "zero_shot_mean_per_class"}
-    few = summed_up(Answers(labels[:9], ranks[:9], predicted[:9], []), names[:4])
+    few = summarise(Answers(labels[:9], ranks[:9], predicted[:9], []), names[:4])
     assert few.top5 is None
     assert "zero_shot_top5" not in few.figures()
 
 
 def train(model: Any, data: ClassificationSet, objective_name: str) -> None:
     """Fits the pictures and their names by heart."""
-    objective = make_objective(ObjectiveSettings(name=objective_name))  # type: ignore[arg-type]
+    objective = make_objective(objective_settings(objective_name))  # type: ignore[arg-type]
     optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
-    pixels = [evaluation_transform(16, False)(data.sample(n).image, random.Random(0)) for n in range(3)]
+    pixels = [evaluation_transform(16, fast=False)(data.sample(n).image, random.Random(0)) for n in range(3)]
     texts = [f"A photo of a {data.classes[data.sample(n).label]}." for n in range(3)]
     inputs = Inputs(normalise(torch.from_numpy(np.stack(pixels))), torch.from_numpy(clip_tokenizer()(texts, 16)))
     for _ in range(60):
@@ -160,18 +160,21 @@ def train(model: Any, data: ClassificationSet, objective_name: str) -> None:
 def test_three_colours_are_learned_and_told_apart(
     objective_name: str, factory: SimpleNamespace, tmp_path: Path
 ) -> None:
-    data = open_classification(Wanted(write_colours(tmp_path / "a.parquet", factory)))
+    data = open_classification(LabelledData(write_colours(tmp_path / "a.parquet", factory)))
     assert data.classes == ("blue", "green", "red")
     model = tiny_model(objective_name).train()
     train(model, data, objective_name)
-    objective = make_objective(ObjectiveSettings(name=objective_name))  # type: ignore[arg-type]
-    scorers: list[Any] = [ObjectiveScorer(model, objective, clip_tokenizer(), CPU, PLAIN, data.classes, PAPER)]
+    objective = make_objective(objective_settings(objective_name))  # type: ignore[arg-type]
+    rest: dict[str, Any] = {"device": CPU, "autocast": PLAIN, "classes": data.classes, "templates": PAPER}
+    scorers: list[Any] = [ObjectiveScorer(model, objective, clip_tokenizer(), **rest)]
     if objective_name in ("contrastive", "sigmoid"):
-        scorers.append(HeadScorer(Embedder(model, clip_tokenizer(), CPU, PLAIN), data.classes, PAPER))
+        scorers.append(HeadScorer(Embedder(model, clip_tokenizer(), device=CPU, autocast=PLAIN), data.classes, PAPER))
     reports: list[tuple[int, int]] = []
     for scorer in scorers:
-        answers = classify(data, scorer, 16, 5, lambda done, whole: reports.append((done, whole)))
-        result = summed_up(answers, data.classes)
+        answers = classify(
+            data, scorer, size=16, batch_size=5, progress=lambda done, whole: reports.append((done, whole))
+        )
+        result = summarise(answers, data.classes)
         assert (result.images, result.top1.value) == (12, 1.0), result
         assert reports[-1] == (12, 12)
         assert result.confusions == []
@@ -179,23 +182,26 @@ def test_three_colours_are_learned_and_told_apart(
 
 
 def test_with_one_template_head_and_objective_agree(factory: SimpleNamespace, tmp_path: Path) -> None:
-    data = open_classification(Wanted(write_colours(tmp_path / "a.parquet", factory)))
+    data = open_classification(LabelledData(write_colours(tmp_path / "a.parquet", factory)))
     model = tiny_model()
-    pixels = np.stack([evaluation_transform(16, False)(data.sample(n).image, random.Random(0)) for n in range(4)])
-    objective = make_objective(ObjectiveSettings())
-    head = HeadScorer(Embedder(model, clip_tokenizer(), CPU, PLAIN), data.classes, PAPER)
-    plain = ObjectiveScorer(model, objective, clip_tokenizer(), CPU, PLAIN, data.classes, PAPER)
+    pixels = np.stack([evaluation_transform(16, fast=False)(data.sample(n).image, random.Random(0)) for n in range(4)])
+    objective = make_objective(objective_settings())
+    head = HeadScorer(Embedder(model, clip_tokenizer(), device=CPU, autocast=PLAIN), data.classes, PAPER)
+    plain = ObjectiveScorer(
+        model, objective, clip_tokenizer(), device=CPU, autocast=PLAIN, classes=data.classes, templates=PAPER
+    )
     torch.testing.assert_close(head(pixels), plain(pixels), rtol=1e-4, atol=1e-5)
 
 
 def test_templates_are_averaged_for_other_objectives(factory: SimpleNamespace, tmp_path: Path) -> None:
-    data = open_classification(Wanted(write_colours(tmp_path / "a.parquet", factory)))
-    pixels = np.stack([evaluation_transform(16, False)(data.sample(n).image, random.Random(0)) for n in range(4)])
+    data = open_classification(LabelledData(write_colours(tmp_path / "a.parquet", factory)))
+    pixels = np.stack([evaluation_transform(16, fast=False)(data.sample(n).image, random.Random(0)) for n in range(4)])
     for name in ("bag_of_words", "captioning"):
-        model, objective = tiny_model(name), make_objective(ObjectiveSettings(name=name))  # type: ignore[arg-type]
-        common = (model, objective, clip_tokenizer(), CPU, PLAIN, data.classes)
-        both = ObjectiveScorer(*common, CIFAR10[:2])(pixels)
-        alone = [ObjectiveScorer(*common, (template,))(pixels) for template in CIFAR10[:2]]
+        model, objective = tiny_model(name), make_objective(objective_settings(name))  # type: ignore[arg-type]
+        common = (model, objective, clip_tokenizer())
+        rest: dict[str, Any] = {"device": CPU, "autocast": PLAIN, "classes": data.classes}
+        both = ObjectiveScorer(*common, **rest, templates=CIFAR10[:2])(pixels)
+        alone = [ObjectiveScorer(*common, **rest, templates=(template,))(pixels) for template in CIFAR10[:2]]
         torch.testing.assert_close(both, (alone[0] + alone[1]) / 2, rtol=1e-4, atol=1e-4)
 
 
@@ -218,13 +224,13 @@ def test_images_are_prepared_as_openai_prepares_them(width: int, height: int, fa
 
 
 def test_damaged_images_are_counted_and_named(factory: SimpleNamespace, tmp_path: Path) -> None:
-    whole = open_classification(Wanted(write_colours(tmp_path / "a.parquet", factory)))
-    damaged = open_classification(Wanted(write_colours(tmp_path / "b.parquet", factory, broken=[0, 1, 2, 7])))
-    scorer = HeadScorer(Embedder(tiny_model(), clip_tokenizer(), CPU, PLAIN), whole.classes, PAPER)
-    answers = classify(damaged, scorer, 16, 3)
+    whole = open_classification(LabelledData(write_colours(tmp_path / "a.parquet", factory)))
+    damaged = open_classification(LabelledData(write_colours(tmp_path / "b.parquet", factory, broken=[0, 1, 2, 7])))
+    scorer = HeadScorer(Embedder(tiny_model(), clip_tokenizer(), device=CPU, autocast=PLAIN), whole.classes, PAPER)
+    answers = classify(damaged, scorer, size=16, batch_size=3)
     assert answers.unreadable == ["row 0", "row 1", "row 2", "row 7"]
     kept = [number for number in range(12) if number not in (0, 1, 2, 7)]
-    assert answers.ranks.tolist() == classify(whole, scorer, 16, 12).ranks[kept].tolist()
-    none = open_classification(Wanted(write_colours(tmp_path / "c.parquet", factory, broken=range(12))))
+    assert answers.ranks.tolist() == classify(whole, scorer, size=16, batch_size=12).ranks[kept].tolist()
+    none = open_classification(LabelledData(write_colours(tmp_path / "c.parquet", factory, broken=range(12))))
     with pytest.raises(OpenWITError, match="none of the 12 images of c can be read"):
-        classify(none, scorer, 16, 3)
+        classify(none, scorer, size=16, batch_size=3)

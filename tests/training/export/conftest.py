@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from openwit.training.export.source import Source
+from openwit.training.checkpoints.load import LoadedModel
 from openwit.training.models.clip import Clip
 from openwit.training.models.zoo import ClipSpec, ResNetSpec, TextSpec, VisionSpec
+from openwit.training.objectives.contrastive import ContrastiveObjective
 from openwit.training.tokenizer.bpe import SMALLEST_VOCABULARY, ClipTokenizer, clip_tokenizer
 
 MERGES = "#version: 0.2\nt h\nth e</w>\nc a\nca t</w>\nh e\n"
@@ -32,7 +33,7 @@ SPECS = {
 }
 
 
-def source(name: str, bias: float | None = None, own_tokenizer: bool = True, **changes: Any) -> Source:
+def source(name: str, bias: float | None = None, own_tokenizer: bool = True, **changes: Any) -> LoadedModel:
     """A model in which no gain is one and no shift zero, with a tokenizer and a lineage."""
     torch.manual_seed(0)
     spec = SPECS[name].model_copy(update=changes)
@@ -46,7 +47,7 @@ def source(name: str, bias: float | None = None, own_tokenizer: bool = True, **c
             elif tensor.ndim == 1:
                 tensor.normal_(1.0 if key.endswith("weight") else 0.0, 0.2)
     tokenizer = ClipTokenizer(MERGES) if own_tokenizer else clip_tokenizer()
-    return Source(model, tokenizer, {"training": {"step": 7}})
+    return LoadedModel(model, ContrastiveObjective(), tokenizer, lineage={"training": {"step": 7}})
 
 
 def pictures(count: int, side: int) -> torch.Tensor:
@@ -55,7 +56,7 @@ def pictures(count: int, side: int) -> torch.Tensor:
     return nn.functional.interpolate(coarse, size=side, mode="bilinear")
 
 
-def tokens(source: Source) -> torch.Tensor:
+def tokens(source: LoadedModel) -> torch.Tensor:
     """Five texts of several lengths."""
     texts = ["the cat", "", "a hat the cat the cat ate the hat", "The, cat!", "he"]
     return torch.from_numpy(source.tokenizer(texts, source.model.spec.text.context_length))

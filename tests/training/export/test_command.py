@@ -12,9 +12,10 @@ from safetensors.torch import load_file
 
 from openwit.schemas.common.errors import OpenWITError
 from openwit.training.checkpoints.files import FOLDER, Checkpoint, load_checkpoint
+from openwit.training.checkpoints.load import average_states, weights_of
 from openwit.training.cli.main import main
+from openwit.training.config.choices import Weights
 from openwit.training.export.folder import atomic_folder
-from openwit.training.export.source import averaged, weights_of
 
 
 def run_cli(*arguments: object) -> int:
@@ -97,11 +98,11 @@ def test_what_cannot_be_exported_is_said_and_leaves_nothing(
 ) -> None:
     out = tmp_path / "exported"
     for arguments, message in (
-        ((run, "--format", "tflite"), "must be one of open_clip, hf, onnx"),
-        ((run, "--format", "hf", "--weights", "best"), "must be one of model, ema"),
+        ((run, "--format", "tflite"), "is not one of 'open_clip', 'hf', 'onnx'"),
+        ((run, "--format", "hf", "--weights", "best"), "is not one of 'model', 'ema'"),
         ((run, "--format", "hf", "--weights", "ema"), "holds no moving average"),
         ((run, "--format", "hf", "--average", "9"), "has 3 checkpoints, 9 are to be averaged"),
-        ((run, "--format", "hf", "--quick-gelu"), "is for foreign weights"),
+        ((run, "--format", "hf", "--quick-gelu"), "is for weights of other programs"),
         ((tmp_path / "nothing", "--format", "hf"), "does not exist"),
         ((tmp_path, "--format", "hf"), "holds no checkpoint"),
     ):
@@ -119,22 +120,22 @@ def test_a_moving_average_is_taken_where_there_is_one() -> None:
     model = {"weight": torch.ones(2), "counter": torch.tensor(5)}
     state = {"model": model, "ema": {"weight": torch.zeros(2), "unknown": torch.ones(1)}}
     checkpoint = Checkpoint(Path("x.pt"), SimpleNamespace(), state)  # type: ignore[arg-type]
-    assert weights_of(checkpoint, "model") == model
-    moving = weights_of(checkpoint, "ema")
+    assert weights_of(checkpoint, Weights.MODEL) == model
+    moving = weights_of(checkpoint, Weights.EMA)
     assert moving["weight"].tolist() == [0, 0]
     assert moving["counter"] == 5
     assert moving.keys() == model.keys()
 
 
 def test_a_mean_of_states() -> None:
-    mean = averaged(
+    mean = average_states(
         [{"a": torch.tensor([1.0]), "n": torch.tensor(1)}, {"a": torch.tensor([4.0]), "n": torch.tensor(9)}]
     )
     assert mean["a"].tolist() == [2.5]
     assert mean["a"].dtype == torch.float32
     assert mean["n"] == 9
     with pytest.raises(OpenWITError, match="same tensors"):
-        averaged([{"a": torch.ones(1)}, {"a": torch.ones(2)}])
+        average_states([{"a": torch.ones(1)}, {"a": torch.ones(2)}])
 
 
 def test_a_folder_is_complete_or_absent(tmp_path: Path) -> None:

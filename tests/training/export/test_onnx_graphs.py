@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from openwit.schemas.common.errors import OpenWITError
+from openwit.training.checkpoints.load import LoadedModel
 from openwit.training.export.onnx_graphs import BOUND, graphs_of, parity, write_graph, write_onnx
-from openwit.training.export.source import Source
 
 for package in ("onnx", "onnxruntime", "onnxscript"):
     pytest.importorskip(package)
@@ -26,7 +26,7 @@ def answers(path: Path, name: str, values: torch.Tensor) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def exported(made: Any, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    source: Source = made.source("vit", bias=-3.0)
+    source: LoadedModel = made.source("vit", bias=-3.0)
     folder = tmp_path_factory.mktemp("onnx")
     return SimpleNamespace(source=source, folder=folder, notes=write_onnx(source, folder))
 

@@ -8,8 +8,9 @@ import torch
 from support import open_clip
 
 from openwit.schemas.common.errors import OpenWITError
+from openwit.training.export.metadata import file_metadata
 from openwit.training.export.open_clip import write_open_clip
-from openwit.training.models.weights import load_model
+from openwit.training.models.weights import model_from_weights
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
 
@@ -48,12 +49,12 @@ def test_open_clip_takes_an_own_tokenizer_from_the_folder(made, folder: Path) ->
 def test_we_load_it_too_and_the_lineage_stands_in_the_header(made, folder: Path, name: str) -> None:
     source = made.source(name)
     write_open_clip(source, folder)
-    model, report = load_model(folder / "open_clip_model.safetensors")
+    model, report = model_from_weights(folder / "open_clip_model.safetensors")
     assert model.spec == source.model.spec
     assert report.notes == ()
     config = json.loads((folder / "open_clip_config.json").read_text())
     assert config["model_cfg"]["text_cfg"]["vocab_size"] == source.tokenizer.vocabulary_size
-    assert json.loads(source.metadata()["openwit_lineage"]) == source.lineage
+    assert json.loads(file_metadata(source)["openwit_lineage"]) == source.lineage
     assert (folder / "merges.txt").exists()
 
 

@@ -10,7 +10,7 @@ import torch
 from support.open_clip import imported
 
 from openwit.training.models.clip import Clip
-from openwit.training.models.weights import into_model, load_model, save_safetensors, settings_of, to_open_clip
+from openwit.training.models.weights import into_model, model_from_weights, save_safetensors, settings_of, to_open_clip
 from openwit.training.models.zoo import spec_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -66,7 +66,7 @@ def test_both_of_open_clips_layouts_load(
     theirs = getattr(open_clip.model, kind)(**vision_and_text(quick_gelu)).eval()
     path = tmp_path / "epoch_1.pt"
     torch.save({"epoch": 1, "name": "run", "state_dict": theirs.state_dict()}, path)
-    ours, report = load_model(path, quick_gelu=quick_gelu)
+    ours, report = model_from_weights(path, quick_gelu=quick_gelu)
     assert report.tensors == len(theirs.state_dict())
     images, tokens = torch.randn(3, 3, 32, 32), small.tokens(3, 12, 100)
     with torch.inference_mode():

@@ -4,7 +4,7 @@ from torch import nn
 
 from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.common.settings import parse_settings
-from openwit.training.config.train import ModelSettings, OptimSettings
+from openwit.training.config import ModelSettings, OptimSettings
 from openwit.training.engine.optim import make_optimizer
 from openwit.training.models.clip import Clip
 from openwit.training.models.resnet import AttentionPool, Bottleneck, ResNet

@@ -8,9 +8,9 @@ import torch
 
 from openwit.schemas.common.settings import parse_settings
 from openwit.training.checkpoints.files import latest_checkpoint
-from openwit.training.config.train import TrainConfig
+from openwit.training.config import TrainConfig
 from openwit.training.models.clip import Clip
-from openwit.training.models.weights import into_model, load_model, load_weights, save_safetensors
+from openwit.training.models.weights import into_model, load_weights, model_from_weights, save_safetensors
 from openwit.training.run.loop import fit
 from openwit.training.run.progress import Status
 
@@ -47,7 +47,7 @@ class Stopping:
 def test_a_resnet_trains_stops_goes_on_and_is_saved(configure: Any, tmp_path: Path) -> None:
     def train(run: str, step: int | None = None) -> str:
         raw = configure(run=str(tmp_path / run), model={"spec": RESNET}, schedule={"duration": "6 steps"})
-        return fit(parse_settings(raw, TrainConfig, "config"), Stopping(step)).status
+        return fit(parse_settings(raw, TrainConfig, "config"), display=Stopping(step)).status
 
     assert train("whole") == "finished"
     assert train("cut", step=3) == "stopped"
@@ -64,5 +64,5 @@ def test_a_resnet_trains_stops_goes_on_and_is_saved(configure: Any, tmp_path: Pa
     into_model(model, load_weights(whole.path))
     assert model.visual.bn1.running_mean.any()
     save_safetensors(model, tmp_path / "model.safetensors")
-    again, _ = load_model(tmp_path / "model.safetensors")
+    again, _ = model_from_weights(tmp_path / "model.safetensors")
     assert all(torch.equal(tensor, whole.model_state[key]) for key, tensor in again.state_dict().items())

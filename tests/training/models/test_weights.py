@@ -13,8 +13,8 @@ from openwit.training.models.clip import Clip
 from openwit.training.models.torchscript import is_torchscript, read_torchscript
 from openwit.training.models.weights import (
     into_model,
-    load_model,
     load_weights,
+    model_from_weights,
     save_safetensors,
     settings_of,
     stored_spec,
@@ -38,7 +38,7 @@ def test_saving_and_loading_is_the_identity(small, tmp_path: Path, name: str) ->
     model = small.scrambled(small.specs[name])
     path = tmp_path / "model.safetensors"
     save_safetensors(model, path)
-    loaded, report = load_model(path)
+    loaded, report = model_from_weights(path)
     assert stored_spec(path) == loaded.spec == model.spec
     assert same(model, loaded)
     assert report.tensors == len(model.state_dict())
@@ -263,14 +263,14 @@ def test_a_position_embedding_is_resized_and_told(small, name: str) -> None:
 def test_what_shapes_do_not_tell_is_assumed_aloud(small, tmp_path: Path) -> None:
     model = small.scrambled(small.specs["vit"])
     torch.save(to_open_clip(model), tmp_path / "a.pt")
-    heads, activation = load_model(tmp_path / "a.pt")[1].notes
+    heads, activation = model_from_weights(tmp_path / "a.pt")[1].notes
     assert "64 channels wide" in heads
     assert "quick_gelu" in activation
-    loaded, report = load_model(tmp_path / "a.pt", quick_gelu=True)
+    loaded, report = model_from_weights(tmp_path / "a.pt", quick_gelu=True)
     assert report.notes == (heads,)
     assert loaded.spec.quick_gelu
     save_safetensors(model, tmp_path / "b.safetensors")
-    assert not load_model(tmp_path / "b.safetensors", quick_gelu=False)[0].spec.quick_gelu
+    assert not model_from_weights(tmp_path / "b.safetensors", quick_gelu=False)[0].spec.quick_gelu
 
 
 def test_the_file_is_a_plain_safetensors_file(small, tmp_path: Path) -> None:

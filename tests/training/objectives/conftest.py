@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from openwit.training.config.train import ModelSettings
+from openwit.training.config import ModelSettings
 from openwit.training.models.zoo import ClipSpec, TextSpec, VisionSpec
 from openwit.training.objectives.base import Inputs
 
@@ -59,8 +59,8 @@ class FakeGroup:
         terms = self._parts[0]
         return torch.stack([part[:, 1].sum() for part in terms]).sum()
 
-    def rows(self, own: int) -> list[int]:
-        assert self._counts[self.rank] == own
+    def all_gather_ints(self, value: int) -> list[int]:
+        assert self._counts[self.rank] == value
         return self._counts
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from openwit.schemas.common.errors import OpenWITError
-from openwit.schemas.common.settings import parse_settings
-from openwit.training.config.train import ObjectiveSettings
+from openwit.schemas.common.settings import Settings, parse_settings
+from openwit.training.config import ObjectiveSettings, objective_settings
 from openwit.training.models.bag_of_words import BagOfWords
 from openwit.training.models.captioner import Captioner
 from openwit.training.models.clip import Clip
@@ -14,11 +14,19 @@ from openwit.training.objectives.registry import make_model, make_objective
 MODELS = {"contrastive": Clip, "sigmoid": Clip, "bag_of_words": BagOfWords, "captioning": Captioner}
 
 
+class Holder(Settings):
+    objective: ObjectiveSettings
+
+
+def parse(raw: dict[str, object]) -> object:
+    return parse_settings({"objective": raw}, Holder, "config").objective
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_a_handful_of_samples_is_learned_and_scored_rightly(name: str, made: SimpleNamespace) -> None:
     """Loss falls, every parameter moves, and each image's own text comes first and the other way round."""
     torch.manual_seed(0)
-    settings = ObjectiveSettings(name=name)
+    settings = objective_settings(name)
     objective, model = make_objective(settings), make_model(made.MODEL, settings)
     assert type(model) is MODELS[name]
     before = {key: part.detach().clone() for key, part in model.named_parameters()}
@@ -44,9 +52,12 @@ def test_a_handful_of_samples_is_learned_and_scored_rightly(name: str, made: Sim
 
 @pytest.mark.parametrize("name", MODELS)
 def test_stored_settings_are_read_again(name: str) -> None:
-    settings = ObjectiveSettings(name=name)
-    assert parse_settings(settings.model_dump(mode="json"), ObjectiveSettings, "checkpoint") == settings
-    assert parse_settings({"name": "contrastive", "positives": "same_text"}, ObjectiveSettings, "old")
+    settings = objective_settings(name)
+    assert parse(settings.model_dump(mode="json")) == settings
+    # Checkpoints of version 0.1.0 store every key of every objective.
+    every = {"positives": "pair", "logit_scale": None, "logit_bias": None, "prefix_tokens": 4}
+    assert parse({"name": name, **every}) == settings
+    assert parse({"name": "contrastive", "positives": "same_text"})
 
 
 @pytest.mark.parametrize(
@@ -63,7 +74,7 @@ def test_stored_settings_are_read_again(name: str) -> None:
 )
 def test_what_does_not_fit_is_refused_in_a_sentence(raw: dict[str, object], said: str) -> None:
     with pytest.raises(OpenWITError) as caught:
-        parse_settings(raw, ObjectiveSettings, "objective")
+        parse(raw)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -72,7 +83,7 @@ def test_models_share_the_image_tower_to_the_last_tensor(made: SimpleNamespace) 
     towers = []
     for name in MODELS:
         torch.manual_seed(3)
-        model = make_model(made.MODEL, ObjectiveSettings(name=name))
+        model = make_model(made.MODEL, objective_settings(name))
         assert model.spec == made.SPEC
         towers.append(model.visual.state_dict())
     for tower in towers[1:]:

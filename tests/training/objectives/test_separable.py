@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from openwit.training.config.train import ObjectiveSettings
+from openwit.training.config import objective_settings
 from openwit.training.models.bag_of_words import BagOfWords
 from openwit.training.models.captioner import Captioner
 from openwit.training.models.zoo import spec_of
@@ -22,7 +22,7 @@ NAMES = ("bag_of_words", "captioning")
 
 def pair_of(name: str, made: SimpleNamespace) -> tuple[Objective, nn.Module]:
     torch.manual_seed(0)
-    chosen = ObjectiveSettings(name=name)
+    chosen = objective_settings(name)
     return make_objective(chosen), make_model(made.MODEL, chosen)
 
 
@@ -79,7 +79,7 @@ def test_chunks_weighed_by_units_add_up_to_the_whole(name: str, made: SimpleName
     metrics = dict.fromkeys(whole.metrics, 0.0)
     for chunk in (inputs.chunk(0, cut), inputs.chunk(cut, 7)):
         share = objective.loss(model, objective.embed(model, chunk), chunk, None)
-        weight = objective.units(chunk) / objective.units(inputs)
+        weight = objective.num_terms(chunk) / objective.num_terms(inputs)
         total = total + share.value * weight
         for key, metric in share.metrics.items():
             metrics[key] += float(metric * weight)
@@ -137,7 +137,7 @@ def test_scores_are_the_negative_of_the_losses(
         for j in range(4):
             one = Inputs(inputs.images[i : i + 1], inputs.tokens[j : j + 1])
             loss = objective.loss(model, objective.embed(model, one), one, None).value
-            terms = 1 if name == "bag_of_words" else float(objective.units(one))
+            terms = 1 if name == "bag_of_words" else float(objective.num_terms(one))
             assert float(scores[i, j]) == pytest.approx(-float(loss) * terms, rel=1e-4)
     monkeypatch.setattr(captioning, "SCORED_PAIRS", 4)
     assert torch.allclose(objective.score(model, inputs.images[:3], inputs.tokens), scores, rtol=1e-5)

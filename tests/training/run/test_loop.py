@@ -12,8 +12,8 @@ import torch
 from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.common.settings import parse_settings
 from openwit.training.checkpoints.files import latest_checkpoint, load_checkpoint
-from openwit.training.config.train import TrainConfig
-from openwit.training.run import loop
+from openwit.training.config import TrainConfig
+from openwit.training.data.sharded import ShardedDataset
 from openwit.training.run.logs import read_metrics
 from openwit.training.run.loop import Outcome, Trainer, fit
 from openwit.training.run.progress import Status
@@ -47,7 +47,7 @@ class Recorder:
 
 
 def train(raw: dict[str, Any], display: Recorder | None = None) -> Outcome:
-    return fit(parse_settings(raw, TrainConfig, "config"), display or Recorder())
+    return fit(parse_settings(raw, TrainConfig, "config"), display=display or Recorder())
 
 
 def weights(run: str) -> dict[str, torch.Tensor]:
@@ -159,7 +159,7 @@ def test_another_configuration_is_refused_and_named(configure) -> None:
         train(configure(schedule={"duration": "2 steps"}, seed=4))
     message = str(caught.value)
     assert "seed = 3, but now seed is 4" in message
-    assert "--set run=" in message
+    assert "set another run folder" in message
 
 
 def test_another_dataset_is_refused(configure, factory: SimpleNamespace, tmp_path: Path) -> None:
@@ -194,11 +194,11 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_keys(configure, monkeypat
     raw = configure()
     original = Trainer._step
 
-    def poisoned(self: Trainer, batch: Any, rows: list[int], step: int, lr: float) -> Any:
-        if step == 7:
+    def poisoned(self: Trainer, batch: Any, *rest: Any) -> Any:
+        if rest[1] == 7:
             with torch.no_grad():
                 self.model.logit_scale.fill_(math.nan)
-        return original(self, batch, rows, step, lr)
+        return original(self, batch, *rest)
 
     monkeypatch.setattr(Trainer, "_step", poisoned)
     with pytest.raises(OpenWITError, match=r"the loss is nan in step 8 \(samples t.* and 21 more"):
@@ -213,7 +213,7 @@ def test_checkpoints_say_where_they_come_from(configure, dataset: Path) -> None:
     raw = configure(schedule={"duration": "6 steps"})
     train(raw)
     found = load_checkpoint(Path(raw["run"]) / "checkpoints" / "step-000000005.pt").info
-    assert found.dataset_sha256 == loop.ShardedDataset(dataset, "train").manifest_sha256
+    assert found.dataset_sha256 == ShardedDataset(dataset, "train").manifest_sha256
     assert (found.step, found.samples, found.finished) == (5, 120, False)
 
 

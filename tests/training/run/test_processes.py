@@ -19,7 +19,7 @@ import yaml
 
 from openwit.schemas.common.settings import parse_settings
 from openwit.training.checkpoints.files import Checkpoint, latest_checkpoint
-from openwit.training.config.train import TrainConfig
+from openwit.training.config import TrainConfig
 from openwit.training.run.logs import read_metrics
 from openwit.training.run.loop import fit
 from openwit.training.run.progress import SilentDisplay
@@ -36,7 +36,7 @@ class Nursery:
         self._runs = 0
         self._process = subprocess.Popen(
             [sys.executable, str(Path(__file__).parent / "ready_processes.py")],
-            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"},
+            env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -125,7 +125,7 @@ class StopAt(SilentDisplay):
 
 
 def alone(raw: dict[str, Any], display: Any = None) -> None:
-    fit(parse_settings(raw, TrainConfig, "config"), display or SilentDisplay())
+    fit(parse_settings(raw, TrainConfig, "config"), display=display or SilentDisplay())
 
 
 def written(raw: dict[str, Any], path: Path) -> Path:

@@ -3,7 +3,8 @@ import io
 import pytest
 from rich.console import Console
 
-from openwit.training.run.progress import LiveDisplay, PlainDisplay, Status, clock, make_display
+from openwit.training.cli.display import LiveDisplay, PlainDisplay, make_display
+from openwit.training.run.progress import Status, clock
 
 STATUS = Status(120, 460, 30720, 162.4, 4.8123, 14.9, 9.2e-4, 0.004, 0.26, 192.3)
 

@@ -6,7 +6,7 @@ import pytest
 
 from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.common.settings import parse_settings
-from openwit.training.config.train import TrainConfig
+from openwit.training.config import TrainConfig
 from openwit.training.run.loop import fit
 from openwit.training.run.progress import SilentDisplay
 from openwit.training.tokenizer.bpe import WORD_END
@@ -29,14 +29,14 @@ def test_a_tokenizer_may_move_but_not_change(configure: Any, tmp_path: Path) -> 
             "eval": {"split": None},
         }
         display = StopAfter(steps)
-        fit(parse_settings(raw, TrainConfig, "config"), display)
+        fit(parse_settings(raw, TrainConfig, "config"), display=display)
 
     first = merges(tmp_path / "a" / "merges.txt", f"o x{WORD_END}", f"r e{WORD_END}")
     run(first, 1)
     moved = merges(tmp_path / "b" / "moved.txt", f"o x{WORD_END}", f"r e{WORD_END}")
     run(moved, 2)
     other = merges(tmp_path / "b" / "other.txt", f"o x{WORD_END}", f"r o{WORD_END}")
-    with pytest.raises(OpenWITError, match="was trained with another tokenizer than .*other.txt holds now"):
+    with pytest.raises(OpenWITError, match="was trained with another tokenizer than .*other.txt is now"):
         run(other, 4)
     longer = merges(tmp_path / "b" / "longer.txt", f"o x{WORD_END}", f"r e{WORD_END}", f"r o{WORD_END}")
     with pytest.raises(OpenWITError, match="model.vocabulary"):

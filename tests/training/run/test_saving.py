@@ -8,7 +8,7 @@ import torch
 
 from openwit.schemas.common.settings import parse_settings
 from openwit.training.checkpoints.files import CheckpointInfo, load_checkpoint
-from openwit.training.config.train import TrainConfig
+from openwit.training.config import TrainConfig
 from openwit.training.run import saving
 from openwit.training.run.saving import Saver
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from support import open_clip
 
 from openwit.schemas.common.errors import OpenWITError
-from openwit.training.config.train import ModelSettings
+from openwit.training.config import ModelSettings
 from openwit.training.tokenizer.bpe import (
     END_OF_TEXT,
     SMALLEST_VOCABULARY,

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from openwit.training.cli.main import main
-from openwit.training.config.train import ModelSettings
+from openwit.training.config import ModelSettings
 from openwit.training.tokenizer.bpe import ClipTokenizer, clip_tokenizer, read_tokenizer
 from openwit.training.tokenizer.training import learn_merges
 
@@ -61,5 +61,5 @@ def test_an_impossible_vocabulary_is_refused(
     dataset: Path, tmp_path: Path, size: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_cli("tokenizer", dataset, "--vocabulary", size, "--out", tmp_path / "x") == 2
-    assert f"--vocabulary {size} must be" in capsys.readouterr().err
+    assert f"vocabulary {size} must be" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()

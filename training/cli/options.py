@@ -1,0 +1,28 @@
+"""Options that several commands of `wit-train` share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from openwit.training.config.choices import Weights
+
+
+def example(command: str) -> str:
+    """Return the end of a command's help: an example that is not re-wrapped."""
+    return f"\b\nExample:\n  {command}"
+
+
+ModelPath = Annotated[
+    Path,
+    typer.Argument(
+        help="Run folder (its newest checkpoint), checkpoint file, or weights of OpenAI's or open_clip's.",
+        metavar="MODEL",
+    ),
+]
+WeightsOption = Annotated[Weights, typer.Option(help="Trained weights, or their moving average if the run kept one.")]
+QuickGelu = Annotated[
+    bool | None,
+    typer.Option("--quick-gelu/--gelu", help="Activation of weights of other programs, whose files do not state it."),
+]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images or texts embedded at once.")]

@@ -1,0 +1,102 @@
+"""`wit-train retrieval`: a table, a JSON and a contact sheet."""
+
+import json
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from openwit.schemas.common.atomic import atomic_write
+from openwit.schemas.common.errors import RecipeError
+from openwit.training.checkpoints.files import FOLDER
+from openwit.training.checkpoints.load import LoadedModel
+from openwit.training.data.sharded import ShardedDataset
+from openwit.training.evaluation.retrieval import CUTOFFS, DIRECTIONS, RULES, RetrievalResult
+from openwit.training.evaluation.retrieval_report import RULE_TEXT, RetrievalReport, evaluate_retrieval
+
+RESULT_NAME = "retrieval.json"
+
+
+def run_retrieval(
+    model: LoadedModel,
+    dataset: ShardedDataset,
+    *,
+    console: Console,
+    out: Path,
+    contact_sheet: Path | None,
+    batch_size: int,
+    limit: int | None,
+    allow_train: bool,
+) -> RetrievalReport:
+    """Evaluate, print the table, write the files."""
+
+    def say(line: str) -> None:
+        console.print(line, markup=False, soft_wrap=True)
+
+    if not model.embeds:
+        raise RecipeError(
+            f"the model was trained for {model.objective_name}, which has no embeddings for retrieval: evaluate it "
+            "with `wit-train zero-shot`"
+        )
+    for note in model.notes:
+        say(note)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("embedding", total=None)
+        report = evaluate_retrieval(
+            model,
+            dataset,
+            batch_size=batch_size,
+            limit=limit,
+            allow_train=allow_train,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    result = report.result
+    console.print(result_table(result, f"{dataset.name}/{dataset.split}, {result.images} images"))
+    say(f"{model.description}; {legend(result)}")
+    if report.embedded.unreadable:
+        say(f"{len(report.embedded.unreadable)} unreadable samples were skipped")
+    atomic_write(out / RESULT_NAME, json.dumps(report.record(), indent=1) + "\n")
+    say(f"wrote {out / RESULT_NAME}")
+    if contact_sheet is not None:
+        report.draw_contact_sheet(contact_sheet)
+        say(f"wrote {contact_sheet}")
+    return report
+
+
+def result_folder(path: Path) -> Path:
+    """Return the folder for results of a run folder, a checkpoint in one, or another file."""
+    if path.is_dir():
+        return path
+    return path.parent.parent if path.parent.name == FOLDER else path.parent
+
+
+def result_table(result: RetrievalResult, title: str) -> Table:
+    """Return the result as a table; if all texts are distinct, the two rules agree and one is shown."""
+    table = Table(title=title, title_justify="left")
+    for heading in ("direction", "rule"):
+        table.add_column(heading)
+    for heading in ("k", "recall@k", "95% interval", "chance", "x chance"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    rules = RULES if result.entries != result.distinct_texts else RULES[:1]
+    for direction in DIRECTIONS:
+        for rule in rules:
+            for recall in result.recalls[direction][rule]:
+                table.add_row(
+                    direction.replace("_", " "),
+                    rule,
+                    str(recall.k),
+                    f"{100 * recall.value:.1f}%",
+                    f"{100 * recall.low:.1f} - {100 * recall.high:.1f}%",
+                    f"{100 * recall.chance:.2f}%",
+                    f"{recall.value / recall.chance:.1f}",
+                    end_section=recall.k == CUTOFFS[-1],
+                )
+    return table
+
+
+def legend(result: RetrievalResult) -> str:
+    """Return the meaning of the rules in the table."""
+    if result.entries == result.distinct_texts:
+        return "all texts are distinct"
+    return "; ".join(f"{rule}: {meaning}" for rule, meaning in RULE_TEXT.items())

@@ -1,0 +1,18 @@
+"""Values that commands and functions accept as strings."""
+
+from enum import StrEnum
+
+
+class Weights(StrEnum):
+    """Which weights of a checkpoint."""
+
+    MODEL = "model"
+    EMA = "ema"
+
+
+class ExportLayout(StrEnum):
+    """Layout of an exported model."""
+
+    OPEN_CLIP = "open_clip"
+    HUGGING_FACE = "hf"
+    ONNX = "onnx"

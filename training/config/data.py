@@ -1,0 +1,108 @@
+"""The `data` section: samples, captions, augmentation, loader."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pydantic
+from pydantic import Field
+
+from openwit.schemas.common.settings import Settings
+
+
+def _path_or_url(raw: Path | str) -> Path | str:
+    return raw if "://" in str(raw) else Path(raw)
+
+
+def is_remote(tar: str) -> bool:
+    """Whether a tar has to be streamed: a URL, or `pipe:COMMAND` as webdataset has it."""
+    return "://" in tar or tar.startswith("pipe:")
+
+
+PathOrUrl = Annotated[str | Path, Field(union_mode="left_to_right"), pydantic.AfterValidator(_path_or_url)]
+
+
+class DatasetShare(Settings):
+    """One of several datasets."""
+
+    dataset: Path = Field(description="dataset folder")
+    split: str = Field("train", description="split to train on")
+    weight: float | None = Field(
+        None, gt=0, description="its part of the samples drawn, relative to the others'; all have one or none has"
+    )
+
+
+class DataSettings(Settings):
+    """The samples and what is done to them. They come from exactly one of `dataset`, `datasets` and `tars`."""
+
+    dataset: PathOrUrl | None = Field(
+        None,
+        description="dataset folder, as `wit build` or `wit shard` writes it; or its URL (s3://...), whose shards are "
+        "copied to `cache` first, or streamed as `tars` where there is no cache",
+    )
+    split: str = Field("train", description="split to train on")
+    datasets: list[DatasetShare] | None = Field(
+        None,
+        min_length=1,
+        description="several datasets; without weights every sample of all comes once an epoch; with weights each is "
+        "walked through shuffled passes of its own, and an epoch is as many samples as all hold together",
+    )
+    tars: list[str] | None = Field(
+        None,
+        min_length=1,
+        description="plain WebDataset tars: local files, folders or patterns (indexed at the start), or URLs and "
+        "pipe:COMMAND (streamed: shuffled in a window, resumed near its place)",
+    )
+    samples: int | None = Field(None, ge=1, description="samples in `tars` that are streamed: an epoch")
+    streams: int = Field(4, ge=1, description="tars that a process streams at once")
+    shuffle_buffer: int = Field(2000, ge=0, description="streamed samples among which the next is drawn")
+    cache: Path | None = Field(None, description="folder for the shards of a dataset at a URL; the split must fit")
+    cache_bytes: int = Field(100_000_000_000, ge=1, description="most bytes that `cache` may take")
+    batch_size: int = Field(256, ge=1, description="pairs in a step; all others of the batch are negatives")
+    captions: Literal["random", "first"] = Field(
+        "random", description="random: one of an image's texts, drawn anew each epoch; first: the caption"
+    )
+    crop: Literal["random_crop", "random_resized_crop", "center_crop"] = Field(
+        "random_crop",
+        description="random_crop: resize the short side, then a random square (the paper's only augmentation)",
+    )
+    crop_scale: tuple[float, float] = Field(
+        (0.9, 1.0), description="random_resized_crop: smallest and largest share of the image's area"
+    )
+    crop_ratio: tuple[float, float] = Field(
+        (0.75, 4 / 3), description="random_resized_crop: smallest and largest width/height of the crop"
+    )
+    horizontal_flip: bool = Field(False, description="mirror every other image; captions that say left become wrong")
+    decode: Literal["fast", "exact"] = Field(
+        "fast", description="fast: a JPEG larger than needed is decoded at a fraction of its size; exact: in full"
+    )
+    workers: int = Field(1, ge=0, description="threads that prepare batches; 0 prepares them between steps")
+    prefetch: int = Field(4, ge=1, description="batches prepared ahead")
+    max_corrupt: float = Field(
+        0.01, ge=0, le=1, description="share of the split's samples that may be unreadable before the run stops"
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _one_source(self) -> "DataSettings":
+        given = [name for name in ("dataset", "datasets", "tars") if getattr(self, name) is not None]
+        if len(given) != 1:
+            found = " and ".join(given) if given else "none of them"
+            raise ValueError(f"give exactly one of dataset, datasets and tars, not {found}")
+        weights = [share.weight for share in self.datasets or []]
+        if None in weights and any(weight is not None for weight in weights):
+            raise ValueError("give every dataset of datasets a weight, or none")
+        remote = [is_remote(tar) for tar in self.tars or []]
+        if any(remote) and not all(remote):
+            raise ValueError("tars must be all local or all remote")
+        if any(remote) and self.samples is None:
+            raise ValueError("streamed tars need samples: how many they hold together, at least about")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _ordered(self) -> "DataSettings":
+        low, high = self.crop_scale
+        if not 0 < low <= high <= 1:
+            raise ValueError(f"crop_scale must hold 0 < smallest <= largest <= 1, but is [{low}, {high}]")
+        low, high = self.crop_ratio
+        if not 0 < low <= high:
+            raise ValueError(f"crop_ratio must hold 0 < smallest <= largest, but is [{low}, {high}]")
+        return self

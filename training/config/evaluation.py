@@ -1,0 +1,109 @@
+"""The `eval` section: what is measured during training, by built-in evaluators or your own by dotted name."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pydantic
+from pydantic import Field
+
+from openwit.schemas.common.plugins import PluginSettings
+from openwit.schemas.common.settings import Settings
+from openwit.training.config.duration import Duration
+from openwit.training.config.plugins import is_dotted
+
+_EVERY = "interval between two evaluations; null: that of eval.every"
+
+
+class RetrievalSettings(Settings):
+    """Image-text retrieval on a held-out split."""
+
+    name: Literal["retrieval"] = "retrieval"
+    every: Duration | None = Field(None, description=_EVERY)
+    dataset: Path | None = Field(None, description="dataset folder of the held-out split; null: the training data's")
+    split: str = Field("val", description="held-out split")
+    limit: int | None = Field(1000, ge=2, description="images to evaluate on, the first ones; null: all")
+
+
+class ZeroShotSettings(Settings):
+    """Zero-shot classification."""
+
+    name: Literal["zero_shot"] = "zero_shot"
+    every: Duration | None = Field(None, description=_EVERY)
+    data: Path = Field(
+        description="Parquet file of images and labels, folder with one folder per class, or WebDataset tars with .cls"
+    )
+    split: str | None = Field(None, description="split of the data; null: the held-out one, if there are several")
+    classes: Path | None = Field(None, description="names of numbered classes, one per line; null: the data's own")
+    prompts: str = Field("paper", description="paper, cifar10, name, or a file with one template per line ({label})")
+    limit: int | None = Field(1000, ge=1, description="images to classify, a random sample; null: all")
+
+
+class CustomEvaluatorSettings(PluginSettings):
+    """Your own evaluator by dotted name; keys other than `every` are passed to it as keyword arguments."""
+
+    every: Duration | None = Field(None, description=_EVERY)
+
+
+EvaluatorSettings = RetrievalSettings | ZeroShotSettings | CustomEvaluatorSettings
+
+BUILT_IN: dict[str, type[EvaluatorSettings]] = {"retrieval": RetrievalSettings, "zero_shot": ZeroShotSettings}
+
+
+def _by_name(value: object) -> object:
+    """Choose the settings class by `name`."""
+    if isinstance(value, str):
+        value = {"name": value}
+    if not isinstance(value, Mapping):
+        return value
+    name = value.get("name")
+    if is_dotted(name):
+        return CustomEvaluatorSettings.model_validate(value)
+    if name not in BUILT_IN:
+        raise ValueError(
+            f"name {name!r} must be one of {', '.join(BUILT_IN)}, or the dotted name of your own evaluator"
+        )
+    return BUILT_IN[str(name)].model_validate(value)
+
+
+AnyEvaluatorSettings = Annotated[EvaluatorSettings, pydantic.BeforeValidator(_by_name)]
+
+
+class EvalSettings(Settings):
+    """Evaluation during training.
+
+    Either the short form (`split`, `dataset`, `limit` for retrieval, `zero_shot` for classification), or `evaluators`:
+    a list of evaluators, each with its settings and its own interval.
+    """
+
+    dataset: Path | None = Field(None, description="dataset folder of the held-out split; null: the training data's")
+    split: str | None = Field("val", description="held-out split for retrieval; null: no retrieval")
+    every: Duration | None = Field(None, description="interval between two evaluations; null: once, at the end")
+    limit: int | None = Field(1000, ge=2, description="images for retrieval, the first ones; null: all")
+    batch_size: int = Field(256, ge=1, description="images or texts embedded at once")
+    zero_shot: ZeroShotSettings | None = Field(None, description="zero-shot classification; null: none")
+    evaluators: list[AnyEvaluatorSettings] | None = Field(
+        None,
+        description="evaluators by name (retrieval, zero_shot) or dotted name, instead of the short form above; "
+        "[]: no evaluation",
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _check_forms(self) -> "EvalSettings":
+        # By value, not by whether a key was given: checkpoints store every key.
+        short = ("dataset", "split", "limit", "zero_shot")
+        changed = [key for key in short if getattr(self, key) != type(self).model_fields[key].default]
+        if self.evaluators is not None and changed:
+            raise ValueError(f"with evaluators, put {' and '.join(changed)} into an entry of the list")
+        return self
+
+    def requested(self) -> list[EvaluatorSettings]:
+        """Return the settings of all evaluators; the short form becomes entries of its own."""
+        if self.evaluators is not None:
+            return list(self.evaluators)
+        found: list[EvaluatorSettings] = []
+        if self.split is not None:
+            found.append(RetrievalSettings(dataset=self.dataset, split=self.split, limit=self.limit))
+        if self.zero_shot is not None:
+            found.append(self.zero_shot)
+        return found

@@ -1,0 +1,121 @@
+"""The `model` section: a built-in architecture by name or spec, or your own model by dotted name."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import pydantic
+from pydantic import Field
+
+from openwit.schemas.common.plugins import PluginSettings
+from openwit.schemas.common.settings import Settings
+from openwit.training.config.plugins import is_dotted
+from openwit.training.models.zoo import ClipSpec, InputSpec, spec_of
+
+DEFAULT_MODEL = "vit-tiny-64"
+
+
+def _with_vocabulary(raw: Any) -> Any:
+    """Fill in `vocabulary` from the merges file, so that stored settings do not depend on the file."""
+    if not isinstance(raw, Mapping) or raw.get("vocabulary") is not None:
+        return raw
+    merges = raw.get("tokenizer")
+    if not isinstance(merges, str | Path):
+        return raw
+    from openwit.training.tokenizer.bpe import vocabulary_of  # loads numpy, which most configurations do not need
+
+    return {**raw, "vocabulary": vocabulary_of(Path(merges))}
+
+
+class ModelSettings(Settings):
+    """A built-in architecture: a name of `openwit.training.models.zoo`, or its sizes as `spec`."""
+
+    name: str | None = Field(None, description=f"a model of the zoo; {DEFAULT_MODEL} if no spec is given either")
+    spec: ClipSpec | None = Field(None, description="the sizes of the architecture, instead of a name")
+    quick_gelu: bool | None = Field(
+        None, description="true: QuickGELU, with which OpenAI trained; false: GELU; null: as the model has it"
+    )
+    patch_dropout: float = Field(
+        0.0, ge=0, lt=1, description="share of image patches dropped in each training step (FLIP, arXiv 2212.00794)"
+    )
+    tokenizer: Path | None = Field(
+        None, description="merges file of `wit-train tokenizer`, instead of CLIP's vocabulary of 49,408"
+    )
+    vocabulary: int | None = Field(
+        None, ge=1, description="rows of the token embedding; null: the tokenizer's (filled in if one is given)"
+    )
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _fill_vocabulary(cls, raw: Any) -> Any:
+        return _with_vocabulary(raw)
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> "ModelSettings":
+        if self.name is not None and self.spec is not None:
+            raise ValueError("give name or spec, not both")
+        if self.patch_dropout and not self.resolved().vision.has_patches:
+            raise ValueError("patch_dropout drops patches, which a ResNet does not have: set it to 0")
+        return self
+
+    @property
+    def label(self) -> str:
+        """Name of the architecture, for messages."""
+        return self.name or ("the spec it was trained with" if self.spec is not None else DEFAULT_MODEL)
+
+    @property
+    def inputs(self) -> InputSpec:
+        """Image size, context length and vocabulary of the architecture."""
+        return self.resolved().inputs
+
+    def resolved(self) -> ClipSpec:
+        """Return the sizes of the architecture, with `vocabulary` and `quick_gelu` applied."""
+        spec = self.spec
+        if spec is None:
+            spec = spec_of(self.name if self.name is not None else DEFAULT_MODEL)
+        if self.vocabulary is not None:
+            spec = spec.model_copy(update={"text": spec.text.model_copy(update={"vocabulary": self.vocabulary})})
+        return spec if self.quick_gelu is None else spec.model_copy(update={"quick_gelu": self.quick_gelu})
+
+
+class CustomModelSettings(PluginSettings):
+    """Your own model by dotted name: a callable that returns an nn.Module with `encode_image` and `encode_text`.
+
+    Keys other than the ones below are passed to the callable as keyword arguments. `image_size`, `context_length` and
+    `vocabulary` are passed too if it has parameters of these names.
+    """
+
+    image_size: int = Field(224, ge=1, description="side of the square images that the model takes, pixels")
+    context_length: int = Field(77, ge=3, description="tokens of the longest text, start and end of text included")
+    tokenizer: Path | None = Field(
+        None, description="merges file of `wit-train tokenizer`, instead of CLIP's vocabulary of 49,408"
+    )
+    vocabulary: int | None = Field(
+        None, ge=1, description="number of token ids; null: the tokenizer's (filled in if one is given)"
+    )
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _fill_vocabulary(cls, raw: Any) -> Any:
+        return _with_vocabulary(raw)
+
+    @property
+    def label(self) -> str:
+        """Dotted name, for messages."""
+        return self.name
+
+    @property
+    def inputs(self) -> InputSpec:
+        """Image size, context length and vocabulary of the model."""
+        sizes = {"image_size": self.image_size, "context_length": self.context_length}
+        return InputSpec(**sizes) if self.vocabulary is None else InputSpec(**sizes, vocabulary=self.vocabulary)
+
+
+def _by_name(value: object) -> object:
+    """Choose the settings class by `name`."""
+    if not isinstance(value, Mapping):
+        return value
+    return (CustomModelSettings if is_dotted(value.get("name")) else ModelSettings).model_validate(value)
+
+
+AnyModelSettings = Annotated[ModelSettings | CustomModelSettings, pydantic.BeforeValidator(_by_name)]

@@ -1,0 +1,6 @@
+"""How built-in names and dotted names of your own code are told apart in a configuration."""
+
+
+def is_dotted(name: object) -> bool:
+    """Return whether a name is dotted (`package.module.attribute` or `package.module:attribute`)."""
+    return isinstance(name, str) and ("." in name or ":" in name)
