@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from openwit.pipeline.cli.options import Sets, make_job, make_settings
+from openwit.pipeline.cli.options import Sets, make_job, make_settings, quiet
+from openwit.schemas.common.parts import require_part
 
 if TYPE_CHECKING:
     from openwit.pipeline.dataset.removal_journal import Journal
@@ -74,7 +75,6 @@ def verify(dataset: Dataset) -> None:
 
 
 def remove(
-    context: typer.Context,
     dataset: Dataset,
     names: Annotated[Path, typer.Option("--list", help="URLs, hashes (sha256, phash) or domains, one a line")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would go, and change nothing")] = False,
@@ -83,23 +83,14 @@ def remove(
 
     Example: wit remove out/demo/dataset --list opted-out.txt --dry-run
     """
-    job = make_job("local", 1, False, context)
+    require_part("build", "wit remove")
+    quiet()
+    from openwit.pipeline.api import remove as take_out
     from openwit.pipeline.cli.progress import Steps
-    from openwit.pipeline.dataset.remove import plan_removal
-    from openwit.pipeline.dataset.remove import remove as take_out
-    from openwit.pipeline.dataset.store import open_store
-    from openwit.pipeline.stages.card import JSON
-    from openwit.pipeline.stages.card.settings import CardSettings
-    from openwit.schemas.common.settings import parse_settings
 
-    place = open_store(dataset)
     wanted = load_list(names)
     with Steps(Console(stderr=True), "shards") as steps:
-        plan = plan_removal(place, wanted, card=_card_settings(place), progress=steps.show)
-        going = bool(plan.gone()) and not dry_run
-        settings = parse_settings(plan.card or {}, CardSettings, JSON)
-        if going:
-            take_out(place, wanted, plan, lambda: _renew_card(job, settings, dataset), steps.show)
+        plan = take_out(dataset, wanted, dry_run=dry_run, show_progress=steps.show)
     _say_removed(Console(), dataset, wanted, plan, dry_run)
 
 
@@ -108,28 +99,6 @@ def load_list(path: Path) -> RemovalList:
     from openwit.pipeline.dataset.removal_list import load_removal_list
 
     return load_removal_list(path)
-
-
-def _renew_card(job: Any, settings: Any, dataset: str) -> None:
-    from openwit.pipeline.stages.card import Card
-
-    Card().run(job, settings, {"dataset": dataset}, Path(dataset))
-
-
-def _card_settings(place: Any) -> dict[str, object] | None:
-    """Settings of a dataset's card, as far as this release knows them; None where it has none."""
-    import json
-
-    from openwit.pipeline.stages.card.settings import CardSettings
-
-    try:
-        made_of = json.loads(place.read("card.json"))["made_of"]
-        settings = made_of.get("settings", made_of.get("card", {}))
-        return {name: value for name, value in settings.items() if name in CardSettings.model_fields}
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, AttributeError):
-        return {}
 
 
 def _say_removed(console: Console, dataset: str, wanted: RemovalList, plan: Journal, dry_run: bool) -> None:

@@ -78,20 +78,34 @@ def load_removal_list(path: Path) -> RemovalList:
         raise DataError(f"list {path} cannot be read: {error}") from error
     except UnicodeDecodeError:
         raise DataError(f"list {path} is not UTF-8 text: use a file with one URL, hash or domain per line") from None
-    found = RemovalList(hashlib.sha256(data).hexdigest())
+    return parse_removal_list(text, hashlib.sha256(data).hexdigest(), f"list {path}")
+
+
+def parse_removal_list(text: str, digest: str, where: str) -> RemovalList:
+    """Parse the text of a list; see `load_removal_list`.
+
+    Args:
+        text: the lines.
+        digest: identifies the list in the dataset's journal: hex sha256 of its bytes.
+        where: begins the messages of errors.
+
+    Raises:
+        DataError: a line is of no known kind (the message has its number), or no line has an entry.
+    """
+    found = RemovalList(digest)
     for number, line in enumerate(text.splitlines(), 1):
         word = _COMMENT.sub("", line).strip()
         if word:
-            kind, values = _recognise(word, path, number)
+            kind, values = _recognise(word, where, number)
             found.words[number] = word
             for value in values:
                 found.lines[kind].setdefault(value, []).append(number)
     if not found.words:
-        raise DataError(f"list {path} is empty: give one URL, hash or domain per line")
+        raise DataError(f"{where} is empty: give one URL, hash or domain per line")
     return found
 
 
-def _recognise(word: str, path: Path, number: int) -> tuple[str, list[str]]:
+def _recognise(word: str, where: str, number: int) -> tuple[str, list[str]]:
     """Return the kind of an entry, and the forms in which the dataset may hold it."""
     lower = word.lower()
     if not re.search(r"\s", word):
@@ -107,6 +121,6 @@ def _recognise(word: str, path: Path, number: int) -> tuple[str, list[str]]:
             except BadUrlError:
                 pass
     raise DataError(
-        f"list {path}: line {number}, {word[:80]!r}, is neither a URL with its scheme, nor a sha256 (64 hex digits) "
+        f"{where}: line {number}, {word[:80]!r}, is neither a URL with its scheme, nor a sha256 (64 hex digits) "
         "or phash (16), nor a domain"
     )

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from openwit import balancing
+    from openwit.pipeline.api import build, remove, run_stage
+    from openwit.pipeline.build import BuildResult
     from openwit.pipeline.dataset.verify import verify_dataset as verify
     from openwit.pipeline.explain.lookup import explain
     from openwit.pipeline.recipe import Recipe, load_recipe
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "BuildResult",
     "DataError",
     "Matcher",
     "MissingPartError",
@@ -51,12 +54,16 @@ __all__ = [
     "UnsupportedSystemError",
     "__version__",
     "balancing",
+    "build",
     "explain",
     "load_recipe",
+    "remove",
+    "run_stage",
     "verify",
 ]
 
 _HOMES = {
+    "BuildResult": "pipeline.build:BuildResult",
     "DataError": "schemas.common.errors:DataError",
     "Matcher": "pipeline.text.matching.matcher:Matcher",
     "MissingPartError": "schemas.common.parts:MissingPartError",
@@ -69,8 +76,11 @@ _HOMES = {
     "TrainConfig": "training.config.train:TrainConfig",
     "UnsupportedSystemError": "schemas.common.parts:UnsupportedSystemError",
     "balancing": "balancing:",
+    "build": "pipeline.api:build",
     "explain": "pipeline.explain.lookup:explain",
     "load_recipe": "pipeline.recipe:load_recipe",
+    "remove": "pipeline.api:remove",
+    "run_stage": "pipeline.api:run_stage",
     "verify": "pipeline.dataset.verify:verify_dataset",
 }
 """Where each name is defined, as `module:name` below `openwit`; `module:` is the module itself."""

@@ -1,0 +1,175 @@
+"""The dataset builder as Python functions, each of which makes the job that it runs as; see `openwit`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from openwit.schemas.common.parts import refuse_unsupported_system, require_part
+
+if TYPE_CHECKING:
+    from openwit.pipeline.build import BuildResult, StepResult
+    from openwit.pipeline.dataset.removal_journal import Journal
+    from openwit.pipeline.dataset.removal_list import RemovalList
+    from openwit.pipeline.execution.stage import Job, StageManifest
+    from openwit.pipeline.recipe import Recipe
+    from openwit.pipeline.stages.base import Location
+
+ShowProgress = Callable[[str, int, int], None]
+"""Called with what is done, how much of it is finished, and how much there is."""
+
+
+def build(
+    recipe: Recipe | str | Path,
+    workdir: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    dataset_url: str | None = None,
+    runner: str = "local",
+    workers: int = 1,
+    beam_flags: Sequence[str] = (),
+    replace: bool = False,
+    retry_failed: bool = False,
+    on_step: Callable[[StepResult], None] | None = None,
+) -> BuildResult:
+    """Build a dataset below a folder, or at a URL. A second call does nothing; after an interruption it resumes.
+
+    Args:
+        recipe: a recipe, or the path of one in YAML.
+        workdir: folder of the build: `stages/NAME` for each step, `dataset` for the result.
+        overrides: `NAME.key=value` for a recipe that is read from a path, as `--set` takes them.
+        dataset_url: where the dataset is written instead of `workdir`/dataset, as s3://bucket/name.
+        runner: Beam runner: local, portable, flink, spark or dataflow.
+        workers: worker processes of the local runner. With more than one, call this below
+            `if __name__ == "__main__":`.
+        beam_flags: flags of the Beam runner.
+        replace: rebuild what other settings or inputs made in `workdir`.
+        retry_failed: retry images whose download failed for a transient reason.
+        on_step: called with the result of each step as soon as it is finished.
+
+    Raises:
+        MissingPartError: openwit[build] is not installed.
+        RecipeError: the recipe is wrong, or `workdir` holds another recipe's build and `replace` is off.
+        OpenWITError: bad input.
+    """
+    job = _job("openwit.build", runner, workers, beam_flags, replace)
+    from openwit.pipeline.build import build as run_build
+    from openwit.pipeline.recipe import load_recipe
+
+    loaded = load_recipe(Path(recipe), overrides) if isinstance(recipe, str | Path) else recipe
+    return run_build(loaded, Path(workdir), job, retry_failed=retry_failed, dataset_url=dataset_url, on_step=on_step)
+
+
+def run_stage(
+    stage: str,
+    out: str | Path,
+    *,
+    inputs: Mapping[str, Location | Sequence[Location]] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    runner: str = "local",
+    workers: int = 1,
+    beam_flags: Sequence[str] = (),
+    replace: bool = False,
+) -> StageManifest:
+    """Run one stage on files; return its manifest, whose `funnel` counts what went in, out and was dropped.
+
+    Example: run_stage("select", "out", inputs={"candidates": "pool", "queries": "queries"}, settings={"cap": 100})
+
+    Args:
+        stage: short name of the stage (`openwit.pipeline.stages` lists them), or the dotted name of its class.
+        out: folder to write. Nothing is done where it holds this stage with the same settings and inputs, complete.
+        inputs: port of the stage to a folder, file or URL, or to several.
+        settings: as in a recipe; defaults for the rest.
+        runner: Beam runner: local, portable, flink, spark or dataflow.
+        workers: worker processes of the local runner.
+        beam_flags: flags of the Beam runner.
+        replace: rebuild what other settings or inputs made in `out`.
+
+    Raises:
+        MissingPartError: openwit[build] is not installed.
+        RecipeError: there is no such stage, or a setting is wrong.
+        OpenWITError: an input is missing or not what it should be, or `out` holds something else.
+    """
+    job = _job(f'openwit.run_stage("{stage}")', runner, workers, beam_flags, replace)
+    from openwit.pipeline.stages import stage_named
+    from openwit.schemas.common.settings import parse_settings
+
+    found = stage_named(stage)
+    parsed = parse_settings(dict(settings or {}), found.settings, stage)
+    return found.run(job, parsed, inputs or {}, Path(out)).manifest
+
+
+def remove(
+    dataset: str | Path,
+    what: RemovalList | str | Path | Iterable[str],
+    *,
+    dry_run: bool = False,
+    show_progress: ShowProgress = lambda _what, _done, _of: None,
+) -> Journal:
+    """Remove images from a finished dataset: by URL, by hash of their bytes, or by domain and its subdomains.
+
+    Args:
+        dataset: folder or URL.
+        what: the path of a list, or the entries themselves.
+        dry_run: change nothing.
+        show_progress: called as the shards are read and written.
+
+    Returns:
+        The plan: `gone()` lists the samples that were removed, or would be.
+
+    Raises:
+        MissingPartError: openwit[build] is not installed; the card is drawn again.
+        DataError: the list or the dataset cannot be read.
+        OpenWITError: a shard is damaged, the disk is full, or the store cannot be written. The same call resumes.
+    """
+    job = _job("openwit.remove", "local", 1, (), False)
+    from openwit.pipeline.dataset import remove as removal
+    from openwit.pipeline.dataset.removal_list import RemovalList, load_removal_list, parse_removal_list
+    from openwit.pipeline.dataset.store import open_store
+    from openwit.pipeline.stages.card import JSON, Card
+    from openwit.pipeline.stages.card.settings import CardSettings
+    from openwit.schemas.common.settings import parse_settings
+
+    if isinstance(what, str | Path):
+        wanted = load_removal_list(Path(what))
+    elif isinstance(what, RemovalList):
+        wanted = what
+    else:
+        text = "\n".join(what)
+        wanted = parse_removal_list(text, hashlib.sha256(text.encode()).hexdigest(), "the list of what to remove")
+    place = open_store(str(dataset))
+    plan = removal.plan_removal(place, wanted, card=_card_settings(place), progress=show_progress)
+    if plan.gone() and not dry_run:
+        settings = parse_settings(plan.card or {}, CardSettings, JSON)
+
+        def renew_card() -> None:
+            Card().run(job, settings, {"dataset": str(dataset)}, Path(dataset))
+
+        removal.remove(place, wanted, plan, renew_card, show_progress)
+    return plan
+
+
+def _job(needed_by: str, runner: str, workers: int, flags: Sequence[str], replace: bool) -> Job:
+    refuse_unsupported_system()
+    require_part("build", needed_by)
+    from openwit.pipeline.execution.beam_engine import BeamEngine
+    from openwit.pipeline.execution.stage import Job
+
+    return Job(BeamEngine(runner, workers, tuple(flags)), replace=replace)
+
+
+def _card_settings(place: Any) -> dict[str, object] | None:
+    """Read the settings of a dataset's card, as far as this release knows them; None where it has no card."""
+    from openwit.pipeline.stages.card.settings import CardSettings
+
+    try:
+        made_of = json.loads(place.read("card.json"))["made_of"]
+        settings = made_of.get("settings", made_of.get("card", {}))
+        return {name: value for name, value in settings.items() if name in CardSettings.model_fields}
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, AttributeError):
+        return {}
