@@ -35,13 +35,22 @@ if TYPE_CHECKING:
         StorageError,
     )
     from openwit.schemas.common.parts import MissingPartError, UnsupportedSystemError
-    from openwit.training.config.train import TrainConfig
+    from openwit.training.api import load_config
+    from openwit.training.checkpoints.load import LoadedModel, load_model
+    from openwit.training.config import TrainConfig
+    from openwit.training.data.open import open_dataset
+    from openwit.training.data.sharded import Example, ShardedDataset
+    from openwit.training.data.torch_dataset import IterableShardedDataset, collate
+    from openwit.training.run.loop import fit
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BuildResult",
     "DataError",
+    "Example",
+    "IterableShardedDataset",
+    "LoadedModel",
     "Matcher",
     "MissingPartError",
     "NetworkError",
@@ -49,14 +58,20 @@ __all__ = [
     "Recipe",
     "RecipeError",
     "SchemaError",
+    "ShardedDataset",
     "StorageError",
     "TrainConfig",
     "UnsupportedSystemError",
     "__version__",
     "balancing",
     "build",
+    "collate",
     "explain",
+    "fit",
+    "load_config",
+    "load_model",
     "load_recipe",
+    "open_dataset",
     "remove",
     "run_stage",
     "verify",
@@ -65,6 +80,9 @@ __all__ = [
 _HOMES = {
     "BuildResult": "pipeline.build:BuildResult",
     "DataError": "schemas.common.errors:DataError",
+    "Example": "training.data.sharded:Example",
+    "IterableShardedDataset": "training.data.torch_dataset:IterableShardedDataset",
+    "LoadedModel": "training.checkpoints.load:LoadedModel",
     "Matcher": "pipeline.text.matching.matcher:Matcher",
     "MissingPartError": "schemas.common.parts:MissingPartError",
     "NetworkError": "schemas.common.errors:NetworkError",
@@ -72,13 +90,19 @@ _HOMES = {
     "Recipe": "pipeline.recipe:Recipe",
     "RecipeError": "schemas.common.errors:RecipeError",
     "SchemaError": "schemas.common.errors:SchemaError",
+    "ShardedDataset": "training.data.sharded:ShardedDataset",
     "StorageError": "schemas.common.errors:StorageError",
-    "TrainConfig": "training.config.train:TrainConfig",
+    "TrainConfig": "training.config:TrainConfig",
     "UnsupportedSystemError": "schemas.common.parts:UnsupportedSystemError",
     "balancing": "balancing:",
     "build": "pipeline.api:build",
+    "collate": "training.data.torch_dataset:collate",
     "explain": "pipeline.explain.lookup:explain",
+    "fit": "training.run.loop:fit",
+    "load_config": "training.api:load_config",
+    "load_model": "training.checkpoints.load:load_model",
     "load_recipe": "pipeline.recipe:load_recipe",
+    "open_dataset": "training.data.open:open_dataset",
     "remove": "pipeline.api:remove",
     "run_stage": "pipeline.api:run_stage",
     "verify": "pipeline.dataset.verify:verify_dataset",
