@@ -9,16 +9,20 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image
 
 from openwit.schemas.common.atomic import sha256_of
 from openwit.schemas.common.errors import DataError, SchemaError
 from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest, ShardEntry
 from openwit.schemas.tables.samples import SHARD_INDEX
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class CorruptSampleError(DataError):
@@ -270,6 +274,23 @@ class ShardedDataset(Shards):
 
     def __iter__(self) -> Iterator[Example]:
         return (self[index] for index in range(len(self)))
+
+    def to_pandas(self, *, columns: Sequence[str] | None = None) -> "pd.DataFrame":
+        """Return what is known of each sample as a pandas DataFrame: row i is the sample `[i]`. Reads no images.
+
+        Args:
+            columns: of the shards' metadata (`openwit.schemas.tables.samples`); None for all.
+
+        Raises:
+            DataError: there is no such column.
+        """
+        manifest = DatasetManifest.load(self.folder)
+        paths = [self.folder / entry.metadata.path for entry in manifest.shards_of(self.split)]
+        missing = sorted(set(columns or ()) - set(pq.read_schema(paths[0]).names))
+        if missing:
+            raise DataError(f"the metadata of {self.folder} has no column {missing[0]!r}")
+        tables = [pq.read_table(path, columns=None if columns is None else list(columns)) for path in paths]
+        return pa.concat_tables(tables).to_pandas()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (self.folder, self.split, self.transform)

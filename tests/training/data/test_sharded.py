@@ -93,3 +93,12 @@ def test_shards_without_a_list_of_texts_give_the_caption(copy: Path) -> None:
     tar.write_bytes(tar.read_bytes().replace(b'"texts"', b'"other"'))
     dataset = ShardedDataset(copy, "val")
     assert len(dataset.sample(0).texts) == 1
+
+
+def test_a_split_is_a_frame_of_what_is_known_of_each_sample(dataset: Path) -> None:
+    found = ShardedDataset(dataset, "train")
+    frame = found.to_pandas()
+    assert list(frame["key"]) == [found.key(number) for number in range(len(found))]
+    assert list(found.to_pandas(columns=["caption"]).columns) == ["caption"]
+    with pytest.raises(OpenWITError, match="has no column 'captoin'"):
+        found.to_pandas(columns=["captoin"])
