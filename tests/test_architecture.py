@@ -9,8 +9,6 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 # To be moved below a `cli` package or behind `logging`.
 MAY_KNOW_THE_CONSOLE = {
-    "pipeline/build.py",
-    "pipeline/reporting.py",
     "schemas/common/command.py",
     "training/evaluation/command.py",
     "training/evaluation/zero_shot_command.py",
