@@ -45,7 +45,7 @@ class CheckpointInfo(pydantic.BaseModel):
 
     @property
     def position(self) -> Position:
-        """Where the run stood."""
+        """Position of the run."""
         return Position(self.step, self.samples, self.elapsed)
 
 
@@ -85,7 +85,7 @@ def restore_error(checkpoint: Checkpoint) -> DataError:
 
 
 def save_checkpoint(run: Path, info: CheckpointInfo, state: Mapping[str, Any], keep: int) -> Path:
-    """Writes a checkpoint and removes all but the `keep` newest and the milestones.
+    """Write a checkpoint and removes all but the `keep` newest and the milestones.
 
     Args:
         run: folder of the run.
@@ -104,7 +104,7 @@ def save_checkpoint(run: Path, info: CheckpointInfo, state: Mapping[str, Any], k
 
 
 def write_checkpoint(path: Path, info: CheckpointInfo, state: Mapping[str, Any]) -> None:
-    """Writes a checkpoint: the tensors to `path`, then the JSON beside it, each whole or not at all."""
+    """Write a checkpoint: the tensors to `path`, then the JSON beside it, each whole or not at all."""
     with atomic_path(path) as temporary:
         torch.save(dict(state), temporary)
         digest = sha256_of(temporary)
@@ -114,7 +114,7 @@ def write_checkpoint(path: Path, info: CheckpointInfo, state: Mapping[str, Any])
 
 
 def checkpoint_path(run: Path, step: int) -> Path:
-    """Where the checkpoint of a step lies."""
+    """Return the path of the checkpoint of a step."""
     return run / FOLDER / f"step-{step:09d}.pt"
 
 
@@ -144,7 +144,7 @@ def latest_checkpoint(run: Path, say: Callable[[str], None]) -> Checkpoint | Non
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Reads a checkpoint; only tensors and plain values are accepted, no code.
+    """Read a checkpoint; only tensors and plain values are accepted, no code.
 
     Raises:
         DataError: it is missing or broken.
@@ -194,7 +194,7 @@ def stored_config(run: Path) -> TrainConfig | None:
 
 
 def store_config(run: Path, config: TrainConfig) -> None:
-    """Writes the run's configuration, from which anyone can see what the folder holds."""
+    """Write the run's configuration, from which anyone can see what the folder holds."""
     atomic_write(run / "config.json", config.model_dump_json(indent=1) + "\n")
 
 

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Weights(StrEnum):
-    """Which weights of a checkpoint."""
+    """Weights of a checkpoint to use."""
 
     MODEL = "model"
     EMA = "ema"

@@ -14,7 +14,7 @@ def _path_or_url(raw: Path | str) -> Path | str:
 
 
 def is_remote(tar: str) -> bool:
-    """Whether a tar has to be streamed: a URL, or `pipe:COMMAND` as webdataset has it."""
+    """Return whether a tar has to be streamed: a URL, or `pipe:COMMAND` as webdataset has it."""
     return "://" in tar or tar.startswith("pipe:")
 
 

@@ -62,7 +62,7 @@ class Duration(Settings):
 
 @dataclass(frozen=True)
 class Position:
-    """How far a run has come. `elapsed` is in seconds of training, over all its starts."""
+    """Progress of a run. `elapsed` is in seconds of training, over all its starts."""
 
     step: int = 0
     samples: int = 0
@@ -71,7 +71,7 @@ class Position:
 
 @dataclass(frozen=True)
 class Horizon:
-    """How long a run is to be: a number of samples, or a number of seconds; one of the two is None.
+    """Length of a run: a number of samples, or a number of seconds; one of the two is None.
 
     Args:
         epoch_samples: samples in one epoch.
@@ -126,7 +126,7 @@ class Trigger:
     Args:
         every: the distance between two events; None or zero means never.
         horizon: the run's length.
-        start: where the run stands now; multiples up to here count as served.
+        start: current position of the run; multiples up to here count as handled.
     """
 
     def __init__(self, every: Duration | None, horizon: Horizon, start: Position) -> None:

@@ -10,7 +10,7 @@ from openwit.training.config.duration import Duration
 
 
 class MemorySettings(Settings):
-    """What is computed twice so that less need be kept. Gradients stay the same."""
+    """Recomputation to save memory; gradients are unchanged."""
 
     chunk: int | None = Field(
         None,
@@ -24,7 +24,7 @@ class MemorySettings(Settings):
 
 
 class SpeedSettings(Settings):
-    """How the arithmetic is done. May round differently, and changes nothing else."""
+    """Speed of the arithmetic; may round differently, otherwise no effect."""
 
     compile: bool = Field(False, description="torch.compile the towers; texts are padded to multiples of 16 tokens")
     compile_mode: Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = Field(

@@ -7,7 +7,7 @@ from openwit.training.config.duration import Duration
 
 
 class LogSettings(Settings):
-    """What is written down and shown."""
+    """Logging and progress."""
 
     every: int = Field(10, ge=1, description="steps between two records in metrics.jsonl and TensorBoard")
     line_seconds: float = Field(10, gt=0, description="seconds between two lines where the output is no terminal")
@@ -23,4 +23,4 @@ class CheckpointSettings(Settings):
     keep_every: Duration | None = Field(
         None, description="distance between checkpoints that are made and kept for good; null: none is"
     )
-    background: bool = Field(True, description="write a copy while training goes on, instead of waiting for the disk")
+    background: bool = Field(True, description="write a copy during training instead of waiting for the disk")

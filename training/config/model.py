@@ -54,7 +54,7 @@ class ModelSettings(Settings):
     def _check(self) -> "ModelSettings":
         if self.name is not None and self.spec is not None:
             raise ValueError("give name or spec, not both")
-        if self.patch_dropout and not self.resolved().vision.has_patches:
+        if not self.resolved().vision.has_patches and self.patch_dropout:
             raise ValueError("patch_dropout drops patches, which a ResNet does not have: set it to 0")
         return self
 

@@ -1,4 +1,4 @@
-"""How built-in names and dotted names of your own code are told apart in a configuration."""
+"""Distinguish built-in names from dotted names of your own code."""
 
 
 def is_dotted(name: object) -> bool:

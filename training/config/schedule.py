@@ -8,7 +8,7 @@ from openwit.training.config.duration import Duration
 
 
 class ScheduleSettings(Settings):
-    """How long, and how the learning rate moves: linear warm-up, then a cosine to zero."""
+    """Duration and learning rate: linear warm-up, then a cosine to zero."""
 
     duration: Duration = Field(description="e.g. 32 epochs, 20000 steps, 1e9 samples, or 20 min of wall clock")
     warmup: Duration = Field(Duration(value=5, unit="percent"), description="e.g. 2000 steps, or 5% of the run")

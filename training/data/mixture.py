@@ -63,7 +63,7 @@ class Mixture:
 
 
 def _names(parts: Sequence[Dataset]) -> list[str]:
-    """A name for each, told apart by split and then by number where it must be."""
+    """Return a unique name for each, with the split and then a number added if necessary."""
     names = [part.name for part in parts]
     if len(set(names)) < len(names):
         names = [f"{part.name}/{part.split}" for part in parts]
@@ -133,7 +133,7 @@ class WeightedPlan(Stream):
 
 
 def _pattern(counts: tuple[int, ...]) -> NDArray[np.int64]:
-    """Which dataset stands at each place of a block that holds `counts` of each.
+    """Return the dataset at each position of a block that holds `counts` of each.
 
     Tijdeman's rule: of those that would not be ahead of their share by 1 - 1/(2K - 2) or more with one more, the one
     that would soonest fall as far behind takes the place.

@@ -134,7 +134,7 @@ class Reader:
             thread.start()
 
     def close(self) -> None:
-        """Stops reading."""
+        """Stop reading."""
         self._stop.set()
         for thread in self._threads:
             thread.join(timeout=5)

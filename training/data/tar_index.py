@@ -1,7 +1,7 @@
 """Plain WebDataset tars on a local disk, without an index: their headers are scanned once, which gives random access.
 
 What img2dataset or webdataset's writer leaves behind (KEY.jpg KEY.txt KEY.json, members of a sample adjacent) has
-then everything a dataset of ours has: shuffling over the whole, each sample once an epoch, exact resume.
+then everything that an OpenWIT dataset has: a full shuffle, each sample once per epoch, exact resume.
 """
 
 import glob
@@ -34,14 +34,14 @@ class Member(NamedTuple):
 
 
 class DamagedTarError(Exception):
-    """What stands where a header should be is none, or the archive ends inside a member."""
+    """There is no valid header where one should be, or the archive ends inside a member."""
 
 
 def members(archive: mmap.mmap | bytes) -> Iterator[Member]:
     """The regular files of a tar, in order: USTAR, GNU (long names, large sizes) and PAX (path, size).
 
     Raises:
-        DamagedTarError: from where it cannot be read; what stands before was given.
+        DamagedTarError: it cannot be read further; members before that were yielded.
     """
     position, length = 0, len(archive)
     name: str | None = None
@@ -190,7 +190,7 @@ class TarDataset(Shards):
             raise DataError(f"the tars of data.tars hold no samples of an image and a text (first: {paths[0]})")
 
     def describe(self) -> str:
-        """What was found and what was left aside, in one line."""
+        """Return what was found and what was skipped, in one line."""
         aside = ", ".join(f"{count} {reason}" for reason, count in sorted(self.reasons.items()))
         return f"indexed {len(self)} samples of {len(self._shards)} tars" + (f"; left aside: {aside}" if aside else "")
 

@@ -27,7 +27,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Moves the average after a step (counted from 0)."""
+        """Move the average after a step (counted from 0)."""
         decay = min(self._decay, (1 + step) / (10 + step))
         average = [local(self._average[name]) for name, _ in self._model.named_parameters()]
         now = [local(parameter.detach()) for _, parameter in self._model.named_parameters()]
@@ -39,7 +39,7 @@ class Ema:
 
     @torch.no_grad()
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Takes up what `state` answered."""
+        """Take up what `state` answered."""
         for name, tensor in self._average.items():
             tensor.copy_(placed_like(state[name], tensor))
 

@@ -8,7 +8,7 @@ ranks at once, and nothing waits.
 import torch
 from torch import Tensor
 
-# As GradScaler's: a large start that halves at each overflow and doubles after so many good steps.
+# As GradScaler's: a large start that halves at each overflow and doubles after this many finite steps.
 INITIAL = 65_536.0
 GROWTH_INTERVAL = 2_000
 
@@ -25,7 +25,7 @@ class LossScale:
         self._good = torch.tensor(0.0, device=device)
 
     def update(self, overflow: Tensor) -> None:
-        """Halves after a step whose gradients overflowed (1, else 0); doubles after `GROWTH_INTERVAL` good ones."""
+        """Halve after a step whose gradients overflowed (1, else 0); doubles after `GROWTH_INTERVAL` good ones."""
         good = torch.where(overflow > 0, 0.0, self._good + 1)
         grown = good >= GROWTH_INTERVAL
         self.value = torch.where(overflow > 0, self.value * 0.5, torch.where(grown, self.value * 2, self.value))
@@ -36,6 +36,6 @@ class LossScale:
         return {"value": self.value, "good": self._good}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Takes up what `state` answered."""
+        """Take up what `state` answered."""
         self.value = state["value"].to(self.value.device)
         self._good = state["good"].to(self.value.device)

@@ -31,13 +31,13 @@ def make_optimizer(model: nn.Module, settings: OptimSettings) -> torch.optim.Ada
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Sets the learning rate of every group."""
+    """Set the learning rate of every group."""
     for group in optimizer.param_groups:
         group["lr"] = rate
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Any]:
-    """What the optimiser remembers of each parameter, by the parameter's name and whole (all ranks must ask).
+    """Return the optimiser's state of each parameter, by the parameter's name and unsharded (all ranks must call).
 
     Rates and decays are not in it: the configuration has them.
     """
@@ -49,7 +49,7 @@ def optimizer_state(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, state: dict[str, Any]) -> None:
-    """Gives an optimiser what `optimizer_state` answered, in whatever shards the model has now.
+    """Give an optimiser what `optimizer_state` answered, in whatever shards the model has now.
 
     Also takes `Optimizer.state_dict()`, which earlier checkpoints hold.
     """

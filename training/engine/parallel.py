@@ -21,7 +21,7 @@ from openwit.training.models.resnet import Bottleneck
 
 
 def is_sharded(tensor: Any) -> bool:
-    """Whether it is a `DTensor`. Asked by what it can do, as importing that class takes half a second."""
+    """Return whether it is a `DTensor`, by its methods, as importing that class takes half a second."""
     return hasattr(tensor, "full_tensor")
 
 
@@ -49,9 +49,9 @@ def placed_like(value: Tensor, like: Tensor) -> Tensor:
 
 
 def shard(model: nn.Module, device: torch.device, *, group: Group, lowered: torch.dtype | None) -> None:
-    """Spreads the weights of the towers over the processes, block by block (FSDP2); gathered where they are needed.
+    """Spread the weights of the towers over the processes, block by block (FSDP2); gathered where they are needed.
 
-    Weights that stand in no tower (temperature, bias) stay whole on every rank. Blocks of transformers are gathered
+    Weights outside the towers (temperature, bias) stay whole on every rank. Blocks of transformers are gathered
     in the precision they are computed in; embeddings and projections in float32, so that the residual stream is as
     without shards. Gradients are added up in float32.
 
@@ -79,19 +79,19 @@ def shard(model: nn.Module, device: torch.device, *, group: Group, lowered: torc
 
 
 def send_gradients(model: nn.Module, wanted: bool) -> None:
-    """Whether the next backward pass of sharded weights sends its gradients or only adds them to those at hand."""
+    """Set whether the next backward pass of sharded weights reduces its gradients or only accumulates them."""
     for part in _sharded_modules(model):
         part.set_requires_gradient_sync(wanted, recurse=False)
 
 
 def reshard(model: nn.Module) -> None:
-    """Lets go of weights that a forward pass without a backward pass has gathered."""
+    """Let go of weights that a forward pass without a backward pass has gathered."""
     for part in _sharded_modules(model):
         part.reshard()
 
 
 def reduce_gradients(model: nn.Module, group: Group) -> None:
-    """Adds up over ranks what no shard has sent."""
+    """Add up over ranks what no shard has sent."""
     gradients = []
     for parameter in model.parameters():
         if not parameter.requires_grad or is_sharded(parameter):
@@ -122,7 +122,7 @@ def full_state(model: nn.Module) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def load_full_state(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """Puts whole tensors, which every rank has, into a model that may be sharded.
+    """Put whole tensors, which every rank has, into a model that may be sharded.
 
     Raises:
         RuntimeError: names or shapes differ.

@@ -32,7 +32,7 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 def lowered_dtype(device: torch.device, precision: Precision) -> torch.dtype | None:
-    """What the towers compute in, if less than float32."""
+    """Return the dtype of the towers if it is lower than float32."""
     if precision == "fp16":
         return torch.float16
     lowered = precision == "bf16" or (precision == "auto" and device.type == "cuda")
@@ -50,20 +50,20 @@ def make_autocast(device: torch.device, precision: Precision) -> torch.autocast:
 
 
 def set_matmul_precision(tf32: bool) -> None:
-    """Whether float32 products and convolutions on a GPU may round their factors to TensorFloat-32."""
+    """Set whether float32 products and convolutions on a GPU may round their factors to TensorFloat-32."""
     torch.backends.cuda.matmul.allow_tf32 = tf32
     torch.backends.cudnn.allow_tf32 = tf32
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """A tensor of the host on its way to the device. From page-locked memory, as any other copy waits for the GPU."""
+    """Copy a tensor of the host to the device, asynchronously from page-locked memory."""
     if device.type == "cpu":
         return tensor
     return (tensor if tensor.is_pinned() else tensor.pin_memory()).to(device, non_blocking=True)
 
 
 def peak_memory(device: torch.device) -> int:
-    """Most bytes held so far: of a GPU those in tensors, else those of the process."""
+    """Return the peak memory in bytes: of tensors on a GPU, else of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     import resource  # not on Windows
@@ -74,7 +74,7 @@ def peak_memory(device: torch.device) -> int:
 
 @contextmanager
 def cpu_prepared(threads: int | None) -> Iterator[int]:
-    """Sets up this process for fast CPU training while the block runs; yields the number of threads used.
+    """Set up this process for fast CPU training while the block runs; yields the number of threads used.
 
     Denormal numbers count as zero: rows of the token embedding that no text uses decay into them, and arithmetic on
     them is many times slower.

@@ -33,8 +33,8 @@ class CosineSchedule:
         """The learning rate of a step.
 
         Args:
-            before: where the run stands as the step begins; places it on the cosine.
-            after: where it will stand when the step is done (by the clock: is expected to); places it on the
+            before: position at which the step begins; determines the cosine.
+            after: position after the step (with a clock: the expected one); determines the
                 warm-up, so that the first step is not one of rate zero.
         """
         reached = self._horizon.done(after)

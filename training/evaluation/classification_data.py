@@ -1,4 +1,4 @@
-"""Images with a class each: from Parquet, from a folder of a folder a class, or from WebDataset tars.
+"""Labelled images: from Parquet, from a folder with one folder per class, or from WebDataset tars.
 
 Every row becomes a labelled image or is left out for a reason: `no image`, `no label`, `unknown class`, `damaged tar`.
 """
@@ -86,7 +86,7 @@ class ClassificationSet:
 
 
 def open_classification(wanted: LabelledData) -> ClassificationSet:
-    """Reads all labels, and no image yet.
+    """Read all labels, and no image yet.
 
     Raises:
         DataError: there is no such set, numbers have no names, or fewer than two classes or no images are left.

@@ -35,14 +35,14 @@ class Images(Protocol):
 
 @dataclass
 class Found:
-    """What a reader found: images with labels as they are written, and what had to be left out.
+    """Result of a reader: images with labels as stored, and what was skipped.
 
     Attributes:
         keys: names of the images.
         labels: words, numbers, or None.
         places: what `images` takes.
         images: reads one.
-        names: of the classes by number, where the data tell them.
+        names: of the classes by number, if the data contain them.
         left_out: keys by reason.
     """
 
@@ -70,7 +70,7 @@ class LabelledData:
 
     Attributes:
         data: a Parquet file, a folder, or a tar.
-        split: None takes a held-out one where there are several (`HELD_OUT`).
+        split: None takes a held-out one if there are several (`HELD_OUT`).
         classes: a file of class names by number, one a line; None takes those that come with the data.
         image_column: of a Parquet file; None takes the one that holds bytes.
         label_column: of a Parquet file; None takes the one with a usual name.
@@ -114,7 +114,7 @@ def read_parquet(paths: list[Path], wanted: LabelledData) -> tuple[Found, str | 
     """Rows of Parquet files; with a column `split`, those of one split, which is answered too.
 
     Raises:
-        DataError: a file is broken, or it does not tell which columns or split are meant.
+        DataError: a file is broken, or columns or split are ambiguous.
     """
     files = [_open(path) for path in paths]
     schema = files[0].schema_arrow
@@ -250,7 +250,7 @@ def read_tars(paths: list[Path]) -> Found:
 
 
 def _samples(archive: mmap.mmap) -> tuple[dict[str, dict[str, tuple[int, int]]], bool]:
-    """Where the image and the class of each sample lie, and whether the tar could be read to its end."""
+    """Return the byte ranges of each sample's image and class, and whether the tar could be read to its end."""
     samples: dict[str, dict[str, tuple[int, int]]] = {}
     try:
         for member in members(archive):

@@ -68,7 +68,7 @@ def draw_contact_sheet(
     subtitle: str,
     count: int = 8,
 ) -> None:
-    """Writes the sheet as a PNG.
+    """Write the sheet as a PNG.
 
     Args:
         path: target; written whole or not at all.

@@ -70,7 +70,7 @@ class Embedder:
     def split(
         self, dataset: ShardedDataset, *, limit: int | None = None, progress: Progress | None = None
     ) -> EmbeddedSplit:
-        """Embeds the first `limit` samples of a split. Unreadable ones are left out and named in the answer.
+        """Embed the first `limit` samples of a split. Unreadable ones are left out and named in the answer.
 
         Raises:
             DataError: fewer than two samples are readable, so that there is nothing to choose between.
@@ -138,7 +138,7 @@ class Embedder:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Puts a model into evaluation mode while the block runs, and back into the mode it was in."""
+    """Put a model into evaluation mode while the block runs, and back into the mode it was in."""
     before = model.training
     model.eval()
     try:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from openwit.schemas.common.errors import DataError
 
-# What stands for the name: {label} as in the paper, {} as in openai/CLIP, {c} as in CLIP_benchmark.
+# Placeholders of the name: {label} as in the paper, {} as in openai/CLIP, {c} as in CLIP_benchmark.
 _PLACE = re.compile(r"\{(?:label|c)?\}")
 
 # The paper's default, section 3.1.4.

@@ -51,7 +51,7 @@ class RetrievalResult:
     recalls: dict[str, dict[str, list[Recall]]]
 
     def at(self, direction: str, rule: str, k: int) -> Recall:
-        """One figure."""
+        """Return one value."""
         return next(recall for recall in self.recalls[direction][rule] if recall.k == k)
 
 
@@ -64,7 +64,7 @@ class Ranks:
 
 
 def rank(split: EmbeddedSplit) -> Ranks:
-    """Ranks all queries of a split, by dot product."""
+    """Rank all queries of a split, by dot product."""
     return Ranks(_text_to_image(split), _image_to_text(split))
 
 

@@ -29,7 +29,7 @@ CONFUSIONS = 20
 
 
 class Scorer(Protocol):
-    """How well each class fits each image."""
+    """Scores each class for each image."""
 
     def __call__(self, pixels: NDArray[np.uint8]) -> Tensor:
         """(B, size, size, 3) bytes to (B, classes) float32 on the CPU, higher is better."""
@@ -117,7 +117,7 @@ class ObjectiveScorer:
 
 @dataclass(frozen=True)
 class Answers:
-    """What was answered, an entry an image.
+    """Predictions, one entry per image.
 
     Attributes:
         labels: (N,) the right class.
@@ -135,7 +135,7 @@ class Answers:
 def classify(
     data: ClassificationSet, scorer: Scorer, *, size: int, batch_size: int, progress: Progress | None = None
 ) -> Answers:
-    """Classifies all images of a set, prepared as openai/CLIP does it.
+    """Classify all images of a set, prepared as openai/CLIP does it.
 
     Args:
         data: the set.
@@ -168,9 +168,9 @@ def classify(
 
 
 def ranked(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """How many wrong classes stand before the right one, and which class stands first; (B,) each.
+    """Return how many wrong classes rank before the right one, and which class ranks first; (B,) each.
 
-    Of equal scores, and of what is no number, the wrong class stands first, and of wrong ones that of lower number:
+    Among equal scores, and NaN, wrong classes rank first, and among them the one of lower number:
     a model that answers the same to everything has no image right.
 
     Args:
@@ -190,7 +190,7 @@ def ranked(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Share:
-    """A figure between 0 and 1: measured, its 95% interval, and what guessing reaches."""
+    """A share in [0, 1]: the value, its 95% interval, and the chance level."""
 
     value: float
     low: float
@@ -219,7 +219,7 @@ class ClassResult:
 
 @dataclass(frozen=True)
 class Confusion:
-    """How many images of a class were taken for another."""
+    """Number of images of a class that were predicted as another."""
 
     true: str
     predicted: str
@@ -228,12 +228,12 @@ class Confusion:
 
 @dataclass(frozen=True)
 class ZeroShotResult:
-    """The figures of a set.
+    """Accuracies on a set.
 
     Attributes:
         images: that were classified.
         top1: share whose class is the first.
-        top5: share whose class is among the first five; None where there are no more than five.
+        top5: share whose class is among the first five; None if there are at most five.
         mean_per_class: mean over classes that have images of each one's accuracy.
         classes: every class, in the order of the set.
         confusions: most frequent first, `CONFUSIONS` at most.

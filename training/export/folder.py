@@ -12,7 +12,7 @@ from openwit.schemas.common.errors import RecipeError
 
 @contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
-    """Yields a temporary folder beside `target`; renames it to `target` if the block ends without an error.
+    """Yield a temporary folder beside `target`; renames it to `target` if the block ends without an error.
 
     Every file is flushed to disk before the rename. On an error the temporary folder is removed.
 

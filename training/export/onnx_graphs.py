@@ -151,7 +151,7 @@ def graphs_of(model: Clip) -> tuple[Graph, Graph]:
 
 
 def write_graph(graph: Graph, path: Path, lineage: dict[str, Any]) -> None:
-    """Writes one graph; any batch size, opset `OPSET`, the lineage in its metadata."""
+    """Write one graph; any batch size, opset `OPSET`, the lineage in its metadata."""
     # Two rows: with one, the exporter takes the batch for a constant.
     example = graph.draw(2, torch.Generator().manual_seed(1))
     with _quiet(), torch.inference_mode():
@@ -174,7 +174,7 @@ def write_graph(graph: Graph, path: Path, lineage: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Any:
-    """The exporter tells of its own workings on standard output, through warnings and through logging."""
+    """Silence the exporter, which reports its progress on standard output, by warnings and by logging."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -9,7 +9,7 @@ from openwit.training.models.zoo import ClipSpec
 class BagOfWords(nn.Module):
     """Logits of the vocabulary's words for an image.
 
-    The map stands on the image's embedding as CLIP has it, projection included and not brought to unit length, so
+    The map takes CLIP's image embedding, with its projection and not brought to unit length, so
     `visual` is CLIP's tower to the last tensor. Of `spec.text` only the vocabulary counts.
 
     Example:

@@ -12,7 +12,7 @@ from openwit.training.models.zoo import ClipSpec, ResNetSpec, TextSpec, VisionSp
 FORWARD_AND_BACKWARD = 3
 
 # Dense bf16/fp16 with float32 sums, operations a second, by part of the name that PyTorch gives the device; from
-# NVIDIA's and AMD's data sheets. The first that fits counts, so longer names stand first.
+# NVIDIA's and AMD's data sheets. The first match counts, so longer names come first.
 PEAKS: tuple[tuple[str, float], ...] = (
     ("B200", 2250e12),
     ("GH200", 989e12),

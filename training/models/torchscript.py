@@ -1,4 +1,4 @@
-"""Tensors out of a TorchScript archive, without running what stands in it.
+"""Read tensors from a TorchScript archive without running its code.
 
 OpenAI released its weights as such archives. `torch.jit.load` runs code of the archive while it loads, and
 `torch.load` refuses them, so the archive is read here: a zip in which `data.pkl` holds the modules as nested
@@ -40,7 +40,7 @@ _DTYPES = {
 
 
 class _Module:
-    """An object of the archive: its attributes, and where its class stands."""
+    """An object of the archive: its attributes, and the name of its class."""
 
     qualified = ""
     state: Any = None
@@ -50,7 +50,7 @@ class _Module:
 
 
 def is_torchscript(path: Path) -> bool:
-    """Whether a file is a TorchScript archive."""
+    """Return whether a file is a TorchScript archive."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
@@ -61,7 +61,7 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
     """Parameters and buffers by their dotted names, as `torch.jit.load(path).state_dict()` has them.
 
     Raises:
-        DataError: the archive is broken, or holds what no model of ours has.
+        DataError: the archive is broken, or holds something that no CLIP model has.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -124,7 +124,7 @@ _CALLABLES: dict[tuple[str, str], Callable[..., Any]] = {
 
 
 class _Declared:
-    """Which attributes of a class are parameters or buffers, as the archive's source says."""
+    """Return the attributes of a class that are parameters or buffers, according to the archive's source."""
 
     def __init__(self, archive: zipfile.ZipFile, prefix: str) -> None:
         self._archive = archive

@@ -1,7 +1,7 @@
 """Weights in and out: OpenAI's released ones, open_clip's, and ours in the layout that open_clip loads.
 
 All three name the same tensors. OpenAI's and open_clip's usual layout has the text tower's at the top
-(`token_embedding.weight`), open_clip's other one and ours below `text.`; nothing else differs. What shapes do not tell
+(`token_embedding.weight`), open_clip's other one and ours below `text.`; nothing else differs. What shapes do not show
 is the number of heads and the activation, so our files carry the spec as well.
 """
 
@@ -45,7 +45,7 @@ _BROKEN_PICKLE = (
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What loading did beyond copying equal tensors.
+    """Report of loading, beyond copying equal tensors.
 
     Attributes:
         tensors: number taken over.
@@ -61,7 +61,7 @@ class LoadReport:
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
-    """Reads a state dict, keys as in the file save for wrappers and prefixes; tensors on the CPU, types as stored.
+    """Read a state dict, keys as in the file save for wrappers and prefixes; tensors on the CPU, types as stored.
 
     `.safetensors`, `torch.save` files (open_clip's and our checkpoints too) and TorchScript archives. Nothing that
     a file holds is ever run.
@@ -88,13 +88,13 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 
 
 def settings_of(state: Mapping[str, Tensor], quick_gelu: bool | None = None, head_width: int = HEAD_WIDTH) -> ClipSpec:
-    """The architecture that a state dict's shapes tell.
+    """Infer the architecture from the shapes of a state dict.
 
     Args:
         state: of any of the three layouts.
-        quick_gelu: activation, which no shape tells. None: QuickGELU where the keys are those of OpenAI's own
+        quick_gelu: activation, which shapes do not show. None: QuickGELU where the keys are those of OpenAI's own
             archive, else GELU. Give true for OpenAI's weights from elsewhere: with GELU they lose about 2.7 points.
-        head_width: channels of a head, which no shape tells either; 64 in all nine models of the paper.
+        head_width: channels of a head, which shapes do not show either; 64 in all nine models of the paper.
 
     Raises:
         DataError: it is no CLIP with a Vision Transformer or a ResNet.
@@ -117,7 +117,7 @@ def settings_of(state: Mapping[str, Tensor], quick_gelu: bool | None = None, hea
 
 
 def into_model(model: Clip, state: Mapping[str, Tensor]) -> LoadReport:
-    """Copies weights into a model, of any of the three layouts. The model is untouched where they do not fit.
+    """Copy weights into a model, of any of the three layouts. The model is untouched where they do not fit.
 
     A position embedding of the image tower for another image size is resized (bicubic, antialiased, corners not
     aligned, the class token or mean query as it is; all as open_clip does it for Vision Transformers).
@@ -163,7 +163,7 @@ def to_open_clip(model: Clip) -> dict[str, Tensor]:
 
 
 def save_safetensors(model: Clip, path: Path) -> None:
-    """Writes `to_open_clip` and, in the file's metadata, the spec. The file is whole or absent."""
+    """Write `to_open_clip` and, in the file's metadata, the spec. The file is whole or absent."""
     metadata = {"format": "pt", SPEC_KEY: model.spec.model_dump_json()}
     with atomic_path(path) as temporary:
         save_file(to_open_clip(model), temporary, metadata=metadata)
@@ -188,11 +188,11 @@ def stored_spec(path: Path) -> ClipSpec | None:
 def model_from_weights(path: Path, *, quick_gelu: bool | None = None) -> tuple[Clip, LoadReport]:
     """Return a model of a file's architecture with its weights, in evaluation mode.
 
-    For a checkpoint of ours use `into_model` and the spec of its configuration: shapes do not tell its heads.
+    For a checkpoint of ours use `into_model` and the spec of its configuration: shapes do not show its heads.
 
     Args:
         path: see `load_weights`.
-        quick_gelu: see `settings_of`; None takes the file's own note where there is one.
+        quick_gelu: see `settings_of`; None takes the one stored in the file, if any.
 
     Returns:
         The model, and a report whose notes also say what had to be assumed.
@@ -251,7 +251,7 @@ def _check(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Non
 
 
 def _resized(embedding: Tensor, wanted: torch.Size) -> Tensor | None:
-    # None where there is nothing to resize, or it cannot be: the check of shapes then speaks.
+    # None if there is nothing to resize, or it cannot be resized; the check of shapes then fails.
     if embedding.shape == wanted or embedding.ndim != 2 or embedding.shape[1] != wanted[1]:
         return None
     side, channels = _side(embedding), embedding.shape[1]
@@ -285,7 +285,7 @@ def _grid(weights: Mapping[str, Tensor], key: str) -> int:
 
 
 def _count(weights: Mapping[str, Tensor], prefix: str) -> int:
-    """How many numbered children a module has."""
+    """Return the number of numbered children of a module."""
     numbers = [key.removeprefix(prefix).split(".")[0] for key in weights if key.startswith(prefix)]
     return len(set(numbers))
 

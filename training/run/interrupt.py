@@ -13,7 +13,7 @@ class Interrupt:
 
     Args:
         patient: take no notice of a second one. A launcher of several processes passes on what it gets, so that a
-            process may be told twice; what takes too long it kills by itself.
+            process may receive it twice; it kills processes that take too long.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)

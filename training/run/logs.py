@@ -1,4 +1,4 @@
-"""Figures of a run, kept: one JSON a line in metrics.jsonl, and the same numbers for TensorBoard."""
+"""Log metrics: one JSON object per line in metrics.jsonl, and the same values for TensorBoard."""
 
 import hashlib
 import json
@@ -15,11 +15,11 @@ METRICS_NAME = "metrics.jsonl"
 class MetricsLog:
     """Appends records; a record is on disk when `write` returns.
 
-    Records past the step a run takes up again are removed first: they are going to be written once more.
+    Records after the step that a run resumes at are removed first, as they will be written again.
 
     Args:
         run: folder of the run.
-        step: where the run stands.
+        step: at which the run resumes; 0 for a new run.
         tensorboard: whether to write event files too.
         wandb: project of Weights & Biases to log to as well.
         config: what the run is, for Weights & Biases.
@@ -54,18 +54,18 @@ class MetricsLog:
         if self._wandb is not None:
             self._wandb.finish()
 
-    def write(self, kind: str, step: int, figures: dict[str, float]) -> None:
-        """Writes `{"kind": kind, "step": step, **figures}`; figures that are not finite become null."""
-        finite = {name: value if math.isfinite(value) else None for name, value in figures.items()}
+    def write(self, kind: str, step: int, metrics: dict[str, float]) -> None:
+        """Write `{"kind": kind, "step": step, **metrics}`; values that are not finite become null."""
+        finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
         self._file.write(json.dumps({"kind": kind, "step": step, **finite}) + "\n")
         if self._writer is not None:
-            for name, value in figures.items():
+            for name, value in metrics.items():
                 self._writer.add_scalar(f"{kind}/{name}", value, step)
         if self._wandb is not None:
             self._wandb.log({f"{kind}/{name}": value for name, value in finite.items()}, step=step)
 
     def warn(self, step: int, cause: str, sentence: str) -> None:
-        """Writes `{"kind": "warning", "step": step, "cause": cause, "sentence": sentence}`."""
+        """Write `{"kind": "warning", "step": step, "cause": cause, "sentence": sentence}`."""
         record = {"kind": "warning", "step": step, "cause": cause, "sentence": sentence}
         self._file.write(json.dumps(record) + "\n")
 
@@ -79,7 +79,7 @@ class NoLog:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def write(self, kind: str, step: int, figures: dict[str, float]) -> None:
+    def write(self, kind: str, step: int, metrics: dict[str, float]) -> None:
         """See `MetricsLog`."""
 
     def warn(self, step: int, cause: str, sentence: str) -> None:
@@ -103,7 +103,7 @@ def _wandb(project: str, run: Path, config: dict[str, Any]) -> Any:
         import wandb  # type: ignore[import-not-found,unused-ignore]
     except ImportError as error:
         raise RecipeError("log.wandb needs wandb: pip install 'openwit[wandb]', or leave log.wandb out") from error
-    # The run's own folder tells it apart, so that a run taken up again goes on in the same place.
+    # Identified by the run folder, so that a resumed run continues the same record.
     name = hashlib.sha256(str(run.resolve()).encode()).hexdigest()[:16]
     return wandb.init(project=project, id=name, name=run.name, dir=str(run), config=config, resume="allow")
 

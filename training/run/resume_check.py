@@ -1,4 +1,4 @@
-"""Whether two configurations are the same run: what decides the weights, and what may change between two starts."""
+"""Check whether two configurations are the same run: which keys determine the weights, and which may change."""
 
 import re
 
@@ -6,7 +6,7 @@ from openwit.training.config import TrainConfig
 
 _NUMBER = re.compile(r"\.\d+")
 
-# Keys that may differ when a run is taken up again: they do not decide what is learned.
+# Keys that may differ when a run is resumed: they do not determine what is learned.
 MUTABLE_KEYS = (
     "run",
     "threads",
@@ -31,7 +31,7 @@ MUTABLE_KEYS = (
 def first_difference(old: TrainConfig, new: TrainConfig) -> tuple[str, object, object] | None:
     """The first key on which two configurations differ in what they learn, with both values; None if there is none.
 
-    Where things lie is free: datasets and tars are told apart by the sum of what is in them, and a tokenizer by the
+    Paths may change: datasets and tars are identified by a checksum of their content, and a tokenizer by the
     merges that a checkpoint holds (`run_folder.resume_or_start`). In `MUTABLE_KEYS` an element of a list is `*`.
     """
     return _difference(old.model_dump(mode="json"), new.model_dump(mode="json"), "")

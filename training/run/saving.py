@@ -1,4 +1,4 @@
-"""Checkpoints written while training goes on: a copy of the state is taken at once, the disk is left to a thread."""
+"""Write checkpoints while training continues: the state is copied at once and written by a thread."""
 
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -33,7 +33,7 @@ class Saver:
             self._pool.shutdown()
 
     def save(self, info: CheckpointInfo, state: Mapping[str, Any]) -> Path:
-        """Begins to write a checkpoint, and answers where it will be.
+        """Begin to write a checkpoint, and answers where it will be.
 
         Raises:
             OSError: the disk refused this one, or, where a thread writes, the one before.
@@ -45,7 +45,7 @@ class Saver:
         return checkpoint_path(self._run, info.step)
 
     def wait(self) -> None:
-        """Waits until all is on disk.
+        """Wait until all is on disk.
 
         Raises:
             OSError: the disk refused.

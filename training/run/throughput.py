@@ -22,7 +22,7 @@ class Ledger:
 
     @contextmanager
     def span(self, purpose: str) -> Iterator[None]:
-        """Books the block's time on a purpose. Blocks do not nest."""
+        """Count the block's time on a purpose. Blocks do not nest."""
         start = time.perf_counter()
         try:
             yield

@@ -169,7 +169,7 @@ def test_a_remote_dataset_is_cached_whole(small: Path, serve: SimpleNamespace, t
     shutil.rmtree(cache / "train")
     tar = small / "train" / "00003.tar"
     tar.write_bytes(tar.read_bytes()[:-1] + b"x")
-    with pytest.raises(OpenWITError, match="does not have the sum"):
+    with pytest.raises(OpenWITError, match="does not have the checksum"):
         open_source(data, seed=0, report=print)
     manifest = DatasetManifest.load(small)
     manifest.model_copy(update={"name": "other"}).save(small)
