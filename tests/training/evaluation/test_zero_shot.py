@@ -136,10 +136,10 @@ def test_figures_confusions_and_classes() -> None:
     assert summarise(Answers(labels, ranks, predicted, []), names) == summarise(
         Answers(labels, ranks, predicted, []), names
     )
-    assert set(result.figures()) == {"zero_shot_top1", "zero_shot_top5", "zero_shot_mean_per_class"}
+    assert set(result.metrics()) == {"zero_shot_top1", "zero_shot_top5", "zero_shot_mean_per_class"}
     few = summarise(Answers(labels[:9], ranks[:9], predicted[:9], []), names[:4])
     assert few.top5 is None
-    assert "zero_shot_top5" not in few.figures()
+    assert "zero_shot_top5" not in few.metrics()
 
 
 def train(model: Any, data: ClassificationSet, objective_name: str) -> None:

@@ -65,5 +65,5 @@ def test_weights_and_biases_get_the_same(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_weights_and_biases_are_missed_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(OpenWITError, match="pip install wandb"):
+    with pytest.raises(OpenWITError, match=r"pip install 'openwit\[wandb\]'"):
         MetricsLog(tmp_path, 0, tensorboard=False, wandb="mine")
