@@ -33,14 +33,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one step of a build ended with.
+    """The result of one step of a build.
 
     Attributes:
         name: of the step.
         folder: where its files are; a URL for a dataset that is written to one.
         manifest: of the finished stage.
-        seconds: that it took.
-        executed: whether it did anything; False where it was finished before.
+        seconds: wall-clock time.
+        executed: whether anything was done; False if it was finished before.
     """
 
     name: str
@@ -52,13 +52,13 @@ class StepResult:
 
 @dataclass(frozen=True)
 class BuildResult:
-    """What a build ended with.
+    """The result of a build.
 
     Attributes:
         steps: one result per step of the recipe, in order.
-        dataset: manifest of the dataset; None for a recipe whose steps do not write one.
+        dataset: manifest of the dataset; None if no step of the recipe writes one.
         where: folder or URL of the dataset.
-        seconds: that the whole build took.
+        seconds: wall-clock time of the whole build.
     """
 
     steps: list[StepResult]
@@ -68,14 +68,14 @@ class BuildResult:
 
     @property
     def executed(self) -> bool:
-        """Whether any step did anything."""
+        """Whether any step was executed."""
         return any(step.executed for step in self.steps)
 
     def step(self, name: str) -> StepResult:
-        """The result of the step of a name.
+        """Return the result of a step by name.
 
         Raises:
-            KeyError: there is none.
+            KeyError: there is no such step.
         """
         for step in self.steps:
             if step.name == name:
@@ -92,19 +92,21 @@ def build(
     dataset_url: str | None = None,
     on_step: Callable[[StepResult], None] | None = None,
 ) -> BuildResult:
-    """Builds a dataset below `workdir`, or at a URL.
+    """Build a dataset below `workdir`, or at a URL.
 
     Layout: `stages/NAME` for each step, `dataset` for the result. A second run does nothing; a run after an
     interruption resumes.
 
     Args:
-        retry_failed: retry images whose download failed for a transient reason; later steps are rebuilt where that
-            changed something.
+        retry_failed: retry images whose download failed with a transient error, and rebuild the later steps.
         dataset_url: where the dataset is written instead of `dataset`; the work folders stay in `workdir`.
         on_step: called with the result of each step as soon as it is finished.
 
     Raises:
-        OpenWITError: bad input, or `workdir` holds another recipe's build and `job.replace` is off.
+        RecipeError: a setting is wrong, or `workdir` holds another recipe's build and `job.replace` is off.
+        DataError: an input is missing, damaged or of the wrong kind.
+        NetworkError: there is no network, or a remote store cannot be reached.
+        StorageError: the disk is full, a folder cannot be written, or another build runs in `workdir`.
     """
     for step in recipe.steps:
         step.load().check(step.settings)
@@ -123,7 +125,7 @@ def build(
 
 @dataclass
 class _Build:
-    """A build as it goes from step to step."""
+    """The state of a running build."""
 
     recipe: Recipe
     workdir: Path
@@ -135,11 +137,11 @@ class _Build:
 
     @property
     def dataset(self) -> str:
-        """Folder or URL of the dataset."""
+        """The folder or URL of the dataset."""
         return str(open_store(self.dataset_url or self.workdir / DATASET))
 
     def step(self, step: Step) -> StepResult:
-        """Runs a step on the outputs of the steps before."""
+        """Run a step on the outputs of earlier steps."""
         before = time.monotonic()
         stage = step.load()
         at = {result.name: result.folder for result in self.results}
@@ -155,18 +157,18 @@ class _Build:
         return result
 
     def _folders(self, step: Step) -> tuple[Path, Location]:
-        """The folder that a step works in, and where its output is for later steps."""
+        """Return the folder that a step works in, and the location of its output for later steps."""
         folder = self.workdir / STAGES / step.name
         if step.load().output != DATASET_KIND:
             return folder, folder
         self.writes_dataset = True
-        # A dataset at a URL leaves its stage a work folder, which keeps what resuming needs.
+        # For a dataset at a URL the work folder keeps what a resume needs.
         return (folder if self._target() else Path(self.dataset)), self.dataset
 
     def _target(self) -> str | None:
-        """URL of the dataset; None for one in a local folder."""
-        place = open_store(self.dataset)
-        return place.url if isinstance(place, RemoteFolder) else None
+        """Return the URL of the dataset; None for a local folder."""
+        store = open_store(self.dataset)
+        return store.url if isinstance(store, RemoteFolder) else None
 
     def _context(self, step: Step) -> BuildContext:
         steps = {other.name: other.further() for other in self.recipe.steps if other.further()}
@@ -183,10 +185,10 @@ def _outcome(result: StepResult) -> str:
 
 
 def claim_workdir(recipe: Recipe, workdir: Path, may_replace: bool) -> None:
-    """Claims a folder for a recipe.
+    """Claim a folder for a recipe.
 
     Raises:
-        RecipeError: the folder belongs to another recipe, or holds files that no build made.
+        RecipeError: the folder holds another recipe's build, or files that no build wrote.
         StorageError: it cannot be written.
     """
     marker = workdir / RECIPE_FILE
@@ -199,20 +201,20 @@ def claim_workdir(recipe: Recipe, workdir: Path, may_replace: bool) -> None:
         if not may_replace:
             raise RecipeError(
                 f"{workdir} holds another recipe's build ({difference}); "
-                "give another --workdir, or --replace to rebuild what the change touches"
+                "choose another workdir, or replace what the change affects"
             )
     elif workdir.exists() and not workdir.is_dir():
-        raise StorageError(f"--workdir {workdir} is a file: give a folder")
+        raise StorageError(f"workdir {workdir} is a file: give a folder")
     elif (workdir / STAGES).exists() or (workdir / DATASET).exists():
-        raise RecipeError(f"{workdir} holds {STAGES}/ or {DATASET}/ of something else: give another --workdir")
+        raise RecipeError(f"{workdir} holds {STAGES}/ or {DATASET}/ of something else: choose another workdir")
     try:
         atomic_write(marker, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
     except OSError as error:
-        raise StorageError(f"--workdir {workdir} cannot be written: {error.strerror or error}") from error
+        raise StorageError(f"workdir {workdir} cannot be written: {error.strerror or error}") from error
 
 
 def _by_name(recipe: Any) -> Any:
-    """A recipe as plain data with its steps by name, so that a difference is named `select.cap`."""
+    """Return a recipe as plain data with its steps by name, so that a difference is named `select.cap`."""
     if not isinstance(recipe, Mapping) or not isinstance(recipe.get("steps"), list):
         return recipe
     steps: dict[str, Any] = {}
@@ -227,14 +229,14 @@ def _by_name(recipe: Any) -> Any:
 
 @contextmanager
 def locked(workdir: Path) -> Iterator[None]:
-    """Keeps a second build out of the folder; the lock goes with the process, however it ends.
+    """Lock the folder against a second build; the lock ends with the process, however it ends.
 
     Raises:
         StorageError: another build runs in the folder.
     """
     with (workdir / LOCK_FILE).open("w") as file:
         if not lock_file(file, wait=False):
-            raise StorageError(f"another build is running in {workdir}: wait for it or give another --workdir")
+            raise StorageError(f"another build is running in {workdir}: wait for it or choose another workdir")
         file.write(str(os.getpid()))
         file.flush()
         yield

@@ -1,4 +1,4 @@
-"""The commands that work on a finished dataset, wherever it lies: card, explain, verify, remove."""
+"""Define the commands on a finished dataset, local or at a URL: card, explain, verify, remove."""
 
 from __future__ import annotations
 
@@ -8,28 +8,39 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from openwit.pipeline.cli.options import Sets, make_job, make_settings, quiet
+from openwit.pipeline.cli.options import Sets, make_job, make_settings, show_library_messages
+from openwit.schemas.common.command import examples
 from openwit.schemas.common.parts import require_part
 
 if TYPE_CHECKING:
     from openwit.pipeline.dataset.removal_journal import Journal
     from openwit.pipeline.dataset.removal_list import RemovalList
 
-Dataset = Annotated[str, typer.Argument(help="dataset folder, or its URL (s3://bucket/name, gs://…)")]
+Dataset = Annotated[
+    str, typer.Argument(help="Dataset folder, or its URL (s3://bucket/name, gs://bucket/name, …).", metavar="DATASET")
+]
 _SHOWN = 20
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Registers the commands."""
-    for command in (card, explain, verify, remove):
-        app.command()(command)
+    """Register the commands."""
+    app.command(epilog=examples("wit card out/demo/dataset", "wit card out/demo/dataset --set examples=100"))(card)
+    app.command(
+        epilog=examples(
+            "wit explain out/demo/dataset 0000000012", "wit explain out/demo/dataset https://example.org/kite.jpg"
+        )
+    )(explain)
+    app.command(epilog=examples("wit verify out/demo/dataset"))(verify)
+    app.command(
+        epilog=examples(
+            "wit remove out/demo/dataset --list opted-out.txt --dry-run",
+            "wit remove out/demo/dataset --list opted-out.txt",
+        )
+    )(remove)
 
 
 def card(context: typer.Context, dataset: Dataset, sets: Sets = None) -> None:
-    """Writes card.html and card.json of a dataset.
-
-    Example: wit card out/demo/dataset
-    """
+    """Write the report on a dataset: card.html and card.json."""
     from openwit.pipeline.stages.card import HTML, Card
 
     settings = make_settings(Card.settings, "card", {}, sets)
@@ -41,11 +52,12 @@ def card(context: typer.Context, dataset: Dataset, sets: Sets = None) -> None:
 
 def explain(
     dataset: Dataset,
-    what: Annotated[str, typer.Argument(help="image URL, or key of a sample", metavar="URL_OR_KEY")],
+    what: Annotated[str, typer.Argument(help="Image URL, key of a sample, or ID of a pair.", metavar="URL_OR_KEY")],
 ) -> None:
-    """Says where an image comes from and what chose it, or at which stage it left and why; exit code 1 if unknown.
+    """Show where an image came from, or why it was dropped.
 
-    Example: wit explain out/demo/dataset 000000012
+    For a sample: its texts, their sources and the queries that drew them. For a dropped pair: the stage and the
+    reason, if the build's stages/ are beside the dataset. The exit code is 1 if nothing is known of the image.
     """
     from openwit.pipeline.cli.explain_report import print_explanation
     from openwit.pipeline.explain.lookup import explain as look_up
@@ -53,14 +65,14 @@ def explain(
     kept, dropped = look_up(dataset, what)
     print_explanation(Console(), kept, dropped)
     if not kept and not dropped:
-        print(f"{what} is neither in {dataset} nor among what left at a stage of its build")
+        print(f"{what} is neither in {dataset} nor among the pairs that its build dropped")
         raise SystemExit(1)
 
 
 def verify(dataset: Dataset) -> None:
-    """Checks every checksum, count and schema of a dataset; exit code 1 and a list when something is off.
+    """Check every checksum, count and schema of a dataset.
 
-    Example: wit verify out/demo/dataset
+    The exit code is 1 if something does not match the manifest; each problem is printed on a line.
     """
     from openwit.pipeline.cli.progress import Steps
     from openwit.pipeline.dataset.verify import verify_dataset
@@ -71,37 +83,39 @@ def verify(dataset: Dataset) -> None:
         print(problem)
     if problems:
         raise SystemExit(1)
-    print(f"{dataset}: every file, count and schema is as the manifest says")
+    print(f"{dataset}: every file, count and schema matches the manifest")
 
 
 def remove(
     dataset: Dataset,
-    names: Annotated[Path, typer.Option("--list", help="URLs, hashes (sha256, phash) or domains, one a line")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would go, and change nothing")] = False,
+    names: Annotated[Path, typer.Option("--list", help="URLs, hashes (sha256, phash) and domains, one per line.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be removed, and change nothing.")
+    ] = False,
 ) -> None:
-    """Takes images out of a finished dataset: by URL, by hash of their bytes, or by domain and its subdomains.
+    """Remove images from a finished dataset by URL, hash or domain.
 
-    Example: wit remove out/demo/dataset --list opted-out.txt --dry-run
+    A domain stands for its subdomains too. Only the shards that hold a removed image are rewritten.
     """
     require_part("build", "wit remove")
-    quiet()
-    from openwit.pipeline.api import remove as take_out
+    show_library_messages(Console(stderr=True))
+    from openwit.pipeline.api import remove as remove_samples
     from openwit.pipeline.cli.progress import Steps
 
     wanted = load_list(names)
     with Steps(Console(stderr=True), "shards") as steps:
-        plan = take_out(dataset, wanted, dry_run=dry_run, show_progress=steps.show)
-    _say_removed(Console(), dataset, wanted, plan, dry_run)
+        plan = remove_samples(dataset, wanted, dry_run=dry_run, show_progress=steps.show)
+    _print_removal(Console(), dataset, wanted, plan, dry_run)
 
 
 def load_list(path: Path) -> RemovalList:
-    """The list that `--list` names."""
+    """Load the list that `--list` names."""
     from openwit.pipeline.dataset.removal_list import load_removal_list
 
     return load_removal_list(path)
 
 
-def _say_removed(console: Console, dataset: str, wanted: RemovalList, plan: Journal, dry_run: bool) -> None:
+def _print_removal(console: Console, dataset: str, wanted: RemovalList, plan: Journal, dry_run: bool) -> None:
     from openwit.pipeline.dataset.remove import by_kind
 
     gone = plan.gone()
@@ -109,19 +123,20 @@ def _say_removed(console: Console, dataset: str, wanted: RemovalList, plan: Jour
         kinds = ", ".join(f"{n:,} by {kind}" for kind, n in by_kind(plan).items())
         pairs = sum(sample.pairs for sample in gone)
         verb = "Would remove" if dry_run else "Removed"
-        said = f"{verb} {len(gone):,} samples with {pairs:,} texts from {len(plan.shards):,} shards ({kinds})"
-        console.print(f"{said} of {dataset}.", highlight=False, soft_wrap=True)
+        counts = f"{len(gone):,} samples with {pairs:,} texts from {len(plan.shards):,} shards ({kinds})"
+        console.print(f"{verb} {counts} of {dataset}.", highlight=False, soft_wrap=True)
         if dry_run:
             _print_some(console, [f"{sample.key}  {sample.url}" for sample in gone])
     else:
-        console.print(f"Nothing to remove: {dataset} holds nothing that the list names.", highlight=False)
+        console.print(f"Nothing to remove: no line of the list matches an image of {dataset}.", highlight=False)
     matched = set(plan.matched)
-    idle = [f"line {number}: {word}" for number, word in wanted.words.items() if number not in matched]
-    if idle and gone:
-        console.print(f"{len(idle):,} of {len(wanted.words):,} lines name nothing that is in it:", highlight=False)
-        _print_some(console, idle)
+    unmatched = [f"line {number}: {word}" for number, word in wanted.words.items() if number not in matched]
+    if unmatched and gone:
+        lines = f"{len(unmatched):,} of {len(wanted.words):,} lines match nothing in the dataset:"
+        console.print(lines, highlight=False)
+        _print_some(console, unmatched)
     if gone and not dry_run:
-        console.print("The build's stages/ still hold copies: delete them.", soft_wrap=True)
+        console.print("The build's stages/ still hold the images: delete that folder.", soft_wrap=True)
 
 
 def _print_some(console: Console, lines: list[str]) -> None:

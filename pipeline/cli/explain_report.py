@@ -1,4 +1,4 @@
-"""How `wit explain` prints what is known of an image."""
+"""Print what `wit explain` found about an image."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ _QUERIES_SHOWN = 12
 
 
 def print_explanation(console: Console, kept: Sequence[KeptSample], dropped: Sequence[DroppedPair]) -> None:
-    """Samples with the story of each text, stage by stage, then the pairs that left, in the order of the stages."""
+    """Print samples with the history of each text, then the dropped pairs in the order of the stages."""
     for sample in kept:
         console.print(f"[bold]Kept[/bold] as {sample.key} in {sample.shard} ({sample.split})", highlight=False)
         _line(console, "image", sample.url)
@@ -21,8 +21,8 @@ def print_explanation(console: Console, kept: Sequence[KeptSample], dropped: Seq
         _line(console, "fetch", f"{size}{facts['original_width']} x {facts['original_height']}")
         _line(console, "sha256", f"{facts['sha256']}  phash {facts['phash']}")
         copies = facts["duplicates"]
-        stands = f"stands for {copies:,} {'copy' if copies == 1 else 'copies'} of it"
-        _line(console, "dedup", stands if copies else "no copy of it was found")
+        dropped_copies = f"{copies:,} {'duplicate' if copies == 1 else 'duplicates'} of it dropped"
+        _line(console, "dedup", dropped_copies if copies else "no duplicate was found")
         for text in sample.texts:
             _print_text(console, text)
     for pair in dropped:
@@ -34,7 +34,9 @@ def _print_text(console: Console, text: KeptText) -> None:
     _line(console, "text", f"{text.text}  ({text.text_source}{language})")
     _line(console, "  pair", text.pair_id)
     if text.of_copy is not None:
-        _line(console, "  copy", f"stood at a copy of the image: {text.of_copy or 'see the stages of its build'}")
+        _line(
+            console, "  merged", f"from a duplicate image: {text.of_copy or 'its URL is in the stages of the build'}"
+        )
     if text.page_url:
         _line(console, "  page", text.page_url)
     _line(console, "  from", f"{text.archive} at {text.record_offset:,}")
@@ -46,25 +48,25 @@ def _print_text(console: Console, text: KeptText) -> None:
 
 
 def _print_drop(console: Console, pair: DroppedPair) -> None:
-    console.print(f"[bold]Left[/bold] at {pair.stage}: {name_of(pair.reason)}", highlight=False)
+    console.print(f"[bold]Dropped[/bold] at {pair.stage}: {name_of(pair.reason)}", highlight=False)
     if pair.meaning:
-        _line(console, "that is", pair.meaning)
+        _line(console, "meaning", pair.meaning)
     _line(console, "image", pair.url)
     _line(console, "text", pair.text)
     if pair.pair_id:
         _line(console, "  pair", pair.pair_id)
     if pair.detail:
-        _line(console, "because", pair.detail)
+        _line(console, "detail", pair.detail)
     _print_matches(console, pair.matched)
 
 
 def _print_matches(console: Console, matched: Sequence[Match]) -> None:
     for match in matched[:_QUERIES_SHOWN]:
-        verdict = "drew it" if match.u <= match.threshold else "did not"
+        verdict = "drew it" if match.u <= match.threshold else "did not draw it"
         numbers = f"u {match.u:.4g}, threshold {match.threshold:.4g}"
         _line(console, "  query", f"{match.query}: {verdict} ({numbers}; {match.drawn:,} of {match.pool:,} drawn)")
     if len(matched) > _QUERIES_SHOWN:
-        _line(console, "", f"and {len(matched) - _QUERIES_SHOWN:,} queries more")
+        _line(console, "", f"and {len(matched) - _QUERIES_SHOWN:,} more queries")
 
 
 def _line(console: Console, name: str, value: str) -> None:

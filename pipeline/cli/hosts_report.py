@@ -1,4 +1,4 @@
-"""What a user sees of the hosts that images were asked of."""
+"""Print the hosts with the most failed downloads."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from openwit.pipeline.stages.fetch.log import HOSTS, HOSTS_FILE, worst_hosts
 
 
 def print_hosts(console: Console, folder: Path, n: int = 10) -> None:
-    """The hosts that lost most images, of a finished fetch folder. Nothing where no host lost any."""
+    """Print the hosts with the most dropped URLs of a finished fetch folder. Prints nothing if there are none."""
     path = folder / HOSTS_FILE
     if not path.exists():
         return
@@ -18,9 +18,9 @@ def print_hosts(console: Console, folder: Path, n: int = 10) -> None:
     worst = worst_hosts(hosts, n)
     if not worst:
         return
-    table = Table(title="Hosts that lost most images", title_justify="left", show_edge=False, pad_edge=False)
-    for header in ("host", "URLs", "kept", "lost mostly to", "of them", "median ms", "p95 ms"):
-        table.add_column(header, justify="left" if header in ("host", "lost mostly to") else "right")
+    table = Table(title="Hosts with most failures", title_justify="left", show_edge=False, pad_edge=False)
+    for header in ("host", "URLs", "kept", "most frequent failure", "URLs", "median ms", "p95 ms"):
+        table.add_column(header, justify="left" if header in ("host", "most frequent failure") else "right")
     for row in worst:
         times = ["" if row[key] is None else f"{row[key]:,.0f}" for key in ("p50_ms", "p95_ms")]
         first = row["failures"][0]

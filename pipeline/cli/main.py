@@ -1,4 +1,4 @@
-"""`wit`: builds a WebImageText dataset. Beam is imported by the commands that run it, so that `--help` is quick."""
+"""The command `wit`. Beam is imported by the commands that run it, so that `--help` is fast."""
 
 from __future__ import annotations
 
@@ -9,16 +9,34 @@ import typer
 from rich.console import Console
 
 from openwit.pipeline.cli import dataset as cli_dataset
-from openwit.pipeline.cli.options import BEAM_FLAGS as _BEAM_FLAGS
-from openwit.pipeline.cli.options import Input, JobFlags, Out, Replace, RunnerName, Sets, Workers, run_stage_command
-from openwit.pipeline.cli.options import make_job as _job
+from openwit.pipeline.cli.options import (
+    BEAM_FLAGS,
+    JobFlags,
+    Out,
+    Replace,
+    RetryFailed,
+    Runner,
+    Sets,
+    Workers,
+    make_job,
+    run_stage_command,
+)
 from openwit.pipeline.cli.start import add_commands as add_start_commands
-from openwit.pipeline.stages import STAGES
 from openwit.pipeline.stages.base import InputMap
-from openwit.schemas.common.command import Version, entry_point
+from openwit.pipeline.stages.select.settings import BalanceMode
+from openwit.pipeline.text.matching.settings import MatchMode
+from openwit.schemas.common.command import Version, entry_point, examples
 
 app = typer.Typer(
-    help=f"Builds WebImageText datasets. The stages, each also a command: {', '.join(STAGES)}.",
+    name="wit",
+    help="Build image-text datasets for CLIP training from web crawls, dumps and tables.\n\n"
+    "wit build runs every step of a recipe; each stage is also a command of its own.",
+    epilog=examples(
+        "wit demo                                   run the whole chain on a small drawn web",
+        "wit init pairs --out my-pairs              copy a recipe to edit",
+        "wit build my-pairs/pairs.yaml              build its dataset, or resume",
+        "wit explain out/pairs/dataset 0000000012   show where a sample came from",
+    ),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -30,34 +48,38 @@ def _root(version: Version = False) -> None:
     pass
 
 
-RetryFailed = Annotated[
-    bool, typer.Option("--retry-failed", help="ask again for images that failed for reasons that pass")
-]
-
-
-@app.command(context_settings=_BEAM_FLAGS)
+@app.command(
+    context_settings=BEAM_FLAGS,
+    epilog=examples(
+        "wit build workflows/demo/recipe.yaml --workdir out/demo --set select.cap=100",
+        "wit build recipe.yaml --runner flink -- --flink_master=localhost:8081",
+    ),
+)
 def build(
     context: typer.Context,
-    recipe: Annotated[Path, typer.Argument(help="recipe in YAML", metavar="RECIPE.yaml")],
-    workdir: Annotated[Path | None, typer.Option("--workdir", help="folder of the build [default: out/NAME]")] = None,
+    recipe: Annotated[Path, typer.Argument(help="Recipe (YAML).", metavar="RECIPE.yaml")],
+    workdir: Annotated[Path | None, typer.Option("--workdir", help="Folder of the build [default: out/NAME].")] = None,
     dataset: Annotated[
-        str | None, typer.Option("--dataset", help="URL for the dataset [default: dataset/ in the workdir]")
+        str | None,
+        typer.Option("--dataset", help="Folder or URL to write the dataset to [default: dataset/ in the workdir]."),
     ] = None,
-    sets: Annotated[list[str] | None, typer.Option("--set", help="STEP.key=value; repeatable")] = None,
-    runner: RunnerName = "local",
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="STEP.KEY=VALUE", help="Override a setting of a step. Repeatable."),
+    ] = None,
+    runner: Runner = "local",
     workers: Workers = 1,
     replace: Replace = False,
     retry_failed: RetryFailed = False,
 ) -> None:
-    """Builds a dataset from a recipe; run again after a stop, it goes on where it was.
+    """Build a dataset from a recipe, or resume the build.
 
-    Example: wit build workflows/demo/recipe.yaml --workdir out/demo --set select.cap=100
-    Flags of the Beam runner follow after --.
+    Run the same command again after an interruption: finished steps and tasks are skipped.
     """
     from openwit.pipeline.recipe import load_recipe
 
     loaded = load_recipe(recipe, sets or [])
-    job = _job(runner, workers, replace, context)
+    job = make_job(runner, workers, replace, context)
     from openwit.pipeline.build import build as run_build
     from openwit.pipeline.cli.report import print_build, print_step
 
@@ -73,26 +95,34 @@ def build(
     print_build(console, done)
 
 
-@app.command(context_settings=_BEAM_FLAGS)
+@app.command(
+    context_settings=BEAM_FLAGS,
+    epilog=examples("wit queries --wikipedia 'enwiki-*.xml*.bz2' --wordnet builtin --out out/queries"),
+)
 def queries(
     context: typer.Context,
-    out: Annotated[Path, typer.Option("--out", help="folder to write; holds queries.parquet")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write; the list is queries.parquet in it.")],
     wikipedia: Annotated[
-        list[str] | None, typer.Option("--wikipedia", help="pages-articles or CirrusSearch dump; repeatable")
+        list[str] | None,
+        typer.Option("--wikipedia", help="Wikipedia dump: pages-articles or CirrusSearch. Repeatable."),
     ] = None,
-    pageviews: Annotated[list[str] | None, typer.Option("--pageviews", help="page views file; repeatable")] = None,
-    wordnet: Annotated[str | None, typer.Option("--wordnet", help="WordNet's dict folder")] = None,
-    table: Annotated[list[str] | None, typer.Option("--table", help="list of one's own; repeatable")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", help="at most so many queries")] = None,
+    pageviews: Annotated[
+        list[str] | None, typer.Option("--pageviews", help="File of page views, which rank the titles. Repeatable.")
+    ] = None,
+    wordnet: Annotated[
+        str | None, typer.Option("--wordnet", help="WordNet's dict folder, or builtin for the bundled lemmas.")
+    ] = None,
+    table: Annotated[
+        list[str] | None,
+        typer.Option("--table", help="Your own query list: one query per line, or a table. Repeatable."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Maximum number of queries.")] = None,
     sets: Sets = None,
-    runner: RunnerName = "local",
+    runner: Runner = "local",
     workers: Workers = 1,
     replace: Replace = False,
 ) -> None:
-    """Makes the query list: words, bigrams, titles, synsets.
-
-    Example: wit queries --wikipedia 'enwiki-*.xml*.bz2' --wordnet dict --out out/queries
-    """
+    """Make the query list: words, bigrams, titles and synsets."""
     from openwit.pipeline.cli.report import print_examples
 
     flags = {"wikipedia": wikipedia, "pageviews": pageviews, "wordnet": wordnet, "tables": table, "limit": limit}
@@ -101,72 +131,92 @@ def queries(
     print_examples(Console(), done.manifest)
 
 
-@app.command(context_settings=_BEAM_FLAGS)
+@app.command(
+    context_settings=BEAM_FLAGS,
+    epilog=examples("wit candidates --input 'crawl/*.warc.gz' --out out/candidates --set language.languages=[en]"),
+)
 def candidates(
     context: typer.Context,
-    inputs: Annotated[list[str], typer.Option("--input", help="WARC, WAT, ARC, table or path list; repeatable")],
+    inputs: Annotated[
+        list[str],
+        typer.Option("--input", help="WARC, WAT or ARC file, table, or list of paths; globs and URLs. Repeatable."),
+    ],
     out: Out,
     sets: Sets = None,
-    runner: RunnerName = "local",
+    runner: Runner = "local",
     workers: Workers = 1,
     replace: Replace = False,
 ) -> None:
-    """Reads (image, text) pairs from crawls and tables.
-
-    Example: wit candidates --input 'crawl/*.warc.gz' --out out/candidates --set language.languages=[en]
-    """
-    from openwit.pipeline.cli.report import print_damage, print_yields
+    """Read (image, text) pairs from crawls and tables."""
+    from openwit.pipeline.cli.report import print_damage, print_extraction_stats
 
     job = JobFlags(runner, workers, replace, context)
     done = run_stage_command("candidates", job, {}, out, flags={"inputs": inputs}, sets=sets)
-    print_yields(Console(), done.manifest.counters)
+    print_extraction_stats(Console(), done.manifest.counters)
     print_damage(Console(), done.manifest, out)
 
 
-@app.command(context_settings=_BEAM_FLAGS)
+@app.command(
+    context_settings=BEAM_FLAGS,
+    epilog=examples(
+        "wit select --candidates out/candidates --queries out/queries --out out/selected --cap 20000",
+        "wit select --candidates out/old --candidates out/new --queries out/queries \\",
+        "    --reuse out/selected --out out/selected2",
+    ),
+)
 def select(
     context: typer.Context,
-    candidates: Annotated[list[Path], typer.Option("--candidates", help="folder of `wit candidates`; repeatable")],
-    queries: Annotated[Path, typer.Option("--queries", help="queries.parquet, or the folder of `wit queries`")],
+    candidates: Annotated[
+        list[Path], typer.Option("--candidates", help="Folder that `wit candidates` wrote. Repeatable.")
+    ],
+    queries: Annotated[
+        Path, typer.Option("--queries", help="Query list (queries.parquet), or the folder that `wit queries` wrote.")
+    ],
     out: Out,
-    cap: Annotated[int | None, typer.Option("--cap", help="pairs a query may draw (default 20000)")] = None,
-    balance: Annotated[str | None, typer.Option("--balance", help="cap | probabilistic")] = None,
-    match: Annotated[str | None, typer.Option("--match", help="words | metaclip")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="of the draw")] = None,
+    cap: Annotated[
+        int | None,
+        typer.Option("--cap", min=1, help="Maximum pairs drawn per query (t in the paper) [default: 20000]."),
+    ] = None,
+    balance: Annotated[
+        BalanceMode | None, typer.Option("--balance", help="Exactly the cap per query, or MetaCLIP's rule.")
+    ] = None,
+    match: Annotated[
+        MatchMode | None, typer.Option("--match", help="Whole words of any script, or as MetaCLIP matches.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Random seed of the balancing draw.")] = None,
     reuse: Annotated[
-        Path | None, typer.Option("--reuse", help="earlier selection whose matches are taken over, not made again")
+        Path | None,
+        typer.Option("--reuse", help="Earlier selection whose matches are reused for the candidates it has seen."),
     ] = None,
     sets: Sets = None,
-    runner: RunnerName = "local",
+    runner: Runner = "local",
     workers: Workers = 1,
     replace: Replace = False,
 ) -> None:
-    """Searches every query in every caption and draws up to the cap a query.
-
-    Example: wit select --candidates out/candidates --queries out/queries --out out/selected --cap 20000
-    New candidates beside old ones: --candidates out/old --candidates out/new --reuse out/selected --out out/selected2
-    """
+    """Match captions with queries and draw pairs up to the cap."""
     flags = {"cap": cap, "balance": balance, "match": match, "seed": seed}
     inputs: InputMap = {"candidates": candidates, "queries": queries, "reuse": [reuse] if reuse else []}
     run_stage_command("select", JobFlags(runner, workers, replace, context), inputs, out, flags=flags, sets=sets)
 
 
-@app.command(context_settings=_BEAM_FLAGS)
+@app.command(
+    context_settings=BEAM_FLAGS,
+    epilog=examples(
+        "wit fetch --input out/selected --out out/fetched --set image.size=256",
+        "wit fetch --input out/selected --out out/fetched --set image.size=256 --retry-failed",
+    ),
+)
 def fetch(
     context: typer.Context,
-    source: Input,
+    source: Annotated[Path, typer.Option("--input", help="Folder that `wit select` wrote.")],
     out: Out,
     sets: Sets = None,
-    runner: RunnerName = "local",
+    runner: Runner = "local",
     workers: Workers = 1,
     replace: Replace = False,
     retry_failed: RetryFailed = False,
 ) -> None:
-    """Downloads, checks and resizes the selected images.
-
-    Example: wit fetch --input out/selected --out out/fetched --set image.size=256 --set download.concurrency=256
-    Later: the same with --retry-failed asks again what timed out or was refused for the moment.
-    """
+    """Download, check and resize the selected images."""
     from openwit.pipeline.cli.hosts_report import print_hosts
     from openwit.pipeline.stages.base import BuildContext
 
@@ -176,23 +226,32 @@ def fetch(
     print_hosts(Console(), out)
 
 
-@app.command(context_settings=_BEAM_FLAGS)
+@app.command(
+    context_settings=BEAM_FLAGS,
+    epilog=examples(
+        "wit dedup --input out/fetched --out out/deduplicated",
+        "wit dedup --input out/fetched --out out/deduplicated --exclude imagenet-val/ --exclude flickr30k.tar",
+    ),
+)
 def dedup(
     context: typer.Context,
-    source: Input,
+    source: Annotated[Path, typer.Option("--input", help="Folder that `wit fetch` wrote.")],
     out: Out,
     exclude: Annotated[
         list[str] | None,
-        typer.Option("--exclude", help="evaluation images: folder, tar, Parquet or dataset; repeatable"),
+        typer.Option(
+            "--exclude",
+            help="Evaluation images whose copies are dropped: folder, tar, Parquet file or dataset. Repeatable.",
+        ),
     ] = None,
     sets: Sets = None,
-    runner: RunnerName = "local",
+    runner: Runner = "local",
     workers: Workers = 1,
     replace: Replace = False,
 ) -> None:
-    """Finds images that are copies of each other and keeps the best of them; takes out copies of evaluation images.
+    """Drop duplicate images and copies of evaluation images.
 
-    Example: wit dedup --input out/fetched --out out/deduplicated --exclude imagenet-val/ --exclude flickr30k.tar
+    One image of each group of duplicates is kept, with the texts of all.
     """
     from openwit.pipeline.cli.report import print_excluded
 
@@ -201,47 +260,52 @@ def dedup(
     print_excluded(Console(), done.manifest, out)
 
 
-@app.command(context_settings=_BEAM_FLAGS)
+@app.command(context_settings=BEAM_FLAGS, epilog=examples("wit redraw --input out/deduplicated --out out/redrawn"))
 def redraw(
     context: typer.Context,
-    source: Input,
+    source: Annotated[Path, typer.Option("--input", help="Folder that `wit dedup` wrote.")],
     out: Out,
-    runner: RunnerName = "local",
+    runner: Runner = "local",
     workers: Workers = 1,
     replace: Replace = False,
 ) -> None:
-    """Draws again, with the cap itself, among the pairs that are left of a selection with oversample.
+    """Draw again up to the cap among the pairs that were fetched.
 
-    Example: wit redraw --input out/deduplicated --out out/redrawn
+    For a selection that was made with oversample > 1: it drew more pairs than the cap, because some are lost in the
+    download.
     """
     run_stage_command("redraw", JobFlags(runner, workers, replace, context), {"survivors": source}, out)
 
 
-@app.command(context_settings=_BEAM_FLAGS)
+@app.command(
+    context_settings=BEAM_FLAGS,
+    epilog=examples(
+        "wit shard --input out/deduplicated --out out/dataset --name birds --set bytes=500MB",
+        "wit shard --input out/deduplicated --out s3://bucket/birds --name birds",
+    ),
+)
 def shard(
     context: typer.Context,
-    source: Input,
-    out: Annotated[str, typer.Option("--out", help="folder to write, or a URL: s3://bucket/name, gs://bucket/name …")],
-    name: Annotated[str, typer.Option("--name", help="of the dataset")] = "dataset",
+    source: Annotated[Path, typer.Option("--input", help="Folder that `wit dedup` or `wit redraw` wrote.")],
+    out: Annotated[str, typer.Option("--out", help="Folder or URL to write: s3://bucket/name, gs://bucket/name, ….")],
+    name: Annotated[str, typer.Option("--name", help="Dataset name.")] = "dataset",
     work: Annotated[
-        Path | None, typer.Option("--work", help="work folder where --out is a URL [default: shard/ beside --input]")
+        Path | None,
+        typer.Option("--work", help="Work folder if --out is a URL [default: shard/ beside the input]."),
     ] = None,
     sets: Sets = None,
-    runner: RunnerName = "local",
+    runner: Runner = "local",
     workers: Workers = 1,
     replace: Replace = False,
 ) -> None:
-    """Writes WebDataset shards with index, metadata and manifest.
-
-    Example: wit shard --input out/deduplicated --out out/dataset --name birds --set bytes=500MB
-    """
+    """Write WebDataset shards with index, metadata and manifest."""
     from openwit.pipeline.dataset.store import RemoteFolder, open_store
     from openwit.pipeline.stages.base import BuildContext, DatasetInfo
 
-    place = open_store(out)
-    remote = isinstance(place, RemoteFolder)
+    store = open_store(out)
+    remote = isinstance(store, RemoteFolder)
     folder = (work or source.absolute().parent / "shard") if remote else Path(out)
-    build = BuildContext(dataset=DatasetInfo(name), target=str(place) if remote else None)
+    build = BuildContext(dataset=DatasetInfo(name), target=str(store) if remote else None)
     job = JobFlags(runner, workers, replace, context)
     run_stage_command("shard", job, {"survivors": source}, folder, sets=sets, build=build, shown=out)
 

@@ -1,4 +1,4 @@
-"""What the commands of `wit` share: common options, settings from flags, and how they run a stage."""
+"""Share options, settings from flags, and the run of a stage among the commands of `wit`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 from rich.console import Console
 
+from openwit.pipeline.execution.runners import RunnerName
 from openwit.schemas.common.parts import require_part
 from openwit.schemas.common.settings import Settings, apply_override, parse_settings
 
@@ -21,38 +22,50 @@ if TYPE_CHECKING:
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
-RunnerName = Annotated[str, typer.Option("--runner", help="local | portable | flink | spark | dataflow")]
-Workers = Annotated[int, typer.Option("--workers", help="worker processes of the local runner")]
-Replace = Annotated[bool, typer.Option("--replace", help="rebuild what other settings or inputs made here")]
-Sets = Annotated[list[str] | None, typer.Option("--set", help="a setting of the stage, as key=value; repeatable")]
-Out = Annotated[Path, typer.Option("--out", help="folder to write")]
-Input = Annotated[Path, typer.Option("--input", help="folder the stage before wrote")]
+Runner = Annotated[RunnerName, typer.Option("--runner", help="Beam runner; its own flags follow after --.")]
+Workers = Annotated[int, typer.Option("--workers", min=1, help="Worker processes of the local runner.")]
+Replace = Annotated[
+    bool, typer.Option("--replace", help="Rebuild a folder that was made with other settings or inputs.")
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting of the stage. Repeatable."),
+]
+Out = Annotated[Path, typer.Option("--out", help="Folder to write.")]
+RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed", help="Retry images whose download failed with a transient error.")
+]
 BEAM_FLAGS = {"allow_extra_args": True, "ignore_unknown_options": False}
 
 
-def make_job(runner: str, workers: int, replace: bool, context: typer.Context) -> Job:
-    """The job of a command."""
+def make_job(runner: RunnerName, workers: int, replace: bool, context: typer.Context) -> Job:
+    """Make the job of a command, which shows progress and messages on the terminal."""
     require_part("build", f"wit {context.info_name}")
-    quiet()
-    from openwit.pipeline.cli.progress import ConsoleProgress, show_messages
+    console = Console()
+    show_library_messages(console)
+    from openwit.pipeline.cli.progress import ConsoleProgress
     from openwit.pipeline.execution.beam_engine import BeamEngine
     from openwit.pipeline.execution.stage import Job
 
-    console = Console()
-    show_messages(console)
     return Job(BeamEngine(runner, workers, tuple(context.args)), ConsoleProgress(console), replace=replace)
 
 
-def quiet() -> None:
-    """Keeps the libraries' own chatter off a user's screen; errors still come through."""
+def show_library_messages(console: Console) -> None:
+    """Show OpenWIT's warnings on a console, and of other libraries errors only."""
+    from openwit.pipeline.cli.progress import show_messages
+
     warnings.filterwarnings("ignore", module="apache_beam")
-    logging.getLogger().setLevel(logging.ERROR)
-    logging.getLogger("apache_beam").setLevel(logging.ERROR)
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    show_messages(console)
 
 
 def make_settings(model: type[SettingsT], command: str, flags: dict[str, Any], sets: list[str] | None) -> SettingsT:
-    """Settings of a stage from a command's flags and its `--set` options."""
+    """Make the settings of a stage from a command's flags and its `--set` options.
+
+    Raises:
+        RecipeError: a key or value is wrong.
+    """
     raw = {key: value for key, value in flags.items() if value is not None}
     for override in sets or []:
         apply_override(raw, override)
@@ -61,9 +74,9 @@ def make_settings(model: type[SettingsT], command: str, flags: dict[str, Any], s
 
 @dataclass(frozen=True)
 class JobFlags:
-    """The flags that say how a command runs."""
+    """The flags that state how a command runs."""
 
-    runner: str
+    runner: RunnerName
     workers: int
     replace: bool
     context: typer.Context
@@ -80,7 +93,7 @@ def run_stage_command(
     build: BuildContext | None = None,
     shown: str = "",
 ) -> StageRun:
-    """Runs one stage as a command, and prints its funnel.
+    """Run one stage as a command and print its funnel.
 
     Args:
         name: of the stage in the registry.

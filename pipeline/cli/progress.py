@@ -1,4 +1,4 @@
-"""Progress on the user's console: a bar on a terminal, a line every ten seconds elsewhere."""
+"""Show progress on the console: a bar on a terminal, a line every ten seconds elsewhere."""
 
 import logging
 import sys
@@ -20,14 +20,14 @@ _LINE_SECONDS = 10.0
 
 
 class ConsoleProgress:
-    """Shows the progress of jobs; see `openwit.pipeline.execution.progress.Progress`."""
+    """Show the progress of jobs; see `openwit.pipeline.execution.progress.Progress`."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
 
     @contextmanager
     def watch(self, label: str, folder: Path, names: Sequence[str], unit: str) -> Iterator[None]:
-        """Shows the progress of tasks while the block runs."""
+        """Show the progress of tasks while the block runs."""
         stop = threading.Event()
         show = self._show_bar if self._console.is_terminal else self._print_lines
         watcher = threading.Thread(target=show, args=(label, folder, names, unit, stop), daemon=True)
@@ -39,7 +39,7 @@ class ConsoleProgress:
             watcher.join()
 
     def status(self, message: str) -> AbstractContextManager[object]:
-        """Shows a spinner on a terminal."""
+        """Show a spinner on a terminal."""
         return self._console.status(message)
 
     def _show_bar(self, label: str, folder: Path, names: Sequence[str], unit: str, stop: threading.Event) -> None:
@@ -60,32 +60,40 @@ class ConsoleProgress:
 
 
 class ConsoleMessages(logging.Handler):
-    """Prints what the library logs for the user (warnings and above), indented below the command's own lines."""
+    """Print OpenWIT's warnings and errors, indented below the command's own lines, and errors of other libraries.
+
+    It belongs on the root logger, where it also keeps other libraries from adding a handler that prints each message
+    a second time.
+    """
 
     def __init__(self, console: Console) -> None:
         super().__init__(logging.WARNING)
         self._console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Prints the message of a record."""
-        self._console.print(f"  {record.getMessage()}", highlight=False, markup=False, soft_wrap=True)
+        """Print the message of a record."""
+        if record.name.partition(".")[0] == "openwit":
+            self._console.print(f"  {record.getMessage()}", highlight=False, markup=False, soft_wrap=True)
+        elif record.levelno >= logging.ERROR:
+            print(f"{record.name}: {self.format(record)}", file=sys.stderr)
 
 
 def show_messages(console: Console) -> None:
-    """Shows the library's messages on a console from now on, in place of the console of an earlier call."""
-    logger = logging.getLogger("openwit")
-    for handler in list(logger.handlers):
+    """Show messages on a console from now on, instead of the console of an earlier call."""
+    root = logging.getLogger()
+    for handler in list(root.handlers):
         if isinstance(handler, ConsoleMessages):
-            logger.removeHandler(handler)
-    logger.addHandler(ConsoleMessages(console))
-    logger.setLevel(logging.WARNING)
+            root.removeHandler(handler)
+    root.addHandler(ConsoleMessages(console))
+    root.setLevel(logging.ERROR)
+    logging.getLogger("openwit").setLevel(logging.WARNING)
 
 
 class Steps:
-    """Shows the progress of a labelled piece of work in this process; a context manager.
+    """Show the progress of work in this process; a context manager.
 
     Args:
-        unit: of what is counted; `bytes` are shown as gigabytes.
+        unit: what is counted; `bytes` are shown as gigabytes.
     """
 
     def __init__(self, console: Console, unit: str) -> None:
@@ -110,7 +118,7 @@ class Steps:
             self._bar.stop()
 
     def show(self, label: str, done: int, of: int) -> None:
-        """Shows that `done` of `of` units are done. A new label restarts the clock."""
+        """Show that `done` of `of` units are done. A new label restarts the clock."""
         now = time.monotonic()
         if label != self._label:
             self._label, self._started = label, now

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from openwit.pipeline.build import BuildResult, StepResult
 from openwit.pipeline.execution.stage import StageManifest
-from openwit.pipeline.stages.candidates.extraction_stats import yields
+from openwit.pipeline.stages.candidates.extraction_stats import extraction_stats
 from openwit.pipeline.stages.card import HTML as CARD_HTML
 from openwit.pipeline.stages.dedup import DedupPaths
 from openwit.schemas.manifest import DatasetManifest, FunnelStep
@@ -17,7 +17,7 @@ from openwit.schemas.tables.candidates import DAMAGE_FILE
 
 
 def print_step(console: Console, result: StepResult) -> None:
-    """One line per finished step, and what dedup excluded."""
+    """Print one line per finished step, and what decontamination dropped."""
     done = f"{result.seconds:5.1f} s" if result.executed else "done before"
     funnel = result.manifest.funnel
     rows = f"{funnel[-1].rows_in:>9,} {funnel[-1].unit} in  {funnel[-1].rows_out:>9,} out" if funnel else ""
@@ -26,7 +26,7 @@ def print_step(console: Console, result: StepResult) -> None:
 
 
 def print_build(console: Console, result: BuildResult) -> None:
-    """The funnel of the dataset, its size and where it is."""
+    """Print the funnel of the dataset, its size and its path."""
     if result.dataset is None:
         console.print(f"\n{'Done' if result.executed else 'Nothing to do'}: {len(result.steps)} steps, no dataset.")
         return
@@ -43,12 +43,12 @@ def print_build(console: Console, result: BuildResult) -> None:
 
 
 def print_funnel(console: Console, dataset: DatasetManifest) -> None:
-    """The whole funnel of a dataset."""
+    """Print the whole funnel of a dataset."""
     print_steps(console, dataset.funnel)
 
 
 def print_examples(console: Console, manifest: StageManifest) -> None:
-    """How many queries each source gave, and its first and last ones."""
+    """Print the number of queries per source, with the first and last ones."""
     table = Table(title="Queries", title_justify="left", show_edge=False, pad_edge=False)
     table.add_column("source")
     table.add_column("queries", justify="right")
@@ -61,60 +61,60 @@ def print_examples(console: Console, manifest: StageManifest) -> None:
         console.print(f"Titles are ranked by {manifest.extra['titles_ranked_by']}.")
 
 
-def print_yields(console: Console, counters: Mapping[str, int]) -> None:
-    """Which places of pages gave pairs, and how many of those became candidates. Nothing for tables."""
-    lines = yields(counters)
+def print_extraction_stats(console: Console, counters: Mapping[str, int]) -> None:
+    """Print the pairs found and kept by their source on the page. Prints nothing for tables."""
+    lines = extraction_stats(counters)
     if not lines:
         return
-    table = Table(title="Where pairs stood", title_justify="left", show_edge=False, pad_edge=False)
-    for header in ("of the", "place", "pairs found", "share", "kept", "of those found"):
-        table.add_column(header, justify="left" if header in ("of the", "place") else "right")
+    table = Table(title="Pairs by source", title_justify="left", show_edge=False, pad_edge=False)
+    for header in ("source of", "source", "found", "share", "kept", "kept share"):
+        table.add_column(header, justify="left" if header in ("source of", "source") else "right")
     total = sum(line.found for line in lines if line.kind == lines[0].kind)
     kind = ""
     for line in lines:
         share, kept = (f"{part / max(whole, 1):.1%}" for part, whole in ((line.found, total), (line.kept, line.found)))
         shown = line.kind if line.kind != kind else ""
-        table.add_row(shown, line.place, f"{line.found:,}", share, f"{line.kept:,}", kept)
+        table.add_row(shown, line.source, f"{line.found:,}", share, f"{line.kept:,}", kept)
         kind = line.kind
     console.print()
     console.print(table)
 
 
 def print_excluded(console: Console, manifest: StageManifest, folder: Path) -> None:
-    """How many images left as copies of evaluation images, and where they are listed. Nothing without exclusion."""
+    """Print how many images were dropped as copies of evaluation images. Prints nothing without decontamination."""
     facts = manifest.extra.get("excluded")
     if facts is None:
         return
     known = next(step for step in manifest.funnel if step.unit == "evaluation images")
     ways = ", ".join(f"{n:,} {variant}" for variant, n in facts["by_variant"].items())
     console.print(
-        f"{facts['images']:,} images left as copies of {facts['evaluation_images']:,} of {known.rows_out:,} "
+        f"Dropped {facts['images']:,} images as copies of {facts['evaluation_images']:,} of {known.rows_out:,} "
         f"evaluation images{f' ({ways})' if ways else ''}"
-        + (f"; which and why: {DedupPaths(folder).excluded}" if facts["images"] else ""),
+        + (f"; listed in {DedupPaths(folder).excluded}" if facts["images"] else ""),
         highlight=False,
         soft_wrap=True,
     )
 
 
 def print_damage(console: Console, manifest: StageManifest, folder: Path) -> None:
-    """What could not be read: how often, one example of each kind, and where all are listed."""
+    """Print what could not be read: counts, one example per kind, and the file that lists all."""
     counts: dict[str, int] = manifest.extra.get("damage", {})
     if not counts:
         return
     table = Table(title="Damage in the inputs", title_justify="left", show_edge=False, pad_edge=False)
-    table.add_column("what")
+    table.add_column("reason")
     table.add_column("places", justify="right")
-    table.add_column("the first of them", overflow="fold")
+    table.add_column("first", overflow="fold")
     for reason, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         first = manifest.extra["damage_first"][reason]
         table.add_row(reason, f"{n:,}", Text(f"{Path(first['archive']).name}: {first['detail']}"))
     console.print()
     console.print(table)
-    console.print(f"All of them, with their files and offsets: {folder / DAMAGE_FILE}", highlight=False)
+    console.print(f"All, with their files and offsets: {folder / DAMAGE_FILE}", highlight=False)
 
 
 def print_steps(console: Console, steps: list[FunnelStep]) -> None:
-    """Funnel lines: rows in, rows out and every reason at each stage."""
+    """Print funnel lines: rows in, rows out and dropped per reason at each stage."""
     table = Table(title="Funnel", title_justify="left", show_edge=False, pad_edge=False)
     for header, justify in (
         ("stage", "left"),
@@ -124,18 +124,18 @@ def print_steps(console: Console, steps: list[FunnelStep]) -> None:
         ("reason", "left"),
     ):
         table.add_column(header, justify=justify)  # type: ignore[arg-type]
-    table.add_column("left", justify="right")
+    table.add_column("dropped", justify="right")
     for step in steps:
         _add_step(table, step)
     console.print()
     console.print(table)
-    console.print("At every stage in = out + the sum of the reasons (checked).")
+    console.print("At every stage in = out + dropped (checked).")
 
 
 def _add_step(table: Table, step: FunnelStep) -> None:
     reasons = sorted(step.reasons.items(), key=lambda item: (-item[1], item[0]))
     first, *others = reasons or [("", 0)]
-    left = f"{first[1]:,}" if first[0] else ""
-    table.add_row(step.stage, step.unit, f"{step.rows_in:,}", f"{step.rows_out:,}", first[0], left)
+    dropped = f"{first[1]:,}" if first[0] else ""
+    table.add_row(step.stage, step.unit, f"{step.rows_in:,}", f"{step.rows_out:,}", first[0], dropped)
     for reason, n in others:
         table.add_row("", "", "", "", reason, f"{n:,}")

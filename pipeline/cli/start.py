@@ -1,4 +1,4 @@
-"""The commands that begin something: copy a recipe, run the demo."""
+"""Define the commands to start with: copy a recipe, run the demo."""
 
 from __future__ import annotations
 
@@ -7,22 +7,25 @@ from typing import Annotated
 
 import typer
 
+from openwit.schemas.common.command import examples
 from openwit.schemas.common.parts import require_part
 
 
 def add_commands(app: typer.Typer) -> None:
     """Register the commands."""
-    for command in (init, demo):
-        app.command()(command)
+    app.command(epilog=examples("wit init", "wit init pairs --out my-pairs"))(init)
+    app.command(epilog=examples("wit demo", "wit demo --out out/small --concepts 100"))(demo)
 
 
 def init(
-    name: Annotated[str | None, typer.Argument(help="what to copy; without it, everything there is is listed")] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="folder to write [default: NAME]")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="What to copy; without it, all are listed.", metavar="NAME")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder to write [default: NAME].")] = None,
 ) -> None:
-    """Copies a recipe and training configurations to edit, or lists what there is. Never overwrites a file.
+    """Copy a recipe or training configuration to edit, or list them.
 
-    Example: wit init pairs --out my-dataset
+    A file that exists is never overwritten.
     """
     from openwit.workflows.starters import copy_starter, starters
 
@@ -40,14 +43,19 @@ def init(
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="folder to write")] = Path("out/demo"),
-    port: Annotated[int, typer.Option("--port", help="port on loopback; 0 takes a free one", min=0, max=65535)] = 8765,
-    concepts: Annotated[int | None, typer.Option("--concepts", help="use only the first N emoji", min=1)] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="remove the web of an earlier run and make it again")] = False,
+    out: Annotated[Path, typer.Option("--out", help="Folder to write.")] = Path("out/demo"),
+    port: Annotated[
+        int, typer.Option("--port", help="Port on loopback; 0 for any free port.", min=0, max=65535)
+    ] = 8765,
+    concepts: Annotated[int | None, typer.Option("--concepts", help="Use the first N emoji only.", min=1)] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Delete the web of an earlier run and draw it again.")
+    ] = False,
 ) -> None:
-    """Runs the whole chain here: draws a small web, crawls it, builds a dataset, trains a CLIP and measures it.
+    """Run the whole chain: draw a web, build a dataset, train on it.
 
-    Example: wit demo --out out/demo
+    The small web is drawn and served on this machine, crawled, made into a dataset, and a CLIP is trained on it and
+    evaluated. Nothing outside this machine is contacted.
     """
     for part in ("build", "train", "demo"):
         require_part(part, "wit demo")

@@ -32,26 +32,25 @@ from openwit.pipeline.execution.jobs import (
 )
 from openwit.pipeline.execution.tasks import STAGE, results_of, run_file_task, user_errors_of
 from openwit.schemas.common.atomic import atomic_path
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import OpenWITError, RecipeError
 
 # `DirectRunner` tries to download Prism first, and the Dask runner loses rows silently: neither is offered.
-_RUNNERS = {
+_RUNNERS: dict[str, str] = {
     "local": "apache_beam.runners.portability.fn_api_runner.FnApiRunner",
     "portable": "PortableRunner",
     "flink": "FlinkRunner",
     "spark": "SparkRunner",
     "dataflow": "DataflowRunner",
 }
-RUNNER_NAMES = tuple(_RUNNERS)
 _SUMS = f"{STAGE}/sums"
 
 
 @dataclass(frozen=True)
 class BeamEngine:
-    """Runs jobs on a Beam runner; see `openwit.pipeline.execution.engine.Engine`.
+    """Run jobs on a Beam runner; see `openwit.pipeline.execution.engine.Engine`.
 
     Args:
-        name: local | portable | flink | spark | dataflow.
+        name: one of `openwit.pipeline.execution.runners.RunnerName`.
         workers: worker processes of the local runner; 1 runs in this process (starting more costs seconds).
         flags: Beam's own flags, passed on unchanged.
     """
@@ -61,10 +60,11 @@ class BeamEngine:
     flags: Sequence[str] = field(default_factory=tuple)
 
     def __post_init__(self) -> None:
+        """Raise a RecipeError for an unknown runner or no worker."""
         if self.name not in _RUNNERS:
-            raise OpenWITError(f"unknown runner {self.name!r}; known: {', '.join(_RUNNERS)}")
+            raise RecipeError(f"unknown runner {self.name!r}; known: {', '.join(_RUNNERS)}")
         if self.workers < 1:
-            raise OpenWITError(f"--workers must be at least 1, got {self.workers}")
+            raise RecipeError(f"workers must be at least 1, got {self.workers}")
 
     def run_tasks(
         self, folder: Path, tasks: Sequence[Task[Any]], label: str, file_task: FileTask[Any]
@@ -87,21 +87,21 @@ class BeamEngine:
         return {total.name: np.load(_sum_path(folder, total)) for total in job.sums}
 
     def options(self) -> PipelineOptions:
-        """Beam's options for this runner."""
+        """Return Beam's options for this runner."""
         flags = [f"--runner={_RUNNERS[self.name]}"]
         if self.name == "local":
             flags += ["--direct_running_mode=in_memory", f"--direct_num_workers={self.workers}"]
         return PipelineOptions([*flags, *self.flags])
 
     def _run(self, folder: Path, construct: Callable[[beam.Pipeline], Any]) -> None:
-        """Builds a pipeline with `construct` and waits for its end."""
+        """Build a pipeline with `construct` and wait for its end."""
         with user_errors_of(folder), _unwrapped():
             pipeline = beam.Pipeline(runner=self._beam_runner(), options=self.options())
             construct(pipeline)
             pipeline.run().wait_until_finish()
 
     def _beam_runner(self) -> FnApiRunner | None:
-        """The local runner with workers of our own command where there are several; None where options name it."""
+        """Return the local runner with its own worker command if there are several workers; else None."""
         if self.name != "local" or self.workers == 1:
             return None
         # Beam's own mode for this, multi_processing, starts workers that log to the user's screen.
@@ -111,7 +111,7 @@ class BeamEngine:
 
 @contextmanager
 def _unwrapped() -> Iterator[None]:
-    """Removes Beam's addition from the message of a user's error that a step raised in this process."""
+    """Remove Beam's addition from the message of a user's error that a step raised in this process."""
     try:
         yield
     except OpenWITError as error:
@@ -119,7 +119,7 @@ def _unwrapped() -> Iterator[None]:
 
 
 def build_rounds(pipeline: beam.Pipeline, folder: Path, job: RoundsJob[Any]) -> None:
-    """Adds the steps of a job to a pipeline; sums are written below the folder."""
+    """Add the steps of a job to a pipeline; sums are written below the folder."""
     tasks = _spread(pipeline, job.tasks)
     if job.file_task is not None:
         tasks = tasks | job.label >> beam.ParDo(RunFileTask(str(folder), job.file_task))
@@ -157,7 +157,7 @@ def _add_streams(
 
 
 def _group(streams: dict[str, list[beam.PCollection]], part: Round) -> beam.PCollection:
-    """The blobs of the round's streams by key: a stream alone by GroupByKey, several by CoGroupByKey."""
+    """Group the blobs of the round's streams by key: one stream by GroupByKey, several by CoGroupByKey."""
     collections = {}
     for name in part.reads:
         written = streams[name]
@@ -181,7 +181,7 @@ class RunFileTask(beam.DoFn):
     file_task: FileTask[Any]
 
     def setup(self) -> None:
-        """Prepares the worker."""
+        """Prepare the worker."""
         self.file_task.setup()
 
     # Beam checks annotations at run time and knows no generic classes.
@@ -240,7 +240,7 @@ class _Select(beam.DoFn):
 
 
 class _SumVectors(beam.CombineFn):
-    """Sums int64 vectors: one crosses the shuffle per bundle, not one per addend."""
+    """Sum int64 vectors: one crosses the shuffle per bundle, not one per addend."""
 
     def __init__(self, length: int) -> None:
         self.length = length
@@ -264,7 +264,7 @@ class _SumVectors(beam.CombineFn):
 
 @dataclass
 class _WriteSum(beam.DoFn):
-    """Writes the sum to a file that the driver reads."""
+    """Write the sum to a file that the driver reads."""
 
     path: str
 

@@ -1,4 +1,4 @@
-"""A worker process of the local runner: Beam's own, without its chatter on the user's screen."""
+"""Run a worker process of the local runner: Beam's own, without its log on the user's terminal."""
 
 import logging
 import sys
@@ -6,7 +6,7 @@ import warnings
 
 
 def main() -> None:
-    """Serves the runner that started this process until it is told to stop."""
+    """Serve the runner that started this process until it stops the worker."""
     logging.disable(logging.WARNING)
     warnings.filterwarnings("ignore", module="apache_beam")
     from apache_beam.runners.worker import sdk_worker_main  # after the above: importing it logs

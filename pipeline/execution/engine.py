@@ -1,4 +1,4 @@
-"""What runs jobs: an engine. Stages and commands know this protocol only; `beam_engine` has the one on Apache Beam."""
+"""Define the protocol of an engine, which runs jobs; `beam_engine` implements it on Apache Beam."""
 
 import os
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ from openwit.pipeline.execution.jobs import FileTask, RoundsJob, Task, TaskResul
 
 
 class Engine(Protocol):
-    """Runs file tasks and rounds, in this process or on many machines that share the stage's folder."""
+    """Run file tasks and rounds, in this process or on many machines that share the stage's folder."""
 
     def run_tasks(
         self, folder: Path, tasks: Sequence[Task[Any]], label: str, file_task: FileTask[Any]
     ) -> list[TaskResult]:
-        """Runs the tasks that have no result in the folder yet; returns the results of all, in task order.
+        """Run the tasks that have no result in the folder yet; return the results of all, in task order.
 
         Raises:
             OpenWITError: a task met bad input, or the disk is full.
@@ -24,7 +24,7 @@ class Engine(Protocol):
         ...
 
     def run_rounds(self, folder: Path, job: RoundsJob[Any]) -> dict[str, np.ndarray]:
-        """Runs a job of rounds whose files are below the folder; returns its sums by name, int64 vectors.
+        """Run a job of rounds whose files are below the folder; return its sums by name, int64 vectors.
 
         Raises:
             OpenWITError: a task met bad input, or the disk is full.
@@ -33,5 +33,5 @@ class Engine(Protocol):
 
 
 def default_workers() -> int:
-    """Cores this process may use."""
+    """Return the number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)

@@ -1,4 +1,4 @@
-"""Facts about files a stage leaves."""
+"""Describe the files that a stage writes."""
 
 from pathlib import Path
 
@@ -7,5 +7,5 @@ from openwit.schemas.manifest import FileEntry
 
 
 def file_entry(folder: Path, path: Path) -> FileEntry:
-    """A file below `folder` with its size and sha256."""
+    """Return the entry of a file below `folder` with its size and sha256."""
     return FileEntry(path=str(path.relative_to(folder)), bytes=path.stat().st_size, sha256=sha256_of(path))

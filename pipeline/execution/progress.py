@@ -1,4 +1,4 @@
-"""Progress of a running job, read from the files its tasks write: works whatever process or machine they run on."""
+"""Read the progress of a running job from the files that its tasks write, on any process or machine."""
 
 import json
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ from openwit.pipeline.execution.tasks import PROGRESS, RESULTS
 
 
 class Progress(Protocol):
-    """Shows a user what runs. The library's default shows nothing; the commands have one for the terminal."""
+    """Show a user what runs. The library's default shows nothing; the commands have one for the terminal."""
 
     def watch(self, label: str, folder: Path, names: Sequence[str], unit: str) -> AbstractContextManager[None]:
-        """Shows the progress of tasks while the block runs.
+        """Show the progress of tasks while the block runs.
 
         Args:
             label: of the job.
@@ -24,12 +24,12 @@ class Progress(Protocol):
         ...
 
     def status(self, message: str) -> AbstractContextManager[object]:
-        """Shows that something without a measure of progress runs."""
+        """Show that something without a measure of progress runs."""
         ...
 
 
 class SilentProgress:
-    """Shows nothing."""
+    """Show nothing."""
 
     def watch(self, label: str, folder: Path, names: Sequence[str], unit: str) -> AbstractContextManager[None]:  # noqa: ARG002
         """See `Progress`."""
@@ -44,7 +44,7 @@ SILENT = SilentProgress()
 
 
 class Snapshot:
-    """How far the tasks of a job are.
+    """The progress of the tasks of a job.
 
     Attributes:
         fraction: of the work that is done, in [0, 1].

@@ -1,4 +1,4 @@
-"""The life of a stage's folder: claimed for one set of settings and inputs, filled by tasks, closed by a manifest."""
+"""Run a stage in its folder: claim it for settings and inputs, fill it by tasks, finish it with a manifest."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from openwit.pipeline.execution.jobs import FileTask, RoundsJob, Task, TaskResul
 from openwit.pipeline.execution.progress import SILENT, Progress
 from openwit.pipeline.execution.tasks import FAILURES, PROGRESS, STAGE, clean_partials
 from openwit.schemas.common.atomic import atomic_write, sha256_of
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError, RecipeError, StorageError
 from openwit.schemas.manifest import FileEntry, FunnelStep
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ STAGE_MANIFEST = f"{STAGE}/manifest.json"
 
 
 class StageRecord(pydantic.BaseModel):
-    """What later stages and the card need to know of an earlier one; `step` where the step has another name."""
+    """The facts about a stage that later stages and the card need; `step` if the step has another name."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
@@ -39,12 +39,12 @@ class StageRecord(pydantic.BaseModel):
     extra: dict[str, Any] = {}
 
     def step_name(self) -> str:
-        """Name of the step in its build."""
+        """Return the name of the step in its build."""
         return self.step or self.stage
 
 
 class StageManifest(pydantic.BaseModel):
-    """What a finished stage left. Holds no times and no absolute paths: same inputs and settings, same bytes."""
+    """The record of a finished stage, without times and absolute paths: same inputs and settings, same bytes."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
@@ -60,31 +60,31 @@ class StageManifest(pydantic.BaseModel):
 
     @classmethod
     def load(cls, folder: Path, stage: str) -> "StageManifest":
-        """Reads the manifest of a finished stage.
+        """Read the manifest of a finished stage.
 
         Raises:
-            OpenWITError: the folder holds no finished stage of that name.
+            DataError: the folder holds no finished stage of that name.
         """
         path = folder / STAGE_MANIFEST
         try:
             manifest = cls.model_validate_json(path.read_text())
         except (FileNotFoundError, NotADirectoryError):
-            raise OpenWITError(f"{folder} holds no finished {stage!r} stage: run `wit {stage}` first") from None
+            raise DataError(f"{folder} holds no finished {stage!r} stage: run that stage first") from None
         except pydantic.ValidationError:
-            raise OpenWITError(f"{path} is not the manifest of a stage: give the folder `wit {stage}` wrote") from None
+            raise DataError(f"{path} is not the manifest of a stage: give the folder that {stage!r} wrote") from None
         if manifest.stage != stage:
-            raise OpenWITError(f"{folder} holds the {manifest.stage!r} stage, expected {stage!r}")
+            raise DataError(f"{folder} holds the {manifest.stage!r} stage, expected {stage!r}")
         return manifest
 
     @classmethod
     def load_any(cls, folder: Path, expected: Sequence[str]) -> "StageManifest":
-        """Reads the manifest of a folder that holds any finished stage.
+        """Read the manifest of a folder that holds any finished stage.
 
         Args:
-            expected: stages that would serve, for the message.
+            expected: names of stages that would do, for the message.
 
         Raises:
-            OpenWITError: the folder holds no finished stage.
+            DataError: the folder holds no finished stage.
         """
         try:
             found = json.loads((folder / STAGE_MANIFEST).read_text())["stage"]
@@ -93,20 +93,20 @@ class StageManifest(pydantic.BaseModel):
         return cls.load(folder, found)
 
     def find(self, stage: str) -> StageRecord | None:
-        """The latest record of a stage: of this manifest, or of its history."""
+        """Return the latest record of a stage, of this manifest or its history; None if there is none."""
         records = [*self.history, self.record()]
         return next((record for record in reversed(records) if record.stage == stage), None)
 
     def paths(self, folder: Path, kind: str) -> list[Path]:
-        """Files of the stage below its subfolder `kind`, in order of name."""
+        """Return the files of the stage below its subfolder `kind`, sorted by name."""
         return [folder / entry.path for entry in self.entries(kind)]
 
     def entries(self, kind: str) -> list[FileEntry]:
-        """The files of `paths`, with their sizes and sums."""
+        """Return the files of `paths` with their sizes and checksums."""
         return [f for f in sorted(self.files, key=lambda f: f.path) if f.path.startswith(f"{kind}/")]
 
     def record(self) -> StageRecord:
-        """This stage as a line of a later stage's history."""
+        """Return this stage as an entry of a later stage's history."""
         return StageRecord(
             stage=self.stage,
             step=self.step,
@@ -117,15 +117,15 @@ class StageManifest(pydantic.BaseModel):
         )
 
     def rows_out(self, unit: str) -> int:
-        """Rows of a unit that left the stage's last step of that unit."""
+        """Return the rows out of the stage's last funnel line of a unit; 0 if there is none."""
         steps = [step for step in self.funnel if step.unit == unit]
         return steps[-1].rows_out if steps else 0
 
 
 def merge_records(manifests: Sequence[StageManifest]) -> StageManifest:
-    """Several runs of one stage as one for the history: funnels and counters added up, the rest of the first.
+    """Merge several runs of one stage into one for the history: sum funnels and counters, take the rest of the first.
 
-    The settings of the others, where they differ, stand in `extra` under `other_settings`.
+    Settings of the others that differ are in `extra` under `other_settings`.
     """
     first = manifests[0]
     if len(manifests) == 1:
@@ -159,7 +159,7 @@ def _sum_steps(stage: str, unit: str, steps: Sequence[FunnelStep]) -> FunnelStep
 
 @dataclass
 class StageResult:
-    """What a stage returns: everything its manifest needs beyond the settings."""
+    """The result of a stage: everything that its manifest needs beyond the settings."""
 
     files: list[FileEntry] = field(default_factory=list)
     funnel: list[FunnelStep] = field(default_factory=list)
@@ -167,7 +167,7 @@ class StageResult:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def add_results(self, results: Sequence[TaskResult], steps: Sequence[str]) -> None:
-        """Adds the files and sums the funnel lines of finished tasks.
+        """Add the files and sum the funnel lines of finished tasks.
 
         Args:
             results: of one kind of task.
@@ -184,12 +184,12 @@ class StageResult:
 
 @dataclass(frozen=True)
 class Job:
-    """How stages run: on which engine, how progress is shown, and whether a folder's old build may be deleted.
+    """How stages run: the engine, the display of progress, and whether a folder's old build may be replaced.
 
     Args:
         engine: runs tasks and rounds.
         progress: shows a user what runs; nothing by default.
-        replace: a folder that holds this stage under other settings or inputs is rebuilt instead of refused.
+        replace: rebuild a folder that holds a stage with other settings or inputs, instead of raising.
     """
 
     engine: Engine
@@ -199,7 +199,7 @@ class Job:
     def run(
         self, folder: Path, tasks: Sequence[Task[P]], label: str, unit: str, work: FileTask[P]
     ) -> list[TaskResult]:
-        """Runs file tasks with progress; see `Engine.run_tasks`.
+        """Run file tasks with progress; see `Engine.run_tasks`.
 
         Args:
             unit: of the rows that the tasks count in their progress.
@@ -210,7 +210,7 @@ class Job:
     def run_rounds(
         self, folder: Path, job: RoundsJob[P], unit: str, *, progress_prefix: str = ""
     ) -> "dict[str, np.ndarray]":
-        """Runs a job of rounds with progress; see `Engine.run_rounds`.
+        """Run a job of rounds with progress; see `Engine.run_rounds`.
 
         Args:
             unit: of the rows that the tasks count in their progress.
@@ -221,7 +221,7 @@ class Job:
 
 
 def file_inputs(paths: Sequence[str]) -> dict[str, str]:
-    """Identity of input files: size and modification time (hashing a crawl would cost as much as reading it)."""
+    """Return the identity of input files: size and modification time, because hashing a crawl takes too long."""
     identity = {}
     for name in paths:
         path = Path(name)
@@ -234,7 +234,7 @@ def file_inputs(paths: Sequence[str]) -> dict[str, str]:
 
 
 def stage_input(folder: Path) -> str:
-    """Identity of a finished stage used as input: the sha256 of its manifest."""
+    """Return the identity of a finished stage used as input: the sha256 of its manifest."""
     return sha256_of(folder / STAGE_MANIFEST)
 
 
@@ -245,15 +245,16 @@ def run_stage(
     version: int,
     settings: dict[str, Any],
     inputs: dict[str, str],
-    body: Callable[[], StageResult],
+    execute: Callable[[], StageResult],
     upstream: Sequence[StageManifest] = (),
     *,
     step: str = "",
 ) -> tuple[StageManifest, bool]:
-    """Runs a stage unless its folder says it is done; returns its manifest and whether anything was done.
+    """Run a stage unless its folder holds it finished; return its manifest and whether anything was executed.
 
     Raises:
-        OpenWITError: the folder holds another stage, or this one under other settings or inputs, or foreign files.
+        RecipeError: the folder holds another stage, or this one with other settings or inputs.
+        StorageError: the folder holds other files, or cannot be written.
     """
     identity: dict[str, Any] = {"stage": stage, "version": version, "settings": settings, "inputs": inputs}
     if step:
@@ -261,7 +262,7 @@ def run_stage(
     if _claim(job, folder, identity):
         return StageManifest.load(folder, stage), False
     clean_partials(folder)
-    result = body()
+    result = execute()
     manifest = StageManifest(
         stage=stage,
         step=step,
@@ -280,7 +281,7 @@ def run_stage(
 
 
 def _claim(job: Job, folder: Path, identity: dict[str, Any]) -> bool:
-    """Makes the folder ours; True when the stage is finished in it."""
+    """Claim the folder; return whether the stage is finished in it."""
     identity = json.loads(json.dumps(identity, sort_keys=True))
     marker = folder / CLAIM
     if marker.exists():
@@ -289,22 +290,22 @@ def _claim(job: Job, folder: Path, identity: dict[str, Any]) -> bool:
         if difference is None:
             return (folder / STAGE_MANIFEST).exists()
         if not job.replace:
-            raise OpenWITError(
+            raise RecipeError(
                 f"{folder} holds the {held.get('stage')!r} stage of another recipe or input ({difference}); "
-                "choose another output folder, or add --replace to build it anew"
+                "choose another output folder, or replace this one"
             )
         shutil.rmtree(folder)
     elif folder.exists() and any(folder.iterdir()):
-        raise OpenWITError(f"{folder} is not empty and was not made by this stage: choose another output folder")
+        raise StorageError(f"{folder} is not empty and was not made by this stage: choose another output folder")
     try:
         atomic_write(marker, json.dumps(identity, indent=1, sort_keys=True) + "\n")
     except OSError as error:
-        raise OpenWITError(f"{folder} cannot be written: {error.strerror or error}") from error
+        raise StorageError(f"{folder} cannot be written: {error.strerror or error}") from error
     return False
 
 
 def first_difference(old: Any, new: Any, where: str = "") -> str | None:
-    """The first key in which two JSON values differ, as `key was 1, now 2`; None when they are equal."""
+    """Return the first key in which two JSON values differ, as `key was 1, now 2`; None if they are equal."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(set(old) | set(new)):
             found = first_difference(old.get(key), new.get(key), f"{where}.{key}" if where else key)

@@ -1,7 +1,8 @@
 """Wrap commands: errors become one sentence, `--version` prints it, unsupported systems are rejected."""
 
+import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated
 
@@ -13,11 +14,15 @@ from openwit.schemas.common.parts import Part, importing, refuse_unsupported_sys
 
 BAD_INPUT = 2
 INTERRUPTED = 130
+# Typer's own class, or click's for a Typer that is built on it.
+_UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 
 @contextmanager
 def user_errors(command: str, part: Part = "build") -> Iterator[None]:
     """Turn an OpenWITError into its sentence on stderr and exit code 2, an interrupt into a hint and exit code 130.
+
+    A file that cannot be read or written (an OSError that names it) is reported like an OpenWITError.
 
     Args:
         command: the name that begins the sentence.
@@ -28,11 +33,23 @@ def user_errors(command: str, part: Part = "build") -> Iterator[None]:
         with importing("this command", part):
             yield
     except OpenWITError as error:
-        print(f"{command}: {error}", file=sys.stderr)
-        raise SystemExit(BAD_INPUT) from None
+        _fail(command, str(error))
+    except BrokenPipeError:
+        # The reader of the output, such as `head`, has ended. Python would complain when it flushes stdout at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _fail(command, f"{error.filename}: {error.strerror or error}")
     except KeyboardInterrupt:
         print(f"\n{command}: stopped; run the same command to resume", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
+
+
+def _fail(command: str, sentence: str) -> None:
+    print(f"{command}: {sentence}", file=sys.stderr)
+    raise SystemExit(BAD_INPUT) from None
 
 
 def _print_version(wanted: bool) -> None:
@@ -48,11 +65,50 @@ Version = Annotated[
 """The option of every command line's callback."""
 
 
+def examples(*lines: str) -> str:
+    """Return the end of a command's help: example commands, one per line, which are not re-wrapped."""
+    title = "Example:" if len(lines) == 1 else "Examples:"
+    return "\n".join(["\b", title, *(f"  {line}" for line in lines)])
+
+
+def run_app(app: typer.Typer, command: str, *, part: Part = "build", arguments: Sequence[str] | None = None) -> None:
+    """Run a command line and exit; a wrong flag or value ends in one sentence and exit code 2.
+
+    Args:
+        command: its name, for messages.
+        part: as for `user_errors`.
+        arguments: instead of those of the process.
+
+    Raises:
+        SystemExit: always.
+    """
+    with user_errors(command, part):
+        try:
+            code = app(args=arguments, prog_name=command, standalone_mode=False)
+        except _UsageError as error:
+            _explain_usage(command, error)
+        except typer.Abort:
+            raise KeyboardInterrupt from None
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
+    raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _explain_usage(command: str, error: Exception) -> None:
+    context = getattr(error, "ctx", None)
+    path = command if context is None else context.command_path
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(context.get_help() if context is not None else error, flush=True)
+        raise SystemExit(BAD_INPUT) from None
+    message = " ".join(error.format_message().split())  # type: ignore[attr-defined]
+    message = message.rstrip(".").replace("Value error, ", "").replace("': Input", "': input")
+    _fail(path, f"{message[:1].lower()}{message[1:]} (see {path} --help)")
+
+
 def entry_point(app: typer.Typer, command: str) -> Callable[[], None]:
     """Return the `main` function of a command."""
 
     def main() -> None:
-        with user_errors(command):
-            app(prog_name=command)
+        run_app(app, command)
 
     return main

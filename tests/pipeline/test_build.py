@@ -225,8 +225,8 @@ def test_a_kill_in_every_stage_changes_no_byte(undisturbed, inputs, tmp_path):
         (["--set", "candidates.inputs=[gone-*.parquet]"], "candidates.inputs: gone-*.parquet matches no file"),
         (["--set", "queries.tables=[gone.txt]"], "queries.tables: gone.txt does not exist"),
         (["--set", "queries.tables=[]", "--set", "queries.wikipedia=[]"], "name at least one source of queries"),
-        (["--runner", "dask"], "unknown runner 'dask'"),
-        (["--workers", "0"], "--workers must be at least 1"),
+        (["--runner", "dask"], "'--runner': 'dask' is not one of 'local', 'portable', "),
+        (["--workers", "0"], "wit build: invalid value for '--workers': "),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(inputs, tmp_path, capsys, monkeypatch, arguments, message):

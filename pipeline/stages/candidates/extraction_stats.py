@@ -11,39 +11,43 @@ _PREFIX = "yield"
 _KINDS = ("image", "text", "reference")
 
 
-class Yield(NamedTuple):
-    """One line of the yield table: pairs found one way, and how many of them became candidates."""
+class SourceStats(NamedTuple):
+    """Pairs found in one source, and how many of them became candidates.
+
+    Attributes:
+        kind: image, text or reference: what `source` is the source of.
+    """
 
     kind: str
-    place: str
+    source: str
     found: int
     kept: int
 
 
-def count_yield(counters: Counter[str], what: str, pairs: Iterable[Pair]) -> None:
+def count_pairs(counters: Counter[str], what: str, pairs: Iterable[Pair]) -> None:
     """Count the pairs of a crawl by every kind.
 
     Args:
-        counters: gets `yield/KIND/PLACE/WHAT`.
+        counters: gets `yield/KIND/SOURCE/WHAT`.
         what: FOUND or KEPT.
         pairs: pairs of tables are skipped: they have one source only.
     """
     for pair in pairs:
         if pair.image_source == TABLE:
             continue
-        for kind, place in zip(_KINDS, (pair.image_source, pair.text_source, _reference(pair)), strict=True):
-            counters[f"{_PREFIX}/{kind}/{place}/{what}"] += 1
+        for kind, source in zip(_KINDS, (pair.image_source, pair.text_source, _reference(pair)), strict=True):
+            counters[f"{_PREFIX}/{kind}/{source}/{what}"] += 1
 
 
-def yields(counters: Mapping[str, int]) -> list[Yield]:
-    """Return the yield table of a stage's counters: kinds in order, places by pairs found. Empty for tables."""
+def extraction_stats(counters: Mapping[str, int]) -> list[SourceStats]:
+    """Return the pairs per source of a stage's counters: by kind, then by pairs found. Empty for tables."""
     found = [name.split("/") for name in counters if name.startswith(f"{_PREFIX}/")]
-    places = sorted({(kind, place) for _, kind, place, _ in found})
+    sources = sorted({(kind, source) for _, kind, source, _ in found})
     lines = [
-        Yield(kind, place, *(counters.get(f"{_PREFIX}/{kind}/{place}/{what}", 0) for what in (FOUND, KEPT)))
-        for kind, place in places
+        SourceStats(kind, source, *(counters.get(f"{_PREFIX}/{kind}/{source}/{what}", 0) for what in (FOUND, KEPT)))
+        for kind, source in sources
     ]
-    return sorted(lines, key=lambda line: (_KINDS.index(line.kind), -line.found, line.place))
+    return sorted(lines, key=lambda line: (_KINDS.index(line.kind), -line.found, line.source))
 
 
 def _reference(pair: Pair) -> str:

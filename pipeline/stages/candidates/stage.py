@@ -21,7 +21,7 @@ from openwit.pipeline.readers.pages.html import IMAGE_REASONS, IMAGES
 from openwit.pipeline.readers.pages.wat import WAT_REASONS
 from openwit.pipeline.readers.tables.tables import ROW_REASONS, row_group_spans
 from openwit.pipeline.stages.candidates import Candidates, CandidatesPaths
-from openwit.pipeline.stages.candidates.extraction_stats import FOUND, KEPT, count_yield
+from openwit.pipeline.stages.candidates.extraction_stats import FOUND, KEPT, count_pairs
 from openwit.pipeline.stages.candidates.filter import PAIR_REASONS, PairFilter
 from openwit.pipeline.stages.candidates.pair import Drop, Pair, candidates_table, drops_table
 from openwit.pipeline.stages.candidates.settings import CandidateSettings
@@ -206,8 +206,8 @@ def _count(stats: TaskStats, found: list[Pair], kept: list[Pair], dropped: list[
     stats.leave(PAIRS_STEP, len(kept))
     for drop in dropped:
         stats.drop(PAIRS_STEP, drop.reason)
-    count_yield(stats.counters, FOUND, found)
-    count_yield(stats.counters, KEPT, kept)
+    count_pairs(stats.counters, FOUND, found)
+    count_pairs(stats.counters, KEPT, kept)
 
 
 def _lost_rows(stats: TaskStats) -> Count:

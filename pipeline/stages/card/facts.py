@@ -1,11 +1,11 @@
-"""The numbers of a card, gathered from a dataset folder alone; the metadata is read once, a shard at a time."""
+"""Collect the numbers of a card from a dataset alone; the metadata is read once, shard by shard."""
 
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from openwit.pipeline.stages.candidates.extraction_stats import yields
+from openwit.pipeline.stages.candidates.extraction_stats import extraction_stats
 from openwit.pipeline.stages.card.balance import query_facts
 from openwit.pipeline.stages.card.downloads import download_classes
 from openwit.pipeline.stages.card.duplicates import duplicate_facts
@@ -16,7 +16,7 @@ from openwit.schemas.manifest import DatasetManifest, FunnelStep
 
 
 def gather(source: CardSource) -> tuple[dict[str, Any], np.ndarray]:
-    """Facts of a dataset, ready for JSON, and for each query the number of texts that match it, int64 (Q,)."""
+    """Return the facts of a dataset as plain JSON data, and the number of texts that match each query, int64 (Q,)."""
     manifest, queries = source.manifest, source.queries()
     tally = CardStats(0 if queries is None else queries.num_rows)
     for shard in source.shards():
@@ -28,7 +28,7 @@ def gather(source: CardSource) -> tuple[dict[str, Any], np.ndarray]:
         "splits": _splits(manifest),
         "funnel": [step.model_dump() for step in manifest.funnel],
         "flow": flow(manifest.funnel),
-        "yields": [line._asdict() for line in yields(manifest.notes.get(manifest.step_of("candidates"), {}))],
+        "yields": _pairs_by_source(manifest),
         "damage": manifest.notes.get(manifest.step_of("candidates"), {}).get("damage", {}),
         "queries": lists,
         "cap": _cap(manifest),
@@ -46,10 +46,10 @@ def gather(source: CardSource) -> tuple[dict[str, Any], np.ndarray]:
 
 
 def flow(funnel: list[FunnelStep]) -> list[dict[str, Any]]:
-    """The stages that pairs pass one after another, from all that were found to those in the shards.
+    """Return the funnel lines that count pairs, from all found to those in the shards.
 
-    They follow the steps that count pairs as long as each takes up what the one before let out; a stage that runs
-    through everything is left out.
+    Lines without drops are skipped, except the first. Returns [] if the rows out of one line are not the
+    rows in of the next.
     """
     steps = [step for step in funnel if step.unit == "pairs"]
     joined = all(after.rows_in == before.rows_out for before, after in pairwise(steps))
@@ -68,13 +68,21 @@ def _splits(manifest: DatasetManifest) -> dict[str, dict[str, int]]:
     }
 
 
+def _pairs_by_source(manifest: DatasetManifest) -> list[dict[str, Any]]:
+    counters = manifest.notes.get(manifest.step_of("candidates"), {})
+    return [
+        {"kind": line.kind, "place": line.source, "found": line.found, "kept": line.kept}
+        for line in extraction_stats(counters)
+    ]
+
+
 def _list_facts(manifest: DatasetManifest) -> dict[str, Any]:
     notes = manifest.notes.get(manifest.step_of("queries"), {})
     return {"by_source": notes.get("by_source", {}), "titles_ranked_by": notes.get("titles_ranked_by", "")}
 
 
 def _cap(manifest: DatasetManifest) -> int | None:
-    # What t came to, where the recipe asked for a number of pairs or a share instead.
+    # The chosen cap, if the recipe sets a number of pairs or a share instead.
     cap = manifest.notes.get(manifest.step_of("select"), {}).get("cap") or manifest.recipe.get(
         manifest.step_of("select"), {}
     ).get("cap")
@@ -85,9 +93,9 @@ def _downloads(funnel: list[FunnelStep]) -> dict[str, Any]:
     steps = [step for step in funnel if (step.stage, step.unit) == ("fetch", "images")]
     if not steps:
         return {}
-    asked, kept = sum(step.rows_in for step in steps), sum(step.rows_out for step in steps)
+    urls, kept = sum(step.rows_in for step in steps), sum(step.rows_out for step in steps)
     reasons: dict[str, int] = {}
     for step in steps:
         for reason, n in step.reasons.items():
             reasons[reason] = reasons.get(reason, 0) + n
-    return {"urls": asked, "kept": kept, "classes": download_classes(kept, reasons)}
+    return {"urls": urls, "kept": kept, "classes": download_classes(kept, reasons)}

@@ -112,7 +112,7 @@ def test_what_is_named_goes_and_nothing_else_changes(built, dataset, some, wit):
     assert (code, err) == (0, "")
     assert f"Removed {len(keys)} samples" in out
     assert "1 by url, 1 by sha256, 1 by phash" in out
-    assert "2 of 6 lines name nothing that is in it:\n  line 6: gone.example\n  line 7: ffff" in out
+    assert "2 of 6 lines match nothing in the dataset:\n  line 6: gone.example\n  line 7: ffff" in out
     assert rows_of(dataset) == [row for row in before if row["key"] not in keys]
     assert verify_dataset(dataset) == []
     manifest = DatasetManifest.load(dataset)

@@ -112,7 +112,8 @@ def test_a_stage_is_run_once_and_refuses_other_settings(tmp_path):
     first, did = stage({"cap": 1})
     assert did
     assert stage({"cap": 1}) == (first, False)
-    with pytest.raises(OpenWITError, match=r"another recipe or input \(settings.cap was 1, now 2\).*--replace"):
+    refused = r"another recipe or input \(settings.cap was 1, now 2\).*or replace this one"
+    with pytest.raises(OpenWITError, match=refused):
         stage({"cap": 2})
     assert (folder / "out.txt").exists()
     assert stage({"cap": 2}, replace=True)[1]

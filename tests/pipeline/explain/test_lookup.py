@@ -153,7 +153,7 @@ def wit(arguments, capsys, monkeypatch):
 def test_the_command(dataset, capsys, monkeypatch, tmp_path):
     code, printed = wit(["explain", dataset, "http://a.org/name.jpg"], capsys, monkeypatch)
     assert code == 0
-    assert "Left at candidates: file name" in printed.out
+    assert "Dropped at candidates: file name" in printed.out
     code, printed = wit(["explain", dataset, "http://a.org/unknown.jpg"], capsys, monkeypatch)
     assert code == 1
     assert "is neither in" in printed.out
@@ -168,11 +168,11 @@ def test_the_command(dataset, capsys, monkeypatch, tmp_path):
 
 def test_what_is_printed(merged, capsys, monkeypatch):
     _, printed = wit(["explain", merged, "http://a.org/Copy.jpg"], capsys, monkeypatch)
-    for words in ("Kept as ", "dedup      stands for 1 copy", "query    wren: drew it (u 0."):
+    for words in ("Kept as ", "dedup      1 duplicate of it dropped", "query    wren: drew it (u 0."):
         assert words in printed.out
     lost = [url for url in (f"http://a.org/{n}.jpg" for n in range(6)) if explain(merged, url)[1]]
     _, printed = wit(["explain", merged, lost[0]], capsys, monkeypatch)
-    assert "query    kite: did not (u 0." in printed.out
+    assert "query    kite: did not draw it (u 0." in printed.out
 
 
 def test_a_broken_file_is_a_sentence(merged, tmp_path):
