@@ -126,7 +126,7 @@ def foreign(tmp_path_factory):
     package = folder / "code" / "mypkg"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
-    shutil.copy(ROOT / "tests" / "support" / "memes.py", package / "memes.py")
+    shutil.copy(ROOT / "docs" / "examples" / "plugins" / "mypkg" / "memes.py", package / "memes.py")
     rows = [{"url": f"http://a.org/{n}.jpg", "image": picture(n), "text": f"a red kite {n}"} for n in range(8)]
     rows += [{"url": f"http://a.org/meme{n}.jpg", "image": with_bar(20 + n), "text": f"a kite {n}"} for n in range(3)]
     pq.write_table(pa.Table.from_pylist(rows), folder / "birds.parquet")

@@ -1,4 +1,4 @@
-"""A stage of a user's own: drop images with a white caption bar. The test copies this file out of the repository."""
+"""A stage: drop images with a white caption bar."""
 
 import io
 from collections.abc import Sequence
