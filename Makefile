@@ -2,13 +2,14 @@
 #   make demo            installs, then builds a dataset from a small crawl, trains a CLIP on it and shows what it learned
 #   make test            installs, then runs lint, types and the tests that take seconds
 #   make test-all        installs, then runs the slow tests and the release check
+#   make docs            installs, then builds the documentation as a site into build/site
 #   make release-check   builds sdist and wheel and uses them in empty environments of every Python here
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_OUT ?= out/demo
 
-.PHONY: demo test test-all release-check clean
+.PHONY: demo test test-all docs release-check clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/wit demo --out $(DEMO_OUT)
@@ -19,8 +20,11 @@ test: $(VENV)/.installed-dev
 	@echo "== tests" && $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --durations 10
 	@echo "All of lint, types and tests passed. Next: make demo, then open $(DEMO_OUT)/dataset/card.html"
 
-test-all: $(VENV)/.installed-dev release-check
+test-all: $(VENV)/.installed-dev docs release-check
 	@echo "== slow tests" && $(BIN)/python -m pytest -m slow --timeout 1800 --durations 10
+
+docs: $(VENV)/.installed-dev
+	@echo "== docs" && $(BIN)/mkdocs build --quiet && echo "Open build/site/index.html"
 
 release-check: $(VENV)/.installed-dev
 	@echo "== release check" && $(BIN)/python .ci/release_check.py

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -155,10 +157,22 @@ def remove(
 def _job(needed_by: str, runner: str, workers: int, flags: Sequence[str], replace: bool) -> Job:
     refuse_unsupported_system()
     require_part("build", needed_by)
-    from openwit.pipeline.execution.beam_engine import BeamEngine
+    with _beam_silent():
+        from openwit.pipeline.execution.beam_engine import BeamEngine
     from openwit.pipeline.execution.stage import Job
 
     return Job(BeamEngine(runner, workers, tuple(flags)), replace=replace)
+
+
+@contextmanager
+def _beam_silent() -> Iterator[None]:
+    """Keep what Beam logs while it is imported from the root logger, which would print it and set up a handler."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _card_settings(place: Any) -> dict[str, object] | None:

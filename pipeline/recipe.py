@@ -41,7 +41,7 @@ from openwit.pipeline.stages.queries.settings import QuerySettings
 from openwit.pipeline.stages.select.settings import SelectSettings
 from openwit.pipeline.stages.shard.settings import ShardSettings
 from openwit.schemas.common.errors import RecipeError
-from openwit.schemas.common.settings import Settings, apply_override, parse_settings, read_yaml
+from openwit.schemas.common.settings import apply_override, parse_settings, read_yaml
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _STEP_KEYS = ("stage", "name", "from", "settings")
@@ -54,7 +54,8 @@ class Step:
 
     Attributes:
         stage: short name of a stage, or the dotted name of its class.
-        settings: of the stage; None for its defaults.
+        settings: of the stage: an object of its settings class, or a mapping as in a recipe; None for its defaults.
+            Read back, it is an object of the class.
         name: of the step and of its folder; by default the stage's name.
         sources: port to the names of the earlier steps that fill it; what is not named is found by kind.
 
@@ -63,7 +64,7 @@ class Step:
     """
 
     stage: str
-    settings: Settings | None = None
+    settings: Any = None
     name: str = ""
     sources: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
@@ -73,8 +74,9 @@ class Step:
             object.__setattr__(self, "name", stage.name)
         if not NAME.fullmatch(self.name):
             raise RecipeError(f"{self.name!r} is not a name for a step: use letters, digits, '.', '_' and '-'")
-        if self.settings is None:
-            object.__setattr__(self, "settings", parse_settings({}, stage.settings, f"step {self.name}"))
+        if self.settings is None or isinstance(self.settings, Mapping):
+            raw = dict(self.settings or {})
+            object.__setattr__(self, "settings", parse_settings(raw, stage.settings, f"step {self.name}"))
         if not isinstance(self.settings, stage.settings):
             raise RecipeError(
                 f"step {self.name}: settings must be {stage.settings.__name__}, got {type(self.settings).__name__}"
@@ -92,7 +94,7 @@ class Step:
 
     def to_dict(self) -> dict[str, Any]:
         """The step as plain data, in the short form where that says all."""
-        settings = self.settings.model_dump(mode="json") if self.settings is not None else {}
+        settings = self.settings.model_dump(mode="json")
         if not self.further():
             return {self.stage: settings}
         return {**self.further(), "settings": settings}
@@ -220,26 +222,29 @@ class Recipe:
         cls,
         *,
         name: str,
-        queries: QuerySettings,
-        candidates: CandidateSettings,
-        select: SelectSettings | None = None,
-        fetch: FetchSettings | None = None,
-        dedup: DedupSettings | None = None,
-        shard: ShardSettings | None = None,
-        card: CardSettings | None = None,
+        queries: QuerySettings | Mapping[str, Any],
+        candidates: CandidateSettings | Mapping[str, Any],
+        select: SelectSettings | Mapping[str, Any] | None = None,
+        fetch: FetchSettings | Mapping[str, Any] | None = None,
+        dedup: DedupSettings | Mapping[str, Any] | None = None,
+        shard: ShardSettings | Mapping[str, Any] | None = None,
+        card: CardSettings | Mapping[str, Any] | None = None,
         description: str = "",
     ) -> Recipe:
-        """The usual chain from the query list to the card; with `select.oversample` above 1 it has a second draw."""
-        select = select or SelectSettings()
+        """Return the usual chain from the query list to the card; above `select.oversample` 1 with a second draw.
+
+        Settings are objects of their classes, or mappings as in a recipe.
+        """
+        drawn = Step("select", select)
         steps = [
             Step("queries", queries),
             Step("candidates", candidates),
-            Step("select", select),
-            Step("fetch", fetch or FetchSettings()),
-            Step("dedup", dedup or DedupSettings()),
-            *([Step("redraw")] if select.oversample > 1 else []),
-            Step("shard", shard or ShardSettings()),
-            Step("card", card or CardSettings()),
+            drawn,
+            Step("fetch", fetch),
+            Step("dedup", dedup),
+            *([Step("redraw")] if drawn.settings.oversample > 1 else []),
+            Step("shard", shard),
+            Step("card", card),
         ]
         return cls(name=name, steps=steps, description=description)
 

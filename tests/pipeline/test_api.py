@@ -1,5 +1,7 @@
 """The builder as Python functions: a build, its stages one by one, and what is done with the result."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -84,3 +86,10 @@ def test_images_are_removed_by_a_list_of_urls_and_domains(built: openwit.BuildRe
     assert (Path(built.where) / "card.html").is_file()
     with pytest.raises(openwit.OpenWITError, match="the list of what to remove: line 2"):
         openwit.remove(built.where, ["a.org", "what is this"])
+
+
+def test_the_library_prints_nothing_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("kite\n")
+    code = "import openwit; openwit.run_stage('queries', 'out', settings={'tables': ['words.txt']})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
