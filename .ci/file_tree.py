@@ -1,4 +1,4 @@
-"""Writes docs/files.md: every module with the first line of its docstring. `--check` only says whether it is current."""
+"""Writes docs/files.md: every module with the first line of its docstring. `--check` compares it only."""
 
 import ast
 import sys

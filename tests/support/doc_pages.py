@@ -1,7 +1,7 @@
 """The code blocks of the documentation: which commands and which Python a page shows.
 
-A block fenced as `sh` holds commands, one fenced as `python` a piece of Python; the pieces of a page are one program. A
-block is run unless the line before it is `<!-- not run: REASON -->`; then only the flags of its commands are checked.
+A block fenced as `sh` holds commands, one fenced as `python` a piece of Python; the pieces of a page are one program.
+A block is run unless the line before it is `<!-- not run: REASON -->`; then only the flags are checked.
 """
 
 import re

@@ -58,7 +58,8 @@ def sizes(result: DemoResult) -> str:
     dataset = result.dataset
     splits = ", ".join(f"{dataset.samples(split):,} in `{split}`" for split in dataset.splits())
     pairs = sum(shard.pairs for shard in dataset.shards)
-    return f"Dataset `{dataset.name}`: {pairs:,} pairs on {sum(map(dataset.samples, dataset.splits())):,} images: {splits}."
+    images = sum(map(dataset.samples, dataset.splits()))
+    return f"Dataset `{dataset.name}`: {pairs:,} pairs on {images:,} images: {splits}."
 
 
 def recall_table(result: DemoResult) -> str:

@@ -35,7 +35,8 @@ def demo(tmp_path: Path) -> Path:
 
 def test_a_page_gets_its_figures_from_the_run(demo: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text("Before\n<!-- demo: conditions -->\nold\n<!-- /demo -->\n<!-- demo: funnel -->\n<!-- /demo -->\nAfter\n")
+    marks = "<!-- demo: conditions -->\nold\n<!-- /demo -->\n<!-- demo: funnel -->\n<!-- /demo -->\n"
+    page.write_text(f"Before\n{marks}After\n")
     assert update(page, DemoResult.load(demo))
     text = page.read_text()
     assert "3.0 minutes after installation (build 1.0, train 2.0)" in text

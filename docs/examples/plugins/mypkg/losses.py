@@ -12,8 +12,10 @@ class Margin(EmbeddingObjective):
         self.margin = margin
 
     def loss(self, model, outputs, inputs, group):
-        """Return the sum over this process's images, as a share of the batch."""
-        (images, texts), (every_image, every_text) = outputs, gathered(outputs, group)[0]
-        scores = images @ every_text.T
-        wrong = scores.masked_fill(torch.eye(len(images), len(every_text)).bool(), -1).amax(dim=1)
-        return Loss((self.margin + wrong - scores.diagonal()).clamp(min=0).sum() / len(every_text), {})
+        """Return this process's share of the loss: the sum over its own images, divided by the whole batch."""
+        (_, texts), first = gathered(outputs, group)
+        scores = outputs[0] @ texts.T
+        own = torch.arange(len(scores), device=scores.device) + first
+        right = scores.gather(1, own[:, None])
+        wrong = scores.scatter(1, own[:, None], -1).amax(dim=1, keepdim=True)
+        return Loss((self.margin + wrong - right).clamp(min=0).sum() / len(texts), {})
