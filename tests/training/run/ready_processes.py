@@ -24,7 +24,7 @@ import openwit.training.run.loop
 
 
 def run(arguments: list[str]) -> None:
-    openwit.training.cli.main(arguments)
+    openwit.training.cli.main.main(arguments)
 
 
 def launched(arguments: list[str], size: int) -> None:
