@@ -135,7 +135,7 @@ class Recipe:
             if step.name in seen:
                 raise RecipeError(f"two steps are named {step.name!r}: give one of them another `name`")
             if step.name in _RECIPE_KEYS:
-                raise RecipeError(f"a step cannot be named {step.name!r}: `--set {step.name}=` means the recipe's key")
+                raise RecipeError(f"a step cannot be named {step.name!r}: the recipe has a key of this name")
             seen.add(step.name)
         self._check_order()
 
@@ -343,9 +343,9 @@ def _override(head: dict[str, Any], drafts: Sequence[_Draft], override: str) -> 
         apply_override(head, override)
         return
     if not separator or not rest:
-        raise RecipeError(f"--set {override!r} must look like STEP.key=value")
+        raise RecipeError(f"override {override!r} must look like STEP.key=value")
     raise RecipeError(
-        f"--set {override!r}: no step is named {name!r}{_hint(name, [draft.name for draft in drafts], 'steps')}"
+        f"override {override!r}: no step is named {name!r}{_hint(name, [draft.name for draft in drafts], 'steps')}"
     )
 
 

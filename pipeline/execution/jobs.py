@@ -188,7 +188,7 @@ class FileTask(Generic[P]):
         raise NotImplementedError
 
 
-class Keyed(NamedTuple):
+class KeyedBlob(NamedTuple):
     """A blob for a stream: blobs of equal key meet in the rounds that read the stream."""
 
     stream: str
@@ -203,7 +203,7 @@ class Addend(NamedTuple):
     vector: np.ndarray
 
 
-Emitted = Iterator[Keyed | Addend]
+Emitted = Iterator[KeyedBlob | Addend]
 Streams = Mapping[str, list[bytes]]
 """The blobs of one key by stream: every stream that the round reads, empty where the key has none there."""
 

@@ -14,7 +14,7 @@ from openwit.pipeline.stages import STAGES, stage_named
 from openwit.pipeline.stages.base import IMAGES, SELECTED, Kind, Stage, StagePaths
 from openwit.pipeline.stages.meanings import meaning_of
 from openwit.pipeline.stages.select import Select, SelectPaths
-from openwit.schemas.common.errors import OpenWITError, RecipeError
+from openwit.schemas.common.errors import DataError, RecipeError
 from openwit.schemas.manifest import DatasetManifest
 from openwit.schemas.tables.queries import QUERY_COUNTS
 
@@ -23,14 +23,14 @@ SELECT = Select.name
 
 @dataclass(frozen=True)
 class BuiltStep:
-    """A step of the build that made a dataset: its name, its stage where that can be imported, and its paths."""
+    """A step of the build that made a dataset: its name, its stage if that can be imported, and its paths."""
 
     name: str
     stage: Stage[Any] | None
     paths: StagePaths
 
     def meaning_of(self, reason: str) -> str:
-        """What a drop reason of the step means; empty where nobody knows."""
+        """Return what a drop reason of the step means; "" if it is not known."""
         return meaning_of(reason, self.stage)
 
 
@@ -38,7 +38,7 @@ class BuildStages:
     """The folder `stages/` of a build.
 
     Args:
-        folder: it need not be there, and what is missing in it is not found; None for none.
+        folder: may be missing or incomplete; None for none.
         manifest: of the dataset that the build made; it knows the steps.
     """
 
@@ -47,14 +47,14 @@ class BuildStages:
         self.steps = [_built(name, path, manifest) for name, path in named.items()]
 
     def queries(self) -> pa.Table | None:
-        """The query list with the counts of the selection."""
+        """Return the query list with the counts of the selection; None if it is missing."""
         for step in self._of_stage(SELECT):
             if step.paths.query_counts.exists():
                 return QUERY_COUNTS.read(step.paths.query_counts)
         return None
 
     def images_of(self, url: str, pair_ids: Set[bytes]) -> list[dict[str, Any]]:
-        """Fetched images of a URL in its normal form or with one of some pairs: url, sha256, phash, pairs."""
+        """Return fetched images by normalised URL or pair ID: url, sha256, phash, pairs."""
         found = []
         for path in self._files(IMAGES):
             for table in _groups(path, ["url", "pairs"]):
@@ -69,7 +69,7 @@ class BuildStages:
         return [image for name in dict.fromkeys(found) for image in self._images_named(name)]
 
     def url_of(self, pair_id: bytes) -> str | None:
-        """The URL of a selected pair."""
+        """Return the URL of a selected pair; None if it is not found."""
         for path in self._files(SELECTED):
             found = _filtered(path, ["url"], pc.field("pair_id") == pa.scalar(pair_id, pa.binary(16)))
             if found.num_rows:
@@ -77,7 +77,7 @@ class BuildStages:
         return None
 
     def matched_by(self, pair_id: bytes) -> list[int]:
-        """The queries that a candidate matches."""
+        """Return the IDs of the queries that a candidate matches."""
         for path in (path for step in self._of_stage(SELECT) for path in SelectPaths(step.paths.folder).match_files()):
             found = _filtered(path, ["query_ids"], pc.field("pair_id") == pa.scalar(pair_id, pa.binary(16)))
             if found.num_rows:
@@ -133,11 +133,11 @@ def _groups(path: Path, columns: list[str] | None) -> Iterator[pa.Table]:
             for group in range(file.num_row_groups):
                 yield file.read_row_group(group, columns=columns)
     except (pa.ArrowException, OSError) as error:
-        raise OpenWITError(f"{path} cannot be read: {error}") from error
+        raise DataError(f"{path} cannot be read: {error}") from error
 
 
 def _filtered(path: Path, columns: list[str], filters: pc.Expression) -> pa.Table:
     try:
         return pq.read_table(path, columns=columns, filters=filters)
     except (pa.ArrowException, OSError) as error:
-        raise OpenWITError(f"{path} cannot be read: {error}") from error
+        raise DataError(f"{path} cannot be read: {error}") from error

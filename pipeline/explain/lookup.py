@@ -1,4 +1,4 @@
-"""Where an image of a dataset comes from, or why it is not there: each stage's verdict on a URL, key or pair."""
+"""Find where an image of a dataset came from or why it was dropped, by URL, key or pair ID."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from openwit.pipeline.stages.candidates.pair import pair_id
 from openwit.pipeline.stages.dedup.reasons import DUPLICATE_BYTES, NEAR_DUPLICATE
 from openwit.pipeline.stages.select.hash_uniform import pair_hashes, query_hashes, uniform
 from openwit.pipeline.stages.select.reasons import NOT_DRAWN
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError, RecipeError
 from openwit.schemas.manifest import DatasetManifest, ShardEntry
 from openwit.schemas.tables.queries import QUERY_COUNTS
 
@@ -30,13 +30,13 @@ _PAIR_ID = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True)
 class Match:
-    """A query that a text holds.
+    """A query that a text matches.
 
     Attributes:
         pool: pairs that match it.
-        drawn: pairs it drew.
+        drawn: pairs that it drew.
         u: the pair's uniform number for it, in (0, 1].
-        threshold: the largest u it draws; the pair is drawn by it when u is not above.
+        threshold: the largest u that it accepts; it drew the pair if u <= threshold.
     """
 
     query: str
@@ -49,15 +49,15 @@ class Match:
 
 @dataclass(frozen=True)
 class KeptText:
-    """A text of a sample, with where it stood and which queries brought it in.
+    """A text of a sample, with its source and the queries that drew it.
 
     Attributes:
         pair_id: in hex.
-        matched: the queries that its text holds, the nearest to being drawn first.
-        drawn_by: those of them that drew it.
-        priority: the least u(x, q) / threshold_q; at most 1.
-        of_copy: it stood at a copy of the image, which deduplication took out; the copy's URL where the build's
-            stages are there, else empty. None where it stood at the image itself.
+        matched: the queries that its text matches, sorted by u / threshold.
+        drawn_by: names of the queries that drew it.
+        priority: the smallest u / threshold, at most 1.
+        of_copy: for a text of a duplicate image, the duplicate's URL, or "" if the build's stages are missing; None
+            for a text of the image itself.
     """
 
     text: str
@@ -88,12 +88,12 @@ class KeptSample:
 
 @dataclass(frozen=True)
 class DroppedPair:
-    """A pair that left: at which stage, why, and what was seen.
+    """A dropped pair: its stage, reason and detail.
 
     Attributes:
-        pair_id: in hex, None where it never got one.
-        matched: for one that was not drawn, the queries that its text holds, the nearest to being drawn first.
-        meaning: of the reason, in a few words; empty where it is not known.
+        pair_id: in hex; None if it never had one.
+        matched: for a pair that was not drawn, the queries that its text matches, sorted by u / threshold.
+        meaning: of the reason, in a few words; "" if it is not known.
     """
 
     stage: str
@@ -107,8 +107,8 @@ class DroppedPair:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What is looked for: a URL in its normal form, a key, and the ids of pairs."""
+class Lookup:
+    """What to look for: a normalised URL, a key, and the IDs of pairs."""
 
     url: str
     key: str
@@ -116,36 +116,37 @@ class Asked:
 
 
 def explain(dataset: str | Path, what: str) -> tuple[list[KeptSample], list[DroppedPair]]:
-    """What a dataset, and the build beside it where there is one, know of a URL, a sample's key or a pair.
+    """Return what a dataset, and the build beside it, know of a URL, a sample's key or a pair: samples and drops.
 
     Args:
-        dataset: dataset folder; drops are looked for in `stages/` beside it. Or a URL of one, which has no stages.
-        what: an image URL in any spelling, a key, or a pair's id in hex. For a key and a pair the drops of the
-            sample's URL are given too, and for the URL of a copy the sample that took its texts over.
+        dataset: dataset folder, or its URL. Drops are found only in `stages/` beside a folder.
+        what: an image URL in any spelling, a key, or a pair ID in hex. For a key or a pair the drops of the sample's
+            URL are returned too; for the URL of a duplicate also the sample that has its texts.
 
     Raises:
-        OpenWITError: there is no dataset, nothing was asked for, or a file cannot be read.
+        RecipeError: `what` is empty.
+        DataError: there is no dataset, or a file cannot be read.
     """
     what = what.strip()
     if not what:
-        raise OpenWITError("name an image URL, the key of a sample or the id of a pair")
+        raise RecipeError("name an image URL, the key of a sample or the id of a pair")
     place = open_store(dataset)
     manifest = load_manifest(place)
     stages = BuildStages(place.folder.parent / "stages" if isinstance(place, LocalFolder) else None, manifest)
     ids = {bytes.fromhex(what.lower())} if _PAIR_ID.fullmatch(what.lower()) else set()
     copies = stages.images_of(normalise_url(what), ids)
     ids |= {pair["pair_id"] for image in copies for pair in image["pairs"]}
-    asked = Asked(normalise_url(what), what, frozenset(ids))
-    kept = list(_kept(place, manifest, stages, asked))
-    urls = {asked.url, *(normalise_url(sample.url) for sample in kept if sample.key == what)}
-    dropped = list(_dropped(stages, manifest, urls, asked))
+    lookup = Lookup(normalise_url(what), what, frozenset(ids))
+    kept = list(_kept(place, manifest, stages, lookup))
+    urls = {lookup.url, *(normalise_url(sample.url) for sample in kept if sample.key == what)}
+    dropped = list(_dropped(stages, manifest, urls, lookup))
     return kept, [*dropped, *_merged(copies, kept)]
 
 
-def _kept(place: DatasetStore, manifest: DatasetManifest, stages: BuildStages, asked: Asked) -> Iterator[KeptSample]:
+def _kept(place: DatasetStore, manifest: DatasetManifest, stages: BuildStages, lookup: Lookup) -> Iterator[KeptSample]:
     queries = _Queries(_dataset_queries(place), manifest)
     for shard in manifest.shards:
-        for row in _sample_rows(place, shard, asked):
+        for row in _sample_rows(place, shard, lookup):
             texts = [
                 _text(dict(zip(_TEXT_COLUMNS, values, strict=True)), row["url"], queries, stages)
                 for values in zip(*(row[name] for name in _TEXT_COLUMNS), strict=True)
@@ -156,16 +157,16 @@ def _kept(place: DatasetStore, manifest: DatasetManifest, stages: BuildStages, a
             yield KeptSample(row["key"], row["url"], shard.split, shard.tar.path, facts, texts)
 
 
-def _sample_rows(place: DatasetStore, shard: ShardEntry, asked: Asked) -> list[dict[str, Any]]:
-    """The rows of a shard's metadata that are asked for; the other columns are read only where there are some."""
+def _sample_rows(place: DatasetStore, shard: ShardEntry, lookup: Lookup) -> list[dict[str, Any]]:
+    """Return the matching rows of a shard's metadata; other columns are read only if there are any."""
     try:
         with place.open(shard.metadata.path) as file:
             table = pq.read_table(file, columns=["key", "url", "pair_ids"])
-            mask = pc.or_(url_mask(table.column("url"), {asked.url}), pc.equal(table.column("key"), asked.key))
+            mask = pc.or_(url_mask(table.column("url"), {lookup.url}), pc.equal(table.column("key"), lookup.key))
             rows = set(pc.indices_nonzero(mask).to_pylist())
-            if asked.pair_ids:
+            if lookup.pair_ids:
                 ids = table.column("pair_ids").combine_chunks()
-                named = pc.is_in(ids.flatten(), pa.array(sorted(id_.hex() for id_ in asked.pair_ids)))
+                named = pc.is_in(ids.flatten(), pa.array(sorted(id_.hex() for id_ in lookup.pair_ids)))
                 rows |= set(ids.value_parent_indices().filter(named).to_pylist())
         if not rows:
             return []
@@ -173,7 +174,7 @@ def _sample_rows(place: DatasetStore, shard: ShardEntry, asked: Asked) -> list[d
             found: list[dict[str, Any]] = pq.read_table(file).take(pa.array(sorted(rows), pa.int64())).to_pylist()
             return found
     except (pa.ArrowException, OSError) as error:
-        raise OpenWITError(f"{place}/{shard.metadata.path} cannot be read: {error}") from error
+        raise DataError(f"{place}/{shard.metadata.path} cannot be read: {error}") from error
 
 
 def _text(row: dict[str, Any], url: str, queries: "_Queries", stages: BuildStages) -> KeptText:
@@ -195,7 +196,7 @@ def _text(row: dict[str, Any], url: str, queries: "_Queries", stages: BuildStage
 
 
 class _Queries:
-    """The query list of a dataset or of a stage; an empty one knows no matches."""
+    """The query list of a dataset or of a stage; without a table there are no matches."""
 
     def __init__(self, table: pa.Table | None, manifest: DatasetManifest) -> None:
         self._table = table
@@ -227,11 +228,11 @@ def _dataset_queries(place: DatasetStore) -> pa.Table | None:
         return QUERY_COUNTS.conform(pq.read_table(file), f"{place}/queries.parquet")
 
 
-def _dropped(stages: BuildStages, manifest: DatasetManifest, urls: set[str], asked: Asked) -> Iterator[DroppedPair]:
+def _dropped(stages: BuildStages, manifest: DatasetManifest, urls: set[str], lookup: Lookup) -> Iterator[DroppedPair]:
     queries = _Queries(stages.queries(), manifest)
     for step in stages.steps:
         for path in step.paths.files(step.paths.drops):
-            for row in drop_rows(path, urls, asked.pair_ids):
+            for row in drop_rows(path, urls, lookup.pair_ids):
                 matched = []
                 if step.stage is not None and step.stage.name == SELECT and row["reason"] == NOT_DRAWN:
                     matched = queries.matches(row["pair_id"], stages.matched_by(row["pair_id"]))
@@ -248,7 +249,7 @@ def _dropped(stages: BuildStages, manifest: DatasetManifest, urls: set[str], ask
 
 
 def _merged(copies: Sequence[dict[str, Any]], kept: Sequence[KeptSample]) -> Iterator[DroppedPair]:
-    """Images that left at deduplication while their texts went over to the image that stands for them."""
+    """Yield the duplicates that deduplication dropped and whose texts are at the image that was kept."""
     for image in copies:
         mine = {pair["pair_id"].hex(): pair["text"] for pair in image["pairs"]}
         for sample in kept:
@@ -259,6 +260,6 @@ def _merged(copies: Sequence[dict[str, Any]], kept: Sequence[KeptSample]) -> Ite
             same = image["sha256"] == sample.facts["sha256"]
             reason = DUPLICATE_BYTES if same else NEAR_DUPLICATE
             how = "the same bytes" if same else f"hashes differ in {bits} bit{'' if bits == 1 else 's'}"
-            detail = f"copy of {sample.url} ({how}); its text went over to that image, sample {sample.key}"
+            detail = f"duplicate of {sample.url} ({how}); its text was moved to that image, sample {sample.key}"
             for name in taken:
                 yield DroppedPair("dedup", reason, detail, image["url"], mine[name], name, meaning=reason.meaning)

@@ -11,17 +11,17 @@ QUERY_COUNTS_FILE = "queries.parquet"
 EXAMPLES_FILE = "duplicates.parquet"
 
 
-def carry_query_counts(source: Path, target: Path) -> list[FileEntry]:
+def copy_query_counts(source: Path, target: Path) -> list[FileEntry]:
     """Copies the query list with its counts from one stage's folder to the next; returns what was copied."""
-    return _carry(source, target, QUERY_COUNTS_FILE)
+    return copy_sidecar(source, target, QUERY_COUNTS_FILE)
 
 
-def carry_examples(source: Path, target: Path) -> list[FileEntry]:
+def copy_examples(source: Path, target: Path) -> list[FileEntry]:
     """Copies the examples of duplicates from one stage's folder to the next; returns what was copied."""
-    return _carry(source, target, EXAMPLES_FILE)
+    return copy_sidecar(source, target, EXAMPLES_FILE)
 
 
-def _carry(source: Path, target: Path, name: str) -> list[FileEntry]:
+def copy_sidecar(source: Path, target: Path, name: str) -> list[FileEntry]:
     path = source / name
     if not path.exists():
         return []

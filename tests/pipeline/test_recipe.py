@@ -78,9 +78,9 @@ def test_set_addresses_a_step_by_its_name():
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("selct.cap=3", r"--set 'selct.cap=3': no step is named 'selct'; did you mean 'select'\?"),
-        ("cap=3", r"--set 'cap=3' must look like STEP.key=value"),
-        ("select.cap", r"--set 'select.cap' must look like STEP.key=value"),
+        ("selct.cap=3", r"override 'selct.cap=3': no step is named 'selct'; did you mean 'select'\?"),
+        ("cap=3", r"override 'cap=3' must look like STEP.key=value"),
+        ("select.cap", r"override 'select.cap' must look like STEP.key=value"),
         ("select.cap=0", r"key 'select.cap': "),
         ("select.capp=3", r"unknown key 'select.capp'; did you mean 'cap'\?"),
         ("select.cap.deep=3", r"setting 'select.cap.deep=3': 'cap' holds a value, not settings"),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 import openwit
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import NetworkError
 from openwit.workflows.demo.server import serve
 
 # Where `openwit` is imported from.
@@ -29,7 +29,7 @@ def serving(web: Path, port: int) -> Iterator[int]:
     The child also ends when this process dies in whatever way: it reads from a pipe that only this process holds.
 
     Raises:
-        OpenWITError: the port is in use, or `web` holds no finished web.
+        NetworkError: the port is in use, or `web` holds no finished web.
     """
     command = [
         sys.executable,
@@ -58,7 +58,7 @@ def serving(web: Path, port: int) -> Iterator[int]:
         if not line.startswith(_LISTENING):
             child.stdin.close()
             message = child.stderr.read().strip()
-            raise OpenWITError(message.splitlines()[-1] if message else f"the server of {web} did not start")
+            raise NetworkError(message.splitlines()[-1] if message else f"the server of {web} did not start")
         threading.Thread(target=_drain, args=(child.stderr,), daemon=True).start()
         yield int(line.removeprefix(_LISTENING))
     finally:
@@ -82,7 +82,7 @@ def run_server(web: Path, port: int, piped: bool) -> None:
     """Serve until interrupted, or, when piped, until standard input ends.
 
     Raises:
-        OpenWITError: the port is in use, or `web` holds no finished web.
+        NetworkError: the port is in use, or `web` holds no finished web.
     """
     asyncio.run(_run(web, port, piped))
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import typer
 
 from openwit.schemas.common.command import user_errors
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import OpenWITError, StorageError
 from openwit.workflows.photos.server import Pages, loopback_web
 from openwit.workflows.photos.sources import crawl_with_images, frequent_words, table_of_photos, write_queries
 
@@ -86,7 +86,7 @@ def _build(prepare: Callable[[int], tuple[Path, Pages, list[str]]], out: Path, p
             command = ["build", str(RECIPE), "--workdir", str(out / "build"), *flags]
             done = subprocess.run([sys.executable, "-m", "openwit.pipeline", *command], check=False)
     except OSError as error:
-        raise OpenWITError(f"port {port} or folder {out} cannot be used: {error.strerror or error}") from error
+        raise StorageError(f"port {port} or folder {out} cannot be used: {error.strerror or error}") from error
     if done.returncode:
         raise OpenWITError(f"`wit build` ended with exit code {done.returncode}: its own words stand above")
 

@@ -18,7 +18,7 @@ NO_TEXT = Reason("no_text", "no text describes it")
 TEXT_NOT_WANTED = Reason("text_source_not_wanted", "a text from a place the recipe leaves out")
 BAD_URL = Reason("bad_url", "the address is no URL")
 BAD_SPLIT = Reason("bad_split", "the table names no valid split")
-LANGUAGE = Reason("language", "in a language that was not asked for, or in none that could be told")
+LANGUAGE = Reason("language", "in a language that is not wanted, or in none that could be detected")
 PAIR_REASONS = (NO_TEXT, TEXT_NOT_WANTED, BAD_URL, BAD_SPLIT, *TEXT_REASONS, LANGUAGE)
 """Reasons for which a found pair is dropped, in the order of the checks; custom filters come last."""
 

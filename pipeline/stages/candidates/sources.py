@@ -13,7 +13,7 @@ from openwit.pipeline.readers.pages.wat import read_wat
 from openwit.pipeline.readers.tables.settings import TableColumns
 from openwit.pipeline.readers.tables.tables import TableBatch, is_table_name, open_table
 from openwit.pipeline.stages.candidates.pair import TABLE, Pair
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.plugins import PluginSettings
 
 PAGES_TAKEN, IMAGES_TAKEN = "pages_taken", "images_taken"
@@ -32,11 +32,11 @@ def kind_of(name: str) -> InputKind:
     """Return what a file holds, by its name.
 
     Raises:
-        OpenWITError: no built-in reader reads files of such a name.
+        DataError: no built-in reader reads files of such a name.
     """
     last = name.lower().partition("?")[0].rpartition("/")[2]
     if ".wet" in last:
-        raise OpenWITError(
+        raise DataError(
             f"candidates.inputs: {name} is a WET file: it holds texts without their images; use WARC or WAT"
         )
     if ".wat" in last:
@@ -45,7 +45,7 @@ def kind_of(name: str) -> InputKind:
         return InputKind.ARCHIVE
     if is_table_name(last):
         return InputKind.TABLE
-    raise OpenWITError(
+    raise DataError(
         f"candidates.inputs: {name} is by its name neither a WARC, WAT or ARC file nor a table "
         "(.parquet, .csv, .tsv, .jsonl)"
     )

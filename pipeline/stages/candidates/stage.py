@@ -35,7 +35,7 @@ from openwit.pipeline.stages.candidates.sources import (
     table_pairs,
     wat_pairs,
 )
-from openwit.schemas.common.errors import OpenWITError, PluginError
+from openwit.schemas.common.errors import DataError, OpenWITError, PluginError
 from openwit.schemas.tables.candidates import CANDIDATES, DAMAGE, DROPS
 
 FILES_STEP = "inputs/files"
@@ -58,7 +58,7 @@ def input_files(settings: CandidateSettings) -> list[str]:
     """The files that the settings name.
 
     Raises:
-        OpenWITError: there are none, or one is of no known kind.
+        DataError: there are none, or one is of no known kind.
     """
     inputs = expand_inputs(settings.inputs, "candidates.inputs", list_base=settings.list_base)[: settings.max_files]
     for path in inputs:
@@ -78,7 +78,7 @@ def read_candidates(job: Job, settings: CandidateSettings, folder: Path) -> Stag
     result.add_results(results, [step for step in steps if step in seen])
     if result.funnel[-1].stage != Candidates.name or result.funnel[-1].rows_out == 0:
         found = result.funnel[-1].rows_in if result.funnel[-1].stage == Candidates.name else 0
-        raise OpenWITError(
+        raise DataError(
             f"the inputs hold no usable (image, text) pair ({found:,} found, none passed): "
             "check candidates.inputs, and candidates.language and filters against the texts"
         )
@@ -155,7 +155,7 @@ class ReadInput(FileTask[InputPart]):
             raise  # a filter that fails is not a file that cannot be read
         except OpenWITError as error:
             if not self.settings.skip_unreadable:
-                raise OpenWITError(f"{error} (candidates.skip_unreadable: true goes on without such files)") from error
+                raise type(error)(f"{error} (candidates.skip_unreadable: true skips such files)") from error
             stats.reset()
             stats.enter(FILES_STEP, files)
             stats.drop(FILES_STEP, UNREADABLE, files)

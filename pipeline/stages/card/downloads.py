@@ -1,4 +1,4 @@
-"""How downloads ended, in classes that a reader of the card understands."""
+"""Group download statuses in classes that a reader of the card understands."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,8 +8,8 @@ from openwit.pipeline.download.status import FetchStatus
 from openwit.pipeline.images.process import ImageReason
 
 OK, GONE, RULES, REFUSED, UNREACHABLE, NO_IMAGE, NOT_ASKED, OTHER = (
-    "kept", "gone", "not allowed by its site", "refused by the server", "not reached, or failed on the way",
-    "no image to take", "not asked for", "other",
+    "kept", "gone", "not allowed by its site", "refused by the server", "unreachable, or failed in transfer",
+    "no usable image", "not requested", "other",
 )  # fmt: skip
 
 _STATUSES: dict[str, tuple[ReasonEnum, ...]] = {
@@ -68,11 +68,11 @@ CLASS_OF = {status.value: name for name, statuses in _STATUSES.items() for statu
 
 
 def download_classes(kept: int, reasons: Mapping[str, int]) -> list[dict[str, Any]]:
-    """How the image addresses ended, by class: class, number, and its statuses with numbers, most frequent first.
+    """Return the statuses of image URLs by class: class, number, statuses with numbers, most frequent first.
 
     Args:
-        kept: images that were kept.
-        reasons: why the others were not, each with its number.
+        kept: number of images kept.
+        reasons: number of the others per drop reason.
     """
     by_class: dict[str, dict[str, int]] = {}
     for status, n in {"success": kept, **reasons}.items():

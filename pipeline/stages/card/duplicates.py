@@ -1,4 +1,4 @@
-"""What deduplication took out: how many for which reason, and examples with their pictures."""
+"""Count what deduplication dropped per reason, and show examples with their images."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ _PER_REASON = 6
 
 
 def duplicate_facts(funnel: list[FunnelStep]) -> dict[str, Any]:
-    """Images and texts that left at deduplication, by reason, most frequent first."""
+    """Return the images and texts that deduplication dropped per reason, most frequent first."""
     facts: dict[str, Any] = {}
     for unit in ("images", "pairs"):
         reasons = Counter[str]()
@@ -28,7 +28,7 @@ def duplicate_facts(funnel: list[FunnelStep]) -> dict[str, Any]:
 
 
 def duplicate_groups(table: pa.Table, meanings: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Examples by reason, in a fixed order, with thumbnails.
+    """Return examples by reason, in a fixed order, with thumbnails.
 
     Args:
         table: of `openwit.schemas.tables.images.DUPLICATE_EXAMPLES`.

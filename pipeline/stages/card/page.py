@@ -9,7 +9,7 @@ from openwit.pipeline.stages.card.duplicates import duplicate_groups
 from openwit.pipeline.stages.card.histograms import SERVED_EDGES
 from openwit.pipeline.stages.card.plots import curve_svg
 from openwit.pipeline.stages.card.rebuild import attribution, attribution_columns, citation, recipe_yaml
-from openwit.pipeline.stages.card.samples import Shown, pictures
+from openwit.pipeline.stages.card.samples import ShownSample, pictures
 from openwit.pipeline.stages.card.source import CardSource
 from openwit.pipeline.stages.card.texts import clip, web_address
 from openwit.pipeline.stages.meanings import meanings, name_of
@@ -20,7 +20,7 @@ _PARTS = ("Head", "Middle", "Tail")
 
 
 def render(
-    source: CardSource, facts: dict[str, Any], found: Sequence[Shown], queries: Sequence[tuple[int, int]]
+    source: CardSource, facts: dict[str, Any], found: Sequence[ShownSample], queries: Sequence[tuple[int, int]]
 ) -> str:
     """The page.
 

@@ -1,6 +1,6 @@
-"""Which samples the card shows: the first of each split, and for some queries the first that match them.
+"""Choose the samples that the card shows: the first of each split, and the first that match some queries.
 
-The dataset's order is a shuffle by hash, so the first samples are a draw by chance that nobody picked.
+The dataset's order is a shuffle by hash, so the first samples are a random sample.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,12 +20,12 @@ COLUMNS = ("key", "url", "texts", "query_ids", "page_urls", "licenses", "origina
 
 
 @dataclass
-class Shown:
+class ShownSample:
     """A sample on the page.
 
     Attributes:
         text: which of its texts is shown.
-        query: for which it stands, -1 for none.
+        query: the query that it is an example of, -1 for none.
     """
 
     shard: ShardEntry
@@ -34,27 +34,27 @@ class Shown:
     query: int = -1
 
     def place(self) -> tuple[str, int]:
-        """Shard and row: shards are numbered through, so that this is one sample."""
+        """Return shard and row, which identify a sample."""
         return self.shard.name, self.row
 
 
-def first_samples(source: CardSource, of_train: int) -> list[Shown]:
-    """The first samples of train, and a quarter as many of every other split."""
-    found: list[Shown] = []
+def first_samples(source: CardSource, of_train: int) -> list[ShownSample]:
+    """Return the first samples of train, and a quarter as many of every other split."""
+    found: list[ShownSample] = []
     left = {split: of_train if split == "train" else -(-of_train // 4) for split in source.manifest.splits()}
     for shard in source.shards():
         n = min(left[shard.split], shard.samples)
-        found += [Shown(shard, row, 0) for row in range(n)]
+        found += [ShownSample(shard, row, 0) for row in range(n)]
         left[shard.split] -= n
     return found
 
 
-def samples_of_queries(source: CardSource, queries: Sequence[int], n: int) -> list[Shown]:
-    """For each query its first `n` samples in the order of the dataset, train first; of a sample one text.
+def samples_of_queries(source: CardSource, queries: Sequence[int], n: int) -> list[ShownSample]:
+    """Return the first `n` samples of each query in the order of the dataset, train first; one text per sample.
 
-    Reads one column of the metadata, as far as it takes to find them.
+    Reads one column of the metadata, as far as needed.
     """
-    found: dict[int, list[Shown]] = {query: [] for query in queries}
+    found: dict[int, list[ShownSample]] = {query: [] for query in queries}
     for shard in source.shards():
         open_ = [query for query in queries if len(found[query]) < n]
         if not open_:
@@ -62,12 +62,12 @@ def samples_of_queries(source: CardSource, queries: Sequence[int], n: int) -> li
         column = source.metadata(shard, ["query_ids"]).column("query_ids").combine_chunks()
         for query, row, text in _matches(column, open_):
             if len(found[query]) < n and (not found[query] or found[query][-1].place() != (shard.name, row)):
-                found[query].append(Shown(shard, row, text, query))
+                found[query].append(ShownSample(shard, row, text, query))
     return [sample for query in queries for sample in found[query]]
 
 
 def _matches(query_ids: pa.Array, queries: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-    """(query, row, number of the text in the row) of every match of some queries, in order of row.
+    """Yield (query, row, number of the text in the row) of every match of some queries, sorted by row.
 
     Args:
         query_ids: lists of lists (N,): a list of queries for each text of each row.
@@ -84,12 +84,11 @@ def _matches(query_ids: pa.Array, queries: Sequence[int]) -> Iterator[tuple[int,
 
 
 def spread_ranks(pool: np.ndarray, held: np.ndarray, n: int) -> list[int]:
-    """Query ids at ranks by pool that are evenly spaced on a logarithmic scale: head, middle and tail alike.
+    """Return query IDs at ranks by pool that are evenly spaced on a logarithmic scale, from head to tail.
 
     Args:
-        pool, held: int64 (Q,), pairs each query matched, and those of them in the dataset; queries without are not
-            shown.
-        n: how many.
+        pool, held: int64 (Q,), pairs per query in the pool and in the dataset; queries without the latter are skipped.
+        n: maximum number of queries.
     """
     order = np.lexsort((np.arange(len(pool)), -pool))
     order = order[held[order] > 0]
@@ -99,8 +98,8 @@ def spread_ranks(pool: np.ndarray, held: np.ndarray, n: int) -> list[int]:
     return [int(query) for query in order[ranks]]
 
 
-def pictures(source: CardSource, found: Sequence[Shown], names: dict[int, str]) -> list[dict[str, Any]]:
-    """What the page shows of each sample, in the order of `found`; of each shard's table and tar one reading."""
+def pictures(source: CardSource, found: Sequence[ShownSample], names: dict[int, str]) -> list[dict[str, Any]]:
+    """Return what the page shows per sample, in the order of `found`; each shard is read once."""
     shown: dict[int, dict[str, Any]] = {}
     by_shard: dict[str, list[int]] = {}
     for at, sample in enumerate(found):
@@ -116,7 +115,7 @@ def pictures(source: CardSource, found: Sequence[Shown], names: dict[int, str]) 
     return [shown[at] for at in range(len(found))]
 
 
-def _picture(sample: Shown, row: dict[str, Any], image: bytes, names: dict[int, str]) -> dict[str, Any]:
+def _picture(sample: ShownSample, row: dict[str, Any], image: bytes, names: dict[int, str]) -> dict[str, Any]:
     text = row["texts"][sample.text]
     return {
         "key": row["key"],

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from openwit.pipeline.dataset.store import load_manifest, open_store
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError
 from openwit.schemas.manifest import MANIFEST_NAME, ShardEntry
 from openwit.schemas.table import TableSchema
 from openwit.schemas.tables.images import DUPLICATE_EXAMPLES
@@ -27,7 +27,7 @@ class CardSource:
         where: its folder, or a URL that fsspec knows.
 
     Raises:
-        OpenWITError: it is no dataset.
+        DataError: it is no dataset.
     """
 
     def __init__(self, where: str | Path) -> None:
@@ -52,7 +52,7 @@ class CardSource:
         """Columns of the table of `openwit.schemas.tables.samples.SAMPLES` beside a shard.
 
         Raises:
-            OpenWITError: it is missing or no such table.
+            DataError: it is missing or no such table.
         """
         with self._reading(shard.metadata.path) as file:
             return pq.read_table(file, columns=list(columns))
@@ -92,8 +92,8 @@ class CardSource:
             with self.place.open(name) as file:
                 yield file
         except (pa.ArrowException, OSError) as error:
-            raise OpenWITError(
-                f"{self.place}/{name} cannot be read: {error} (`wit verify` lists what is off)"
+            raise DataError(
+                f"{self.place}/{name} cannot be read: {error} (verify the dataset to list all problems)"
             ) from error
 
 

@@ -79,7 +79,7 @@ def equal_groups(images: Columns, prints: np.ndarray | None, frequent_texts: int
     # The place in the order of the image that stands for each.
     leader = np.maximum.accumulate(np.where(first, np.arange(len(order)), 0)) if len(order) else order
     if prints is not None:
-        _tell_apart(leader, np.flatnonzero(first), prints[order])
+        _split_dissimilar(leader, np.flatnonzero(first), prints[order])
     places, numbers = np.unique(leader, return_inverse=True)
     group = np.empty(len(order), np.int64)
     group[order] = numbers
@@ -90,7 +90,7 @@ def equal_groups(images: Columns, prints: np.ndarray | None, frequent_texts: int
     return Groups(group, order[places], frequent)
 
 
-def _tell_apart(leader: np.ndarray, starts: np.ndarray, prints: np.ndarray) -> None:
+def _split_dissimilar(leader: np.ndarray, starts: np.ndarray, prints: np.ndarray) -> None:
     """Within each run of equal hashes lets stand for an image the first it is alike to; writes into `leader`."""
     ends = np.r_[starts[1:], len(leader)]
     several = np.flatnonzero(ends - starts > 1)

@@ -20,7 +20,7 @@ from openwit.pipeline.images.settings import ImageSettings
 from openwit.pipeline.stages.dedup import DedupPaths
 from openwit.pipeline.stages.dedup.reasons import EVALUATION_IMAGE
 from openwit.pipeline.stages.dedup.settings import DedupSettings
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError
 from openwit.schemas.tables.images import COPIES
 
 STEP = "dedup/evaluation images"
@@ -105,7 +105,7 @@ def prepare_evaluation(
     """Hashes the evaluation images; None where nothing is to be excluded.
 
     Raises:
-        OpenWITError: what was named does not exist, or holds no image that can be read.
+        DataError: what was named does not exist, or holds no image that can be read.
     """
     if not settings.exclude:
         return None
@@ -115,7 +115,7 @@ def prepare_evaluation(
     results = job.run(folder, hashing, "Hash evaluation images", "images", HashEvaluationImages(image))
     result.add_results(results, [STEP])
     if result.funnel[-1].rows_out == 0:
-        raise OpenWITError(f"no image could be read in what is to be excluded: {', '.join(settings.exclude)}")
+        raise DataError(f"no image could be read in what is to be excluded: {', '.join(settings.exclude)}")
     paths = [str(folder / entry.path) for task in results for entry in task.files]
     return EvaluationLookup(paths, settings.exclude_distance)
 

@@ -75,15 +75,17 @@ def write_examples(folder: Path, files: Sequence[Path], results: Sequence[TaskRe
     for row in offered:
         count[row["reason"]] += 1
         if count[row["reason"]] <= _A_REASON:
-            row["image"] = _picture(files[row["file"]], row["row"])
-            row["kept_image"] = None if row["kept_row"] is None else _picture(files[row["kept_file"]], row["kept_row"])
+            row["image"] = _thumbnail_of(files[row["file"]], row["row"])
+            row["kept_image"] = (
+                None if row["kept_row"] is None else _thumbnail_of(files[row["kept_file"]], row["kept_row"])
+            )
             rows.append(row)
     table = DUPLICATE_EXAMPLES.table({name: [row[name] for row in rows] for name in DUPLICATE_EXAMPLES.arrow.names})
     DUPLICATE_EXAMPLES.write(folder / EXAMPLES_FILE, table)
     return [file_entry(folder, folder / EXAMPLES_FILE)]
 
 
-def _picture(path: Path, row: int) -> bytes:
+def _thumbnail_of(path: Path, row: int) -> bytes:
     """A thumbnail of one image of a file; reads the row group it stands in."""
     with pq.ParquetFile(path) as file:
         for group in range(file.num_row_groups):

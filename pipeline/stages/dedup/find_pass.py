@@ -15,7 +15,7 @@ import xxhash
 
 from openwit.pipeline.dataset.removal_list import load_removal_list
 from openwit.pipeline.execution.blobs import bucket_count, concat_blobs, fixed_bytes, split_by, to_blob
-from openwit.pipeline.execution.jobs import Emitted, Emitter, Grouping, Keyed, Round, RoundsJob, Streams, Task
+from openwit.pipeline.execution.jobs import Emitted, Emitter, Grouping, KeyedBlob, Round, RoundsJob, Streams, Task
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.execution.tasks import task_stats
 from openwit.pipeline.images.phash import is_low_information
@@ -126,12 +126,12 @@ class SendImages(Emitter[ImagesFile]):
         self.removals = None if self.remove is None else load_removal_list(Path(self.remove))
 
     def emit(self, task: Task[ImagesFile]) -> Emitted:
-        yield Keyed(_FILES, task.number, b"")
+        yield KeyedBlob(_FILES, task.number, b"")
         table = pq.read_table(task.payload.images, columns=_READ)
         rows = np.arange(table.num_rows, dtype=np.int64)
-        settled = self._settled(table)
+        settled = self._decided_alone(table)
         if settled.num_rows:
-            yield Keyed(_VERDICTS, task.number, to_blob(settled))
+            yield KeyedBlob(_VERDICTS, task.number, to_blob(settled))
             rows = np.setdiff1d(rows, settled.column("row").to_numpy())
             table = table.take(pa.array(rows))
         keys = self._keys(table)
@@ -139,15 +139,15 @@ class SendImages(Emitter[ImagesFile]):
         yield from by_bucket(IMAGES, keys, "hash", self.buckets)
         task_stats(Path(self.folder), _PROGRESS_PREFIX + task.name).tick(len(rows), 1.0)
 
-    def _settled(self, table: pa.Table) -> pa.Table:
+    def _decided_alone(self, table: pa.Table) -> pa.Table:
         """COPIES of what leaves whatever other images there are: what is on the list of things to remove, copies of
         evaluation images, and plain images."""
-        found = _alone(self._removed(table), REMOVED)
+        found = drops_without_survivor(self._removed(table), REMOVED)
         if self.evaluation is not None:
-            found = _more(found, self.evaluation.verdicts(table))
+            found = append_new(found, self.evaluation.verdicts(table))
         if self.drop_plain:
             plain = np.flatnonzero(is_low_information(table.column("phash").to_numpy()))
-            found = _more(found, _alone(plain, PLAIN_IMAGE))
+            found = append_new(found, drops_without_survivor(plain, PLAIN_IMAGE))
         return found
 
     def _removed(self, table: pa.Table) -> np.ndarray:
@@ -173,13 +173,13 @@ class SendImages(Emitter[ImagesFile]):
         }
 
 
-def _alone(rows: np.ndarray, reason: str) -> pa.Table:
+def drops_without_survivor(rows: np.ndarray, reason: str) -> pa.Table:
     """COPIES of rows that leave and that nobody stands for."""
     nothing = dict.fromkeys(_OF_ANOTHER, [None] * len(rows))
     return COPIES.table({"row": rows, "reason": [reason] * len(rows), **nothing})
 
 
-def _more(found: pa.Table, others: pa.Table) -> pa.Table:
+def append_new(found: pa.Table, others: pa.Table) -> pa.Table:
     """Verdicts and further ones on rows that have none yet."""
     new = pc.invert(pc.is_in(others.column("row"), found.column("row")))
     return pa.concat_tables([found, others.filter(new)])
@@ -210,7 +210,7 @@ class JudgeImages(Grouping):
         lost = [columns_of([blob]) for blob in streams.get(LOST, ())]
         verdicts = self._verdicts(images, groups, lost)
         for file, part in split_by(verdicts, images["id"][verdicts.column("index").to_numpy()] >> _FILE_SHIFT):
-            yield Keyed(_VERDICTS, file, to_blob(COPIES.conform(part.drop_columns(["index"]))))
+            yield KeyedBlob(_VERDICTS, file, to_blob(COPIES.conform(part.drop_columns(["index"]))))
 
     @staticmethod
     def _verdicts(images: Columns, groups: Groups, lost: list[Columns]) -> pa.Table:

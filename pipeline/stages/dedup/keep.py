@@ -28,7 +28,7 @@ from openwit.schemas.tables.images import COPIES, EXCLUDED, IMAGES, SURVIVORS
 
 IMAGES_STEP = "dedup/images"
 PAIRS_STEP = "dedup/pairs"
-HANDED = f"{STAGE}/handed"
+TRANSFERS = f"{STAGE}/handed"
 _METADATA = [name for name in IMAGES.arrow.names if name != "image"]
 _MOVED = pa.schema(
     [
@@ -52,27 +52,27 @@ class Batch(NamedTuple):
 
 
 @dataclass(frozen=True)
-class HandedOver:
+class TransferTargets:
     """Numbers of the files that take a batch, in the order of the batches."""
 
     takers: list[int]
 
 
 @dataclass(frozen=True)
-class Keeping:
+class KeepInput:
     """A file of IMAGES, and the batches that it takes over."""
 
     images: str
     taken: tuple[Batch, ...]
 
 
-class HandOver(FileTask[ImagesFile]):
+class TransferTexts(FileTask[ImagesFile]):
     """Writes what the leaving images of one file hand over, a batch for each file that takes some of it."""
 
     def run(self, task: Task[ImagesFile], folder: Path, stats: TaskStats) -> list[Path]:
         copies = COPIES.read(copies_path(folder, Path(task.payload.images).stem))
         moving = copies.filter(pc.is_valid(copies.column("other_file")))
-        target = folder / HANDED / f"{task.name}.arrow"
+        target = folder / TRANSFERS / f"{task.name}.arrow"
         takers: list[int] = []
         with (
             atomic_path(target) as path,
@@ -83,7 +83,7 @@ class HandOver(FileTask[ImagesFile]):
                 for file, part in split_by(self._rows(task, moving), moving.column("other_file").to_numpy()):
                     writer.write_batch(part.combine_chunks().to_batches()[0])
                     takers.append(file)
-        stats.extra = HandedOver(takers)
+        stats.extra = TransferTargets(takers)
         return [target]
 
     @staticmethod
@@ -96,16 +96,16 @@ class HandOver(FileTask[ImagesFile]):
         return pa.table(columns).cast(_MOVED)
 
 
-def taken_by(folder: Path, results: Iterable[TaskResult]) -> dict[int, list[Batch]]:
+def incoming_batches(folder: Path, results: Iterable[TaskResult]) -> dict[int, list[Batch]]:
     """The batches that each file takes over, by the file's number."""
     taken: dict[int, list[Batch]] = {}
     for giver, result in enumerate(results):
-        for batch, taker in enumerate(result.extra_as(HandedOver).takers):
+        for batch, taker in enumerate(result.extra_as(TransferTargets).takers):
             taken.setdefault(taker, []).append(Batch(giver, str(folder / result.files[0].path), batch))
     return taken
 
 
-class KeepSurvivors(FileTask[Keeping]):
+class KeepSurvivors(FileTask[KeepInput]):
     """Applies the verdicts to one images file: survivors with their texts, and the pairs that leave.
 
     Args:
@@ -115,13 +115,13 @@ class KeepSurvivors(FileTask[Keeping]):
     def __init__(self, merge_texts: bool) -> None:
         self.merge_texts = merge_texts
 
-    def run(self, task: Task[Keeping], folder: Path, stats: TaskStats) -> list[Path]:
+    def run(self, task: Task[KeepInput], folder: Path, stats: TaskStats) -> list[Path]:
         images = pq.read_table(task.payload.images, columns=_METADATA)
         copies = COPIES.read(copies_path(folder, task.name))
-        taken = _taken(task)
+        taken = _incoming_images(task)
         picker = ExamplePicker(task.number)
         drops: list[Row] = []
-        excluded = self._leave_alone(images, copies, stats, drops, picker)
+        excluded = self._drop_without_survivor(images, copies, stats, drops, picker)
         stats.enter(IMAGES_STEP, images.num_rows)
         for reason in copies.column("reason").to_pylist():
             stats.drop(IMAGES_STEP, reason)
@@ -130,11 +130,11 @@ class KeepSurvivors(FileTask[Keeping]):
         stats.leave(IMAGES_STEP, int(stays.sum()))
         # Only the few that take something over are looked at one by one.
         stays[list(taken)] = False
-        alone = _with_place(images, np.flatnonzero(stays))
+        alone = _as_survivors(images, np.flatnonzero(stays))
         for count in (stats.enter, stats.leave):
             count(PAIRS_STEP, int(pc.sum(pc.list_value_length(alone.column("pairs"))).as_py() or 0))
         joined = []
-        for image in _with_place(images, np.array(sorted(taken), np.int64)).to_pylist():
+        for image in _as_survivors(images, np.array(sorted(taken), np.int64)).to_pylist():
             absorbed = sorted(taken[image["source_row"]], key=lambda copy: str(copy["url"]))
             for copy in absorbed:
                 standing = {**image, "file": task.number, "row": image["source_row"]}
@@ -146,7 +146,7 @@ class KeepSurvivors(FileTask[Keeping]):
         return self._write(folder, task, kept.sort_by("source_row"), drops, excluded)
 
     @staticmethod
-    def _leave_alone(
+    def _drop_without_survivor(
         images: pa.Table, copies: pa.Table, stats: TaskStats, drops: list[Row], picker: ExamplePicker
     ) -> list[Row]:
         """Drops the images that nobody stands for, with all their pairs; returns the rows of the exclusion report."""
@@ -173,7 +173,7 @@ class KeepSurvivors(FileTask[Keeping]):
         for copy in absorbed:
             stats.enter(PAIRS_STEP, len(copy["pairs"]))
             for pair in copy["pairs"]:
-                reason = self._why_not(copy, image, normalise(pair["text"]) in known)
+                reason = self._drop_reason(copy, image, normalise(pair["text"]) in known)
                 if reason is None:
                     known.add(normalise(pair["text"]))
                     kept.append(pair)
@@ -183,7 +183,7 @@ class KeepSurvivors(FileTask[Keeping]):
         stats.leave(PAIRS_STEP, len(kept))
         return sorted(kept, key=lambda pair: (pair["priority"], pair["pair_id"]))
 
-    def _why_not(self, copy: Row, image: Row, same_text: bool) -> str | None:
+    def _drop_reason(self, copy: Row, image: Row, same_text: bool) -> str | None:
         """Why a text of a copy does not go over to the survivor."""
         if copy["split"] != image["split"]:
             return COPY_OF_HELD_OUT
@@ -192,7 +192,9 @@ class KeepSurvivors(FileTask[Keeping]):
         return SAME_TEXT if same_text else None
 
     @staticmethod
-    def _write(folder: Path, task: Task[Keeping], kept: pa.Table, drops: list[Row], excluded: list[Row]) -> list[Path]:
+    def _write(
+        folder: Path, task: Task[KeepInput], kept: pa.Table, drops: list[Row], excluded: list[Row]
+    ) -> list[Path]:
         at = DedupPaths(folder)
         dropped = pa.Table.from_pylist(drops, schema=DROPS.arrow)
         tables = [(SURVIVORS, kept, at.survivors), (DROPS, dropped, at.drops)]
@@ -206,7 +208,7 @@ class KeepSurvivors(FileTask[Keeping]):
         return paths
 
 
-def _taken(task: Task[Keeping]) -> dict[int, list[Row]]:
+def _incoming_images(task: Task[KeepInput]) -> dict[int, list[Row]]:
     """What the rows of a file take over: row to the copies it stands for."""
     taken: dict[int, list[Row]] = {}
     for giver, path, batch in task.payload.taken:
@@ -216,7 +218,7 @@ def _taken(task: Task[Keeping]) -> dict[int, list[Row]]:
     return taken
 
 
-def _with_place(images: pa.Table, rows: np.ndarray) -> pa.Table:
+def _as_survivors(images: pa.Table, rows: np.ndarray) -> pa.Table:
     """Some images of a file as survivors that stand for nobody yet."""
     chosen = images.take(pa.array(rows))
     chosen = chosen.append_column("duplicates", pa.array(np.zeros(len(rows), np.int32)))

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from openwit.pipeline.execution.blobs import concat_blobs, fixed_bytes, from_bytes, split_by, to_blob
-from openwit.pipeline.execution.jobs import Keyed
+from openwit.pipeline.execution.jobs import KeyedBlob
 from openwit.pipeline.stages.dedup.copies import Columns
 from openwit.pipeline.stages.select.hash_uniform import mix
 
@@ -29,10 +29,10 @@ def table_of(columns: Columns) -> pa.Table:
     return pa.table({name: values if values.ndim == 1 else from_bytes(values) for name, values in columns.items()})
 
 
-def by_bucket(stream: str, columns: Columns, key: str, buckets: int) -> Iterator[Keyed]:
+def by_bucket(stream: str, columns: Columns, key: str, buckets: int) -> Iterator[KeyedBlob]:
     """Yields the rows as blobs of a stream, by bucket of a key column.
 
     The key is mixed first: the bits of a perceptual hash are far from uniform.
     """
     for bucket, part in split_by(table_of(columns), (mix(columns[key]) % np.uint64(buckets)).astype(np.int64)):
-        yield Keyed(stream, bucket, to_blob(part))
+        yield KeyedBlob(stream, bucket, to_blob(part))

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from openwit.pipeline.execution.blobs import split_by, to_blob
-from openwit.pipeline.execution.jobs import Emitted, Grouping, Keyed, Round, Streams
+from openwit.pipeline.execution.jobs import Emitted, Grouping, KeyedBlob, Round, Streams
 from openwit.pipeline.images.descriptor import is_similar
 from openwit.pipeline.stages.dedup.copies import (
     Columns,
@@ -76,7 +76,7 @@ class SendNodes(Grouping):
         rows["block"] = np.repeat(np.arange(len(self.masks), dtype=np.uint8), len(groups.best))
         bucket = _block_keys(rows, self.masks) % np.uint64(self.block_buckets)
         for number, part in split_by(table_of(rows), bucket.astype(np.int64)):
-            yield Keyed(_BLOCKS, number, to_blob(part))
+            yield KeyedBlob(_BLOCKS, number, to_blob(part))
 
 
 class FindNear(Grouping):
@@ -154,7 +154,7 @@ class DecideNodes(Grouping):
         waiting = ~np.isin(edges["node_id"], decided)
         if waiting.any():
             rest = table_of({name: values[waiting] for name, values in edges.items() if name != "claimed"})
-            yield Keyed(_OPEN, 0, to_blob(rest))
+            yield KeyedBlob(_OPEN, 0, to_blob(rest))
 
 
 class SettleNodes(Grouping):

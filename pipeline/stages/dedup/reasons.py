@@ -1,22 +1,16 @@
-"""Why deduplication drops an image, or a text of one."""
+"""Drop reasons of deduplication, for images and for their texts."""
 
 from openwit.pipeline.common.reasons import Reason
 
-DUPLICATE_BYTES = Reason("duplicate_bytes", "the same file as the image that stays, byte for byte")
-DUPLICATE_PIXELS = Reason("duplicate_pixels", "another file that shows the same pixels to the last bit")
-NEAR_DUPLICATE = Reason(
-    "near_duplicate", "looks the same: hashes near each other, and alike in a finer comparison and in colours"
-)
+DUPLICATE_BYTES = Reason("duplicate_bytes", "the same file as the kept image, byte for byte")
+DUPLICATE_PIXELS = Reason("duplicate_pixels", "another file with exactly the same pixels")
+NEAR_DUPLICATE = Reason("near_duplicate", "looks the same: similar perceptual hashes and similar descriptors")
 COPY_OF_HELD_OUT = Reason("copy_of_held_out", "a copy of an image in a held-out split, which must not be trained on")
-FREQUENT_IMAGE = Reason(
-    "frequent_image", "stands under so many different texts that it shows nothing of them: a logo, a placeholder"
-)
-PLAIN_IMAGE = Reason(
-    "plain_image", "of one tone, stripes or a gradient: nothing to see, and no hash tells two such apart"
-)
-REMOVED = Reason("removed", "on the list of what may not enter the dataset")
-EVALUATION_IMAGE = Reason("evaluation_image", "a copy of an image that models are evaluated on")
-SAME_TEXT = Reason("same_text_of_copy", "a copy's text that the image which stays has too")
+FREQUENT_IMAGE = Reason("frequent_image", "has so many different texts that it is a logo or a placeholder")
+PLAIN_IMAGE = Reason("plain_image", "low information: one colour, stripes or a gradient, which no hash can identify")
+REMOVED = Reason("removed", "on the removal list of the recipe")
+EVALUATION_IMAGE = Reason("evaluation_image", "a copy of an evaluation image")
+SAME_TEXT = Reason("same_text_of_copy", "a text of a duplicate that the kept image already has")
 
 DEDUP_REASONS = (
     DUPLICATE_BYTES, DUPLICATE_PIXELS, NEAR_DUPLICATE, COPY_OF_HELD_OUT, FREQUENT_IMAGE, EVALUATION_IMAGE, PLAIN_IMAGE,

@@ -8,32 +8,35 @@ from openwit.schemas.common.settings import Settings
 
 
 class DedupSettings(Settings):
-    """Which images are the same, and which say nothing."""
+    """Which images are duplicates, and which are dropped anyway."""
 
     max_distance: int | None = Field(
         6,
         ge=0,
         le=8,
-        description="bits in which the perceptual hashes of two copies may differ, which must then look alike in a "
-        "finer comparison; null: only equal bytes or pixels",
+        description="maximum differing bits in the perceptual hashes of near duplicates, whose descriptors must be "
+        "similar too; null: only equal bytes or pixels",
     )
     remove: str | None = Field(
-        None, description="list of URLs, hashes and domains that may not enter the dataset, as `wit remove` takes it"
+        None, description="list of URLs, hashes and domains to drop, in the format of the removal list"
     )
     exclude: list[str] = Field(
         [],
-        description="evaluation images whose copies leave: folders, tars, Parquet files, datasets of ours; globs",
+        description="evaluation images whose copies are dropped: folders, tars, Parquet files, datasets; globs",
     )
     exclude_distance: int = Field(
-        4, ge=0, le=8, description="bits in which the hash of an image may differ from a form of an evaluation image"
+        4,
+        ge=0,
+        le=8,
+        description="maximum differing bits between an image and a variant of an evaluation image",
     )
     plain: Literal["keep", "drop"] = Field(
-        "drop", description="images of one tone, of stripes or of a gradient, which no hash can tell apart"
+        "drop", description="low-information images: one colour, stripes or a gradient, which no hash can identify"
     )
-    merge_texts: bool = Field(True, description="the survivor takes over the texts of its duplicates")
+    merge_texts: bool = Field(True, description="move the texts of duplicates to the survivor")
     frequent_texts: int | None = Field(
         20,
         ge=2,
-        description="an image that stands under so many different texts is a logo or a placeholder: it leaves with "
-        "all its copies; null: never",
+        description="number of different texts from which on an image counts as a logo or placeholder, and is dropped "
+        "with all its duplicates; null: never",
     )

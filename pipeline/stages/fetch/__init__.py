@@ -24,7 +24,7 @@ class FetchPaths(StagePaths):
 
 
 class Fetch(Stage[FetchSettings]):
-    """Downloads, checks and resizes the selected images."""
+    """Download, check and resize the selected images."""
 
     name = "fetch"
     version = 3
@@ -53,14 +53,14 @@ class Fetch(Stage[FetchSettings]):
     def run_opened(
         self, job: Job, settings: FetchSettings, inputs: Inputs, folder: Path, build: BuildContext
     ) -> StageRun:
-        """Runs the stage; with `build.retry_failed` a finished one tries transient failures again."""
+        """Run the stage; with `build.retry_failed` a finished one retries transient failures."""
         from openwit.pipeline.stages.fetch.retry import promote
         from openwit.pipeline.stages.fetch.stage import retry
 
         promote(folder)
         done = super().run_opened(job, settings, inputs, folder, build)
         if build.retry_failed and not done.executed and retry(job, settings, inputs, folder):
-            # The chunks are in place; what is missing is the manifest, and that a run of the stage writes.
+            # The chunks are in place; running the stage writes the missing manifest.
             done = super().run_opened(job, settings, inputs, folder, build)
         return done
 

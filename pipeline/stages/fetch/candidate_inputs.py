@@ -1,4 +1,4 @@
-"""Image bytes that the inputs of the candidates stage hold: read again, from a table or by a reader of the user's."""
+"""Read image bytes from the inputs of the candidates stage again, from a table or by a custom reader."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""The images of one chunk of hosts: asked for, checked, resized, written; tried again where we were cut off."""
+"""Fetch the images of one chunk of hosts: download, check, resize, write; retry after a local network outage."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,19 +18,19 @@ from openwit.pipeline.images.filters import ImageFilters
 from openwit.pipeline.images.process import ImageDrop, ProcessedImage
 from openwit.pipeline.stages.fetch import FetchPaths
 from openwit.pipeline.stages.fetch.candidate_inputs import CandidateInputs
-from openwit.pipeline.stages.fetch.engine import Engine, make_engine
+from openwit.pipeline.stages.fetch.engine import FetchEngine, make_engine
 from openwit.pipeline.stages.fetch.images import ImageSpill, Pairs, write_images
 from openwit.pipeline.stages.fetch.log import FETCH_LOG, LOG, host_name
-from openwit.pipeline.stages.fetch.messages import give_notice, pause_notice
-from openwit.pipeline.stages.fetch.outage import Verdict, judge, one_of_each_host, spread
+from openwit.pipeline.stages.fetch.messages import pause_message, post_message
+from openwit.pipeline.stages.fetch.outage import NetworkState, judge, one_of_each_host, spread
 from openwit.pipeline.stages.fetch.settings import FetchSettings
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import NetworkError
 from openwit.schemas.common.malloc import keep_freed_memory
 from openwit.schemas.tables.candidates import DROPS, SELECTED
 
 IMAGES_STEP = "fetch/images"
 PAIRS_STEP = "fetch/pairs"
-# URLs asked first after a pause, to see whether the rest is worth asking.
+# URLs tried first after a pause; the rest follows if one of them gets a response.
 _SAMPLE = 100
 _OTHER_HOSTS = 16
 # Buffers of one image are reused for the next; those above 16 MiB are returned, and up to 64 MiB kept per thread.
@@ -40,8 +40,8 @@ ByUrl = dict[str, Pairs]
 
 
 @dataclass(slots=True)
-class Ending:
-    """How one URL ended: a status of the download, and the reason and detail why its image was dropped, if it was."""
+class FetchResult:
+    """The result of one URL: status of the download, and the drop reason with detail, None if its image is kept."""
 
     status: FetchStatus
     reason: str | None
@@ -61,17 +61,17 @@ class HostBuckets:
 
 
 class FetchChunk(FileTask[HostBuckets]):
-    """Downloads, checks and resizes the images of a run of host buckets."""
+    """Download, check and resize the images of a run of host buckets."""
 
     def __init__(self, settings: FetchSettings, selected: list[str], inputs: CandidateInputs) -> None:
         self.settings = settings
         self.selected = selected
         self.inputs = inputs
-        self.engine: Engine | None = None
+        self.engine: FetchEngine | None = None
         self.filters: ImageFilters | None = None
 
     def setup(self) -> None:
-        """Reads the blocklist once a worker."""
+        """Read the blocklist, once per worker."""
         keep_freed_memory(_LARGEST_BUFFER, kept_bytes=_KEPT_BYTES)
         self.engine = make_engine(self.settings)
         self.filters = load_image_filters(self.settings)
@@ -81,28 +81,28 @@ class FetchChunk(FileTask[HostBuckets]):
         """See the class.
 
         Raises:
-            OpenWITError: of too few of the URLs a server was heard, on every try.
+            NetworkError: on every try too few URLs got a response.
         """
         by_url = self.pairs(task)
         web = [url for url, pairs in by_url.items() if not pairs[0]["has_bytes"]]
         with ImageSpill(FetchPaths(folder).images) as images:
-            endings: dict[str, Ending] = {}
-            for url, ending in self.keep(self._stored(by_url), images, by_url):
-                endings[url] = ending
-                stats.tick(len(endings), len(endings) / len(by_url))
-            for url, ending in self.ask(web, images, by_url):
-                endings[url] = ending
-                stats.tick(len(endings), len(endings) / len(by_url))
-            self._outlast_outage(task, folder, web, endings, images, by_url)
+            results: dict[str, FetchResult] = {}
+            for url, result in self.keep(self._stored(by_url), images, by_url):
+                results[url] = result
+                stats.tick(len(results), len(results) / len(by_url))
+            for url, result in self.fetch_urls(web, images, by_url):
+                results[url] = result
+                stats.tick(len(results), len(results) / len(by_url))
+            self._outlast_outage(task, folder, web, results, images, by_url)
             images_path = FetchPaths(folder).images / f"{task.name}.parquet"
             write_images(images_path, images.rows(by_url))
-        drops = [drop for url, ending in endings.items() for drop in drops_of(url, by_url[url], ending)]
-        count(stats, ((url, len(pairs)) for url, pairs in by_url.items() if endings[url].reason is None), drops)
-        log = [log_row(url, endings[url]) for url in web]
+        drops = [drop for url, result in results.items() for drop in drops_of(url, by_url[url], result)]
+        count(stats, ((url, len(pairs)) for url, pairs in by_url.items() if results[url].reason is None), drops)
+        log = [log_row(url, results[url]) for url in web]
         return [images_path, write_drops(folder, task, drops), write_log(folder, task, log)]
 
     def pairs(self, task: Task[HostBuckets]) -> ByUrl:
-        """The selected pairs of the task's buckets by image URL, URLs and pairs in a fixed order."""
+        """Return the selected pairs of the task's buckets by image URL, URLs and pairs in a fixed order."""
         within = [("host_bucket", ">=", task.payload.first), ("host_bucket", "<=", task.payload.last)]
         by_url: ByUrl = {}
         for path in self.selected:
@@ -110,14 +110,14 @@ class FetchChunk(FileTask[HostBuckets]):
                 by_url.setdefault(row["url"], []).append(row)
         return {url: sorted(by_url[url], key=lambda p: (p["priority"], p["pair_id"])) for url in sorted(by_url)}
 
-    def ask(self, urls: Sequence[str], images: ImageSpill, by_url: ByUrl) -> Iterator[tuple[str, Ending]]:
-        """Downloads URLs and keeps their images; yields how each ended."""
+    def fetch_urls(self, urls: Sequence[str], images: ImageSpill, by_url: ByUrl) -> Iterator[tuple[str, FetchResult]]:
+        """Download URLs and keep their images; yield the result of each."""
         assert self.engine is not None
         if urls:
             yield from self.keep(self.engine.download(urls), images, by_url)
 
-    def keep(self, bodies: Iterable[Download], images: ImageSpill, by_url: ByUrl) -> Iterator[tuple[str, Ending]]:
-        """Decodes and resizes in threads (Pillow lets go of the interpreter lock), a bounded number at a time."""
+    def keep(self, bodies: Iterable[Download], images: ImageSpill, by_url: ByUrl) -> Iterator[tuple[str, FetchResult]]:
+        """Decode and resize in threads (Pillow releases the interpreter lock), a bounded number at a time."""
         assert self.engine is not None
         assert self.filters is not None
         threads = default_workers()
@@ -125,7 +125,7 @@ class FetchChunk(FileTask[HostBuckets]):
         with ThreadPoolExecutor(threads) as pool:
             for download in bodies:
                 if download.body is None:
-                    yield download.url, _ending(download, download.status.value, _detail(download))
+                    yield download.url, _fetch_result(download, download.status.value, _detail(download))
                     continue
                 check = self.filters.check_of(download.url, [pair["text"] for pair in by_url[download.url]])
                 running[pool.submit(self.engine.process, download.body, check)] = download
@@ -134,7 +134,7 @@ class FetchChunk(FileTask[HostBuckets]):
             yield from _finished(running, set(running), images)
 
     def _stored(self, by_url: ByUrl) -> Iterator[Download]:
-        """The bodies that stand in tables already."""
+        """Yield the image bytes that the input tables hold."""
         stored: dict[str, dict[int, str]] = {}
         for url, pairs in by_url.items():
             if pairs[0]["has_bytes"]:
@@ -149,36 +149,37 @@ class FetchChunk(FileTask[HostBuckets]):
         task: Task[HostBuckets],
         folder: Path,
         web: list[str],
-        endings: dict[str, Ending],
+        results: dict[str, FetchResult],
         images: ImageSpill,
         by_url: ByUrl,
     ) -> None:
-        """Asks again, after a pause, for what an outage of ours may have cost; in the end it gives the run up."""
+        """Retry, after a pause, the URLs that a local outage may have failed; raise a NetworkError if it lasts."""
         settings = self.settings
         if not settings.min_success:
             return
         for number in range(settings.outage_retries):
-            if self._judge(web, endings) is Verdict.FINE:
+            if self._judge(web, results) is NetworkState.FINE:
                 return
-            pause, statuses = settings.outage_pause_s * 2**number, [endings[url].status for url in web]
-            notice = pause_notice(task.name, statuses, pause, number + 1, settings.outage_retries)
-            give_notice(folder, task.name, number, notice)
+            pause, statuses = settings.outage_pause_s * 2**number, [results[url].status for url in web]
+            message = pause_message(task.name, statuses, pause, number + 1, settings.outage_retries)
+            post_message(folder, task.name, number, message)
             time.sleep(pause)
-            again = [url for url in web if endings[url].status in NO_RESPONSE]
+            again = [url for url in web if results[url].status in NO_RESPONSE]
             sample = spread(again, _SAMPLE)
-            endings.update(self.ask(sample, images, by_url))
-            if any(endings[url].status in RESPONDED for url in sample):
-                asked = set(sample)
-                endings.update(self.ask([url for url in again if url not in asked], images, by_url))
-        verdict = self._judge(web, endings)
-        if verdict is Verdict.BROKEN or (verdict is Verdict.DOUBTFUL and not self._others_answer(task)):
-            raise OpenWITError(_outage_message(task, [endings[url].status for url in web], settings))
+            results.update(self.fetch_urls(sample, images, by_url))
+            if any(results[url].status in RESPONDED for url in sample):
+                tried = set(sample)
+                results.update(self.fetch_urls([url for url in again if url not in tried], images, by_url))
+        state = self._judge(web, results)
+        doubtful = state is NetworkState.DOUBTFUL
+        if state is NetworkState.BROKEN or (doubtful and not self._other_hosts_respond(task)):
+            raise NetworkError(_outage_message(task, [results[url].status for url in web], settings))
 
-    def _judge(self, web: list[str], endings: dict[str, Ending]) -> Verdict:
-        return judge({url: endings[url].status for url in web}, self.settings.min_success)
+    def _judge(self, web: list[str], results: dict[str, FetchResult]) -> NetworkState:
+        return judge({url: results[url].status for url in web}, self.settings.min_success)
 
-    def _others_answer(self, task: Task[HostBuckets]) -> bool:
-        """Whether a server outside the chunk can be heard: then the few hosts of the chunk are dead themselves."""
+    def _other_hosts_respond(self, task: Task[HostBuckets]) -> bool:
+        """Whether a host outside the chunk responds: then the few hosts of the chunk are dead."""
         assert self.engine is not None
         web = ("has_bytes", "==", False)
         outside = [
@@ -204,11 +205,11 @@ def load_image_filters(settings: FetchSettings) -> ImageFilters:
 
 
 def count(stats: TaskStats, kept: Iterable[tuple[str, int]], drops: Sequence[dict[str, Any]]) -> None:
-    """The funnel lines of a chunk.
+    """Count the funnel lines of a chunk.
 
     Args:
-        kept: URL and number of pairs of each image that is kept.
-        drops: rows of DROPS, all others.
+        kept: URL and number of pairs of each kept image.
+        drops: rows of DROPS, for all others.
     """
     for _, pairs in kept:
         for step, n in ((IMAGES_STEP, 1), (PAIRS_STEP, pairs)):
@@ -223,31 +224,31 @@ def count(stats: TaskStats, kept: Iterable[tuple[str, int]], drops: Sequence[dic
         stats.drop(PAIRS_STEP, drop["reason"])
 
 
-def drops_of(url: str, pairs: Pairs, ending: Ending) -> list[dict[str, Any]]:
-    """Rows of DROPS for a URL; none for one whose image is kept."""
-    if ending.reason is None:
+def drops_of(url: str, pairs: Pairs, result: FetchResult) -> list[dict[str, Any]]:
+    """Return the rows of DROPS for a URL; none if its image is kept."""
+    if result.reason is None:
         return []
     return [
-        {"pair_id": p["pair_id"], "url": url, "text": p["text"], "reason": ending.reason, "detail": ending.detail}
+        {"pair_id": p["pair_id"], "url": url, "text": p["text"], "reason": result.reason, "detail": result.detail}
         for p in pairs
     ]
 
 
-def log_row(url: str, ending: Ending) -> dict[str, Any]:
-    """A row of FETCH_LOG."""
+def log_row(url: str, result: FetchResult) -> dict[str, Any]:
+    """Return a row of FETCH_LOG."""
     return {
         "url": url,
         "host": host_name(url),
-        "status": ending.reason or FetchStatus.SUCCESS.value,
-        "http_status": ending.http_status,
-        "bytes": ending.size,
-        "milliseconds": ending.seconds * 1000,
-        "attempts": ending.attempts,
+        "status": result.reason or FetchStatus.SUCCESS.value,
+        "http_status": result.http_status,
+        "bytes": result.size,
+        "milliseconds": result.seconds * 1000,
+        "attempts": result.attempts,
     }
 
 
 def write_drops(folder: Path, task: Task[HostBuckets], drops: list[dict[str, Any]]) -> Path:
-    """Writes the drops of a chunk in order of URL and pair."""
+    """Write the drops of a chunk, sorted by URL and pair; return the path."""
     path = FetchPaths(folder).drops / f"{task.name}.parquet"
     drops = sorted(drops, key=lambda drop: (drop["url"], drop["pair_id"]))
     DROPS.write(path, pa.Table.from_pylist(drops, schema=DROPS.arrow))
@@ -255,7 +256,7 @@ def write_drops(folder: Path, task: Task[HostBuckets], drops: list[dict[str, Any
 
 
 def write_log(folder: Path, task: Task[HostBuckets], rows: list[dict[str, Any]]) -> Path:
-    """Writes the log of a chunk in order of URL."""
+    """Write the log of a chunk, sorted by URL; return the path."""
     path = folder / LOG / f"{task.name}.parquet"
     rows = sorted(rows, key=lambda row: row["url"])
     FETCH_LOG.write(path, pa.Table.from_pylist(rows, schema=FETCH_LOG.arrow))
@@ -266,19 +267,21 @@ def _finished(
     running: dict[Future[ProcessedImage | ImageDrop], Download],
     done: set[Future[ProcessedImage | ImageDrop]],
     images: ImageSpill,
-) -> Iterator[tuple[str, Ending]]:
+) -> Iterator[tuple[str, FetchResult]]:
     for future in done:
         download, result = running.pop(future), future.result()
         if isinstance(result, ProcessedImage):
             images.add(download.url, result, len(download.body or b""))
-            yield download.url, _ending(download, None, None)
+            yield download.url, _fetch_result(download, None, None)
         else:
-            yield download.url, _ending(download, str(result.reason), result.detail or None)
+            yield download.url, _fetch_result(download, str(result.reason), result.detail or None)
 
 
-def _ending(download: Download, reason: str | None, detail: str | None) -> Ending:
+def _fetch_result(download: Download, reason: str | None, detail: str | None) -> FetchResult:
     size = len(download.body or b"")
-    return Ending(download.status, reason, detail, download.http_status, size, download.seconds, download.attempts)
+    return FetchResult(
+        download.status, reason, detail, download.http_status, size, download.seconds, download.attempts
+    )
 
 
 def _detail(download: Download) -> str | None:
@@ -287,13 +290,13 @@ def _detail(download: Download) -> str | None:
 
 
 def _outage_message(task: Task[HostBuckets], statuses: list[FetchStatus], settings: FetchSettings) -> str:
-    unheard = [status for status in statuses if status in NO_RESPONSE]
-    heard = sum(status in RESPONDED for status in statuses)
-    worst = max(sorted(set(unheard)), key=unheard.count)
+    silent = [status for status in statuses if status in NO_RESPONSE]
+    responded = sum(status in RESPONDED for status in statuses)
+    worst = max(sorted(set(silent)), key=silent.count)
     tries = settings.outage_retries + 1
     return (
-        f"chunk {task.name}: of {heard + len(unheard)} URLs only {heard} had an answer ({worst.value} mostly) in "
-        f"{tries} {'try' if tries == 1 else 'tries'}, so the network or the resolver of this machine seems to be "
-        "down: mend it and run the same command, which keeps the chunks that are done "
-        "(or set fetch's min_success=0 to take the URLs for dead)"
+        f"chunk {task.name}: only {responded} of {responded + len(silent)} URLs got a response ({worst.value}) in "
+        f"{tries} {'try' if tries == 1 else 'tries'}, so this machine's network or resolver seems to be "
+        "down: fix it and rerun the build; finished chunks are kept "
+        "(or set fetch.min_success to 0 to accept the failures)"
     )

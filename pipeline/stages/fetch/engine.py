@@ -1,4 +1,4 @@
-"""What downloads and resizes: our own code, or img2dataset's in its place."""
+"""Download and resize with OpenWIT's own code or with img2dataset."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,25 +10,25 @@ from openwit.pipeline.images.process import ImageCheck, ImageDrop, ProcessedImag
 from openwit.pipeline.stages.fetch.settings import FetchSettings
 
 
-class Engine(Protocol):
-    """Two halves of a fetch. `process` is called from several threads."""
+class FetchEngine(Protocol):
+    """Downloads images and processes them; `process` is called from several threads."""
 
     def download(self, urls: Sequence[str]) -> Iterator[Download]:
-        """One answer for each URL, in any order."""
+        """Yield one download per URL, in any order."""
 
     def process(self, body: bytes, check: ImageCheck | None = None) -> ProcessedImage | ImageDrop:
         """Return the image as it will be stored, or the reason why it is dropped; see `process_image`."""
 
 
 class NativeEngine:
-    """Our own downloader and image processing."""
+    """OpenWIT's downloader and image processing."""
 
     def __init__(self, settings: FetchSettings, blocklist: Blocklist | None) -> None:
         self.settings = settings
         self.blocklist = blocklist
 
     def download(self, urls: Sequence[str]) -> Iterator[Download]:
-        """Every call begins anew: nothing that an earlier one learnt of hosts holds for it."""
+        """Yield one download per URL; what an earlier call learnt about hosts is forgotten."""
         with Downloader(self.settings.download, self.blocklist) as downloader:
             yield from downloader.download(urls)
 
@@ -37,11 +37,12 @@ class NativeEngine:
         return process_image(body, self.settings.image, check=check)
 
 
-def make_engine(settings: FetchSettings) -> Engine:
-    """The engine that the settings name, its blocklist read.
+def make_engine(settings: FetchSettings) -> FetchEngine:
+    """Return the engine that the settings name, with its blocklist loaded.
 
     Raises:
-        OpenWITError: the blocklist is no list, or the engine is not installed.
+        DataError: the blocklist cannot be read.
+        RecipeError: the engine is not installed.
     """
     blocklist = load_blocklist(Path(settings.blocklist)) if settings.blocklist is not None else None
     if settings.engine == "img2dataset":

@@ -1,4 +1,4 @@
-"""The images of a chunk: kept out of memory while the chunk runs, written in order of URL when it is done."""
+"""Keep the images of a chunk out of memory while it runs, and write them sorted by URL at the end."""
 
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,11 +23,11 @@ Pairs = list[dict[str, Any]]
 
 
 class ImageSpill:
-    """Finished images by URL. Their JPEGs go to a nameless file beyond so many bytes, so a kill leaves nothing.
+    """Finished images by URL; beyond `memory_bytes` their JPEGs are in an unlinked file, which a kill removes.
 
     Args:
         folder: on the disk that the images are written to later.
-        memory_bytes: of JPEGs held in memory.
+        memory_bytes: maximum bytes of JPEGs in memory.
     """
 
     def __init__(self, folder: Path, memory_bytes: int = _MEMORY_BYTES) -> None:
@@ -45,14 +45,14 @@ class ImageSpill:
         self._file.close()
 
     def add(self, url: str, image: ProcessedImage, original_bytes: int) -> None:
-        """Takes an image; `original_bytes` is the size of its body as served."""
+        """Add an image; `original_bytes` is the size of its body as served."""
         self._file.seek(self._end)
         self._file.write(image.jpeg)
         self._facts[url] = (_facts(image, original_bytes), self._end, len(image.jpeg))
         self._end += len(image.jpeg)
 
     def rows(self, pairs: Mapping[str, Pairs]) -> Iterator[dict[str, Any]]:
-        """Rows of IMAGES by ascending URL, with the pairs of each."""
+        """Yield rows of IMAGES sorted by URL, with the pairs of each."""
         for url in sorted(self._facts):
             facts, start, length = self._facts[url]
             self._file.seek(start)
@@ -66,7 +66,7 @@ class ImageSpill:
 
 
 def write_images(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Writes rows of IMAGES in row groups bounded in rows and bytes, so that no reader needs much memory."""
+    """Write rows of IMAGES in row groups of limited rows and bytes, so that readers need little memory."""
     with IMAGES.writing(path, _ROW_GROUP) as write:
         for group in _groups(rows):
             write(pa.Table.from_pylist(group, schema=IMAGES.arrow))
@@ -86,13 +86,13 @@ def _groups(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 
 
 def read_image_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of an images file in its order, a row group in memory at once."""
+    """Yield the rows of an images file in order, one row group in memory at a time."""
     for table in IMAGES.read_batches(path):
         yield from table.to_pylist()
 
 
 def image_pairs(path: Path) -> Iterator[tuple[str, int]]:
-    """(URL, number of its pairs) of an images file, without its images."""
+    """Yield (URL, number of its pairs) of an images file, without reading images."""
     table = pq.read_table(path, columns=["url", "pairs"])
     for url, pairs in zip(table.column("url").to_pylist(), table.column("pairs"), strict=True):
         yield url, len(pairs)
@@ -114,7 +114,7 @@ def _facts(image: ProcessedImage, original_bytes: int) -> dict[str, Any]:
 
 
 def _row(url: str, pairs: Pairs, facts: dict[str, Any], jpeg: bytes) -> dict[str, Any]:
-    # A pair that any page holds out holds the image out: its copies must not be trained on.
+    # If any pair is held out, the image is held out: its duplicates must not be trained on.
     split = min((pair["split"] for pair in pairs), key=lambda name: (name == "train", name))
     listed = [{name: pair[name] for name in _PAIR_FIELDS} for pair in pairs]
     return {"url": url, "split": split, "pairs": listed, **facts, "image": jpeg}

@@ -1,8 +1,8 @@
-"""img2dataset's downloader and resizer in the place of ours: the same tables, its requests and its pixels.
+"""Use img2dataset's downloader and resizer: the same tables, with its requests and its pixels.
 
-It reads no robots.txt, checks no address, bounds neither sizes nor hosts, and follows redirects without asking, to
-domains of the blocklist too (it offers no place to look at them). Of our settings it takes the number of
-connections, the timeout, the retries and the opt-out headers, and those of the image but `max_pixels`' early check.
+Limitations: it ignores robots.txt, does not check addresses, does not limit sizes or requests per host, and follows
+redirects to any host, also to blocked domains. It uses the settings for connections, timeout, retries and opt-out
+headers, and the image settings except the early check of `max_pixels`.
 """
 
 import hashlib
@@ -34,10 +34,10 @@ from openwit.pipeline.images.process import (
 )
 from openwit.pipeline.images.sniff import describe, sniff_format
 from openwit.pipeline.stages.fetch.settings import FetchSettings
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import RecipeError
 
 _HTTP_ERROR = re.compile(r"HTTP Error (\d{3})")
-# What its error messages hold, the first that fits; they are those of urllib and of the system.
+# Words in its error messages, which are those of urllib and the system; the first match counts.
 _MESSAGES = (
     ("disallowed by X-Robots-Tag", FetchStatus.OPTED_OUT),
     ("Temporary failure in name resolution", FetchStatus.DNS_FAILED),
@@ -64,15 +64,15 @@ _DROPS = {
 
 
 class Img2datasetEngine:
-    """See `Engine`. The library is loaded with the first use: that takes seconds.
+    """See `FetchEngine`. The library is imported at first use, which takes seconds.
 
     Raises:
-        OpenWITError: img2dataset is not installed.
+        RecipeError: img2dataset is not installed.
     """
 
     def __init__(self, settings: FetchSettings, blocklist: Blocklist | None) -> None:
         if importlib.util.find_spec("img2dataset") is None:
-            raise OpenWITError("fetch.engine img2dataset is not installed: pip install 'openwit[img2dataset]'")
+            raise RecipeError("fetch.engine img2dataset is not installed: pip install 'openwit[img2dataset]'")
         self.settings = settings
         self.blocklist = blocklist
         self._resizer: Any = None
@@ -80,7 +80,7 @@ class Img2datasetEngine:
         self._one_at_a_time = threading.Lock()
 
     def download(self, urls: Sequence[str]) -> Iterator[Download]:
-        """Its `download_image_with_retry` in as many threads as connections are allowed, a bounded number ahead."""
+        """Call its `download_image_with_retry` in as many threads as connections are allowed."""
         os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
         theirs = importlib.import_module("img2dataset.downloader")
         chosen = self.settings.download
@@ -116,7 +116,7 @@ class Img2datasetEngine:
                 ahead.release()
 
     def process(self, body: bytes, check: ImageCheck | None = None) -> ProcessedImage | ImageDrop:
-        """Its `Resizer`, and the hashes and names that our tables hold besides."""
+        """Call its `Resizer`, and add the hashes and format name that the tables hold."""
         name = sniff_format(body)
         if name is None:
             return ImageDrop(ImageReason.NOT_AN_IMAGE, describe(body))
@@ -129,7 +129,7 @@ class Img2datasetEngine:
         drop = check(picture.copy(), ServedImage(original_width, original_height, name)) if check is not None else None
         if drop is not None:
             return drop
-        # It gives away no pixels but those of the JPEG: these are hashed.
+        # It returns only the JPEG, so the pixels of that are hashed.
         return ProcessedImage(
             jpeg,
             width,
@@ -168,7 +168,7 @@ class Img2datasetEngine:
         return None if blocked is None else Download(url, FetchStatus.BLOCKED_DOMAIN, detail=blocked)
 
     def _answer(self, url: str, stream: io.BytesIO | None, error: str | None, seconds: float) -> Download:
-        # How often it tried it does not say.
+        # img2dataset does not report its attempts.
         download = Download(url, FetchStatus.SUCCESS, 200, seconds=seconds, attempts=1)
         body = stream.getvalue() if stream is not None else b""
         if stream is None:
@@ -184,7 +184,7 @@ class Img2datasetEngine:
 
 
 def status_of_message(message: str) -> tuple[FetchStatus, int | None]:
-    """The class of one of its error messages, and the HTTP status where it holds one."""
+    """Return the status of one of its error messages, and the HTTP status if there is one."""
     http = _HTTP_ERROR.search(message)
     for words, status in _MESSAGES:
         if words in message:

@@ -1,6 +1,6 @@
-"""What became of every URL that was asked for, and the same by host.
+"""Write per-URL and per-host download logs.
 
-These tables hold times, so they stand beside the data but not in the sums of the manifest.
+These tables hold times, so the manifest has no checksums of them.
 """
 
 from collections import Counter
@@ -20,43 +20,43 @@ HOSTS_FILE = "hosts.parquet"
 FETCH_LOG = TableSchema(
     "fetch_log",
     1,
-    "One row an image URL that was asked for (or refused before), ascending; bytes from tables are not in it.",
+    "One row per image URL that was downloaded or refused, ascending; images from tables are not in it.",
     (
         Column("url", pa.string(), "image URL"),
-        Column("host", pa.string(), "its host, lower-case and IDNA; empty where the URL is no URL"),
+        Column("host", pa.string(), "its host, lower-case and IDNA; empty if the URL is not valid"),
         Column("status", pa.string(), "success, or the reason for which the image was dropped"),
-        Column("http_status", pa.int32(), "of the last answer", nullable=True),
-        Column("bytes", pa.int64(), "of the body, 0 where none was kept"),
-        Column("milliseconds", pa.float32(), "of all transfers for it, waiting for a turn not counted"),
-        Column("attempts", pa.int32(), "0 where nothing was sent"),
+        Column("http_status", pa.int32(), "of the last response", nullable=True),
+        Column("bytes", pa.int64(), "of the body, 0 if none was kept"),
+        Column("milliseconds", pa.float32(), "of all its transfers, without the time in queues"),
+        Column("attempts", pa.int32(), "0 if nothing was sent"),
     ),
 )
 
 HOSTS = TableSchema(
     "hosts",
     1,
-    "One row a host, by name: how it fared.",
+    "One row per host, by name.",
     (
-        Column("host", pa.string(), "lower-case and IDNA; empty for what is no URL"),
+        Column("host", pa.string(), "lower-case and IDNA; empty for invalid URLs"),
         Column("urls", pa.int64(), "image URLs of the host"),
-        Column("ok", pa.int64(), "of them, those whose image was kept"),
-        Column("most_frequent_failure", pa.string(), "reason of most of the others", nullable=True),
+        Column("ok", pa.int64(), "URLs whose image was kept"),
+        Column("most_frequent_failure", pa.string(), "most frequent drop reason of the others", nullable=True),
         Column(
             "failures",
             pa.list_(
                 pa.struct([pa.field("reason", pa.string(), nullable=False), pa.field("urls", pa.int64(), False)])
             ),
-            "reasons with their URLs, most frequent first",
+            "drop reasons with their number of URLs, most frequent first",
         ),
         Column("bytes", pa.int64(), "of the bodies"),
-        Column("p50_ms", pa.float32(), "median time of a URL for which something was sent", nullable=True),
+        Column("p50_ms", pa.float32(), "median time per URL for which a request was sent", nullable=True),
         Column("p95_ms", pa.float32(), "95th percentile of it", nullable=True),
     ),
 )
 
 
 def host_name(url: str) -> str:
-    """The host of a URL as a `Target` has it, empty where it has none."""
+    """Return the host of a URL as in `Target`; "" for an invalid URL."""
     try:
         return parse_target(url).host
     except BadUrlError:
@@ -64,13 +64,13 @@ def host_name(url: str) -> str:
 
 
 def write_hosts(path: Path, logs: Sequence[Path]) -> None:
-    """Sums the logs by host, one after another: a host's URLs all stand in one log."""
+    """Write the table of hosts, log by log: all URLs of a host are in one log."""
     tables = [HOSTS.table(_columns(sum_hosts(FETCH_LOG.read(log)))) for log in logs]
     HOSTS.write(path, pa.concat_tables([HOSTS.empty(), *tables]).sort_by("host").combine_chunks())
 
 
 def sum_hosts(log: pa.Table) -> list[dict[str, Any]]:
-    """Rows of HOSTS for a log.
+    """Return the rows of HOSTS for a log.
 
     Args:
         log: a table of FETCH_LOG.
@@ -107,7 +107,7 @@ def _columns(rows: Iterable[dict[str, Any]]) -> dict[str, object]:
 
 
 def worst_hosts(hosts: pa.Table, n: int = 10) -> list[dict[str, Any]]:
-    """The hosts that lost most URLs, as rows of HOSTS; those that lost none are never among them."""
+    """Return the `n` hosts with the most dropped URLs, as rows of HOSTS; hosts without drops are excluded."""
     lost = [(urls - ok, host, at) for at, (urls, ok, host) in enumerate(_triples(hosts)) if urls > ok]
     chosen = [at for _, _, at in sorted(lost, key=lambda item: (-item[0], item[1]))[:n]]
     return [hosts.slice(at, 1).to_pylist()[0] for at in chosen]

@@ -1,4 +1,4 @@
-"""Notices that a chunk waits for the network, passed by files: a task may run in another process or machine."""
+"""Relay messages of workers to the driver's log by files: a task may run in another process or machine."""
 
 import logging
 import shutil
@@ -16,34 +16,34 @@ _NOTICES = f"{STAGE}/notices"
 _POLL_S = 0.5
 
 
-def pause_notice(chunk: str, statuses: Sequence[FetchStatus], pause_s: float, number: int, of: int) -> str:
-    """What the user is told before pause `number` (from 1) of `of`."""
-    heard = sum(status in RESPONDED for status in statuses)
-    asked = heard + sum(status in NO_RESPONSE for status in statuses)
-    what = f"Answers to only {heard} of {asked} URLs" if heard else "No answer from any server"
+def pause_message(chunk: str, statuses: Sequence[FetchStatus], pause_s: float, number: int, of: int) -> str:
+    """Return the message before pause `number` (from 1) of `of`, in seconds."""
+    responded = sum(status in RESPONDED for status in statuses)
+    tried = responded + sum(status in NO_RESPONSE for status in statuses)
+    what = f"Only {responded} of {tried} URLs got a response" if responded else "No server responded"
     return f"{what} in chunk {chunk}; pausing {pause_s:g} s ({number} of {of})"
 
 
-def give_notice(folder: Path, chunk: str, number: int, notice: str) -> None:
-    """Writes a sentence that the driver logs; see `logging_notices`."""
-    atomic_write(folder / _NOTICES / f"{chunk}-{number:02d}.txt", notice)
+def post_message(folder: Path, chunk: str, number: int, message: str) -> None:
+    """Write a sentence that the driver logs; see `relay_worker_messages`."""
+    atomic_write(folder / _NOTICES / f"{chunk}-{number:02d}.txt", message)
 
 
 @contextmanager
-def logging_notices(folder: Path) -> Iterator[None]:
-    """Logs the notices of tasks while the block runs."""
+def relay_worker_messages(folder: Path) -> Iterator[None]:
+    """Log the messages of tasks while the block runs."""
     shutil.rmtree(folder / _NOTICES, ignore_errors=True)
-    stop, said = threading.Event(), set[str]()
+    stop, logged = threading.Event(), set[str]()
 
-    def say() -> None:
+    def log_new() -> None:
         for path in sorted((folder / _NOTICES).glob("[!.]*.txt")):
-            if path.name not in said:
-                said.add(path.name)
+            if path.name not in logged:
+                logged.add(path.name)
                 _log.warning("%s", path.read_text())
 
     def watch() -> None:
         while not stop.wait(_POLL_S):
-            say()
+            log_new()
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -52,5 +52,5 @@ def logging_notices(folder: Path) -> Iterator[None]:
     finally:
         stop.set()
         watcher.join()
-        say()
+        log_new()
         shutil.rmtree(folder / _NOTICES, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Telling a broken resolver or uplink of ours from dead hosts of others."""
+"""Distinguish a local network outage from dead remote hosts."""
 
 from collections.abc import Mapping, Sequence
 from enum import Enum, auto
@@ -7,54 +7,52 @@ from openwit.pipeline.download.status import NO_RESPONSE, RESPONDED, FetchStatus
 from openwit.pipeline.stages.fetch.log import host_name
 
 MIN_URLS = 20
-"""Of fewer URLs nothing is concluded."""
+"""Minimum number of URLs to judge by."""
 MIN_HOSTS = 5
-"""Fewer hosts than this may well be dead all at once."""
+"""Minimum number of hosts to judge by: fewer may well be dead at the same time."""
 
 
-class Verdict(Enum):
-    """What a chunk's answers say of our own connection."""
+class NetworkState(Enum):
+    """What the statuses of a chunk say about the local network."""
 
     FINE = auto()
     DOUBTFUL = auto()
     BROKEN = auto()
 
 
-def judge(statuses: Mapping[str, FetchStatus], floor: float) -> Verdict:
-    """What the answers of a chunk say of our own connection.
+def judge(statuses: Mapping[str, FetchStatus], floor: float) -> NetworkState:
+    """Judge the local network by the statuses of a chunk.
 
-    Counted are URLs of which a server was heard (a 404 is as good as an image) against those whose failure an
-    outage would explain. One big dead host does not make an outage: where enough hosts were heard, the share of
-    URLs does not matter.
+    Compares the URLs whose server responded (a 404 counts) with those whose failure an outage would explain. One large
+    dead host is not an outage: if enough hosts responded, the share of URLs does not matter.
 
     Args:
-        statuses: of each URL.
-        floor: least share of URLs heard.
+        statuses: by URL.
+        floor: minimum share of URLs, and of hosts, with a response.
 
     Returns:
-        BROKEN where many hosts are silent, DOUBTFUL where a few are and no others were asked.
+        BROKEN if many hosts do not respond; DOUBTFUL if a few do not and the chunk has no others.
     """
-    heard = [url for url, status in statuses.items() if status in RESPONDED]
-    unheard = [url for url, status in statuses.items() if status in NO_RESPONSE]
-    asked = len(heard) + len(unheard)
-    if asked < MIN_URLS or len(heard) >= floor * asked:
-        return Verdict.FINE
-    hosts_heard = {host_name(url) for url in heard}
-    hosts = hosts_heard | {host_name(url) for url in unheard}
+    responded = [url for url, status in statuses.items() if status in RESPONDED]
+    silent = [url for url, status in statuses.items() if status in NO_RESPONSE]
+    if len(responded) + len(silent) < MIN_URLS or len(responded) >= floor * (len(responded) + len(silent)):
+        return NetworkState.FINE
+    alive = {host_name(url) for url in responded}
+    hosts = alive | {host_name(url) for url in silent}
     if len(hosts) < MIN_HOSTS:
-        return Verdict.DOUBTFUL
-    return Verdict.FINE if len(hosts_heard) >= floor * len(hosts) else Verdict.BROKEN
+        return NetworkState.DOUBTFUL
+    return NetworkState.FINE if len(alive) >= floor * len(hosts) else NetworkState.BROKEN
 
 
 def spread(urls: Sequence[str], n: int) -> list[str]:
-    """About `n` of the URLs, evenly from first to last."""
+    """Return at most `n` of the URLs, evenly spaced from first to last."""
     if len(urls) <= n:
         return list(urls)
     return [urls[at * len(urls) // n] for at in range(n)]
 
 
 def one_of_each_host(urls: Sequence[str], n: int) -> list[str]:
-    """The first URL of each of the first `n` hosts."""
+    """Return the first URL of each of the first `n` hosts."""
     first: dict[str, str] = {}
     for url in urls:
         first.setdefault(host_name(url), url)

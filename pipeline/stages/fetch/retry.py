@@ -1,7 +1,7 @@
-"""Asking once more for what failed for reasons that pass, in a fetch folder that is finished.
+"""Retry transient failures in a finished fetch folder.
 
-The new files of a chunk are made in a folder of their own. When all are there a mark is set, and from then on they
-move to their places, in this run or the next: the folder holds the old images or the new ones, never some of both.
+The new files of all chunks are written to a staging folder. When it is complete, a marker is written and the files are
+moved into place, in this run or the next: the folder holds either the old or the new images, never a mix.
 """
 
 import heapq
@@ -20,8 +20,8 @@ from openwit.pipeline.execution.tasks import RESULTS, STAGE, clean_partials
 from openwit.pipeline.stages.fetch import FetchPaths
 from openwit.pipeline.stages.fetch.candidate_inputs import CandidateInputs
 from openwit.pipeline.stages.fetch.chunk import (
-    Ending,
     FetchChunk,
+    FetchResult,
     HostBuckets,
     count,
     drops_of,
@@ -41,31 +41,31 @@ _FOLDERS = ("images", "drops", LOG, RESULTS)
 
 
 def retry_chunks(job: Job, folder: Path, tasks: list[Task[HostBuckets]], work: "RetryChunk") -> bool:
-    """Asks again in every chunk that has something to ask for, and puts the results in place.
+    """Retry every chunk that has transient failures, and move the new files into place.
 
-    After a kill, the chunks that were done are not asked again. The stage's manifest is gone when this returns
-    True: the stage must be run to write it anew.
+    Chunks that were finished before a kill are skipped. If this returns True, the stage's manifest has been deleted:
+    run the stage to write it again.
 
     Returns:
-        Whether there was anything to ask for.
+        Whether there was anything to retry.
     """
     failed = [task for task in tasks if _has_retryable(folder / LOG / f"{task.name}.parquet")]
     if not failed:
         return False
     staging = folder / _STAGING
     clean_partials(staging)
-    job.run(staging, failed, "Fetch failed images again", "images", work)
+    job.run(staging, failed, "Retry failed images", "images", work)
     atomic_write(staging / _COMPLETE, "")
     promote(folder)
     return True
 
 
 def promote(folder: Path) -> None:
-    """Moves the results of a complete retry to their places; goes on where a killed move ended. Else nothing."""
+    """Move the files of a complete retry into place, or resume a killed move; does nothing without one."""
     staging = folder / _STAGING
     if not (staging / _COMPLETE).exists():
         return
-    # Whoever reads the folder now is told that its stage is not finished.
+    # From here on a reader sees an unfinished stage.
     (folder / STAGE_MANIFEST).unlink(missing_ok=True)
     for name in _FOLDERS:
         for path in sorted((staging / name).glob("[!.]*")):
@@ -79,10 +79,10 @@ def _has_retryable(log: Path) -> bool:
 
 
 class RetryChunk(FetchChunk):
-    """Asks again for the failed URLs of a chunk, and writes its files as if what comes now had come at once.
+    """Retry the failed URLs of a chunk, and write its files as if the new images had been fetched the first time.
 
     Args:
-        home: the finished fetch folder; the tasks' own folder takes the new files.
+        home: the finished fetch folder; new files are written to the task's folder.
     """
 
     def __init__(self, settings: FetchSettings, selected: list[str], inputs: CandidateInputs, home: str) -> None:
@@ -95,23 +95,23 @@ class RetryChunk(FetchChunk):
         log = {row["url"]: row for row in FETCH_LOG.read(home / LOG / name).to_pylist()}
         again = [url for url, row in log.items() if row["status"] in RETRY_LATER]
         by_url = self.pairs(task)
-        endings: dict[str, Ending] = {}
+        results: dict[str, FetchResult] = {}
         with ImageSpill(FetchPaths(folder).images) as images:
-            for url, ending in self.ask(again, images, by_url):
-                endings[url] = ending
-                stats.tick(len(endings), len(endings) / len(again))
-            if not any(ending.status in RESPONDED for ending in endings.values()):
-                endings.clear()  # we may be cut off: what was known before is worth more
+            for url, result in self.fetch_urls(again, images, by_url):
+                results[url] = result
+                stats.tick(len(results), len(results) / len(again))
+            if not any(result.status in RESPONDED for result in results.values()):
+                results.clear()  # perhaps a local outage: keep the earlier statuses
             images_path = FetchPaths(folder).images / name
             if len(images):
                 write_images(images_path, _merged(FetchPaths(home).images / name, images.rows(by_url)))
             else:
                 with atomic_path(images_path) as temporary:
                     shutil.copyfile(FetchPaths(home).images / name, temporary)
-        drops = [drop for drop in DROPS.read(FetchPaths(home).drops / name).to_pylist() if drop["url"] not in endings]
-        drops += [drop for url, ending in endings.items() for drop in drops_of(url, by_url[url], ending)]
+        drops = [drop for drop in DROPS.read(FetchPaths(home).drops / name).to_pylist() if drop["url"] not in results]
+        drops += [drop for url, result in results.items() for drop in drops_of(url, by_url[url], result)]
         count(stats, image_pairs(images_path), drops)
-        log.update((url, log_row(url, ending)) for url, ending in endings.items())
+        log.update((url, log_row(url, result)) for url, result in results.items())
         return [images_path, write_drops(folder, task, drops), write_log(folder, task, list(log.values()))]
 
 

@@ -1,6 +1,6 @@
-"""Fetch: from selected URLs to decoded, resized images. All URLs of a host are handled by one task, for politeness.
+"""Fetch: from selected URLs to decoded, resized images. All URLs of a host belong to one task, for politeness.
 
-Bytes that already stand in a table skip the download and pass through the same checks.
+Image bytes that a table holds skip the download and pass the same checks.
 """
 
 from pathlib import Path
@@ -18,26 +18,24 @@ from openwit.pipeline.stages.fetch.candidate_inputs import inputs_of
 from openwit.pipeline.stages.fetch.chunk import IMAGES_STEP, PAIRS_STEP, FetchChunk, HostBuckets
 from openwit.pipeline.stages.fetch.engine import make_engine
 from openwit.pipeline.stages.fetch.log import HOSTS_FILE, LOG, write_hosts
-from openwit.pipeline.stages.fetch.messages import logging_notices
+from openwit.pipeline.stages.fetch.messages import relay_worker_messages
 from openwit.pipeline.stages.fetch.retry import RetryChunk, retry_chunks
 from openwit.pipeline.stages.fetch.settings import FetchSettings
-from openwit.pipeline.stages.sidecars import carry_query_counts
+from openwit.pipeline.stages.sidecars import copy_query_counts
 from openwit.schemas.common.atomic import sha256_of
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError
 
 FETCH_REASONS = unique(
     (reason for reason in FetchStatus.reasons() if reason != str(FetchStatus.SUCCESS)), ImageReason.reasons()
 )
-"""Every reason for which an image is not fetched, or not kept."""
+"""Every reason for which an image is dropped."""
 
 
 def retry(job: Job, settings: FetchSettings, inputs: Inputs, folder: Path) -> bool:
-    """In a finished folder tries the URLs again that failed for transient reasons (`RETRY_LATER`).
-
-    What they give is merged as if it had come at once.
+    """Retry the transient failures (`RETRY_LATER`) of a finished folder, and merge the new images.
 
     Returns:
-        Whether that brought something; the folder is then without its manifest, which a run of the stage writes.
+        Whether there was anything to retry; the folder then has no manifest until the stage is run again.
     """
     selected = inputs.one("selected")
     upstream = selected.stage_manifest()
@@ -47,21 +45,21 @@ def retry(job: Job, settings: FetchSettings, inputs: Inputs, folder: Path) -> bo
 
 
 def fetch_images(job: Job, settings: FetchSettings, inputs: Inputs, folder: Path) -> StageResult:
-    """Writes the images of the selected pairs, chunk by chunk, and the drops with their reasons."""
+    """Write the images of the selected pairs, chunk by chunk, and the drops with their reasons."""
     selected, upstream = inputs.one("selected").folder, inputs.one("selected").stage_manifest()
-    make_engine(settings)  # what is wrong with the blocklist or the installation is said before work begins
+    make_engine(settings)  # raises before work begins if the blocklist or the installation is wrong
     files = [str(path) for path in upstream.paths(selected, "selected")]
     work = FetchChunk(settings, files, inputs_of(upstream))
-    with logging_notices(folder):
+    with relay_worker_messages(folder):
         results = job.run(folder, _tasks(settings, upstream, selected), "Fetch images", "images", work)
     result = StageResult()
     result.add_results(results, [IMAGES_STEP, PAIRS_STEP])
-    # Logs and hosts hold times: no two runs write the same bytes, so the manifest names them without their sums.
+    # Logs and hosts hold times, so no two runs write the same bytes: the manifest names them without checksums.
     logs = [entry.path for entry in result.files if entry.path.startswith(f"{LOG}/")]
     result.files = [entry for entry in result.files if not entry.path.startswith(f"{LOG}/")]
     write_hosts(folder / HOSTS_FILE, [folder / log for log in logs])
     result.extra = {"hosts": HOSTS_FILE, "log": LOG}
-    result.files += carry_query_counts(selected, folder)
+    result.files += copy_query_counts(selected, folder)
     return result
 
 
@@ -71,10 +69,10 @@ def _tasks(settings: FetchSettings, upstream: StageManifest, selected: Path) -> 
 
 
 def blocklist_identity(settings: FetchSettings) -> dict[str, str]:
-    """Identity of the blocklist that the settings name.
+    """Return the identity of the blocklist that the settings name.
 
     Raises:
-        OpenWITError: it cannot be read.
+        DataError: it cannot be read.
     """
     if settings.blocklist is None:
         return {}
@@ -82,7 +80,7 @@ def blocklist_identity(settings: FetchSettings) -> dict[str, str]:
     try:
         return {"blocklist": sha256_of(path)}
     except OSError as error:
-        raise OpenWITError(f"blocklist: {path} cannot be read: {error.strerror or error}") from error
+        raise DataError(f"blocklist: {path} cannot be read: {error.strerror or error}") from error
 
 
 def _bucket_counts(files: list[Path]) -> np.ndarray:
@@ -96,7 +94,7 @@ def _bucket_counts(files: list[Path]) -> np.ndarray:
 
 
 def plan_chunks(counts: np.ndarray, target: int) -> list[tuple[int, int]]:
-    """Cuts host buckets into runs of about `target` rows.
+    """Split host buckets into runs of about `target` rows.
 
     Args:
         counts: int64 (B,), rows of each bucket.

@@ -21,7 +21,7 @@ from openwit.pipeline.execution.jobs import (
     Emitter,
     FileTask,
     Grouping,
-    Keyed,
+    KeyedBlob,
     Round,
     RoundsJob,
     Streams,
@@ -198,7 +198,7 @@ class SendCounts(Emitter[CountInput]):
                 (xxhash.xxh3_64_intdigest(t.encode()) % _BUCKETS for t in terms), np.int64, len(terms)
             )
             for bucket, part in split_by(batch, buckets):
-                yield Keyed(_COUNTS, bucket, to_blob(part))
+                yield KeyedBlob(_COUNTS, bucket, to_blob(part))
 
 
 class SumCounts(Grouping):

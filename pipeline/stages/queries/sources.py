@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError
 
 _WORDNET_INDEXES = ("index.noun", "index.verb", "index.adj", "index.adv")
 # Made by .ci/make_wordnet.py; see NOTICE for its licence.
@@ -25,13 +25,13 @@ def read_wordnet(folder: Path) -> list[str]:
     """Lemmas of all synsets from WordNet's `dict` folder (index.noun …), underscores undone, sorted, each once.
 
     Raises:
-        OpenWITError: the folder is not WordNet's `dict`.
+        DataError: the folder is not WordNet's `dict`.
     """
     lemmas: set[str] = set()
     for name in _WORDNET_INDEXES:
         path = folder / name
         if not path.exists():
-            raise OpenWITError(f"{folder} is not WordNet's dict folder: {name} is missing")
+            raise DataError(f"{folder} is not WordNet's dict folder: {name} is missing")
         with path.open(encoding="utf-8", errors="replace") as lines:
             # Lines of the licence begin with a space (wndb(5WN)).
             lemmas.update(line.split(" ", 1)[0].replace("_", " ") for line in lines if not line.startswith(" "))
@@ -42,7 +42,7 @@ def read_query_table(path: Path) -> list[str]:
     """Queries of a user's list, in its order: a text file of one a line, or a table with a column `query`.
 
     Raises:
-        OpenWITError: the file is missing, unreadable, or a table without that column.
+        DataError: the file is missing, unreadable, or a table without that column.
     """
     suffixes = [s.lower() for s in path.suffixes]
     try:
@@ -55,9 +55,9 @@ def read_query_table(path: Path) -> list[str]:
         data = path.read_bytes()
         text = (gzip.decompress(data) if ".gz" in suffixes else data).decode("utf-8", "replace")
     except FileNotFoundError:
-        raise OpenWITError(f"query list {path} does not exist") from None
+        raise DataError(f"query list {path} does not exist") from None
     except (pa.ArrowInvalid, OSError, EOFError) as error:
-        raise OpenWITError(f"query list {path} cannot be read: {' '.join(str(error).split())}") from error
+        raise DataError(f"query list {path} cannot be read: {' '.join(str(error).split())}") from error
     return [line for line in (raw.strip() for raw in text.splitlines()) if line]
 
 
@@ -68,6 +68,6 @@ def title_query(title: str) -> str:
 
 def _column(table: pa.Table, path: Path) -> list[str]:
     if "query" not in table.column_names:
-        raise OpenWITError(f"query list {path} has no column 'query' (it has: {', '.join(table.column_names)})")
+        raise DataError(f"query list {path} has no column 'query' (it has: {', '.join(table.column_names)})")
     column = table.column("query")
     return ["" if value is None else str(value) for value in column.to_pylist()]

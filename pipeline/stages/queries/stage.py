@@ -26,7 +26,7 @@ from openwit.pipeline.stages.queries.query_list import Entry, QueryList, add_big
 from openwit.pipeline.stages.queries.reasons import BELOW_MIN_COUNT, BELOW_MIN_VIEWS, TERM_REASONS
 from openwit.pipeline.stages.queries.settings import BUILTIN_WORDNET, QuerySettings
 from openwit.pipeline.stages.queries.sources import builtin_wordnet, read_query_table, read_wordnet
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import RecipeError
 from openwit.schemas.manifest import FunnelStep
 from openwit.schemas.tables.queries import QUERIES, SOURCES
 
@@ -79,7 +79,7 @@ def make_queries(job: Job, settings: QuerySettings, folder: Path) -> StageResult
             queries.add(query, Entry("table"))
     table = queries.table(settings.limit)
     if table.num_rows == 0:
-        raise OpenWITError("the query list is empty: lower queries.min_count or name another source")
+        raise RecipeError("the query list is empty: lower queries.min_count or name another source")
     QUERIES.write(target, table)
     result.files.append(file_entry(folder, target))
     result.funnel.append(

@@ -24,14 +24,14 @@ from openwit.pipeline.stages.dedup import DedupPaths
 from openwit.pipeline.stages.redraw import RedrawPaths
 from openwit.pipeline.stages.redraw.reasons import NO_TEXT_LEFT, NOT_DRAWN_AGAIN
 from openwit.pipeline.stages.select.balance import ragged
-from openwit.pipeline.stages.select.draw import Kept, keep_drawn
+from openwit.pipeline.stages.select.draw import DrawResult, keep_drawn
 from openwit.pipeline.stages.select.hash_uniform import pair_hashes
 from openwit.pipeline.stages.select.layout import DrawSource, draws_table, sum_draws
 from openwit.pipeline.stages.select.settings import SelectSettings
 from openwit.pipeline.stages.select.thresholds import find_thresholds
-from openwit.pipeline.stages.sidecars import carry_examples
+from openwit.pipeline.stages.sidecars import copy_examples
 from openwit.schemas.common.atomic import atomic_path
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError
 from openwit.schemas.tables.candidates import DROPS
 from openwit.schemas.tables.images import SURVIVORS
 from openwit.schemas.tables.queries import QUERY_COUNTS, QUERY_DRAWS
@@ -45,12 +45,12 @@ def draw_again(job: Job, inputs: Inputs, folder: Path) -> StageResult:
     """Writes the images that keep a pair, and the drops; how to draw is in the history of the images.
 
     Raises:
-        OpenWITError: the history has no selection.
+        DataError: the history has no selection.
     """
     deduplicated, upstream = inputs.one("survivors").folder, inputs.one("survivors").stage_manifest()
     drawn = upstream.find("select")
     if drawn is None or "cap" not in drawn.extra:
-        raise OpenWITError(f"{deduplicated} knows of no selection: there is nothing to draw again")
+        raise DataError(f"{deduplicated} knows of no selection: there is nothing to draw again")
     settings, cap = SelectSettings.model_validate(drawn.settings), int(drawn.extra["cap"])
     paths, listed = RedrawPaths(folder), DedupPaths(deduplicated).query_counts
     before = QUERY_COUNTS.read(listed)
@@ -73,7 +73,7 @@ def draw_again(job: Job, inputs: Inputs, folder: Path) -> StageResult:
     table = QUERY_COUNTS.table({**columns, **sums})
     QUERY_COUNTS.write(paths.query_counts, table)
     result.files.append(file_entry(folder, paths.query_counts))
-    result.files += carry_examples(deduplicated, folder)
+    result.files += copy_examples(deduplicated, folder)
     images = os.path.relpath(deduplicated / upstream.extra["images"], folder)
     result.extra = {"cap": cap, "images": images, "queries_short": _short(before, thresholds)}
     if result.extra["queries_short"]:
@@ -159,7 +159,7 @@ class KeepAgain(FileTask[SurvivorsFile]):
 
     @staticmethod
     def _apply(
-        task: Task[SurvivorsFile], result: Kept, stats: TaskStats
+        task: Task[SurvivorsFile], result: DrawResult, stats: TaskStats
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """The images that keep a pair, with their pairs, and the pairs that leave."""
         kept: list[dict[str, Any]] = []

@@ -12,7 +12,7 @@ from openwit.pipeline.common.urls import host_of
 from openwit.pipeline.execution.jobs import FileTask, Task, TaskStats
 from openwit.pipeline.stages.select import SelectPaths
 from openwit.pipeline.stages.select.balance import ragged
-from openwit.pipeline.stages.select.draw import Kept, keep_drawn
+from openwit.pipeline.stages.select.draw import DrawResult, keep_drawn
 from openwit.pipeline.stages.select.layout import MatchedDraws, draws_table, query_offsets
 from openwit.pipeline.stages.select.reasons import NOT_DRAWN
 from openwit.pipeline.stages.select.winners import VERDICT_REASONS
@@ -33,7 +33,7 @@ class MatchedFile:
     matched_by: str
 
 
-class KeepFile(FileTask[MatchedFile]):
+class ApplyThresholds(FileTask[MatchedFile]):
     """Applies the thresholds to one candidates file: selected pairs, and the others with their reasons."""
 
     def __init__(self, source: MatchedDraws) -> None:
@@ -67,7 +67,7 @@ class KeepFile(FileTask[MatchedFile]):
         return files
 
     @staticmethod
-    def _write_selected(folder: Path, name: str, candidates: pa.Table, matches: pa.Table, result: Kept) -> Path:
+    def _write_selected(folder: Path, name: str, candidates: pa.Table, matches: pa.Table, result: DrawResult) -> Path:
         kept = np.flatnonzero(result.kept)
         table = candidates.take(pa.array(kept))
         urls, has_bytes = table.column("url").to_pylist(), table.column("has_bytes").to_pylist()
@@ -82,7 +82,7 @@ class KeepFile(FileTask[MatchedFile]):
         return target
 
     def _write_drops(
-        self, folder: Path, name: str, candidates: pa.Table, matches: pa.Table, result: Kept, reasons: np.ndarray
+        self, folder: Path, name: str, candidates: pa.Table, matches: pa.Table, result: DrawResult, reasons: np.ndarray
     ) -> Path:
         lost = np.flatnonzero(~result.kept)
         table = candidates.select(["pair_id", "url", "text"]).take(pa.array(lost))
@@ -95,7 +95,7 @@ class KeepFile(FileTask[MatchedFile]):
         return target
 
     @staticmethod
-    def _write_draws(folder: Path, name: str, matches: pa.Table, result: Kept) -> Path:
+    def _write_draws(folder: Path, name: str, matches: pa.Table, result: DrawResult) -> Path:
         rows, ids = ragged(matches.column("query_ids").combine_chunks())
         target = SelectPaths(folder).draws(name)
         QUERY_DRAWS.write(target, draws_table(rows, ids, result))

@@ -20,7 +20,7 @@ def tail_share(pool: np.ndarray, t: int) -> float:
     return int(pool[pool < t].sum()) / total if total else 0.0
 
 
-def t_of_tail_share(pool: np.ndarray, share: float) -> int:
+def cap_for_tail_share(pool: np.ndarray, share: float) -> int:
     """Return the t at which the queries below it hold the given share of all matches: the inverse of `tail_share`.
 
     Args:
@@ -55,7 +55,7 @@ def expected_pairs(pool: np.ndarray, offsets: np.ndarray, *, ids: np.ndarray, t:
     return float(-np.expm1(log_product).sum())
 
 
-def t_of_target(pool: np.ndarray, offsets: np.ndarray, *, ids: np.ndarray, target: float) -> int:
+def cap_for_target_pairs(pool: np.ndarray, offsets: np.ndarray, *, ids: np.ndarray, target: float) -> int:
     """Return the smallest t at which at least `target` sampled pairs are kept in expectation, or the largest N_q.
 
     Args:

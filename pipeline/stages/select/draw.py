@@ -9,7 +9,7 @@ from openwit.pipeline.stages.select.balance import list_column
 
 
 @dataclass(frozen=True)
-class Kept:
+class DrawResult:
     """The verdict on N rows.
 
     Args:
@@ -25,7 +25,7 @@ class Kept:
     nearest: np.ndarray
 
 
-def keep_drawn(rows: np.ndarray, ids: np.ndarray, *, u: np.ndarray, thresholds: np.ndarray, n: int) -> Kept:
+def keep_drawn(rows: np.ndarray, ids: np.ndarray, *, u: np.ndarray, thresholds: np.ndarray, n: int) -> DrawResult:
     """Keep a row when u(x, q) <= threshold_q for any of its queries.
 
     Args:
@@ -50,4 +50,4 @@ def keep_drawn(rows: np.ndarray, ids: np.ndarray, *, u: np.ndarray, thresholds: 
         nearest[rows[first]] = ids[first]
     kept = np.zeros(n, bool)
     kept[rows[drawn]] = True
-    return Kept(kept, list_column(rows[drawn], ids[drawn], n), priority, nearest)
+    return DrawResult(kept, list_column(rows[drawn], ids[drawn], n), priority, nearest)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from openwit.pipeline.execution.jobs import TaskResult
 from openwit.pipeline.stages.select import DrawPaths, SelectPaths
 from openwit.pipeline.stages.select.balance import ragged
-from openwit.pipeline.stages.select.draw import Kept
+from openwit.pipeline.stages.select.draw import DrawResult
 from openwit.pipeline.stages.select.hash_uniform import pair_hashes, query_hashes, uniform
 from openwit.schemas.tables.candidates import MATCHES, VERDICTS
 from openwit.schemas.tables.queries import QUERY_DRAWS
@@ -25,7 +25,7 @@ def query_offsets(matches: pa.Table) -> np.ndarray:
     return offsets
 
 
-def draws_table(rows: np.ndarray, ids: np.ndarray, result: Kept) -> pa.Table:
+def draws_table(rows: np.ndarray, ids: np.ndarray, result: DrawResult) -> pa.Table:
     """What the pairs of a file add to each query's counts, as QUERY_DRAWS.
 
     Args:

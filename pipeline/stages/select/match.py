@@ -21,7 +21,7 @@ from openwit.pipeline.execution.jobs import (
     Emitter,
     FileTask,
     Grouping,
-    Keyed,
+    KeyedBlob,
     Round,
     RoundsJob,
     Streams,
@@ -147,7 +147,7 @@ class SendPairKeys(Emitter[MatchInput]):
         self.buckets = buckets
 
     def emit(self, task: Task[MatchInput]) -> Emitted:
-        yield Keyed(_FILES, task.number, b"")
+        yield KeyedBlob(_FILES, task.number, b"")
         matches = MATCHES.read(SelectPaths(Path(self.folder)).matches(task.name))
         matched = np.diff(query_offsets(matches)) > 0
         rows = np.flatnonzero(matched)
@@ -162,7 +162,7 @@ class SendPairKeys(Emitter[MatchInput]):
             }
         )
         for bucket, part in split_by(keys, url_hash % np.uint64(self.buckets)):
-            yield Keyed(_KEYS, bucket, to_blob(part))
+            yield KeyedBlob(_KEYS, bucket, to_blob(part))
 
 
 class ChooseWinners(Grouping):
@@ -185,7 +185,7 @@ class ChooseWinners(Grouping):
         lost = np.flatnonzero(verdict)
         losers = pa.table({"row": pa.array(columns["row"][lost]), "verdict": pa.array(verdict[lost])})
         for file, part in split_by(losers, columns["file"][lost]):
-            yield Keyed(_LOSERS, file, to_blob(part))
+            yield KeyedBlob(_LOSERS, file, to_blob(part))
 
 
 class WriteVerdicts(Grouping):

@@ -1,6 +1,6 @@
 """Select: search every query in every caption, keep each pair once, let each query draw up to its cap.
 
-Four passes over the candidates, each file to file; the shuffles carry keys only (DESIGN: "Selection, exactly"):
+Four passes over the candidates, each file to file; the shuffles carry keys only (docs/selection.md):
 match and choose winners among equals, count N_q, find each query's threshold, keep what a query draws.
 """
 
@@ -22,14 +22,14 @@ from openwit.pipeline.execution.stage import (
 from openwit.pipeline.stages.base import Inputs
 from openwit.pipeline.stages.queries import QueriesPaths
 from openwit.pipeline.stages.select import SelectPaths
-from openwit.pipeline.stages.select.apply import STEP, KeepFile, MatchedFile
-from openwit.pipeline.stages.select.choose_cap import expected_pairs, t_of_tail_share, t_of_target
+from openwit.pipeline.stages.select.apply import STEP, ApplyThresholds, MatchedFile
+from openwit.pipeline.stages.select.choose_cap import cap_for_tail_share, cap_for_target_pairs, expected_pairs
 from openwit.pipeline.stages.select.layout import MatchedDraws, sum_draws
 from openwit.pipeline.stages.select.match import CandidatesFile, MatchInput, match_and_count, match_tasks
 from openwit.pipeline.stages.select.settings import SelectSettings
 from openwit.pipeline.stages.select.thresholds import find_thresholds
 from openwit.schemas.common.atomic import atomic_path, sha256_of
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError
 from openwit.schemas.tables.candidates import PAIR_SAMPLES, VERDICTS
 from openwit.schemas.tables.queries import QUERIES, QUERY_COUNTS
 
@@ -48,12 +48,12 @@ def select_pairs(job: Job, settings: SelectSettings, inputs: Inputs, folder: Pat
     files, rows = _files(candidates)
     query_table = QUERIES.read(queries)
     if query_table.num_rows == 0:
-        raise OpenWITError(f"{queries} holds no queries: give the query list a source that yields some")
+        raise DataError(f"{queries} holds no queries: give the query list a source that yields some")
     texts = query_table.column("query").to_pylist()
     matching = match_tasks(files, sha256_of(queries), settings, reuse)
     pool = match_and_count(job, settings, folder, matching, queries, len(texts), rows)
     if not pool.any():
-        raise OpenWITError(
+        raise DataError(
             f"no caption of {' '.join(map(str, candidates))} matches any of the {len(texts):,} queries: "
             "check the language of the candidates and of the query list"
         )
@@ -68,7 +68,7 @@ def select_pairs(job: Job, settings: SelectSettings, inputs: Inputs, folder: Pat
         Task(n, file.name, MatchedFile(str(file.path), task.name))
         for n, (file, task) in enumerate(zip(files, matching, strict=True))
     ]
-    results = job.run(folder, keep_tasks, "Keep what a query draws", "pairs", KeepFile(source))
+    results = job.run(folder, keep_tasks, "Keep what a query draws", "pairs", ApplyThresholds(source))
     result = StageResult()
     result.add_results(results, [STEP])
     counts = _query_counts(folder, results, query_table, pool, thresholds)
@@ -97,7 +97,7 @@ def _choose_cap(
 ) -> tuple[int, dict[str, Any]]:
     """The t of the settings, or the one that gives what they ask for; and how it came about, for the manifest."""
     if settings.tail_share is not None:
-        cap = t_of_tail_share(pool, settings.tail_share)
+        cap = cap_for_tail_share(pool, settings.tail_share)
         return cap, {"cap_chosen_by": f"tail share {settings.tail_share:g}"}
     if settings.target_pairs is None:
         return settings.cap, {}
@@ -109,7 +109,7 @@ def _choose_cap(
     scale = pairs / max(len(sample), 1)
     offsets = np.concatenate([[0], np.cumsum(pc.list_value_length(sample).to_numpy())])
     ids = sample.flatten().to_numpy()
-    cap = t_of_target(pool, offsets, ids=ids, target=settings.target_pairs / scale)
+    cap = cap_for_target_pairs(pool, offsets, ids=ids, target=settings.target_pairs / scale)
     expected = round(scale * expected_pairs(pool, offsets, ids=ids, t=cap))
     chosen = {"cap_chosen_by": f"target of {settings.target_pairs:,} pairs", "expected_pairs": expected}
     return cap, {**chosen, "pairs_in_pool": pairs}

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from openwit.pipeline.execution.blobs import bucket_count, concat_blobs, split_by, to_blob
-from openwit.pipeline.execution.jobs import Emitted, Emitter, Grouping, Keyed, Round, RoundsJob, Streams, Task
+from openwit.pipeline.execution.jobs import Emitted, Emitter, Grouping, KeyedBlob, Round, RoundsJob, Streams, Task
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.stages.select import DrawPaths
 from openwit.pipeline.stages.select.balance import cap_smallest, probabilistic_thresholds, send_bounds
@@ -35,7 +35,7 @@ class SendDraws(Emitter[Any]):
         ids, u = draws.ids[below], draws.u[below]
         table = pa.table({"query_id": pa.array(ids), "u": pa.array(u)})
         for bucket, part in split_by(table, ids % self.buckets):
-            yield Keyed(_DRAWS, bucket, to_blob(part))
+            yield KeyedBlob(_DRAWS, bucket, to_blob(part))
 
 
 class FindThresholds(Grouping):

@@ -20,7 +20,7 @@ from openwit.schemas.common.atomic import atomic_path
 from openwit.schemas.common.errors import SchemaError
 from openwit.schemas.tables.images import IMAGES, SURVIVORS
 
-SPILLED = pa.schema(
+SPILL_SCHEMA = pa.schema(
     [*SURVIVORS.arrow, pa.field("order", pa.uint64()), pa.field("start", pa.int64()), pa.field("bytes", pa.int64())]
 )
 
@@ -58,9 +58,9 @@ def write_spill(base: Path, survivors: Path, images: Path, shards: dict[str, int
     with (
         atomic_path(base.with_suffix(".arrow")) as path,
         pa.OSFile(str(path), "wb") as sink,
-        pa.ipc.new_file(sink, SPILLED) as writer,
+        pa.ipc.new_file(sink, SPILL_SCHEMA) as writer,
     ):
-        writer.write_table(table.take(pa.array(order)).cast(SPILLED))
+        writer.write_table(table.take(pa.array(order)).cast(SPILL_SCHEMA))
     found, first, rows = np.unique(keys[order], return_index=True, return_counts=True)
     cuts = zip(found.tolist(), first.tolist(), rows.tolist(), strict=True)
     return [Slice(names[key >> 32], key & 0xFFFFFFFF, start, n) for key, start, n in cuts]
@@ -98,7 +98,7 @@ def _image_column(images: Path) -> Iterator[pa.ChunkedArray]:
     except (OSError, pa.ArrowInvalid) as error:
         raise SchemaError(f"{images} is not a readable Parquet file: {error}") from error
     if IMAGES.arrow.field("image") != file.schema_arrow.field("image"):
-        raise SchemaError(f"{images} holds no table {IMAGES.name!r}: run `wit fetch` again")
+        raise SchemaError(f"{images} holds no table {IMAGES.name!r}: run the stage fetch again")
     for group in range(file.num_row_groups):
         yield file.read_row_group(group, columns=["image"]).column("image")
 

@@ -30,9 +30,9 @@ from openwit.pipeline.stages.shard import Shard
 from openwit.pipeline.stages.shard.plan import plan_by_bytes, plan_by_samples
 from openwit.pipeline.stages.shard.settings import ShardSettings
 from openwit.pipeline.stages.shard.spill import Slice, read_spills, write_spill
-from openwit.pipeline.stages.sidecars import carry_examples, carry_query_counts
+from openwit.pipeline.stages.sidecars import copy_examples, copy_query_counts
 from openwit.schemas.common.atomic import sha256_of
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.full_disk import disk_full_as_user_error
 from openwit.schemas.manifest import DatasetManifest, FileEntry, ShardEntry
 
@@ -46,7 +46,7 @@ def images_folder(survivors: Upstream) -> Path:
     """The folder with the image bytes of some survivors; their stage recorded where it is.
 
     Raises:
-        OpenWITError: it is not a finished folder of images.
+        DataError: it is not a finished folder of images.
     """
     folder: Path = survivors.folder / survivors.stage_manifest().extra["images"]
     StageManifest.load_any(folder, [stage.name for stage in writers_of(IMAGES)])
@@ -62,7 +62,7 @@ class SpillInput:
 
 
 @dataclass(frozen=True)
-class Spilled:
+class SpillContents:
     """What a spill file holds: the rows of each shard, and the sizes of its two files by name."""
 
     slices: list[Slice]
@@ -117,16 +117,16 @@ class ShardJob:
         self.folder = folder
 
     def run(self) -> StageResult:
-        place: LocalFolder | RemoteFolder = LocalFolder(self.folder)
+        store: LocalFolder | RemoteFolder = LocalFolder(self.folder)
         if self.target is not None:
-            place = RemoteFolder(self.target)
-            claim_target(place, sha256_of(self.folder / CLAIM).encode(), may_replace=self.job.replace)
-        results = self._write_shards(place, self._plan())
+            store = RemoteFolder(self.target)
+            claim_target(store, sha256_of(self.folder / CLAIM).encode(), may_replace=self.job.replace)
+        results = self._write_shards(store, self._plan())
         result = StageResult()
         for task in results:
             result.files += task.extra_as(WrittenShard).files
         result.add_results(results, [SAMPLES_STEP, STEP])
-        carried = (carry_query_counts, carry_examples)
+        carried = (copy_query_counts, copy_examples)
         tables = [entry for carry in carried for entry in carry(self.deduplicated, self.folder)]
         result.files += tables
         manifest = self._manifest(results, tables, result)
@@ -146,13 +146,13 @@ class ShardJob:
         else:
             shards = plan_by_samples(sources, self.settings.samples or 1)
         if not shards:
-            raise OpenWITError("no image survived to be sharded: see the drops of fetch and dedup for the reasons")
+            raise DataError("there is no image to write to shards: see the drop reasons of fetch and dedup")
         return shards
 
-    def _write_shards(self, place: LocalFolder | RemoteFolder, shards: dict[str, int]) -> list[TaskResult]:
+    def _write_shards(self, store: LocalFolder | RemoteFolder, shards: dict[str, int]) -> list[TaskResult]:
         numbered = [(split, shard) for split in shards for shard in range(shards[split])]
         names = [f"{n:05d}" for n in range(len(numbered))]
-        written = place.sizes() if any((self.folder / RESULTS).glob("[0-9]*.json")) else {}
+        written = store.sizes() if any((self.folder / RESULTS).glob("[0-9]*.json")) else {}
         if all(_is_written(self.folder, name, written) for name in names):
             slices: dict[tuple[str, int], list[SpillRange]] = {}
         else:
@@ -182,7 +182,7 @@ class ShardJob:
         slices: dict[tuple[str, int], list[SpillRange]] = {}
         for result in results:
             base = str(self.folder / SPILL / result.task)
-            for part in result.extra_as(Spilled).slices:
+            for part in result.extra_as(SpillContents).slices:
                 slices.setdefault((part.split, part.shard), []).append(SpillRange(base, part.first, part.rows))
         return slices
 
@@ -215,7 +215,7 @@ def _is_written(folder: Path, name: str, written: dict[str, int]) -> bool:
 
 def _forget_lost_spill(folder: Path, name: str) -> None:
     task_result = read_result(folder, name)
-    sizes = {} if task_result is None else task_result.extra_as(Spilled).bytes
+    sizes = {} if task_result is None else task_result.extra_as(SpillContents).bytes
     if not sizes or LocalFolder(folder / SPILL).sizes() | sizes != LocalFolder(folder / SPILL).sizes():
         (folder / RESULTS / f"{name}.json").unlink(missing_ok=True)
 
@@ -233,7 +233,7 @@ class SpillFile(FileTask[SpillInput]):
             slices = write_spill(base, Path(task.payload.survivors), Path(task.payload.images), self.shards, self.seed)
         stats.tick(sum(part.rows for part in slices), 1.0)
         files = [base.with_suffix(suffix) for suffix in (".images", ".arrow")]
-        stats.extra = Spilled(slices, {path.name: path.stat().st_size for path in files})
+        stats.extra = SpillContents(slices, {path.name: path.stat().st_size for path in files})
         return []
 
 
@@ -258,9 +258,9 @@ class WriteShard(FileTask[ShardPlan]):
             for path, sha256 in written.files
         ]
         if self.target is not None:
-            place = RemoteFolder(self.target)
+            store = RemoteFolder(self.target)
             for (path, _), entry in zip(written.files, entries, strict=True):
-                place.move_in(path, entry.path)
+                store.move_in(path, entry.path)
         for step, n in ((SAMPLES_STEP, written.samples), (STEP, written.pairs)):
             stats.enter(step, n)
             stats.leave(step, n)

@@ -14,7 +14,7 @@ from openwit.pipeline.execution.jobs import (
     Emitter,
     FileTask,
     Grouping,
-    Keyed,
+    KeyedBlob,
     Round,
     RoundsJob,
     Task,
@@ -51,12 +51,12 @@ class SendNumbers(Emitter[Numbers]):
     def emit(self, task):
         if task.number == self.bad:
             raise DataError("the numbers are wrong: take others")
-        yield Keyed("files", task.number, b"")
+        yield KeyedBlob("files", task.number, b"")
         numbers = np.arange(task.payload.first, task.payload.first + task.payload.count)
         yield Addend("seen", np.bincount(numbers % self.modulus, minlength=LENGTH))
         table = pa.table({"file": np.full(len(numbers), task.number), "number": numbers})
         for key, part in split_by(table, numbers % self.modulus):
-            yield Keyed("numbers", key, to_blob(part))
+            yield KeyedBlob("numbers", key, to_blob(part))
 
 
 class Smallest(Grouping):
@@ -64,8 +64,8 @@ class Smallest(Grouping):
 
     def process(self, key, streams):
         table = concat_blobs(streams["numbers"]).sort_by("number")
-        yield Keyed("halves", key // 2, to_blob(table.slice(0, 1)))
-        yield Keyed("winners", table.column("file")[0].as_py(), to_blob(table.slice(0, 1)))
+        yield KeyedBlob("halves", key // 2, to_blob(table.slice(0, 1)))
+        yield KeyedBlob("winners", table.column("file")[0].as_py(), to_blob(table.slice(0, 1)))
         yield Addend("won", np.bincount([key], minlength=LENGTH))
 
 
@@ -75,7 +75,7 @@ class Halves(Grouping):
     def process(self, key, streams):  # noqa: ARG002
         if streams["halves"] and streams["numbers"]:
             table = concat_blobs([*streams["halves"], *streams["numbers"]]).sort_by("number")
-            yield Keyed("winners", table.column("file")[-1].as_py(), to_blob(table.slice(table.num_rows - 1)))
+            yield KeyedBlob("winners", table.column("file")[-1].as_py(), to_blob(table.slice(table.num_rows - 1)))
 
 
 class WriteWinners(Grouping):

@@ -123,7 +123,7 @@ def test_a_copy_whose_text_went_over_says_to_whom(merged):
     kept, dropped = stories[copy]
     [pair] = dropped
     assert (pair.stage, pair.reason, pair.url) == ("dedup", "duplicate_bytes", copy)
-    assert f"copy of {survivor} (the same bytes)" in pair.detail
+    assert f"duplicate of {survivor} (the same bytes)" in pair.detail
     assert kept[0].key in pair.detail
     came = {text.text: text.of_copy for text in kept[0].texts}
     assert sorted(came.values(), key=str) == sorted([None, copy], key=str)

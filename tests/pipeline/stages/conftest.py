@@ -92,4 +92,4 @@ def select(job):
 @pytest.fixture
 def no_query_counts(monkeypatch):
     """Select folders made by hand have no counts to carry on."""
-    monkeypatch.setattr(fetch, "carry_query_counts", lambda *_: [])
+    monkeypatch.setattr(fetch, "copy_query_counts", lambda *_: [])

@@ -13,7 +13,7 @@ from openwit.pipeline.common.reasons import Reason
 from openwit.pipeline.execution.jobs import FileTask, Task, TaskStats
 from openwit.pipeline.execution.stage import Job, StageResult
 from openwit.pipeline.stages.base import IMAGES, BuildContext, Inputs, Port, Stage, StagePaths
-from openwit.pipeline.stages.sidecars import carry_query_counts
+from openwit.pipeline.stages.sidecars import copy_query_counts
 from openwit.schemas.common.settings import Settings
 from openwit.schemas.tables.candidates import DROPS
 from openwit.schemas.tables.images import IMAGES as IMAGES_TABLE
@@ -51,7 +51,7 @@ class NoMemes(Stage[NoMemesSettings]):
         results = job.run(folder, tasks, "Look for caption bars", "images", DropMemes(settings.share))
         result = StageResult()
         result.add_results(results, [IMAGES_STEP, PAIRS_STEP])
-        result.files += carry_query_counts(images.folder, folder)
+        result.files += copy_query_counts(images.folder, folder)
         return result
 
 

@@ -170,7 +170,7 @@ def test_one_sample_and_nothing_else(job, make_dataset):
     assert numbers["licences"] == {
         "texts": 1, "none_stated": 1, "with_page": 0, "links": [{"label": "(none stated)", "n": 1}],
     }  # fmt: skip
-    assert "No copies were found." in page
+    assert "No duplicates were found." in page
     assert 'id="balance"' not in page
     assert page.count("<img") == 1
     assert not Card().run(job, CardSettings(), {"dataset": folder}, folder).executed
@@ -180,7 +180,7 @@ def test_images_of_tables_belong_to_no_site(job, make_dataset):
     rows = [sample(n, ["a wren"], url=f"table:t.parquet#{n}") for n in range(3)]
     numbers, page = made(job, make_dataset({"train": [rows]}))
     assert numbers["hosts"] == {"n": 0, "images": 0, "without_address": 3, "holding_half": 0, "top": []}
-    assert "3 images have no address" in page
+    assert "3 images have no URL" in page
 
 
 def test_no_examples_asked_for(job, birds):

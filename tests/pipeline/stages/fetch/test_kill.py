@@ -23,7 +23,7 @@ from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.stages.fetch.settings import FetchSettings
 from openwit.pipeline.stages.fetch import Fetch
 from openwit.pipeline.stages.fetch import stage as fetch
-fetch.carry_query_counts = lambda *_: []
+fetch.copy_query_counts = lambda *_: []
 settings = FetchSettings.model_validate_json(sys.argv[2])
 Fetch().run(Job(BeamEngine()), settings, {"selected": Path(sys.argv[3])}, Path(sys.argv[4]))
 """

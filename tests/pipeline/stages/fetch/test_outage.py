@@ -10,8 +10,8 @@ from openwit.pipeline.execution.tasks import RESULTS
 from openwit.pipeline.stages.fetch import Fetch
 from openwit.pipeline.stages.fetch import chunk as fetch_chunk
 from openwit.pipeline.stages.fetch.log import FETCH_LOG
-from openwit.pipeline.stages.fetch.messages import pause_notice
-from openwit.pipeline.stages.fetch.outage import Verdict, judge
+from openwit.pipeline.stages.fetch.messages import pause_message
+from openwit.pipeline.stages.fetch.outage import NetworkState, judge
 from openwit.schemas.common.errors import OpenWITError
 
 pytestmark = pytest.mark.usefixtures("no_query_counts")
@@ -30,18 +30,18 @@ def statuses(heard, unheard, hosts=10):
 @pytest.mark.parametrize(
     ("answers", "verdict"),
     [
-        (statuses(0, 30), Verdict.BROKEN),
-        (statuses(2, 98, 100), Verdict.BROKEN),
-        (statuses(10, 90), Verdict.FINE),
-        (statuses(0, 19), Verdict.FINE),
-        (statuses(0, 30, hosts=4), Verdict.DOUBTFUL),
-        (statuses(30, 0), Verdict.FINE),
-        ({f"http://h{n}.org/": FetchStatus.ROBOTS_UNREACHABLE for n in range(50)}, Verdict.FINE),
+        (statuses(0, 30), NetworkState.BROKEN),
+        (statuses(2, 98, 100), NetworkState.BROKEN),
+        (statuses(10, 90), NetworkState.FINE),
+        (statuses(0, 19), NetworkState.FINE),
+        (statuses(0, 30, hosts=4), NetworkState.DOUBTFUL),
+        (statuses(30, 0), NetworkState.FINE),
+        ({f"http://h{n}.org/": FetchStatus.ROBOTS_UNREACHABLE for n in range(50)}, NetworkState.FINE),
         # One big dead host beside five that live.
         (
             {f"http://dead.org/{n}": FetchStatus.CONNECT_TIMEOUT for n in range(500)}
             | {f"http://h{n}.org/": FetchStatus.SUCCESS for n in range(5)},
-            Verdict.FINE,
+            NetworkState.FINE,
         ),
     ],
 )
@@ -56,7 +56,7 @@ def test_an_outage_stops_the_run_and_the_same_command_goes_on(tmp_path, job, sel
         with pytest.raises(OpenWITError) as stopped:
             Fetch().run(job, settings(chunk=40, outage_retries=1), {"selected": source}, tmp_path / "f")
         message = str(stopped.value)
-        assert "chunk 00001: of 30 URLs only 0 had an answer (connect_failed mostly) in 2 tries" in message
+        assert "chunk 00001: only 0 of 30 URLs got a response (connect_failed) in 2 tries" in message
         assert "\n" not in message
         assert [p.stem for p in (tmp_path / "f" / RESULTS).iterdir()] == ["00000"]
         asked = len(live.asked)
@@ -87,8 +87,8 @@ def test_an_outage_that_passes_costs_nothing_but_time(tmp_path, select, web, mon
     assert pauses[:2] == [7, 14]
     said = [record.message for record in caplog.records if "pausing" in record.message]
     assert said == [
-        "No answer from any server in chunk 00000; pausing 7 s (1 of 3)",
-        "No answer from any server in chunk 00000; pausing 14 s (2 of 3)",
+        "No server responded in chunk 00000; pausing 7 s (1 of 3)",
+        "No server responded in chunk 00000; pausing 14 s (2 of 3)",
     ]
     assert not (tmp_path / "f" / ".stage" / "notices").exists()
     assert manifest.rows_out("images") == 130
@@ -97,8 +97,8 @@ def test_an_outage_that_passes_costs_nothing_but_time(tmp_path, select, web, mon
 
 def test_a_few_answers_are_told_too():
     few = [FetchStatus.SUCCESS] * 2 + [FetchStatus.DNS_FAILED] * 48
-    assert pause_notice("00003", few, 60.0, 2, 3) == (
-        "Answers to only 2 of 50 URLs in chunk 00003; pausing 60 s (2 of 3)"
+    assert pause_message("00003", few, 60.0, 2, 3) == (
+        "Only 2 of 50 URLs got a response in chunk 00003; pausing 60 s (2 of 3)"
     )
 
 

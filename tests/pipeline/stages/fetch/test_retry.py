@@ -118,7 +118,7 @@ def test_a_kill_while_results_move_leaves_old_or_new(tmp_path, job, web, half_fa
     with pytest.raises(KeyboardInterrupt):
         Fetch().run(job, settings(), {"selected": half_failed}, tmp_path / "f", build=BuildContext(retry_failed=True))
     monkeypatch.undo()
-    monkeypatch.setattr(fetch, "carry_query_counts", lambda *_: [])
+    monkeypatch.setattr(fetch, "copy_query_counts", lambda *_: [])
     with pytest.raises(OpenWITError, match="holds no finished 'fetch' stage"):
         StageManifest.load(tmp_path / "f", "fetch")
     web.asked.clear()
@@ -134,9 +134,10 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from openwit.pipeline.execution.beam_engine import BeamEngine
 from openwit.pipeline.execution.stage import Job
+from openwit.pipeline.stages.base import BuildContext
 from openwit.pipeline.stages.fetch.settings import FetchSettings
-from openwit.pipeline.stages.fetch import stage as fetch
-fetch.carry_query_counts = lambda *_: []
+from openwit.pipeline.stages.fetch import Fetch, stage as fetch
+fetch.copy_query_counts = lambda *_: []
 settings = FetchSettings.model_validate_json(sys.argv[2])
 job = Job(BeamEngine())
 build = BuildContext(retry_failed=True)

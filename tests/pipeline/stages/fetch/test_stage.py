@@ -132,8 +132,10 @@ def test_the_bytes_do_not_depend_on_the_order_of_answers(tmp_path, job, select, 
     Fetch().run(job, settings(), {"selected": source}, tmp_path / "one")
     real = fetch_chunk.ImageSpill
     monkeypatch.setattr(fetch_chunk, "ImageSpill", lambda folder: real(folder, memory_bytes=1))
-    backwards = fetch_chunk.FetchChunk.ask
-    monkeypatch.setattr(fetch_chunk.FetchChunk, "ask", lambda self, urls, *rest: backwards(self, urls[::-1], *rest))
+    backwards = fetch_chunk.FetchChunk.fetch_urls
+    monkeypatch.setattr(
+        fetch_chunk.FetchChunk, "fetch_urls", lambda self, urls, *rest: backwards(self, urls[::-1], *rest)
+    )
     Fetch().run(job, settings(), {"selected": source}, tmp_path / "two")
     assert sums(tmp_path / "one", "images", "drops") == sums(tmp_path / "two", "images", "drops")
 

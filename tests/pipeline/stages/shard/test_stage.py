@@ -173,8 +173,8 @@ if limit > 0:
 if limit < 0:
     written, write = [], shard.write_shard
 
-    def write_and_die(*arguments):
-        written.append(write(*arguments))
+    def write_and_die(*arguments, **keywords):
+        written.append(write(*arguments, **keywords))
         if len(written) == -limit:
             os.kill(os.getpid(), signal.SIGKILL)
         return written[-1]
