@@ -14,6 +14,7 @@ with user_errors("demo", "demo"):
     require_part("demo", "the demo")
     from openwit.workflows.demo.crawler import SiteCrawl, crawl
     from openwit.workflows.demo.job import run_demo
+    from openwit.workflows.demo.report import DemoResult, update
     from openwit.workflows.demo.serving import run_server, serving
     from openwit.workflows.demo.web import make_inputs
 
@@ -83,6 +84,19 @@ def run_command(out: Out = _DEFAULT_OUT, port: Port = 8765, concepts: Concepts =
     Example: python -m openwit.workflows.demo run --out out/demo
     """
     raise typer.Exit(run_demo(out, port, Console(), concepts=concepts, fresh=fresh))
+
+
+@app.command("report")
+def report_command(
+    pages: Annotated[list[Path], typer.Argument(help="Markdown pages with marks to fill.")], out: Out = _DEFAULT_OUT
+) -> None:
+    """Fill the figures of pages from a finished demo: what is between `<!-- demo: NAME -->` and `<!-- /demo -->`.
+
+    Example: python -m openwit.workflows.demo report README.md docs/demo.md --out out/demo
+    """
+    result = DemoResult.load(out)
+    for page in pages:
+        print(f"{page}: {'updated' if update(page, result) else 'current already'}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -3,7 +3,9 @@
 Each step is the command a user would type, run as a process of its own and shown before it starts.
 """
 
+import importlib.metadata
 import json
+import platform
 import subprocess
 import sys
 import time
@@ -13,9 +15,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from openwit.pipeline.execution.engine import default_workers
+from openwit.schemas.common.atomic import atomic_write
 from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.manifest import DatasetManifest
 from openwit.workflows.demo.crawler import crawl
+from openwit.workflows.demo.report import RECORD
 from openwit.workflows.demo.serving import serving
 from openwit.workflows.demo.web import make_inputs
 
@@ -72,7 +77,7 @@ class Places:
 
 
 def run_demo(out: Path, port: int, console: Console, *, concepts: int | None, fresh: bool) -> int:
-    """Make the web and run the job on it; return the exit code of `run_job`.
+    """Make the web, crawl it, build, train and evaluate; return 0 if the model is clearly better than chance, else 1.
 
     Args:
         out: folder of the demo.
@@ -82,34 +87,63 @@ def run_demo(out: Path, port: int, console: Console, *, concepts: int | None, fr
         fresh: remove the web of an earlier run and make it again.
 
     Raises:
-        OpenWITError: see `make_inputs` and `run_job`.
+        OpenWITError: the folder holds another demo, the port is in use, or a step failed.
     """
+    places, clock = Places(out), _Clock()
+    # Of a run that resumes, the seconds would say nothing.
+    whole = not out.exists()
     console.print(make_inputs(out, concepts, fresh=fresh), markup=False, highlight=False, soft_wrap=True)
-    return run_job(out, port, console)
+    clock.part("web")
+    _run_steps(places, port, console, clock)
+    if whole:
+        _write_record(out, clock)
+    return _verdict(console, places, sum(clock.seconds.values()))
 
 
-def run_job(out: Path, port: int, console: Console) -> int:
-    """Run the job on a finished web; return the exit code: 0 if the model is clearly better than chance, else 1.
+class _Clock:
+    """Seconds of each part, in order."""
 
-    Raises:
-        OpenWITError: the port is in use, or a step failed.
-    """
-    started = time.monotonic()
-    places = Places(out)
-    overrides = places.overrides()
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def part(self, name: str) -> None:
+        """Attribute the time since the part before to a part."""
+        now = time.monotonic()
+        self.seconds[name] = now - self._last
+        self._last = now
+
+
+def _run_steps(places: Places, port: int, console: Console, clock: _Clock) -> None:
+    out, overrides = places.out, places.overrides()
     with serving(out / "web", port) as bound:
         console.rule("Crawl")
         crawl(out / "crawl", bound)
+        clock.part("crawl")
         console.rule("Build")
         _step(console, "wit", ["build", str(RECIPE), "--workdir", str(out), *overrides["wit"]])
+        clock.part("build")
     console.rule("Train")
     _step(console, "wit-train", ["fit", str(CONFIG), *overrides["wit-train"]])
+    clock.part("train")
     console.rule("What it learned")
     for split in _HELD_OUT:
         where = ["--out", str(places.retrieval(split)), "--contact-sheet", str(places.sheet(split))]
         retrieval = ["retrieval", str(places.run), "--dataset", str(places.dataset), "--split", split]
         _step(console, "wit-train", [*retrieval, *where])
-    return _verdict(console, places, time.monotonic() - started)
+    clock.part("evaluate")
+
+
+def _write_record(out: Path, clock: _Clock) -> None:
+    """Write what `report` tells of the run: when, on what, and how long each part took."""
+    record = {
+        "date": time.strftime("%Y-%m-%d"),
+        "cores": default_workers(),
+        "python": platform.python_version(),
+        "torch": importlib.metadata.version("torch"),
+        "seconds": {name: round(seconds, 1) for name, seconds in clock.seconds.items()},
+    }
+    atomic_write(out / RECORD, json.dumps(record, indent=1) + "\n")
 
 
 def _step(console: Console, command: str, arguments: Sequence[str]) -> None:

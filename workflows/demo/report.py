@@ -11,7 +11,7 @@ from openwit.schemas.common.errors import DataError
 from openwit.schemas.manifest import DatasetManifest
 
 RECORD = "demo.json"
-"""What `run_job` writes beside the dataset: seconds of each part, the date, versions, the machine's cores."""
+"""What `run_demo` writes beside the dataset: seconds of each part, the date, versions, the machine's cores."""
 
 _SPLITS = {"val": "known sites", "test": "unseen site"}
 _DIRECTIONS = {"text_to_image": "text to image", "image_to_text": "image to text"}
