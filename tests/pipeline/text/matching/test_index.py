@@ -95,7 +95,7 @@ def test_another_process_reads_it(tmp_path):
     path = tmp_path / "list.index"
     Matcher.load(path, QUERIES)
     code = (
-        "import sys; from pathlib import Path; from pipeline.text import match; "
+        "import sys; from pathlib import Path; from openwit.pipeline.text.matching import matcher as match; "
         "match.build_index = None; print(match.Matcher.load(Path(sys.argv[1]), sys.argv[2:]).match_text('hot dog'))"
     )
     done = subprocess.run([sys.executable, "-c", code, path, *QUERIES], capture_output=True, text=True, check=True)
