@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from openwit.pipeline.execution.progress import Snapshot
+from openwit.schemas.common.errors import OpenWITError
 
 _POLL_SECONDS = 0.5
 _LINE_SECONDS = 10.0
@@ -74,8 +75,14 @@ class ConsoleMessages(logging.Handler):
         """Print the message of a record."""
         if record.name.partition(".")[0] == "openwit":
             self._console.print(f"  {record.getMessage()}", highlight=False, markup=False, soft_wrap=True)
-        elif record.levelno >= logging.ERROR:
+        elif record.levelno >= logging.ERROR and not _tells_of_ours(record):
             print(f"{record.name}: {self.format(record)}", file=sys.stderr)
+
+
+def _tells_of_ours(record: logging.LogRecord) -> bool:
+    """Whether an engine logs the traceback of an error that the command prints as its sentence anyway."""
+    error = record.exc_info[1] if record.exc_info else None
+    return isinstance(error, OpenWITError) or f"{OpenWITError.__module__}." in record.getMessage()
 
 
 def show_messages(console: Console) -> None:
