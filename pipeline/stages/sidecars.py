@@ -1,4 +1,4 @@
-"""Small tables that travel with the data from stage to stage, so that a dataset explains itself."""
+"""Copy small tables with the data from stage to stage, so that a dataset explains itself."""
 
 import shutil
 from pathlib import Path
@@ -12,12 +12,12 @@ EXAMPLES_FILE = "duplicates.parquet"
 
 
 def copy_query_counts(source: Path, target: Path) -> list[FileEntry]:
-    """Copies the query list with its counts from one stage's folder to the next; returns what was copied."""
+    """Copy the query list with its counts from one stage's folder to the next; return the copied files."""
     return copy_sidecar(source, target, QUERY_COUNTS_FILE)
 
 
 def copy_examples(source: Path, target: Path) -> list[FileEntry]:
-    """Copies the examples of duplicates from one stage's folder to the next; returns what was copied."""
+    """Copy the examples of duplicates from one stage's folder to the next; return the copied files."""
     return copy_sidecar(source, target, EXAMPLES_FILE)
 
 

@@ -30,14 +30,13 @@ class CandidateSettings(Settings):
         "ones: {'.zipx': mypkg.read_zipx}",
     )
     list_base: str = Field(
-        COMMON_CRAWL, description="where the relative lines of a list of paths lie (or s3://commoncrawl/, a folder)"
+        COMMON_CRAWL, description="base of relative paths in a list of paths (or s3://commoncrawl/, or a folder)"
     )
-    max_files: int | None = Field(None, ge=1, description="read only so many of the files, the first by name")
-    skip_unreadable: bool = Field(
-        False, description="go on without files that cannot be had or are no table; counted as unreadable"
-    )
+    max_files: int | None = Field(None, ge=1, description="read at most N files, the first by name")
+    skip_unreadable: bool = Field(False, description="skip files that cannot be read, and count them as unreadable")
     texts: list[TextSource] = Field(
-        ["alt", "title", "figcaption", "aria-label", "link", "og:description"], description="texts of a page to take"
+        ["alt", "title", "figcaption", "aria-label", "link", "og:description"],
+        description="sources of texts on a page",
     )
     columns: TableColumns = Field(
         TableColumns(), description="column names of tables, where they are not the usual ones"
@@ -51,7 +50,7 @@ class CandidateSettings(Settings):
     held_out_share: dict[str, float] = Field(
         {}, description="split name to the share of images, drawn by hash of their URL, that belong to it: val: 0.05"
     )
-    keep_drops: bool = Field(True, description="write every pair that leaves, with its reason")
+    keep_drops: bool = Field(True, description="write every dropped pair with its reason")
 
     @field_validator("inputs")
     @classmethod

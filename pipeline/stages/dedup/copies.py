@@ -1,6 +1,6 @@
-"""Which images are copies of each other, and which copy stays: the arithmetic of deduplication on arrays of keys.
+"""Group duplicate images and choose the survivor of each group, on arrays of keys.
 
-Images of equal perceptual hash that look alike are one node, known by its best image. Nodes within a few
+Images of equal perceptual hash and similar descriptor are one node, known by its best image. Nodes within a few
 bits are neighbours, and the survivors are the greedy independent set in order of rank: no two survivors are
 neighbours, and every node that goes has a survivor among its neighbours, so that chains of small differences do not
 collapse into one image. One round of that greedy choice is local (a node that ranks before all its neighbours
@@ -23,12 +23,12 @@ _AREA_LIMIT, _LENGTH_LIMIT = (1 << 40) - 1, (1 << _LENGTH_BITS) - 1
 
 
 class Groups(NamedTuple):
-    """Images of equal hash that look alike: the nodes.
+    """Groups of images with equal hash and similar descriptor: the nodes.
 
     Attributes:
         of: int64 (N,), the group of each image.
         best: int64 (G,), the image of each group that ranks first.
-        frequent: bool (G,), whether the image stands under so many texts that it says nothing.
+        frequent: bool (G,), whether the image has so many different texts that it counts as a logo or placeholder.
     """
 
     of: np.ndarray
@@ -66,11 +66,11 @@ def is_frequent(ranks: np.ndarray) -> np.ndarray:
 
 
 def equal_groups(images: Columns, prints: np.ndarray | None, frequent_texts: int | None) -> Groups:
-    """Groups images of equal hash by the best of them that they are alike to.
+    """Group images of equal hash by the best of them that they are similar to.
 
     Args:
         images: `hash`, `rank`, `tie` and `text` (a hash of the image's text), uint64 (N,) each.
-        prints: uint8 (N, 44), fingerprints; None where equal hashes are equal images.
+        prints: uint8 (N, 44), descriptors; None if equal hashes mean equal images.
         frequent_texts: different texts from which on an image counts as frequent; None for never.
     """
     order = np.lexsort((images["tie"], images["rank"], images["hash"]))

@@ -1,7 +1,7 @@
-"""Dedup, last passes: images that leave hand their texts to the image that stands for them, and files are written.
+"""Dedup, last passes: transfer the texts of dropped duplicates to their survivors, and write the files.
 
-The texts travel through files, each leaving image's as one row of a batch for the survivor's file, so that no file
-has to read all the others.
+Texts are transferred through files: the texts of a dropped image are one row of a batch for the survivor's file, so
+that no file has to read all the others.
 """
 
 from collections.abc import Iterable
@@ -67,7 +67,7 @@ class KeepInput:
 
 
 class TransferTexts(FileTask[ImagesFile]):
-    """Writes what the leaving images of one file hand over, a batch for each file that takes some of it."""
+    """Write the texts of a file's dropped images, one batch per file that has their survivors."""
 
     def run(self, task: Task[ImagesFile], folder: Path, stats: TaskStats) -> list[Path]:
         copies = COPIES.read(copies_path(folder, Path(task.payload.images).stem))
@@ -97,7 +97,7 @@ class TransferTexts(FileTask[ImagesFile]):
 
 
 def incoming_batches(folder: Path, results: Iterable[TaskResult]) -> dict[int, list[Batch]]:
-    """The batches that each file takes over, by the file's number."""
+    """Return the batches for each file, by the file's number."""
     taken: dict[int, list[Batch]] = {}
     for giver, result in enumerate(results):
         for batch, taker in enumerate(result.extra_as(TransferTargets).takers):
@@ -106,10 +106,10 @@ def incoming_batches(folder: Path, results: Iterable[TaskResult]) -> dict[int, l
 
 
 class KeepSurvivors(FileTask[KeepInput]):
-    """Applies the verdicts to one images file: survivors with their texts, and the pairs that leave.
+    """Apply the verdicts to one images file: write survivors with their texts, and the dropped pairs.
 
     Args:
-        merge_texts: whether survivors take over the texts of their copies.
+        merge_texts: whether survivors get the texts of their duplicates.
     """
 
     def __init__(self, merge_texts: bool) -> None:
@@ -128,7 +128,7 @@ class KeepSurvivors(FileTask[KeepInput]):
         stays = np.ones(images.num_rows, bool)
         stays[copies.column("row").to_numpy()] = False
         stats.leave(IMAGES_STEP, int(stays.sum()))
-        # Only the few that take something over are looked at one by one.
+        # Only the few images that get texts are handled one by one.
         stays[list(taken)] = False
         alone = _as_survivors(images, np.flatnonzero(stays))
         for count in (stats.enter, stats.leave):
@@ -149,7 +149,7 @@ class KeepSurvivors(FileTask[KeepInput]):
     def _drop_without_survivor(
         images: pa.Table, copies: pa.Table, stats: TaskStats, drops: list[Row], picker: ExamplePicker
     ) -> list[Row]:
-        """Drops the images that nobody stands for, with all their pairs; returns the rows of the exclusion report."""
+        """Drop the images without a survivor, with all their pairs; return the rows of the decontamination report."""
         alone = copies.filter(pc.is_null(copies.column("other_file")))
         excluded = []
         for image, verdict in zip(images.take(alone.column("row")).to_pylist(), alone.to_pylist(), strict=True):
@@ -166,7 +166,7 @@ class KeepSurvivors(FileTask[KeepInput]):
         return excluded
 
     def _merge(self, image: Row, absorbed: list[Row], stats: TaskStats, drops: list[Row]) -> list[Row]:
-        """The texts of an image and of the copies it stands for, each text once, by priority; the others leave."""
+        """Merge the texts of an image and of its duplicates, each text once, sorted by priority; drop the others."""
         known = {normalise(pair["text"]) for pair in image["pairs"]}
         kept = list(image["pairs"])
         stats.enter(PAIRS_STEP, len(kept))
@@ -184,7 +184,7 @@ class KeepSurvivors(FileTask[KeepInput]):
         return sorted(kept, key=lambda pair: (pair["priority"], pair["pair_id"]))
 
     def _drop_reason(self, copy: Row, image: Row, same_text: bool) -> str | None:
-        """Why a text of a copy does not go over to the survivor."""
+        """Return why a text of a duplicate is dropped; None if the survivor gets it."""
         if copy["split"] != image["split"]:
             return COPY_OF_HELD_OUT
         if not self.merge_texts:

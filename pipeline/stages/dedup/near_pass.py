@@ -1,7 +1,7 @@
-"""Dedup, within the first pass: which nodes lose to a neighbour that looks alike.
+"""Dedup, part of the first pass: find the nodes that lose to a similar neighbour.
 
-Nodes meet by the blocks of their hash (the largest shuffle: 17 bytes a node and block, 28 blocks at the default
-distance), those within the distance are compared by their fingerprints, and neighbours send each other who survives
+Nodes meet by the blocks of their hash (the largest shuffle: 17 bytes per node and block, 28 blocks at the default
+distance), those within the distance are compared by their descriptors, and neighbours send each other who survives
 (see `openwit.pipeline.stages.dedup.copies` for why two rounds are enough for nearly all).
 """
 

@@ -10,11 +10,9 @@ BUILTIN_WORDNET = "builtin"
 class BigramSettings(Settings):
     """Which bigrams of the corpus become queries (paper section 2.2: "high pointwise mutual information")."""
 
-    min_count: int = Field(
-        50, ge=1, description="occurrences below which PMI means nothing: it selects pairs seen once"
-    )
-    min_pmi: float = Field(5.0, description="bits of pointwise mutual information")
-    top: int | None = Field(None, ge=1, description="take only so many, those of highest PMI")
+    min_count: int = Field(50, ge=1, description="minimum occurrences: PMI prefers pairs seen once")
+    min_pmi: float = Field(5.0, description="minimum pointwise mutual information in bits")
+    top: int | None = Field(None, ge=1, description="maximum number of bigrams, by highest PMI")
 
 
 class QuerySettings(Settings):
@@ -23,21 +21,23 @@ class QuerySettings(Settings):
     wikipedia: list[str] = Field(
         [], description="pages-articles dumps (XML) or CirrusSearch content dumps (JSON), compressed or not; globs"
     )
-    pageviews: list[str] = Field([], description="page views files, hourly or daily; globs; they rank the titles")
+    pageviews: list[str] = Field([], description="files of page views, hourly or daily, which rank the titles; globs")
     language: str = Field("en", pattern=r"^[a-z][a-z0-9-]*$", description="the Wikipedia whose page views count")
     wordnet: str | None = Field(
         None,
         description="WordNet's `dict` folder, or `builtin`: the 147,306 lemmas of WordNet 3.0 bundled with OpenWIT",
     )
     tables: list[str] = Field(
-        [], description="lists of one's own: a text file of a query a line, or a table with a column `query`"
+        [], description="your own lists: a text file with one query per line, or a table with a column `query`"
     )
-    min_count: int = Field(100, ge=1, description="occurrences a word needs (paper: 100 in English Wikipedia)")
+    min_count: int = Field(100, ge=1, description="minimum occurrences of a word (paper: 100 in English Wikipedia)")
     bigrams: BigramSettings | None = Field(BigramSettings(), description="null for none")
     titles: bool = Field(True, description="take the names of the articles")
-    min_views: int = Field(70, ge=1, description="views a title needs in the page views files together")
-    max_words: int = Field(6, ge=1, description="longer titles and synsets are left out")
-    limit: int = Field(500_000, ge=1, description="keeps all synsets and words, then bigrams and titles by rank")
+    min_views: int = Field(70, ge=1, description="minimum views of a title, summed over the files of page views")
+    max_words: int = Field(6, ge=1, description="maximum words of a title or synset")
+    limit: int = Field(
+        500_000, ge=1, description="maximum number of queries: all synsets and words, then bigrams and titles by rank"
+    )
     part_bytes: int = Field(64 << 20, ge=1, description="compressed bytes of a multistream dump that one task reads")
 
     @model_validator(mode="after")

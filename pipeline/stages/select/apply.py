@@ -1,4 +1,4 @@
-"""Selection, pass 4: keep what a query drew, and say of every other pair why not."""
+"""Selection, pass 4: keep the drawn pairs and record a drop reason for every other."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from openwit.schemas.tables.queries import QUERY_DRAWS
 
 STEP = "select/pairs"
 HOST_BUCKETS = 4096
-# Small enough that whoever wants a few buckets reads little else, large enough to be written fast.
+# Small enough that a reader of a few buckets reads little else, large enough to be written fast.
 _ROW_GROUP = 4096
 
 
@@ -34,7 +34,7 @@ class MatchedFile:
 
 
 class ApplyThresholds(FileTask[MatchedFile]):
-    """Applies the thresholds to one candidates file: selected pairs, and the others with their reasons."""
+    """Apply the thresholds to one candidates file: write the selected pairs, and the others with drop reasons."""
 
     def __init__(self, source: MatchedDraws) -> None:
         self.source = source
@@ -108,6 +108,6 @@ def _near_miss(matched: int, query: str, priority: float) -> str:
 
 
 def _host_bucket(url: str, has_bytes: bool) -> int:
-    # Bytes that lie in a table need no politeness: spread by row. Everything of a host goes to one worker.
+    # Image bytes in a table need no politeness and are spread by URL; all URLs of a host are in one bucket.
     key = url if has_bytes else host_of(url)
     return xxhash.xxh3_64_intdigest(key.encode()) % HOST_BUCKETS

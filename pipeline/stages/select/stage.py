@@ -35,11 +35,14 @@ from openwit.schemas.tables.queries import QUERIES, QUERY_COUNTS
 
 
 def select_pairs(job: Job, settings: SelectSettings, inputs: Inputs, folder: Path) -> StageResult:
-    """Lets the queries draw among the pairs of all candidates folders.
+    """Select the pairs that queries draw from all candidates folders.
 
     Args:
-        inputs: `candidates`, the pool; `queries`; and maybe `reuse`, an earlier selection whose matches are taken over
-            where they are of the same candidates and queries.
+        inputs: `candidates`, the pool; `queries`; optionally `reuse`, an earlier selection whose matches are reused
+            for the same candidates and queries.
+
+    Raises:
+        DataError: there are no queries, or no caption matches any.
     """
     candidates = [upstream.folder for upstream in inputs.several("candidates")]
     listed = inputs.one("queries")
@@ -68,7 +71,7 @@ def select_pairs(job: Job, settings: SelectSettings, inputs: Inputs, folder: Pat
         Task(n, file.name, MatchedFile(str(file.path), task.name))
         for n, (file, task) in enumerate(zip(files, matching, strict=True))
     ]
-    results = job.run(folder, keep_tasks, "Keep what a query draws", "pairs", ApplyThresholds(source))
+    results = job.run(folder, keep_tasks, "Keep drawn pairs", "pairs", ApplyThresholds(source))
     result = StageResult()
     result.add_results(results, [STEP])
     counts = _query_counts(folder, results, query_table, pool, thresholds)
@@ -79,7 +82,7 @@ def select_pairs(job: Job, settings: SelectSettings, inputs: Inputs, folder: Pat
 
 
 def _files(candidates: Sequence[Path]) -> tuple[list[CandidatesFile], int]:
-    """The candidates files of all folders, and their rows."""
+    """Return the candidates files of all folders, and their number of rows."""
     files, rows = [], 0
     for number, folder in enumerate(candidates):
         manifest = StageManifest.load(folder, "candidates")
@@ -95,7 +98,7 @@ def _files(candidates: Sequence[Path]) -> tuple[list[CandidatesFile], int]:
 def _choose_cap(
     settings: SelectSettings, folder: Path, tasks: Sequence[Task[MatchInput]], pool: np.ndarray
 ) -> tuple[int, dict[str, Any]]:
-    """The t of the settings, or the one that gives what they ask for; and how it came about, for the manifest."""
+    """Return the cap, set or chosen to reach a target, and how it was chosen, for the manifest."""
     if settings.tail_share is not None:
         cap = cap_for_tail_share(pool, settings.tail_share)
         return cap, {"cap_chosen_by": f"tail share {settings.tail_share:g}"}

@@ -1,4 +1,4 @@
-"""Selection, pass 3: the u up to which each query draws."""
+"""Selection, pass 3: find each query's acceptance threshold on u."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,26 +64,26 @@ def find_thresholds(
     pool: np.ndarray,
     drawn_cap: int,
 ) -> np.ndarray:
-    """The u up to which each query draws: float64 (Q,), 1 where it draws all its pairs.
+    """Return each query's acceptance threshold on u: float64 (Q,), 1 for a query that draws all its pairs.
 
     Args:
         folder: of the stage.
         tasks: the files of the pool.
         source: gives the draws of each.
         pool: int64 (Q,), N_q.
-        drawn_cap: pairs a query may draw here.
+        drawn_cap: maximum number of pairs per query in this draw.
     """
     if settings.balance == "probabilistic":
         return probabilistic_thresholds(pool, drawn_cap)
     thresholds = np.ones(len(pool))
-    asked = pool > drawn_cap
+    open_ = pool > drawn_cap
     widen = 1.0
-    while asked.any():
-        bounds = np.where(asked, send_bounds(pool, drawn_cap, widen=widen), 0.0)
+    while open_.any():
+        bounds = np.where(open_, send_bounds(pool, drawn_cap, widen=widen), 0.0)
         found, sent = _below_bounds(job, folder, tasks, source, pool, bounds, drawn_cap)
-        enough = asked & (sent >= drawn_cap)
+        enough = open_ & (sent >= drawn_cap)
         thresholds[enough] = found[enough]
-        asked &= ~enough
+        open_ &= ~enough
         widen *= _WIDEN
     return thresholds
 
@@ -97,7 +97,7 @@ def _below_bounds(
     bounds: np.ndarray,
     cap: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Runs one round: the cap-th smallest u below the bound of each query, and how many were sent."""
+    """Run one round; return the cap-th smallest u below each query's bound, and the number of draws sent."""
     target = DrawPaths(folder).threshold_buckets
     for old in target.glob("*.parquet"):
         old.unlink()

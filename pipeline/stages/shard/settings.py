@@ -10,9 +10,9 @@ from openwit.schemas.common.settings import Settings
 class ShardSettings(Settings):
     """The dataset's files."""
 
-    samples: int | None = Field(None, ge=1, description="samples a shard aims at; 10,000 where bytes is not given")
-    bytes: ByteSize | None = Field(None, description="bytes a tar aims at, as a number or as 500MB or 1GiB")
-    seed: int = Field(0, ge=0, description="of the global shuffle")
+    samples: int | None = Field(None, ge=1, description="target samples per shard; 10,000 if bytes is not set")
+    bytes: ByteSize | None = Field(None, description="target size of a tar in bytes: a number, 500MB or 1GiB")
+    seed: int = Field(0, ge=0, description="random seed of the global shuffle")
 
     @model_validator(mode="before")
     @classmethod
@@ -21,7 +21,7 @@ class ShardSettings(Settings):
             return values
         by_samples, by_bytes = (values.get(key) is not None for key in ("samples", "bytes"))
         if by_samples and by_bytes:
-            raise ValueError("samples and bytes both say how large a shard is: name one of them")
+            raise ValueError("samples and bytes both set the size of a shard: set one of them")
         return values if by_samples or by_bytes else {**values, "samples": 10_000}
 
     @field_validator("bytes")

@@ -1,7 +1,7 @@
-"""The way of images to their shards: a file of bytes, one image after the other, and a table that says whose they are.
+"""Route images to shards through spill files: a flat byte file and an offset table.
 
-Image bytes are copied once from the Parquet files to a plain file, as they come; a shard then maps those files into
-memory and picks its own. The table is sorted by shard, so that what a shard reads of it is one slice.
+Image bytes are copied once from the Parquet files to a flat file; a shard maps those files into memory and reads its
+own images. The table is sorted by shard, so that a shard reads one slice of it.
 """
 
 import mmap
@@ -35,7 +35,7 @@ class Slice(NamedTuple):
 
 
 def write_spill(base: Path, survivors: Path, images: Path, shards: dict[str, int], seed: int) -> list[Slice]:
-    """Writes BASE.images and BASE.arrow for one file of survivors; returns what of the table is whose.
+    """Write BASE.images and BASE.arrow for one file of survivors; return the slice of the table per shard.
 
     Args:
         survivors, images: files of schemas.tables.images.SURVIVORS and IMAGES, row numbers of one into the other.
@@ -67,7 +67,7 @@ def write_spill(base: Path, survivors: Path, images: Path, shards: dict[str, int
 
 
 def _copy_images(images: Path, rows: np.ndarray, file: BinaryIO) -> tuple[np.ndarray, np.ndarray]:
-    """Copies the images of some rows; returns where each begins and its size, int64 (N,) each.
+    """Copy the images of some rows; return where each begins and its size, int64 (N,) each.
 
     Args:
         rows: int64 (N,), each row once, in any order.
@@ -88,10 +88,10 @@ def _copy_images(images: Path, rows: np.ndarray, file: BinaryIO) -> tuple[np.nda
 
 
 def _image_column(images: Path) -> Iterator[pa.ChunkedArray]:
-    """The images of a file of IMAGES, row group by row group; its other columns are not read.
+    """Yield the images of a file of IMAGES per row group; other columns are not read.
 
     Raises:
-        SchemaError: it is no such file.
+        SchemaError: it is not such a file.
     """
     try:
         file = pq.ParquetFile(images)
@@ -105,7 +105,7 @@ def _image_column(images: Path) -> Iterator[pa.ChunkedArray]:
 
 @contextmanager
 def read_spills(slices: Sequence[Sequence[Any]]) -> Iterator[tuple[pa.Table, list[memoryview]]]:
-    """The samples of one shard in its order: rows of openwit.schemas.tables.images.SURVIVORS, and each one's image.
+    """Yield the samples of one shard in its order: rows of SURVIVORS, and each one's image.
 
     Args:
         slices: (base path of a spill, first row, rows).
@@ -139,6 +139,6 @@ class _Mapped:
         self.view = memoryview(self._map if self._map is not None else b"")
 
     def close(self) -> None:
-        """Lets go of the mapping; it goes when the last view of it has gone."""
+        """Release the mapping; it is freed with the last view of it."""
         self.view = memoryview(b"")
         self._map = None
