@@ -1,1 +1,1 @@
-"""How jobs run: file tasks with completion markers, keyed shuffles, stage folders, progress."""
+"""Run jobs: file tasks with completion markers, keyed shuffles, stage folders, progress."""

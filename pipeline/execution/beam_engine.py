@@ -1,7 +1,7 @@
-"""The engine on Apache Beam: its local runner by default, or any Beam runner with its own flags.
+"""Run jobs on Apache Beam: its local runner by default, or any Beam runner with its own flags.
 
-The only module that imports Beam. Elements are (key, blob) pairs, so that a runner's shuffle encodes them by its own
-fast coders; which stream a blob belongs to decides the collection that it goes to.
+This is the only module that imports Beam. Elements are (key, blob) pairs, so that a runner's shuffle encodes them with
+its fast coders; the stream of a blob decides which collection it goes to.
 """
 
 import shlex
@@ -184,7 +184,7 @@ class RunFileTask(beam.DoFn):
         """Prepare the worker."""
         self.file_task.setup()
 
-    # Beam checks annotations at run time and knows no generic classes.
+    # Beam checks annotations at run time and does not support generic classes.
     def process(self, task: Any) -> Iterator[Any]:
         run_file_task(Path(self.folder), task, self.file_task)
         yield task

@@ -1,4 +1,4 @@
-"""Run a worker process of the local runner: Beam's own, without its log on the user's terminal."""
+"""Run a worker process of the local runner: Beam's worker, without its log on the user's terminal."""
 
 import logging
 import sys

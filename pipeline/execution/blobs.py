@@ -1,7 +1,7 @@
-"""Arrow tables as Beam elements: IPC blobs, and tables split by hash bucket.
+"""Convert Arrow tables to Beam elements: IPC blobs, and tables split by hash bucket.
 
-A blob costs about 0.2 µs a row to encode where a pickled row costs 10 (measured), and a runner's shuffle sees
-one element per (file, bucket) instead of one a row.
+Encoding takes about 0.2 µs per row in a blob and 10 µs per pickled row (measured), and a runner's shuffle sees
+one element per (file, bucket) instead of one per row.
 """
 
 import math
@@ -15,7 +15,7 @@ _BUCKET_ROWS = 4_000_000
 
 
 def to_blob(table: pa.Table) -> bytes:
-    """A table as Arrow IPC stream bytes."""
+    """Return a table as Arrow IPC stream bytes."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
@@ -24,24 +24,26 @@ def to_blob(table: pa.Table) -> bytes:
 
 
 def from_blob(blob: bytes) -> pa.Table:
-    """The table that `to_blob` wrote."""
+    """Return the table that `to_blob` wrote."""
     with pa.ipc.open_stream(pa.BufferReader(blob)) as reader:
         return reader.read_all()
 
 
 def concat_blobs(blobs: Iterator[bytes] | list[bytes]) -> pa.Table:
-    """All rows of several blobs of one schema; at least one blob."""
+    """Return all rows of several blobs of one schema; at least one blob."""
     return pa.concat_tables([from_blob(blob) for blob in blobs]).combine_chunks()
 
 
 def bucket_count(rows: float, least: int = 64) -> int:
-    """How many buckets a shuffle of so many rows gets: a power of two, so that one bucket fits a worker's memory."""
+    """Return the number of buckets for a shuffle of `rows` rows: a power of two, so that a bucket fits a worker's
+    memory.
+    """
     wanted = max(least, math.ceil(rows / _BUCKET_ROWS))
     return 1 << (wanted - 1).bit_length()
 
 
 def split_by(table: pa.Table, keys: np.ndarray) -> Iterator[tuple[int, pa.Table]]:
-    """Splits a table by an integer key per row; yields (key, rows) by ascending key, rows in their old order.
+    """Split a table by an integer key per row; yield (key, rows) by ascending key, rows in their old order.
 
     Args:
         table: N rows.
@@ -59,7 +61,7 @@ def split_by(table: pa.Table, keys: np.ndarray) -> Iterator[tuple[int, pa.Table]
 
 
 def fixed_bytes(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
-    """A column of binary values of one width without nulls, as uint8 (N, width)."""
+    """Return a column of binary values of one width without nulls, as uint8 (N, width)."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     width = array.type.byte_width
     data = np.frombuffer(array.buffers()[1], np.uint8, len(array) * width, array.offset * width)
@@ -67,6 +69,6 @@ def fixed_bytes(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
 
 
 def from_bytes(rows: np.ndarray) -> pa.Array:
-    """uint8 (N, width) as an Arrow array of binary values of one width."""
+    """Return uint8 (N, width) as an Arrow array of binary values of one width."""
     data = pa.py_buffer(np.ascontiguousarray(rows, np.uint8).tobytes())
     return pa.Array.from_buffers(pa.binary(rows.shape[1]), len(rows), [None, data])

@@ -1,6 +1,6 @@
-"""What a stage's job is written against: file tasks, and rounds of keyed blobs. No engine is named here.
+"""Define jobs, which stages are written against: file tasks, and rounds of keyed blobs, independent of the engine.
 
-*Tasks*: a task reads some input, writes files of its own, and counts what it did (`FileTask`).
+*Tasks*: a task reads some input, writes its own files, and counts rows in, written and dropped (`FileTask`).
 
 *Rounds* (`RoundsJob`): an emitter turns each task into keyed blobs on named streams; each round groups the blobs of
 one or more streams by key, and emits blobs on further streams. Vectors that emitters and rounds add to a `VectorSum`
@@ -74,7 +74,7 @@ class TaskResult:
     noted: list[tuple[str, str]] = field(default_factory=list)
 
     def extra_as(self, kind: type[ExtraT]) -> ExtraT:
-        """The task's extra as the dataclass that its `TaskStats.extra` was.
+        """Return the task's extra as the dataclass that its `TaskStats.extra` was.
 
         Raises:
             pydantic.ValidationError: it was another one.
@@ -83,7 +83,7 @@ class TaskResult:
 
 
 class TaskStats:
-    """Counts of one task. A `step`, named stage/unit, is a line of the funnel: rows in, rows out, and reasons.
+    """Count the rows of one task. A `step`, named stage/unit, is a line of the funnel: rows in, rows out, and reasons.
 
     Attributes:
         extra: what the driver needs of the task beyond files and counts: a dataclass of the stage.
@@ -95,7 +95,7 @@ class TaskStats:
         self.reset()
 
     def reset(self) -> None:
-        """Clears every count: the task starts over."""
+        """Clear every count: the task starts over."""
         self.rows_in: Counter[str] = Counter()
         self.rows_out: Counter[str] = Counter()
         self.reasons: dict[str, Counter[str]] = {}
@@ -104,27 +104,27 @@ class TaskStats:
         self.noted: dict[str, list[str]] = {}
 
     def enter(self, step: str, n: int = 1) -> None:
-        """Counts `n` rows that entered a step."""
+        """Count `n` rows that entered a step."""
         self.rows_in[step] += n
         self.reasons.setdefault(step, Counter())
 
     def leave(self, step: str, n: int = 1) -> None:
-        """Counts `n` rows that came out of a step."""
+        """Count `n` rows that a step passed on."""
         self.rows_out[step] += n
 
     def drop(self, step: str, reason: str, n: int = 1) -> None:
-        """Counts `n` rows that a step dropped for a reason."""
+        """Count `n` rows that a step dropped for a reason."""
         if n:
             self.reasons.setdefault(step, Counter())[reason] += n
 
     def note(self, reason: str, detail: str) -> None:
-        """Records a detail, for the first rows of each reason."""
+        """Record a detail, for the first rows of each reason."""
         details = self.noted.setdefault(reason, [])
         if detail and len(details) < _MAX_NOTES_PER_REASON:
             details.append(detail)
 
     def tick(self, rows: int, fraction: float | None = None) -> None:
-        """Reports progress: rows of this task that are done, and the fraction of it in [0, 1] where known."""
+        """Report progress: rows of this task that are done, and the fraction of it in [0, 1] where known."""
         now = time.monotonic()
         if self._progress_file is None or now - self._last_tick < _TICK_SECONDS:
             return
@@ -133,7 +133,7 @@ class TaskStats:
         atomic_write(self._progress_file, json.dumps({"rows": rows, "fraction": fraction}))
 
     def steps(self) -> dict[str, StepCounts]:
-        """The funnel lines."""
+        """Return the funnel lines."""
         return {
             step: StepCounts(
                 self.rows_in[step],
@@ -144,7 +144,7 @@ class TaskStats:
         }
 
     def result(self, task: str, files: list[FileEntry]) -> TaskResult:
-        """The result of a task that wrote these files."""
+        """Return the result of a task that wrote these files."""
         extra = (
             {} if self.extra is None else pydantic.TypeAdapter(type(self.extra)).dump_python(self.extra, mode="json")
         )
@@ -153,7 +153,7 @@ class TaskStats:
 
 
 def counting(stats: TaskStats, step: str, entered: str, reasons: Sequence[str], left: str = "") -> Callable[..., None]:
-    """A reader's counts as a funnel line.
+    """Count a reader's numbers as a funnel line.
 
     Args:
         stats: takes the counts; what comes with a detail is noted too.
@@ -178,13 +178,13 @@ def counting(stats: TaskStats, step: str, entered: str, reasons: Sequence[str], 
 
 
 class FileTask(Generic[P]):
-    """What a stage does with one task. Travels to the workers pickled, so it holds settings and paths only."""
+    """Run one task of a stage. Travels to the workers pickled, so it holds settings and paths only."""
 
     def setup(self) -> None:
-        """Prepares a worker before its first task: the place for what is costly to build."""
+        """Prepare a worker before its first task: the place for what is expensive to build."""
 
     def run(self, task: Task[P], folder: Path, stats: TaskStats) -> list[Path]:
-        """Runs a task: writes files below the folder, whole or not at all, counts in `stats`, returns the files."""
+        """Run a task: write files below the folder, whole or not at all, count in `stats`, return the files."""
         raise NotImplementedError
 
 
@@ -209,24 +209,24 @@ Streams = Mapping[str, list[bytes]]
 
 
 class Emitter(Generic[P]):
-    """The start of a `RoundsJob`: turns a task into keyed blobs. Travels pickled, as `FileTask` does."""
+    """Turn a task into keyed blobs: the start of a `RoundsJob`. Travels pickled, as `FileTask` does."""
 
     def setup(self) -> None:
-        """Prepares a worker before its first task."""
+        """Prepare a worker before its first task."""
 
     def emit(self, task: Task[P]) -> Emitted:
-        """Yields the blobs of a task, and what it adds to sums."""
+        """Yield the blobs of a task, and what it adds to sums."""
         raise NotImplementedError
 
 
 class Grouping:
-    """What a round does with the blobs of one key. Travels pickled, as `FileTask` does."""
+    """Process the blobs of one key in a round. Travels pickled, as `FileTask` does."""
 
     def setup(self) -> None:
-        """Prepares a worker before its first key."""
+        """Prepare a worker before its first key."""
 
     def process(self, key: int, streams: Streams) -> Emitted:
-        """Yields blobs for further streams and addends of sums; may write files named by the key.
+        """Yield blobs for further streams and addends of sums; may write files named by the key.
 
         The blobs of a stream arrive in no particular order.
         """

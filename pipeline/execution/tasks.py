@@ -1,4 +1,4 @@
-"""File tasks that survive a kill: a task writes its files whole, and its result once all of them are there.
+"""Run file tasks that survive a kill: a task writes its files whole, and its result once all of them are written.
 
 A task whose result exists is not run again. Output is named by the task, so an interrupted and an uninterrupted run
 write the same bytes. Engines run `run_file_task` in their workers and the whole job inside `user_errors_of`.
@@ -30,12 +30,12 @@ _RESULT = pydantic.TypeAdapter(TaskResult)
 
 
 def task_stats(folder: Path, name: str) -> TaskStats:
-    """Statistics of a task that report its progress below the folder."""
+    """Return the statistics of a task that report its progress below the folder."""
     return TaskStats(folder / PROGRESS / f"{name}.json")
 
 
 def run_file_task(folder: Path, task: Task[Any], file_task: FileTask[Any]) -> TaskResult:
-    """Runs a task unless its result is there, and records its result; a user's error is recorded for the driver.
+    """Run a task unless its result exists, and record its result; a user's error is recorded for the driver.
 
     Raises:
         OpenWITError: the task met bad input.
@@ -57,7 +57,7 @@ def run_file_task(folder: Path, task: Task[Any], file_task: FileTask[Any]) -> Ta
 
 
 def read_result(folder: Path, name: str) -> TaskResult | None:
-    """The result of a finished task, or None when the task must be run (again)."""
+    """Return the result of a finished task, or None when the task must be run (again)."""
     path = folder / RESULTS / f"{name}.json"
     try:
         result = _RESULT.validate_json(path.read_text())
@@ -68,7 +68,7 @@ def read_result(folder: Path, name: str) -> TaskResult | None:
 
 
 def finished_results(folder: Path) -> Iterator[TaskResult]:
-    """The results of all finished tasks of a folder, in order of name."""
+    """Return the results of all finished tasks of a folder, in order of name."""
     for path in sorted((folder / RESULTS).glob("*.json")):
         result = read_result(folder, path.stem)
         if result is not None:
@@ -83,7 +83,7 @@ def _has_size(path: Path, size: int) -> bool:
 
 
 def results_of(folder: Path, tasks: Sequence[Task[Any]]) -> list[TaskResult]:
-    """The results of finished tasks, in task order."""
+    """Return the results of finished tasks, in task order."""
     results = []
     for task in tasks:
         result = read_result(folder, task.name)
@@ -94,7 +94,7 @@ def results_of(folder: Path, tasks: Sequence[Task[Any]]) -> list[TaskResult]:
 
 @contextmanager
 def user_errors_of(folder: Path) -> Iterator[None]:
-    """Runs a job whose tasks write below `folder`; turns what an engine raises into the user's error it was.
+    """Run a job whose tasks write below `folder`; turn what an engine raises into the user's error behind it.
 
     Raises:
         OpenWITError: a task raised it, with its own message.
@@ -123,7 +123,7 @@ def _error_of(failure: dict[str, str]) -> OpenWITError:
 
 
 def clean_partials(folder: Path) -> None:
-    """Removes files that killed tasks wrote in part, anywhere below a stage's folder."""
+    """Remove files that killed tasks wrote in part, anywhere below a stage's folder."""
     for root, _, names in os.walk(folder):
         for name in names:
             if name.startswith(TEMPORARY_PREFIX):

@@ -93,7 +93,7 @@ class BuildStages:
         return [step for step in self.steps if step.stage is not None and step.stage.name == name]
 
     def _files(self, kind: Kind) -> list[Path]:
-        """Files of the first step that writes a kind: what later steps of the kind hold comes from there."""
+        """Return the files of the first step that writes a kind; later steps of the kind hold a subset of its rows."""
         for step in self.steps:
             if step.stage is not None and step.stage.output == kind:
                 return step.paths.files(step.paths.output(kind))
@@ -109,7 +109,7 @@ def _built(name: str, folder: Path, manifest: DatasetManifest) -> BuiltStep:
 
 
 def drop_rows(path: Path, urls: Set[str], pair_ids: Set[bytes]) -> Iterator[dict[str, Any]]:
-    """Rows of a file of drops of some URLs, given in their normal form, or of some pairs."""
+    """Return the dropped rows of a file for some URLs, given in their normal form, or for some pairs."""
     for table in _groups(path, None):
         mask = url_mask(table.column("url"), urls)
         if pair_ids:
@@ -119,7 +119,7 @@ def drop_rows(path: Path, urls: Set[str], pair_ids: Set[bytes]) -> Iterator[dict
 
 
 def url_mask(urls: pa.ChunkedArray, wanted: Iterable[str]) -> pa.Array:
-    """Which URLs are one of `wanted` once normalised: a page may spell a URL in another way than the next."""
+    """Return which URLs are one of `wanted` once normalised: pages spell one URL in several ways."""
     named = set(wanted)
     distinct = urls.combine_chunks().dictionary_encode()
     same = pa.array([normalise_url(url) in named for url in distinct.dictionary.to_pylist()], pa.bool_())
@@ -127,7 +127,7 @@ def url_mask(urls: pa.ChunkedArray, wanted: Iterable[str]) -> pa.Array:
 
 
 def _groups(path: Path, columns: list[str] | None) -> Iterator[pa.Table]:
-    """A Parquet file, a row group in memory at once."""
+    """Read a Parquet file, one row group in memory at a time."""
     try:
         with pq.ParquetFile(path) as file:
             for group in range(file.num_row_groups):

@@ -116,10 +116,10 @@ class Lookup:
 
 
 def explain(dataset: str | Path, what: str) -> tuple[list[KeptSample], list[DroppedPair]]:
-    """Return what a dataset, and the build beside it, know of a URL, a sample's key or a pair: samples and drops.
+    """Return what a dataset, and the build next to it, know of a URL, a sample's key or a pair: samples and drops.
 
     Args:
-        dataset: dataset folder, or its URL. Drops are found only in `stages/` beside a folder.
+        dataset: dataset folder, or its URL. Drops are found only in `stages/` next to a folder.
         what: an image URL in any spelling, a key, or a pair ID in hex. For a key or a pair the drops of the sample's
             URL are returned too; for the URL of a duplicate also the sample that has its texts.
 
@@ -196,7 +196,7 @@ def _text(row: dict[str, Any], url: str, queries: "_Queries", stages: BuildStage
 
 
 class _Queries:
-    """The query list of a dataset or of a stage; without a table there are no matches."""
+    """Look up queries in the list of a dataset or of a stage; without a table there are no matches."""
 
     def __init__(self, table: pa.Table | None, manifest: DatasetManifest) -> None:
         self._table = table

@@ -1,7 +1,7 @@
-"""The stages of a build: one package each, known by this registry.
+"""Register the stages of a build: one package each.
 
 A stage is added by one line of `STAGES`; `wit build`, `wit explain`, the card, the commands and the documentation read
-them from here. A stage from elsewhere needs no line: a recipe names it by the dotted name of its class.
+them from here. A stage of another package needs no line: a recipe names it by the dotted name of its class.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ STAGES = {
 
 
 def stage_named(name: str) -> Stage[Any]:
-    """Imports a stage by its short name or by the dotted name of its class, `package.module.Class`.
+    """Import a stage by its short name or by the dotted name of its class, `package.module.Class`.
 
     Raises:
         RecipeError: there is no such stage, or it cannot be imported.
@@ -45,12 +45,12 @@ def stage_named(name: str) -> Stage[Any]:
 
 
 def all_stages() -> list[Stage[Any]]:
-    """The registered stages, in the order of a build."""
+    """Return the registered stages, in the order of a build."""
     return [stage_named(name) for name in STAGES]
 
 
 def writers_of(kind: Kind) -> list[Stage[Any]]:
-    """The registered stages that write a kind of data, those that only add to it left out."""
+    """Return the registered stages that write a kind of data, except those that only add to it."""
     return [stage for stage in all_stages() if stage.output == kind and not stage.in_place]
 
 

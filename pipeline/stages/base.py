@@ -1,9 +1,9 @@
-"""What a stage is: its settings, the ports it reads, the kind of data it writes, its drop reasons, and `run`.
+"""Define stages: settings, the ports that a stage reads, the kind of data it writes, its drop reasons, and `run`.
 
-A stage reads the folders of earlier stages and writes one folder of its own. What joins two stages is the kind of the
-files between them, a table of the contract in `openwit.schemas`: a step fits wherever its ports find an earlier step
-that writes such a table. To add a stage, write a subclass of `Stage`; a recipe names it by its dotted name, and one
-line in `openwit.pipeline.stages` gives it a short one.
+A stage reads the folders of earlier stages and writes its own folder. Two stages are connected by the kind of the
+files between them, a table declared in `openwit.schemas`: a step fits wherever an earlier step writes the tables that
+its ports read. To add a stage, write a subclass of `Stage`; a recipe names it by its dotted name, and one line in
+`openwit.pipeline.stages` gives it a short name.
 
 Importing this module loads pydantic only: the declarations of all stages serve recipes, help texts and documentation,
 and what a job needs (Arrow, Beam, libcurl) is imported when it runs.
@@ -47,7 +47,7 @@ class Kind:
     meaning: str
 
     def table(self) -> TableSchema | None:
-        """Loads the schema of the table; None for a dataset, which has its own manifest."""
+        """Load the schema of the table; None for a dataset, which has its own manifest."""
         if not self.schema:
             return None
         module, _, name = self.schema.partition(":")
@@ -97,12 +97,12 @@ class StagePaths:
 
     @property
     def query_counts(self) -> Path:
-        """`QUERY_COUNTS`: the query list with its counts, which travels from select to the dataset."""
+        """Return `QUERY_COUNTS`: the query list with its counts, which is copied from select to the dataset."""
         return self.folder / "queries.parquet"
 
     @property
     def duplicate_examples(self) -> Path:
-        """`DUPLICATE_EXAMPLES`: examples of duplicates, which travel from dedup to the dataset."""
+        """Return `DUPLICATE_EXAMPLES`: examples of duplicates, which are copied from dedup to the dataset."""
         return self.folder / "duplicates.parquet"
 
     def output(self, kind: Kind) -> Path:
@@ -111,7 +111,7 @@ class StagePaths:
 
     @staticmethod
     def files(folder: Path) -> list[Path]:
-        """Finished Parquet files of a folder, in order of name; none where there is no such folder."""
+        """Return the finished Parquet files of a folder, in order of name; none if there is no such folder."""
         return sorted(folder.glob("[!.]*.parquet"))
 
 
@@ -129,11 +129,11 @@ class Upstream:
 
     @property
     def folder(self) -> Path:
-        """The location as a local path."""
+        """Return the location as a local path."""
         return Path(self.location)
 
     def stage_manifest(self) -> StageManifest:
-        """The manifest of a port that takes finished stages only."""
+        """Return the manifest of a port that takes finished stages only."""
         assert self.manifest is not None, f"{self.location} was opened without a manifest"
         return self.manifest
 
@@ -145,21 +145,21 @@ class Inputs:
         self._by_port = by_port
 
     def one(self, port: str) -> Upstream:
-        """The input of a port that takes one."""
+        """Return the input of a port that takes one."""
         return self._by_port[port][0]
 
     def several(self, port: str) -> Sequence[Upstream]:
-        """All inputs of a port, in the order in which they were named."""
+        """Return all inputs of a port, in the order in which they were named."""
         return self._by_port.get(port, ())
 
     def all(self) -> list[Upstream]:
-        """Every input, port by port."""
+        """Return every input, port by port."""
         return [upstream for found in self._by_port.values() for upstream in found]
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """How the dataset is called: its name, and a sentence for the card."""
+    """Name and describe the dataset: its name, and a sentence for the card."""
 
     name: str = "dataset"
     description: str = ""
@@ -167,14 +167,14 @@ class DatasetInfo:
 
 @dataclass(frozen=True)
 class BuildContext:
-    """What a stage may need to know of the build it is a step of.
+    """Describe the build that a stage is a step of.
 
     Attributes:
         step: name of the step; empty for the stage's own name.
         dataset: how the dataset is called.
         target: URL of the dataset where it is not written to the stage's own folder.
-        retry_failed: try again what failed for a reason that may have passed.
-        steps: what the recipe says of steps that have another name than their stage or inputs that are named:
+        retry_failed: retry transient failures.
+        steps: the recipe's entries of steps that have another name than their stage or named inputs:
             `stage`, `name` and `from`, by name; the dataset's manifest keeps it.
     """
 
@@ -186,7 +186,7 @@ class BuildContext:
 
 
 class StageRun(NamedTuple):
-    """What a run of a stage ended with: its manifest, and whether anything was executed."""
+    """Hold the result of a stage's run: its manifest, and whether anything was executed."""
 
     manifest: StageManifest
     executed: bool
@@ -204,7 +204,7 @@ class Stage(ABC, Generic[SettingsT]):
         output: the kind of data it writes.
         paths: class of the paths in its folder.
         in_place: the output is the input itself, to which files are added (the card of a dataset).
-        retries: whether `BuildContext.retry_failed` means something to it.
+        retries: whether `BuildContext.retry_failed` has an effect on it.
     """
 
     name: ClassVar[str]
@@ -218,7 +218,9 @@ class Stage(ABC, Generic[SettingsT]):
     retries: ClassVar[bool] = False
 
     def identifier(self) -> str:
-        """What recipes and manifests call the stage: its short name where it is registered, else the dotted one."""
+        """Return the name of the stage in recipes and manifests: its short name if it is registered, else the dotted
+        one.
+        """
         from openwit.pipeline.stages import STAGES
 
         cls = type(self)
@@ -226,15 +228,15 @@ class Stage(ABC, Generic[SettingsT]):
         return self.name if STAGES.get(self.name) == dotted else dotted
 
     def reasons(self) -> Sequence[Reason]:
-        """Every reason for which the stage drops something, each with its meaning."""
+        """Return every reason for which the stage drops something, each with its meaning."""
         return ()
 
     def problem(self, settings: SettingsT, later: Sequence[Stage[Any]]) -> str | None:
-        """Why a recipe cannot run with these settings before the stages that follow; None where it can."""
+        """Return why a recipe cannot run with these settings before the stages that follow; None if it can."""
         return None
 
     def check(self, settings: SettingsT) -> None:
-        """Loads what the settings name by dotted name, before anything runs.
+        """Load what the settings name by dotted name, before anything runs.
 
         Raises:
             RecipeError: it cannot be loaded or called.
@@ -243,7 +245,7 @@ class Stage(ABC, Generic[SettingsT]):
     def run(
         self, job: Job, settings: SettingsT, inputs: InputMap, folder: Path, *, build: BuildContext | None = None
     ) -> StageRun:
-        """Runs the stage unless its folder says that it is finished for these settings and inputs.
+        """Run the stage unless its folder is finished for these settings and inputs.
 
         Args:
             inputs: port to folder, file or URL; several where the port takes several.
@@ -257,7 +259,7 @@ class Stage(ABC, Generic[SettingsT]):
         return self.run_opened(job, settings, self.open_inputs(inputs), folder, build or BuildContext())
 
     def run_opened(self, job: Job, settings: SettingsT, inputs: Inputs, folder: Path, build: BuildContext) -> StageRun:
-        """Runs the stage on inputs that `open_inputs` checked."""
+        """Run the stage on inputs that `open_inputs` checked."""
         from openwit.pipeline.execution.stage import run_stage
 
         step = build.step or self.name
@@ -276,30 +278,30 @@ class Stage(ABC, Generic[SettingsT]):
 
     @abstractmethod
     def execute(self, job: Job, settings: SettingsT, inputs: Inputs, folder: Path, build: BuildContext) -> StageResult:
-        """Writes the stage's files to the folder, by file tasks or rounds of `job`, and returns what it wrote.
+        """Write the stage's files to the folder, by file tasks or rounds of `job`, and return what it wrote.
 
         Files are written whole or not at all (`openwit.schemas.common.atomic`, `TableSchema.write`); the same inputs
         and settings give the same bytes.
         """
 
     def recorded_settings(self, settings: SettingsT, build: BuildContext) -> dict[str, Any]:
-        """The settings as the manifest records them; a folder made with others is not resumed."""
+        """Return the settings as the manifest records them; a folder made with others is not resumed."""
         return settings.model_dump(mode="json")
 
     def identity(self, settings: SettingsT, inputs: Inputs, build: BuildContext) -> dict[str, str]:
-        """Identity of everything the stage reads; a folder made from something else is not resumed.
+        """Return the identity of everything the stage reads; a folder made from something else is not resumed.
 
-        The checksum of the manifest of each finished stage, size and time of each file. A stage that reads files which
-        its settings name adds them.
+        It holds the checksum of the manifest of each finished stage, and size and time of each file. A stage that
+        reads files which its settings name adds them.
         """
         return input_identity(self, inputs)
 
     def history(self, inputs: Inputs) -> list[StageManifest]:
-        """The manifests whose records and history become the history of this stage."""
+        """Return the manifests whose records and history become the history of this stage."""
         return [upstream.manifest for upstream in inputs.all() if upstream.manifest is not None]
 
     def open_inputs(self, inputs: InputMap) -> Inputs:
-        """Checks what is plugged into the ports, and reads the manifests of finished stages.
+        """Check the inputs of the ports, and read the manifests of finished stages.
 
         Raises:
             RecipeError: a port is unknown, not filled, or takes one input only.
@@ -347,7 +349,7 @@ def _open(port: Port, location: Location) -> Upstream:
 
 
 def input_identity(stage: Stage[Any], inputs: Inputs) -> dict[str, str]:
-    """Identity of the opened inputs: the checksum of a finished stage's manifest, size and time of a file."""
+    """Identify the opened inputs: the checksum of a finished stage's manifest, size and time of a file."""
     from openwit.pipeline.execution.stage import file_inputs, stage_input
 
     identity: dict[str, str] = {}

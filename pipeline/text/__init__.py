@@ -1,1 +1,1 @@
-"""Pure functions on text. No Beam here."""
+"""Clean, filter and match text: pure functions, independent of Beam."""

@@ -21,7 +21,7 @@ _JOINERS = re.compile("[\u200c\u200d]+")
 
 _ZERO_WIDTH = "\u00ad\u180e\u200b\u2060\u2061\u2062\u2063\u2064\ufeff\ufffc\ufffd\u034f"
 _BIDI_CONTROLS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-_BLANKS = "\u2800\u3164\u115f\u1160\uffa0"  # look like spaces, but are not spaces to Python
+_BLANKS = "\u2800\u3164\u115f\u1160\uffa0"  # look like spaces, but Python does not treat them as spaces
 
 
 def _translation() -> dict[int, str | None]:
@@ -39,7 +39,7 @@ _TRANSLATION = _translation()
 
 
 def clean_text(raw: str) -> str:
-    """Clean a text; return the empty string if nothing is left. Idempotent.
+    """Clean a text; return the empty string if nothing remains. Idempotent.
 
     Character references are decoded however often they were escaped (only those with a semicolon: `AT&T` stays).
     Common HTML tags, which escaped alts and captions in tables contain, are removed; `a < b` stays.

@@ -19,8 +19,8 @@ from openwit.schemas.common.errors import DataError, RecipeError
 
 _LABEL_PREFIX = len("__label__")
 _ALL_LABELS = 1000  # more than the model has
-_MAX_CHARACTERS = 1000  # more of a text does not change the answer, only the time
-_SURE = 0.8  # confidence above which the context is not asked
+_MAX_CHARACTERS = 1000  # a longer prefix does not change the result, only the time
+_SURE = 0.8  # confidence above which the context is not used
 # What every language keeps of the prior: a page in one language holds texts in others.
 _FOREIGN_WORD = 0.05
 _LANGDETECT_CODES = {"zh-cn": "zh", "zh-tw": "zh"}
@@ -44,7 +44,7 @@ class LanguageIdentifier:
                 hint = f"did you mean {close[0]!r}?" if close else "use ISO 639-1 codes such as 'en'"
                 raise RecipeError(f"unknown language {code!r}; {hint}")
         if self._settings.langdetect:
-            # langdetect draws random numbers; with a seed each text's answer depends on the text alone
+            # langdetect draws random numbers; with a seed each text's result depends on the text only
             langdetect.DetectorFactory.seed = 0
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -53,11 +53,11 @@ class LanguageIdentifier:
     def identify(self, texts: Sequence[str], contexts: Sequence[str | None] | None = None) -> list[tuple[str, float]]:
         """Return for each text the code of the most likely language and the confidence in [0, 1].
 
-        Codes are ISO 639-1 where the language has one. A text without letters gets an answer of low confidence.
+        Codes are ISO 639-1 where the language has one. A text without letters gets a result of low confidence.
 
         Args:
             texts: captions.
-            contexts: for each text the text around it, None where unknown. If the text alone is not conclusive, the
+            contexts: for each text the text around it, None if unknown. If the text by itself is not conclusive, the
                 languages of its context are the prior of Bayes' rule.
         """
         answers = [self._predict(text, 1)[0] for text in texts]

@@ -2,7 +2,7 @@
 
 Case-folded and Unicode-normalised (NFKC, Unicode Standard Annex 15; caseless matching of the Unicode Standard,
 section 3.13). Letters, digits and their marks make words, everything else separates. In scripts written without
-spaces each character is a word of its own, so that a query of several characters is an n-gram like any other.
+spaces each character is a separate word, so that a query of several characters is an n-gram like any other.
 """
 
 import unicodedata
@@ -59,14 +59,14 @@ def normalise(text: str) -> str:
     if text.isascii():
         return " ".join(text.encode("ascii").translate(ASCII_WORDS).decode("ascii").split())
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    # A fold may leave a sequence that folds again (U+0345); the second round makes the function idempotent.
+    # A fold may produce a sequence that folds again (U+0345); the second round makes the function idempotent.
     folded = unicodedata.normalize("NFKC", folded.casefold())
     found = folded.translate(_word_table()).split()
     return " ".join(word for word in found if not only_marks(word))
 
 
 def only_marks(word: str) -> bool:
-    """Whether a word has only combining marks, no letter or digit: such a word is dropped."""
+    """Return whether a word has only combining marks, no letter or digit: such a word is dropped."""
     return all(unicodedata.category(character)[0] == "M" for character in word)
 
 

@@ -19,12 +19,12 @@ class QueriesPaths(StagePaths):
 
     @property
     def queries(self) -> Path:
-        """`QUERIES`: the query list."""
+        """Return the path of `QUERIES`: the query list."""
         return self.folder / "queries.parquet"
 
 
 class Queries(Stage[QuerySettings]):
-    """Makes the query list: words, bigrams, titles, synsets and lists of your own (paper section 2.2)."""
+    """Make the query list: words, bigrams, titles, synsets and your own lists (paper section 2.2)."""
 
     name = "queries"
     version = 2

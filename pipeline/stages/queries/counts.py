@@ -1,6 +1,6 @@
 """Count the terms of dumps and page views in one job: tasks count their part, a shuffle adds the parts up.
 
-Equal terms meet in a bucket, where the floors are applied: what occurs too rarely never leaves its worker.
+Equal terms meet in a bucket, where the floors are applied: rare terms are never sent to the driver.
 """
 
 import json
@@ -59,7 +59,7 @@ _FLUSH_AT = 2_000_000
 
 @dataclass(frozen=True)
 class DumpPart:
-    """A part of a dump: bytes `start` to `end` of a multistream file, `end` None for its last part."""
+    """Name a part of a dump: bytes `start` to `end` of a multistream file, `end` None for its last part."""
 
     dump: str
     start: int
@@ -68,7 +68,7 @@ class DumpPart:
 
 @dataclass(frozen=True)
 class ViewsFile:
-    """A page views file."""
+    """Name a page views file."""
 
     views: str
 
@@ -78,13 +78,13 @@ CountInput = DumpPart | ViewsFile
 
 @dataclass(frozen=True)
 class Sums:
-    """What the counted files hold together.
+    """Hold the counts of all files together.
 
     Attributes:
         words, bigrams: occurrences of those that reach the floor.
         titles: names of articles.
         links: to an article of that name, from the articles counted.
-        popularity: share of page views by the dump's own account.
+        popularity: share of page views according to the dump.
         views: of the page views files, of names that reach the floor.
         below_floor: terms by kind that did not reach theirs.
         tokens: words counted in all.
@@ -101,7 +101,7 @@ class Sums:
 
 
 def plan(settings: QuerySettings, dumps: list[str], views: list[str]) -> list[Task[CountInput]]:
-    """The tasks: a part of a dump each (multistream dumps are read in parallel), and a page views file each."""
+    """Return the tasks: one per part of a dump (multistream dumps are read in parallel) and per page views file."""
     payloads: list[CountInput] = []
     for dump in dumps:
         size = 0 if is_remote(dump) else Path(dump).stat().st_size
@@ -113,7 +113,7 @@ def plan(settings: QuerySettings, dumps: list[str], views: list[str]) -> list[Ta
 
 
 class CountTerms(FileTask[CountInput]):
-    """Counts the words, bigrams, titles and links of a part of a dump, or the views of a file."""
+    """Count the words, bigrams, titles and links of a part of a dump, or the views of a file."""
 
     def __init__(self, settings: QuerySettings) -> None:
         self.settings = settings
@@ -150,7 +150,7 @@ class CountTerms(FileTask[CountInput]):
             yield _table(kind, counts)
 
     def _texts(self, path: str, part: DumpPart, names: dict[str, Counter[str]], stats: TaskStats) -> Iterator[str]:
-        """The running text of each article; fills in what is known of names."""
+        """Yield the running text of each article; fill in what is known of names."""
         stats.enter(PAGES_STEP, 0)
         if is_cirrus(path):
             count = counting(stats, PAGES_STEP, PAGES, CIRRUS_REASONS, _TAKEN)
@@ -223,7 +223,7 @@ class SumCounts(Grouping):
 
 
 def _of_named(sums: pa.Table) -> pa.Table:
-    """Without the links to names that no article has: red links, redirects, other namespaces."""
+    """Drop the links to names that no article has: red links, redirects, other namespaces."""
     kind = sums.column("kind")
     titles = pc.filter(sums.column("term"), pc.equal(kind, TITLE))
     return sums.filter(pc.or_(pc.not_equal(kind, LINK), pc.is_in(sums.column("term"), value_set=titles)))
@@ -232,7 +232,7 @@ def _of_named(sums: pa.Table) -> pa.Table:
 def count_terms(
     job: Job, settings: QuerySettings, folder: Path, tasks: list[Task[CountInput]]
 ) -> tuple[list[TaskResult], Sums]:
-    """Runs the counting job; returns the results of its tasks, and the sums."""
+    """Run the counting job; return the results of its tasks, and the sums."""
     for old in (folder / "sums").glob("*"):
         old.unlink()
 
@@ -243,7 +243,7 @@ def count_terms(
 
 
 def counts_job(settings: QuerySettings, folder: Path, tasks: list[Task[CountInput]]) -> RoundsJob[CountInput]:
-    """The tasks that count, and the round that adds their counts up."""
+    """Return the tasks that count, and the round that adds their counts up."""
     # A word below the list's floor is still needed for the PMI of a bigram above its own.
     word_floor = min(settings.min_count, settings.bigrams.min_count) if settings.bigrams else settings.min_count
     bigram_floor = settings.bigrams.min_count if settings.bigrams else 1

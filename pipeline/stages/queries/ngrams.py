@@ -1,7 +1,7 @@
-"""Counting words and bigrams of running text, never across a sentence end, a bracket or a heading.
+"""Count words and bigrams of running text, never across a sentence end, a bracket or a heading.
 
-Words become numbers as they are met, and a bigram is a pair of numbers in one integer: sorting integers counts pairs
-several times faster than a dictionary of strings does.
+Words are numbered in order of appearance, and a bigram is a pair of numbers in one integer: sorting integers counts
+pairs several times faster than a dictionary of strings does.
 """
 
 import re
@@ -21,7 +21,7 @@ _COUNT_AT = 4_000_000
 
 
 class _Numbers(dict[str, int]):
-    """Numbers of words in the order they are met; the end of a run is 0."""
+    """Number words in order of appearance; the end of a run is 0."""
 
     def __init__(self) -> None:
         super().__init__({_END: 0})
@@ -32,7 +32,7 @@ class _Numbers(dict[str, int]):
 
 
 class TermCounter:
-    """Counts of one part of a corpus."""
+    """Count the terms of one part of a corpus."""
 
     def __init__(self, bigrams: bool = True) -> None:
         self._count_bigrams = bigrams
@@ -44,7 +44,7 @@ class TermCounter:
         self._pair_counts = np.zeros(0, np.int64)
 
     def add(self, text: str) -> None:
-        """Counts a text: one line a paragraph or heading."""
+        """Count a text: one line per paragraph or heading."""
         runs = _BREAK.split(text.replace(_END, " "))
         plain = f" {_END} ".join(run for run in runs if run.isascii())
         tokens = plain.encode("ascii").translate(_KEEPS_ENDS).decode("ascii").split()
@@ -60,14 +60,14 @@ class TermCounter:
 
     @property
     def words(self) -> Counter[str]:
-        """Occurrences of each normalised word."""
+        """Return the occurrences of each normalised word."""
         self._count()
         names = list(self._numbers)
         return Counter({name: int(n) for name, n in zip(names[1:], self._word_counts[1:], strict=True)})
 
     @property
     def bigrams(self) -> Counter[str]:
-        """Occurrences of each "first second"."""
+        """Return the occurrences of each "first second"."""
         self._count()
         names = list(self._numbers)
         firsts, seconds = (self._pairs >> 32).tolist(), (self._pairs & 0xFFFFFFFF).tolist()
@@ -75,7 +75,7 @@ class TermCounter:
         return Counter({f"{names[first]} {names[second]}": n for first, second, n in counted})
 
     def __len__(self) -> int:
-        """Distinct words and bigrams counted so far."""
+        """Return the number of distinct words and bigrams counted so far."""
         return len(self._numbers) - 1 + len(self._pairs)
 
     def _count(self) -> None:
@@ -96,7 +96,7 @@ class TermCounter:
 def _added(
     keys: np.ndarray, counts: np.ndarray, more_keys: np.ndarray, more_counts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sums of two sorted lists of counted keys."""
+    """Sum two sorted lists of counted keys."""
     if not len(keys):
         return more_keys, more_counts
     merged, place = np.unique(np.concatenate([keys, more_keys]), return_inverse=True)

@@ -1,4 +1,4 @@
-"""Assembling the query list from counted terms and named sources (paper section 2.2)."""
+"""Assemble the query list from counted terms and named sources (paper section 2.2)."""
 
 import math
 from collections import Counter
@@ -17,13 +17,13 @@ _RANKED = ("bigram", "title")
 
 @dataclass
 class Entry:
-    """One query before it gets its number.
+    """Hold one query before it gets its number.
 
     Attributes:
         source: one of SOURCES.
         count: occurrences in the corpus; of a title, the links to its article.
         pmi, views: as in QUERIES.
-        rank: of bigrams and titles, what decides who stays when there are too many: more is better.
+        rank: of bigrams and titles, decides which are kept when there are too many: higher is better.
     """
 
     source: str
@@ -35,7 +35,7 @@ class Entry:
 
 @dataclass
 class QueryList:
-    """Collects entries; the first source that names a query keeps it. Counts what is left out, by reason."""
+    """Collect entries; the first source that names a query keeps it. Count what is dropped, by reason."""
 
     max_words: int
     entries: dict[str, Entry] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class QueryList:
     reasons: Counter[str] = field(default_factory=Counter)
 
     def add(self, term: str, entry: Entry) -> None:
-        """Offers a term; it is normalised as captions are."""
+        """Offer a term; it is normalised as captions are."""
         self.offered += 1
         query = normalise(term)
         if not query:
@@ -56,14 +56,14 @@ class QueryList:
             self.entries[query] = entry
 
     def refuse(self, reason: str, n: int = 1) -> None:
-        """Counts terms that were looked at and not offered."""
+        """Count terms that were looked at and not offered."""
         self.offered += n
         self.reasons[reason] += n
 
     def table(self, limit: int) -> pa.Table:
-        """The list as a QUERIES table: all words, synsets and own entries, then bigrams and titles by rank.
+        """Return the list as a QUERIES table: all words, synsets and own entries, then bigrams and titles by rank.
 
-        Where there is not room for all bigrams and titles, the same share of each source stays: PMI and page views
+        If there are too many bigrams and titles, the same share of each source is kept: PMI and page views
         have no common measure. Order: by source, then by rank or count, then by text, so that the same inputs give
         the same file.
         """
@@ -86,14 +86,14 @@ class QueryList:
 
 
 def _within(ordered: list[tuple[str, Entry]], limit: int) -> list[tuple[str, Entry]]:
-    """The entries that stay, in their order."""
+    """Return the entries that are kept, in their order."""
     if len(ordered) <= limit:
         return ordered
     sizes = Counter(entry.source for _, entry in ordered)
     places = Counter[str]()
     ranked = []
     for position, (_, entry) in enumerate(ordered):
-        # how far down its own source's list an entry stands, in (0, 1]; the others come before all
+        # relative position of an entry in its source's list, in (0, 1]; the others come before all
         places[entry.source] += 1
         depth = places[entry.source] / sizes[entry.source] if entry.source in _RANKED else 0.0
         ranked.append((depth, position))
@@ -101,7 +101,7 @@ def _within(ordered: list[tuple[str, Entry]], limit: int) -> list[tuple[str, Ent
 
 
 def pmi(count: int, first: int, second: int, total: int) -> float:
-    """Pointwise mutual information in bits: log2(n12 * N / (n1 * n2)) (Church and Hanks 1990)."""
+    """Return pointwise mutual information in bits: log2(n12 * N / (n1 * n2)) (Church and Hanks 1990)."""
     return math.log2(count * total / (first * second))
 
 
@@ -113,14 +113,14 @@ def add_bigrams(
     min_pmi: float,
     top: int | None = None,
 ) -> None:
-    """Offers bigrams by their PMI; the others are counted as `low_pmi`.
+    """Offer bigrams by their PMI; the others are counted as `low_pmi`.
 
     Args:
         queries: gets the bigrams.
         bigrams, words: occurrences in the corpus; every word of a bigram must be there.
         total: words of the corpus.
         min_pmi: bits that a bigram needs.
-        top: offer only so many, those of highest PMI.
+        top: offer at most this many, those of highest PMI.
     """
     found = []
     for bigram, count in bigrams.items():

@@ -1,4 +1,4 @@
-"""Drop reasons of terms that do not become queries."""
+"""List the drop reasons of terms that do not become queries."""
 
 from openwit.pipeline.common.reasons import Reason
 

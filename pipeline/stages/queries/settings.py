@@ -8,7 +8,7 @@ BUILTIN_WORDNET = "builtin"
 
 
 class BigramSettings(Settings):
-    """Which bigrams of the corpus become queries (paper section 2.2: "high pointwise mutual information")."""
+    """Select the corpus bigrams that become queries (paper section 2.2: "high pointwise mutual information")."""
 
     min_count: int = Field(50, ge=1, description="minimum occurrences: PMI prefers pairs seen once")
     min_pmi: float = Field(5.0, description="minimum pointwise mutual information in bits")
@@ -16,7 +16,7 @@ class BigramSettings(Settings):
 
 
 class QuerySettings(Settings):
-    """The query list: words, bigrams, titles of a Wikipedia dump, WordNet's synsets, lists of one's own."""
+    """Settings of the query list: words, bigrams, titles of a Wikipedia dump, WordNet's synsets, your own lists."""
 
     wikipedia: list[str] = Field(
         [], description="pages-articles dumps (XML) or CirrusSearch content dumps (JSON), compressed or not; globs"

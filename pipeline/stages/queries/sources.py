@@ -1,4 +1,4 @@
-"""Sources of queries beside a corpus: WordNet's own files and lists of the user's."""
+"""Read the sources of queries besides a corpus: WordNet's own files and the user's lists."""
 
 import gzip
 import re
@@ -17,12 +17,12 @@ _PARENTHESIS = re.compile(r"\s*\([^()]*\)\s*$")
 
 
 def builtin_wordnet() -> list[str]:
-    """Return the lemmas of WordNet 3.0 that travel with OpenWIT, equal to `read_wordnet` of its `dict` folder."""
+    """Return the lemmas of WordNet 3.0 packaged with OpenWIT, equal to `read_wordnet` of its `dict` folder."""
     return gzip.decompress(_BUILTIN_LEMMAS.read_bytes()).decode().splitlines()
 
 
 def read_wordnet(folder: Path) -> list[str]:
-    """Lemmas of all synsets from WordNet's `dict` folder (index.noun …), underscores undone, sorted, each once.
+    """Return lemmas of all synsets from WordNet's `dict` folder (index.noun …), underscores undone, sorted, each once.
 
     Raises:
         DataError: the folder is not WordNet's `dict`.
@@ -39,7 +39,7 @@ def read_wordnet(folder: Path) -> list[str]:
 
 
 def read_query_table(path: Path) -> list[str]:
-    """Queries of a user's list, in its order: a text file of one a line, or a table with a column `query`.
+    """Return queries of a user's list, in its order: a text file of one per line, or a table with a column `query`.
 
     Raises:
         DataError: the file is missing, unreadable, or a table without that column.
@@ -62,7 +62,7 @@ def read_query_table(path: Path) -> list[str]:
 
 
 def title_query(title: str) -> str:
-    """An article's name as a query: without the trailing parenthesis that tells it from its namesakes."""
+    """Return an article's name as a query: without the trailing parenthesis that sets it apart from namesakes."""
     return _PARENTHESIS.sub("", title)
 
 

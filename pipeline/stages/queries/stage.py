@@ -38,7 +38,7 @@ QUERIES_REASONS = unique(ARTICLE_REASONS, CIRRUS_REASONS, VIEW_REASONS, TERM_REA
 
 
 def source_identity(settings: QuerySettings) -> dict[str, str]:
-    """Identity of the files that the settings name."""
+    """Return the identity of the files that the settings name."""
     wordnet = [settings.wordnet] if settings.wordnet not in (None, BUILTIN_WORDNET) else []
     return file_inputs([*_dumps(settings), *_views(settings), *_tables(settings), *wordnet])
 
@@ -56,7 +56,7 @@ def _tables(settings: QuerySettings) -> list[str]:
 
 
 def make_queries(job: Job, settings: QuerySettings, folder: Path) -> StageResult:
-    """Writes `queries.parquet`, the query list."""
+    """Write `queries.parquet`, the query list."""
     dumps, views, tables = _dumps(settings), _views(settings), _tables(settings)
     target = QueriesPaths(folder).queries
     queries = QueryList(settings.max_words)
@@ -111,10 +111,10 @@ def _add_corpus(queries: QueryList, settings: QuerySettings, sums: Sums) -> None
 
 
 def _add_titles(queries: QueryList, sums: Sums, has_views: bool) -> str:
-    """Offers the titles; returns what they are ranked by.
+    """Offer the titles; return what they are ranked by.
 
-    With page views these decide alone: a name that people look for counts whether or not the part of the dump at hand
-    holds its article (it may be a redirect, as "USA" is).
+    If there are page views, only they decide: a name that people look for counts whether or not the available part of
+    the dump holds its article (it may be a redirect, as "USA" is).
     """
     if has_views:
         for title, n in sums.views.items():
@@ -127,7 +127,7 @@ def _add_titles(queries: QueryList, sums: Sums, has_views: bool) -> str:
 
 
 def _examples(table: pa.Table) -> dict[str, list[str]]:
-    """The first and last entries of each source, to be looked at."""
+    """Return the first and last entries of each source, for inspection."""
     examples = {}
     for source in SOURCES:
         part = table.filter(pc.equal(table.column("source"), source)).column("query").to_pylist()

@@ -1,4 +1,4 @@
-"""Stage redraw: the balance once more, among the pairs that download and deduplication kept."""
+"""Stage redraw: the second draw, among the pairs that download and deduplication kept."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class RedrawPaths(DrawPaths):
 
 
 class RedrawSettings(Settings):
-    """The stage has no settings: how to draw is in the history of the selection."""
+    """Hold no settings: how to draw is in the history of the selection."""
 
 
 class Redraw(Stage[RedrawSettings]):
-    """Draws again, with the cap itself, among the pairs that a selection with oversample has left."""
+    """Draw again, with the cap itself, among the pairs that remain of a selection with oversample."""
 
     name = "redraw"
     version = 2

@@ -1,8 +1,8 @@
-"""Redraw: the draw once more, with the cap itself, among the pairs that outlived download and deduplication.
+"""Redraw: draw again, with the cap itself, among the pairs that download and deduplication kept.
 
-The first draw took `cap x oversample` pairs a query. The same u(pair, query) serves again, so that this draw is the
-one that would have been made had the lost pairs never been in the pool - unless a query lost more than the surplus;
-such queries are counted and said.
+The first draw took `cap x oversample` pairs per query. The same u(pair, query) is used again, so that this draw equals
+the one that would have been made had the lost pairs never been in the pool - unless a query lost more than the
+surplus; such queries are counted and reported.
 """
 
 import logging
@@ -42,7 +42,7 @@ IMAGES_STEP, PAIRS_STEP = "redraw/images", "redraw/pairs"
 
 
 def draw_again(job: Job, inputs: Inputs, folder: Path) -> StageResult:
-    """Writes the images that keep a pair, and the drops; how to draw is in the history of the images.
+    """Write the images that keep a pair, and the drops; how to draw is in the history of the images.
 
     Raises:
         DataError: the history has no selection.
@@ -86,20 +86,20 @@ def draw_again(job: Job, inputs: Inputs, folder: Path) -> StageResult:
 
 
 def _short(before: pa.Table, thresholds: np.ndarray) -> int:
-    """Queries that now draw above the first draw's threshold: pairs they would take were not brought along."""
+    """Count queries that now draw above the first threshold: some pairs that they would draw were not downloaded."""
     limited = before.column("drawn").to_numpy() < before.column("pool").to_numpy()
     return int((limited & (thresholds > before.column("threshold").to_numpy())).sum())
 
 
 @dataclass(frozen=True)
 class SurvivorsFile:
-    """A file of SURVIVORS."""
+    """Name a file of SURVIVORS."""
 
     survivors: str
 
 
 class SurvivorDraws(DrawSource):
-    """Draws among the pairs of surviving images.
+    """Read draws among the pairs of surviving images.
 
     Args:
         survivors: folder with the files of `SURVIVORS`.
@@ -118,7 +118,7 @@ class SurvivorDraws(DrawSource):
 
 
 class CountPairs(FileTask[str]):
-    """Counts the pairs of one survivors file that each query matches."""
+    """Count the pairs of one survivors file that each query matches."""
 
     def __init__(self, source: SurvivorDraws) -> None:
         self.source = source
@@ -134,7 +134,7 @@ class CountPairs(FileTask[str]):
 
 
 class KeepAgain(FileTask[SurvivorsFile]):
-    """Applies the new thresholds to one survivors file."""
+    """Apply the new thresholds to one survivors file."""
 
     def __init__(self, source: SurvivorDraws) -> None:
         self.source = source
@@ -161,7 +161,7 @@ class KeepAgain(FileTask[SurvivorsFile]):
     def _apply(
         task: Task[SurvivorsFile], result: DrawResult, stats: TaskStats
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """The images that keep a pair, with their pairs, and the pairs that leave."""
+        """Return the images that keep a pair, with their pairs, and the dropped pairs."""
         kept: list[dict[str, Any]] = []
         drops: list[dict[str, Any]] = []
         drawn_by = result.drawn_by.to_pylist()

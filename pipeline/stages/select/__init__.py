@@ -27,7 +27,7 @@ class DrawPaths(StagePaths):
     """Paths of a stage that lets queries draw pairs: select, and redraw."""
 
     def draws(self, task: str) -> Path:
-        """`QUERY_DRAWS` of a task: what its pairs add to each query's counts."""
+        """Return the path of a task's `QUERY_DRAWS`: what its pairs add to each query's counts."""
         return self.folder / "draws" / f"{task}.parquet"
 
     @property
@@ -37,7 +37,7 @@ class DrawPaths(StagePaths):
 
     @property
     def thresholds(self) -> Path:
-        """The threshold of each query as NumPy array, float64 (Q,)."""
+        """Return the path of each query's threshold as NumPy array, float64 (Q,)."""
         return self.folder / "thresholds.npy"
 
 
@@ -45,15 +45,15 @@ class SelectPaths(DrawPaths):
     """Paths in the folder of the stage select."""
 
     def matches(self, task: str) -> Path:
-        """`MATCHES` of a candidates file."""
+        """Return the path of the `MATCHES` of a candidates file."""
         return self.folder / "matches" / f"{task}.parquet"
 
     def verdicts(self, task: str) -> Path:
-        """`VERDICTS` of a candidates file."""
+        """Return the path of the `VERDICTS` of a candidates file."""
         return self.folder / "verdicts" / f"{task}.parquet"
 
     def samples(self, task: str) -> Path:
-        """`PAIR_SAMPLES` of a candidates file."""
+        """Return the path of the `PAIR_SAMPLES` of a candidates file."""
         return self.folder / "samples" / f"{task}.parquet"
 
     @property
@@ -62,12 +62,12 @@ class SelectPaths(DrawPaths):
         return self.folder / "selected"
 
     def match_files(self) -> list[Path]:
-        """The finished files of `MATCHES`."""
+        """Return the finished files of `MATCHES`."""
         return self.files(self.folder / "matches")
 
 
 class Select(Stage[SelectSettings]):
-    """Searches every query in every caption, keeps each pair once, and lets each query draw up to its cap."""
+    """Search every query in every caption, keep each pair once, and let each query draw up to its cap."""
 
     name = "select"
     version = 2

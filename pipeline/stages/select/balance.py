@@ -1,4 +1,4 @@
-"""Balancing: which pairs each query draws (paper section 2.2: "up to 20,000 pairs per query").
+"""Balance: decide which pairs each query draws (paper section 2.2: "up to 20,000 pairs per query").
 
 `cap` draws, for each query, the `cap` pairs with the smallest u(x, q): exact. `probabilistic` is MetaCLIP's rule
 (arXiv 2309.16671, section 3.4): each query draws a pair with probability t / max(N_q, t). Under both a pair is kept
@@ -8,8 +8,8 @@ when any of its queries drew it, so a query's final count may exceed its cap thr
 import numpy as np
 import pyarrow as pa
 
-# How far above the expected cap-th smallest value the bound lies, in standard deviations of its count: a query with
-# more than cap matches sends fewer than cap below the bound with a chance of about 1e-9 and is then asked again.
+# How far the bound is above the expected cap-th smallest value, in standard deviations of its count: a query with
+# more than cap matches sends fewer than cap below the bound with a probability of about 1e-9; it is then retried.
 _SIGMAS = 6.0
 
 
@@ -66,7 +66,7 @@ def ragged(lists: pa.ListArray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def list_column(rows: np.ndarray, values: np.ndarray, n: int) -> pa.ListArray:
-    """The inverse of `ragged`: rows must ascend. Int32 list array (n,)."""
+    """Build the inverse of `ragged`: rows must ascend. Int32 list array (n,)."""
     offsets = np.zeros(n + 1, np.int32)
     np.cumsum(np.bincount(rows, minlength=n), out=offsets[1:])
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.astype(np.int32)))

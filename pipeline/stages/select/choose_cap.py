@@ -8,13 +8,13 @@ import numpy as np
 
 
 def tail_share(pool: np.ndarray, t: int) -> float:
-    """Return the share of all matches that belong to queries with fewer than t: what the balance leaves alone.
+    """Return the share of all matches that belong to queries with fewer than t: what the balance does not change.
 
     MetaCLIP 2 (arXiv 2507.22062, section 3.2) carries this share of English at t = 20,000 over to other languages.
 
     Args:
         pool: int64 (Q,), N_q.
-        t: pairs a query may draw.
+        t: maximum number of pairs per query.
     """
     total = int(pool.sum())
     return int(pool[pool < t].sum()) / total if total else 0.0
@@ -45,7 +45,7 @@ def expected_pairs(pool: np.ndarray, offsets: np.ndarray, *, ids: np.ndarray, t:
         pool: int64 (Q,), N_q of the whole pool.
         offsets: int64 (S + 1,), where each sampled pair's queries begin in `ids`; every pair has one at least.
         ids: int32 (M,), the queries of the sampled pairs.
-        t: pairs a query may draw.
+        t: maximum number of pairs per query.
     """
     if len(offsets) <= 1:
         return 0.0

@@ -10,7 +10,7 @@ from openwit.pipeline.stages.select.balance import list_column
 
 @dataclass(frozen=True)
 class DrawResult:
-    """The verdict on N rows.
+    """Hold the verdict on N rows.
 
     Args:
         kept: bool (N,).

@@ -1,4 +1,4 @@
-"""Random numbers by hash: u(pair, query) is uniform on (0, 1] and depends on seed, pair and query only.
+"""Draw random numbers by hash: u(pair, query) is uniform on (0, 1] and depends on seed, pair and query only.
 
 So the result of a draw is the same on any runner, in any order, split into any files; draws with a larger cap only
 add; and a changed query list changes only what it must, because the query's text is hashed, not its number.

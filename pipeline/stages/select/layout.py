@@ -1,4 +1,4 @@
-"""Draws: where the passes of a selection read them from, and the counts that they add up to."""
+"""Read the draws for the passes of a selection, and sum their counts."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -20,17 +20,17 @@ from openwit.schemas.tables.queries import QUERY_DRAWS
 
 
 def query_offsets(matches: pa.Table) -> np.ndarray:
-    """Offsets of the query lists of a MATCHES table: int32 (N + 1,)."""
+    """Return the offsets of the query lists of a MATCHES table: int32 (N + 1,)."""
     offsets: np.ndarray = matches.column("query_ids").combine_chunks().offsets.to_numpy()
     return offsets
 
 
 def draws_table(rows: np.ndarray, ids: np.ndarray, result: DrawResult) -> pa.Table:
-    """What the pairs of a file add to each query's counts, as QUERY_DRAWS.
+    """Return what the pairs of a file add to each query's counts, as QUERY_DRAWS.
 
     Args:
         rows, ids: int64 (M,), int32 (M,): every (row, query it matches).
-        result: which rows stay, and who drew them.
+        result: which rows are kept, and which queries drew them.
     """
     kept_ids, kept = np.unique(ids[result.kept[rows]], return_counts=True)
     drawn_ids, drawn_counts = np.unique(result.drawn_by.flatten().to_numpy(), return_counts=True)
@@ -40,7 +40,7 @@ def draws_table(rows: np.ndarray, ids: np.ndarray, result: DrawResult) -> pa.Tab
 
 
 def sum_draws(folder: Path, results: Sequence[TaskResult], queries: int) -> tuple[np.ndarray, np.ndarray]:
-    """The QUERY_DRAWS that tasks wrote below `draws/`, added up: drawn and kept, int64 (Q,) each."""
+    """Sum the QUERY_DRAWS that tasks wrote below `draws/`: drawn and kept, int64 (Q,) each."""
     drawn, kept = np.zeros(queries, np.int64), np.zeros(queries, np.int64)
     for result in results:
         table = QUERY_DRAWS.read(DrawPaths(folder).draws(result.task))
@@ -51,7 +51,7 @@ def sum_draws(folder: Path, results: Sequence[TaskResult], queries: int) -> tupl
 
 
 class Draws(NamedTuple):
-    """What the queries may draw of a file.
+    """Hold what the queries may draw of a file.
 
     Attributes:
         rows, ids, u: int64 (M,), int32 (M,), float64 (M,): every (row, query it matches), and its u.
@@ -65,7 +65,7 @@ class Draws(NamedTuple):
 
 
 class DrawSource(ABC):
-    """Where the passes that find and apply thresholds get their draws from; it travels to the workers.
+    """Give the draws to the passes that find and apply thresholds; travels to the workers.
 
     Args:
         queries: Parquet file with the column `query`, one row per query, in the order of the query ids.
@@ -81,35 +81,35 @@ class DrawSource(ABC):
 
     @cached_property
     def texts(self) -> list[str]:
-        """The queries, read once per worker."""
+        """Return the queries, read once per worker."""
         texts: list[str] = pq.read_table(self.queries, columns=["query"]).column("query").to_pylist()
         return texts
 
     @cached_property
     def hashes(self) -> np.ndarray:
-        """Hashes of the queries: uint64 (Q,)."""
+        """Return hashes of the queries: uint64 (Q,)."""
         return query_hashes(self.texts)
 
     @abstractmethod
     def pairs(self, file: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The pairs of a file that are in the pool.
+        """Return the pairs of a file that are in the pool.
 
         Args:
             file: its name.
 
         Returns:
-            Each (row, query that it matches), int64 (M,) and int32 (M,), and the folded id of every pair of the file,
+            Each (row, matching query), int64 (M,) and int32 (M,), and the folded id of every pair of the file,
             uint64 (N,).
         """
 
     def draws(self, file: str) -> Draws:
-        """The draws of a file of the pool, by its name."""
+        """Return the draws of a file of the pool, by its name."""
         rows, ids, pairs = self.pairs(file)
         return Draws(rows, ids, uniform(pairs[rows], self.hashes[ids], seed=self.seed), len(pairs))
 
 
 class MatchedDraws(DrawSource):
-    """Draws among the candidates that matching left in the pool.
+    """Read draws among the candidates that matching kept in the pool.
 
     Args:
         folder: of the stage select.

@@ -54,7 +54,7 @@ _POOL = "pool"
 _COMPILES_S = 4.0
 MATCH_VERSION = 1
 """Rises when a caption may match otherwise than before: earlier matches are then not taken over."""
-# Pairs that are looked at to solve for a target: the error of the sum is under a third of a percent.
+# Sampled pairs to solve for a target: the error of the sum is under a third of a percent.
 _SAMPLED_PAIRS = 200_000
 
 
@@ -65,7 +65,7 @@ class MatchInput:
     Attributes:
         candidates: its path.
         match_key: checksum of the file, the queries and how they are matched.
-        earlier: path of matches under the same key that an earlier selection wrote; None where there are none.
+        earlier: path of matches under the same key that an earlier selection wrote; None if there are none.
     """
 
     candidates: str
@@ -75,15 +75,15 @@ class MatchInput:
 
 @dataclass(frozen=True)
 class MatchExtra:
-    """By what the matches of a file are found again: see `MatchInput`."""
+    """Identify the matches of a file: see `MatchInput`."""
 
     match_key: str
 
 
 class MatchFile(FileTask[MatchInput]):
-    """Matches the captions of one candidates file; writes what selection needs of each row.
+    """Match the captions of one candidates file; write what selection needs of each row.
 
-    Where an earlier selection matched the same file with the same queries, its matches are copied.
+    If an earlier selection matched the same file with the same queries, its matches are copied.
     """
 
     def __init__(self, queries: str, settings: SelectSettings) -> None:
@@ -125,7 +125,7 @@ class MatchFile(FileTask[MatchInput]):
             stats.tick(rows)
 
     def _words_hashes(self, texts: pa.Array) -> np.ndarray:
-        """xxh3-64 of each text's words, sorted and each once; zeros where nobody asks. uint64 (N,)."""
+        """Return xxh3-64 of each text's words, sorted and each once; zeros if not needed. uint64 (N,)."""
         if self.settings.near_equal_texts == "keep":
             return np.zeros(len(texts), np.uint64)
         hashes = (xxhash.xxh3_64_intdigest(" ".join(sorted(set(words(text)))).encode()) for text in texts.to_pylist())
@@ -133,7 +133,7 @@ class MatchFile(FileTask[MatchInput]):
 
 
 def _row_hashes(batch: pa.Table) -> np.ndarray:
-    """Hash of what tells equal pairs apart: the provenance. uint64 (N,)."""
+    """Return a hash of the provenance, which differs between equal pairs. uint64 (N,)."""
     columns = [batch.column(c).to_pylist() for c in ("text", "page_url", "archive", "record_offset", "text_source")]
     rows = ("\0".join(map(str, row)) for row in zip(*columns, strict=True))
     return np.fromiter((xxhash.xxh3_64_intdigest(row.encode()) for row in rows), np.uint64, batch.num_rows)
@@ -229,13 +229,13 @@ class CandidatesFile(NamedTuple):
 def match_tasks(
     files: Sequence[CandidatesFile], queries_sha256: str, settings: SelectSettings, reuse: Path | None
 ) -> list[Task[MatchInput]]:
-    """A task per candidates file.
+    """Return one task per candidates file.
 
     Args:
         files: in the order of the tasks.
         queries_sha256: of the query list.
         settings: how to match.
-        reuse: folder of an earlier selection; what it matched in the same way is not matched again.
+        reuse: folder of an earlier selection; files that it matched in the same way are not matched again.
     """
     earlier = _matched(reuse) if reuse is not None else {}
     how = f"{queries_sha256} {settings.match} {settings.near_equal_texts} {MATCHES.version} {MATCH_VERSION}"
@@ -247,7 +247,7 @@ def match_tasks(
 
 
 def _matched(folder: Path) -> dict[str, str]:
-    """The matches that a selection wrote, by their key."""
+    """Return the matches that a selection wrote, by their key."""
     return {
         result.extra_as(MatchExtra).match_key: str(SelectPaths(folder).matches(result.task))
         for result in finished_results(folder)
@@ -256,7 +256,7 @@ def _matched(folder: Path) -> dict[str, str]:
 
 
 def _compile_matcher(settings: SelectSettings) -> None:
-    """Compiles the kernel before the workers start, so that it is done once; logs it where that takes long."""
+    """Compile the kernel before the workers start, so that it is done once; log it if that takes long."""
     message = "Compiling the matcher: once after an installation, about half a minute"
     said = threading.Timer(_COMPILES_S, _log.warning, [message])
     said.start()
@@ -276,7 +276,7 @@ def match_and_count(
     n_queries: int,
     n_rows: int,
 ) -> np.ndarray:
-    """Writes matches and verdicts per file; returns N_q, int64 (Q,).
+    """Write matches and verdicts per file; return N_q, int64 (Q,).
 
     Args:
         n_queries, n_rows: lengths of the query list and of all candidates files together.
@@ -299,7 +299,7 @@ def match_job(
     n_rows: int,
     sample_share: float = 0.0,
 ) -> RoundsJob[MatchInput]:
-    """The tasks and rounds of passes 1 and 2; see `match_and_count` and `WriteVerdicts`."""
+    """Return the tasks and rounds of passes 1 and 2; see `match_and_count` and `WriteVerdicts`."""
     write = WriteVerdicts(str(folder), [task.name for task in tasks], n_queries, sample_share)
     return RoundsJob(
         "Match captions",

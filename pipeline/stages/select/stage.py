@@ -1,7 +1,7 @@
 """Select: search every query in every caption, keep each pair once, let each query draw up to its cap.
 
 Four passes over the candidates, each file to file; the shuffles carry keys only (docs/selection.md):
-match and choose winners among equals, count N_q, find each query's threshold, keep what a query draws.
+match and choose winners among equals, count N_q, find each query's threshold, keep the drawn pairs.
 """
 
 from collections.abc import Sequence

@@ -16,7 +16,7 @@ from openwit.pipeline.stages.select.layout import DrawSource
 from openwit.pipeline.stages.select.settings import SelectSettings
 from openwit.schemas.tables.queries import THRESHOLDS
 
-# How much wider the bound gets for queries that sent fewer than their cap by chance.
+# Factor on the bound for queries that sent fewer than their cap by chance.
 _WIDEN = 4.0
 _DRAWS = "draws"
 

@@ -35,8 +35,8 @@ def choose_winners(
         text_length: int32 (N,), code points.
         tie: uint64 (N,), hash of the whole row.
         texts: `all` keeps every distinct text of an image, `longest` the longest (by hash among equals), `first` the
-            one with the smallest pair hash, which is any one of them, but always the same.
-        words_hash: uint64 (N,); where it is given, of the texts of an image that share it the longest stays.
+            one with the smallest pair hash: arbitrary, but always the same.
+        words_hash: uint64 (N,); if given, the longest of an image's texts that share it is kept.
 
     Returns:
         int8 (N,): KEPT, DUPLICATE_PAIR, OTHER_TEXT or NEAR_EQUAL.
@@ -58,7 +58,7 @@ def choose_winners(
 
 
 def _repeats(order: np.ndarray, *keys: np.ndarray) -> np.ndarray:
-    """Which elements of a sorted order equal the one before in every key: bool (N,)."""
+    """Return which elements of a sorted order equal the one before in every key: bool (N,)."""
     again = np.ones(len(order), bool)
     again[:1] = False
     for key in keys:

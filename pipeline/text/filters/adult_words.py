@@ -1,4 +1,4 @@
-"""Texts that hold a word or phrase of the user's list."""
+"""Drop texts that hold a word or phrase of the user's list."""
 
 import re
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ def read_word_list(path: Path) -> WordList:
 
 
 def has_entry(text: str, entries: WordList) -> bool:
-    """Whether a text holds a whole word or phrase of the list, in any case."""
+    """Return whether a text holds a whole word or phrase of the list, in any case."""
     if not entries.words and not entries.phrases:
         return False
     spaced = _spaced(text)

@@ -1,4 +1,4 @@
-"""What a text filter is: a callable `(text, context) -> True | (False, reason)`, built once per worker."""
+"""Define text filters: a callable `(text, context) -> True | (False, reason)`, built once per worker."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ Verdict = bool | tuple[bool, str]
 
 @dataclass(frozen=True, slots=True)
 class TextContext:
-    """What is known of a text besides its characters.
+    """Describe the context of a text: its image, page, source and licence.
 
     Attributes:
         url: URL of the image.
@@ -20,8 +20,8 @@ class TextContext:
         archive: the input file, as the recipe names it.
         page_url: URL of the page, None for a table.
         page_title: title of the page, empty where there is none.
-        license: licence that the source names, None where it names none.
-        language: ISO 639-1 code where the recipe asks for languages, else None.
+        license: licence that the source names, None if there is none.
+        language: ISO 639-1 code if the recipe selects languages, else None.
     """
 
     url: str = ""

@@ -1,4 +1,4 @@
-"""Frequent texts that do not describe their image: "image", "logo", "click to enlarge"."""
+"""Drop frequent texts that do not describe their image: "image", "logo", "click to enlarge"."""
 
 import re
 
@@ -10,13 +10,13 @@ from openwit.pipeline.text.settings import TextFilterSettings
 BOILERPLATE_TEXT = Reason("boilerplate", "a frequent text that says nothing of the image")
 
 _MAX_CHARACTERS = 60
-# Entries have up to six words; numbers and dashes may stand between them.
+# Entries have up to six words; numbers and dashes may occur between them.
 _MAX_SPACES = 9
 _NOT_WORD = re.compile(r"[\W\d_]+")
 
 
 def boilerplate_filter(settings: TextFilterSettings) -> TextFilter | None:
-    """Build the filter that drops entries of the boilerplate list, whatever numbers and punctuation they hold."""
+    """Build the filter that drops entries of the boilerplate list, ignoring numbers and punctuation."""
     if not settings.boilerplate:
         return None
 
@@ -27,7 +27,7 @@ def boilerplate_filter(settings: TextFilterSettings) -> TextFilter | None:
 
 
 def is_boilerplate(text: str) -> bool:
-    """Whether a text is an entry of the boilerplate list, numbers and punctuation aside."""
+    """Return whether a text is an entry of the boilerplate list, ignoring numbers and punctuation."""
     if len(text) > _MAX_CHARACTERS or text.count(" ") > _MAX_SPACES:
         return False
     bare = _bare_words(text)

@@ -1,4 +1,4 @@
-"""The boilerplate list: frequent alt texts, titles and link texts that do not describe their image, by language.
+"""List boilerplate: frequent alt texts, titles and link texts that do not describe their image, by language.
 
 Entries are case-folded, without digits and punctuation, words separated by one space: `Image #12` is `image`.
 """

@@ -1,4 +1,4 @@
-"""Texts that name who made a picture and nothing else."""
+"""Drop texts that name who made a picture and nothing else."""
 
 import re
 
@@ -30,7 +30,7 @@ def credit_line_filter(settings: TextFilterSettings) -> TextFilter | None:
 
 
 def is_credit_line(text: str) -> bool:
-    """Whether a text is a credit mark ("©", "Photo:") followed by at most seven words, all of them names."""
+    """Return whether a text is a credit mark ("©", "Photo:") followed by at most seven words, all of them names."""
     mark = _CREDIT_MARK.match(text)
     if mark is None:
         return False

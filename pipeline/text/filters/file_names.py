@@ -1,4 +1,4 @@
-"""Names of files in place of a text."""
+"""Drop file names in place of a text."""
 
 import re
 
@@ -28,7 +28,7 @@ _DIGIT = re.compile(r"\d")
 
 
 def file_name_filter(settings: TextFilterSettings) -> TextFilter | None:
-    """Build the filter that drops names of files: with an extension, as cameras and phones give them, or a hash."""
+    """Build the filter that drops file names: with an extension, in the style of cameras and phones, or a hash."""
     if not settings.file_names:
         return None
 
@@ -39,7 +39,7 @@ def file_name_filter(settings: TextFilterSettings) -> TextFilter | None:
 
 
 def is_file_name(text: str) -> bool:
-    """Whether a text is the name of a file and nothing else."""
+    """Return whether a text is a file name and nothing else."""
     if text.endswith("B)"):
         text = _FILE_SIZE.sub("", text)
     if "." in text[-11:] and _WITH_EXTENSION.fullmatch(text):

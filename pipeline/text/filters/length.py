@@ -1,4 +1,4 @@
-"""Texts with too few or too many characters or words."""
+"""Drop texts with too few or too many characters or words."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Texts without a letter."""
+"""Drop texts without a letter."""
 
 from openwit.pipeline.common.reasons import Reason
 from openwit.pipeline.text.filters.base import TextContext, TextFilter, Verdict

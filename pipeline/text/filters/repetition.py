@@ -1,4 +1,4 @@
-"""Long runs of one letter or one word."""
+"""Drop texts with long runs of one letter or one word."""
 
 import itertools
 import re
@@ -26,7 +26,7 @@ def repetition_filter(settings: TextFilterSettings) -> TextFilter:
 
 
 def has_word_run(text: str, longest: int) -> bool:
-    """Whether one word, in any case, occurs more than `longest` times in a row."""
+    """Return whether one word, in any case, occurs more than `longest` times in a row."""
     words = text.casefold().split()
     if len(words) - len(set(words)) < longest:
         return False

@@ -1,4 +1,4 @@
-"""Addresses in place of a text."""
+"""Drop addresses in place of a text."""
 
 import re
 
@@ -29,7 +29,7 @@ def url_filter(settings: TextFilterSettings) -> TextFilter | None:
 
 
 def is_address(text: str) -> bool:
-    """Whether a text is an address, or URLs are more than half of its characters."""
+    """Return whether a text is an address, or URLs are more than half of its characters."""
     if "." not in text:
         return False
     if " " not in text and (_BARE_DOMAIN.fullmatch(text) or _EMAIL.fullmatch(text)):

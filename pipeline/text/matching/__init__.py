@@ -1,8 +1,8 @@
-"""Find which queries occur in a caption, by compiled kernels on Arrow's buffers. `Matcher` is the way in.
+"""Find which queries occur in a caption, by compiled kernels on Arrow's buffers. `Matcher` is the public entry point.
 
 Steps, one module each:
     rows, row_kernel     captions -> rows of normalised words (UTF-8, one space after each word)
-    character_tables     what `normalise` makes of each Unicode character, as arrays for the kernel
+    character_tables     the result of `normalise` for each Unicode character, as arrays for the kernel
     words                word -> word number, by an open-addressing hash table
     runs                 word numbers -> answers, by an Aho-Corasick automaton over word numbers
     ids                  answers -> query ids, ascending, each once per caption

@@ -1,10 +1,10 @@
-"""What `normalise` makes of each character, for those of which it can be said without their neighbours.
+"""Tabulate the result of `normalise` for each character whose result does not depend on its neighbours.
 
 NFKC works on a text as on its characters one by one wherever each character begins, decomposed, with a starter that
 composes with nothing before it (Unicode Standard Annex 15: normalisation boundaries); folding case and separating
-words look at single characters anyway. So that is asked of every form a character passes through. A mark that is no
-starter is taken as well when it changes in no form and composes with nothing, provided that it already stands in
-canonical order. Any other character is `UNSURE`, and the text that holds it is left to `normalise` itself.
+words look at single characters anyway. So this condition is checked for every form that a character passes through. A
+mark that is not a starter is included as well if no form changes it and it composes with nothing, provided that it is
+already in canonical order. Any other character is `UNSURE`, and a text that holds it is passed to `normalise` itself.
 """
 
 import sys
@@ -23,12 +23,12 @@ _BLOCK = 256
 
 
 class CharacterTables(NamedTuple):
-    """Arrays over all code points.
+    """Hold arrays over all code points.
 
-    facts: uint32, kind | order << 8 | last << 16. The kind: `SEPARATOR`; `NOTHING`, left out; `SAME`, a letter or
-        digit that stays; `MARK`, which stays but makes no word alone; `ALONE`, which stays and is a word of its own;
+    facts: uint32, kind | order << 8 | last << 16. The kind: `SEPARATOR`; `NOTHING`, omitted; `SAME`, a letter or
+        digit that is kept; `MARK`, kept, but not a word by itself; `ALONE`, kept as a separate word;
         `PIECE`, replaced by bytes in which spaces separate words; `UNSURE`. The order: combining class of a mark that
-        is no starter. The last: the highest combining class that the character ends with in any of its forms.
+        is not a starter. The last: the highest combining class that the character ends with in any of its forms.
     piece_starts: int32, where the bytes of a `PIECE` begin; one entry more than there are code points.
     pieces: uint8, the bytes.
     """
@@ -40,7 +40,7 @@ class CharacterTables(NamedTuple):
 
 @cache
 def character_tables() -> CharacterTables:
-    """The tables for this Python's version of Unicode."""
+    """Return the tables for this Python's version of Unicode."""
     size = sys.maxunicode + 1
     # What is not assigned, private, or half of a surrogate pair separates.
     facts = np.full(size, SEPARATOR, np.uint32)
@@ -62,13 +62,13 @@ def character_tables() -> CharacterTables:
 
 
 def _blocks() -> list[str]:
-    """All characters in order, less whole blocks that mean nothing."""
+    """Return all characters in order, except whole blocks without assigned characters."""
     blocks = ("".join(map(chr, range(first, first + _BLOCK))) for first in range(0, sys.maxunicode + 1, _BLOCK))
     return [block for block in blocks if any(unicodedata.category(c) not in ("Cn", "Co", "Cs") for c in block)]
 
 
 def _joining(characters: list[str]) -> frozenset[str]:
-    """Characters that may compose with the one before them."""
+    """Return the characters that may compose with the one before them."""
     found = set(_JOINING_JAMO)
     for character in characters:
         decomposed = unicodedata.decomposition(character)
@@ -78,7 +78,7 @@ def _joining(characters: list[str]) -> frozenset[str]:
 
 
 def _final_form(character: str, joining: frozenset[str]) -> tuple[str | None, int, int]:
-    """A character folded and normalised, None where that takes its neighbours; its order, and its last order."""
+    """Return a character folded and normalised (None if that depends on its neighbours), its order and last order."""
     order = unicodedata.combining(character)
     decomposed = unicodedata.normalize("NFKD", character)
     if decomposed == character and character.casefold() == character:
@@ -99,7 +99,7 @@ def _final_form(character: str, joining: frozenset[str]) -> tuple[str | None, in
 
 
 def _kind(character: str, final: str) -> tuple[int, bytes]:
-    """Kind of a character with this final form, and its piece."""
+    """Return the kind of a character with this final form, and its piece."""
     spread = "".join(map(word_part, final))
     if not spread:
         return NOTHING, b""
@@ -108,7 +108,7 @@ def _kind(character: str, final: str) -> tuple[int, bytes]:
     if spread == f" {character} ":
         return (SEPARATOR if unicodedata.category(character)[0] == "M" else ALONE), b""
     found = spread.split()
-    # Marks alone between separators are no word. At an edge it depends on the neighbour.
+    # Marks alone between separators are not a word. At an edge it depends on the neighbour.
     if found and ((spread[0] != " " and only_marks(found[0])) or (spread[-1] != " " and only_marks(found[-1]))):
         return UNSURE, b""
     kept = " ".join(word for word in found if not only_marks(word))

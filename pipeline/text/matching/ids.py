@@ -1,4 +1,4 @@
-"""Answers made query ids, compiled: the last step of matching."""
+"""Convert answers to query ids, compiled: the last step of matching."""
 
 # Compiled code: numba's numbers, not Python's.
 # mypy: disable-error-code="no-any-return,assignment,return-value,arg-type,call-overload"
@@ -8,7 +8,7 @@ import numpy as np
 from openwit.pipeline.common.compiled import compiled
 
 NONE = -1
-# Up to this many numbers are sorted by counting those below each, so many at a time.
+# Up to this many numbers are sorted by counting the smaller ones of each, this many at a time.
 _FEW = 64
 _STEP = 16
 _LARGEST = np.int32(0x7FFFFFFF)
@@ -16,7 +16,7 @@ _LARGEST = np.int32(0x7FFFFFFF)
 
 @compiled
 def _room(values: np.ndarray, needed: int) -> np.ndarray:
-    """The same values with room for `needed`: asked for where it is short, as handing an array over has its price."""
+    """Return a copy of the values with room for `needed`. Call it only when short: passing arrays costs time."""
     larger = np.empty(max(needed, 2 * len(values)), values.dtype)
     for place in range(len(values)):  # a slice would compile for seconds
         larger[place] = values[place]
@@ -25,9 +25,10 @@ def _room(values: np.ndarray, needed: int) -> np.ndarray:
 
 @compiled
 def _settle(found: np.ndarray, n: int, sorted_: np.ndarray) -> int:
-    """Sorts the first n numbers and drops repeats; returns how many are left.
+    """Sort the first n numbers and drop repeats; return how many remain.
 
-    Few numbers go each to the place that the count of smaller ones gives, equal ones to one place, without branches.
+    Few numbers are each written at the index given by the count of smaller ones, equal ones at one index, without
+    branches.
     """
     if n <= 1:
         return n
@@ -60,7 +61,7 @@ def _settle(found: np.ndarray, n: int, sorted_: np.ndarray) -> int:
 def _with_groups(
     found: np.ndarray, n: int, queries: int, group_starts: np.ndarray, group_ids: np.ndarray
 ) -> tuple[int, np.ndarray]:
-    """The queries that the first n numbers stand for, in no order."""
+    """Return the queries that the first n numbers refer to, unordered."""
     single, total = n, n
     while single > 0 and found[single - 1] >= queries:
         single -= 1
@@ -81,7 +82,7 @@ def _with_groups(
 def ids_of_rows(
     answers: np.ndarray, starts: np.ndarray, queries: int, group_starts: np.ndarray, group_ids: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Queries of each row, ascending and once.
+    """Return the queries of each row, ascending and once.
 
     Args:
         answers, starts: from `match_runs.answer_rows`.

@@ -1,4 +1,4 @@
-"""A query list made ready for matching: tables in memory, built once, or read from a file that was checked."""
+"""Build a query list's tables for matching in memory, or map them from a checked file."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -14,16 +14,16 @@ from openwit.pipeline.text.matching.words import look_up_rows, number_words
 from openwit.schemas.common.atomic import atomic_path
 
 _MAGIC = b"WITMATCH"
-# Changes with whatever the tables mean.
+# Raised when the meaning of the tables changes.
 _VERSION = 1
 _ALIGNMENT = 64
-# Bits of the sieve for each edge: one edge in eight of those not there goes through.
+# Bits of the sieve per edge: one in eight absent edges passes.
 _SIEVE_BITS = 8
 _U32, _LOW_HALF = np.uint64(32), np.uint64(0xFFFFFFFF)
 
 
 class Tables(NamedTuple):
-    """What the kernels read; see `match_words` and `match_runs`. All arrays are read-only."""
+    """Hold the arrays that the kernels read; see `match_words` and `match_runs`. All arrays are read-only."""
 
     words: np.ndarray
     long_starts: np.ndarray
@@ -36,7 +36,7 @@ class Tables(NamedTuple):
 
 
 class _Header(msgspec.Struct, frozen=True):
-    """First line of the file. arrays: (type, shape, where it begins in the body)."""
+    """Describe the file in its first line. arrays: (type, shape, where it begins in the body)."""
 
     version: int
     key: str
@@ -46,13 +46,13 @@ class _Header(msgspec.Struct, frozen=True):
 
 
 class MatchIndex(NamedTuple):
-    """A list ready for matching. queries: their number."""
+    """Hold a list ready for matching. queries: their number."""
 
     queries: int
     tables: Tables
 
     def match(self, rows: Rows, empty_counts: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Query ids of each row, ascending and once: ids, int32; where each row's begin, int64 (N + 1,)."""
+        """Return the query ids of each row, ascending and once: ids, int32; where each row's begin, int64 (N + 1,)."""
         tables = self.tables
         packed, starts, _ = look_up_rows(*rows, empty_counts, tables.words, tables.long_starts, tables.long_bytes)
         every = self.queries + len(tables.group_starts) - 1
@@ -62,7 +62,7 @@ class MatchIndex(NamedTuple):
 
 
 def build_index(rows: Rows, empty_counts: bool) -> MatchIndex:
-    """The index of a list, one row for each query. Equal rows are found together; one of empty words never is."""
+    """Build the index of a list, one row per query. Equal rows match together; one of empty words never matches."""
     queries = len(rows.starts)
     capacity = int(np.count_nonzero(rows.buffer.view(np.uint8) == ord(" "))) + queries
     words, long_starts, long_bytes, sequence, offsets, known = number_words(*rows, empty_counts, capacity)
@@ -83,7 +83,7 @@ def build_index(rows: Rows, empty_counts: bool) -> MatchIndex:
 
 
 def _answers(ends: np.ndarray, nodes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Answer of each node, int32; where the groups of equal queries begin, int64; their ids, int32."""
+    """Return the answer of each node, int32; where the groups of equal queries begin, int64; their ids, int32."""
     ids = np.argsort(ends, kind="stable")[np.count_nonzero(ends < 0) :].astype(np.int32)
     where, first, sizes = np.unique(ends[ids], return_index=True, return_counts=True)
     answers = np.full(nodes, -1, np.int32)
@@ -94,14 +94,14 @@ def _answers(ends: np.ndarray, nodes: int) -> tuple[np.ndarray, np.ndarray, np.n
 
 
 def read_only(index: MatchIndex) -> MatchIndex:
-    """The same index, its arrays locked."""
+    """Return the same index with its arrays locked."""
     for array in index.tables:
         array.flags.writeable = False
     return index
 
 
 def save_index(index: MatchIndex, path: Path, key: str) -> None:
-    """Writes an index, whole or not at all. `key` names what it was built from, and must be given to read it."""
+    """Write an index, whole or not at all. `key` names what it was built from; reading requires the same key."""
     body, arrays, at = [], [], 0
     for array in index.tables:
         arrays.append((array.dtype.str, list(array.shape), at))
@@ -118,7 +118,7 @@ def save_index(index: MatchIndex, path: Path, key: str) -> None:
 
 
 def load_index(path: Path, key: str) -> MatchIndex | None:
-    """Maps an index into memory; None when there is none, or it is broken, of another version or of another key."""
+    """Map an index into memory; None if it is missing, damaged, of another version or of another key."""
     try:
         mapped = np.memmap(path, np.uint8, "r").view(np.ndarray)
         start = len(_MAGIC) + 8

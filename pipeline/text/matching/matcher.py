@@ -1,11 +1,11 @@
-"""Which queries occur in a caption: whole words, every overlap counted, each query once a caption.
+"""Find which queries occur in a caption: whole words, overlaps counted, each query at most once per caption.
 
 `words` mode matches over normalised text (pipeline.text.normalise). `metaclip` mode restates the rule of MetaCLIP's
-curation for parity: case-sensitive, a query matches when it stands between spaces after , . ; : ? ! ` have been set
-apart as words of their own and tab, line feed and carriage return turned into spaces.
+curation for parity: case-sensitive, a query matches when it occurs between spaces after , . ; : ? ! ` have been
+separated as words and tab, line feed and carriage return turned into spaces.
 
-Compiled functions do the work on Arrow's buffers (row_kernel, match_words, match_runs): no Python object is made for
-a caption, and the interpreter's lock is let go meanwhile.
+Compiled functions do the work on Arrow's buffers (row_kernel, match_words, match_runs): no Python object is made per
+caption, and the interpreter's lock is released meanwhile.
 """
 
 import re
@@ -36,15 +36,15 @@ _MOST_IDS = (1 << 31) - 1
 
 
 def spaced(text: str) -> str:
-    """MetaCLIP's form of a text: padded with spaces, punctuation set apart, breaks turned into spaces."""
+    """Return MetaCLIP's form of a text: padded with spaces, punctuation separated, breaks turned into spaces."""
     return _APART.sub(r" \1 ", f" {text} ").translate(_BREAKS)
 
 
 class Matcher:
-    """Finds the queries of one list in captions. Instances do not mix, serve threads at once, and can be pickled.
+    """Find the queries of one list in captions. Instances are independent, thread-safe, and can be pickled.
 
     Args:
-        queries: the list, strings or a column of them; the position of a query is its id. Equal queries are found
+        queries: the list, strings or a column of them; the position of a query is its id. Equal queries match
             together; one without words matches nothing.
         mode: `words` or `metaclip`.
     """
@@ -58,17 +58,18 @@ class Matcher:
 
     @classmethod
     def load(cls, path: Path, queries: Strings, mode: MatchMode = "words") -> "Matcher":
-        """As the constructor, from the file that `save` left; where that is of no use, built and saved there.
+        """Construct a matcher from the file that `save` wrote; if the file is unusable, build the index and save it
+        there.
 
-        A file that is missing, broken, of another version or another list is not used. What is read is mapped, so
-        that the processes of a machine share it.
+        A file that is missing, damaged, of another version or another list is not used. The file is mapped, so that
+        the processes of a machine share it.
         """
         made = cls.__new__(cls)
         made._set(_texts(queries), mode, path)
         return made
 
     def save(self, path: Path) -> None:
-        """Writes what was built, for `load`; whole or not at all."""
+        """Write what was built, for `load`; whole or not at all."""
         save_index(self._index, path, self._key)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -96,7 +97,7 @@ class Matcher:
 
         Raises:
             TypeError: the column does not hold strings.
-            ValueError: the offsets of the column are broken, or there are more than 2^31 matches.
+            ValueError: the offsets of the column are damaged, or there are more than 2^31 matches.
         """
         column = _column(texts)
         chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
@@ -126,7 +127,7 @@ def _texts(queries: Strings) -> Texts:
 
 
 def _column(texts: Strings) -> pa.Array | pa.ChunkedArray:
-    """Return strings as an Arrow column; what pandas holds where a value is missing becomes null."""
+    """Return strings as an Arrow column; pandas's missing values become nulls."""
     if isinstance(texts, pa.Array | pa.ChunkedArray):
         return texts
     if isinstance(texts, str | bytes):
@@ -141,7 +142,7 @@ def _column(texts: Strings) -> pa.Array | pa.ChunkedArray:
 
 
 def _key(texts: Texts, mode: MatchMode) -> str:
-    """Names all that an index depends on besides the code."""
+    """Return a key of all that an index depends on besides the code."""
     digest = xxhash.xxh3_128()
     if len(texts.starts):
         # Offsets count from the first text: equal lists have equal keys however they lie in memory.

@@ -1,7 +1,7 @@
-"""Captions as rows of words, compiled: from the bytes of an Arrow column to what `match_words` reads.
+"""Convert captions to rows of words, compiled: from the bytes of an Arrow column to the input of `match_words`.
 
-Bytes that are no UTF-8 separate words in `word_rows`; `spaced_rows` carries them over, where they match nothing that
-is UTF-8.
+Bytes that are not UTF-8 separate words in `word_rows`; `spaced_rows` copies them, and they match nothing that is
+UTF-8.
 """
 
 # Compiled code: numba's numbers, not Python's.
@@ -21,7 +21,7 @@ _BROKEN = 0xFFFD
 
 @compiled
 def _check(data: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> int:
-    """Bytes of all rows; an error when some lie outside the data."""
+    """Return the number of bytes of all rows; raise an error if some are outside the data."""
     total = 0
     for row in range(len(starts)):
         if starts[row] < 0 or ends[row] < starts[row] or ends[row] > len(data):
@@ -42,7 +42,7 @@ def _bits(data: np.ndarray, at: int) -> int:
 
 @compiled
 def _decode(data: np.ndarray, at: int, end: int) -> tuple[int, int]:
-    """Code point and length of the character at `at` (RFC 3629); a byte that begins none is U+FFFD, of length 1."""
+    """Return code point and length of the character at `at` (RFC 3629); an invalid byte is U+FFFD, of length 1."""
     lead = np.int64(data[at])
     size, code = 1, _BROKEN
     if lead < 0x80:
@@ -64,7 +64,7 @@ def _decode(data: np.ndarray, at: int, end: int) -> tuple[int, int]:
 
 @compiled
 def _copy(data: np.ndarray, at: int, size: int, out: np.ndarray, pos: int) -> None:
-    """Copies a character of two bytes or more. A loop would become a call."""
+    """Copy a character of two bytes or more. A loop would become a call."""
     out[pos], out[pos + 1] = data[at], data[at + 1]
     if size > 2:
         out[pos + 2] = data[at + 2]
@@ -74,7 +74,7 @@ def _copy(data: np.ndarray, at: int, size: int, out: np.ndarray, pos: int) -> No
 
 @compiled
 def _end_word(out: np.ndarray, word: int, pos: int, letters: bool) -> int:
-    """Ends the word that began at `word`: marks alone are none. Returns where the next may begin."""
+    """End the word that began at `word`: marks alone are not a word. Return where the next may begin."""
     if not letters or pos == word:
         return word
     out[pos] = _SPACE
@@ -94,7 +94,7 @@ def _unicode_row(
     piece_starts: np.ndarray,
     pieces: np.ndarray,
 ) -> int:
-    """Writes the words of a row at `pos`; returns where they end, or -1 for a row left to `normalise`."""
+    """Write the words of a row at `pos`; return where they end, or -1 for a row that needs `normalise`."""
     word, letters, before = pos, False, 0
     if len(facts) == 0:
         return -1
@@ -163,18 +163,18 @@ def word_rows(
     piece_starts: np.ndarray,
     pieces: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The words of each row as `normalise` finds them, with spaces between, perhaps several.
+    """Return the words of each row as `normalise` finds them, separated by one or more spaces.
 
     Args:
         data: uint8, the bytes of the column.
         starts, ends: int64 (N,), where each row's bytes begin and end.
         valid: bool (N,), false for nulls; or empty when there are none.
-        ascii_words: uint8 (256,), what `normalise` makes of each ASCII byte.
+        ascii_words: uint8 (256,), the result of `normalise` for each ASCII byte.
         facts, piece_starts, pieces: openwit.pipeline.text.matching.character_tables; or all empty, and rows beyond
-            ASCII are left to `normalise`.
+            ASCII need `normalise`.
 
     Returns:
-        The rows, uint8; starts and ends, int64 (N,), a null ends before it begins; bool (N,), rows left to
+        The rows, uint8; starts and ends, int64 (N,), a null ends before it begins; bool (N,), rows that need
         `normalise`.
     """
     out = np.empty((2 * _check(data, starts, ends) + 17 * len(starts)) // 8 * 8 + PADDING, np.uint8)
@@ -212,11 +212,11 @@ def word_rows(
 def spaced_rows(
     data: np.ndarray, starts: np.ndarray, ends: np.ndarray, valid: np.ndarray, marks: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """MetaCLIP's form of each row without the space at either end.
+    """Return MetaCLIP's form of each row without the space at either end.
 
     Args:
         data, starts, ends, valid: as in `word_rows`.
-        marks: uint8 (2, 256): the byte that stands for each, and 1 where it is set apart.
+        marks: uint8 (2, 256): the byte that replaces each, and 1 where it is separated from its neighbours.
 
     Returns:
         The rows, uint8; starts and ends, int64 (N,), a null ends before it begins.

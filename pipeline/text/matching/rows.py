@@ -1,4 +1,4 @@
-"""Captions as rows of words: Arrow columns in, the buffer that the matching kernel reads out."""
+"""Convert captions to rows of words: Arrow columns in, the buffer that the matching kernel reads out."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from openwit.pipeline.text.matching.row_kernel import PADDING, spaced_rows, word
 from openwit.pipeline.text.matching.settings import MatchMode
 from openwit.pipeline.text.normalise import ASCII_WORDS, normalise
 
-# MetaCLIP sets these apart as words of their own, and takes these for spaces.
+# MetaCLIP separates the former as words, and treats the latter as spaces.
 PUNCTUATION = ",.;:?!`"
 BREAKS = "\t\n\r"
 # Rows beyond ASCII in one call from which the tables of all characters are worth their second.
@@ -20,7 +20,7 @@ ROWS_FOR_TABLES = 64
 
 
 class Rows(NamedTuple):
-    """Rows of words; a space ends each word and each row.
+    """Hold rows of words; a space ends each word and each row.
 
     buffer: uint64, the bytes, with some to spare at the end.
     starts, ends: int64 (N,), where each row's bytes begin and end; a row that ends before it begins has no words.
@@ -32,7 +32,7 @@ class Rows(NamedTuple):
 
 
 class Texts(NamedTuple):
-    """The buffers of a text column. data: uint8. starts, ends: int64 (N,). valid: bool (N,), empty without nulls."""
+    """Buffers of a text column. data: uint8. starts, ends: int64 (N,). valid: bool (N,), empty without nulls."""
 
     data: np.ndarray
     starts: np.ndarray
@@ -40,12 +40,12 @@ class Texts(NamedTuple):
     valid: np.ndarray
 
     def part(self, first: int, last: int) -> "Texts":
-        """Rows first to last - 1."""
+        """Return rows first to last - 1."""
         return Texts(self.data, self.starts[first:last], self.ends[first:last], self.valid[first:last])
 
 
 def column_of(texts: Iterable[str | None]) -> pa.Array:
-    """A column of any Python strings. Half a surrogate pair becomes bytes that are no UTF-8."""
+    """Return a column of any Python strings. Half a surrogate pair becomes bytes that are not UTF-8."""
     texts = list(texts)
     try:
         return pa.array(texts, pa.large_string())
@@ -55,7 +55,7 @@ def column_of(texts: Iterable[str | None]) -> pa.Array:
 
 
 def texts_of(column: pa.Array) -> Texts:
-    """The buffers of a column of string, large_string or string_view; of nulls only, too. Bytes are not copied.
+    """Return the buffers of a column of string, large_string or string_view, or of nulls only. Bytes are not copied.
 
     Raises:
         TypeError: the column holds something else.
@@ -78,7 +78,7 @@ def texts_of(column: pa.Array) -> Texts:
 
 
 def rows_of(texts: Texts, mode: MatchMode, query: bool = False) -> Rows:
-    """Captions, or queries, as rows of words in the way of `mode`: MetaCLIP takes queries as they are."""
+    """Return captions, or queries, as rows of words for `mode`: MetaCLIP takes queries as they are."""
     if mode == "metaclip":
         buffer, starts, ends = spaced_rows(*texts, _AS_IT_IS if query else _MARKS)
         return Rows(buffer.view(np.uint64), starts, ends)
@@ -107,7 +107,7 @@ def _laid_out(texts: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:
-    """The compiled functions take one kind of array: an array that may be written would be compiled for again."""
+    """Return a read-only array: the compiled functions would be compiled again for a writable one."""
     array.flags.writeable = False
     return array
 

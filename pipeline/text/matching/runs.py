@@ -1,17 +1,18 @@
-"""Runs of words by an automaton over word numbers, compiled: the second half of matching.
+"""Match runs of words by an automaton over word numbers, compiled: the second half of matching.
 
 A run of words that begins some query is a node of a trie; nodes below the number of words are the words themselves.
-An edge is found by its exact key (node, word), so no run is taken for another. The trie is walked as Aho and Corasick
+An edge is found by its exact key (node, word), so runs are never confused. The trie is walked as Aho and Corasick
 do (Communications of the ACM 18, 1975): time is linear in the words of a text and in what it finds, whatever the list.
-Short texts, nearly all there are, are followed from each of their words instead, a step at a time for many texts at
-once: the same work as long as texts are short, and steps that do not wait for one another.
+Short texts, which are nearly all, are followed from each of their words instead, one step at a time for many texts
+together: the same work as long as texts are short, and steps that do not wait for one another.
 
 Tables, all plain arrays:
-    packed nodes: uint64, answer << 32 | node << 1 | whether some query goes on from the node.
+    packed nodes: uint64, answer << 32 | node << 1 | whether some query continues from the node.
     edges: uint64 (slots, 2), open addressing: node << 32 | word; the packed node it leads to, or 0 in an empty slot.
-    sieve: uint64, one bit for a hash of each edge: most words do not go on, and the near cache says so.
-    nodes: int32 (N, 4): where to go on when no edge fits, the next longest run with an answer that ends here, the
-        answer, where to go on from.
+    sieve: uint64, one bit for a hash of each edge: most words have no edge, and a lookup in the near cache rejects
+        them.
+    nodes: int32 (N, 4): the failure link, the next longest run with an answer that ends here, the answer, the node
+        to continue from.
 An answer is the one query of a node, or, from the number of queries on, a group of equal queries; -1 is none.
 """
 
@@ -29,7 +30,7 @@ _MIX_A = np.uint64(0x9E3779B97F4A7C15)
 _MIX_B = np.uint64(0xC2B2AE3D27D4EB4F)
 _U0, _U1, _U6 = np.uint64(0), np.uint64(1), np.uint64(6)
 _U32, _U63 = np.uint64(32), np.uint64(63)
-# From this many words on, a text is long: the automaton, and a note of each answer given, bound the work.
+# From this many words on, a text is long: the automaton, and a record of each answer given, limit the work.
 _LONG = 64
 
 
@@ -42,7 +43,7 @@ def _edge_hash(key: np.uint64) -> np.uint64:
 
 @compiled
 def _find_edge(edges: np.ndarray, key: np.uint64, mixed: np.uint64) -> int:
-    """Slot of an edge; where there is none, -1 - the empty slot it would take."""
+    """Return the slot of an edge; if it is absent, -1 - the empty slot it would take."""
     mask = np.uint64(edges.shape[0] - 1)
     slot = np.int64((mixed >> _U32) & mask)
     while edges[slot, 1] != _U0:
@@ -59,14 +60,14 @@ def _node(packed: np.uint64) -> int:
 
 @compiled
 def _passes(sieve: np.ndarray, mixed: np.uint64) -> np.uint64:
-    """1 if an edge of this hash may exist, or 0."""
+    """Return 1 if an edge of this hash may exist, or 0."""
     bit = mixed >> _U32
     return (sieve[np.int64((bit >> _U6) & np.uint64(sieve.shape[0] - 1))] >> (bit & _U63)) & _U1
 
 
 @compiled
 def _child(edges: np.ndarray, sieve: np.ndarray, node: int, word: int) -> int:
-    """The node one word on, or -1."""
+    """Return the node one word on, or -1."""
     key = (np.uint64(node) << _U32) | np.uint64(word)
     mixed = _edge_hash(key)
     if _passes(sieve, mixed) == _U0:
@@ -77,7 +78,7 @@ def _child(edges: np.ndarray, sieve: np.ndarray, node: int, word: int) -> int:
 
 @compiled
 def _room(values: np.ndarray, needed: int) -> np.ndarray:
-    """The same values with room for `needed`: asked for where it is short, as handing an array over has its price."""
+    """Return a copy of the values with room for `needed`. Call it only when short: passing arrays costs time."""
     larger = np.empty(max(needed, 2 * len(values)), values.dtype)
     for place in range(len(values)):  # a slice would compile for seconds
         larger[place] = values[place]
@@ -96,7 +97,7 @@ def _long_answers(
     found: np.ndarray,
     count: int,
 ) -> tuple[int, np.ndarray]:
-    """Writes the answers of a long row, each once, by the automaton. `seen` notes them; it is all false before."""
+    """Write the answers of a long row, each once, by the automaton. `seen` records them; it is all false before."""
     state = NONE
     for i in range(begin, end):
         word_of = packed[i]
@@ -139,7 +140,7 @@ def _long_answers(
 def _follow(
     packed: np.ndarray, starts: np.ndarray, edges: np.ndarray, sieve: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Runs of two words and more in the short rows, by length.
+    """Find runs of two words and more in the short rows, by length.
 
     Returns:
         Where each run begins, int64, ascending within a length; its packed node, uint64; where each length begins.
@@ -195,7 +196,7 @@ def _short_answers(
     found: np.ndarray,
     count: int,
 ) -> int:
-    """Writes the answers of a short row: of its words, and of the runs from `_follow`.
+    """Write the answers of a short row: of its words, and of the runs from `_follow`.
 
     nexts: next run of each length. Returns where the answers end.
     """
@@ -221,22 +222,22 @@ def answer_rows(
     nodes: np.ndarray,
     answers: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Answers of each row.
+    """Return the answers of each row.
 
     Args:
         packed, starts: the words of the rows, from `match_words.look_up_rows`.
         edges, sieve, nodes: from `grow_trie` and `link_nodes`.
-        answers: how many answers there are, queries and groups.
+        answers: number of answers, queries and groups.
 
     Returns:
-        Answers, int32, in no order, repeats among them; where each row's begin, int64 (N + 1,).
+        Answers, int32, unordered, with repeats; where each row's begin, int64 (N + 1,).
     """
     rows = len(starts) - 1
     offsets = np.zeros(rows + 1, np.int64)
     seen = np.zeros(0, np.bool_)
     places, runs, levels = _follow(packed, starts, edges, sieve)
     nexts = levels.copy()
-    # Short rows fit; long ones make room.
+    # Short rows fit; long ones enlarge the array.
     found = np.empty(len(packed) + len(runs) + 1, np.int32)
     total = 0
     for row in range(rows):
@@ -261,7 +262,7 @@ def answer_rows(
 def grow_trie(
     sequence: np.ndarray, offsets: np.ndarray, known: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Makes a node of every beginning of a query, short ones first.
+    """Make a node of every beginning of a query, short ones first.
 
     Args:
         sequence, offsets, known: from `match_words.number_words`.
@@ -329,7 +330,7 @@ def link_nodes(
     answers: np.ndarray,
     sieve: np.ndarray,
 ) -> np.ndarray:
-    """Fills the sieve in place and returns the table of nodes.
+    """Fill the sieve in place and return the table of nodes.
 
     Args:
         edges, parents, lasts, known: from `grow_trie`.
@@ -359,7 +360,7 @@ def link_nodes(
             behind = np.int64(longest[node])
             nodes[node, 0] = nodes[behind, 3]
             if behind >= known:
-                # A word's own answer is always given with the word.
+                # The answer of a single word is always given with the word.
                 nodes[node, 1] = behind if answers[behind] != NONE else nodes[behind, 1]
         nodes[node, 3] = node if grows[node] else nodes[node, 0]
     return nodes

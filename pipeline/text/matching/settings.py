@@ -1,4 +1,4 @@
-"""How captions are matched, by name."""
+"""Name the ways to match captions."""
 
 from typing import Literal
 

@@ -1,11 +1,11 @@
-"""Words by their bytes, compiled: the first half of matching.
+"""Look up words by their bytes, compiled: the first half of matching.
 
-A text here is a row of bytes in which one space ends every word, the last one too. Rows lie in one buffer, seen as
+A text here is a row of bytes in which one space ends every word, the last one too. Rows are in one buffer, seen as
 64-bit little-endian numbers with three to spare at the end, so that eight bytes are read at a time.
 
 Words of up to 16 bytes are their own key. Longer ones are found by 128 bits of hash and then compared byte by byte.
 The table is uint64 (slots, 4), open addressing: the key's two halves; length << 32 | word + 1, or 0 where a slot is
-empty; what the second half of matching wants of the word (openwit.pipeline.text.matching.runs).
+empty; what the second half of matching needs of the word (openwit.pipeline.text.matching.runs).
 """
 
 # Compiled code: numba's numbers, not Python's.
@@ -15,7 +15,7 @@ import numpy as np
 
 from openwit.pipeline.common.compiled import compiled
 
-# A word of no query: no answer, nothing goes on from it, and no edge bears its number.
+# A word of no query: it has no answer, no children, and its number occurs in no edge.
 UNKNOWN = np.uint64(0xFFFFFFFFFFFFFFFE)
 _ONES = np.uint64(0x0101010101010101)
 _HIGHS = np.uint64(0x8080808080808080)
@@ -34,7 +34,7 @@ _GROUP = 256
 
 @compiled
 def _eight(buffer: np.ndarray, at: int) -> np.uint64:
-    """The eight bytes from `at`."""
+    """Return the eight bytes from `at`."""
     word = at >> 3
     shift = np.uint64(at & 7) << _U3
     return (buffer[word] >> shift) | ((buffer[word + 1] << _U1) << (_U63 - shift))
@@ -42,7 +42,7 @@ def _eight(buffer: np.ndarray, at: int) -> np.uint64:
 
 @compiled
 def _before_space(eight: np.uint64) -> int:
-    """How many of eight bytes stand before the first space."""
+    """Return how many of eight bytes are before the first space."""
     other = eight ^ _SPACES
     found = (other - _ONES) & ~other & _HIGHS
     lowest = (found & (_U0 - found)) >> _U7
@@ -51,7 +51,7 @@ def _before_space(eight: np.uint64) -> int:
 
 @compiled
 def _key(buffer: np.ndarray, at: int) -> tuple[np.uint64, np.uint64, int]:
-    """The key of the word that begins at `at`, and its length in bytes."""
+    """Return the key of the word that begins at `at`, and its length in bytes."""
     first = _eight(buffer, at)
     length = _before_space(first)
     if length < 8:
@@ -106,7 +106,7 @@ def _find_word(
     long_starts: np.ndarray,
     long_bytes: np.ndarray,
 ) -> int:
-    """Slot of a word; where it is not in the table, -1 - the empty slot it would take."""
+    """Return the slot of a word; if it is not in the table, -1 - the empty slot it would take."""
     mask = np.uint64(words.shape[0] - 1)
     slot = np.int64(_spread(first, second, length) & mask)
     while True:
@@ -122,7 +122,7 @@ def _find_word(
 
 @compiled
 def _room(values: np.ndarray, needed: int) -> np.ndarray:
-    """The same values with room for `needed`: asked for where it is short, as handing an array over has its price."""
+    """Return a copy of the values with room for `needed`. Call it only when short: passing arrays costs time."""
     larger = np.empty(max(needed, 2 * len(values)), values.dtype)
     for place in range(len(values)):  # a slice would compile for seconds
         larger[place] = values[place]
@@ -140,9 +140,9 @@ def _look_up_group(
     long_bytes: np.ndarray,
     found: np.ndarray,
 ) -> np.uint64:
-    """Looks up n words. keys: uint64 (G, 2). places: int64 (G, 3), length, where in the buffer, where in `found`."""
+    """Look up n words. keys: uint64 (G, 2). places: int64 (G, 3), length, where in the buffer, where in `found`."""
     mask = np.uint64(words.shape[0] - 1)
-    # Loads that wait for nothing, before those that decide what comes next.
+    # Independent loads first, before those that decide what comes next.
     touched = _U0
     for i in range(n):
         touched |= words[np.int64(_spread(keys[i, 0], keys[i, 1], places[i, 0]) & mask), 2]
@@ -162,7 +162,7 @@ def look_up_rows(
     long_starts: np.ndarray,
     long_bytes: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.uint64]:
-    """Looks up the words of many rows.
+    """Look up the words of many rows.
 
     Args:
         buffer: uint64, the bytes of the rows.
@@ -172,7 +172,7 @@ def look_up_rows(
 
     Returns:
         The last column of the table for each word, `UNKNOWN` for words of no query and once more after each row,
-        uint64; where each row's words begin, int64 (N + 1,); and a number that means nothing.
+        uint64; where each row's words begin, int64 (N + 1,); and a number without meaning.
     """
     found = np.empty(1024, np.uint64)
     offsets = np.zeros(len(starts) + 1, np.int64)
@@ -205,7 +205,7 @@ def look_up_rows(
 def number_words(
     buffer: np.ndarray, starts: np.ndarray, ends: np.ndarray, empty_counts: bool, capacity: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
-    """Numbers the words of a list in order of appearance.
+    """Number the words of a list in order of appearance.
 
     Args:
         buffer, starts, ends, empty_counts: the queries, as in `look_up_rows`; one whose words are all empty has none.
