@@ -1,4 +1,4 @@
-"""The trainer: CLIP and other objectives on the shards of a WebImageText dataset.
+"""Train CLIP and other objectives on the shards of a WebImageText dataset.
 
 The Python API is `openwit.training.api` (the same names as `import openwit`).
 """

@@ -1,4 +1,4 @@
-"""The trainer's part of the Python API; `import openwit` gives the same names."""
+"""Python API of the trainer; `import openwit` gives the same names."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""Checkpoints that are whole or not there: the tensors in one file, and a JSON beside it written last.
+"""Write and read checkpoints, each complete or absent: one file of tensors, and a JSON beside it that is written last.
 
-The JSON holds the run's place, its configuration, the dataset's sum and the sha256 of the tensors' file. A checkpoint
-without it, or whose sum differs, is broken; the one before is used.
+The JSON holds the run's position, its configuration, the dataset's checksum and the sha256 of the file of tensors. A
+checkpoint without it, or with another checksum, is damaged; the previous one is used.
 """
 
 import json
@@ -24,7 +24,7 @@ FORMAT_VERSION = 1
 
 
 class CheckpointInfo(pydantic.BaseModel):
-    """The JSON of a checkpoint."""
+    """JSON document of a checkpoint."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
@@ -51,7 +51,7 @@ class CheckpointInfo(pydantic.BaseModel):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that was read and found whole."""
+    """A checkpoint that was read and is complete."""
 
     path: Path
     info: CheckpointInfo
@@ -85,11 +85,11 @@ def restore_error(checkpoint: Checkpoint) -> DataError:
 
 
 def save_checkpoint(run: Path, info: CheckpointInfo, state: Mapping[str, Any], keep: int) -> Path:
-    """Write a checkpoint and removes all but the `keep` newest and the milestones.
+    """Write a checkpoint and remove all but the `keep` newest and the milestones.
 
     Args:
         run: folder of the run.
-        info: its JSON; the sum is filled in here.
+        info: its JSON; the checksum is filled in here.
         state: tensors and plain values, as `torch.save` takes them.
         keep: at least 1.
     """
@@ -104,7 +104,7 @@ def save_checkpoint(run: Path, info: CheckpointInfo, state: Mapping[str, Any], k
 
 
 def write_checkpoint(path: Path, info: CheckpointInfo, state: Mapping[str, Any]) -> None:
-    """Write a checkpoint: the tensors to `path`, then the JSON beside it, each whole or not at all."""
+    """Write a checkpoint: the tensors to `path`, then the JSON beside it, each completely or not at all."""
     with atomic_path(path) as temporary:
         torch.save(dict(state), temporary)
         digest = sha256_of(temporary)
@@ -127,10 +127,10 @@ def _is_milestone(path: Path) -> bool:
 
 
 def latest_checkpoint(run: Path, say: Callable[[str], None]) -> Checkpoint | None:
-    """The newest whole checkpoint of a run; broken ones are named and passed over. None if there is none.
+    """Return the newest complete checkpoint of a run; damaged ones are reported and skipped. None if there is none.
 
     Raises:
-        DataError: there are checkpoints, but every one of them is broken.
+        DataError: there are checkpoints, but all of them are damaged.
     """
     paths = _paths(run)
     for path in reversed(paths):
@@ -147,7 +147,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint; only tensors and plain values are accepted, no code.
 
     Raises:
-        DataError: it is missing or broken.
+        DataError: it is missing or damaged.
     """
     if not path.is_file():
         raise DataError(f"{path} does not exist")
@@ -164,7 +164,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def find_checkpoint(where: Path, say: Callable[[str], None]) -> Checkpoint:
-    """The checkpoint meant by a run folder (its newest) or a file.
+    """Return the newest checkpoint of a run folder, or the one in a file.
 
     Raises:
         DataError: there is none.
@@ -178,7 +178,7 @@ def find_checkpoint(where: Path, say: Callable[[str], None]) -> Checkpoint:
 
 
 def stored_config(run: Path) -> TrainConfig | None:
-    """The configuration of the run in this folder; None if the folder holds no run.
+    """Return the configuration of the run in this folder; None if the folder does not hold a run.
 
     Raises:
         DataError: it is not readable.
@@ -194,7 +194,7 @@ def stored_config(run: Path) -> TrainConfig | None:
 
 
 def store_config(run: Path, config: TrainConfig) -> None:
-    """Write the run's configuration, from which anyone can see what the folder holds."""
+    """Write the run's configuration, so that anyone can see what the folder holds."""
     atomic_write(run / "config.json", config.model_dump_json(indent=1) + "\n")
 
 

@@ -73,7 +73,7 @@ class LoadedModel:
 
     @property
     def description(self) -> str:
-        """The weights in one line: step and samples seen, or the file they come from."""
+        """Description of the weights in one line: step and samples seen, or the file they come from."""
         if self.checkpoint is None:
             return f"weights of {self.about['weights_file']}"
         info = self.checkpoint.info
@@ -185,7 +185,7 @@ def load_model(
         weights: `model`, or `ema` for their moving average if the run kept one.
         average: use the mean of the weights of the newest N checkpoints of a run folder.
         quick_gelu: for weights of other programs, see `openwit.training.models.weights.model_from_weights`.
-        report: receives a sentence for each broken checkpoint that is skipped; by default they are logged.
+        report: receives a sentence for each damaged checkpoint that is skipped; by default they are logged.
 
     Raises:
         RecipeError: `weights`, `average` or `quick_gelu` do not apply to this path.

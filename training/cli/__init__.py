@@ -1,1 +1,1 @@
-"""The command `wit-train`."""
+"""Command line `wit-train`."""

@@ -1,4 +1,4 @@
-"""The command `wit-train`. Heavy imports are delayed until a command runs, so that `--help` is fast."""
+"""Command line `wit-train`. Heavy imports are delayed until a command runs, so that `--help` is fast."""
 
 import os
 import sys
@@ -66,7 +66,7 @@ def fit(
     finally:
         display.close()
     if outcome.signal is not None:
-        # The shell's convention for a process that a signal ended, so that scripts do not take it for success.
+        # The shell's convention for a process ended by a signal, so that scripts do not treat it as success.
         raise typer.Exit(128 + outcome.signal)
 
 

@@ -32,7 +32,7 @@ class DatasetShare(Settings):
 
 
 class DataSettings(Settings):
-    """The samples and what is done to them. They come from exactly one of `dataset`, `datasets` and `tars`."""
+    """Samples and their preprocessing. They come from exactly one of `dataset`, `datasets` and `tars`."""
 
     dataset: PathOrUrl | None = Field(
         None,

@@ -62,7 +62,7 @@ class Duration(Settings):
 
 @dataclass(frozen=True)
 class Position:
-    """Progress of a run. `elapsed` is in seconds of training, over all its starts."""
+    """Progress of a run. `elapsed` is in seconds of training, over all starts of the run."""
 
     step: int = 0
     samples: int = 0
@@ -87,7 +87,7 @@ class Horizon:
 
     @classmethod
     def of(cls, duration: Duration, epoch_samples: int, batch_size: int) -> "Horizon":
-        """The horizon of a run of this duration. `percent` is refused by the settings before this is reached."""
+        """Return the horizon of a run of this duration. The settings reject `percent` before this is called."""
         if duration.unit == "minutes":
             return cls(epoch_samples, batch_size, None, duration.value * 60)
         scale = {"steps": batch_size, "samples": 1, "epochs": epoch_samples}[duration.unit]
@@ -95,18 +95,18 @@ class Horizon:
 
     @property
     def total_steps(self) -> int | None:
-        """Number of steps, the last of which may be smaller; None where the clock decides."""
+        """Number of steps, the last of which may be smaller; None if the clock ends the run."""
         return None if self.total_samples is None else -(-self.total_samples // self.batch_size)
 
     def done(self, position: Position) -> float:
-        """Share of the run that is behind `position`, in [0, 1]."""
+        """Return the share of the run that is completed at `position`, in [0, 1]."""
         if self.total_samples is not None:
             return min(1.0, position.samples / max(1, self.total_samples))
         assert self.total_seconds is not None
         return min(1.0, position.elapsed / self.total_seconds) if self.total_seconds > 0 else 1.0
 
     def measure(self, position: Position, unit: Unit) -> float:
-        """The position in a unit of choice."""
+        """Return the position in a unit."""
         match unit:
             case "steps":
                 return position.step
@@ -135,7 +135,7 @@ class Trigger:
         self._served = self._count(start)
 
     def due(self, position: Position) -> bool:
-        """True once for each multiple passed (several passed at once count as one)."""
+        """Return True once for each multiple passed (several passed at once count as one)."""
         count = self._count(position)
         if count <= self._served:
             return False

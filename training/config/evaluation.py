@@ -98,7 +98,7 @@ class EvalSettings(Settings):
         return self
 
     def requested(self) -> list[EvaluatorSettings]:
-        """Return the settings of all evaluators; the short form becomes entries of its own."""
+        """Return the settings of all evaluators; the short form becomes one entry per evaluator."""
         if self.evaluators is not None:
             return list(self.evaluators)
         found: list[EvaluatorSettings] = []

@@ -1,4 +1,4 @@
-"""The sections `log` and `checkpoint`: what a run writes."""
+"""Settings of the sections `log` and `checkpoint`: the files that a run writes."""
 
 from pydantic import Field
 
@@ -16,7 +16,7 @@ class LogSettings(Settings):
 
 
 class CheckpointSettings(Settings):
-    """When the run is saved."""
+    """Checkpoint intervals and retention."""
 
     every: Duration = Field(Duration(value=5, unit="minutes"), description="distance between two checkpoints")
     keep: int = Field(2, ge=1, description="checkpoints kept, the newest ones")

@@ -21,7 +21,7 @@ from openwit.training.data.transforms import Crop, ImageTransform, ResizedCrop, 
 from openwit.training.models.zoo import InputSpec
 from openwit.training.tokenizer.bpe import Tokenizer
 
-# What Pillow raises for bytes that are not a complete image.
+# Exceptions of Pillow for bytes that are not a complete image.
 IMAGE_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 

@@ -1,4 +1,4 @@
-"""Several datasets in one stream, by weights. Every place of the stream is computed from its number alone."""
+"""Mix several datasets into one stream, by weights. Each position of the stream is computed from its number alone."""
 
 import hashlib
 from bisect import bisect_right
@@ -18,7 +18,7 @@ _SHORTEST_BLOCK = 1024
 
 
 class Mixture:
-    """Datasets one after the other, as one: sample numbers run on, and keys begin with `NAME/`.
+    """Several datasets concatenated into one: sample numbers continue, and keys begin with `NAME/`.
 
     Args:
         parts: two datasets or more.
@@ -38,15 +38,15 @@ class Mixture:
         return self._ends[-1]
 
     def key(self, index: int) -> str:
-        """Name of the dataset, a slash, key of the sample in it."""
+        """Return the name of the dataset, a slash, and the key of the sample in it."""
         number, within = self._locate(index)
         return f"{self.names[number]}/{self.parts[number].key(within)}"
 
     def sample(self, index: int) -> Sample:
-        """A sample, its key led by its dataset's name.
+        """Return a sample, its key prefixed with its dataset's name.
 
         Raises:
-            CorruptSampleError: as the dataset's own.
+            CorruptSampleError: as the dataset raises it, with the prefixed key.
         """
         number, within = self._locate(index)
         try:
@@ -71,15 +71,15 @@ def _names(parts: Sequence[Dataset]) -> list[str]:
 
 
 class WeightedPlan(Stream):
-    """Several datasets, each walked through shuffled epochs of its own, interleaved by weight.
+    """Several datasets, each in its own shuffled epochs, interleaved by weight.
 
-    Of any first p places, a dataset of weight w (its share of all weights) holds p w, give or take less than 2: the
-    counts at the ends of blocks are p w rounded, and inside a block Tijdeman's rule for the chairman assignment
-    problem (Discrete Mathematics 32, 1980) keeps each count within 1 of its share. So a run may begin at any place.
+    Among the first p positions, a dataset of weight w (its share of all weights) has p w, to within 2: the counts at
+    the ends of blocks are p w rounded, and inside a block Tijdeman's rule for the chairman assignment problem
+    (Discrete Mathematics 32, 1980) keeps each count within 1 of its share. So a run may begin at any position.
 
     Args:
-        sizes: samples of each dataset; sample numbers run on from one to the next.
-        weights: positive, one a dataset.
+        sizes: samples of each dataset; sample numbers continue from one to the next.
+        weights: positive, one per dataset.
         batch_size, seed, total: as for `BatchPlan`.
     """
 
@@ -90,7 +90,7 @@ class WeightedPlan(Stream):
         exact = [Fraction(str(weight)) for weight in weights]
         whole = sum(exact)
         self._until = [Fraction(0), *(share / whole for share in accumulate(exact))]
-        # At least one of each in a block, so that no count ever falls.
+        # At least one of each in a block, so that no count ever decreases.
         self._block = max(_SHORTEST_BLOCK, int(whole / min(exact)) + 1)
         self._sizes = list(sizes)
         self._firsts = [0, *accumulate(sizes)][:-1]
@@ -126,7 +126,7 @@ class WeightedPlan(Stream):
         return list(zip(epochs.tolist(), indices.tolist(), strict=True))
 
     def _counts(self, block: int) -> list[int]:
-        """Samples of each dataset before a block: running sums of the shares, rounded, and their differences."""
+        """Return the samples of each dataset before a block: differences of the rounded running sums of the shares."""
         place = block * self._block
         ends = [int(place * share + Fraction(1, 2)) for share in self._until]
         return [b - a for a, b in pairwise(ends)]
@@ -135,8 +135,8 @@ class WeightedPlan(Stream):
 def _pattern(counts: tuple[int, ...]) -> NDArray[np.int64]:
     """Return the dataset at each position of a block that holds `counts` of each.
 
-    Tijdeman's rule: of those that would not be ahead of their share by 1 - 1/(2K - 2) or more with one more, the one
-    that would soonest fall as far behind takes the place.
+    Tijdeman's rule: among the datasets that one more sample would not put ahead of their share by 1 - 1/(2K - 2) or
+    more, take the one that would be the first to fall behind by as much.
     """
     length, kinds = sum(counts), len(counts)
     slack = 1 - 1 / (2 * kinds - 2) if kinds > 1 else 0.0
@@ -154,7 +154,7 @@ def _pattern(counts: tuple[int, ...]) -> NDArray[np.int64]:
             if due < soonest:
                 best, soonest = kind, due
         if best < 0:
-            # Only rounding of floats gets here: the one furthest behind.
+            # Reached by rounding of floats only: take the one furthest behind.
             best = max(range(kinds), key=lambda kind: shares[kind] * (place + 1) - held[kind])
         held[best] += 1
         pattern[place] = best

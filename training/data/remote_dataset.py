@@ -1,4 +1,4 @@
-"""An OpenWIT dataset at a URL: its shards are copied to a local folder before they are mapped.
+"""Open an OpenWIT dataset at a URL: its shards are copied to a local folder before they are mapped.
 
 The whole split must fit under the byte limit, and it is copied before the first step; files that are there already are
 not copied again. After that it is used like a local dataset. A split that does not fit must be streamed.
@@ -30,7 +30,7 @@ def remote_manifest(url: str) -> DatasetManifest:
     try:
         with fsspec.open(where, "rb") as file:
             text: bytes = file.read()
-    except Exception as error:  # fsspec's backends raise errors of their own
+    except Exception as error:  # fsspec's backends raise their own errors
         raise NetworkError(f"{where} cannot be read: {type(error).__name__}: {error}") from error
     return DatasetManifest.parse(text, where)
 
@@ -92,13 +92,13 @@ def _copy(url: str, target: Path, file: FileEntry) -> None:
                 raise DataError(f"{url} does not have the checksum of its manifest: run `wit verify` on the dataset")
     except OpenWITError:
         raise
-    except Exception as error:  # fsspec's backends raise errors of their own
+    except Exception as error:  # fsspec's backends raise their own errors
         raise NetworkError(f"{url} cannot be copied: {type(error).__name__}: {error}") from error
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Let one process in at a time."""
+    """Lock the folder, so that one process at a time runs the block."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         lock_file(lock, wait=True)

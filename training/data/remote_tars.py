@@ -171,7 +171,7 @@ class Reader:
                     return
         except OpenWITError as error:
             self._put(number, error)
-        except Exception as error:  # a thread that ends silently would leave the run waiting for ever
+        except Exception as error:  # if the thread ended silently, the run would wait for ever
             self._put(number, NetworkError(f"reading data.tars failed: {type(error).__name__}: {error}"))
 
     def _put(self, number: int, found: "Streamed | OpenWITError") -> bool:
@@ -227,7 +227,7 @@ def _read_shard(epoch: int, url: str, stop: threading.Event) -> Iterator[Streame
         try:
             stream = _open(url)
             break
-        except Exception as error:  # fsspec's backends raise errors of their own
+        except Exception as error:  # fsspec's backends raise their own errors
             if attempt + 1 == _TRIES or stop.wait(0.2 * 4**attempt):
                 yield Streamed(epoch, url, None, f"{url}: {type(error).__name__}: {error}")
                 return

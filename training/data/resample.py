@@ -1,10 +1,10 @@
-"""A box of an image to a square of bytes, in one compiled call outside Python's global lock.
+"""Resample a box of an image to a square of bytes, in one compiled call outside Python's global lock.
 
-The filter is Pillow's antialiased bicubic (Keys' cubic, a = -0.5, stretched to the scale). Two things make it a
-kernel of its own: a random crop needs weights of its own each time, so these are computed in compiled code too, and
-the result is written where the batch wants it. Both passes run along rows of bytes, with the picture turned between
-them; 16-bit integers hold pixels around zero times weights of 7 bits, which costs little (55 dB against Pillow's
-result, where JPEG at quality 95 has 40 dB), and integers give the same result on every machine.
+The filter is Pillow's antialiased bicubic (Keys' cubic, a = -0.5, stretched to the scale). A separate kernel is needed
+for two reasons: each random crop needs different weights, so these are computed in compiled code too; and the result
+is written directly into the batch. Both passes run along rows of bytes, with the image transposed between them. 16-bit
+integers hold the products of centred pixels and weights of 7 bits, which loses little (55 dB against Pillow's result,
+where JPEG at quality 95 has 40 dB), and integers give the same result on every machine.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-# Shorter sides than this, or than the filter, are left to Pillow; and so is shrinking by more, where 7 bits are few.
+# Pillow handles sides shorter than this, or than the filter, and greater reductions, for which 7 bits are too few.
 _SHORTEST = 16
 _STRONGEST = 8.0
 _TILE = 32
@@ -26,7 +26,7 @@ _ROUND = 64 - 128 * 128
 def resample_square(
     image: Image.Image, box: tuple[float, float, float, float], flip: bool, out: NDArray[np.uint8]
 ) -> bool:
-    """Resamples a box of an RGB image into `out`, mirrored where `flip` says so.
+    """Resample a box of an RGB image into `out`, mirrored if `flip` is set.
 
     Args:
         image: mode RGB.
@@ -35,8 +35,8 @@ def resample_square(
         out: planes (3, S, S) of red, green and blue, written to.
 
     Returns:
-        False where this kernel does not serve (very small, very large or extremely shrunk images): nothing is
-        written then.
+        False if this kernel does not apply (very small, very large or extremely reduced images); nothing is written
+        then.
     """
     left, top, right, bottom = box
     size = out.shape[1]
@@ -51,7 +51,7 @@ def resample_square(
 
 
 def _pixels(image: Image.Image) -> NDArray[np.uint8] | None:
-    """(height, 4 width) bytes: Pillow's own memory, without a copy; None where it lies in several blocks."""
+    """Return (height, 4 width) bytes: Pillow's own memory, without a copy; None if it consists of several blocks."""
     try:
         storage = pa.array(image).values.buffers()[1]
     except ValueError:
@@ -75,7 +75,7 @@ def _cubic(x: float) -> float:
 
 @_compiled
 def _weights(length: int, out: int, low: float, high: float) -> Any:
-    """First input of each result, and the weights from there on: ([out] int64, [out, taps] int16, sums of 2^7)."""
+    """Return each output's first input and the weights from there: ([out] int64, [out, taps] int16, sums of 2^7)."""
     scale = (high - low) / out
     stretch = max(scale, 1.0)
     taps = int(np.ceil(2.0 * stretch)) * 2
@@ -90,7 +90,7 @@ def _weights(length: int, out: int, low: float, high: float) -> Any:
         for t in range(taps):
             exact[t] = _cubic((start + t + 0.5 - centre) / stretch)
             total += exact[t]
-        # Rounding the running sums keeps the total exact; else flat areas would change colour.
+        # Rounding the running sums keeps the total exact; otherwise flat areas would change colour.
         running, before = 0.0, 0.0
         for t in range(taps):
             running += exact[t] * 128.0 / total
@@ -102,9 +102,9 @@ def _weights(length: int, out: int, low: float, high: float) -> Any:
 
 @_compiled
 def _weigh_rows(pixels: Any, first: Any, weights: Any, out: Any) -> None:
-    """out[y] = sum over t of weights[y, t] * pixels[first[y] + t], rounded and held within 0 and 255.
+    """Compute out[y] = sum over t of weights[y, t] * pixels[first[y] + t], rounded and clamped to 0 to 255.
 
-    Sums run modulo 2^16 and fit: |pixel - 128| <= 128, and the absolute weights of a cubic sum to less than 1.5 * 2^7.
+    Sums are modulo 2^16 and fit: |pixel - 128| <= 128, and the absolute weights of a cubic sum to less than 1.5 * 2^7.
     """
     width = out.shape[1]
     total = np.empty(width, np.int16)
@@ -126,7 +126,7 @@ def _weigh_rows(pixels: Any, first: Any, weights: Any, out: Any) -> None:
 
 @_compiled
 def _turn(pixels: Any, out: Any, flip: bool) -> None:
-    """Rows to columns, the columns in reverse order where `flip` says so; in tiles that stay in the cache."""
+    """Transpose, with the columns in reverse order if `flip` is set; in tiles that fit into the cache."""
     height, width = pixels.shape
     for y0 in range(0, height, _TILE):
         for x0 in range(0, width, _TILE):

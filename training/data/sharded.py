@@ -68,7 +68,7 @@ Transform = Callable[[Image.Image], Any]
 
 
 class _Document(msgspec.Struct):
-    """The keys of a sample's JSON member that training needs; img2dataset's own shards have a caption only."""
+    """Keys of a sample's JSON member that training needs; img2dataset's own shards have a caption only."""
 
     caption: str | None = ""
     texts: tuple[str, ...] = ()
@@ -180,7 +180,7 @@ def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
 
 
 class Shards:
-    """The samples of several shards, indexed from 0 in the order of shards and of samples in them.
+    """Samples of several shards, indexed from 0 in the order of shards and of samples in them.
 
     Args:
         shards: the shards.
@@ -225,7 +225,7 @@ class Shards:
 
 
 class ShardedDataset(Shards):
-    """The samples of one split of a dataset folder: a sequence with `len()` and `[i]`.
+    """Samples of one split of a dataset folder: a sequence with `len()` and `[i]`.
 
     It can be read from several threads, and pickled (then it is opened again), so that a torch DataLoader with workers
     takes it; combine examples with `openwit.training.data.torch_dataset.collate`.

@@ -111,7 +111,7 @@ def open_loader(
         tokenizer: texts to ids.
         seed: of order, captions and crops.
         start: first step.
-        total: samples in the whole run; None where the clock ends it.
+        total: samples in the whole run; None if the clock ends it.
         rank, world: number of this process, and number of processes.
         pinned: see `openwit.training.data.loader.Preparation`.
     """

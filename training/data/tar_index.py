@@ -1,7 +1,7 @@
-"""Plain WebDataset tars on a local disk, without an index: their headers are scanned once, which gives random access.
+"""Open plain WebDataset tars on a local disk, without an index: one scan of their headers gives random access.
 
-What img2dataset or webdataset's writer leaves behind (KEY.jpg KEY.txt KEY.json, members of a sample adjacent) has
-then everything that an OpenWIT dataset has: a full shuffle, each sample once per epoch, exact resume.
+The output of img2dataset or webdataset's writer (KEY.jpg KEY.txt KEY.json, members of a sample adjacent) then has
+everything that an OpenWIT dataset has: a full shuffle, each sample once per epoch, exact resume.
 """
 
 import glob
@@ -26,7 +26,7 @@ _MEMBERS = ("image", "text", "json")
 
 
 class Member(NamedTuple):
-    """A regular file of an archive: where its data begin, and how long they are."""
+    """A regular file of an archive: offset and size of its data."""
 
     name: str
     offset: int
@@ -38,7 +38,7 @@ class DamagedTarError(Exception):
 
 
 def members(archive: mmap.mmap | bytes) -> Iterator[Member]:
-    """The regular files of a tar, in order: USTAR, GNU (long names, large sizes) and PAX (path, size).
+    """Yield the regular files of a tar, in order: USTAR, GNU (long names, large sizes) and PAX (path, size).
 
     Raises:
         DamagedTarError: it cannot be read further; members before that were yielded.
@@ -87,7 +87,7 @@ def _name(header: bytes) -> str:
 
 
 def _pax(raw: bytes) -> dict[str, str]:
-    """Records of a PAX header: `LENGTH KEY=VALUE` and a line feed (POSIX.1-2001)."""
+    """Parse the records of a PAX header: `LENGTH KEY=VALUE` and a line feed (POSIX.1-2001)."""
     records: dict[str, str] = {}
     while raw:
         length, _, _ = raw.partition(b" ")
@@ -101,17 +101,17 @@ def _pax(raw: bytes) -> dict[str, str]:
 
 @dataclass
 class ScannedTar:
-    """A tar's index, and what of it could not be used: counts of `no image`, `no text` and `damaged tar`."""
+    """A tar's index, and what could not be used: counts of `no image`, `no text` and `damaged tar`."""
 
     index: pa.Table
     reasons: Counter[str] = field(default_factory=Counter)
 
 
 def scan_tar(path: Path) -> ScannedTar:
-    """Index of a tar (schemas.tables.samples.SHARD_INDEX) from its headers; a member that a sample lacks has size 0.
+    """Index a tar (schemas.tables.samples.SHARD_INDEX) by its headers; a member that a sample lacks has size 0.
 
-    Samples are runs of members of the same name up to the first dot. 15 µs a sample where the tar is in memory; else
-    the disk must give a page of each member.
+    Samples are runs of members of the same name up to the first dot. Takes 15 µs per sample if the tar is in memory;
+    otherwise one page per member is read from the disk.
     """
     columns: dict[str, list[Any]] = {column.name: [] for column in SHARD_INDEX.columns}
     reasons: Counter[str] = Counter()
@@ -152,20 +152,20 @@ def scan_tar(path: Path) -> ScannedTar:
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """Key and suffix as webdataset has them: at the first dot of the last part, the suffix in lower case."""
+    """Split into key and suffix as webdataset does: at the first dot of the last part, the suffix in lower case."""
     folder, slash, last = name.rpartition("/")
     key, _, suffix = last.partition(".")
     return f"{folder}{slash}{key}", suffix.lower()
 
 
 class TarDataset(Shards):
-    """The samples of local tars without an index. Safe to read from several threads.
+    """Samples of local tars without an index. Safe to read from several threads.
 
     Args:
         paths: the tars, in the order in which samples are numbered.
 
     Raises:
-        DataError: a tar is missing, or there is no sample in them.
+        DataError: a tar is missing, or they contain no sample.
     """
 
     split = "tars"
@@ -196,10 +196,10 @@ class TarDataset(Shards):
 
 
 def local_tars(patterns: Sequence[str]) -> list[Path]:
-    """Files meant by folders, globs and brace patterns (`{00000..00041}.tar`), in order of name within each.
+    """Return the files that folders, globs and brace patterns (`{00000..00041}.tar`) match, sorted within each.
 
     Raises:
-        DataError: a pattern means nothing.
+        DataError: a pattern matches nothing.
     """
     from webdataset.shardlists import expand_urls
 

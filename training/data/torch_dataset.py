@@ -19,7 +19,7 @@ _BLOCK = 4096
 
 
 class IterableShardedDataset(IterableDataset[Example]):
-    """The samples of a dataset in shuffled order, split over ranks and DataLoader workers without duplicates.
+    """Samples of a dataset in shuffled order, split over ranks and DataLoader workers without duplicates.
 
     The order is a function of (seed, epoch): over all ranks and workers each epoch yields every sample exactly once.
     Samples that cannot be read are skipped and logged.
@@ -29,7 +29,7 @@ class IterableShardedDataset(IterableDataset[Example]):
         seed: of the order.
         shuffle: False yields samples in the order of the dataset.
         rank, world: number of this process, and number of processes; None: of torch.distributed, torchrun or srun.
-        even: leave out up to `world` - 1 samples per epoch, so that all ranks have equally many.
+        even: drop up to `world` - 1 samples per epoch, so that all ranks have the same number.
 
     Raises:
         RecipeError: `rank` is not a number from 0 to `world` - 1.

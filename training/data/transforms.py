@@ -1,4 +1,4 @@
-"""Images to tensors: where to crop, and one decode-and-resize for all crops.
+"""Transform images to tensors: where to crop, and one decode-and-resize for all crops.
 
 A crop is a box in the source image; `Image.resize` with a box then gives the pixels that resizing the whole image
 and cropping would give, without computing the rest. So one function serves training and evaluation.
@@ -42,16 +42,16 @@ Crop = Callable[[int, int, random.Random], Box]
 
 @dataclass(frozen=True)
 class SquareCrop:
-    """Short side resized to `size` (bicubic), then a `size` x `size` square: random (paper section 2.3) or central.
+    """Resize the short side to `size` (bicubic), then crop a square: random (paper section 2.3) or central.
 
-    The central one is openai/CLIP's preprocessing, with its rounding.
+    The central crop is openai/CLIP's preprocessing, with its rounding.
     """
 
     size: int
     central: bool
 
     def __call__(self, width: int, height: int, rng: random.Random) -> Box:
-        """The square, as a box of the source."""
+        """Return the square, as a box of the source."""
         short = min(width, height)
         new_width = max(self.size, int(self.size * width / short))
         new_height = max(self.size, int(self.size * height / short))
@@ -67,16 +67,16 @@ class SquareCrop:
 
 @dataclass(frozen=True)
 class ResizedCrop:
-    """A random share of the area at a random aspect ratio (Szegedy et al., arXiv 1409.4842), as open_clip uses.
+    """Crop a random share of the area at a random aspect ratio (Szegedy et al., arXiv 1409.4842), as open_clip does.
 
-    Falls back to the largest central box of an allowed ratio when ten draws do not fit.
+    Falls back to the largest central box of an allowed ratio if ten draws do not fit.
     """
 
     scale: tuple[float, float]
     ratio: tuple[float, float]
 
     def __call__(self, width: int, height: int, rng: random.Random) -> Box:
-        """The drawn box."""
+        """Return the drawn box."""
         low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
         for _ in range(_RESIZED_CROP_ATTEMPTS):
             area = width * height * _between(rng, *self.scale)
@@ -91,13 +91,13 @@ class ResizedCrop:
 
 @dataclass(frozen=True)
 class ImageTransform:
-    """Encoded image to a square of bytes.
+    """Transforms an encoded image to a square of bytes.
 
     Args:
         size: side of the output, pixels.
         crop: which part of the source.
         flip: mirror with probability one half.
-        fast: let the JPEG decoder shrink by 2, 4 or 8 as long as the crop keeps at least `size` pixels a side, and
+        fast: let the JPEG decoder reduce by 2, 4 or 8 as long as the crop keeps at least `size` pixels per side, and
             resample with integers (`openwit.training.data.resample`) instead of Pillow.
     """
 
@@ -107,20 +107,20 @@ class ImageTransform:
     fast: bool = True
 
     def __call__(self, encoded: bytes, rng: random.Random) -> NDArray[np.uint8]:
-        """RGB bytes of shape (size, size, 3).
+        """Return RGB bytes of shape (size, size, 3).
 
         Raises:
-            OSError, ValueError, SyntaxError, Image.DecompressionBombError: no readable image.
+            OSError, ValueError, SyntaxError, Image.DecompressionBombError: it is not a readable image.
         """
         planes = np.empty((3, self.size, self.size), np.uint8)
         self.into(planes, encoded, rng)
         return planes.transpose(1, 2, 0)
 
     def into(self, planes: NDArray[np.uint8], encoded: bytes, rng: random.Random) -> None:
-        """The same, written where the batch wants it: (3, size, size), red, green and blue.
+        """Write the same into the batch: (3, size, size), red, green and blue.
 
         Raises:
-            OSError, ValueError, SyntaxError, Image.DecompressionBombError: no readable image.
+            OSError, ValueError, SyntaxError, Image.DecompressionBombError: it is not a readable image.
         """
         with Image.open(io.BytesIO(encoded)) as image:
             self.apply(planes, image, rng)
@@ -137,7 +137,7 @@ class ImageTransform:
             reduction = min(box.width, box.height) / self.size
             if reduction >= 2:
                 image.draft("RGB", (max(1, int(width / reduction)), max(1, int(height / reduction))))
-        # convert() would copy an image that is RGB already.
+        # convert() would copy an image even if it is RGB already.
         image.load()
         rgb = image if image.mode == "RGB" else image.convert("RGB")
         edges = _edges(box, width, height, rgb)
@@ -151,9 +151,9 @@ class ImageTransform:
 
 
 def _edges(box: Box, width: int, height: int, decoded: Image.Image) -> tuple[float, float, float, float]:
-    """A box of a width x height image as left, top, right, bottom of its decoded, perhaps reduced, version."""
+    """Return a box of a width x height image as left, top, right, bottom of its decoded, possibly reduced, version."""
     scale_x, scale_y = decoded.width / width, decoded.height / height
-    # min(): rounding may put an edge a hair outside the image, which Pillow refuses.
+    # min(): rounding may put an edge slightly outside the image, which Pillow rejects.
     return (
         box.left * scale_x,
         box.top * scale_y,
@@ -199,19 +199,19 @@ class Preprocess:
 
 
 def normalise(images: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
-    """uint8 (B, H, W, 3) to float32 (B, 3, H, W), each channel shifted and scaled by `MEAN` and `STD`.
+    """Convert uint8 (B, H, W, 3) to float32 (B, 3, H, W), each channel shifted and scaled by `MEAN` and `STD`.
 
     Args:
         images: on any device.
-        out: memory for the result, float32 and contiguous, used where given and on a CPU: fresh memory costs more
-            there than the arithmetic (0.36 against 0.06 ms an image of 224 pixels).
+        out: memory for the result, float32 and contiguous, used on a CPU if given: newly allocated memory costs more
+            there than the arithmetic (0.36 against 0.06 ms per image of 224 pixels).
     """
     planes = images.permute(0, 3, 1, 2)
     mean, std = _statistics(images.device)
     if images.device.type != "cpu":
         return ((planes.float() - mean) / std).contiguous()
     result = torch.empty(planes.shape) if out is None else out
-    # Image by image, so that each pass finds its numbers in the cache.
+    # Image by image, so that each pass works in the cache.
     for target, source in zip(result, planes, strict=True):
         target.copy_(source).sub_(mean).div_(std)
     return result
@@ -219,14 +219,14 @@ def normalise(images: torch.Tensor, out: torch.Tensor | None = None) -> torch.Te
 
 @cache
 def _statistics(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    # Once a device: a copy to a GPU waits for it. No inference tensors, as training may be the next to ask.
+    # Once per device: a copy to a GPU waits for it. Not inference tensors, as training may be the next caller.
     with torch.inference_mode(False):
         mean, std = (torch.tensor(values, device=device)[:, None, None] * 255 for values in (MEAN, STD))
     return mean, std
 
 
 def _below(rng: random.Random, bound: int) -> int:
-    # random() alone is promised to stay the same between Python versions; randrange is not.
+    # Only random() is guaranteed to give the same numbers in all Python versions; randrange is not.
     return min(bound - 1, int(rng.random() * bound))
 
 

@@ -90,7 +90,7 @@ def is_node_main() -> bool:
 
 
 class Group:
-    """The processes that share a batch, from inside one of them.
+    """Collectives of the processes that share a batch.
 
     Args:
         rank: number of this process, from 0.

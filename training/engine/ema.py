@@ -1,4 +1,4 @@
-"""Weights averaged over a run: an exponential moving average (Polyak and Juditsky, 1992)."""
+"""Average weights over a run: an exponential moving average (Polyak and Juditsky, 1992)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,12 +12,12 @@ from openwit.training.engine.parallel import local, placed_like, whole
 class Ema:
     """An exponential moving average of a model's parameters, kept in float32 beside them, in the same shards.
 
-    The decay begins low, min(decay, (1 + step) / (10 + step)), so that the first weights, which are noise, are soon
-    forgotten (as TensorFlow's ExponentialMovingAverage with `num_updates`). Buffers are not averaged.
+    The decay starts low, min(decay, (1 + step) / (10 + step)), so that the influence of the first weights, which are
+    noise, fades quickly (as in TensorFlow's ExponentialMovingAverage with `num_updates`). Buffers are not averaged.
 
     Args:
-        model: whose parameters are followed.
-        decay: what is kept of the average in each step.
+        model: whose parameters are averaged.
+        decay: weight of the old average in each step.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -27,25 +27,25 @@ class Ema:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Move the average after a step (counted from 0)."""
+        """Update the average after a step (counted from 0)."""
         decay = min(self._decay, (1 + step) / (10 + step))
         average = [local(self._average[name]) for name, _ in self._model.named_parameters()]
         now = [local(parameter.detach()) for _, parameter in self._model.named_parameters()]
         torch._foreach_lerp_(average, now, 1 - decay)
 
     def state(self) -> dict[str, Tensor]:
-        """The averages, whole, by the parameters' names (all ranks must ask)."""
+        """Return the averages, unsharded, by the parameters' names (a collective: all ranks must call)."""
         return {name: whole(tensor) for name, tensor in self._average.items()}
 
     @torch.no_grad()
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Take up what `state` answered."""
+        """Restore what `state` returned."""
         for name, tensor in self._average.items():
             tensor.copy_(placed_like(state[name], tensor))
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """While the block runs, the model has the averages for weights."""
+        """Replace the model's weights by the averages while the block runs."""
         self._swap()
         try:
             yield

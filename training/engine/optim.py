@@ -1,4 +1,4 @@
-"""AdamW as in the paper: decoupled decay on matrices, none on gains, biases and other vectors."""
+"""Make the optimiser: AdamW as in the paper, with decoupled decay of matrices, none of gains, biases and vectors."""
 
 from typing import Any
 
@@ -10,15 +10,15 @@ from openwit.training.engine.parallel import placed_like, whole
 
 
 def make_optimizer(model: nn.Module, settings: OptimSettings) -> torch.optim.AdamW:
-    """The optimiser (paper section 2.5: decay on "all weights that are not gains or biases").
+    """Return the optimiser (paper section 2.5: decay on "all weights that are not gains or biases").
 
     Gains, biases, the class token and the temperature have fewer than two dimensions; everything else is decayed.
     The fused kernel updates the 49,408 rows of the token embedding in 7 ms on two cores (1.5 % of a small model's
-    step), so rows that a batch does not touch are not treated apart. It also leaves out a step on the device's own
-    word (`found_inf`), without asking the host.
+    step), so rows that a batch does not use are not handled separately. It also skips a step if a flag on the device
+    (`found_inf`) is set, without synchronising with the host.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
-    # Sharded weights and whole ones cannot share a kernel, so each kind has groups of its own.
+    # Sharded and unsharded weights cannot share a kernel, so each kind has its own groups.
     kinds: dict[type[Tensor], list[Tensor]] = {}
     for parameter in parameters:
         kinds.setdefault(type(parameter.data), []).append(parameter)
@@ -49,9 +49,9 @@ def optimizer_state(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, state: dict[str, Any]) -> None:
-    """Give an optimiser what `optimizer_state` answered, in whatever shards the model has now.
+    """Restore what `optimizer_state` returned, in the shards that the model has now.
 
-    Also takes `Optimizer.state_dict()`, which earlier checkpoints hold.
+    Also accepts `Optimizer.state_dict()`, which earlier checkpoints hold.
     """
     if "param_groups" in state:
         optimizer.load_state_dict(state)

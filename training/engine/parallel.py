@@ -1,10 +1,10 @@
-"""One model over several processes: a copy in each, or its weights in shards (FSDP2), and gradients added up.
+"""Distribute a model over processes: a copy in each, or weights in shards (FSDP2), with gradients summed.
 
-`replicate` adds the gradients up in large messages once a step, after the last backward pass, instead of wrapping the
-model in PyTorch's DistributedDataParallel. That gives up the overlap of messages with the backward pass, and gets: the
-same code with one chunk and with many (DDP would have to be told which pass is the last, and expects one forward a
-step), plain parameter names, sums instead of means, and any rank with any number of samples. With GradCache a step has
-one such exchange in any case. Where messages are slow beside a step, `fsdp` overlaps.
+`replicate` sums the gradients in large messages once per step, after the last backward pass, instead of wrapping the
+model in PyTorch's DistributedDataParallel. The cost is that communication does not overlap with the backward pass; the
+gain is the same code for one chunk and for many (DDP needs to know which pass is the last, and expects one forward
+pass per step), plain parameter names, sums instead of means, and any number of samples on any rank. With GradCache a
+step has one such exchange in any case. If communication is slow relative to a step, `fsdp` overlaps it.
 
 Both give exactly the gradients of one process (sums over ranks of each rank's share).
 """
@@ -26,19 +26,19 @@ def is_sharded(tensor: Any) -> bool:
 
 
 def local(tensor: Tensor) -> Tensor:
-    """The part of a sharded tensor that this process holds; any other tensor itself."""
+    """Return this process's part of a sharded tensor; any other tensor itself."""
     part: Tensor = tensor.to_local() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
     return part
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """All of a sharded tensor, on every rank (all must ask); any other tensor itself."""
+    """Return the full tensor of a sharded one, on every rank (all must call); any other tensor itself."""
     every: Tensor = tensor.full_tensor() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
     return every
 
 
 def placed_like(value: Tensor, like: Tensor) -> Tensor:
-    """A copy of a whole tensor that every rank has, on the device and in the shards of another one."""
+    """Return a copy of a full tensor, which every rank has, on the device and in the shards of another one."""
     moved = value.to(device=like.device, dtype=like.dtype, copy=True)
     if not is_sharded(like):
         return moved
@@ -49,11 +49,11 @@ def placed_like(value: Tensor, like: Tensor) -> Tensor:
 
 
 def shard(model: nn.Module, device: torch.device, *, group: Group, lowered: torch.dtype | None) -> None:
-    """Spread the weights of the towers over the processes, block by block (FSDP2); gathered where they are needed.
+    """Shard the weights of the towers over the processes, block by block (FSDP2); they are gathered for computation.
 
-    Weights outside the towers (temperature, bias) stay whole on every rank. Blocks of transformers are gathered
-    in the precision they are computed in; embeddings and projections in float32, so that the residual stream is as
-    without shards. Gradients are added up in float32.
+    Weights outside the towers (temperature, bias) are kept in full on every rank. Blocks of transformers are gathered
+    in the precision they are computed in; embeddings and projections in float32, so that the residual stream is the
+    same as without shards. Gradients are summed in float32.
 
     Args:
         model: with its towers as children.
@@ -74,7 +74,7 @@ def shard(model: nn.Module, device: torch.device, *, group: Group, lowered: torc
         fully_shard(child, mesh=mesh, mp_policy=plain)
     for part in _sharded_modules(model):
         part.set_gradient_divide_factor(1.0)
-        # gloo has no reduction with a factor.
+        # gloo does not support reductions with a factor.
         part.set_force_sum_reduction_for_comms(True)
 
 
@@ -85,13 +85,13 @@ def send_gradients(model: nn.Module, wanted: bool) -> None:
 
 
 def reshard(model: nn.Module) -> None:
-    """Let go of weights that a forward pass without a backward pass has gathered."""
+    """Free weights that were gathered by a forward pass without a backward pass."""
     for part in _sharded_modules(model):
         part.reshard()
 
 
 def reduce_gradients(model: nn.Module, group: Group) -> None:
-    """Add up over ranks what no shard has sent."""
+    """Sum the gradients of unsharded parameters over ranks."""
     gradients = []
     for parameter in model.parameters():
         if not parameter.requires_grad or is_sharded(parameter):
@@ -104,7 +104,7 @@ def reduce_gradients(model: nn.Module, group: Group) -> None:
 
 @torch.no_grad()
 def gradient_norm(parameters: Iterable[Tensor], group: Group | None) -> Tensor:
-    """() float32: Euclidean norm of the whole gradient, shards of all ranks included. Does not wait for the device."""
+    """Return () float32: the Euclidean norm of the whole gradient over all shards. Does not wait for the device."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     shards = [local(gradient) for gradient in gradients if is_sharded(gradient)]
     copies = [gradient for gradient in gradients if not is_sharded(gradient)]
@@ -116,13 +116,13 @@ def gradient_norm(parameters: Iterable[Tensor], group: Group | None) -> Tensor:
 
 
 def full_state(model: nn.Module) -> dict[str, Tensor]:
-    """The state dict with whole tensors, under the names of a model that is not sharded (all ranks must ask)."""
+    """Return the state dict with full tensors, under the names of an unsharded model (all ranks must call)."""
     return {name: whole(tensor.detach()) for name, tensor in model.state_dict().items()}
 
 
 @torch.no_grad()
 def load_full_state(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """Put whole tensors, which every rank has, into a model that may be sharded.
+    """Load full tensors, which every rank has, into a model that may be sharded.
 
     Raises:
         RuntimeError: names or shapes differ.

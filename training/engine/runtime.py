@@ -1,4 +1,4 @@
-"""The machine: device, precision, threads, compiler, and glibc's memory allocator."""
+"""Set up the machine: device, precision, threads, compiler, and glibc's memory allocator."""
 
 import os
 import platform
@@ -15,16 +15,16 @@ _LARGEST_HEAP_BLOCK = 1 << 30
 
 
 def pick_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
-    """The device to train on.
+    """Return the device to train on.
 
     Raises:
-        RecipeError: a GPU is asked for and there is none.
+        RecipeError: a GPU is required and there is none.
     """
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
     if wanted == "cuda" and not torch.cuda.is_available():
         raise RecipeError("device: cuda is asked for, but PyTorch sees no GPU: set device: cpu or auto")
-    # By number, as one process of several has its own.
+    # By number, as each of several processes has its own.
     return torch.device("cpu") if wanted == "cpu" else torch.device("cuda", torch.cuda.current_device())
 
 
@@ -40,7 +40,7 @@ def lowered_dtype(device: torch.device, precision: Precision) -> torch.dtype | N
 
 
 def make_autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """Precision of the towers; weights, embeddings and loss stay in float32.
+    """Return the autocast context of the towers; weights, embeddings and loss are always float32.
 
     `auto` is float32 on a CPU: measured on two AVX-512 cores without matrix units, bf16 autocast takes 1.3 to 2 times
     as long.
@@ -56,14 +56,14 @@ def set_matmul_precision(tf32: bool) -> None:
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Copy a tensor of the host to the device, asynchronously from page-locked memory."""
+    """Copy a tensor from the host to the device; asynchronous if it is in page-locked memory."""
     if device.type == "cpu":
         return tensor
     return (tensor if tensor.is_pinned() else tensor.pin_memory()).to(device, non_blocking=True)
 
 
 def peak_memory(device: torch.device) -> int:
-    """Return the peak memory in bytes: of tensors on a GPU, else of the process."""
+    """Return the peak memory in bytes: of tensors on a GPU, otherwise of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     import resource  # not on Windows
@@ -76,12 +76,13 @@ def peak_memory(device: torch.device) -> int:
 def cpu_prepared(threads: int | None) -> Iterator[int]:
     """Set up this process for fast CPU training while the block runs; yields the number of threads used.
 
-    Denormal numbers count as zero: rows of the token embedding that no text uses decay into them, and arithmetic on
-    them is many times slower.
+    Denormal numbers are flushed to zero: rows of the token embedding that no text uses decay into them, and arithmetic
+    on them is many times slower.
 
-    glibc answers each large tensor with fresh pages from the kernel and gives them back when it is freed; faulting
-    them in again costs more than the arithmetic of small layers. Told to keep them, the same training step took
-    1.37 s instead of 1.94 s (two cores, batch 256, ViT of width 192 on 65 tokens). This part outlasts the block.
+    By default glibc allocates each large tensor in new pages of the kernel and returns them when it is freed; the page
+    faults cost more than the arithmetic of small layers. With freed pages kept, the same training step took 1.37 s
+    instead of 1.94 s (two cores, batch 256, ViT of width 192 on 65 tokens). This part remains in effect after the
+    block.
     """
     keep_freed_memory(_LARGEST_HEAP_BLOCK, kept_bytes=2**31 - 1)
     before = torch.get_num_threads()
@@ -95,6 +96,6 @@ def cpu_prepared(threads: int | None) -> Iterator[int]:
 
 
 def _cores() -> int:
-    # The cores this process may use, which a container or taskset may have cut down; torchrun's processes share them.
+    # The cores this process may use, which a container or taskset may limit; torchrun's processes share them.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

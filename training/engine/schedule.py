@@ -1,4 +1,4 @@
-"""Learning rate over a run: linear warm-up, then a cosine to zero that ends where the run ends."""
+"""Compute the learning rate over a run: linear warm-up, then a cosine to zero that ends with the run."""
 
 import math
 
@@ -7,7 +7,7 @@ from openwit.training.config.duration import Horizon, Position
 
 
 class CosineSchedule:
-    """The paper's schedule over steps, samples, epochs or the clock.
+    """Schedule of the paper, over steps, samples, epochs or the clock.
 
     Args:
         settings: duration and warm-up.
@@ -30,12 +30,12 @@ class CosineSchedule:
         self._warmup = min(1.0, share)
 
     def rate(self, before: Position, after: Position) -> float:
-        """The learning rate of a step.
+        """Return the learning rate of a step.
 
         Args:
             before: position at which the step begins; determines the cosine.
             after: position after the step (with a clock: the expected one); determines the
-                warm-up, so that the first step is not one of rate zero.
+                warm-up, so that the rate of the first step is not zero.
         """
         reached = self._horizon.done(after)
         if reached < self._warmup:

@@ -1,7 +1,7 @@
-"""One update of the weights: a batch to gradients, gradients to weights. Never synchronises with the device.
+"""Update the weights: from a batch to gradients, from gradients to weights. Never synchronises with the device.
 
-A step whose loss or gradient is not finite does not change the weights; this is decided on the device. The host learns
-of it later and ends the run (`openwit.training.run.guards`).
+A step whose loss or gradient is not finite does not change the weights; this is decided on the device. The host reads
+the metrics later and ends the run (`openwit.training.run.guards`).
 """
 
 from typing import Any

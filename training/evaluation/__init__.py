@@ -1,1 +1,1 @@
-"""What a trained model can do, measured on data it has not seen."""
+"""Evaluate trained models on data they have not seen."""

@@ -1,6 +1,6 @@
-"""Labelled images: from Parquet, from a folder with one folder per class, or from WebDataset tars.
+"""Read labelled images: from Parquet, from a folder with one folder per class, or from WebDataset tars.
 
-Every row becomes a labelled image or is left out for a reason: `no image`, `no label`, `unknown class`, `damaged tar`.
+Every row becomes a labelled image or is skipped for a reason: `no image`, `no label`, `unknown class`, `damaged tar`.
 """
 
 from dataclasses import dataclass, replace
@@ -23,11 +23,11 @@ from openwit.training.evaluation.classification_readers import (
 from openwit.training.evaluation.prompts import read_lines
 
 CLASS_NAMES = "classnames.txt"
-"""CLIP_benchmark's file beside a set's shards: a class a line, by number."""
+"""CLIP_benchmark's file beside a set's shards: one class per line, in order of number."""
 
 
 class Labelled(NamedTuple):
-    """One image of a set and the number of its class."""
+    """One image of a set, and the number of its class."""
 
     key: str
     image: bytes
@@ -36,15 +36,15 @@ class Labelled(NamedTuple):
 
 @dataclass(frozen=True)
 class ClassificationSet:
-    """Labelled images by number.
+    """Labelled images by index.
 
     Attributes:
         name: of the file or folder.
-        split: the part of it; None where it has no parts.
-        classes: names; an image's label is a place here.
+        split: of the set; None if it has no splits.
+        classes: names; a label is an index into them.
         keys: (N,) names of the images.
         labels: (N,) numbers of their classes.
-        left_out: keys of what is no labelled image, by reason.
+        left_out: keys of rows that are not labelled images, by reason.
     """
 
     name: str
@@ -61,19 +61,19 @@ class ClassificationSet:
 
     @property
     def title(self) -> str:
-        """Name and split."""
+        """Return name and split."""
         return self.name if self.split is None else f"{self.name}/{self.split}"
 
     def key(self, index: int) -> str:
-        """Name of an image."""
+        """Return the name of an image."""
         return self.keys[index]
 
     def sample(self, index: int) -> Labelled:
-        """An image, still encoded."""
+        """Return an image, still encoded."""
         return Labelled(self.keys[index], self.images(self.places[index]), int(self.labels[index]))
 
     def limited(self, limit: int | None) -> "ClassificationSet":
-        """At most `limit` images, the same ones each time, drawn from the whole because sets are often in order."""
+        """Return at most `limit` images, always the same, drawn from the whole set because sets are often sorted."""
         if limit is None or limit >= len(self):
             return self
         chosen = np.sort(Shuffle(len(self), 0, "classification").at(0, np.arange(limit)))
@@ -86,10 +86,10 @@ class ClassificationSet:
 
 
 def open_classification(wanted: LabelledData) -> ClassificationSet:
-    """Read all labels, and no image yet.
+    """Read all labels, but no images yet.
 
     Raises:
-        DataError: there is no such set, numbers have no names, or fewer than two classes or no images are left.
+        DataError: there is no such set, numbers have no names, or fewer than two classes or no images remain.
     """
     path = wanted.data
     if not path.exists():
@@ -113,7 +113,7 @@ def open_classification(wanted: LabelledData) -> ClassificationSet:
 
 
 def _names(found: Found, wanted: LabelledData) -> list[str]:
-    """Names by number: those of the file that is asked for, else of the data, else of a file beside them."""
+    """Return names by number: of the file that is given, else of the data, else of a file beside the data."""
     folder = wanted.data if wanted.data.is_dir() else wanted.data.parent
     path = wanted.classes
     if path is None and found.names is None and any(isinstance(label, int) for label in found.labels):

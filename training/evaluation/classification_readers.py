@@ -1,4 +1,4 @@
-"""Readers of labelled images: rows of Parquet files, folders of images, members of tars."""
+"""Read labelled images: rows of Parquet files, folders of images, members of tars."""
 
 import json
 import mmap
@@ -20,16 +20,16 @@ IMAGE_NAMES = ("image", "jpeg", "jpg", "png", "webp", "img", "bytes")
 LABEL_NAMES = ("label", "labels", "class", "cls", "class_name", "target", "fine_label")
 FOLDER_SUFFIXES = (*IMAGE_SUFFIXES, "bmp", "gif", "ppm", "tif", "tiff")
 HELD_OUT = ("test", "val", "validation")
-"""Splits to look for where none is named, the first that is there."""
+"""Splits to look for if none is named; the first one found is used."""
 
 Label = int | str | None
 
 
 class Images(Protocol):
-    """Encoded images by place, wherever they lie."""
+    """Encoded images by position, from any storage."""
 
     def __call__(self, place: int) -> bytes:
-        """The bytes of an image."""
+        """Return the bytes of an image."""
         ...
 
 
@@ -40,8 +40,8 @@ class Found:
     Attributes:
         keys: names of the images.
         labels: words, numbers, or None.
-        places: what `images` takes.
-        images: reads one.
+        places: positions, as `images` takes them.
+        images: reads one image.
         names: of the classes by number, if the data contain them.
         left_out: keys by reason.
     """
@@ -54,26 +54,26 @@ class Found:
     left_out: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, key: str, label: Label, place: int) -> None:
-        """One more image."""
+        """Add an image."""
         self.keys.append(key)
         self.labels.append(label)
         self.places.append(place)
 
     def leave_out(self, reason: str, key: str) -> None:
-        """One less."""
+        """Record an image that is skipped."""
         self.left_out.setdefault(reason, []).append(key)
 
 
 @dataclass(frozen=True)
 class LabelledData:
-    """Where labelled images are, and how to read them.
+    """Location of labelled images, and how to read them.
 
     Attributes:
         data: a Parquet file, a folder, or a tar.
-        split: None takes a held-out one if there are several (`HELD_OUT`).
-        classes: a file of class names by number, one a line; None takes those that come with the data.
-        image_column: of a Parquet file; None takes the one that holds bytes.
-        label_column: of a Parquet file; None takes the one with a usual name.
+        split: None: a held-out one if there are several (`HELD_OUT`).
+        classes: a file of class names in order of number, one per line; None: those that come with the data.
+        image_column: of a Parquet file; None: the one that holds bytes.
+        label_column: of a Parquet file; None: the one with a usual name.
     """
 
     data: Path
@@ -85,10 +85,10 @@ class LabelledData:
 
 
 class ParquetImages:
-    """Images of a column, a group of rows in memory at a time: rows are best asked for in order.
+    """Images of a column, with one row group in memory at a time, so reading rows in order is fastest.
 
     Args:
-        files: the files, one after the other.
+        files: the files, in order.
         column: of bytes, or of structs with bytes as Hugging Face's datasets have them.
     """
 
@@ -99,7 +99,7 @@ class ParquetImages:
         self._held: tuple[int, pa.Array] | None = None
 
     def __call__(self, place: int) -> bytes:
-        """The image of a row, rows of all files counted through."""
+        """Return the image of a row; rows are numbered across all files."""
         number = bisect_right(self._ends, place)
         if self._held is None or self._held[0] != number:
             file, group = self._groups[number]
@@ -111,10 +111,10 @@ class ParquetImages:
 
 
 def read_parquet(paths: list[Path], wanted: LabelledData) -> tuple[Found, str | None]:
-    """Rows of Parquet files; with a column `split`, those of one split, which is answered too.
+    """Read the rows of Parquet files, of one split if there is a column `split`; return them and the split.
 
     Raises:
-        DataError: a file is broken, or columns or split are ambiguous.
+        DataError: a file is damaged, or columns or split are ambiguous.
     """
     files = [_open(path) for path in paths]
     schema = files[0].schema_arrow
@@ -180,7 +180,7 @@ def _label_column(schema: pa.Schema, wanted: LabelledData) -> str:
 
 
 def _hugging_face_names(schema: pa.Schema, label: str) -> list[str] | None:
-    """Names of a `ClassLabel`, which Hugging Face's datasets writes into the schema's metadata."""
+    """Return the names of a `ClassLabel`, which Hugging Face's datasets writes into the schema's metadata."""
     raw = (schema.metadata or {}).get(b"huggingface")
     node: Any = None
     try:
@@ -206,7 +206,7 @@ def _chosen_split(known: list[str | None], wanted: LabelledData) -> str:
 
 
 def tars_of(folder: Path, split: str | None) -> tuple[list[Path], Path, str | None]:
-    """A folder's tars, the folder that is meant (itself, or the one of a split) and the split.
+    """Return a folder's tars, the folder that holds them (itself, or the one of a split), and the split.
 
     Raises:
         DataError: there is no such split.
@@ -224,7 +224,7 @@ def tars_of(folder: Path, split: str | None) -> tuple[list[Path], Path, str | No
 
 
 def read_tars(paths: list[Path]) -> Found:
-    """Samples of WebDataset tars: an image, and its class as a number or a word in `.cls`."""
+    """Read the samples of WebDataset tars: an image, and its class as a number or a word in `.cls`."""
     archives: list[mmap.mmap] = []
     spans: list[tuple[int, int, int]] = []
     found = Found(lambda place: archives[spans[place][0]][spans[place][1] : sum(spans[place][1:])])
@@ -271,7 +271,7 @@ def _label(raw: bytes) -> Label:
 
 
 def read_folder(folder: Path) -> Found:
-    """Images of a folder a class; a class's name is its folder's, underscores being spaces.
+    """Read images from one folder per class; a class has the name of its folder, with spaces for underscores.
 
     Raises:
         DataError: there are no such folders.

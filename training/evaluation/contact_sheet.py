@@ -1,4 +1,4 @@
-"""A page a person can look at: some captions, and for each the ten images the model likes best."""
+"""Draw a contact sheet: some captions, and for each the ten images that the model ranks first."""
 
 import io
 from dataclasses import dataclass
@@ -41,9 +41,9 @@ class Query:
 
 
 def choose_queries(split: EmbeddedSplit, count: int) -> list[Query]:
-    """Rows for the sheet: images at evenly spaced places of the split, each asked for by its first text.
+    """Choose the rows of the sheet: images at evenly spaced positions of the split, each with its first text as query.
 
-    The rule looks at nothing but the order of the samples, so it cannot pick what the model happens to know.
+    The choice depends on the order of the samples only, so it cannot favour what the model has learned.
     """
     total = len(split.images)
     chosen = [number * total // count for number in range(count)] if total >= count else list(range(total))
@@ -71,12 +71,12 @@ def draw_contact_sheet(
     """Write the sheet as a PNG.
 
     Args:
-        path: target; written whole or not at all.
+        path: target; written completely or not at all.
         split: embeddings.
         dataset: where the images are.
         title: first line.
         subtitle: second line.
-        count: rows, fewer where the split has fewer images.
+        count: rows, fewer if the split has fewer images.
     """
     queries = choose_queries(split, count)
     columns = TOP + 1
@@ -148,7 +148,7 @@ def _centred(draw: ImageDraw.ImageDraw, left: int, top: int, text: str, fill: st
 
 
 def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int, most: int) -> list[str]:
-    """Breaks a text into lines no wider than `width` pixels, at most `most` of them, the last with an ellipsis."""
+    """Break a text into at most `most` lines of at most `width` pixels, the last with an ellipsis if text is cut."""
     lines: list[str] = []
     line = ""
     for word in text.split():
@@ -172,7 +172,7 @@ def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int, most: int) -> lis
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    """Pillow's own scalable font, so that no font of the system is needed."""
+    """Return Pillow's own scalable font, so that no font of the system is needed."""
     font = ImageFont.load_default(size)
     assert isinstance(font, ImageFont.FreeTypeFont), "Pillow is built without FreeType"
     return font

@@ -1,4 +1,4 @@
-"""Encoded images of a set to batches of pixels, the next batch decoded while the last is used."""
+"""Decode the images of a set into batches of pixels; the next batch is decoded while the last is used."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,12 +18,12 @@ class Pictured(Protocol):
 
     @property
     def key(self) -> str:
-        """Its name."""
+        """Return its name."""
         ...
 
     @property
     def image(self) -> bytes:
-        """The image as it lies in the file."""
+        """Return the image as stored in the file."""
         ...
 
 
@@ -32,15 +32,15 @@ S = TypeVar("S", bound=Pictured)
 
 
 class Readable(Protocol[S_co]):
-    """Samples by number."""
+    """Samples by index."""
 
     def __len__(self) -> int: ...
     def key(self, index: int) -> str:
-        """Name of a sample, without reading it."""
+        """Return the name of a sample, without reading it."""
         ...
 
     def sample(self, index: int) -> S_co:
-        """A sample; raises CorruptSampleError."""
+        """Read a sample; raises CorruptSampleError."""
         ...
 
 
@@ -50,7 +50,7 @@ class Decoded(NamedTuple, Generic[S]):
     Attributes:
         number: of the sample in its set.
         pixels: (size, size, 3) bytes.
-        sample: all else that is known of it.
+        sample: the sample itself, with all other data.
     """
 
     number: int
@@ -61,7 +61,7 @@ class Decoded(NamedTuple, Generic[S]):
 def decoded_batches(
     readable: Readable[S], transform: ImageTransform, size: int, batch_size: int, unreadable: list[str]
 ) -> Iterator[list[Decoded[S]]]:
-    """Samples 0 to `size` in batches; the keys of those that cannot be read are appended to `unreadable`."""
+    """Yield samples 0 to `size` in batches; the keys of those that cannot be read are appended to `unreadable`."""
 
     def load(start: int) -> tuple[list[Decoded[S]], list[str]]:
         loaded: list[Decoded[S]] = []

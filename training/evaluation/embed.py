@@ -1,4 +1,4 @@
-"""Embeddings of a split: every image, every distinct text once, and which belongs to which."""
+"""Embed a split: every image, every distinct text once, and which belong together."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,7 +35,7 @@ class EmbeddedSplit:
     entry_text: NDArray[np.int64]  # (T,)
     indices: NDArray[np.int64]  # (I,) number of each image's sample in the dataset
     captions: list[str]  # U distinct texts
-    unreadable: list[str]  # keys of samples that were left out
+    unreadable: list[str]  # keys of samples that were skipped
 
 
 class Embedder:
@@ -70,7 +70,7 @@ class Embedder:
     def split(
         self, dataset: ShardedDataset, *, limit: int | None = None, progress: Progress | None = None
     ) -> EmbeddedSplit:
-        """Embed the first `limit` samples of a split. Unreadable ones are left out and named in the answer.
+        """Embed the first `limit` samples of a split. Unreadable ones are skipped and listed in the result.
 
         Raises:
             DataError: fewer than two samples are readable, so that there is nothing to choose between.
@@ -118,7 +118,7 @@ class Embedder:
         return embedded
 
     def texts(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> Tensor:
-        """(len(texts), D) embeddings on the CPU. Texts of similar length are embedded together, to save padding."""
+        """Embed texts: (len(texts), D) on the CPU. Texts of similar length are batched together, to save padding."""
         context_length = self._model.inputs.context_length
         order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
         embedded: Tensor | None = None
@@ -138,7 +138,7 @@ class Embedder:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model into evaluation mode while the block runs, and back into the mode it was in."""
+    """Put a model into evaluation mode while the block runs, then restore its previous mode."""
     before = model.training
     model.eval()
     try:

@@ -1,4 +1,4 @@
-"""Evaluators: what is measured during training. Built-in ones by name, your own by dotted name."""
+"""Measure a model during training with evaluators: built-in ones by name, your own by dotted name."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -32,7 +32,7 @@ class Evaluation:
 
     Attributes:
         metrics: values for metrics.jsonl and TensorBoard.
-        sentence: the same for people, in one line.
+        sentence: the same in words, in one line.
         details: a result object with more than the metrics; of any type.
     """
 
@@ -43,7 +43,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class EvalContext:
-    """What an evaluator gets to work with.
+    """Parts of a run that an evaluator uses.
 
     Attributes:
         config: of the run.
@@ -77,9 +77,9 @@ class EvalContext:
 class Evaluator(Protocol):
     """Measures a model during training.
 
-    Made as `factory(context, **settings)` before training begins, so that missing data ends the run at once. The model
-    is in training mode (`openwit.training.evaluation.embed.evaluating` changes that for a block) and its towers may be
-    sharded: then every rank calls, and all must make the same calls.
+    Created as `factory(context, **settings)` before training begins, so that missing data ends the run at once. The
+    model is in training mode (`openwit.training.evaluation.embed.evaluating` changes that for a block) and its towers
+    may be sharded: then every rank calls, and all must make the same calls.
 
     Example:
         >>> class Temperature:
@@ -192,7 +192,7 @@ class ZeroShot:
         )
 
     def _scorer(self, model: Any) -> Scorer:
-        # Made for each evaluation, as the texts' embeddings change with the weights.
+        # Created for each evaluation, as the texts' embeddings change with the weights.
         context, classes = self._context, self._data.classes
         if context.objective.embeds:
             return HeadScorer(context.embedder(model), classes, self._templates)
@@ -218,7 +218,7 @@ class ScheduledEvaluator:
         name: of the configuration.
         evaluator: the evaluator.
         every: interval; None: once, at the end.
-        suffix: of its metrics, where another evaluator of the same name comes before it in the list.
+        suffix: of its metrics, if another evaluator of the same name precedes it in the list.
     """
 
     name: str
@@ -241,7 +241,7 @@ class ScheduledEvaluator:
 def make_evaluators(context: EvalContext) -> list[ScheduledEvaluator]:
     """Return the evaluators that the configuration names, in order, with their data opened.
 
-    The short form of `eval` leaves retrieval out if the objective has no embeddings.
+    The short form of `eval` omits retrieval if the objective has no embeddings.
 
     Raises:
         OpenWITError: an evaluator cannot be loaded or made; the message names its entry.

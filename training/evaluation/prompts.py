@@ -1,4 +1,4 @@
-"""Templates that turn a class's name into texts (paper section 3.1.4)."""
+"""Turn a class's name into texts with templates (paper section 3.1.4)."""
 
 import re
 from collections.abc import Sequence
@@ -27,15 +27,15 @@ NAMED = {"paper": PAPER, "cifar10": CIFAR10, "name": ("{label}",)}
 
 
 def filled(template: str, label: str) -> str:
-    """The template with the class's name in its place."""
+    """Return the template with the class's name inserted."""
     return _PLACE.sub(lambda _: label, template)
 
 
 def read_prompts(wanted: str) -> tuple[str, ...]:
-    """The templates that a name (`NAMED`) or a file means: one template a line, empty lines left out.
+    """Return the templates of a name (`NAMED`) or of a file: one template per line, without empty lines.
 
     Raises:
-        DataError: no such name or file, or a line without a place for the class's name.
+        DataError: no such name or file, or a line without a placeholder for the class's name.
     """
     if wanted in NAMED:
         return NAMED[wanted]
@@ -49,10 +49,10 @@ def read_prompts(wanted: str) -> tuple[str, ...]:
 
 
 def read_lines(path: Path, missing: str = "no file") -> Sequence[tuple[int, str]]:
-    """Lines of a text file that are not empty, without white space around, and their numbers from 1.
+    """Return the non-empty lines of a text file, stripped of white space, with their numbers from 1.
 
     Raises:
-        DataError: it does not exist (`missing` says what else was looked for) or is no UTF-8 text.
+        DataError: it does not exist (`missing` is the beginning of the message) or is not UTF-8 text.
     """
     try:
         text = path.read_text("utf-8-sig")
@@ -60,6 +60,6 @@ def read_lines(path: Path, missing: str = "no file") -> Sequence[tuple[int, str]
         raise DataError(f"{path} is {missing}") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is no UTF-8 text: {error}") from error
-    # Not splitlines(), which also cuts at characters that may stand in a name.
+    # Not splitlines(), which also splits at characters that may occur in a name.
     stripped = [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1)]
     return [(number, line) for number, line in stripped if line]

@@ -1,17 +1,16 @@
-"""Retrieval: recall at k in both directions, against chance, with a 95% interval.
+"""Compute retrieval metrics: recall at k in both directions, with chance levels and 95% intervals.
 
-Rules, stated because texts repeat on the web:
+Rules, needed because texts repeat on the web:
 
 * text to image, strict: every (image, text) entry is a query, and only its own image is right.
 * text to image, shared: the same queries, and every image that carries exactly this text is right.
 * image to text, strict: the gallery is all entries; an image finds its text if ANY of its own entries is among the
-  first k, as the field counts on COCO and Flickr30k. An equal text that belongs to another image is wrong, and as it
-  has the same score it is taken to stand before.
-* image to text, shared: as strict, but an equal text of another image is not wrong and takes no place.
+  first k, as is usual on COCO and Flickr30k. An equal text that belongs to another image is wrong, and as it has the
+  same score it is ranked before the right one.
+* image to text, shared: as strict, but an equal text of another image is not wrong and does not count in the ranking.
 
-Wherever two scores are equal the wrong one is taken to stand first, so a model that answers the same to everything
-scores zero; so does one that answers what is no number. Where all texts are distinct, strict and shared are the same
-figure.
+If two scores are equal, the wrong answer is ranked first, so a model that gives the same score to everything has a
+recall of zero; so has one whose scores are NaN. If all texts are distinct, the strict and the shared value are equal.
 """
 
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ _CHUNK_ELEMENTS = 1 << 24
 
 @dataclass(frozen=True)
 class Recall:
-    """Recall at k: the measured value, its bootstrap 95% interval, and what a random order would reach."""
+    """Recall at k: the measured value, its bootstrap 95% interval, and the recall of a random order."""
 
     k: int
     value: float
@@ -43,7 +42,7 @@ class Recall:
 
 @dataclass(frozen=True)
 class RetrievalResult:
-    """Recalls by direction and rule, in the order of `CUTOFFS`, and the sizes they rest on."""
+    """Recalls by direction and rule, in the order of `CUTOFFS`, and the sizes they are based on."""
 
     images: int
     entries: int
@@ -57,7 +56,7 @@ class RetrievalResult:
 
 @dataclass(frozen=True)
 class Ranks:
-    """Number of wrong answers before the best right one, 0 being best: one array a direction and rule."""
+    """Number of wrong answers before the best right one, 0 being best: one array per direction and rule."""
 
     text_to_image: dict[str, NDArray[np.int64]]  # by rule, (T,) over entries
     image_to_text: dict[str, NDArray[np.int64]]  # by rule, (I,) over images
@@ -103,7 +102,7 @@ def _recall(
 
 
 def _text_to_image(split: EmbeddedSplit) -> dict[str, NDArray[np.int64]]:
-    """(T,) ranks: how many other images score at least as high as the right one."""
+    """Return (T,) ranks: the number of other images that score at least as high as the right one."""
     strict = np.empty(len(split.entry_text), dtype=np.int64)
     shared = np.empty(len(split.entry_text), dtype=np.int64)
     count = len(split.images)
@@ -124,7 +123,7 @@ def _text_to_image(split: EmbeddedSplit) -> dict[str, NDArray[np.int64]]:
 
 
 def _image_to_text(split: EmbeddedSplit) -> dict[str, NDArray[np.int64]]:
-    """(I,) ranks: how many entries of others score at least as high as the image's best text."""
+    """Return (I,) ranks: the number of other images' entries that score at least as high as the image's best text."""
     count = len(split.texts)
     copies = torch.from_numpy(np.bincount(split.entry_text, minlength=count))
     strict = np.empty(len(split.images), dtype=np.int64)
@@ -143,7 +142,7 @@ def _image_to_text(split: EmbeddedSplit) -> dict[str, NDArray[np.int64]]:
 
 
 def _own_entries(split: EmbeddedSplit, entries: NDArray[np.int64], start: int, shape: torch.Size) -> Tensor:
-    """(images, texts): how many entries join this image to this text."""
+    """Return (images, texts): the number of entries that join an image to a text."""
     own = torch.zeros(shape, dtype=torch.int64)
     rows = torch.from_numpy(split.entry_image[entries] - start)
     columns = torch.from_numpy(split.entry_text[entries])
@@ -164,7 +163,7 @@ def _chance_image(split: EmbeddedSplit, rule: str, k: int) -> float:
     if rule == "strict":
         return _mean_chance(np.bincount(split.entry_image, minlength=len(split.images)), gallery, k)
     copies = np.bincount(split.entry_text, minlength=len(split.texts))
-    # Equal texts of others are no wrong answers, so for this image they join its own.
+    # Equal texts of other images are not wrong answers, so they count as this image's own.
     relevant = np.bincount(split.entry_image, weights=copies[split.entry_text], minlength=len(split.images))
     return _mean_chance(relevant.astype(np.int64), gallery, k)
 
@@ -176,6 +175,6 @@ def _mean_chance(relevant: NDArray[np.int64], gallery: int, k: int) -> float:
 
 
 def _spans(rows: int, columns: int) -> list[tuple[int, int]]:
-    """Cuts rows so that a block of rows x columns stays small in memory."""
+    """Split rows into spans, so that a block of rows x columns is small in memory."""
     size = max(1, _CHUNK_ELEMENTS // max(1, columns))
     return [(start, min(start + size, rows)) for start in range(0, rows, size)]

@@ -1,4 +1,4 @@
-"""Chance levels and intervals."""
+"""Compute chance levels and confidence intervals."""
 
 import math
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ class Interval:
 
 
 def chance_recall(relevant: int, gallery: int, k: int) -> float:
-    """Probability that a random order of the gallery puts at least one relevant entry among its first k.
+    """Return the probability that a random order of the gallery has a relevant entry among its first k.
 
     Exact: 1 - C(gallery - relevant, k) / C(gallery, k).
 
     Args:
         relevant: entries that count as a hit, 0 to `gallery`.
-        gallery: entries in all, at least 1.
-        k: length of the answer.
+        gallery: total number of entries, at least 1.
+        k: number of first entries.
     """
     if not 0 <= relevant <= gallery or gallery < 1:
         raise ValueError(f"{relevant} relevant of {gallery}")
@@ -39,7 +39,7 @@ def chance_recall(relevant: int, gallery: int, k: int) -> float:
 def bootstrap_mean(
     sums: NDArray[np.float64], counts: NDArray[np.float64], seed: int = 0, resamples: int = 2000, level: float = 0.95
 ) -> Interval:
-    """Percentile bootstrap of a mean over observations that come in groups.
+    """Return the percentile bootstrap interval of a mean over observations that come in groups.
 
     Whole groups are drawn with replacement (an image together with all its captions), because observations of one
     group are not independent.
@@ -64,7 +64,7 @@ def bootstrap_mean(
 
 
 def wilson(right: int, count: int, level: float = 0.95) -> Interval:
-    """Wilson's score interval of a share (1927): of independent observations, also where the share is 0 or 1.
+    """Return Wilson's score interval (1927) of a share of independent observations, also if the share is 0 or 1.
 
     Args:
         right: observations that count.
@@ -77,7 +77,7 @@ def wilson(right: int, count: int, level: float = 0.95) -> Interval:
     share, spread = right / count, z * z / count
     centre = (share + spread / 2) / (1 + spread)
     half = z * math.sqrt(share * (1 - share) / count + spread / (4 * count)) / (1 + spread)
-    # Rounding may put a bound a hair outside.
+    # Rounding may put a bound slightly outside.
     low, high = (0.0 if right == 0 else centre - half), (1.0 if right == count else centre + half)
     return Interval(max(0.0, low), min(1.0, high))
 
@@ -85,7 +85,7 @@ def wilson(right: int, count: int, level: float = 0.95) -> Interval:
 def bootstrap_class_mean(
     right: NDArray[np.int64], counts: NDArray[np.int64], seed: int = 0, resamples: int = 2000, level: float = 0.95
 ) -> Interval:
-    """Percentile bootstrap of the mean over classes of each class's share, observations drawn within their class.
+    """Return the percentile bootstrap interval of the mean of classes' shares, drawing within each class.
 
     Args:
         right: (classes,) observations that count.

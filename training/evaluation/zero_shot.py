@@ -1,4 +1,4 @@
-"""Zero-shot classification: the class whose texts fit an image best (paper section 3.1)."""
+"""Classify zero-shot: predict the class whose texts fit an image best (paper section 3.1)."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -32,15 +32,15 @@ class Scorer(Protocol):
     """Scores each class for each image."""
 
     def __call__(self, pixels: NDArray[np.uint8]) -> Tensor:
-        """(B, size, size, 3) bytes to (B, classes) float32 on the CPU, higher is better."""
+        """Map (B, size, size, 3) bytes to (B, classes) float32 on the CPU; higher is better."""
         ...
 
 
 def class_head(embed: Callable[[Sequence[str]], Tensor], classes: Sequence[str], templates: Sequence[str]) -> Tensor:
-    """(classes, D) weights of unit length: a class's texts are embedded, averaged and brought to unit length again.
+    """Return (classes, D) weights of unit length: the texts of a class are embedded, averaged and normalised again.
 
-    The average is of embeddings and not of probabilities (section 3.1.4), so an ensemble of any number of templates
-    costs no more than one, once it is made.
+    Embeddings are averaged, not probabilities (section 3.1.4), so an ensemble of any number of templates costs no more
+    than one, once it is computed.
 
     Args:
         embed: texts to (texts, D) of unit length.
@@ -53,12 +53,12 @@ def class_head(embed: Callable[[Sequence[str]], Tensor], classes: Sequence[str],
 
 
 def texts_of_classes(classes: Sequence[str], templates: Sequence[str]) -> list[str]:
-    """All templates of the first class, then of the second, and so on."""
+    """Return all texts of the first class, then of the second, and so on."""
     return [filled(template, name) for name in classes for template in templates]
 
 
 class HeadScorer:
-    """Cosines of images and a head: for models with two towers.
+    """Scores by cosine with a head, for models with two towers.
 
     Args:
         embedder: of images and texts.
@@ -76,9 +76,9 @@ class HeadScorer:
 
 
 class ObjectiveScorer:
-    """`Objective.score` of each text, averaged over a class's templates: for any model.
+    """Scores by `Objective.score` of each text, averaged over a class's templates, for any model.
 
-    Bag of words and captioning answer log-likelihoods, in which short and common names have an advantage.
+    Bag of words and captioning return log-likelihoods, in which short and common names have an advantage.
 
     Args:
         model: of the objective.
@@ -123,7 +123,7 @@ class Answers:
         labels: (N,) the right class.
         ranks: (N,) number of wrong classes before the right one, 0 being best.
         predicted: (N,) the first class.
-        unreadable: keys of images that were left out.
+        unreadable: keys of images that were skipped.
     """
 
     labels: NDArray[np.int64]
@@ -135,7 +135,7 @@ class Answers:
 def classify(
     data: ClassificationSet, scorer: Scorer, *, size: int, batch_size: int, progress: Progress | None = None
 ) -> Answers:
-    """Classify all images of a set, prepared as openai/CLIP does it.
+    """Classify all images of a set, preprocessed as in openai/CLIP.
 
     Args:
         data: the set.
@@ -170,8 +170,8 @@ def classify(
 def ranked(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Return how many wrong classes rank before the right one, and which class ranks first; (B,) each.
 
-    Among equal scores, and NaN, wrong classes rank first, and among them the one of lower number:
-    a model that answers the same to everything has no image right.
+    Among equal scores, and NaN, wrong classes rank first, and among them the one of lower number, so a model that
+    gives the same score to every class has an accuracy of zero.
 
     Args:
         scores: (B, classes).
@@ -204,10 +204,10 @@ class ClassResult:
 
     Attributes:
         name: of the class.
-        images: it has.
-        right: of them.
-        accuracy: right of images, with Wilson's interval; None where it has no image.
-        taken_for: the wrong class that was answered most often, if any was, and how often.
+        images: number of its images.
+        right: number of those predicted correctly.
+        accuracy: right / images, with Wilson's interval; None if it has no images.
+        taken_for: the wrong class that was predicted most often, if any, and how often.
     """
 
     name: str
@@ -231,13 +231,13 @@ class ZeroShotResult:
     """Accuracies on a set.
 
     Attributes:
-        images: that were classified.
-        top1: share whose class is the first.
-        top5: share whose class is among the first five; None if there are at most five.
-        mean_per_class: mean over classes that have images of each one's accuracy.
+        images: number of images classified.
+        top1: share of images whose class ranks first.
+        top5: share of images whose class is among the first five; None if there are at most five.
+        mean_per_class: mean of the accuracies of all classes that have images.
         classes: every class, in the order of the set.
         confusions: most frequent first, `CONFUSIONS` at most.
-        unreadable: keys of images that were left out.
+        unreadable: keys of images that were skipped.
     """
 
     images: int

@@ -1,1 +1,1 @@
-"""Trained models for other programs: open_clip, Hugging Face's transformers, ONNX runtimes."""
+"""Export trained models to other programs: open_clip, Hugging Face's transformers, ONNX runtimes."""

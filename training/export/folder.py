@@ -1,4 +1,4 @@
-"""Folders that are complete or absent."""
+"""Write folders that are complete or absent."""
 
 import os
 import shutil
@@ -12,12 +12,12 @@ from openwit.schemas.common.errors import RecipeError
 
 @contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `target`; renames it to `target` if the block ends without an error.
+    """Yield a temporary folder beside `target`; rename it to `target` if the block ends without an error.
 
     Every file is flushed to disk before the rename. On an error the temporary folder is removed.
 
     Raises:
-        RecipeError: `target` exists and is no empty folder.
+        RecipeError: `target` exists and is not an empty folder.
     """
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise RecipeError(f"{target} exists already: name another folder, or remove it")

@@ -1,4 +1,4 @@
-"""Hugging Face's layout: the folder that `CLIPModel.from_pretrained` and `CLIPProcessor.from_pretrained` read."""
+"""Write Hugging Face's layout: what `CLIPModel.from_pretrained` and `CLIPProcessor.from_pretrained` read."""
 
 import json
 from pathlib import Path
@@ -17,9 +17,9 @@ from openwit.training.models.clip import INITIAL_LOGIT_SCALE
 from openwit.training.models.zoo import ClipSpec, VisionSpec
 
 WEIGHTS = "model.safetensors"
-BICUBIC = 3  # Pillow's number of the filter
+BICUBIC = 3  # Pillow's number for the filter
 
-# Names within a block, ours and theirs; attention's input is split apart from these.
+# Names within a block, here and in transformers; attention's input projection is split separately.
 _BLOCK = {
     "ln_1": "layer_norm1",
     "ln_2": "layer_norm2",
@@ -42,16 +42,16 @@ _OUTSIDE = {
     "text.ln_final.weight": "text_model.final_layer_norm.weight",
     "text.ln_final.bias": "text_model.final_layer_norm.bias",
 }
-# Ours multiply from the right, theirs are linear layers.
+# Matrices multiplied from the right here; linear layers in transformers.
 _PROJECTIONS = {"visual.proj": "visual_projection.weight", "text.text_projection": "text_projection.weight"}
 _TOWERS = {"visual": "vision_model", "text": "text_model"}
 
 
 def write_hugging_face(source: LoadedModel, folder: Path) -> tuple[str, ...]:
-    """Weights, configuration, preprocessing and tokenizer into an existing folder.
+    """Write weights, configuration, preprocessing and tokenizer into an existing folder.
 
     Returns:
-        Sentences on what the layout has no place for.
+        Sentences on what the layout cannot store.
 
     Raises:
         RecipeError: transformers has no such architecture.
@@ -72,7 +72,7 @@ def write_hugging_face(source: LoadedModel, folder: Path) -> tuple[str, ...]:
 
 
 def to_hugging_face(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A Vision Transformer CLIP's state dict (of `Clip`), named and shaped as transformers' CLIPModel has it."""
+    """Convert the state dict of a Vision Transformer `Clip` to the names and shapes of transformers' CLIPModel."""
     renamed: dict[str, Tensor] = {}
     for key, tensor in state.items():
         if key == "logit_bias":
@@ -87,11 +87,11 @@ def to_hugging_face(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def model_config(spec: ClipSpec) -> dict[str, Any]:
-    """transformers' config.json.
+    """Return transformers' config.json.
 
-    The text's end must be named: with `eos_token_id` 2, which older files have, transformers pools at the arg-max of
-    the ids instead, and with any other id at its first occurrence. Both are the same place here, and the second stays
-    right when tokens are added.
+    The id of the end of text must be given: with `eos_token_id` 2, which older files have, transformers pools at the
+    arg-max of the ids, and with any other id at its first occurrence. Both are the same position here, and the second
+    remains correct if tokens are added.
 
     Raises:
         RecipeError: it is a ResNet, or has a stem of convolutions.
@@ -131,7 +131,7 @@ def model_config(spec: ClipSpec) -> dict[str, Any]:
 
 
 def preprocessing(size: int) -> dict[str, Any]:
-    """transformers' preprocessor_config.json: short side resized (bicubic), central square, OpenAI's statistics."""
+    """Return transformers' preprocessor_config.json: short side resized (bicubic), central square, normalised."""
     return {
         "image_processor_type": "CLIPImageProcessor",
         "feature_extractor_type": "CLIPFeatureExtractor",

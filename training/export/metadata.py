@@ -1,4 +1,4 @@
-"""The header of exported safetensors files."""
+"""Make the header of exported safetensors files."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""ONNX: the two towers as graphs, each compared with the model before it is handed out."""
+"""Export the two towers as ONNX graphs, each compared with the model before it is accepted."""
 
 import contextlib
 import io
@@ -22,16 +22,16 @@ from openwit.training.export.tokenizer_files import write_tokenizer
 from openwit.training.models.clip import Clip
 
 OPSET = 18
-# Largest difference of a component of the embeddings, which have unit length, between the graph and the model.
+# Largest allowed difference between graph and model in a component of the embeddings, which have unit length.
 BOUND = 1e-5
 BATCHES = (1, 3)
-# A graph with its weights is one protocol buffer, which cannot hold 2 GiB; larger ones keep them in a file beside.
+# A graph with its weights is one protocol buffer, limited to 2 GiB; the weights of larger ones are in a separate file.
 LARGEST_BYTES = 1_900_000_000
 NEEDS = "the export to onnx needs more packages: pip install 'openwit[onnx]'"
 
 
 class ImageEncoder(nn.Module):
-    """(B, 3, H, W) normalised pixels to (B, embed_dim) of unit length."""
+    """Maps (B, 3, H, W) normalised pixels to (B, embed_dim) of unit length."""
 
     def __init__(self, model: Clip) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class ImageEncoder(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """(B, context length) token ids to (B, embed_dim) of unit length."""
+    """Maps (B, context length) token ids to (B, embed_dim) of unit length."""
 
     def __init__(self, model: Clip) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class TextEncoder(nn.Module):
 
 @dataclass(frozen=True)
 class Graph:
-    """One tower to export: its module, the names of input and output, and what draws inputs for it."""
+    """One tower to export: its module, the names of input and output, and a function that draws random inputs."""
 
     name: str
     encoder: nn.Module
@@ -67,13 +67,13 @@ class Graph:
 
 
 def write_onnx(source: LoadedModel, folder: Path) -> tuple[str, ...]:
-    """image.onnx, text.onnx, preprocessing, tokenizer and a card of the graphs into an existing folder.
+    """Write image.onnx, text.onnx, preprocessing, tokenizer and a description of the graphs into an existing folder.
 
     Returns:
-        A sentence a graph: its opset and the largest difference found.
+        One sentence per graph: its opset and the largest difference found.
 
     Raises:
-        RecipeError: a package is missing, or a graph's answers differ from the model's by more than `BOUND`.
+        RecipeError: a package is missing, or a graph's outputs differ from the model's by more than `BOUND`.
     """
     _require()
     model = source.model
@@ -106,7 +106,7 @@ def write_onnx(source: LoadedModel, folder: Path) -> tuple[str, ...]:
 
 
 def parity(graph: Graph, path: Path) -> float:
-    """The largest difference between ONNX Runtime's answers and the model's, over batches of several sizes.
+    """Return the largest difference between ONNX Runtime's outputs and the model's, over batches of several sizes.
 
     Raises:
         RecipeError: it is above `BOUND`, or not a number.
@@ -131,7 +131,7 @@ def parity(graph: Graph, path: Path) -> float:
 
 
 def graphs_of(model: Clip) -> tuple[Graph, Graph]:
-    """The image tower and the text tower."""
+    """Return the image tower and the text tower as graphs to export."""
     size, text = model.spec.vision.image_size, model.spec.text
 
     def pixels(batch: int, generator: torch.Generator) -> Tensor:
@@ -152,10 +152,10 @@ def graphs_of(model: Clip) -> tuple[Graph, Graph]:
 
 def write_graph(graph: Graph, path: Path, lineage: dict[str, Any]) -> None:
     """Write one graph; any batch size, opset `OPSET`, the lineage in its metadata."""
-    # Two rows: with one, the exporter takes the batch for a constant.
+    # Two rows: with one, the exporter treats the batch size as a constant.
     example = graph.draw(2, torch.Generator().manual_seed(1))
     with _quiet(), torch.inference_mode():
-        # Strict: the other way of exporting takes len(x) for a constant.
+        # Strict: the other mode of the exporter treats len(x) as a constant.
         batch = {graph.input: {0: torch.export.Dim("batch")}}
         traced = torch.export.export(graph.encoder, (example,), dynamic_shapes=batch, strict=True)
         program: Any = torch.onnx.export(

@@ -1,4 +1,4 @@
-"""open_clip's layout: the folder that `open_clip.create_model("local-dir:...")` and its hub read."""
+"""Write open_clip's layout: the folder that `open_clip.create_model("local-dir:...")` and its hub read."""
 
 import json
 from pathlib import Path
@@ -20,14 +20,14 @@ CONFIG = "open_clip_config.json"
 
 
 def write_open_clip(source: LoadedModel, folder: Path) -> None:
-    """Weights and configuration into an existing folder; the tokenizer too where it is not CLIP's own.
+    """Write weights and configuration into an existing folder, and the tokenizer if it is not CLIP's own.
 
     Raises:
         RecipeError: open_clip has no such architecture.
     """
     config = {"model_cfg": model_config(source.model), "preprocess_cfg": preprocessing()}
     if source.tokenizer.merges is not None:
-        # open_clip then reads the tokenizer from the folder (by transformers) and not its own vocabulary.
+        # open_clip then reads the tokenizer from the folder (with transformers) instead of its own vocabulary.
         config["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = "."
         write_tokenizer(source.tokenizer, source.model.spec.text.context_length, folder)
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
@@ -35,7 +35,7 @@ def write_open_clip(source: LoadedModel, folder: Path) -> None:
 
 
 def model_config(model: Clip) -> dict[str, Any]:
-    """open_clip's `model_cfg` of an architecture (its CLIP, CLIPVisionCfg and CLIPTextCfg).
+    """Return open_clip's `model_cfg` of an architecture (its CLIP, CLIPVisionCfg and CLIPTextCfg).
 
     Raises:
         RecipeError: the image tower has a stem of convolutions.
@@ -67,5 +67,5 @@ def model_config(model: Clip) -> dict[str, Any]:
 
 
 def preprocessing() -> dict[str, Any]:
-    """open_clip's `preprocess_cfg`: short side to the image size (bicubic), central square, OpenAI's statistics."""
+    """Return open_clip's `preprocess_cfg`: short side resized (bicubic), central square, OpenAI's statistics."""
     return {"mean": list(MEAN), "std": list(STD), "interpolation": "bicubic", "resize_mode": "shortest"}

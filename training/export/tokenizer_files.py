@@ -1,4 +1,4 @@
-"""A tokenizer as the files that Hugging Face's CLIPTokenizer reads."""
+"""Write a tokenizer as the files that Hugging Face's CLIPTokenizer reads."""
 
 import json
 from pathlib import Path

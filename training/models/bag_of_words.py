@@ -1,4 +1,4 @@
-"""Image to words: CLIP's image tower and a linear map to the vocabulary (figure 2 of arXiv 2103.00020)."""
+"""Predict words from an image: CLIP's image tower and a linear map to the vocabulary (figure 2, arXiv 2103.00020)."""
 
 from torch import Tensor, nn
 
@@ -9,8 +9,8 @@ from openwit.training.models.zoo import ClipSpec
 class BagOfWords(nn.Module):
     """Logits of the vocabulary's words for an image.
 
-    The map takes CLIP's image embedding, with its projection and not brought to unit length, so
-    `visual` is CLIP's tower to the last tensor. Of `spec.text` only the vocabulary counts.
+    The map takes CLIP's image embedding, projected but not normalised to unit length, so `visual` is CLIP's tower to
+    the last tensor. Of `spec.text` only the vocabulary is used.
 
     Example:
         >>> model = BagOfWords(spec_of("vit-tiny-64"))
@@ -27,6 +27,6 @@ class BagOfWords(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W), normalised, to (B, vocabulary)."""
+        """Map (B, 3, H, W), normalised, to (B, vocabulary)."""
         logits: Tensor = self.head(self.visual(images))
         return logits

@@ -1,4 +1,4 @@
-"""The transformer both towers are made of. Parameters are named as in openai/CLIP."""
+"""Transformer blocks, used by both towers. Parameters are named as in openai/CLIP."""
 
 import torch
 from torch import Tensor, nn
@@ -7,15 +7,15 @@ from torch.utils.checkpoint import checkpoint
 
 
 class QuickGELU(nn.Module):
-    """x * sigmoid(1.702 x): what OpenAI trained with; its weights lose about 2.7 points under the exact GELU."""
+    """x * sigmoid(1.702 x), as OpenAI trained with; with the exact GELU its weights lose about 2.7 points."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape."""
+        """Apply it elementwise, to any shape."""
         return x * torch.sigmoid(1.702 * x)
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention. Dispatches to a fused kernel; the causal mask is a flag, never a matrix."""
+    """Multi-head self-attention. Dispatches to a fused kernel; the causal mask is a flag, not a matrix."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm residual block: attention, then a perceptron four times as wide."""
+    """Pre-norm residual block: attention, then an MLP four times as wide."""
 
     def __init__(self, width: int, heads: int, quick_gelu: bool) -> None:
         super().__init__()
@@ -58,12 +58,12 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """A stack of blocks with openai/CLIP's initialisation.
 
-    Normal with standard deviation width^-1/2 for attention's input, (2 width)^-1/2 for the perceptron's, and
-    (2 layers width)^-1/2 for the two projections that write to the residual stream; biases zero. The released code
-    sets this for the text tower only and leaves the image tower at PyTorch's default; the paper does not say
-    otherwise of it than "a slightly different initialization scheme", so both towers get the same here.
+    Normal with standard deviation width^-1/2 for attention's input, (2 width)^-1/2 for the MLP's, and
+    (2 layers width)^-1/2 for the two projections that write to the residual stream; biases are zero. The released code
+    does this for the text tower only and uses PyTorch's default for the image tower; the paper gives no detail beyond
+    "a slightly different initialization scheme", so both towers are initialised in the same way here.
 
-    With `recompute` set, a block keeps only its input for the backward pass and is computed again there.
+    With `recompute` set, a block keeps only its input for the backward pass and is recomputed there.
     """
 
     def __init__(self, width: int, layers: int, heads: int, causal: bool, quick_gelu: bool) -> None:
@@ -86,7 +86,7 @@ class Transformer(nn.Module):
         """(B, N, width) to (B, N, width)."""
         for block in self.resblocks:
             if self.recompute and torch.is_grad_enabled():
-                # A block has no chance in it, so no generator's state to keep.
+                # A block draws no random numbers, so there is no generator state to preserve.
                 x = checkpoint(block, x, self.causal, use_reentrant=False, preserve_rng_state=False)
             else:
                 x = block(x, self.causal)

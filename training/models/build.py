@@ -15,7 +15,7 @@ from openwit.training.models.zoo import ClipSpec, InputSpec
 
 
 class CustomTowers(nn.Module):
-    """Your own model as this package trains it: embeddings brought to unit length, with a learned temperature.
+    """Your own model as this package trains it: embeddings normalised to unit length, with a learned temperature.
 
     Args:
         towers: has `encode_image(images)` and `encode_text(tokens)`, each (B, ...) to (B, D).
@@ -54,7 +54,7 @@ def build_two_towers(
     init_logit_scale: float = INITIAL_LOGIT_SCALE,
     init_logit_bias: float | None = None,
 ) -> Clip | CustomTowers:
-    """Return a new model with `encode_image` and `encode_text`; initial weights come from torch's generator.
+    """Return a new model with `encode_image` and `encode_text`; initial weights are drawn from torch's generator.
 
     Raises:
         RecipeError: a model given by dotted name cannot be loaded or built, or has no such methods.

@@ -1,4 +1,4 @@
-"""Image to text: a language model that is shown the image first (figure 2 and appendix A.2 of arXiv 2103.00020)."""
+"""Predict a caption: a language model prefixed with the image (figure 2 and appendix A.2 of arXiv 2103.00020)."""
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +12,9 @@ PREFIX_TOKENS = 4
 
 
 class CaptionDecoder(nn.Module):
-    """CLIP's text transformer as a language model: of the same size, its embedding also maps back to the vocabulary.
+    """CLIP's text transformer as a language model of the same size; its embedding also maps back to the vocabulary.
 
-    Sharing that matrix keeps it at the 63M parameters that the paper gives for it (12 layers of width 512).
+    Sharing that matrix gives the 63M parameters that the paper states (12 layers of width 512).
     """
 
     def __init__(self, spec: TextSpec, quick_gelu: bool) -> None:
@@ -27,7 +27,7 @@ class CaptionDecoder(nn.Module):
         nn.init.normal_(self.positional_embedding, std=0.01)
 
     def forward(self, prefix: Tensor, tokens: Tensor) -> Tensor:
-        """(B, P, width) and (B, L) to (B, L, width): at place i, what is known of the token after it."""
+        """Map (B, P, width) and (B, L) to (B, L, width): at position i, the features that predict the next token."""
         x = self.token_embedding(tokens) + self.positional_embedding[: tokens.shape[1]]
         x = self.transformer(torch.cat([prefix.to(x.dtype), x], dim=1))
         known: Tensor = self.ln_final(x[:, prefix.shape[1] :])
@@ -35,15 +35,15 @@ class CaptionDecoder(nn.Module):
 
 
 class Captioner(nn.Module):
-    """The image tower's embedding, mapped to a few tokens, before the caption's own in a causal transformer.
+    """Image tower whose embedding, mapped to a few tokens, precedes the caption's tokens in a causal transformer.
 
-    So the paper's baseline "LM RN50": four tokens, from the pooled output of the tower. `visual` is CLIP's tower to
-    the last tensor; its embedding is not brought to unit length.
+    This is the paper's baseline "LM RN50": four tokens, from the pooled output of the tower. `visual` is CLIP's tower
+    to the last tensor; its embedding is not normalised to unit length.
 
     Args:
-        spec: sizes; `spec.text` those of the decoder.
+        spec: sizes; `spec.text` has those of the decoder.
         patch_dropout: see `VisionTransformer`.
-        prefix_tokens: tokens that an image becomes.
+        prefix_tokens: number of tokens per image.
 
     Example:
         >>> model = Captioner(spec_of("vit-tiny-64"))
@@ -61,10 +61,10 @@ class Captioner(nn.Module):
         self.text = CaptionDecoder(spec.text, spec.quick_gelu)
 
     def prefix(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W), normalised, to (B, prefix_tokens, text width)."""
+        """Map (B, 3, H, W), normalised, to (B, prefix_tokens, text width)."""
         projected: Tensor = self.prefix_projection(self.visual(images))
         return projected.view(len(projected), self.prefix_tokens, -1)
 
     def logits(self, known: Tensor) -> Tensor:
-        """(..., text width) of the decoder to (..., vocabulary)."""
+        """Map (..., text width) of the decoder to (..., vocabulary)."""
         return F.linear(known, self.text.token_embedding.weight)

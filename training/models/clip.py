@@ -1,4 +1,4 @@
-"""CLIP: two towers that meet in one space, and a learned temperature (paper section 2.3)."""
+"""CLIP: two towers that embed into one space, and a learned temperature (paper section 2.3)."""
 
 import math
 
@@ -36,7 +36,7 @@ class Clip(nn.Module):
         self.visual = image_tower(spec, patch_dropout)
         self.text = TextTransformer(spec.text, spec.embed_dim, spec.quick_gelu)
         self.logit_scale = nn.Parameter(torch.tensor(init_logit_scale))
-        # For the sigmoid objective only; None adds no key to the state dict, as in open_clip.
+        # Only for the sigmoid objective; None adds no key to the state dict, as in open_clip.
         self.logit_bias = None if init_logit_bias is None else nn.Parameter(torch.tensor(init_logit_bias))
 
     def encode_image(self, images: Tensor) -> Tensor:

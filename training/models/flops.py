@@ -1,18 +1,17 @@
-"""Floating-point operations of a model, counted from its sizes, and the peaks of GPUs, for the share that is used.
+"""Count a model's floating-point operations from its sizes, and give GPUs' peak rates, for model FLOPs utilisation.
 
-Counted as the field does (Kaplan et al., arXiv 2001.08361, section 2.1; Chowdhery et al., arXiv 2204.02311, appendix
-B): two for each multiplication with addition, in matrix products, convolutions and attention; the backward pass costs
-twice the forward one; normalisations and activations count for nothing. Causal attention counts as if it were whole.
-What is computed twice to save memory (GradCache, activation checkpointing) counts once: the share is of useful work
-("model FLOPs utilisation").
+Counted in the usual way (Kaplan et al., arXiv 2001.08361, section 2.1; Chowdhery et al., arXiv 2204.02311, appendix
+B): two operations per multiply-add in matrix products, convolutions and attention; the backward pass costs twice the
+forward pass; normalisations and activations are not counted. Causal attention is counted as full attention. Work that
+is repeated to save memory (GradCache, activation checkpointing) is counted once.
 """
 
 from openwit.training.models.zoo import ClipSpec, ResNetSpec, TextSpec, VisionSpec
 
 FORWARD_AND_BACKWARD = 3
 
-# Dense bf16/fp16 with float32 sums, operations a second, by part of the name that PyTorch gives the device; from
-# NVIDIA's and AMD's data sheets. The first match counts, so longer names come first.
+# Dense bf16/fp16 with float32 accumulation, operations per second, by a part of PyTorch's device name; from NVIDIA's
+# and AMD's data sheets. The first match is used, so longer names come first.
 PEAKS: tuple[tuple[str, float], ...] = (
     ("B200", 2250e12),
     ("GH200", 989e12),
@@ -42,16 +41,16 @@ PEAKS: tuple[tuple[str, float], ...] = (
 
 
 def peak_flops(device_name: str) -> float | None:
-    """Operations a second that a GPU can do in bf16; None where it is not in the table."""
+    """Return a GPU's peak operations per second in bf16; None if it is not in the table."""
     return next((peak for part, peak in PEAKS if part.lower() in device_name.lower()), None)
 
 
 def image_flops(spec: ClipSpec, kept_patches: int | None = None) -> int:
-    """One image through the image tower, forward.
+    """Return the operations of the image tower's forward pass for one image.
 
     Args:
         spec: sizes.
-        kept_patches: patches that are not dropped; None keeps all.
+        kept_patches: number of patches that are not dropped; None: all.
     """
     vision = spec.vision
     if isinstance(vision, ResNetSpec):
@@ -61,14 +60,14 @@ def image_flops(spec: ClipSpec, kept_patches: int | None = None) -> int:
 
 
 def text_flops(spec: ClipSpec, tokens: int | None = None) -> int:
-    """One text through the text tower, forward; `tokens` of it, None the whole context."""
+    """Return the operations of the text tower's forward pass for one text of `tokens`; None: the whole context."""
     text: TextSpec = spec.text
     length = text.context_length if tokens is None else tokens
     return _transformer(text.width, text.layers, length) + 2 * text.width * spec.embed_dim
 
 
 def _transformer(width: int, layers: int, tokens: int) -> int:
-    # Four maps of attention, eight of the perceptron, and two products of attention itself.
+    # Four width x width maps in attention, eight in the MLP, and the two products of attention itself.
     return layers * (2 * tokens * 12 * width**2 + 2 * 2 * tokens**2 * width)
 
 
@@ -106,6 +105,6 @@ def _resnet(vision: ResNetSpec, embed_dim: int) -> int:
                 total += _convolution(outer, before, after, 1)
             before, side = after, outer
     tokens, channels = vision.positions + 1, vision.channels
-    # Attention that pools asks once: keys and values of all positions, one query, one answer.
+    # Attention pooling: keys and values of all positions, one query, one output.
     total += 2 * (2 * tokens + 1) * channels**2 + 2 * 2 * tokens * channels
     return total + 2 * channels * embed_dim

@@ -1,4 +1,4 @@
-"""Batch normalisation under two passes over the same samples: its running statistics move in one of them only."""
+"""Control batch normalisation in two passes over the same samples: one of them updates its running statistics."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -10,10 +10,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 @contextmanager
 def running_statistics_frozen(model: nn.Module) -> Iterator[None]:
-    """While the block runs, batch normalisation normalises by the batch as ever, but its running statistics stay.
+    """Freeze running statistics while the block runs; batch normalisation still normalises by the batch.
 
-    By a momentum of zero rather than without statistics, so that a recomputation keeps the same tensors for its
-    backward pass as the first computation did.
+    This sets the momentum to zero rather than turning statistics off, so that a recomputation saves the same tensors
+    for its backward pass as the first computation did.
     """
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     before: list[tuple[Any, Any]] = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
@@ -29,5 +29,5 @@ def running_statistics_frozen(model: nn.Module) -> Iterator[None]:
 def recomputation_contexts(
     model: nn.Module,
 ) -> Callable[[], tuple[AbstractContextManager[None], AbstractContextManager[None]]]:
-    """For `torch.utils.checkpoint`: running statistics move in the first computation, not in the second."""
+    """Return contexts for `torch.utils.checkpoint`: only the first computation updates running statistics."""
     return lambda: (nullcontext(), running_statistics_frozen(model))

@@ -1,9 +1,9 @@
-"""The image tower as a ResNet with the paper's four changes (section 2.4). Parameters are named as in openai/CLIP.
+"""Image tower: ResNet with the paper's four changes (section 2.4). Parameters are named as in openai/CLIP.
 
-The stem and the shortcuts are ResNet-D's (He et al., arXiv 1812.01187), strides are averages over 2x2 positions ahead
-of a convolution of stride 1 (Zhang, arXiv 1904.11486), and attention pools what is left. The paper gives no
-initialisation for it; the released code sets the gain that ends each block to zero and the pooling's four maps to
-channels^-1/2, and leaves the convolutions as PyTorch makes them. So does this.
+The stem and the shortcuts are ResNet-D's (He et al., arXiv 1812.01187), strides are averages over 2x2 positions before
+a convolution of stride 1 (Zhang, arXiv 1904.11486), and attention pools the last feature map. The paper does not give
+an initialisation for it; the released code initialises the last gain of each block with zero and the pooling's four
+maps with standard deviation channels^-1/2, and uses PyTorch's default for convolutions. So does this module.
 """
 
 import torch
@@ -21,9 +21,9 @@ class Bottleneck(nn.Module):
     """Residual block: 1x1, 3x3 and 1x1 convolutions, the last four times as wide.
 
     Args:
-        before: channels that come in.
-        width: channels within; 4 * width come out.
-        stride: 2 halves the sides, by an average ahead of the last convolution and of the shortcut's.
+        before: input channels.
+        width: inner channels; the output has 4 * width.
+        stride: 2 halves the sides, by an average before the last convolution and before the shortcut's.
     """
 
     def __init__(self, before: int, width: int, stride: int) -> None:
@@ -42,7 +42,7 @@ class Bottleneck(nn.Module):
         nn.init.zeros_(self.bn3.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, before, H, W) to (B, 4 width, H / stride, W / stride)."""
+        """Map (B, before, H, W) to (B, 4 width, H / stride, W / stride)."""
         inner = F.relu(self.bn1(self.conv1(x)), inplace=True)
         inner = F.relu(self.bn2(self.conv2(inner)), inplace=True)
         inner = self.bn3(self.conv3(self.pool(inner)))
@@ -50,9 +50,9 @@ class Bottleneck(nn.Module):
 
 
 class AttentionPool(nn.Module):
-    """Multi-head attention in which the mean over all positions asks, once an image.
+    """Multi-head attention with the mean over all positions as the only query of an image.
 
-    The reference computes the answer for every position and keeps the first; here only the first is computed.
+    The reference computes the output for every position and keeps the first; here only the first is computed.
     """
 
     def __init__(self, positions: int, channels: int, heads: int, embed_dim: int) -> None:
@@ -67,7 +67,7 @@ class AttentionPool(nn.Module):
             nn.init.normal_(layer.weight, std=channels**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, channels, H, W) to (B, channels); `c_proj` is left to the caller."""
+        """Map (B, channels, H, W) to (B, channels); the caller applies `c_proj`."""
         batch, channels = x.shape[:2]
         positions = x.flatten(2).transpose(1, 2)
         tokens = torch.cat([positions.mean(dim=1, keepdim=True), positions], dim=1) + self.positional_embedding
@@ -81,8 +81,8 @@ class AttentionPool(nn.Module):
 class ResNet(nn.Module):
     """A stem, four stages of blocks, attention pooling. With `recompute` set, a block keeps only its input.
 
-    Batch normalisation is over the images of one process. Neither paper nor released code says that the 592 GPUs of
-    RN50x64 shared their statistics.
+    Batch normalisation is over the images of one process. Neither the paper nor the released code indicates that the
+    592 GPUs of RN50x64 shared their statistics.
 
     Args:
         spec: sizes.
@@ -107,14 +107,14 @@ class ResNet(nn.Module):
         self.attnpool = AttentionPool(spec.positions, spec.channels, spec.heads, embed_dim)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W), normalised, to (B, embed_dim), not of unit length."""
+        """Map (B, 3, H, W), normalised, to (B, embed_dim), not of unit length."""
         projected: Tensor = self.attnpool.c_proj(self.features(images))
         return projected
 
     def features(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) to (B, 32 width): what attention has pooled, before the last map.
+        """Map (B, 3, H, W) to (B, 32 width): the output of attention pooling, before the last map.
 
-        The paper's linear probes take "the penultimate layer"; for its ResNets it does not say more than that.
+        The paper's linear probes use "the penultimate layer"; for ResNets it does not specify this further.
         """
         x = images
         for convolution, norm in ((self.conv1, self.bn1), (self.conv2, self.bn2), (self.conv3, self.bn3)):

@@ -1,4 +1,4 @@
-"""The text tower: a causal transformer, pooled at the end-of-text token (paper section 2.4)."""
+"""Text tower: a causal transformer, pooled at the end-of-text token (paper section 2.4)."""
 
 import torch
 from torch import Tensor, nn
@@ -8,10 +8,10 @@ from openwit.training.models.zoo import TextSpec
 
 
 class TextTransformer(nn.Module):
-    """Token ids to embeddings.
+    """Maps token ids to embeddings.
 
-    Texts may come trimmed to the longest of a batch: attention is causal and the pooled token is the last one that
-    matters, so tokens after it, padding included, cannot change the result.
+    Texts may be trimmed to the longest of a batch: attention is causal and the output is pooled at the end of text, so
+    later tokens, such as padding, cannot change the result.
     """
 
     def __init__(self, spec: TextSpec, embed_dim: int, quick_gelu: bool) -> None:
@@ -26,7 +26,7 @@ class TextTransformer(nn.Module):
         nn.init.normal_(self.text_projection, std=spec.width**-0.5)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(B, L) ids, L up to the context length, to (B, embed_dim), not of unit length.
+        """Map (B, L) ids, L up to the context length, to (B, embed_dim), not of unit length.
 
         The end of text is the largest id of the vocabulary, so its first occurrence is the row's arg-max.
         """

@@ -1,9 +1,9 @@
 """Read tensors from a TorchScript archive without running its code.
 
 OpenAI released its weights as such archives. `torch.jit.load` runs code of the archive while it loads, and
-`torch.load` refuses them, so the archive is read here: a zip in which `data.pkl` holds the modules as nested
-attributes, `data/N` a storage each, and `code/` the modules' source, which names a module's parameters and buffers.
-Of the pickle no name is resolved but those below, and the source is searched, never run.
+`torch.load` rejects them, so the archive is read here: a zip in which `data.pkl` holds the modules as nested
+attributes, each `data/N` a storage, and `code/` the modules' source, which names a module's parameters and buffers.
+Only the names below are resolved in the pickle, and the source is searched, never run.
 """
 
 import collections
@@ -58,10 +58,10 @@ def is_torchscript(path: Path) -> bool:
 
 
 def read_torchscript(path: Path) -> dict[str, Tensor]:
-    """Parameters and buffers by their dotted names, as `torch.jit.load(path).state_dict()` has them.
+    """Return parameters and buffers by their dotted names, as in `torch.jit.load(path).state_dict()`.
 
     Raises:
-        DataError: the archive is broken, or holds something that no CLIP model has.
+        DataError: the archive is damaged, or holds something that no CLIP model has.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -84,7 +84,7 @@ class _Unpickler(pickle.Unpickler):
         self._storages: dict[str, Tensor] = {}
 
     def persistent_load(self, pid: Any) -> Tensor:
-        """A storage, as a tensor of one dimension."""
+        """Return a storage as a tensor of one dimension."""
         _, dtype, key, _, count = pid
         if key not in self._storages:
             data = bytearray(self._archive.read(f"{self._prefix}data/{key}"))
@@ -93,7 +93,7 @@ class _Unpickler(pickle.Unpickler):
         return self._storages[key]
 
     def find_class(self, module: str, name: str) -> Any:
-        """The few names that an archive of a model needs, and nothing else."""
+        """Resolve the few names that an archive of a model needs; reject all others."""
         if module == "__torch__" or module.startswith("__torch__."):
             return type(name, (_Module,), {"qualified": f"{module}.{name}"})
         if module == "torch" and name in _DTYPES:
@@ -124,7 +124,7 @@ _CALLABLES: dict[tuple[str, str], Callable[..., Any]] = {
 
 
 class _Declared:
-    """Return the attributes of a class that are parameters or buffers, according to the archive's source."""
+    """Finds the attributes of a class that are parameters or buffers, according to the archive's source."""
 
     def __init__(self, archive: zipfile.ZipFile, prefix: str) -> None:
         self._archive = archive
@@ -132,7 +132,7 @@ class _Declared:
         self._files: dict[str, dict[str, frozenset[str]]] = {}
 
     def of(self, qualified: str) -> frozenset[str]:
-        """Names, of a class named as in the pickle."""
+        """Return these names for a class, named as in the pickle."""
         folder, _, name = qualified.rpartition(".")
         path = f"{self._prefix}code/{folder.replace('.', '/')}.py"
         if path not in self._files:

@@ -1,4 +1,4 @@
-"""The image tower: Vision Transformer with an extra normalisation before the blocks (paper section 2.4)."""
+"""Image tower: Vision Transformer with an extra normalisation before the blocks (paper section 2.4)."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ _GOLDEN, _MIX_1, _MIX_2 = (constant - (1 << 64) for constant in (GOLDEN, MIX_1, 
 class PatchDropoutRng:
     """Random numbers keyed by a seed and a sample's position in the whole batch.
 
-    So they do not depend on the process, chunk or device that computes a sample.
+    They therefore do not depend on the process, chunk or device that computes a sample.
 
     Attributes:
         seed: of the step.
@@ -37,18 +37,18 @@ class PatchDropoutRng:
 
 
 def _shifted(x: Tensor, bits: int) -> Tensor:
-    """A logical shift to the right; torch's is arithmetic."""
+    """Shift right logically; torch's operator is arithmetic."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
 class VisionTransformer(nn.Module):
-    """Patches and a class token through a transformer; the class token, projected, is the image's embedding.
+    """A transformer over patches and a class token; the class token, projected, is the image's embedding.
 
     Args:
         spec: sizes.
         embed_dim: dimensions of the shared space.
         quick_gelu: see `ClipSpec`.
-        patch_dropout: share of patches left out in training mode, drawn for each image from `patch_dropout_rng`, or
+        patch_dropout: share of patches dropped in training mode, drawn for each image from `patch_dropout_rng`, or
             from torch's generator if that is None.
     """
 
@@ -67,12 +67,12 @@ class VisionTransformer(nn.Module):
         self.proj = nn.Parameter(scale * torch.randn(spec.width, embed_dim))
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W), normalised, to (B, embed_dim), not of unit length."""
+        """Map (B, 3, H, W), normalised, to (B, embed_dim), not of unit length."""
         projected: Tensor = self.features(images) @ self.proj
         return projected
 
     def features(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) to (B, width): the class token before the projection, which linear probes use."""
+        """Map (B, 3, H, W) to (B, width): the class token before the projection, which linear probes use."""
         patches = self.conv1(images).flatten(2).transpose(1, 2) + self.positional_embedding[1:]
         if self.training and self.kept_patches < patches.shape[1]:
             patches = self._drop(patches)
@@ -87,7 +87,7 @@ class VisionTransformer(nn.Module):
         return patches.gather(1, kept.unsqueeze(-1).expand(-1, -1, patches.shape[2]))
 
     def _kept(self, batch: int, count: int, device: torch.device) -> Tensor:
-        """(batch, kept_patches) numbers of patches; never compiled (`openwit.training.engine.build_model`)."""
+        """Draw (batch, kept_patches) patch indices; never compiled (`openwit.training.engine.build_model`)."""
         if self.patch_dropout_rng is None:
             noise = torch.rand(batch, count, device=device)
         else:
@@ -96,16 +96,16 @@ class VisionTransformer(nn.Module):
 
 
 def _patches(spec: VisionSpec) -> nn.Module:
-    """The paper's: each patch mapped linearly, on its own."""
+    """Make the paper's stem: a linear map of each patch."""
     return nn.Conv2d(3, spec.width, spec.patch_size, stride=spec.patch_size, bias=False)
 
 
 def _convolutions(spec: VisionSpec) -> nn.Module:
-    """Xiao et al., "Early Convolutions Help Transformers See Better", arXiv 2106.14881.
+    """Make the stem of Xiao et al., "Early Convolutions Help Transformers See Better", arXiv 2106.14881.
 
-    As many 3x3 convolutions of stride 2 as make one position of a patch, channels doubling up to the width, and a 1x1
-    one; the same number of tokens for little more work. Normalised over each image on its own, where the source
-    normalises over the batch, so that training and evaluation compute the same.
+    3x3 convolutions of stride 2, with doubling channels, until a patch is one position, then a 1x1 convolution to the
+    width; the same number of tokens for little more work. Normalisation is per image, where the source normalises over
+    the batch, so that training and evaluation compute the same.
     """
     halvings = spec.patch_size.bit_length() - 1
     layers: list[nn.Module] = []

@@ -1,8 +1,8 @@
-"""Weights in and out: OpenAI's released ones, open_clip's, and ours in the layout that open_clip loads.
+"""Load and save weights: OpenAI's released ones, open_clip's, and OpenWIT's in the layout that open_clip loads.
 
-All three name the same tensors. OpenAI's and open_clip's usual layout has the text tower's at the top
-(`token_embedding.weight`), open_clip's other one and ours below `text.`; nothing else differs. What shapes do not show
-is the number of heads and the activation, so our files carry the spec as well.
+All three have the same tensors. OpenAI's and open_clip's usual layout has the text tower's at the top level
+(`token_embedding.weight`), open_clip's other one and OpenWIT's below `text.`; nothing else differs. Shapes do not show
+the number of heads and the activation, so OpenWIT's files store the spec as well.
 """
 
 import json
@@ -26,17 +26,17 @@ from openwit.training.models.clip import Clip
 from openwit.training.models.torchscript import is_torchscript, read_torchscript
 from openwit.training.models.zoo import ClipSpec
 
-# Numbers that OpenAI's archives hold beside the weights.
+# Numbers that OpenAI's archives hold besides the weights.
 ARCHIVE_EXTRAS = ("input_resolution", "context_length", "vocab_size")
 TEXT_TOWER = ("token_embedding.", "positional_embedding", "transformer.", "ln_final.", "text_projection")
-# What saving programs put weights into: open_clip's trainer and ours.
+# Keys under which programs save weights: open_clip's trainer and OpenWIT's.
 WRAPPERS = ("state_dict", "model")
-# What they put before every key: DistributedDataParallel and torch.compile.
+# Prefixes of every key: of DistributedDataParallel and torch.compile.
 PREFIXES = ("module.", "_orig_mod.")
 HEAD_WIDTH = 64
 SPEC_KEY = "openwit_spec"
 
-# What reading a pickle raises on bytes that are none, besides its own error.
+# Exceptions on reading bytes that are not a pickle, besides UnpicklingError.
 _BROKEN_PICKLE = (
     *(RuntimeError, EOFError, OSError, ValueError, KeyError),
     *(struct.error, IndexError, TypeError, AttributeError),
@@ -48,10 +48,10 @@ class LoadReport:
     """Report of loading, beyond copying equal tensors.
 
     Attributes:
-        tensors: number taken over.
-        converted: number that were of another type and are now of the model's, as half precision to float32.
-        ignored: keys that are no weights.
-        notes: a sentence for each thing that may surprise: a position embedding resized, another activation.
+        tensors: number of tensors copied.
+        converted: number of tensors converted to the model's type, such as half precision to float32.
+        ignored: keys that are not weights.
+        notes: a sentence for each unexpected change: a position embedding resized, another activation.
     """
 
     tensors: int
@@ -61,13 +61,13 @@ class LoadReport:
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
-    """Read a state dict, keys as in the file save for wrappers and prefixes; tensors on the CPU, types as stored.
+    """Read a state dict: keys as in the file, without wrappers and prefixes; tensors on the CPU, types as stored.
 
-    `.safetensors`, `torch.save` files (open_clip's and our checkpoints too) and TorchScript archives. Nothing that
-    a file holds is ever run.
+    Reads `.safetensors`, `torch.save` files (also open_clip's and OpenWIT's checkpoints) and TorchScript archives. No
+    code in a file is ever run.
 
     Raises:
-        DataError: the file is missing, broken, holds code, or holds no state dict.
+        DataError: the file is missing or damaged, holds code, or does not hold a state dict.
     """
     if not path.is_file():
         raise DataError(f"{path} does not exist")
@@ -92,12 +92,12 @@ def settings_of(state: Mapping[str, Tensor], quick_gelu: bool | None = None, hea
 
     Args:
         state: of any of the three layouts.
-        quick_gelu: activation, which shapes do not show. None: QuickGELU where the keys are those of OpenAI's own
-            archive, else GELU. Give true for OpenAI's weights from elsewhere: with GELU they lose about 2.7 points.
-        head_width: channels of a head, which shapes do not show either; 64 in all nine models of the paper.
+        quick_gelu: activation, which shapes do not show. None: QuickGELU if the keys are those of OpenAI's own
+            archive, else GELU. Pass true for OpenAI's weights from elsewhere: with GELU they lose about 2.7 points.
+        head_width: channels per head, which shapes do not show either; 64 in all nine models of the paper.
 
     Raises:
-        DataError: it is no CLIP with a Vision Transformer or a ResNet.
+        DataError: it is not a CLIP with a Vision Transformer or a ResNet.
     """
     weights, extras = _named_as_here(state)
     text_width = _size(weights, "text.ln_final.weight", 0)
@@ -117,13 +117,13 @@ def settings_of(state: Mapping[str, Tensor], quick_gelu: bool | None = None, hea
 
 
 def into_model(model: Clip, state: Mapping[str, Tensor]) -> LoadReport:
-    """Copy weights into a model, of any of the three layouts. The model is untouched where they do not fit.
+    """Copy weights of any of the three layouts into a model, which is not changed if they do not fit.
 
     A position embedding of the image tower for another image size is resized (bicubic, antialiased, corners not
-    aligned, the class token or mean query as it is; all as open_clip does it for Vision Transformers).
+    aligned, the class token or mean query unchanged; all as open_clip does it for Vision Transformers).
 
     Raises:
-        DataError: a tensor is missing, is not known, or has another shape; names the first.
+        DataError: a tensor is missing, is unknown, or has another shape; names the first.
     """
     expected = model.state_dict()
     weights, ignored = _named_as_here(state)
@@ -143,7 +143,7 @@ def into_model(model: Clip, state: Mapping[str, Tensor]) -> LoadReport:
             weights[position] = resized
     for key, tensor in expected.items():
         if key not in weights and key.endswith("num_batches_tracked"):
-            weights[key] = tensor  # files of PyTorch before 0.4.1 have none, and nothing reads it
+            weights[key] = tensor  # missing in files of PyTorch before 0.4.1, and never read
     if "logit_scale" in weights and weights["logit_scale"].numel() == 1:
         weights["logit_scale"] = weights["logit_scale"].reshape(())  # sharded training saves it as one row
     _check(expected, weights)
@@ -153,9 +153,9 @@ def into_model(model: Clip, state: Mapping[str, Tensor]) -> LoadReport:
 
 
 def to_open_clip(model: Clip) -> dict[str, Tensor]:
-    """The model's weights named as open_clip's `CLIP` names them, on the CPU.
+    """Return the model's weights with the names of open_clip's `CLIP`, on the CPU.
 
-    Those of a convolutional stem have names that open_clip does not know; it refuses them.
+    Those of a convolutional stem have names that open_clip does not know; it rejects them.
     """
     return {
         key.removeprefix("text."): tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()
@@ -163,17 +163,17 @@ def to_open_clip(model: Clip) -> dict[str, Tensor]:
 
 
 def save_safetensors(model: Clip, path: Path) -> None:
-    """Write `to_open_clip` and, in the file's metadata, the spec. The file is whole or absent."""
+    """Write `to_open_clip` and, in the file's metadata, the spec. The file is complete or absent."""
     metadata = {"format": "pt", SPEC_KEY: model.spec.model_dump_json()}
     with atomic_path(path) as temporary:
         save_file(to_open_clip(model), temporary, metadata=metadata)
 
 
 def stored_spec(path: Path) -> ClipSpec | None:
-    """The architecture as `save_safetensors` noted it; None where a file has no such note.
+    """Return the architecture that `save_safetensors` stored; None if the file has none.
 
     Raises:
-        DataError: the note is not understood.
+        DataError: the stored architecture is not valid.
     """
     if path.suffix != ".safetensors":
         return None
@@ -188,14 +188,14 @@ def stored_spec(path: Path) -> ClipSpec | None:
 def model_from_weights(path: Path, *, quick_gelu: bool | None = None) -> tuple[Clip, LoadReport]:
     """Return a model of a file's architecture with its weights, in evaluation mode.
 
-    For a checkpoint of ours use `into_model` and the spec of its configuration: shapes do not show its heads.
+    For a checkpoint of OpenWIT use `into_model` and the spec of its configuration: shapes do not show its heads.
 
     Args:
         path: see `load_weights`.
         quick_gelu: see `settings_of`; None takes the one stored in the file, if any.
 
     Returns:
-        The model, and a report whose notes also say what had to be assumed.
+        The model, and a report whose notes include what had to be assumed.
     """
     state = load_weights(path)
     spec = stored_spec(path)
@@ -276,7 +276,7 @@ def _size(weights: Mapping[str, Tensor], key: str, axis: int) -> int:
 
 
 def _grid(weights: Mapping[str, Tensor], key: str) -> int:
-    """Side of the square of positions, of which one row is the class token's or the mean's."""
+    """Return the side of the square of positions; one further row is the class token's or the mean's."""
     positions = _size(weights, key, 0) - 1
     side = math.isqrt(max(0, positions))
     if side < 1 or side**2 != positions:
@@ -293,7 +293,7 @@ def _count(weights: Mapping[str, Tensor], prefix: str) -> int:
 def _vit(weights: Mapping[str, Tensor], head_width: int) -> dict[str, object]:
     width = _size(weights, "visual.class_embedding", 0)
     convolutions = sum(key.startswith("visual.conv1.") and weights[key].ndim == 4 for key in weights)
-    # The stem of convolutions ends with one that does not halve.
+    # The last convolution of the stem does not halve the sides.
     stem = "patch" if "visual.conv1.weight" in weights else "convolutions"
     patch = _size(weights, "visual.conv1.weight", 2) if stem == "patch" else 2 ** max(0, convolutions - 1)
     return {

@@ -12,7 +12,7 @@ Blocks = Annotated[int, pydantic.Field(ge=1)]
 
 
 class InputSpec(Settings):
-    """What a model takes: the size of images and texts. All that loaders and evaluators need to know of a model."""
+    """Sizes of the images and texts that a model takes; all that loaders and evaluators need to know about a model."""
 
     image_size: int = pydantic.Field(ge=1, description="side of the square input, pixels")
     context_length: int = pydantic.Field(ge=3, description="tokens, start and end of text included")
@@ -20,7 +20,7 @@ class InputSpec(Settings):
 
 
 class VisionSpec(Settings):
-    """The image tower: a Vision Transformer."""
+    """Image tower: a Vision Transformer."""
 
     kind: Literal["vit"] = pydantic.Field("vit", description="vit here; resnet takes the settings of `ResNetSpec`")
     image_size: int = pydantic.Field(224, ge=1, description="side of the square input, pixels")
@@ -60,7 +60,7 @@ class VisionSpec(Settings):
 
 
 class ResNetSpec(Settings):
-    """The image tower: a ResNet with the paper's changes, 32 times smaller in its last stage than the image."""
+    """Image tower: a ResNet with the paper's changes, 32 times smaller in its last stage than the image."""
 
     kind: Literal["resnet"] = "resnet"
     image_size: int = pydantic.Field(224, ge=32, multiple_of=32, description="side of the square input, pixels")
@@ -98,7 +98,7 @@ class ResNetSpec(Settings):
 
 
 class TextSpec(Settings):
-    """The text tower: a causal transformer pooled at the end-of-text token."""
+    """Text tower: a causal transformer pooled at the end-of-text token."""
 
     context_length: int = pydantic.Field(77, ge=3, description="tokens, start and end of text included")
     vocabulary: int = pydantic.Field(VOCABULARY_SIZE, ge=1, description="rows of the token embedding")
@@ -114,7 +114,7 @@ class TextSpec(Settings):
 
 
 def _of_its_kind(value: object) -> object:
-    # Not pydantic's tagged union: it wants `kind` to be given always, and puts it into the path of every error.
+    # Not pydantic's tagged union: it requires `kind` always, and puts it into the path of every error.
     if not isinstance(value, dict):
         return value
     kind = value.get("kind", "vit")
@@ -124,7 +124,7 @@ def _of_its_kind(value: object) -> object:
 
 
 class ClipSpec(Settings):
-    """A whole CLIP model: two towers and the space they meet in."""
+    """A complete CLIP model: two towers and the size of their shared space."""
 
     embed_dim: int = pydantic.Field(512, ge=1, description="dimensions of the shared space")
     quick_gelu: bool = pydantic.Field(False, description="x * sigmoid(1.702 x), as OpenAI's weights need, not GELU")
@@ -164,13 +164,13 @@ ZOO: dict[str, ClipSpec] = {
     "RN50x4": _paper(640, _resnet(288, (4, 6, 10, 6), 80), 640),
     "RN50x16": _paper(768, _resnet(384, (6, 8, 18, 8), 96), 768),
     "RN50x64": _paper(1024, _resnet(448, (3, 15, 36, 10), 128), 1024),
-    # For two CPU cores and minutes: 64 tokens an image, captions of up to 32 tokens.
+    # For minutes on two CPU cores: 64 tokens per image, captions of up to 32 tokens.
     "vit-tiny-64": _small(
         VisionSpec(image_size=64, patch_size=8, width=192, layers=6, heads=3),
         TextSpec(context_length=32, width=192, layers=4, heads=3),
         embed_dim=192,
     ),
-    # A quarter of the tokens, and convolutions to make them: 2.3 times the samples a second of vit-tiny-64.
+    # A quarter of the tokens, made by convolutions: 2.3 times the samples per second of vit-tiny-64.
     "vit-nano-64": _small(
         VisionSpec(image_size=64, patch_size=16, width=192, layers=6, heads=3, stem="convolutions"),
         TextSpec(context_length=32, width=192, layers=4, heads=3),
@@ -182,7 +182,7 @@ ZOO: dict[str, ClipSpec] = {
         TextSpec(context_length=24, width=128, layers=2, heads=2),
         embed_dim=128,
     ),
-    # A first real model for one GPU.
+    # A first useful model for one GPU.
     "vit-small-112": _small(
         VisionSpec(image_size=112, patch_size=16, width=384, layers=12, heads=6),
         TextSpec(width=384, layers=12, heads=6),
@@ -192,10 +192,10 @@ ZOO: dict[str, ClipSpec] = {
 
 
 def spec_of(name: str) -> ClipSpec:
-    """The architecture of this name; case, slash, @ and px do not matter (`vit-b-32` is `ViT-B/32`).
+    """Return the architecture of this name; case, slash, @ and px are ignored (`vit-b-32` is `ViT-B/32`).
 
     Raises:
-        RecipeError: there is none of this name; the message lists those there are.
+        RecipeError: there is no such name; the message lists the known ones.
     """
     wanted = _folded(name)
     for known, spec in ZOO.items():

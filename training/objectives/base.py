@@ -1,4 +1,4 @@
-"""The Objective protocol: per-sample `embed`, batch-level `loss`.
+"""Define the Objective protocol: per-sample `embed`, batch-level `loss`.
 
 The two are separate so that a batch of any size can be embedded in chunks and over several processes, while the loss
 is that of the whole batch (GradCache, arXiv 2101.06983). The engine (`engine.gradcache`) handles the chunks; an
@@ -42,7 +42,7 @@ class Inputs(NamedTuple):
 
 @dataclass(frozen=True)
 class Loss:
-    """The loss of a batch and metrics to log; with several ranks both are shares to be summed.
+    """Loss of a batch and metrics to log; with several ranks both are shares to be summed.
 
     Attributes:
         value: scalar with a gradient, float32.
@@ -54,7 +54,7 @@ class Loss:
 
 
 class Group(Protocol):
-    """The processes that share a batch (`openwit.training.engine.distributed.Group`)."""
+    """Collectives of the processes that share a batch (`openwit.training.engine.distributed.Group`)."""
 
     @property
     def rank(self) -> int:
@@ -102,7 +102,7 @@ class Objective(Protocol):
 
     @property
     def max_logit_scale(self) -> float | None:
-        """The bound that `after_step` keeps the logit scale to; None: no bound."""
+        """Upper bound to which `after_step` clamps the logit scale; None: no bound."""
         ...
 
     def guess_loss(self, batch_size: int) -> float | None:

@@ -22,7 +22,7 @@ class CaptioningObjective:
     length, the mean over the batch is not the mean of the chunks' means: chunks are weighted by `num_terms`.
 
     Args:
-        prefix_tokens: tokens that an image becomes.
+        prefix_tokens: number of tokens per image.
     """
 
     embeds = False

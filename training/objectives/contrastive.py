@@ -1,4 +1,4 @@
-"""The paper's objective: a symmetric cross-entropy over all pairs of the batch (section 2.3, figure 3)."""
+"""Contrastive objective of the paper: symmetric cross-entropy over all pairs of a batch (section 2.3, figure 3)."""
 
 import math
 from typing import Any, Literal
@@ -99,10 +99,10 @@ def local_contrastive_loss(
 
 
 class ContrastiveObjective(EmbeddingObjective):
-    """The loss over all pairs of the batch, on whichever rank they are.
+    """Symmetric cross-entropy over all pairs of the batch, across ranks.
 
     Args:
-        positives: which texts are an image's positives; see `pair_targets`.
+        positives: which texts count as positives of an image; see `pair_targets`.
         logit_scale: initial factor of the similarities; None: 1 / 0.07.
     """
 

@@ -1,4 +1,4 @@
-"""The built-in objectives by name, and objectives of your own by dotted name."""
+"""Make objectives: built-in ones by name, your own by dotted name."""
 
 from typing import Any
 

@@ -38,7 +38,7 @@ def sigmoid_loss(
             own = torch.arange(row_offset + start, row_offset + stop, device=images.device)
             logits = left[start:stop] @ right.T + bias
             true = logits.gather(1, own[:, None])
-            # Signs by place, so that no matrix of them is held; and -log sigmoid of each, so that nothing cancels.
+            # Signs by position, so that no matrix of them is needed; -log sigmoid of each term, to avoid cancellation.
             value = -F.logsigmoid((-logits).scatter(1, own[:, None], true)).sum()
             with torch.no_grad():
                 found = (logits.argmax(dim=1) == own).sum()
@@ -49,7 +49,7 @@ def sigmoid_loss(
 
 
 class SigmoidObjective(EmbeddingObjective):
-    """The loss over all pairs of the batch, on whichever rank they are. The model has `logit_bias`.
+    """Binary cross-entropy of all pairs of the batch, across ranks. The model has `logit_bias`.
 
     Neither logit scale nor bias is bounded, as in the source.
 

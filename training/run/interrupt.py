@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a question the loop asks between two steps, so that it can save and leave."""
+"""Record SIGINT and SIGTERM, so that the loop can check for them between steps, save and stop."""
 
 import signal
 import threading
@@ -7,13 +7,13 @@ from typing import Any
 
 
 class Interrupt:
-    """While the block runs, the first SIGINT or SIGTERM is only noted; a second one acts as it would have.
+    """Record the first SIGINT or SIGTERM while the block runs; a second one has its usual effect.
 
-    Outside the main thread, where Python allows no handlers, nothing is installed.
+    Outside the main thread, where Python does not allow handlers, nothing is installed.
 
     Args:
-        patient: take no notice of a second one. A launcher of several processes passes on what it gets, so that a
-            process may receive it twice; it kills processes that take too long.
+        patient: ignore a second signal. A launcher of several processes forwards signals, so that a process may
+            receive one twice; the launcher kills processes that take too long.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)

@@ -25,7 +25,7 @@ class MetricsLog:
         config: what the run is, for Weights & Biases.
 
     Raises:
-        RecipeError: wandb is asked for and not installed.
+        RecipeError: wandb is requested and not installed.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class MetricsLog:
 
 
 class NoLog:
-    """Takes records and forgets them, in processes that leave writing to the first."""
+    """Discards records; used by all processes except the first, which writes them."""
 
     def __enter__(self) -> "NoLog":
         return self
@@ -87,12 +87,12 @@ class NoLog:
 
 
 def read_metrics(run: Path) -> list[dict[str, object]]:
-    """The records of a run; a last line that a crash cut short is left out."""
+    """Return the records of a run, without a last line that a crash truncated."""
     return [record for _, record in _records(run / METRICS_NAME)]
 
 
 def _tensorboard(folder: Path, purge_step: int | None) -> Any:
-    # Imported here because it takes a second, which a run without TensorBoard need not wait for.
+    # Imported here because it takes a second, which a run without TensorBoard does not need.
     from torch.utils.tensorboard import SummaryWriter
 
     return SummaryWriter(str(folder), purge_step=purge_step)

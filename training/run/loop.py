@@ -1,4 +1,4 @@
-"""The training loop: step, log, evaluate, checkpoint."""
+"""Training loop: step, log, evaluate, checkpoint."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -44,7 +44,7 @@ MICROSECONDS = 1e6
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended.
+    """End of a run.
 
     Attributes:
         status: `finished`, `already finished` (nothing was done), or `stopped` by a signal.
@@ -67,7 +67,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a run needs besides its model, opened before anything is computed."""
+    """Inputs of a run besides its model, opened before anything is computed."""
 
     source: Source
     objective: Objective

@@ -60,7 +60,7 @@ class Display(Protocol):
     """Shows the progress of a run. Pass your own to `fit`."""
 
     def say(self, sentence: str) -> None:
-        """Show a sentence that stays."""
+        """Show a sentence permanently."""
         ...
 
     def wants(self) -> bool:

@@ -29,7 +29,7 @@ MUTABLE_KEYS = (
 
 
 def first_difference(old: TrainConfig, new: TrainConfig) -> tuple[str, object, object] | None:
-    """The first key on which two configurations differ in what they learn, with both values; None if there is none.
+    """Return the first key in which two configurations differ in what is learned, with both values; None if none.
 
     Paths may change: datasets and tars are identified by a checksum of their content, and a tokenizer by the
     merges that a checkpoint holds (`run_folder.resume_or_start`). In `MUTABLE_KEYS` an element of a list is `*`.

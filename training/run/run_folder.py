@@ -1,4 +1,4 @@
-"""The folder of a run: lock it, and resume its run or start a new one."""
+"""Lock the folder of a run, and resume its run or start a new one."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,7 +36,7 @@ def resume_or_start(config: TrainConfig, source: Source, *, report: Callable[[st
 
     Raises:
         RecipeError: the folder holds a run of another configuration, on other data or with another tokenizer.
-        DataError: the folder holds only broken checkpoints.
+        DataError: the folder holds only damaged checkpoints.
     """
     old = stored_config(config.run)
     if old is not None:

@@ -1,4 +1,4 @@
-"""Write checkpoints while training continues: the state is copied at once and written by a thread."""
+"""Write checkpoints while training continues: the state is copied immediately and written by a thread."""
 
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,12 +11,12 @@ from openwit.training.checkpoints.files import CheckpointInfo, checkpoint_path, 
 
 
 class Saver:
-    """Writes a run's checkpoints, one at a time and in order. Use as a context manager: leaving it waits for the last.
+    """Writes a run's checkpoints, one at a time and in order. Use as a context manager, whose end waits for the last.
 
     Args:
         run: folder of the run.
         keep: see `save_checkpoint`.
-        background: write in a thread; memory then holds the state twice for as long as that takes.
+        background: write in a thread; memory then holds the state twice while it writes.
     """
 
     def __init__(self, run: Path, keep: int, background: bool) -> None:
@@ -33,10 +33,10 @@ class Saver:
             self._pool.shutdown()
 
     def save(self, info: CheckpointInfo, state: Mapping[str, Any]) -> Path:
-        """Begin to write a checkpoint, and answers where it will be.
+        """Begin to write a checkpoint; return its path.
 
         Raises:
-            OSError: the disk refused this one, or, where a thread writes, the one before.
+            OSError: this one cannot be written, or, if a thread writes, the previous one.
         """
         if self._pool is None:
             return save_checkpoint(self._run, info, state, self._keep)
@@ -45,10 +45,10 @@ class Saver:
         return checkpoint_path(self._run, info.step)
 
     def wait(self) -> None:
-        """Wait until all is on disk.
+        """Wait until everything is on disk.
 
         Raises:
-            OSError: the disk refused.
+            OSError: a checkpoint cannot be written.
         """
         if self._writing is not None:
             writing, self._writing = self._writing, None
@@ -56,7 +56,7 @@ class Saver:
 
 
 def snapshot(tree: Any) -> Any:
-    """A copy of nested dicts and lists on the CPU that later steps cannot change."""
+    """Return a copy of nested dicts and lists on the CPU that later steps cannot change."""
     if isinstance(tree, torch.Tensor):
         return tree.detach().to("cpu", copy=True)
     if isinstance(tree, Mapping):

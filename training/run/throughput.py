@@ -1,4 +1,4 @@
-"""Where the time goes: a ledger that accounts for every second of a run."""
+"""Measure where time is spent: a ledger that accounts for every second of a run."""
 
 import time
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Ledger:
-    """Seconds by purpose. What no purpose claims is `other`, so the parts always add up to the whole.
+    """Seconds by purpose. The remaining time is `other`, so the parts always add up to the total.
 
     Args:
         already: seconds of training before this start (a resumed run).
@@ -22,7 +22,7 @@ class Ledger:
 
     @contextmanager
     def span(self, purpose: str) -> Iterator[None]:
-        """Count the block's time on a purpose. Blocks do not nest."""
+        """Count the block's time for a purpose. Blocks do not nest."""
         start = time.perf_counter()
         try:
             yield
@@ -31,23 +31,23 @@ class Ledger:
 
     @property
     def here(self) -> float:
-        """Seconds since this start."""
+        """Return the seconds since this start."""
         return time.perf_counter() - self._begin
 
     @property
     def elapsed(self) -> float:
-        """Seconds of training over all starts."""
+        """Return the seconds of training over all starts."""
         return self._already + self.here
 
     def spent(self) -> dict[str, float]:
-        """Seconds of this start by purpose, `other` included."""
+        """Return the seconds of this start by purpose, including `other`."""
         whole = self.here
         return {**self._spent, "other": max(0.0, whole - sum(self._spent.values()))}
 
 
 class Reading(NamedTuple):
-    """Speed since the last reading: samples a second, share of the time spent waiting for the loader, seconds, and
-    floating-point operations a second of this process."""
+    """Speed since the last reading: samples per second, share of the time spent waiting for the loader, seconds, and
+    floating-point operations per second of this process."""
 
     samples_per_second: float
     wait: float
@@ -56,7 +56,7 @@ class Reading(NamedTuple):
 
 
 class Rate:
-    """Speed since the last question, for display.
+    """Speed since the last reading, for display.
 
     Args:
         ledger: the run's ledger.
@@ -68,11 +68,11 @@ class Rate:
         self._last = (samples, ledger.here, ledger.spent()["loader"], 0.0)
 
     def read(self, samples: int, flops: float = 0.0) -> Reading:
-        """Speed since the last call.
+        """Return the speed since the last call.
 
         Args:
             samples: seen so far, by all processes.
-            flops: done so far in this start, by this process.
+            flops: performed so far in this start, by this process.
         """
         before = self._last
         self._last = (samples, self._ledger.here, self._ledger.spent()["loader"], flops)

@@ -1,1 +1,1 @@
-"""Text to token ids."""
+"""Tokenizers: from texts to token ids."""

@@ -1,4 +1,4 @@
-"""CLIP's byte-pair encoding behind a small interface, so that another tokenizer can take its place."""
+"""Encode texts by CLIP's byte-pair encoding, behind a small interface that other tokenizers can implement."""
 
 import gzip
 import html
@@ -20,19 +20,19 @@ END_OF_TEXT = 49_407
 BYTES = 256
 WORD_END = "</w>"
 START, END = "<|startoftext|>", "<|endoftext|>"
-# Ids of a vocabulary without any merge: every byte within a word and at its end, start and end of text.
+# Number of ids without any merges: every byte within a word and at its end, start and end of text.
 SMALLEST_VOCABULARY = 2 * BYTES + 2
-# openai/CLIP's (simple_tokenizer.py): contractions, words of letters, single digits, runs of anything else.
+# As in openai/CLIP (simple_tokenizer.py): contractions, words of letters, single digits, runs of anything else.
 WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 # The part of openai/CLIP's bpe_simple_vocab_16e6.txt (MIT) that CLIP uses: its header and the first 48,894 merges.
 CLIP_MERGES = Path(__file__).with_name("clip_merges.txt.gz")
 
-# Of these characters ftfy and html.unescape change nothing but white space.
+# In texts of these characters, ftfy and html.unescape change only white space.
 _PLAIN = re.compile(r"[\t\n\r -%'-~]*")
 
 
 class Tokenizer(Protocol):
-    """Texts to token ids."""
+    """Maps texts to token ids."""
 
     @property
     def vocabulary_size(self) -> int:
@@ -41,14 +41,14 @@ class Tokenizer(Protocol):
 
     @property
     def end_of_text(self) -> int:
-        """Id of the token that closes every text, and at which the text is pooled."""
+        """Id of the token that ends every text, and at which the text is pooled."""
         ...
 
     def __call__(self, texts: Sequence[str], context_length: int) -> NDArray[np.int64]:
-        """Token ids, shape (texts, length): start, text, end, padded with zeros.
+        """Return token ids, shape (texts, length): start, text, end, padded with zeros.
 
-        `length` is that of the longest text here, at most `context_length`; a text that is too long is cut, and
-        its last token is the end of text all the same.
+        `length` is that of the longest of these texts, at most `context_length`; a text that is too long is truncated,
+        and its last token is still the end of text.
         """
         ...
 
@@ -56,15 +56,15 @@ class Tokenizer(Protocol):
 class ClipTokenizer:
     """Lower-cased BPE of openai/CLIP: 256 bytes, 256 word-final bytes, the merges, start and end of text.
 
-    Texts are cleaned as openai/CLIP does (`cleaned`). One difference is meant: OpenAI's takes `<|startoftext|>` and
-    `<|endoftext|>` in a text for the marks themselves, so that a caption could end before its end; here they are
-    text like any other.
+    Texts are cleaned as in openai/CLIP (`cleaned`). One difference is intended: OpenAI's interprets `<|startoftext|>`
+    and `<|endoftext|>` in a text as the special tokens, so that a caption could end early; here they are ordinary
+    text.
 
     Args:
         merges: a merges file's text (see `read_merges`); None for CLIP's own 48,894 merges.
 
     Raises:
-        DataError: `merges` are none.
+        DataError: `merges` is not a merges file.
     """
 
     def __init__(self, merges: str | None = None) -> None:
@@ -92,12 +92,12 @@ class ClipTokenizer:
 
 @cache
 def clip_tokenizer() -> ClipTokenizer:
-    """CLIP's own tokenizer, read once a process (0.2 s)."""
+    """Return CLIP's own tokenizer, read once per process (0.2 s)."""
     return ClipTokenizer()
 
 
 def read_tokenizer(path: Path | None) -> ClipTokenizer:
-    """The tokenizer that a configuration's `model.tokenizer` means; None is CLIP's own.
+    """Return the tokenizer of a configuration's `model.tokenizer`; None is CLIP's own.
 
     Raises:
         DataError: the file is missing or holds no merges.
@@ -106,13 +106,13 @@ def read_tokenizer(path: Path | None) -> ClipTokenizer:
 
 
 def stored_tokenizer(state: Mapping[str, Any]) -> ClipTokenizer:
-    """The tokenizer that a checkpoint was trained with: its `tokenizer` entry holds the merges where they are own."""
+    """Return the tokenizer of a checkpoint, whose `tokenizer` entry holds the merges if they are not CLIP's."""
     merges = state.get("tokenizer")
     return clip_tokenizer() if merges is None else ClipTokenizer(merges)
 
 
 def vocabulary_of(path: Path) -> int:
-    """Rows of the token embedding that a merges file asks for: 512 bytes, the merges, start and end of text.
+    """Return the vocabulary size of a merges file: 512 bytes, the merges, start and end of text.
 
     Raises:
         DataError: the file is missing or holds no merges.
@@ -121,27 +121,27 @@ def vocabulary_of(path: Path) -> int:
 
 
 def cleaned(text: str) -> str:
-    """A text as openai/CLIP cleans it: mis-decoded and HTML-escaped characters repaired, white space collapsed, lower.
+    """Clean a text as openai/CLIP does: repair mis-decoded and HTML-escaped text, collapse white space, lower-case.
 
-    ftfy takes 50 us a text, so texts that it cannot change go past it.
+    ftfy takes 50 us per text, so texts that it cannot change skip it.
     """
     if not _PLAIN.fullmatch(text):
-        import ftfy  # 70 ms that most commands need not wait for
+        import ftfy  # takes 70 ms, which most commands do not need
 
         text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return " ".join(text.split()).lower()
 
 
 def byte_letters() -> list[str]:
-    """The 256 letters by which merges name bytes, in the order of their ids.
+    """Return the 256 letters that represent bytes in merges, in the order of their ids.
 
-    Bytes that print stand for themselves and come first; the others take the letters from U+0100 on.
+    Printable bytes represent themselves and come first; the others have the letters from U+0100 on.
     """
     return list(byte_names().values())
 
 
 def byte_names() -> dict[int, str]:
-    """Each byte and the letter that names it; see `byte_letters`."""
+    """Map each byte to the letter that represents it; see `byte_letters`."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     hidden = [byte for byte in range(BYTES) if byte not in printable]
     names = {byte: chr(byte) for byte in printable}
@@ -149,12 +149,12 @@ def byte_names() -> dict[int, str]:
 
 
 def read_merges(text: str, where: str) -> list[tuple[str, str]]:
-    """Pairs of a merges file in openai/CLIP's format: a line to ignore, then two pieces a line, the first most urgent.
+    """Parse a merges file in openai/CLIP's format: a line to ignore, then two pieces per line, by descending priority.
 
-    No more than the 48,894 that CLIP's vocabulary has room for are read, as by openai/CLIP and open_clip.
+    At most the 48,894 merges of CLIP's vocabulary are read, as by openai/CLIP and open_clip.
 
     Raises:
-        DataError: a line is no pair of known pieces that make a new one; names it.
+        DataError: a line is not a pair of known pieces that make a new one; names it.
     """
     lines = text.split("\n")[1 : 1 + VOCABULARY_SIZE - SMALLEST_VOCABULARY]
     while lines and not lines[-1]:
@@ -197,11 +197,11 @@ def _merges_text(path: Path) -> str:
 
 
 def _encoder(pieces: dict[str, int], merges: list[tuple[str, str]]) -> Any:
-    # 40 ms that commands without texts need not wait for
+    # takes 40 ms, which commands without texts do not need
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
-    # Batches are encoded side by side by the loader's threads, outside Python's global lock. A pool of threads beneath
-    # them would gain nothing, and make every later fork of this process print a warning.
+    # The loader's threads encode batches in parallel, outside Python's global lock. Another pool of threads would gain
+    # nothing, and make every later fork of this process print a warning.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     encoder = Tokenizer(models.BPE(pieces, merges, end_of_word_suffix=WORD_END))
     words = pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True)

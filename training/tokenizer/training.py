@@ -79,7 +79,7 @@ def learn_tokenizer(
 
 
 def learn_merges(texts: Iterator[str], number: int) -> list[tuple[str, str]]:
-    """The `number` merges that shorten the texts most, one after another; fewer where nothing recurs any more.
+    """Return the `number` merges that shorten the texts most, chosen one by one; fewer if no pair recurs any more.
 
     Words and cleaning are openai/CLIP's. The same texts give the same merges.
     """
@@ -91,12 +91,12 @@ def learn_merges(texts: Iterator[str], number: int) -> list[tuple[str, str]]:
     learner = Tokenizer(models.BPE(end_of_word_suffix=WORD_END))
     learner.pre_tokenizer = pre_tokenizers.Sequence([words, letters])
     trainer = trainers.BpeTrainer(
-        # A piece that two merges make counts once here and is left out below, so some more are asked for.
+        # A piece that two merges make counts once here and is dropped below, so some more are requested.
         vocab_size=SMALLEST_VOCABULARY + number + number // 8,
         min_frequency=2,
         show_progress=False,
-        # Named beforehand, as the library would number word-final letters in the order of a hash table that differs
-        # from run to run, and settles ties by number.
+        # Listed beforehand, as the library would number word-final letters in the order of a hash table that differs
+        # from run to run, and breaks ties by number.
         special_tokens=pieces,
         end_of_word_suffix=WORD_END,
     )
@@ -104,7 +104,7 @@ def learn_merges(texts: Iterator[str], number: int) -> list[tuple[str, str]]:
     known = set(pieces)
     merges: list[tuple[str, str]] = []
     for first, second in json.loads(learner.to_str())["model"]["merges"]:
-        # CLIP's format gives every merge an id, so a piece can have only one way to be made.
+        # CLIP's format gives every merge an id, so a piece can be made in only one way.
         if first + second not in known:
             known.add(first + second)
             merges.append((first, second))
