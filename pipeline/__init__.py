@@ -1,1 +1,1 @@
-"""The dataset wing: from web crawls to WebDataset shards. `wit` is its command."""
+"""The dataset wing: from web crawls to WebDataset shards. Its command is `wit`."""

@@ -1,4 +1,4 @@
-"""`python -m openwit.pipeline`: the command `wit`."""
+"""Run `python -m openwit.pipeline`: the command `wit`."""
 
 from openwit.pipeline.cli.main import main
 

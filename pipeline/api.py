@@ -1,4 +1,4 @@
-"""The dataset builder as Python functions, each of which makes the job that it runs as; see `openwit`."""
+"""Expose the dataset builder as Python functions, each of which makes the job that it runs as; see `openwit`."""
 
 from __future__ import annotations
 
@@ -76,13 +76,13 @@ def run_stage(
     beam_flags: Sequence[str] = (),
     replace: bool = False,
 ) -> StageManifest:
-    """Run one stage on files; return its manifest, whose `funnel` counts what went in, out and was dropped.
+    """Run one stage on files; return its manifest, whose `funnel` counts rows in, rows out and dropped rows.
 
     Example: run_stage("select", "out", inputs={"candidates": "pool", "queries": "queries"}, settings={"cap": 100})
 
     Args:
         stage: short name of the stage (`openwit.pipeline.stages` lists them), or the dotted name of its class.
-        out: folder to write. Nothing is done where it holds this stage with the same settings and inputs, complete.
+        out: folder to write. Nothing is done if it holds this stage, complete, with the same settings and inputs.
         inputs: port of the stage to a folder, file or URL, or to several.
         settings: as in a recipe; defaults for the rest.
         runner: Beam runner: local, portable, flink, spark or dataflow.
@@ -93,7 +93,7 @@ def run_stage(
     Raises:
         MissingPartError: openwit[build] is not installed.
         RecipeError: there is no such stage, or a setting is wrong.
-        OpenWITError: an input is missing or not what it should be, or `out` holds something else.
+        OpenWITError: an input is missing or of the wrong kind, or `out` holds something else.
     """
     job = _job(f'openwit.run_stage("{stage}")', runner, workers, beam_flags, replace)
     from openwit.pipeline.stages import stage_named
@@ -123,7 +123,7 @@ def remove(
         The plan: `gone()` lists the samples that were removed, or would be.
 
     Raises:
-        MissingPartError: openwit[build] is not installed; the card is drawn again.
+        MissingPartError: openwit[build] is not installed; it is needed to write the card again.
         DataError: the list or the dataset cannot be read.
         OpenWITError: a shard is damaged, the disk is full, or the store cannot be written. The same call resumes.
     """
@@ -176,7 +176,7 @@ def _beam_silent() -> Iterator[None]:
 
 
 def _card_settings(place: Any) -> dict[str, object] | None:
-    """Read the settings of a dataset's card, as far as this release knows them; None where it has no card."""
+    """Return the settings of a dataset's card, as far as this release knows them; None if it has no card."""
     from openwit.pipeline.stages.card.settings import CardSettings
 
     try:

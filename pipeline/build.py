@@ -40,7 +40,7 @@ class StepResult:
         folder: where its files are; a URL for a dataset that is written to one.
         manifest: of the finished stage.
         seconds: wall-clock time.
-        executed: whether anything was done; False if it was finished before.
+        executed: whether anything was run; False if it was finished before.
     """
 
     name: str
@@ -68,7 +68,7 @@ class BuildResult:
 
     @property
     def executed(self) -> bool:
-        """Whether any step was executed."""
+        """Return whether any step was executed."""
         return any(step.executed for step in self.steps)
 
     def step(self, name: str) -> StepResult:
@@ -137,7 +137,7 @@ class _Build:
 
     @property
     def dataset(self) -> str:
-        """The folder or URL of the dataset."""
+        """Return the folder or URL of the dataset."""
         return str(open_store(self.dataset_url or self.workdir / DATASET))
 
     def step(self, step: Step) -> StepResult:

@@ -1,8 +1,8 @@
-"""A recipe: the steps of a build, read from one YAML file or written in Python.
+"""Define recipes: the steps of a build, read from one YAML file or written in Python.
 
 A step runs a stage under a name, by default the stage's own. Its inputs are the nearest earlier steps that write what
 its ports take; `from` names others. Everything is checked before anything runs: unknown stages and keys, duplicate
-names, ports that nobody fills.
+names, unfilled ports.
 
 ```yaml
 name: my-set
@@ -57,7 +57,7 @@ class Step:
         settings: of the stage: an object of its settings class, or a mapping as in a recipe; None for its defaults.
             Read back, it is an object of the class.
         name: of the step and of its folder; by default the stage's name.
-        sources: port to the names of the earlier steps that fill it; what is not named is found by kind.
+        sources: port to the names of the earlier steps that fill it; other ports are filled by kind.
 
     Raises:
         RecipeError: the stage is unknown, or the settings or the name do not fit it.
@@ -89,18 +89,18 @@ class Step:
                 )
 
     def load(self) -> Stage[Any]:
-        """The stage that the step runs."""
+        """Return the stage that the step runs."""
         return stage_named(self.stage)
 
     def to_dict(self) -> dict[str, Any]:
-        """The step as plain data, in the short form where that says all."""
+        """Return the step as plain data, in the short form if that is complete."""
         settings = self.settings.model_dump(mode="json")
         if not self.further():
             return {self.stage: settings}
         return {**self.further(), "settings": settings}
 
     def further(self) -> dict[str, Any]:
-        """What the short form does not hold: a name or a stage of its own, and inputs that are named."""
+        """Return what the short form does not hold: another name or stage, and named inputs."""
         if self.name == self.stage and not self.sources:
             return {}
         named = {port: steps[0] if len(steps) == 1 else list(steps) for port, steps in self.sources.items()}
@@ -141,11 +141,11 @@ class Recipe:
 
     @property
     def dataset(self) -> DatasetInfo:
-        """How the dataset is called."""
+        """Return the name and description of the dataset."""
         return DatasetInfo(self.name, self.description)
 
     def step(self, name: str) -> Step:
-        """The step of a name.
+        """Return the step of a name.
 
         Raises:
             RecipeError: there is none.
@@ -156,7 +156,7 @@ class Recipe:
         raise RecipeError(f"no step is named {name!r}{_hint(name, [step.name for step in self.steps], 'steps')}")
 
     def sources_of(self, step: Step) -> dict[str, list[str]]:
-        """Names of the earlier steps that fill each port of a step: those that `sources` names, else the nearest.
+        """Return names of earlier steps that fill each port of a step: those that `sources` names, else the nearest.
 
         Raises:
             RecipeError: a port is not filled, or what `sources` names does not fit.
@@ -177,7 +177,7 @@ class Recipe:
         return found
 
     def to_dict(self) -> dict[str, Any]:
-        """The recipe as plain data, as its YAML file holds it."""
+        """Return the recipe as plain data, as its YAML file holds it."""
         return {
             "name": self.name,
             "description": self.description,
@@ -186,7 +186,7 @@ class Recipe:
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any], where: str = "recipe", overrides: Sequence[str] = ()) -> Recipe:
-        """Reads a recipe from plain data.
+        """Read a recipe from plain data.
 
         Args:
             raw: as a YAML file holds it.
@@ -194,7 +194,7 @@ class Recipe:
             overrides: `NAME.key=value`, for a step of that name, or `name=…` and `description=…`.
 
         Raises:
-            RecipeError: a key, a value or the order of the steps is wrong; names it and what would be right.
+            RecipeError: a key, a value or the order of the steps is wrong; the message names it and what is allowed.
         """
         _refuse_old_layout(raw, where)
         for key in raw:
@@ -274,7 +274,7 @@ class Recipe:
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Reads a recipe from a YAML file.
+    """Read a recipe from a YAML file.
 
     Args:
         path: the file.
@@ -301,7 +301,7 @@ class _Draft:
 
 
 def _draft(entry: Any, number: int, where: str) -> _Draft:
-    """One entry of `steps`, in the short or the long form."""
+    """Return one entry of `steps`, in the short or the long form."""
     if isinstance(entry, str):
         entry = {entry: {}}
     if not isinstance(entry, dict) or not entry:

@@ -114,7 +114,7 @@ class DatasetManifest(_Model):
     shards: list[ShardEntry]
 
     def step_of(self, stage: str) -> str:
-        """Name of the step that ran a stage: the stage's own name unless the recipe gave it another."""
+        """Return the name of the step that ran a stage: the stage's own name unless the recipe gave it another."""
         renamed = [name for name, step in self.steps.items() if step.get("stage") == stage]
         return stage if stage in self.recipe or not renamed else renamed[-1]
 

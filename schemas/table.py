@@ -38,7 +38,7 @@ class TableSchema:
 
     @cached_property
     def arrow(self) -> pa.Schema:
-        """The Arrow schema; comments and version are in its metadata and so in every Parquet file."""
+        """Return the Arrow schema; comments and version are in its metadata and so in every Parquet file."""
         fields = [
             pa.field(c.name, c.type, nullable=c.nullable, metadata={_COMMENT_KEY: c.comment}) for c in self.columns
         ]

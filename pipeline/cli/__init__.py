@@ -1,1 +1,1 @@
-"""The command `wit`. The only package of the builder that knows flags and the terminal."""
+"""Run the command `wit`. The only package of the builder that knows flags and the terminal."""

@@ -1,4 +1,4 @@
-"""The command `wit`. Beam is imported by the commands that run it, so that `--help` is fast."""
+"""Define the command `wit`. Beam is imported by the commands that run it, so that `--help` is fast."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def make_settings(model: type[SettingsT], command: str, flags: dict[str, Any], s
 
 @dataclass(frozen=True)
 class JobFlags:
-    """The flags that state how a command runs."""
+    """The flags that control how a command runs."""
 
     runner: RunnerName
     workers: int
@@ -99,10 +99,10 @@ def run_stage_command(
         name: of the stage in the registry.
         inputs: port to folders or files.
         out: folder that the stage writes.
-        flags: settings that have flags of their own, None where a flag was not given.
+        flags: settings that have their own flags, None if a flag was not given.
         sets: `key=value` of the stage's settings.
         build: for stages that need to know more.
-        shown: what to call the output in messages, where it is not `out`.
+        shown: name of the output in messages, if it is not `out`.
     """
     from openwit.pipeline.stages import stage_named
 

@@ -80,7 +80,7 @@ class ConsoleMessages(logging.Handler):
 
 
 def _tells_of_ours(record: logging.LogRecord) -> bool:
-    """Whether an engine logs the traceback of an error that the command prints as its sentence anyway."""
+    """Return whether an engine logs the traceback of an error that the command prints as its sentence anyway."""
     error = record.exc_info[1] if record.exc_info else None
     return isinstance(error, OpenWITError) or f"{OpenWITError.__module__}." in record.getMessage()
 

@@ -1,4 +1,4 @@
-"""Console output of a build: one line per step, then the funnel with all drop reasons."""
+"""Print a build on the console: one line per step, then the funnel with all drop reasons."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Filters that a recipe names by dotted name: loaded, called and checked in one way for texts and images.
+"""Load, call and check filters that a recipe names by dotted name, in one way for texts and images.
 
 A filter is a function `(subject, context, **settings)`, or a class whose settings go to `__init__` and whose instances
 are called with `(subject, context)`. It returns True to keep the subject, and False or `(False, reason)` to drop it.
@@ -27,7 +27,7 @@ class CustomFilter:
         taken: reasons that already mean something else at its stage.
 
     Raises:
-        RecipeError: it cannot be loaded, cannot be called as it will be, or its name is no reason.
+        RecipeError: it cannot be loaded, cannot be called with these arguments, or its name cannot be a reason.
     """
 
     def __init__(self, plugin: PluginSettings, *, key: str, taken: Collection[str] = ()) -> None:
@@ -100,7 +100,7 @@ def custom_filters(plugins: Sequence[PluginSettings], *, key: str, taken: Collec
 
 
 def _is_bool(answer: object) -> bool:
-    """Whether an answer is a bool of Python or numpy."""
+    """Return whether a value is a bool of Python or numpy."""
     kind = type(answer)
     return kind is bool or (kind.__module__ == "numpy" and kind.__name__ in ("bool", "bool_"))
 

@@ -1,4 +1,4 @@
-"""A drop reason: the name that tables and manifests hold, and its meaning beside it."""
+"""Define drop reasons: the name that tables and manifests hold, together with its meaning."""
 
 import enum
 import re
@@ -33,7 +33,7 @@ class Reason(str):
 
 
 def is_reason_name(name: str) -> bool:
-    """Whether a string may name a reason: 1 to 60 of a-z, 0-9 and underscore."""
+    """Return whether a string may name a reason: 1 to 60 of a-z, 0-9 and underscore."""
     return _NAME.fullmatch(name) is not None
 
 

@@ -1,4 +1,4 @@
-"""Fetch remote input files as a whole before they are read; retry what another attempt may cure.
+"""Fetch remote input files as a whole before they are read, with retries of transient failures.
 
 Readers detect damage by what they cannot parse. A lost connection must not look like damage, or the rest of an archive
 would be skipped for good; so a file is downloaded first, with retries, and read when it is complete.
@@ -73,7 +73,7 @@ def local_copy(name: str) -> Iterator[str]:
     Raises:
         DataError: the file does not exist.
         RecipeError: the filesystem's package is not installed.
-        NetworkError: it cannot be downloaded, after several attempts where another may help.
+        NetworkError: it cannot be downloaded, after several attempts at transient failures.
         StorageError: the disk is full.
     """
     if not is_remote(name):
@@ -92,7 +92,7 @@ def local_copy(name: str) -> Iterator[str]:
             with_retries(get)
         except FileNotFoundError:
             raise DataError(f"{name} does not exist") from None
-        except Exception as error:  # every filesystem has errors of its own
+        except Exception as error:  # every filesystem raises its own errors
             raise _error(name, "fetched", error) from error
         yield str(copy)
 

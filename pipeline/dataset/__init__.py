@@ -1,1 +1,1 @@
-"""A finished dataset: its files, its store, verifying it, removing from it."""
+"""Work on a finished dataset: its files, its store, verification, removal."""

@@ -185,7 +185,7 @@ class ObjectStore:
             raise
         except ImportError as error:
             raise RecipeError(self._missing_package(error)) from error
-        except Exception as error:  # every filesystem has errors of its own
+        except Exception as error:  # every filesystem raises its own errors
             if lacks_credentials(error):
                 why = f"no valid credentials were found ({one_line(error)})"
             else:

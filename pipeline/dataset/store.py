@@ -19,7 +19,7 @@ from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest
 
 
 class DatasetStore(Protocol):
-    """What datasets are read from and written to. Errors of the store are OpenWITErrors that name the file."""
+    """Read and write datasets. Errors of the store are OpenWITErrors that name the file."""
 
     def __str__(self) -> str: ...
 

@@ -75,7 +75,7 @@ class Digest(Protocol):
 
 
 class TarWriter:
-    """Writes members one after the other and reports where their data begin.
+    """Write members one after the other and report where their data begin.
 
     Args:
         file: unbuffered.
@@ -139,7 +139,7 @@ class Member(NamedTuple):
 
 
 def members(archive: memoryview | bytes) -> Iterator[Member]:
-    """The members of an archive as `TarWriter` writes it.
+    """Yield the members of an archive as `TarWriter` writes it.
 
     Raises:
         ValueError: a header is missing or damaged; the message has its offset.

@@ -1,1 +1,1 @@
-"""Decontamination: evaluation images, and finding them among the dataset's images."""
+"""Decontamination: hash evaluation images, and find them among the dataset's images."""

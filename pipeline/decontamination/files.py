@@ -232,7 +232,7 @@ def _body_of(shown: str, size: int, file: IO[bytes], count: Count) -> bytes | No
 
 
 class _Guarded:
-    """Limits reads of `tarfile`, which requests a whole header at once, however large it claims to be."""
+    """Limit the reads of `tarfile`, which requests a whole header at once, whatever size it declares."""
 
     def __init__(self, file: IO[bytes] | gzip.GzipFile) -> None:
         self._file = file

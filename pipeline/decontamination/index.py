@@ -40,7 +40,7 @@ class Nearest(NamedTuple):
 
 
 class EvaluationIndex:
-    """Looks up dataset images among the evaluation images.
+    """Look up dataset images among the evaluation images.
 
     Args:
         table: `EVALUATION_IMAGES`, or anything with its columns `sha256`, `pixels_hash`, `variants`, `hashes`.

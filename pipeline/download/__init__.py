@@ -1,1 +1,1 @@
-"""The downloader: URLs in, typed responses out, with robots.txt, opt-outs and address checks."""
+"""Download URLs: typed results, with robots.txt, opt-outs and address checks."""

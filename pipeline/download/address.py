@@ -61,7 +61,7 @@ _REFUSED_PORTS = frozenset({
 
 
 class AddressPolicy:
-    """Decides whether an address may be contacted.
+    """Decide whether an address may be contacted.
 
     Args:
         allow_networks: networks in CIDR notation that are allowed although they are not global, such as

@@ -56,7 +56,7 @@ class _Active:
 
 
 class Downloader:
-    """Downloads URLs. A context manager; robots rules, addresses and connections are kept between calls.
+    """Download URLs. A context manager; robots rules, addresses and connections are kept between calls.
 
     Args:
         settings: see there.

@@ -21,7 +21,7 @@ class _Host(Generic[ItemT]):
 
 
 class HostQueues(Generic[ItemT]):
-    """Hands out items in turn from all hosts, within the limits of each host.
+    """Hand out items in turn from all hosts, within the limits of each host.
 
     A host can be *stopped* (nothing of it starts: its name is being looked up) or *held* (only urgent items
     start: its robots.txt is being fetched). Times are any clock in seconds.

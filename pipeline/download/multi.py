@@ -18,7 +18,7 @@ Finished = tuple[Any, int, str]
 
 
 class Multi:
-    """Drives easy handles. Not thread-safe, except for `wake`.
+    """Drive easy handles. Not thread-safe, except for `wake`.
 
     Args:
         connections: maximum idle connections kept for reuse.
@@ -101,7 +101,7 @@ class Multi:
 
 
 class _Poller:
-    """Polls descriptors with epoll where available, else with poll."""
+    """Poll descriptors with epoll where available, else with poll."""
 
     def __init__(self) -> None:
         self._epoll = hasattr(select, "epoll")

@@ -30,7 +30,7 @@ class Resolution:
 
 
 class Resolver:
-    """Looks up names in background threads; used by one thread at a time.
+    """Look up names in background threads; used by one thread at a time.
 
     Args:
         threads: maximum concurrent lookups.

@@ -58,7 +58,7 @@ def rules_from_response(http_status: int, body: bytes, agent: str) -> RobotsRule
     """Return the rules in a final (not redirecting) response to a request for robots.txt.
 
     2xx is parsed, up to MAX_ROBOTS_BYTES; 4xx means that there are no rules; 5xx that nothing may be fetched (RFC
-    9309, section 2.3.1). 429 counts as 5xx, as for the large crawlers: a host that asks for less traffic does not
+    9309, section 2.3.1). 429 counts as 5xx, as for the large crawlers: a host that requests less traffic does not
     thereby allow everything.
     """
     if 200 <= http_status < 300:
@@ -79,7 +79,7 @@ def _parse(body: bytes, agent: str) -> RobotsRules:
 
 
 class RobotsCache:
-    """Caches the rules of each origin for a day, or for ten minutes if the host was unreachable.
+    """Cache the rules of each origin for a day, or for ten minutes if the host was unreachable.
 
     Args:
         max_origins: maximum number of cached origins, so that memory does not grow with the number of hosts; the

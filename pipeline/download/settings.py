@@ -12,7 +12,7 @@ _TOKEN = re.compile(r"[A-Za-z_-]+\Z")
 
 
 class DownloadSettings(Settings):
-    """How images are downloaded, with limits and politeness."""
+    """Settings of downloads, with limits and politeness."""
 
     user_agent: str = Field(
         "OpenWIT/0.1 (image-text dataset builder; set a contact in fetch.download.user_agent)",

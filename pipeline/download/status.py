@@ -8,7 +8,7 @@ from openwit.pipeline.common.reasons import ReasonEnum
 
 
 class FetchStatus(ReasonEnum):
-    """How the download of one URL ended."""
+    """The status of one URL's download."""
 
     SUCCESS = "success", "arrived, decoded and brought to size"
     # Nothing was sent.

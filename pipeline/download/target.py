@@ -48,12 +48,12 @@ class Target(NamedTuple):
 
     @property
     def robots_url(self) -> str:
-        """The URL of this target's robots.txt."""
+        """Return the URL of this target's robots.txt."""
         return f"{self.origin}/robots.txt"
 
     @property
     def needs_lookup(self) -> bool:
-        """Whether the host must be resolved: numeric hosts need not, nor localhost (RFC 6761), which libcurl knows."""
+        """Return whether the host must be resolved: not numeric hosts or localhost (RFC 6761), which libcurl knows."""
         if self.host == "localhost" or self.host.endswith(".localhost"):
             return False
         return ":" not in self.host and not self.host.rpartition(".")[2].isdigit()

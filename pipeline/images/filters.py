@@ -1,4 +1,4 @@
-"""Image filters of your own, named in the recipe by dotted name.
+"""Load your own image filters, named in the recipe by dotted name.
 
 ::
 
@@ -7,8 +7,8 @@
         filters: [mypkg.no_dark, {name: mypkg.no_banner, ratio: 3}]
 
 A filter is called with `(image, context)`: a `PIL.Image.Image`, upright RGB in its final size and before it is encoded
-(a copy: changes to it have no effect), and an `ImageContext`. Several threads call it at once. What it returns, how it
-gets settings and what `setup` is for: see `openwit.pipeline.common.custom_filters`.
+(a copy: changes to it have no effect), and an `ImageContext`. Several threads call it at once. For its return value,
+its settings and `setup` see `openwit.pipeline.common.custom_filters`.
 
 A filter's reason is a status like any other: it is counted in the funnel, written to `drops/` and to the log. It is
 final, a retry does not download the image again; so it must not be the name of another status.
@@ -28,7 +28,7 @@ IMAGE_FILTERS = "fetch.image.filters"
 
 @dataclass(frozen=True, slots=True)
 class ImageContext:
-    """What is known of an image besides its pixels.
+    """The facts of an image besides its pixels.
 
     Attributes:
         url: its URL, or a name in place of it where an input file holds the bytes.
@@ -65,7 +65,7 @@ class ImageFilters:
             custom.setup()
 
     def check_of(self, url: str, texts: Sequence[str]) -> ImageCheck | None:
-        """Return the check for one image; None where there are no filters."""
+        """Return the check for one image; None if there are no filters."""
         if not self._filters:
             return None
 

@@ -50,7 +50,7 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 class ImageReason(ReasonEnum):
-    """Why an image was dropped."""
+    """Drop reasons of images."""
 
     NOT_AN_IMAGE = "not_an_image", "something else than an image, by its first bytes"
     TRUNCATED = "truncated", "an image of which a part is missing"

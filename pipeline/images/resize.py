@@ -11,7 +11,7 @@ from openwit.pipeline.images.settings import ImageSettings, ResizeMode
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How an image of a known size is cropped, resized and padded.
+    """Define how an image of a known size is cropped, resized and padded.
 
     Attributes:
         box: the part of the source that is resampled: left, top, right, bottom in pixels.

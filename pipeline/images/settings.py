@@ -9,7 +9,7 @@ from openwit.schemas.common.settings import Settings
 
 
 class ResizeMode(enum.StrEnum):
-    """How an image is resized; names and meanings are img2dataset's."""
+    """Ways to resize an image; names and meanings are img2dataset's."""
 
     NO = "no"
     BORDER = "border"
@@ -19,7 +19,7 @@ class ResizeMode(enum.StrEnum):
 
 
 class ImageSettings(Settings):
-    """Which images are kept, and how they are resized and encoded."""
+    """Settings of images: which are kept, and how they are resized and encoded."""
 
     size: int = Field(256, ge=1, le=8192, description="Target length in pixels; see mode.")
     mode: ResizeMode = Field(

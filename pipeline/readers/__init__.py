@@ -1,1 +1,1 @@
-"""Readers of everything that the builder takes as input."""
+"""Read everything that the builder takes as input."""

@@ -1,4 +1,4 @@
-"""Readers of your own, named in the recipe by dotted name and suffix.
+"""Load your own readers, named in the recipe by dotted name and suffix.
 
 ::
 

@@ -1,4 +1,4 @@
-"""What drop reasons mean, collected from the stages that give them."""
+"""Collect the meanings of drop reasons from the stages that define them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def name_of(reason: str) -> str:
 
 
 def meaning_of(reason: str, stage: Stage[Any] | None) -> str:
-    """Return what a reason of a stage means, as a part of a sentence; empty where that is not known here.
+    """Return the meaning of a stage's reason, as a part of a sentence; empty if it is not known here.
 
     A stage whose own packages are not installed knows its drops but not their meanings.
     """
@@ -31,7 +31,7 @@ def meaning_of(reason: str, stage: Stage[Any] | None) -> str:
 
 @functools.cache
 def known_reasons() -> tuple[Reason, ...]:
-    """Every reason of the registered stages, and of the removal of samples from a finished dataset."""
+    """Return every reason of the registered stages, and of the removal of samples from a finished dataset."""
     from openwit.pipeline.dataset.removal_list import KINDS
 
     return unique(*(stage.reasons() for stage in all_stages()), KINDS)

@@ -40,6 +40,6 @@ def sha256_of(path: Path) -> str:
 
 
 def remove_partials(folder: Path) -> None:
-    """Remove temporary files that a killed process left in `folder` (not in its subfolders)."""
+    """Remove temporary files of killed processes from `folder` (not from its subfolders)."""
     for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
         leftover.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""splitmix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014) on arrays."""
+"""Hash arrays with splitmix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014)."""
 
 import numpy as np
 from numpy.typing import NDArray

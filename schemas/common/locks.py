@@ -1,4 +1,4 @@
-"""File locks that end with the process that holds them, however it ends."""
+"""Lock files; a lock ends with the process that holds it, however that ends."""
 
 from typing import IO, Any
 
@@ -6,14 +6,14 @@ from openwit.schemas.common.parts import refuse_unsupported_system
 
 
 def lock_file(file: IO[Any], *, wait: bool) -> bool:
-    """Lock an open file for this process alone.
+    """Lock an open file for this process only.
 
     Args:
         file: the open file; the lock is released when it is closed.
         wait: wait until no other process holds the lock.
 
     Returns:
-        Whether the lock is held; always True with `wait`.
+        True if the lock is held; always True with `wait`.
 
     Raises:
         UnsupportedSystemError: this system has no such locks (Windows).

@@ -1,7 +1,7 @@
-"""The parts in which OpenWIT is installed, and the sentence where one is missing.
+"""List the parts in which OpenWIT is installed; name the missing one in one sentence.
 
-`openwit` alone reads, verifies and explains datasets. The extra `build` adds the dataset builder, `train` the trainer,
-`demo` both and what the demo draws with.
+`openwit` without extras reads, verifies and explains datasets. The extra `build` adds the dataset builder, `train` the
+trainer, `demo` both and what the demo draws with.
 """
 
 import sys

@@ -21,7 +21,7 @@ from openwit.schemas.common.errors import RecipeError
 
 
 class PluginSettings(pydantic.BaseModel):
-    """A function or class by dotted name, with settings of its own.
+    """A function or class by dotted name, with its own settings.
 
     In YAML either the name alone, `mypkg.no_memes`, or a mapping whose other keys are passed to it as keyword
     arguments: `{name: mypkg.min_words, words: 3}`.
@@ -38,12 +38,12 @@ class PluginSettings(pydantic.BaseModel):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Keyword arguments for the object: every key but `name`."""
+        """Return the keyword arguments for the object: every key but `name`."""
         return dict(self.model_extra or {})
 
 
 def load_object(name: str, *, key: str = "") -> Any:
-    """Import what a dotted name stands for.
+    """Import the object of a dotted name.
 
     Args:
         name: `package.module.attribute` or `package.module:attribute`; attributes may be nested
@@ -109,7 +109,7 @@ def check_call(
 
 
 def one_line(error: BaseException) -> str:
-    """An exception as part of a sentence: its type and its message, white space collapsed, at most 200 characters."""
+    """Return an exception as part of a sentence: type and message, white space collapsed, at most 200 characters."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}"[:200] if text else type(error).__name__
 

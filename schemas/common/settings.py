@@ -43,7 +43,7 @@ def load_settings(path: Path, model: type[SettingsT], overrides: Sequence[str] =
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Reads a YAML file that holds a mapping; an empty file holds an empty one.
+    """Read a YAML file that holds a mapping; an empty file holds an empty one.
 
     Raises:
         RecipeError: the file is missing, cannot be read, is not YAML, or holds something else.
@@ -66,7 +66,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def parse_settings(raw: dict[str, Any], model: type[SettingsT], where: str, *, prefix: str = "") -> SettingsT:
-    """Validates plain data as settings; errors name `where`, the key and the remedy.
+    """Validate plain data as settings; errors name `where`, the key and the remedy.
 
     Args:
         raw: plain data.
@@ -81,7 +81,7 @@ def parse_settings(raw: dict[str, Any], model: type[SettingsT], where: str, *, p
 
 
 def apply_override(raw: dict[str, Any], override: str, *, within: str = "") -> None:
-    """Puts one `a.b=value` override into plain settings data.
+    """Put one `a.b=value` override into plain settings data.
 
     Args:
         raw: the settings, changed in place.
@@ -89,7 +89,7 @@ def apply_override(raw: dict[str, Any], override: str, *, within: str = "") -> N
         within: where the settings are, for messages: `select` for `select.a.b=value`.
 
     Raises:
-        RecipeError: it has no such form, or goes through a key that holds a value.
+        RecipeError: it has another form, or goes through a key that holds a value.
     """
     dotted, separator, value = override.partition("=")
     shown = f"{within}.{override}" if within else override

@@ -1,1 +1,1 @@
-"""Arrow schemas of every table that crosses a stage."""
+"""Declare the Arrow schemas of every table that crosses a stage."""

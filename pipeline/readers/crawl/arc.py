@@ -86,7 +86,7 @@ def _iso_date(digits: str) -> str | None:
 
 
 class _Stream(io.RawIOBase):
-    """The decompressed bytes of a file that may be a sequence of gzip members, with the file offset of each member."""
+    """Read the decompressed bytes of a file, perhaps of many gzip members, with the file offset of each member."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file

@@ -97,7 +97,7 @@ def _zstd_chunks(file: BinaryIO, count: Count) -> Iterator[bytes]:
 
 
 class _Unclosed:
-    """Lets Arrow read the caller's file without closing it."""
+    """Let Arrow read the caller's file without closing it."""
 
     closed = False
 

@@ -40,12 +40,12 @@ class HttpResponse:
 
     @property
     def media_type(self) -> str:
-        """`text/html` of `text/html; charset=utf-8`; empty if the server named none."""
+        """Return `text/html` of `text/html; charset=utf-8`; empty if the server named none."""
         return self.fields.get("content-type", "").partition(";")[0].strip().lower()
 
     @property
     def charset(self) -> str | None:
-        """The charset parameter of the Content-Type field, as written by the server."""
+        """Return the charset parameter of the Content-Type field, as written by the server."""
         return charset_of(self.fields.get("content-type", ""))
 
 

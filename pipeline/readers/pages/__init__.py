@@ -1,1 +1,1 @@
-"""Web pages: charsets, HTML, WAT records, and the images found on a page."""
+"""Read web pages: charsets, HTML, WAT records, and the images found on a page."""

@@ -32,7 +32,7 @@ _SUSPECT = re.compile(
 
 
 class ImageRules(Settings):
-    """Which images of a page are dropped before anything is downloaded."""
+    """Rules that drop images of a page before anything is downloaded."""
 
     tracking_pixel_side: int = Field(
         2, ge=0, description="drop images with a declared width or height up to this many pixels"

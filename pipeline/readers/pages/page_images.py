@@ -46,7 +46,7 @@ _CREATIVE_COMMONS = ("creativecommons.org/licenses/", "creativecommons.org/publi
 
 
 class ExtractSettings(ImageRules):
-    """Which images of a page are used, and at which size."""
+    """Settings of extraction: which images of a page are used, and at which size."""
 
     srcset_width: int = Field(
         0,
@@ -84,7 +84,7 @@ class Reference(NamedTuple):
 
 
 class PageImages:
-    """Collects the images of one page in document order, one entry per URL.
+    """Collect the images of one page in document order, one entry per URL.
 
     Args:
         base: URL that references are resolved against, see `document_base`.

@@ -1,1 +1,1 @@
-"""Tables of (image, text): Parquet, CSV, TSV and JSON lines."""
+"""Read tables of (image, text): Parquet, CSV, TSV and JSON lines."""

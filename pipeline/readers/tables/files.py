@@ -87,7 +87,7 @@ def one_line(error: Exception) -> str:
 
 
 class _WholeLines(io.RawIOBase):
-    """Reads text from a compressed stream up to the first damage, in whole lines, so that no cell is cut off."""
+    """Read text from a compressed stream up to the first damage, in whole lines, so that no cell is cut off."""
 
     def __init__(self, stream: Any, count: Count) -> None:
         self._stream = stream

@@ -6,7 +6,7 @@ from openwit.schemas.common.settings import Settings
 
 
 class TableColumns(Settings):
-    """Names of columns; those not given are found by the conventions of LAION, DataComp, WIT and Hugging Face."""
+    """Names of columns; missing ones are found by the conventions of LAION, DataComp, WIT and Hugging Face."""
 
     url: str | None = Field(None, description="image URL")
     text: tuple[str, ...] = Field((), description="text columns; each holds a text or a list of texts")

@@ -83,7 +83,7 @@ class TableReader:
 
     @property
     def has_images(self) -> bool:
-        """Whether the table holds the image bytes."""
+        """Return whether the table holds the image bytes."""
         return self.columns.image is not None
 
     def batches(self) -> Iterator[TableBatch]:

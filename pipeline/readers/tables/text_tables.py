@@ -1,4 +1,4 @@
-"""Read text tables: CSV and TSV with Arrow, JSON lines with msgspec. A line that cannot be parsed is dropped alone."""
+"""Read text tables: CSV and TSV with Arrow, JSON lines with msgspec. Unparsable lines are dropped one by one."""
 
 import itertools
 from collections.abc import Iterator
@@ -46,7 +46,7 @@ def csv_batches(
     name: str, kind: str, compression: str | None, columns: TableColumns, light: list[str], count: Count
 ) -> Iterator[pa.RecordBatch]:
     """Yield the columns `light` as strings, rows in order; damaged lines are dropped and counted."""
-    # Read as bytes: one value that is not UTF-8 must not cost the whole block.
+    # Read as bytes: one value that is not UTF-8 must not drop the whole block.
     convert = pa.csv.ConvertOptions(
         column_types=dict.fromkeys(light, pa.binary()), include_columns=light, check_utf8=False, null_values=[]
     )

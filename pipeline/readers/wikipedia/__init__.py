@@ -1,1 +1,1 @@
-"""Wikipedia: article dumps, CirrusSearch dumps, page views."""
+"""Read Wikipedia: article dumps, CirrusSearch dumps, page views."""

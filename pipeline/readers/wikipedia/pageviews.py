@@ -127,7 +127,7 @@ _LOCAL: dict[str, tuple[str, str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class _Wiki:
-    """How lines of one language's Wikipedia are recognised: for each format its line starts and (title, views)."""
+    """Recognise the lines of one language's Wikipedia: for each format its line starts and (title, views)."""
 
     formats: tuple[tuple[tuple[bytes, ...], re.Pattern[bytes]], ...]
     namespaces: frozenset[str]

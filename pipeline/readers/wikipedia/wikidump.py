@@ -1,7 +1,7 @@
 """Read the articles of a Wikipedia dump (`pages-articles` XML) from bzip2 (multistream or not), gzip or plain files.
 
-Pages are cut out of the stream by their tags, without an XML parser: the dump writer's format is fixed, memory stays
-bounded, and a truncated dump gives all pages before its end.
+Pages are cut out of the stream by their tags, without an XML parser: the dump writer's format is fixed, memory is
+limited, and a truncated dump gives all pages before its end.
 """
 
 import bz2
@@ -74,9 +74,9 @@ def read_articles(
 ) -> Iterator[Article]:
     """Yield the articles of a dump in its order.
 
-    A byte range of a multistream bzip2 dump can be read alone: the streams that begin in [start, end). Disjoint ranges
-    have no page in common, and together they give the whole dump, so that many readers can share one file without an
-    index. Other files cannot be divided: only the range that includes byte 0 has their pages.
+    A byte range of a multistream bzip2 dump can be read by itself: the streams that begin in [start, end). Disjoint
+        ranges have no page in common, and together they give the whole dump, so that many readers can share one file
+        without an index. Other files cannot be divided: only the range that includes byte 0 has their pages.
 
     Args:
         source: a path, a URL for fsspec, or an open binary file.
@@ -149,7 +149,7 @@ def _pages(chunks: Iterator[bytes], count: Count) -> Iterator[bytes]:
     buffer = b""
     searched = 0  # of the buffer, for the end of the page that begins in it
     for chunk in chunks:
-        if not chunk and b"<page>" in buffer:  # damage: what is begun has no end
+        if not chunk and b"<page>" in buffer:  # damage: an unfinished page has no end
             count(PAGES)
             count(DAMAGED_PAGE)
             buffer = b""

@@ -154,7 +154,7 @@ def _without_braces(text: str) -> str:
 
 
 class _Cuts:
-    """Spans to remove from a text, added in the order of their ends; a later span absorbs those inside it."""
+    """Collect spans to remove from a text, in the order of their ends; a later span absorbs those inside it."""
 
     def __init__(self) -> None:
         self._spans: list[tuple[int, int]] = []

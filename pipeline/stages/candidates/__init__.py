@@ -23,21 +23,21 @@ class CandidatesPaths(StagePaths):
         return self.folder / "candidates"
 
     def part(self, task: str, number: int) -> Path:
-        """One of the files that a task writes, numbered from 0."""
+        """Return the path of one of the files that a task writes, numbered from 0."""
         return self.candidates / f"{task}-{number:03d}.parquet"
 
     def parts(self, task: str) -> list[Path]:
-        """The files that a task wrote."""
+        """Return the files that a task wrote."""
         return list(self.candidates.glob(f"{task}-*.parquet"))
 
     @property
     def damage(self) -> Path:
-        """`DAMAGE`: what could not be read, and where."""
+        """Return the path of `DAMAGE`: what could not be read, and where."""
         return self.folder / "damage.parquet"
 
 
 class Candidates(Stage[CandidateSettings]):
-    """Reads every (image, text) pair of crawls and tables, cleaned, filtered, with its provenance."""
+    """Read every (image, text) pair of crawls and tables, cleaned, filtered, with its provenance."""
 
     name = "candidates"
     version = 2

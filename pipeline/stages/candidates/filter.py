@@ -1,4 +1,4 @@
-"""Clean and filter found pairs: the same for pages, WAT records, tables and readers of your own."""
+"""Clean and filter found pairs: in the same way for pages, WAT records, tables and your own readers."""
 
 import re
 from collections.abc import Iterator, Sequence

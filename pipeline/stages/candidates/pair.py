@@ -1,4 +1,4 @@
-"""A found (image, text) pair, a dropped one, and their tables."""
+"""Define a found (image, text) pair, a dropped one, and their tables."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

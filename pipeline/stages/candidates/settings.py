@@ -18,7 +18,7 @@ TextSource = Literal["alt", "title", "figcaption", "aria-label", "link", "og:des
 
 
 class CandidateSettings(Settings):
-    """Which (image, text) pairs of the inputs become candidates."""
+    """Settings of the candidates: which (image, text) pairs of the inputs are read and kept."""
 
     inputs: list[str] = Field(
         description="WARC, WAT or ARC files, tables (Parquet, CSV, TSV, JSONL), or lists of paths (warc.paths.gz); "

@@ -1,4 +1,4 @@
-"""Inputs of the candidates stage as streams of found pairs: archives, WAT files, tables and readers of your own."""
+"""Open inputs of the candidates stage as streams of found pairs: archives, WAT files, tables and your own readers."""
 
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
@@ -21,7 +21,7 @@ _SPLIT_NAMES = {"training": "train", "validation": "val", "valid": "val", "dev":
 
 
 class InputKind(StrEnum):
-    """What an input file holds."""
+    """Format of an input file."""
 
     ARCHIVE = "archive"
     WAT = "wat"
@@ -136,7 +136,7 @@ def custom_pairs(path: str, name: str, plugin: PluginSettings) -> Iterator[Pair]
 
 
 def _row_url(name: str, row: int) -> str:
-    """A name in place of a URL for an image that an input file holds."""
+    """Return a name in place of a URL for an image that an input file holds."""
     return f"table:{Path(name).name}#{row}"
 
 

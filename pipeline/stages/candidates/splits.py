@@ -6,7 +6,7 @@ import xxhash
 
 from openwit.pipeline.common.urls import host_of, normalise_url
 
-_SEED = 1  # of its own: the same hash also shuffles the dataset
+_SEED = 1  # separate seed: the same hash also shuffles the dataset
 
 
 def split_chooser(held_out: dict[str, list[str]], shares: dict[str, float]) -> Callable[[str], str]:

@@ -1,4 +1,4 @@
-"""Candidates: every (image, text) pair of a crawl or a table, cleaned, filtered, with its provenance."""
+"""Candidates: read every (image, text) pair of a crawl or a table, cleaned, filtered, with its provenance."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -55,10 +55,10 @@ CANDIDATES_REASONS = unique((UNREADABLE,), PAGE_REASONS, WAT_REASONS, IMAGE_REAS
 
 
 def input_files(settings: CandidateSettings) -> list[str]:
-    """The files that the settings name.
+    """Return the files that the settings name.
 
     Raises:
-        DataError: there are none, or one is of no known kind.
+        DataError: there are none, or one is of an unknown kind.
     """
     inputs = expand_inputs(settings.inputs, "candidates.inputs", list_base=settings.list_base)[: settings.max_files]
     for path in inputs:
@@ -68,7 +68,7 @@ def input_files(settings: CandidateSettings) -> list[str]:
 
 
 def read_candidates(job: Job, settings: CandidateSettings, folder: Path) -> StageResult:
-    """Reads the inputs that the settings name; writes their candidates, and the dropped pairs with their reasons."""
+    """Read the inputs that the settings name; write their candidates, and the dropped pairs with their reasons."""
     inputs = input_files(settings)
     tasks = _tasks(inputs, settings)
     results = job.run(folder, tasks, "Read inputs", "pairs", ReadInput(settings))
@@ -95,7 +95,7 @@ class InputPart:
 
 
 def _tasks(inputs: list[str], settings: CandidateSettings) -> list[Task[InputPart]]:
-    """One task per input; several for a large Parquet table, each with its row groups."""
+    """Return one task per input; several for a large Parquet table, each with its row groups."""
     payloads: list[InputPart] = []
     for path in inputs:
         divisible = (
@@ -107,7 +107,7 @@ def _tasks(inputs: list[str], settings: CandidateSettings) -> list[Task[InputPar
 
 
 def _write_damage(folder: Path, tasks: list[Task[InputPart]], results: list[TaskResult], result: StageResult) -> None:
-    """What was broken where, as a table beside the candidates; sums and first examples go to the manifest."""
+    """Write a table of damage next to the candidates; totals and first examples go to the manifest."""
     rows = [
         {"archive": task.payload.input, "reason": reason, "detail": detail}
         for task, task_result in zip(tasks, results, strict=True)
@@ -127,7 +127,7 @@ def _write_damage(folder: Path, tasks: list[Task[InputPart]], results: list[Task
 
 
 class ReadInput(FileTask[InputPart]):
-    """Reads one archive or table; leaves its candidates and the pairs that left, each with a reason."""
+    """Read one archive or table; write its candidates and the dropped pairs, each with a reason."""
 
     def __init__(self, settings: CandidateSettings) -> None:
         self.settings = settings

@@ -1,4 +1,4 @@
-"""Stage card: what the dataset holds and how it came to be, as a page and as JSON."""
+"""Stage card: the report on a dataset, as a page and as JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ JSON = "card.json"
 
 
 class Card(Stage[CardSettings]):
-    """Writes `card.html` and `card.json` into a dataset."""
+    """Write `card.html` and `card.json` into a dataset."""
 
     name = "card"
     version = 2
@@ -30,7 +30,7 @@ class Card(Stage[CardSettings]):
     def run_opened(
         self, job: Job, settings: CardSettings, inputs: Inputs, folder: Path, build: BuildContext
     ) -> StageRun:
-        """Writes the card unless it is there for these very files and settings; keeps nothing but the card itself."""
+        """Write the card unless it exists for these very files and settings; keep nothing but the card itself."""
         from openwit.pipeline.execution.stage import StageManifest
         from openwit.pipeline.stages.card.stage import is_current
 

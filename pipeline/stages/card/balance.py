@@ -1,4 +1,4 @@
-"""What the balance did to the queries: the paper's head and tail, before and after."""
+"""Compute how the balance changed the queries: the paper's head and tail, before and after."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ _POINTS = 160
 
 
 def query_facts(table: pa.Table, held: np.ndarray, top: int) -> dict[str, Any]:
-    """Sums, the head's share before and after, the curve, and the queries with the most pairs.
+    """Return totals, the head's share before and after, the curve, and the queries with the most pairs.
 
     Args:
         table: of `schemas.tables.queries.QUERY_COUNTS`. Its `kept` counts what the selection kept; download and
             deduplication came after.
         held: int64 (Q,), texts of the dataset that match each query.
-        top: queries listed.
+        top: number of queries listed.
     """
     pool, drawn = (table.column(name).to_numpy() for name in ("pool", "drawn"))
     series = {"before": pool, "drawn": drawn, "after": held}
@@ -36,9 +36,9 @@ def query_facts(table: pa.Table, held: np.ndarray, top: int) -> dict[str, Any]:
 
 
 def curve(counts: np.ndarray) -> list[list[int]]:
-    """[rank, pairs] of queries by falling number of pairs, at up to some hundred ranks evenly spaced on a log scale.
+    """Return [rank, pairs] of queries by falling number of pairs, at some hundred ranks evenly spaced on a log scale.
 
-    Queries without pairs are left out.
+    Queries without pairs are omitted.
     """
     ranked = np.sort(counts[counts > 0])[::-1]
     if not len(ranked):

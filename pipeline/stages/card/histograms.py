@@ -1,4 +1,4 @@
-"""Counts by class: of lengths, sides, shapes and names; every class keeps its label, so that a chart needs no more."""
+"""Count by class: lengths, sides, shapes and names; every class keeps its label, so that a chart needs no more."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ TEXT_EDGES = (1, 2, 3, 4, 5, 6, 11)
 SIDE_EDGES = (0, 64, 128, 192, 256, 384, 512, 1024)
 SERVED_EDGES = (0, 64, 128, 256, 512, 1024, 2048, 4096)
 
-# Between the shapes that cameras and screens give, at the geometric mean of two neighbours.
+# Between the usual shapes of cameras and screens, at the geometric mean of two neighbours.
 _SHAPE_EDGES = (1.05, 1.415, 1.633, 1.886, 2.5)
 _SHAPES = ("about 4:3", "about 3:2", "about 16:9", "about 2:1", "beyond 5:2")
 SHAPE_LABELS = (
@@ -27,7 +27,7 @@ Bars = list[dict[str, Any]]
 
 
 def histogram(values: np.ndarray, edges: Sequence[int]) -> np.ndarray:
-    """Numbers of values from each edge to below the next, the last without end: int64 (E,).
+    """Count the values from each edge to below the next, the last without end: int64 (E,).
 
     Args:
         values: integers (N,), none below the first edge.
@@ -38,7 +38,7 @@ def histogram(values: np.ndarray, edges: Sequence[int]) -> np.ndarray:
 
 
 def shapes(widths: np.ndarray, heights: np.ndarray) -> np.ndarray:
-    """Numbers of images of each of SHAPE_LABELS, from tall to wide: int64 (11,).
+    """Count the images of each of SHAPE_LABELS, from tall to wide: int64 (11,).
 
     Args:
         widths, heights: pixels (N,), at least 1.
@@ -52,7 +52,7 @@ def shapes(widths: np.ndarray, heights: np.ndarray) -> np.ndarray:
 
 
 def sizes(widths: np.ndarray, heights: np.ndarray) -> np.ndarray:
-    """Numbers of images by width (rows) and height (columns), by SERVED_EDGES: int64 (E, E)."""
+    """Count the images by width (rows) and height (columns), by SERVED_EDGES: int64 (E, E)."""
     edges = np.asarray(SERVED_EDGES)
     across, down = (np.searchsorted(edges, values, side="right") - 1 for values in (widths, heights))
     counts = np.bincount(across * len(edges) + down, minlength=len(edges) ** 2)
@@ -60,19 +60,19 @@ def sizes(widths: np.ndarray, heights: np.ndarray) -> np.ndarray:
 
 
 def edge_labels(edges: Sequence[int]) -> list[str]:
-    """What stands at each class of a histogram: `10–19`, `5`, `400+`."""
+    """Return the label of each class of a histogram: `10–19`, `5`, `400+`."""
     return [str(a) if b == a + 1 else f"{a}–{b - 1}" for a, b in pairwise(edges)] + [f"{edges[-1]}+"]
 
 
 def bars(labels: Sequence[str], counts: Sequence[int] | np.ndarray) -> Bars:
-    """Labels with their numbers; empty classes at both ends are left out."""
+    """Return labels with their numbers; empty classes at both ends are omitted."""
     listed = [{"label": label, "n": int(n)} for label, n in zip(labels, counts, strict=True)]
     full = [at for at, bar in enumerate(listed) if bar["n"]]
     return listed[full[0] : full[-1] + 1] if full else []
 
 
 def top(counter: Mapping[str, int], n: int = TOP) -> Bars:
-    """The `n` most frequent names, and all others as one."""
+    """Return the `n` most frequent names, and all others as one."""
     ranked = sorted(counter.items(), key=lambda item: (-item[1], item[0]))
     listed = [{"label": label, "n": count} for label, count in ranked[:n]]
     rest = sum(count for _, count in ranked[n:])
@@ -80,7 +80,7 @@ def top(counter: Mapping[str, int], n: int = TOP) -> Bars:
 
 
 def spread(counts: Mapping[int, int]) -> dict[str, float]:
-    """Least, 5 %, median, 95 %, largest and mean of values given as value: number. Empty for none.
+    """Return least, 5 %, median, 95 %, largest and mean of values given as value: number. Empty for none.
 
     The median is the least value that half of all do not exceed, and so for the others.
     """
@@ -98,14 +98,14 @@ _SHARES = {"p5": 0.05, "median": 0.5, "p95": 0.95}
 
 
 def add_counts(counter: Counter[int], values: np.ndarray) -> None:
-    """Adds the numbers of each value to a counter."""
+    """Add the numbers of each value to a counter."""
     found, counts = np.unique(values, return_counts=True)
     for value, n in zip(found.tolist(), counts.tolist(), strict=True):
         counter[value] += n
 
 
 def holding_half(counter: Mapping[str, int]) -> int:
-    """How few of the names hold half of all."""
+    """Return how few of the names hold half of all."""
     counts = np.sort(np.fromiter(counter.values(), np.int64, len(counter)))[::-1]
     if not len(counts):
         return 0

@@ -1,4 +1,4 @@
-"""The page of a card: facts and samples laid out by the template, which writes every text of others escaped."""
+"""Render the page of a card: facts and samples laid out by the template, which escapes all external text."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,10 +22,10 @@ _PARTS = ("Head", "Middle", "Tail")
 def render(
     source: CardSource, facts: dict[str, Any], found: Sequence[ShownSample], queries: Sequence[tuple[int, int]]
 ) -> str:
-    """The page.
+    """Return the page.
 
     Args:
-        facts: what `openwit.pipeline.stages.card.facts.gather` gave.
+        facts: the result of `openwit.pipeline.stages.card.facts.gather`.
         found: samples to show.
         queries: (id, texts of the dataset that match it) of those to show samples of, most frequent first.
     """
@@ -82,7 +82,7 @@ def _environment(known: Mapping[str, str]) -> jinja2.Environment:
 
 
 def percent(part: float, whole: float = 1.0) -> str:
-    """A share in words that stay apart from nothing and from all: `0.3 %`, `< 0.1 %`, `> 99.9 %`."""
+    """Return a share in words, never rounded to nothing or to all: `0.3 %`, `< 0.1 %`, `> 99.9 %`."""
     share = 100 * part / whole if whole else 0.0
     if 0 < share < 0.1:
         return "< 0.1 %"
@@ -92,7 +92,7 @@ def percent(part: float, whole: float = 1.0) -> str:
 
 
 def byte_size(size: int) -> str:
-    """Bytes in the unit that keeps the number short, decimal."""
+    """Return bytes in the unit that keeps the number short, decimal."""
     value, unit = float(size), "bytes"
     for larger in ("kB", "MB", "GB", "TB", "PB"):
         if value < 1000:
@@ -102,7 +102,7 @@ def byte_size(size: int) -> str:
 
 
 def short_number(n: int) -> str:
-    """A number in at most five characters."""
+    """Return a number in at most five characters."""
     for size, name in ((10**9, "G"), (10**6, "M"), (10**4, "k")):
         if n >= size:
             unit = 1000 if name == "k" else size
@@ -119,7 +119,7 @@ def _query_lines(source: CardSource, queries: Sequence[tuple[int, int]]) -> list
 
 
 def _query_sheets(lines: Sequence[dict[str, Any]], samples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The queries under Head, Middle and Tail, a third each, those without a sample left out."""
+    """Return the queries under Head, Middle and Tail, a third each, without those that have no sample."""
     sheets: list[dict[str, Any]] = []
     shown = [{**line, "samples": [s for s in samples if s["query"] == line["query_id"]]} for line in lines]
     shown = [line for line in shown if line["samples"]]
@@ -142,7 +142,7 @@ def _curve(facts: dict[str, Any]) -> str | None:
 
 
 def _heat(counts: list[list[int]]) -> dict[str, Any]:
-    """Rows of the table of sizes: heights down, widths across; empty edges of the table are left out."""
+    """Return the rows of the table of sizes: heights down, widths across; empty edges of the table are omitted."""
     n = len(counts)
     across = [x for x in range(n) if any(counts[x])]
     down = [y for y in range(n) if any(counts[x][y] for x in range(n))]

@@ -1,4 +1,4 @@
-"""The head and tail curve of a dataset as inline SVG, drawn by hand: the same numbers give the same bytes anywhere."""
+"""Draw the head and tail curve of a dataset as inline SVG: the same numbers give the same bytes on every machine."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,11 +13,11 @@ Points = Sequence[Sequence[int]]
 
 
 def curve_svg(curves: Mapping[str, Points], cap: int | None, title: str) -> Markup:
-    """Pairs a query against its rank, both axes logarithmic; colours and strokes come from the page's style.
+    """Return pairs per query against its rank, both axes logarithmic; colours and strokes come from the page's style.
 
     Args:
         curves: for before, drawn and after, [rank, pairs] points by ascending rank.
-        cap: drawn as a line where there is one.
+        cap: drawn as a line if there is one.
         title: read out in place of the picture.
     """
     points = [point for line in curves.values() for point in line]

@@ -1,4 +1,4 @@
-"""How to have the dataset again: its recipe as a file, the commands, and how to cite and attribute it."""
+"""Show how to rebuild the dataset: its recipe as a file, the commands, and how to cite and attribute it."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ ATTRIBUTION_COLUMNS = ("url", "page_urls", "licenses", "archives", "record_offse
 
 
 def recipe_yaml(manifest: DatasetManifest) -> tuple[str, bool]:
-    """The recipe as `wit build` reads it, and whether it does: stages run by hand may lack what a recipe must have."""
+    """Return the recipe as `wit build` reads it, and whether it does: stages run by hand may lack some keys."""
     steps: list[dict[str, Any]] = []
     for name, settings in manifest.recipe.items():
         further = manifest.steps.get(name)
@@ -29,7 +29,7 @@ def recipe_yaml(manifest: DatasetManifest) -> tuple[str, bool]:
 
 
 def citation(manifest: DatasetManifest, manifest_sum: str) -> str:
-    """A BibTeX entry; the sum names the very bytes. Without a date: the build knows none."""
+    """Return a BibTeX entry; the checksum identifies the exact bytes. It has no date: the build records none."""
     key = "".join(c for c in manifest.name if c.isalnum()) or "dataset"
     pairs = sum(shard.pairs for shard in manifest.shards)
     samples = sum(shard.samples for shard in manifest.shards)
@@ -44,13 +44,13 @@ def citation(manifest: DatasetManifest, manifest_sum: str) -> str:
 
 
 def attribution_columns() -> list[dict[str, str]]:
-    """Columns of a sample's metadata that say where it comes from, with what they mean."""
+    """Return the columns of a sample's metadata that state where it comes from, with their meanings."""
     comments = {column.name: column.comment for column in SAMPLES.columns}
     return [{"column": name, "comment": comments[name]} for name in ATTRIBUTION_COLUMNS]
 
 
 def attribution(sample: dict[str, Any]) -> list[tuple[str, str | None]]:
-    """A credit line for a sample, as (words, URL to link or None) parts."""
+    """Return a credit line for a sample, as (words, URL to link or None) parts."""
     parts: list[tuple[str, str | None]] = [(f"“{sample['text']}”, image from ", None), (sample["url"], sample["url"])]
     if sample["page_url"]:
         parts += [(", found on ", None), (sample["page_url"], sample["page_url"])]

@@ -1,4 +1,4 @@
-"""What the card reads of a dataset and writes to it: the one place of the card that opens files."""
+"""Read a dataset for the card and write the card to it: the only module of the card that opens files."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -21,13 +21,12 @@ DUPLICATES_FILE = "duplicates.parquet"
 
 
 class CardSource:
-    """A dataset, read a shard's metadata at a time.
+    """Read a dataset, the metadata of one shard at a time.
 
     Args:
         where: its folder, or a URL that fsspec knows.
-
     Raises:
-        DataError: it is no dataset.
+        DataError: it is not a dataset.
     """
 
     def __init__(self, where: str | Path) -> None:
@@ -35,7 +34,7 @@ class CardSource:
         self.manifest = load_manifest(self.place)
 
     def identity(self) -> dict[str, str]:
-        """sha256 of the files that the card is made of; the manifest holds those of all shards."""
+        """Return the sha256 of the files that the card is made of; the manifest holds those of all shards."""
         listed = {entry.path: entry.sha256 for entry in self.manifest.tables}
         sums = {MANIFEST_NAME: hashlib.sha256(self.place.read(MANIFEST_NAME)).hexdigest()}
         for name in (QUERIES_FILE, DUPLICATES_FILE):
@@ -44,40 +43,40 @@ class CardSource:
         return sums
 
     def shards(self) -> Iterator[ShardEntry]:
-        """The shards of train first, in order of name."""
+        """Return the shards, train first, in order of name."""
         for split in self.manifest.splits():
             yield from self.manifest.shards_of(split)
 
     def metadata(self, shard: ShardEntry, columns: Sequence[str]) -> pa.Table:
-        """Columns of the table of `openwit.schemas.tables.samples.SAMPLES` beside a shard.
+        """Return columns of the table of `openwit.schemas.tables.samples.SAMPLES` of a shard.
 
         Raises:
-            DataError: it is missing or no such table.
+            DataError: it is missing or not such a table.
         """
         with self._reading(shard.metadata.path) as file:
             return pq.read_table(file, columns=list(columns))
 
     def images(self, shard: ShardEntry, rows: Sequence[int]) -> list[bytes]:
-        """The JPEGs of some rows of a shard, in the order of `rows`; nothing else of the tar is read."""
+        """Return the JPEGs of some rows of a shard, in the order of `rows`; nothing else of the tar is read."""
         with self._reading(shard.index.path) as file, _opened(file) as source:
             index = pa.ipc.open_file(source).read_all().take(pa.array(rows, pa.int64()))
         offsets, sizes = (index.column(name).to_pylist() for name in ("image_offset", "image_size"))
         return self.place.ranges(shard.tar.path, offsets, sizes)
 
     def queries(self) -> pa.Table | None:
-        """The table of `openwit.schemas.tables.queries.QUERY_COUNTS`, or None where the dataset carries no list."""
+        """Return the table of `openwit.schemas.tables.queries.QUERY_COUNTS`, or None if the dataset has no list."""
         return self._table(QUERIES_FILE, QUERY_COUNTS)
 
     def duplicates(self) -> pa.Table | None:
-        """The table of `openwit.schemas.tables.images.DUPLICATE_EXAMPLES`, or None where the dataset carries none."""
+        """Return the table of `openwit.schemas.tables.images.DUPLICATE_EXAMPLES`, or None if the dataset has none."""
         return self._table(DUPLICATES_FILE, DUPLICATE_EXAMPLES)
 
     def read(self, name: str) -> bytes | None:
-        """A small file of the dataset, None where there is none."""
+        """Return a small file of the dataset, None if it does not exist."""
         return self.place.read(name) if self.place.size(name) is not None else None
 
     def write(self, name: str, text: str) -> None:
-        """Writes a small file, whole or not at all."""
+        """Write a small file, whole or not at all."""
         self.place.write(name, text.encode())
 
     def _table(self, name: str, schema: TableSchema) -> pa.Table | None:
@@ -99,7 +98,7 @@ class CardSource:
 
 @contextmanager
 def _opened(file: Any) -> Iterator[Any]:
-    """A file object for what `DatasetStore.open` gives: a path, or a file object already."""
+    """Return a file object for the result of `DatasetStore.open`: a path, or a file object already."""
     if isinstance(file, str):
         with Path(file).open("rb") as opened:
             yield opened

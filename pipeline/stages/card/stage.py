@@ -1,4 +1,4 @@
-"""Card: what the dataset holds and how it came to be, as `card.html` (self-contained) and `card.json`."""
+"""Card: report what the dataset holds and how it was made, as `card.html` (self-contained) and `card.json`."""
 
 import json
 import logging
@@ -19,7 +19,7 @@ _VERSION = 2
 
 
 def is_current(settings: CardSettings, dataset: str | Path) -> bool:
-    """Whether a dataset has a card of its very files and of these settings.
+    """Return whether a dataset has a card of its very files and of these settings.
 
     Args:
         dataset: its folder, or a URL that fsspec knows.
@@ -32,7 +32,7 @@ def is_current(settings: CardSettings, dataset: str | Path) -> bool:
 
 
 def write_card(settings: CardSettings, dataset: str | Path) -> None:
-    """Writes the card of a dataset.
+    """Write the card of a dataset.
 
     Args:
         dataset: its folder, or a URL that fsspec knows.
@@ -57,13 +57,13 @@ def _identity(settings: CardSettings, source: CardSource) -> dict[str, Any]:
 
 
 def _queries(source: CardSource, settings: CardSettings, held: np.ndarray) -> list[int]:
-    """Ids of the queries whose samples the page shows, most frequent first."""
+    """Return ids of the queries whose samples the page shows, most frequent first."""
     table = source.queries() if settings.query_examples else None
     return [] if table is None else spread_ranks(table.column("pool").to_numpy(), held, settings.queries)
 
 
 def _identity_of(source: CardSource) -> Any:
-    """What the card that is there was made of; None where there is none, or not the whole of it."""
+    """Return the identity that the existing card was made of; None if there is no complete card."""
     try:
         found = json.loads(source.read(JSON) or b"null")
     except ValueError:

@@ -1,4 +1,4 @@
-"""What the card counts while it reads the metadata of a dataset once, a shard at a time."""
+"""Count what the card shows while the metadata of a dataset is read once, one shard at a time."""
 
 from collections import Counter
 from typing import Any
@@ -36,7 +36,7 @@ NOT_ASKED = "(not identified)"
 
 
 class CardStats:
-    """Counts of samples and texts. Grows with distinct hosts and licences and with the query list, not with samples.
+    """Count samples and texts. Grows with distinct hosts and licences and with the query list, not with samples.
 
     Args:
         queries: number of queries in the list; matches of others are not counted.
@@ -55,7 +55,7 @@ class CardStats:
         self.with_page = 0
 
     def add(self, table: pa.Table) -> None:
-        """Counts the rows of a table of SAMPLES with COLUMNS."""
+        """Count the rows of a table of SAMPLES with COLUMNS."""
         self.samples += table.num_rows
         self._add_texts(table)
         self._add_images(table)
@@ -91,7 +91,7 @@ class CardStats:
         self.served += sizes(*served)
 
     def text_facts(self) -> dict[str, Any]:
-        """Lengths, languages and places of texts."""
+        """Return lengths, languages and sources of texts."""
         return {
             "n": self.texts,
             "characters": _lengths(self.characters, CHARACTER_EDGES),
@@ -102,7 +102,7 @@ class CardStats:
         }
 
     def image_facts(self) -> dict[str, Any]:
-        """Sizes, shapes and formats of images."""
+        """Return sizes, shapes and formats of images."""
         return {
             "n": self.samples,
             "short_side": bars(edge_labels(SIDE_EDGES), self.short_sides),
@@ -112,7 +112,7 @@ class CardStats:
         }
 
     def host_facts(self) -> dict[str, Any]:
-        """Where images come from."""
+        """Return the hosts of images."""
         hosts = {host: n for host, n in self.names["hosts"].items() if host}
         return {
             "n": len(hosts),
@@ -123,7 +123,7 @@ class CardStats:
         }
 
     def licence_facts(self) -> dict[str, Any]:
-        """What pages and tables state of rights, in texts."""
+        """Return what pages and tables state of rights, in texts."""
         stated = self.names["licences"]
         return {
             "texts": self.texts,
@@ -133,7 +133,7 @@ class CardStats:
         }
 
     def duplicate_facts(self) -> dict[str, int]:
-        """Images that stand for copies, and how many copies."""
+        """Return the number of survivors with dropped duplicates, and the number of these duplicates."""
         copies = {n: images for n, images in self.duplicates.items() if n}
         return {
             "images_with_copies": sum(copies.values()),

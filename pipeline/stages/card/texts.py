@@ -1,4 +1,4 @@
-"""How texts and addresses of strangers stand on the page: cut to a length, queries marked, links to the web alone."""
+"""Prepare external texts and URLs for the page: cut to a length, queries marked, links to the web only."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -16,21 +16,21 @@ Part = tuple[str, bool]
 
 
 def clip(text: str, limit: int = MAX_CHARACTERS) -> str:
-    """The text in one line, cut at `limit` characters."""
+    """Return the text in one line, cut at `limit` characters."""
     line = " ".join(text.split())
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
 
 def web_address(url: str | None) -> str | None:
-    """The URL where a browser may follow it (http and https), else None: pages state licences like `javascript:`."""
+    """Return the URL if a browser may follow it (http and https), else None; some licences are `javascript:` URLs."""
     return url if url and _WEB.fullmatch(url) else None
 
 
 def marked(text: str, query: str, limit: int = MAX_CHARACTERS) -> list[Part]:
-    """The text in parts, each with whether it is the query's; cut to about `limit` characters around the first.
+    """Return the text in parts, each with whether it is the query's; cut to about `limit` characters around the first.
 
-    A query stands where words of the text have its normal form; where none has (a query of another way of matching),
-    where it stands as a string.
+    A query is where words of the text have its normal form; if none have (a query of another way of matching), where
+    it occurs as a string.
     """
     line = " ".join(text.split())
     spans = list(_spans(line, query.split()))
@@ -52,7 +52,7 @@ def marked(text: str, query: str, limit: int = MAX_CHARACTERS) -> list[Part]:
 
 
 def _spans(line: str, words: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Where runs of pieces have these words, from left to right, without overlap."""
+    """Return where runs of pieces have these words, from left to right, without overlap."""
     pieces = [piece for piece in _pieces(line) if piece[2]]
     n = 0
     while words and n < len(pieces):
@@ -76,7 +76,7 @@ def _match_at(pieces: Sequence[tuple[int, int, list[str]]], n: int, words: Seque
 
 
 def _pieces(line: str) -> Iterator[tuple[int, int, list[str]]]:
-    """(start, end, its words) of the pieces of a text: runs of letters; characters where these are words."""
+    """Return (start, end, its words) of the pieces of a text: runs of letters; characters where these are words."""
     for run in _PIECES.finditer(line):
         words = normalise(run.group()).split()
         if len(words) <= 1:

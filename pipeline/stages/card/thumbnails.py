@@ -1,4 +1,4 @@
-"""Small pictures for the page, as data URIs: the page loads nothing from elsewhere."""
+"""Make small pictures for the page, as data URIs: the page loads nothing from elsewhere."""
 
 import base64
 
@@ -8,7 +8,7 @@ from openwit.pipeline.images.resize import thumbnail
 
 
 def picture_uri(image: bytes | None) -> str | None:
-    """A thumbnail as a JPEG data URI, or None for what cannot be decoded."""
+    """Return a thumbnail as a JPEG data URI, or None for what cannot be decoded."""
     if image is None:
         return None
     try:

@@ -24,7 +24,7 @@ class DedupPaths(StagePaths):
 
     @property
     def copies(self) -> Path:
-        """Folder with a file of `COPIES` per file of images: the images that leave it, each with its reason."""
+        """Folder with a file of `COPIES` per file of images: the dropped images, each with its reason."""
         return self.folder / "copies"
 
     @property
@@ -39,7 +39,7 @@ class DedupPaths(StagePaths):
 
 
 class Dedup(Stage[DedupSettings]):
-    """Finds images that are copies of each other or of evaluation images, and keeps the best of each group."""
+    """Find images that are duplicates of each other or of evaluation images, and keep the best of each group."""
 
     name = "dedup"
     version = 3

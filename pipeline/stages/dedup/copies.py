@@ -2,10 +2,10 @@
 
 Images of equal perceptual hash and similar descriptor are one node, known by its best image. Nodes within a few
 bits are neighbours, and the survivors are the greedy independent set in order of rank: no two survivors are
-neighbours, and every node that goes has a survivor among its neighbours, so that chains of small differences do not
+neighbours, and every dropped node has a survivor among its neighbours, so that chains of small differences do not
 collapse into one image. One round of that greedy choice is local (a node that ranks before all its neighbours
 survives whatever happens elsewhere), which is what lets many workers do nearly all of it; only nodes that no such
-round decides are left to one worker.
+round decides go to one worker.
 """
 
 from typing import NamedTuple
@@ -28,7 +28,7 @@ class Groups(NamedTuple):
     Attributes:
         of: int64 (N,), the group of each image.
         best: int64 (G,), the image of each group that ranks first.
-        frequent: bool (G,), whether the image has so many different texts that it counts as a logo or placeholder.
+        frequent: bool (G,), whether the image has enough different texts to count as a logo or placeholder.
     """
 
     of: np.ndarray
@@ -37,8 +37,9 @@ class Groups(NamedTuple):
 
 
 def rank_words(held_out: np.ndarray, area: np.ndarray, text_length: np.ndarray) -> np.ndarray:
-    """Rank of images as uint64 (N,), lowest first: held-out ones (their copies must not be trained on), then the
-    largest, then the one of the longest text.
+    """Rank images as uint64 (N,), lowest first: held-out ones, then the largest, then the one of the longest text.
+
+    Held-out images rank first because their duplicates must not be in the training split.
 
     Args:
         held_out: bool (N,).
@@ -54,13 +55,13 @@ def rank_words(held_out: np.ndarray, area: np.ndarray, text_length: np.ndarray) 
 
 
 def frequent_first(ranks: np.ndarray, frequent: np.ndarray) -> np.ndarray:
-    """`rank_words` of nodes, frequent ones before all others: they take their neighbours with them."""
+    """Rank nodes as `rank_words` does, frequent ones before all others: they drop their neighbours."""
     moved: np.ndarray = np.where(frequent, ranks & ~_FREQUENT_BIT, ranks)
     return moved
 
 
 def is_frequent(ranks: np.ndarray) -> np.ndarray:
-    """Which nodes `frequent_first` moved before all others: bool (N,)."""
+    """Return which nodes `frequent_first` moved before all others: bool (N,)."""
     frequent: np.ndarray = ranks < _FREQUENT_BIT
     return frequent
 
@@ -76,7 +77,7 @@ def equal_groups(images: Columns, prints: np.ndarray | None, frequent_texts: int
     order = np.lexsort((images["tie"], images["rank"], images["hash"]))
     hashes = images["hash"][order]
     first = np.r_[True, hashes[1:] != hashes[:-1]] if len(order) else np.zeros(0, bool)
-    # The place in the order of the image that stands for each.
+    # The position in the order of the image that represents each.
     leader = np.maximum.accumulate(np.where(first, np.arange(len(order)), 0)) if len(order) else order
     if prints is not None:
         _split_dissimilar(leader, np.flatnonzero(first), prints[order])
@@ -91,7 +92,7 @@ def equal_groups(images: Columns, prints: np.ndarray | None, frequent_texts: int
 
 
 def _split_dissimilar(leader: np.ndarray, starts: np.ndarray, prints: np.ndarray) -> None:
-    """Within each run of equal hashes lets stand for an image the first it is alike to; writes into `leader`."""
+    """Let the first similar image in each run of equal hashes represent an image; writes into `leader`."""
     ends = np.r_[starts[1:], len(leader)]
     several = np.flatnonzero(ends - starts > 1)
     for start, end in zip(starts[several].tolist(), ends[several].tolist(), strict=True):
@@ -104,10 +105,10 @@ def _split_dissimilar(leader: np.ndarray, starts: np.ndarray, prints: np.ndarray
 
 
 def first_meeting(xor: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Number of the first mask under which two hashes are equal, int64 (P,): a pair is reported there and only there.
+    """Return the first mask under which two hashes are equal, int64 (P,): a pair is reported there and only there.
 
     Args:
-        xor: uint64 (P,), exclusive or of the two hashes; under some mask nothing of it is left.
+        xor: uint64 (P,), exclusive or of the two hashes; zero under some mask.
         masks: uint64 (K,), see `block_masks`.
     """
     number: np.ndarray = ((xor[:, None] & masks[None, :]) == 0).argmax(axis=1)
@@ -115,14 +116,14 @@ def first_meeting(xor: np.ndarray, masks: np.ndarray) -> np.ndarray:
 
 
 def _survives(edges: Columns) -> np.ndarray:
-    """Whether the node of each edge ranks before its neighbour: bool (E,)."""
+    """Return whether the node of each edge ranks before its neighbour: bool (E,)."""
     mine, theirs = edges["node_rank"], edges["other_rank"]
     before: np.ndarray = (mine < theirs) | ((mine == theirs) & (edges["node_tie"] < edges["other_tie"]))
     return before
 
 
 def best_neighbour(edges: Columns) -> np.ndarray:
-    """The row of each node's neighbour that ranks first: int64 (V,), in order of `node_id`.
+    """Return the row of each node's neighbour that ranks first: int64 (V,), in order of `node_id`.
 
     Args:
         edges: directed: `node_id`, and `other_rank` and `other_tie` of a neighbour; uint64 (E,). No two nodes have
@@ -137,7 +138,7 @@ def best_neighbour(edges: Columns) -> np.ndarray:
 
 
 def local_survivors(edges: Columns) -> np.ndarray:
-    """The ids of nodes that rank before all their neighbours: uint64, ascending.
+    """Return ids of nodes that rank before all their neighbours: uint64, ascending.
 
     Args:
         edges: directed, as in `best_neighbour`, with `node_rank` and `node_tie`; all of a node's edges.
@@ -149,11 +150,11 @@ def local_survivors(edges: Columns) -> np.ndarray:
 
 
 def settle(edges: Columns) -> np.ndarray:
-    """Settles what is left: the row of the edge to its survivor for every node that goes, int64.
+    """Decide the remaining nodes: return the row of the edge to its survivor for every dropped node, int64.
 
     Args:
-        edges: directed edges from undecided nodes, as in `local_survivors`. A neighbour that sends no edge of its own
-            is decided and goes: it cannot survive, or it would have decided this node.
+        edges: directed edges from undecided nodes, as in `local_survivors`. A neighbour that sends no edge itself
+            is decided and dropped: it cannot survive, or it would have decided this node.
     """
     nodes = np.unique(edges["node_id"])
     a, b = np.searchsorted(nodes, edges["node_id"]), np.searchsorted(nodes, edges["other_id"])

@@ -1,4 +1,4 @@
-"""Dedup, before the rest: the evaluation images that no image of the dataset may be a copy of."""
+"""Dedup, before the other passes: find duplicates of evaluation images, which no image of the dataset may be."""
 
 import hashlib
 from collections import Counter
@@ -28,7 +28,7 @@ SAME_BYTES, SAME_PIXELS = "same_bytes", "same_pixels"
 
 
 class EvaluationLookup:
-    """Finds copies of evaluation images; the index is built where it is first used, once in a worker.
+    """Find duplicates of evaluation images; the index is built at its first use, once per worker.
 
     Args:
         paths: files of EVALUATION_IMAGES, in order.
@@ -51,7 +51,7 @@ class EvaluationLookup:
         return EvaluationIndex(self._table, self._max_distance)
 
     def verdicts(self, images: pa.Table) -> pa.Table:
-        """COPIES of the images that are copies of evaluation images."""
+        """Return COPIES of the images that are duplicates of evaluation images."""
         found = self._nearest(images)
         rows = np.flatnonzero(found.rows >= 0)
         named = self._table.select(["file", "member"]).take(pa.array(found.rows[rows])).to_pylist()
@@ -68,7 +68,7 @@ class EvaluationLookup:
 
     def _nearest(self, images: pa.Table) -> Nearest:
         found = self._index.lookup(images.column("phash").to_numpy())
-        # Equal bytes say more than equal hashes, and are all that a plain image is known by.
+        # Equal bytes are stronger evidence than equal hashes, and the only evidence for a low-information image.
         for column, name in (("pixels_hash", SAME_PIXELS), ("sha256", SAME_BYTES)):
             same = self._index.lookup_checksums(images.column(column).to_pylist(), column)
             for at in np.flatnonzero(same >= 0):
@@ -77,7 +77,7 @@ class EvaluationLookup:
 
 
 class HashEvaluationImages(FileTask[EvaluationPiece]):
-    """Hashes one piece of the evaluation images."""
+    """Hash one piece of the evaluation images."""
 
     def __init__(self, settings: ImageSettings) -> None:
         self.settings = settings
@@ -91,7 +91,7 @@ class HashEvaluationImages(FileTask[EvaluationPiece]):
 
 
 def evaluation_inputs(settings: DedupSettings) -> dict[str, str]:
-    """Identity of the evaluation images, as an input of the stage."""
+    """Return the identity of the evaluation images, as an input of the stage."""
     if not settings.exclude:
         return {}
     paths = [path for piece in list_pieces(settings.exclude) for path in piece.paths]
@@ -102,10 +102,10 @@ def evaluation_inputs(settings: DedupSettings) -> dict[str, str]:
 def prepare_evaluation(
     job: Job, settings: DedupSettings, upstream: StageManifest, folder: Path, result: StageResult
 ) -> EvaluationLookup | None:
-    """Hashes the evaluation images; None where nothing is to be excluded.
+    """Hash the evaluation images; return None if nothing is to be excluded.
 
     Raises:
-        DataError: what was named does not exist, or holds no image that can be read.
+        DataError: a source does not exist, or holds no readable image.
     """
     if not settings.exclude:
         return None
@@ -121,7 +121,7 @@ def prepare_evaluation(
 
 
 def summarise(excluded: Sequence[Path], result: StageResult) -> None:
-    """Counts how many images left as copies of how many evaluation images, and by which variant."""
+    """Count how many images were dropped as duplicates of how many evaluation images, and by which variant."""
     variants: Counter[str] = Counter()
     names: set[str] = set()
     for path in excluded:

@@ -1,4 +1,4 @@
-"""A few of the images that deduplication took out, with their pictures: a table small enough to travel to the card."""
+"""Keep a few of the images that deduplication dropped, with their pictures, in a table small enough for the card."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,10 +28,10 @@ class KeptExamples:
 
 
 class ExamplePicker:
-    """Keeps the few images of each reason whose URLs have the smallest hashes: any few, but always the same.
+    """Pick, per reason, the few images whose URLs have the smallest hashes: arbitrary, but always the same.
 
     Args:
-        file: number of the images file, for images that do not say theirs.
+        file: number of the images file, for images without this number.
     """
 
     def __init__(self, file: int) -> None:
@@ -39,7 +39,7 @@ class ExamplePicker:
         self._found: dict[str, list[Row]] = {}
 
     def offer(self, reason: str, image: Row, distance: int | None, kept: Row | None) -> None:
-        """An image that left, and what stands for it: an image with its place, or the name of an evaluation image."""
+        """Offer a dropped image and its survivor: an image with its position, or the name of an evaluation image."""
         found = self._found.setdefault(reason, [])
         order = xxhash.xxh3_64_hexdigest(str(image["url"]).encode())
         if len(found) == _A_REASON and order >= found[-1]["order"]:
@@ -51,7 +51,7 @@ class ExamplePicker:
         del found[_A_REASON:]
 
     def chosen(self) -> list[Row]:
-        """The examples, ready for JSON."""
+        """Return the examples, ready for JSON."""
         return [row for _, rows in sorted(self._found.items()) for row in rows]
 
     def _side(self, prefix: str, image: Row) -> Row:
@@ -65,7 +65,7 @@ class ExamplePicker:
 
 
 def write_examples(folder: Path, files: Sequence[Path], results: Sequence[TaskResult]) -> list[FileEntry]:
-    """Writes the examples of all files with their pictures; returns what was written, nothing where none left."""
+    """Write the examples of all files with their pictures; return what was written, if any."""
     offered = sorted(
         (row for r in results for row in r.extra_as(KeptExamples).examples), key=lambda r: (r["reason"], r["order"])
     )
@@ -86,7 +86,7 @@ def write_examples(folder: Path, files: Sequence[Path], results: Sequence[TaskRe
 
 
 def _thumbnail_of(path: Path, row: int) -> bytes:
-    """A thumbnail of one image of a file; reads the row group it stands in."""
+    """Return a thumbnail of one image of a file; reads the row group that holds it."""
     with pq.ParquetFile(path) as file:
         for group in range(file.num_row_groups):
             rows = file.metadata.row_group(group).num_rows

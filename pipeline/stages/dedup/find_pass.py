@@ -1,7 +1,7 @@
-"""Dedup, first pass: which images leave, found by shuffling keys alone; a verdict file beside each images file.
+"""Dedup, first pass: find the images to drop, by shuffling keys only; write a verdict file per images file.
 
-Images of one hash meet, and those that look alike become one node; nodes that lose to a neighbour are found in
-`dedup_near`; at last images and verdicts meet by hash.
+Images of one hash meet, and similar ones become one node; nodes that lose to a neighbour are found in
+`near_pass`; finally images and verdicts meet by hash.
 """
 
 from dataclasses import dataclass
@@ -56,21 +56,21 @@ class ImagesFile:
 
 
 def copies_path(folder: Path, name: str) -> Path:
-    """Where the verdicts on an images file stand."""
+    """Return the path of the verdicts on an images file."""
     return DedupPaths(folder).copies / f"{name}.parquet"
 
 
 def find_copies(
     job: Job, settings: DedupSettings, tasks: list[Task[ImagesFile]], folder: Path, evaluation: EvaluationLookup | None
 ) -> None:
-    """Writes the verdicts of every images file.
+    """Write the verdicts of every images file.
 
     Args:
         job: how to run.
         settings: distance, and what counts as frequent.
         tasks: one per file, numbered in order of name.
         folder: of the stage.
-        evaluation: looks images up among the evaluation images; None for no exclusion.
+        evaluation: looks images up among the evaluation images; None without decontamination.
     """
     images = sum(pq.read_metadata(task.payload.images).num_rows for task in tasks)
     job.run_rounds(
@@ -85,7 +85,7 @@ def copies_job(
     images: int,
     evaluation: EvaluationLookup | None,
 ) -> RoundsJob[ImagesFile]:
-    """The rounds that write the verdicts of every images file.
+    """Return the rounds that write the verdicts of every images file.
 
     Args:
         images: rows of all files together.
@@ -109,7 +109,7 @@ def copies_job(
 
 
 class SendImages(Emitter[ImagesFile]):
-    """File -> (bucket of the hash, keys of its images); and (file, verdicts) on images that leave by themselves."""
+    """File -> (bucket of the hash, keys of its images); and (file, verdicts) on images dropped by themselves."""
 
     def __init__(
         self, settings: DedupSettings, folder: str, buckets: int, evaluation: EvaluationLookup | None
@@ -122,7 +122,7 @@ class SendImages(Emitter[ImagesFile]):
         self.evaluation = evaluation
 
     def setup(self) -> None:
-        """Reads the list of what may not enter, once a worker."""
+        """Read the list of forbidden images, once per worker."""
         self.removals = None if self.remove is None else load_removal_list(Path(self.remove))
 
     def emit(self, task: Task[ImagesFile]) -> Emitted:
@@ -140,8 +140,10 @@ class SendImages(Emitter[ImagesFile]):
         task_stats(Path(self.folder), _PROGRESS_PREFIX + task.name).tick(len(rows), 1.0)
 
     def _decided_alone(self, table: pa.Table) -> pa.Table:
-        """COPIES of what leaves whatever other images there are: what is on the list of things to remove, copies of
-        evaluation images, and plain images."""
+        """Return COPIES of images that are dropped independently of others.
+
+        These are images on the removal list, duplicates of evaluation images, and low-information images.
+        """
         found = drops_without_survivor(self._removed(table), REMOVED)
         if self.evaluation is not None:
             found = append_new(found, self.evaluation.verdicts(table))
@@ -174,19 +176,19 @@ class SendImages(Emitter[ImagesFile]):
 
 
 def drops_without_survivor(rows: np.ndarray, reason: str) -> pa.Table:
-    """COPIES of rows that leave and that nobody stands for."""
+    """Return COPIES of rows that are dropped without a survivor."""
     nothing = dict.fromkeys(_OF_ANOTHER, [None] * len(rows))
     return COPIES.table({"row": rows, "reason": [reason] * len(rows), **nothing})
 
 
 def append_new(found: pa.Table, others: pa.Table) -> pa.Table:
-    """Verdicts and further ones on rows that have none yet."""
+    """Return the verdicts and further ones on rows that have none yet."""
     new = pc.invert(pc.is_in(others.column("row"), found.column("row")))
     return pa.concat_tables([found, others.filter(new)])
 
 
 def _texts(pairs: pa.ChunkedArray) -> tuple[list[str], np.ndarray]:
-    """The first text of each image, and the characters of its longest."""
+    """Return the first text of each image, and the number of characters of its longest."""
     if not len(pairs):
         return [], np.zeros(0, np.int64)
     lists = pairs.combine_chunks()
@@ -214,7 +216,7 @@ class JudgeImages(Grouping):
 
     @staticmethod
     def _verdicts(images: Columns, groups: Groups, lost: list[Columns]) -> pa.Table:
-        # At first every image's place is taken by the best of its group; then by who stands for that group.
+        # First, every image is represented by the best of its group; then by the survivor of that group.
         other = {name: images[name][groups.best][groups.of] for name in ("id", "hash", "bytes", "pixels")}
         frequent = groups.frequent[groups.of]
         by_id = np.argsort(images["id"][groups.best])
@@ -262,5 +264,5 @@ def _hashes(texts: list[str]) -> np.ndarray:
 
 
 def _leading_words(digests: list[str]) -> np.ndarray:
-    """The first 64 bits of hex digests: enough to tell equal from not."""
+    """Return the first 64 bits of hex digests: enough to distinguish different ones."""
     return np.fromiter((int(digest[:16], 16) for digest in digests), np.uint64, len(digests))

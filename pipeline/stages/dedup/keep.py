@@ -44,7 +44,7 @@ Row = dict[str, Any]
 
 
 class Batch(NamedTuple):
-    """A batch of handed texts: number of the file that gives it, path of the texts, index of the batch in it."""
+    """A batch of transferred texts: number of their file, path of the texts, index of the batch in it."""
 
     giver: int
     path: str
@@ -60,7 +60,7 @@ class TransferTargets:
 
 @dataclass(frozen=True)
 class KeepInput:
-    """A file of IMAGES, and the batches that it takes over."""
+    """A file of IMAGES, and its incoming batches."""
 
     images: str
     taken: tuple[Batch, ...]
@@ -209,7 +209,7 @@ class KeepSurvivors(FileTask[KeepInput]):
 
 
 def _incoming_images(task: Task[KeepInput]) -> dict[int, list[Row]]:
-    """What the rows of a file take over: row to the copies it stands for."""
+    """Return what the rows of a file receive: row to its dropped duplicates."""
     taken: dict[int, list[Row]] = {}
     for giver, path, batch in task.payload.taken:
         with pa.memory_map(path) as source:
@@ -219,7 +219,7 @@ def _incoming_images(task: Task[KeepInput]) -> dict[int, list[Row]]:
 
 
 def _as_survivors(images: pa.Table, rows: np.ndarray) -> pa.Table:
-    """Some images of a file as survivors that stand for nobody yet."""
+    """Return some images of a file as survivors without duplicates yet."""
     chosen = images.take(pa.array(rows))
     chosen = chosen.append_column("duplicates", pa.array(np.zeros(len(rows), np.int32)))
     return SURVIVORS.conform(chosen.append_column("source_row", pa.array(rows)))

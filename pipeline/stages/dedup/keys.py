@@ -1,4 +1,4 @@
-"""Keys of images as blobs: columns by bucket of a hash."""
+"""Convert keys of images to blobs: columns by bucket of a hash."""
 
 from collections.abc import Iterable, Iterator
 
@@ -15,7 +15,7 @@ NODE = ("id", "hash", "rank", "tie", "bytes", "pixels")
 
 
 def columns_of(blobs: Iterable[bytes]) -> Columns:
-    """The rows of some blobs, at least one, as arrays."""
+    """Return the rows of some blobs, at least one, as arrays."""
     table = concat_blobs(list(blobs))
     return {name: _numpy(table.column(name)) for name in table.column_names}
 
@@ -25,12 +25,12 @@ def _numpy(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def table_of(columns: Columns) -> pa.Table:
-    """Arrays as a table; those of two dimensions as binary values of one width."""
+    """Return arrays as a table; those of two dimensions as binary values of one width."""
     return pa.table({name: values if values.ndim == 1 else from_bytes(values) for name, values in columns.items()})
 
 
 def by_bucket(stream: str, columns: Columns, key: str, buckets: int) -> Iterator[KeyedBlob]:
-    """Yields the rows as blobs of a stream, by bucket of a key column.
+    """Yield the rows as blobs of a stream, by bucket of a key column.
 
     The key is mixed first: the bits of a perceptual hash are far from uniform.
     """

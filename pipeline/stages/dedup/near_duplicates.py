@@ -1,4 +1,4 @@
-"""Near-duplicate search on 64-bit perceptual hashes, and who survives. Keys only, no images.
+"""Search near duplicates on 64-bit perceptual hashes, and choose the survivors. Keys only, no images.
 
 Candidates by the pigeonhole principle: when two hashes differ in at most R bits and the bits are cut into R + 2
 blocks, at least two blocks are equal. So every pair of blocks is a key, and equal keys are compared exactly:
@@ -15,14 +15,14 @@ _BITS = 64
 
 
 def block_masks(max_distance: int) -> np.ndarray:
-    """Bit masks of the keys: uint64 (K,), one a pair of the R + 2 blocks."""
+    """Return the bit masks of the keys: uint64 (K,), one per pair of the R + 2 blocks."""
     edges = np.linspace(0, _BITS, max_distance + 3).astype(int)
     blocks = [sum(1 << bit for bit in range(start, end)) for start, end in pairwise(edges)]
     return np.array([a | b for a, b in combinations(blocks, 2)], np.uint64)
 
 
 def pairs_within(keys: np.ndarray, hashes: np.ndarray, max_distance: int) -> np.ndarray:
-    """Pairs of rows with equal key whose hashes differ in at most `max_distance` bits.
+    """Return pairs of rows with equal key whose hashes differ in at most `max_distance` bits.
 
     Args:
         keys: uint64 (N,).
@@ -63,10 +63,9 @@ def _list(keys: np.ndarray, hashes: np.ndarray, max_distance: int, rows: np.ndar
 
 
 def survivors(edges: np.ndarray, rank: np.ndarray) -> np.ndarray:
-    """Who stands for whom: in order of rank, each node not yet dropped survives and drops its neighbours.
+    """Choose survivors: in order of rank, each node not yet dropped survives and drops its neighbours.
 
-    So every dropped node is a neighbour of the survivor that stands for it (chains do not collapse), and no two
-    survivors are neighbours.
+    So every dropped node is a neighbour of its survivor (chains do not collapse), and no two survivors are neighbours.
 
     Args:
         edges: int64 (E, 2) of node numbers below N.
@@ -83,7 +82,7 @@ def survivors(edges: np.ndarray, rank: np.ndarray) -> np.ndarray:
 
 @compiled
 def _adjacency(edges: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where each node's neighbours begin, int64 (N + 1,), and the neighbours of all, int64 (2 E,)."""
+    """Return where each node's neighbours begin, int64 (N + 1,), and the neighbours of all, int64 (2 E,)."""
     starts = np.zeros(n + 1, np.int64)
     for edge in range(len(edges)):
         starts[edges[edge, 0] + 1] += 1

@@ -30,13 +30,13 @@ IMAGES, LOST = "images", "lost"
 """Streams: keys of images by bucket of their hash; nodes that lose, by the same bucket, and who survives instead."""
 _NODES, _BLOCKS, _PAIRS, _HALF = "nodes", "blocks", "pairs", "pairs with first ends"
 _NEIGHBOURS, _CLAIMS, _OPEN = "neighbours", "claims", "open nodes"
-# What a node must know of itself: who it is, how it ranks, and where its images meet.
+# What is known of a node: its id, its rank, and the bucket where its images meet.
 _END = ("id", "rank", "tie", "hash")
 _DECIDED = ("node_id", "node_hash", *(f"other_{name}" for name in NODE))
 
 
 def near_rounds(settings: DedupSettings, masks: np.ndarray, buckets: int, block_buckets: int) -> list[Round]:
-    """The rounds from `IMAGES` to `LOST`.
+    """Return the rounds from `IMAGES` to `LOST`.
 
     Args:
         settings: with a maximum distance.
@@ -109,7 +109,7 @@ class AttachFirst(Grouping):
 
 
 class CompareLooks(Grouping):
-    """(bucket, pairs and nodes) -> (bucket of a node, its neighbours): those that look alike, each pair both ways."""
+    """(bucket, pairs and nodes) -> (bucket of a node, its neighbours): similar ones, each pair in both directions."""
 
     def __init__(self, buckets: int) -> None:
         self.buckets = buckets
@@ -170,7 +170,7 @@ class SettleNodes(Grouping):
 
 
 def _attached(with_pairs: list[bytes], with_nodes: list[bytes], end: str) -> Iterator[tuple[Columns, Columns]]:
-    """The pairs of a bucket with what is known of the nodes at one of their ends, aligned; nothing for no pairs."""
+    """Yield the pairs of a bucket with the known facts of the nodes at one end, aligned; nothing without pairs."""
     if with_pairs:
         pairs = columns_of(with_pairs)
         nodes = columns_of(with_nodes)
@@ -180,7 +180,7 @@ def _attached(with_pairs: list[bytes], with_nodes: list[bytes], end: str) -> Ite
 
 
 def _block_keys(rows: Columns, masks: np.ndarray) -> np.ndarray:
-    """A key a row, equal for hashes that share the row's block: uint64 (N,)."""
+    """Return one key per row, equal for hashes that share the row's block: uint64 (N,)."""
     # The block's number goes into the key, so that equal bits of different blocks do not meet.
     number = (rows["block"].astype(np.uint64) + np.uint64(1)) << np.uint64(56)
     return mix((rows["hash"] & masks[rows["block"]]) ^ number)

@@ -8,7 +8,7 @@ from openwit.schemas.common.settings import Settings
 
 
 class DedupSettings(Settings):
-    """Which images are duplicates, and which are dropped anyway."""
+    """Settings of dedup: which images are duplicates, and which are dropped anyway."""
 
     max_distance: int | None = Field(
         6,

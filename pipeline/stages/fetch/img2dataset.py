@@ -184,7 +184,7 @@ class Img2datasetEngine:
 
 
 def status_of_message(message: str) -> tuple[FetchStatus, int | None]:
-    """Return the status of one of its error messages, and the HTTP status if there is one."""
+    """Return the status of one of img2dataset's error messages, and the HTTP status if there is one."""
     http = _HTTP_ERROR.search(message)
     for words, status in _MESSAGES:
         if words in message:

@@ -10,7 +10,7 @@ from openwit.schemas.common.settings import Settings
 
 
 class FetchSettings(Settings):
-    """From URLs to decoded, resized images."""
+    """Settings of fetch: from URLs to decoded, resized images."""
 
     download: DownloadSettings = Field(DownloadSettings(), description="how to talk to servers")
     image: ImageSettings = Field(ImageSettings(), description="what to accept and how to resize")

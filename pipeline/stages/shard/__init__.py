@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Shard(Stage[ShardSettings]):
-    """Writes WebDataset shards in a global random order, with index, metadata and manifest."""
+    """Write WebDataset shards in a global random order, with index, metadata and manifest."""
 
     name = "shard"
     version = 2
@@ -37,7 +37,7 @@ class Shard(Stage[ShardSettings]):
     def run_opened(
         self, job: Job, settings: ShardSettings, inputs: Inputs, folder: Path, build: BuildContext
     ) -> StageRun:
-        """Runs the stage; with `build.target` the shards go to that URL; `folder` keeps what resuming needs."""
+        """Run the stage; with `build.target` the shards go to that URL; `folder` keeps what resuming needs."""
         from openwit.pipeline.dataset.store import RemoteFolder
         from openwit.pipeline.dataset.target import finished_target
         from openwit.schemas.common.full_disk import disk_full_as_user_error

@@ -1,4 +1,4 @@
-"""How many shards a split gets, by samples or by bytes, from what is known without reading the images."""
+"""Plan the number of shards of a split, by samples or by bytes, without reading the images."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ from openwit.pipeline.dataset.tar_writer import BLOCK
 from openwit.pipeline.stages.shard.order import shard_count
 from openwit.schemas.tables.images import SURVIVORS
 
-# Texts and JSON of so many samples of a file stand for those of all of it.
+# Texts and JSON of this many samples of a file are the estimate for the whole file.
 _MEASURED = 256
 
 
 def plan_by_samples(survivors: Sequence[Path], per_shard: int) -> dict[str, int]:
-    """Number of shards of each split, train first, for about `per_shard` samples each."""
+    """Return the number of shards of each split, train first, for about `per_shard` samples each."""
     sizes: Counter[str] = Counter()
     for path in survivors:
         sizes.update(pq.read_table(path, columns=["split"]).column("split").to_pylist())
@@ -26,7 +26,7 @@ def plan_by_samples(survivors: Sequence[Path], per_shard: int) -> dict[str, int]
 
 
 def plan_by_bytes(files: Sequence[tuple[Path, Path]], per_shard: int) -> dict[str, int]:
-    """Number of shards of each split, train first, for tars of about `per_shard` bytes each.
+    """Return the number of shards of each split, train first, for tars of about `per_shard` bytes each.
 
     An image counts as the mean of its row group in the Parquet footer; text, JSON, headers and padding as the mean of
     the first samples of its file.
@@ -56,7 +56,7 @@ def _train_first(item: tuple[str, int]) -> tuple[bool, str]:
 
 
 def _mean_image_bytes(images: Path, rows: np.ndarray) -> np.ndarray:
-    """For each row of a file of IMAGES the mean size of the images in its row group: float64 (N,)."""
+    """Return for each row of a file of IMAGES the mean size of the images in its row group: float64 (N,)."""
     metadata = pq.ParquetFile(images).metadata
     column = next(n for n in range(metadata.num_columns) if metadata.schema.column(n).path == "image")
     groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
@@ -68,8 +68,8 @@ def _mean_image_bytes(images: Path, rows: np.ndarray) -> np.ndarray:
 
 
 def _beside_the_image(survivors: pa.Table) -> float:
-    """Bytes of a sample in the tar apart from the image's data, on average over some survivors."""
-    # take, so that the rows lie at the beginning of their buffers
+    """Return the bytes of a sample in the tar apart from the image's data, on average over some survivors."""
+    # take, so that the rows are at the beginning of their buffers
     samples = sample_rows(sample_keys(0, 0, survivors.num_rows), survivors.take(pa.array(range(survivors.num_rows))))
     texts = [caption.encode() for caption in samples.column("caption").to_pylist()]
     total = sum(_padded(len(data)) for data in [*texts, *sample_documents(samples)])

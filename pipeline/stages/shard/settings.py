@@ -8,7 +8,7 @@ from openwit.schemas.common.settings import Settings
 
 
 class ShardSettings(Settings):
-    """The dataset's files."""
+    """Settings of the dataset's files."""
 
     samples: int | None = Field(None, ge=1, description="target samples per shard; 10,000 if bytes is not set")
     bytes: ByteSize | None = Field(None, description="target size of a tar in bytes: a number, 500MB or 1GiB")

@@ -131,7 +131,7 @@ def read_spills(slices: Sequence[Sequence[Any]]) -> Iterator[tuple[pa.Table, lis
 
 
 class _Mapped:
-    """A file in memory by mmap; an empty one, which cannot be mapped, as no bytes."""
+    """Map a file into memory; an empty one, which cannot be mapped, becomes no bytes."""
 
     def __init__(self, path: Path) -> None:
         with path.open("rb") as file:

@@ -1,8 +1,8 @@
-"""Shard: surviving images become WebDataset tars in a global random order, with index, metadata and manifest.
+"""Shard: write surviving images as WebDataset tars in a global random order, with index, metadata and manifest.
 
-Two file passes, memory bounded by a row group and by the metadata of a shard: spill every image towards its shard,
+Two file passes, memory limited by a row group and by the metadata of a shard: spill every image towards its shard,
 then sort and write each shard. No image crosses a shuffle. A dataset behind a URL gets each shard when it is whole;
-its manifest comes last, so that a reader never meets half a dataset.
+its manifest is written last, so that a reader never sees half a dataset.
 """
 
 import importlib.metadata
@@ -43,7 +43,7 @@ _TOOLS = ("openwit", "apache-beam", "pyarrow", "pillow", "numpy", "xxhash", "msg
 
 
 def images_folder(survivors: Upstream) -> Path:
-    """The folder with the image bytes of some survivors; their stage recorded where it is.
+    """Return the folder with the image bytes of some survivors, as recorded by their stage.
 
     Raises:
         DataError: it is not a finished folder of images.
@@ -63,7 +63,7 @@ class SpillInput:
 
 @dataclass(frozen=True)
 class SpillContents:
-    """What a spill file holds: the rows of each shard, and the sizes of its two files by name."""
+    """The contents of a spill file: the rows of each shard, and the sizes of its two files by name."""
 
     slices: list[Slice]
     bytes: dict[str, int]
@@ -101,7 +101,7 @@ class ShardJob:
     Args:
         survivors: the images of the dataset.
         folder: the dataset; with a target the folder for work, which keeps the results of tasks but no shard.
-        build: how the dataset is called, and the URL where it is to be written elsewhere.
+        build: name of the dataset, and its URL if it is written elsewhere.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class ShardJob:
         return result
 
     def _plan(self) -> dict[str, int]:
-        """Number of shards of each split. Shards are numbered through, so that a key names one sample."""
+        """Return the number of shards of each split. Shards are numbered through, so that a key names one sample."""
         sources = self.upstream.paths(self.deduplicated, "survivors")
         if self.settings.bytes is not None:
             files = [(path, StagePaths(self.fetched).output(IMAGES) / path.name) for path in sources]
@@ -164,7 +164,7 @@ class ShardJob:
         return self.job.run(self.folder, tasks, "Write shards", "samples", WriteShard(self.target))
 
     def _spill(self, shards: dict[str, int]) -> dict[tuple[str, int], list[SpillRange]]:
-        """Spills every image for its shard; returns the ranges of each (split, shard)."""
+        """Spill every image for its shard; return the ranges of each (split, shard)."""
         sources = self.upstream.paths(self.deduplicated, "survivors")
         tasks = [
             Task(
@@ -204,7 +204,7 @@ class ShardJob:
 
 
 def _is_written(folder: Path, name: str, written: dict[str, int]) -> bool:
-    """Whether a shard is there as its result says; deletes a result that says otherwise."""
+    """Return whether a shard exists as its result records; delete a result that does not match."""
     task_result = read_result(folder, name)
     files = [] if task_result is None else task_result.extra_as(WrittenShard).files
     whole = bool(files) and all(written.get(entry.path) == entry.bytes for entry in files)
@@ -221,7 +221,7 @@ def _forget_lost_spill(folder: Path, name: str) -> None:
 
 
 class SpillFile(FileTask[SpillInput]):
-    """Writes the images of one file to where their shards pick them up. Without sums: spills are read here and go."""
+    """Write the images of one file to spills, where their shards read them. No checksums: spills are temporary."""
 
     def __init__(self, shards: dict[str, int], seed: int) -> None:
         self.shards = shards
@@ -238,10 +238,10 @@ class SpillFile(FileTask[SpillInput]):
 
 
 class WriteShard(FileTask[ShardPlan]):
-    """Writes one shard and the files beside it, and brings them to where the dataset lies.
+    """Write one shard and its sidecars, and move them to the dataset.
 
     Args:
-        target: URL of the dataset; None where it is the stage's own folder.
+        target: URL of the dataset; None if it is the stage's own folder.
     """
 
     def __init__(self, target: str | None) -> None:

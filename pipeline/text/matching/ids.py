@@ -85,7 +85,7 @@ def ids_of_rows(
     """Return the queries of each row, ascending and once.
 
     Args:
-        answers, starts: from `match_runs.answer_rows`.
+        answers, starts: from `runs.answer_rows`.
         queries: number of queries.
         group_starts, group_ids: the queries of each group, ascending, int32; groups begin at int64 (G + 1,).
 

@@ -23,7 +23,7 @@ _U32, _LOW_HALF = np.uint64(32), np.uint64(0xFFFFFFFF)
 
 
 class Tables(NamedTuple):
-    """Hold the arrays that the kernels read; see `match_words` and `match_runs`. All arrays are read-only."""
+    """Hold the arrays that the kernels read; see `words` and `runs`. All arrays are read-only."""
 
     words: np.ndarray
     long_starts: np.ndarray

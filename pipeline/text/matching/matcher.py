@@ -4,7 +4,7 @@
 curation for parity: case-sensitive, a query matches when it occurs between spaces after , . ; : ? ! ` have been
 separated as words and tab, line feed and carriage return turned into spaces.
 
-Compiled functions do the work on Arrow's buffers (row_kernel, match_words, match_runs): no Python object is made per
+Compiled functions do the work on Arrow's buffers (row_kernel, words, runs): no Python object is made per
 caption, and the interpreter's lock is released meanwhile.
 """
 

@@ -1,4 +1,4 @@
-"""Convert captions to rows of words, compiled: from the bytes of an Arrow column to the input of `match_words`.
+"""Convert captions to rows of words, compiled: from the bytes of an Arrow column to the input of `words`.
 
 Bytes that are not UTF-8 separate words in `word_rows`; `spaced_rows` copies them, and they match nothing that is
 UTF-8.

@@ -225,7 +225,7 @@ def answer_rows(
     """Return the answers of each row.
 
     Args:
-        packed, starts: the words of the rows, from `match_words.look_up_rows`.
+        packed, starts: the words of the rows, from `words.look_up_rows`.
         edges, sieve, nodes: from `grow_trie` and `link_nodes`.
         answers: number of answers, queries and groups.
 
@@ -265,7 +265,7 @@ def grow_trie(
     """Make a node of every beginning of a query, short ones first.
 
     Args:
-        sequence, offsets, known: from `match_words.number_words`.
+        sequence, offsets, known: from `words.number_words`.
 
     Returns:
         Table of edges, with packed nodes that have a number only; parents and last words of the nodes from number
