@@ -39,11 +39,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import webdataset as wds
 
 from openwit.training.config import DataSettings
+from openwit.training.config.zoo import spec_of
 from openwit.training.data.loader import BatchMaker, Loader, training_transform
 from openwit.training.data.sampling import BatchPlan
 from openwit.training.data.tar_index import TarDataset, local_tars
 from openwit.training.data.transforms import MEAN, STD, ResizedCrop, normalise
-from openwit.training.models.zoo import spec_of
 from openwit.training.tokenizer.bpe import clip_tokenizer
 
 SIZE = 224

@@ -41,13 +41,13 @@ from tests.support.open_clip import imported
 
 from openwit.schemas.common.settings import parse_settings
 from openwit.training.config import TrainConfig
+from openwit.training.config.zoo import ClipSpec, VisionSpec, spec_of
 from openwit.training.engine.build_model import build_model
 from openwit.training.engine.runtime import cpu_prepared, make_autocast, pick_device
 from openwit.training.engine.step import Stepper
 from openwit.training.models.clip import Clip
 from openwit.training.models.flops import FORWARD_AND_BACKWARD, image_flops, peak_flops, text_flops
 from openwit.training.models.weights import to_open_clip
-from openwit.training.models.zoo import ClipSpec, VisionSpec, spec_of
 from openwit.training.objectives.registry import make_objective
 
 LR = 1e-5

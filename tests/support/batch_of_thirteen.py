@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from openwit.training.config import objective_settings
+from openwit.training.config.zoo import ClipSpec, ResNetSpec, TextSpec, VisionSpec
 from openwit.training.engine.distributed import Group, process_group
 from openwit.training.engine.gradcache import Hooks, backward
 from openwit.training.engine.parallel import (
@@ -30,7 +31,6 @@ from openwit.training.engine.parallel import (
 )
 from openwit.training.models.clip import Clip
 from openwit.training.models.vit import PatchDropoutRng
-from openwit.training.models.zoo import ClipSpec, ResNetSpec, TextSpec, VisionSpec
 from openwit.training.objectives.base import Inputs
 from openwit.training.objectives.registry import make_objective
 

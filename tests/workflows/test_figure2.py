@@ -16,8 +16,8 @@ from openwit.training.config import (
     TrainConfig,
     objective_settings,
 )
+from openwit.training.config.zoo import ClipSpec, TextSpec, VisionSpec
 from openwit.training.data.sharded import CorruptSampleError, Sample
-from openwit.training.models.zoo import ClipSpec, TextSpec, VisionSpec
 from openwit.training.objectives.registry import make_model
 from openwit.workflows.figure2.__main__ import main, measure, table_of
 

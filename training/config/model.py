@@ -10,7 +10,7 @@ from pydantic import Field
 from openwit.schemas.common.plugins import PluginSettings
 from openwit.schemas.common.settings import Settings
 from openwit.training.config.plugins import is_dotted
-from openwit.training.models.zoo import ClipSpec, InputSpec, spec_of
+from openwit.training.config.zoo import ClipSpec, InputSpec, spec_of
 
 DEFAULT_MODEL = "vit-tiny-64"
 
@@ -28,7 +28,7 @@ def _with_vocabulary(raw: Any) -> Any:
 
 
 class ModelSettings(Settings):
-    """A built-in architecture: a name of `openwit.training.models.zoo`, or its sizes as `spec`."""
+    """A built-in architecture: a name of `openwit.training.config.zoo`, or its sizes as `spec`."""
 
     name: str | None = Field(None, description=f"a model of the zoo; {DEFAULT_MODEL} if no spec is given either")
     spec: ClipSpec | None = Field(None, description="the sizes of the architecture, instead of a name")

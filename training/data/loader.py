@@ -15,10 +15,10 @@ from PIL import Image
 
 from openwit.schemas.common.errors import DataError
 from openwit.training.config import DataSettings
+from openwit.training.config.zoo import InputSpec
 from openwit.training.data.sampling import Plan, pick_text, sample_rng
 from openwit.training.data.sharded import CorruptSampleError, Dataset, Sample
 from openwit.training.data.transforms import Crop, ImageTransform, ResizedCrop, SquareCrop
-from openwit.training.models.zoo import InputSpec
 from openwit.training.tokenizer.bpe import Tokenizer
 
 # Exceptions of Pillow for bytes that are not a complete image.

@@ -139,8 +139,3 @@ def sample_rng(seed: int, epoch: int, key: str) -> random.Random:
 def pick_text(texts: tuple[str, ...], how: Literal["random", "first"], rng: random.Random) -> str:
     """Return the text to train on."""
     return texts[0] if how == "first" else texts[min(len(texts) - 1, int(rng.random() * len(texts)))]
-
-
-def step_seed(seed: int, step: int) -> int:
-    """Return the seed of the model's random draws (patch dropout) in a step."""
-    return xxhash.xxh3_64_intdigest(f"step {step}".encode(), seed=seed) >> 1

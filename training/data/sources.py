@@ -8,6 +8,7 @@ from typing import Protocol
 from openwit.schemas.common.errors import RecipeError
 from openwit.training.config import DataSettings
 from openwit.training.config.data import is_remote
+from openwit.training.config.zoo import InputSpec
 from openwit.training.data.loader import Batch, BatchMaker, Loader, Preparation
 from openwit.training.data.mixture import Mixture, WeightedPlan
 from openwit.training.data.remote_dataset import cached_dataset, remote_manifest
@@ -15,7 +16,6 @@ from openwit.training.data.remote_tars import Reader, Streamed, TarStream
 from openwit.training.data.sampling import BatchPlan, Plan, bounds
 from openwit.training.data.sharded import Dataset, Sample, ShardedDataset
 from openwit.training.data.tar_index import TarDataset, local_tars
-from openwit.training.models.zoo import InputSpec
 from openwit.training.tokenizer.bpe import Tokenizer
 
 Source = Dataset | TarStream

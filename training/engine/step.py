@@ -7,11 +7,11 @@ the metrics later and ends the run (`openwit.training.run.guards`).
 from typing import Any
 
 import torch
+import xxhash
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from openwit.training.config import TrainConfig
-from openwit.training.data.sampling import step_seed
 from openwit.training.engine.distributed import Group
 from openwit.training.engine.ema import Ema
 from openwit.training.engine.gradcache import Hooks, backward
@@ -30,6 +30,11 @@ from openwit.training.objectives.base import Inputs, Objective
 
 # Text lengths of compiled towers are multiples of this: few shapes, little padding.
 COMPILED_LENGTHS = 16
+
+
+def step_seed(seed: int, step: int) -> int:
+    """Return the seed of the model's random draws (patch dropout) in a step."""
+    return xxhash.xxh3_64_intdigest(f"step {step}".encode(), seed=seed) >> 1
 
 
 class Stepper:

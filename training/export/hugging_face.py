@@ -10,11 +10,11 @@ from torch import Tensor
 
 from openwit.schemas.common.errors import RecipeError
 from openwit.training.checkpoints.load import LoadedModel
+from openwit.training.config.zoo import ClipSpec, VisionSpec
 from openwit.training.data.transforms import MEAN, STD
 from openwit.training.export.metadata import file_metadata
 from openwit.training.export.tokenizer_files import write_tokenizer
 from openwit.training.models.clip import INITIAL_LOGIT_SCALE
-from openwit.training.models.zoo import ClipSpec, VisionSpec
 
 WEIGHTS = "model.safetensors"
 BICUBIC = 3  # Pillow's number for the filter

@@ -8,12 +8,12 @@ from safetensors.torch import save_file
 
 from openwit.schemas.common.errors import RecipeError
 from openwit.training.checkpoints.load import LoadedModel
+from openwit.training.config.zoo import ResNetSpec
 from openwit.training.data.transforms import MEAN, STD
 from openwit.training.export.metadata import file_metadata
 from openwit.training.export.tokenizer_files import write_tokenizer
 from openwit.training.models.clip import Clip
 from openwit.training.models.weights import to_open_clip
-from openwit.training.models.zoo import ResNetSpec
 
 WEIGHTS = "open_clip_model.safetensors"
 CONFIG = "open_clip_config.json"

@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
+from openwit.training.config.zoo import ClipSpec
 from openwit.training.models.clip import image_tower
-from openwit.training.models.zoo import ClipSpec
 
 
 class BagOfWords(nn.Module):

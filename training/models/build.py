@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from openwit.schemas.common.errors import RecipeError
 from openwit.schemas.common.plugins import check_call, load_object, one_line
 from openwit.training.config.model import CustomModelSettings, ModelSettings
+from openwit.training.config.zoo import ClipSpec, InputSpec
 from openwit.training.models.clip import INITIAL_LOGIT_SCALE, Clip
-from openwit.training.models.zoo import ClipSpec, InputSpec
 
 
 class CustomTowers(nn.Module):

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from openwit.training.config.zoo import ClipSpec, TextSpec
 from openwit.training.models.blocks import Transformer
 from openwit.training.models.clip import image_tower
-from openwit.training.models.zoo import ClipSpec, TextSpec
 
 PREFIX_TOKENS = 4
 

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from openwit.schemas.common.errors import RecipeError
+from openwit.training.config.zoo import ClipSpec, ResNetSpec
 from openwit.training.models.resnet import ResNet
 from openwit.training.models.text import TextTransformer
 from openwit.training.models.vit import VisionTransformer
-from openwit.training.models.zoo import ClipSpec, ResNetSpec
 
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)
 

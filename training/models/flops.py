@@ -6,7 +6,7 @@ forward pass; normalisations and activations are not counted. Causal attention i
 is repeated to save memory (GradCache, activation checkpointing) is counted once.
 """
 
-from openwit.training.models.zoo import ClipSpec, ResNetSpec, TextSpec, VisionSpec
+from openwit.training.config.zoo import ClipSpec, ResNetSpec, TextSpec, VisionSpec
 
 FORWARD_AND_BACKWARD = 3
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from openwit.training.config.zoo import ResNetSpec
 from openwit.training.models.norms import recomputation_contexts
-from openwit.training.models.zoo import ResNetSpec
 
 EXPANSION = 4
 

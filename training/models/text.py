@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from openwit.training.config.zoo import TextSpec
 from openwit.training.models.blocks import Transformer
-from openwit.training.models.zoo import TextSpec
 
 
 class TextTransformer(nn.Module):

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from openwit.schemas.common.hashing import GOLDEN, MIX_1, MIX_2
+from openwit.training.config.zoo import VisionSpec
 from openwit.training.models.blocks import Transformer
-from openwit.training.models.zoo import VisionSpec
 
 # splitmix64's constants as signed integers, as torch has no unsigned arithmetic.
 _GOLDEN, _MIX_1, _MIX_2 = (constant - (1 << 64) for constant in (GOLDEN, MIX_1, MIX_2))

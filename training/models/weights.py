@@ -22,9 +22,9 @@ from torch.nn import functional as F
 from openwit.schemas.common.atomic import atomic_path
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.settings import parse_settings
+from openwit.training.config.zoo import ClipSpec
 from openwit.training.models.clip import Clip
 from openwit.training.models.torchscript import is_torchscript, read_torchscript
-from openwit.training.models.zoo import ClipSpec
 
 # Numbers that OpenAI's archives hold besides the weights.
 ARCHIVE_EXTRAS = ("input_resolution", "context_length", "vocab_size")

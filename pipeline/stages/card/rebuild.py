@@ -4,9 +4,11 @@ from typing import Any
 
 import yaml
 
-from openwit.pipeline.recipe import Recipe
+from openwit.pipeline.stages import stage_named
+from openwit.pipeline.stages.base import Kind
 from openwit.pipeline.stages.card import Card
 from openwit.schemas.common.errors import RecipeError
+from openwit.schemas.common.settings import parse_settings
 from openwit.schemas.manifest import DatasetManifest
 from openwit.schemas.tables.samples import SAMPLES
 
@@ -20,12 +22,22 @@ def recipe_yaml(manifest: DatasetManifest) -> tuple[str, bool]:
         further = manifest.steps.get(name)
         steps.append({**further, "settings": settings} if further else {name: settings})
     recipe = {"name": manifest.name, "description": manifest.description, "steps": [*steps, {Card.name: {}}]}
+    return yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True), _is_whole(manifest)
+
+
+def _is_whole(manifest: DatasetManifest) -> bool:
+    """Whether every step has its inputs from earlier ones, and settings that its stage takes."""
+    written: set[Kind] = set()
     try:
-        Recipe.parse(recipe)
-        whole = True
+        for name, settings in manifest.recipe.items():
+            stage = stage_named(manifest.steps.get(name, {}).get("stage", name))
+            parse_settings(settings, stage.settings, name)
+            if any(port.kind not in written for port in stage.inputs if not port.optional):
+                return False
+            written.add(stage.output)
     except RecipeError:
-        whole = False
-    return yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True), whole
+        return False
+    return Card.inputs[0].kind in written
 
 
 def citation(manifest: DatasetManifest, manifest_sum: str) -> str:

@@ -6,10 +6,10 @@ import torch
 
 from openwit.schemas.common.errors import OpenWITError
 from openwit.training.config import DataSettings
+from openwit.training.config.zoo import ClipSpec, TextSpec, VisionSpec
 from openwit.training.data.loader import BatchMaker, CorruptCount, Loader
 from openwit.training.data.sampling import BatchPlan
 from openwit.training.data.sharded import ShardedDataset
-from openwit.training.models.zoo import ClipSpec, TextSpec, VisionSpec
 from openwit.training.tokenizer.bpe import clip_tokenizer
 
 SPEC = ClipSpec(vision=VisionSpec(image_size=32, patch_size=8), text=TextSpec(context_length=8))

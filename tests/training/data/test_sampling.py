@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openwit.training.data.sampling import BatchPlan, Shuffle, pick_text, sample_rng, step_seed
+from openwit.training.data.sampling import BatchPlan, Shuffle, pick_text, sample_rng
 
 
 @given(st.integers(1, 60), st.integers(1, 70), st.integers(1, 4), st.integers(0, 99))
@@ -40,12 +40,6 @@ def test_a_sample_draws_anew_each_epoch_but_the_same_each_time() -> None:
     assert drawn == [pick_text(texts, "random", sample_rng(5, epoch, "key")) for epoch in range(300)]
     assert all(60 < count < 140 for count in Counter(drawn).values())
     assert pick_text(texts, "first", sample_rng(5, 0, "key")) == "a"
-
-
-def test_step_seeds_are_distinct_and_fit_torch() -> None:
-    seeds = {step_seed(0, step) for step in range(1000)} | {step_seed(1, step) for step in range(1000)}
-    assert len(seeds) == 2000
-    assert all(0 <= seed < 2**63 for seed in seeds)
 
 
 @given(st.integers(1, 60), st.integers(1, 70), st.integers(1, 9), st.integers(0, 5))

@@ -15,13 +15,13 @@ import torch
 from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.manifest import DatasetManifest
 from openwit.training.config import DataSettings
+from openwit.training.config.zoo import ClipSpec, TextSpec, VisionSpec
 from openwit.training.data.loader import Batch
 from openwit.training.data.mixture import Mixture
 from openwit.training.data.remote_tars import TarStream
 from openwit.training.data.sharded import ShardedDataset
 from openwit.training.data.sources import held_out_source, open_loader, open_source
 from openwit.training.data.tar_index import TarDataset
-from openwit.training.models.zoo import ClipSpec, TextSpec, VisionSpec
 from openwit.training.tokenizer.bpe import clip_tokenizer
 
 SPEC = ClipSpec(vision=VisionSpec(image_size=16, patch_size=8), text=TextSpec(context_length=8))

@@ -1,9 +1,9 @@
 import torch
 
 from openwit.training.config import OptimSettings
+from openwit.training.config.zoo import ClipSpec, TextSpec, VisionSpec
 from openwit.training.engine.optim import make_optimizer, set_learning_rate
 from openwit.training.models.clip import Clip
-from openwit.training.models.zoo import ClipSpec, TextSpec, VisionSpec
 
 SPEC = ClipSpec(
     embed_dim=8,

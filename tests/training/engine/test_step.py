@@ -11,7 +11,7 @@ from openwit.schemas.common.settings import parse_settings
 from openwit.training.config import TrainConfig
 from openwit.training.engine.build_model import build_model
 from openwit.training.engine.runtime import make_autocast
-from openwit.training.engine.step import Stepper
+from openwit.training.engine.step import Stepper, step_seed
 from openwit.training.models.vit import PatchDropoutRng
 from openwit.training.objectives.registry import make_objective
 
@@ -177,3 +177,9 @@ def test_attention_reaches_the_flash_kernel_causal_text_included() -> None:
         images, texts = model.encode_image(inputs.images), model.encode_text(inputs.tokens)
     assert images.isfinite().all()
     assert texts.isfinite().all()
+
+
+def test_step_seeds_are_distinct_and_fit_torch() -> None:
+    seeds = {step_seed(0, step) for step in range(1000)} | {step_seed(1, step) for step in range(1000)}
+    assert len(seeds) == 2000
+    assert all(0 <= seed < 2**63 for seed in seeds)

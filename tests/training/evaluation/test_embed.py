@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from openwit.schemas.common.errors import OpenWITError
+from openwit.training.config.zoo import ClipSpec, TextSpec, VisionSpec
 from openwit.training.data.sharded import ShardedDataset
 from openwit.training.evaluation.embed import Embedder
 from openwit.training.models.clip import Clip
-from openwit.training.models.zoo import ClipSpec, TextSpec, VisionSpec
 from openwit.training.tokenizer.bpe import clip_tokenizer
 
 

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from openwit.schemas.common.errors import OpenWITError
 from openwit.training.config import ModelSettings, objective_settings
+from openwit.training.config.zoo import ClipSpec, TextSpec, VisionSpec
 from openwit.training.data.transforms import evaluation_transform, normalise
 from openwit.training.evaluation.classification_data import ClassificationSet, open_classification
 from openwit.training.evaluation.classification_readers import LabelledData
@@ -31,7 +32,6 @@ from openwit.training.evaluation.zero_shot import (
     ranked,
     summarise,
 )
-from openwit.training.models.zoo import ClipSpec, TextSpec, VisionSpec
 from openwit.training.objectives.base import Inputs
 from openwit.training.objectives.registry import make_model, make_objective
 from openwit.training.tokenizer.bpe import clip_tokenizer

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from openwit.training.checkpoints.load import LoadedModel
+from openwit.training.config.zoo import ClipSpec, ResNetSpec, TextSpec, VisionSpec
 from openwit.training.models.clip import Clip
-from openwit.training.models.zoo import ClipSpec, ResNetSpec, TextSpec, VisionSpec
 from openwit.training.objectives.contrastive import ContrastiveObjective
 from openwit.training.tokenizer.bpe import SMALLEST_VOCABULARY, ClipTokenizer, clip_tokenizer
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from openwit.training.config.zoo import ClipSpec, ResNetSpec, TextSpec, VisionSpec
 from openwit.training.models.clip import Clip
-from openwit.training.models.zoo import ClipSpec, ResNetSpec, TextSpec, VisionSpec
 
 TEXT = TextSpec(context_length=12, vocabulary=100, width=32, layers=2, heads=2)
 SPECS = {

@@ -5,11 +5,11 @@ import torch
 from torch import nn
 
 from openwit.schemas.common.errors import OpenWITError
+from openwit.training.config.zoo import ZOO, ClipSpec, ResNetSpec, TextSpec, VisionSpec, spec_of
 from openwit.training.models.blocks import Attention, QuickGELU
 from openwit.training.models.clip import Clip
 from openwit.training.models.text import TextTransformer
 from openwit.training.models.vit import VisionTransformer
-from openwit.training.models.zoo import ZOO, ClipSpec, ResNetSpec, TextSpec, VisionSpec, spec_of
 from openwit.training.objectives.contrastive import ContrastiveObjective
 
 SMALL = ClipSpec(

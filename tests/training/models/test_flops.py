@@ -3,9 +3,9 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from openwit.training.config.zoo import ZOO, spec_of
 from openwit.training.models.clip import Clip
 from openwit.training.models.flops import image_flops, peak_flops, text_flops
-from openwit.training.models.zoo import ZOO, spec_of
 
 
 @pytest.mark.parametrize("name", list(ZOO))

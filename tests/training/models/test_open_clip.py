@@ -9,9 +9,9 @@ import pytest
 import torch
 from support.open_clip import imported
 
+from openwit.training.config.zoo import spec_of
 from openwit.training.models.clip import Clip
 from openwit.training.models.weights import into_model, model_from_weights, save_safetensors, settings_of, to_open_clip
-from openwit.training.models.zoo import spec_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}

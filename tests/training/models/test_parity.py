@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from openwit.training.models.zoo import ResNetSpec
+from openwit.training.config.zoo import ResNetSpec
 
 Weights = dict[str, Tensor]
 

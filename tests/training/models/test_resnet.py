@@ -5,10 +5,10 @@ from torch import nn
 from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.common.settings import parse_settings
 from openwit.training.config import ModelSettings, OptimSettings
+from openwit.training.config.zoo import ZOO, ClipSpec, ResNetSpec, VisionSpec, spec_of
 from openwit.training.engine.optim import make_optimizer
 from openwit.training.models.clip import Clip
 from openwit.training.models.resnet import AttentionPool, Bottleneck, ResNet
-from openwit.training.models.zoo import ZOO, ClipSpec, ResNetSpec, VisionSpec, spec_of
 
 
 def test_stages_have_the_papers_sizes() -> None:

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from openwit.schemas.common.errors import OpenWITError
+from openwit.training.config.zoo import ZOO
 from openwit.training.models.clip import Clip
 from openwit.training.models.torchscript import is_torchscript, read_torchscript
 from openwit.training.models.weights import (
@@ -20,7 +21,6 @@ from openwit.training.models.weights import (
     stored_spec,
     to_open_clip,
 )
-from openwit.training.models.zoo import ZOO
 
 NAMES = ("resnet", "vit", "convolutions")
 # Channels of a head in the small models, where image and text tower agree on it.

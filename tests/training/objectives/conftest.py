@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from openwit.training.config import ModelSettings
-from openwit.training.models.zoo import ClipSpec, TextSpec, VisionSpec
+from openwit.training.config.zoo import ClipSpec, TextSpec, VisionSpec
 from openwit.training.objectives.base import Inputs
 
 VOCABULARY = 40

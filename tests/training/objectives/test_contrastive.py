@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from openwit.training.config import objective_settings
+from openwit.training.config.zoo import ClipSpec, TextSpec, VisionSpec
 from openwit.training.engine.gradcache import backward
 from openwit.training.models.clip import Clip
-from openwit.training.models.zoo import ClipSpec, TextSpec, VisionSpec
 from openwit.training.objectives import base
 from openwit.training.objectives.base import Inputs
 from openwit.training.objectives.contrastive import (

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from openwit.training.config import objective_settings
+from openwit.training.config.zoo import spec_of
 from openwit.training.models.bag_of_words import BagOfWords
 from openwit.training.models.captioner import Captioner
-from openwit.training.models.zoo import spec_of
 from openwit.training.objectives import captioning
 from openwit.training.objectives.base import Inputs, Objective
 from openwit.training.objectives.registry import make_model, make_objective
