@@ -150,7 +150,7 @@ class _Build:
         folder, where = self._folders(step)
         manifest, executed = stage.run(self.job, step.settings, inputs, folder, build=context)
         if stage.retries and self.retry_failed:
-            # What the retry brought changes every later step.
+            # The retried images change every later step.
             self.job = replace(self.job, replace=True)
         result = StepResult(step.name, where, manifest, time.monotonic() - before, executed)
         self.results.append(result)

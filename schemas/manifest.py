@@ -96,7 +96,7 @@ class DatasetManifest(_Model):
         tools: versions of the packages that the bytes depend on.
         funnel: rows in, rows out and drop reasons of every stage, in order.
         notes: further counts of each stage, by its name.
-        tables: files that belong to no shard, with checksums.
+        tables: files that do not belong to a shard, with checksums.
         removals: removals after the build, in order; the funnel's last lines count them.
         shards: the files of the shards, with checksums.
     """

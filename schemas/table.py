@@ -52,7 +52,7 @@ class TableSchema:
         """Build a conforming table from column values (arrays or lists), cast to the declared types.
 
         Raises:
-            SchemaError: a column is missing, unknown, of another type, or null where it may not be.
+            SchemaError: a column is missing, unknown, of another type, or null although nulls are not allowed.
         """
         self._check_names(set(columns))
         arrays = []

@@ -43,7 +43,7 @@ def lacks_credentials(error: BaseException) -> bool:
 
 
 def one_line(error: BaseException) -> str:
-    """Return the message of an error on one line, or its type where it has none."""
+    """Return the message of an error on one line, or its type if it has none."""
     return " ".join(str(error).split()) or type(error).__name__
 
 

@@ -161,7 +161,7 @@ class ObjectStore:
         return info
 
     def _check(self, source: Path, name: str) -> None:
-        """Compare the size, and the MD5 where the store reports one, of what arrived with what was sent."""
+        """Compare the size, and the MD5 if the store reports one, of the stored bytes with those sent."""
         info = self._info(name)
         size = source.stat().st_size
         if info["size"] != size:

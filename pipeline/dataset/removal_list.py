@@ -90,7 +90,7 @@ def parse_removal_list(text: str, digest: str, where: str) -> RemovalList:
         where: begins the messages of errors.
 
     Raises:
-        DataError: a line is of no known kind (the message has its number), or no line has an entry.
+        DataError: a line is of an unknown kind (the message has its number), or no line has an entry.
     """
     found = RemovalList(digest)
     for number, line in enumerate(text.splitlines(), 1):

@@ -1,4 +1,4 @@
-"""Apply a removal to the tables of a dataset that belong to no shard."""
+"""Apply a removal to the tables of a dataset that do not belong to a shard."""
 
 from collections.abc import Sequence
 from pathlib import Path

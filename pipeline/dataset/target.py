@@ -52,7 +52,7 @@ def _clear(store: RemoteFolder, names: Sequence[str], may_replace: bool) -> None
             f"{store} is not empty and was not made by this build: choose another URL, or set `replace` to "
             "overwrite it"
         )
-    # The manifest first: without it, no reader takes the rest for a dataset.
+    # The manifest first: without it, readers do not treat the rest as a dataset.
     for name in sorted(names, key=lambda name: name != MANIFEST_NAME):
         store.delete(name)
 

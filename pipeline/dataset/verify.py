@@ -33,7 +33,7 @@ def verify_dataset(dataset: str | Path, progress: Progress = lambda _done, _of: 
         dataset: folder or URL.
 
     Raises:
-        DataError: it holds no manifest.
+        DataError: it does not hold a manifest.
         NetworkError: it cannot be reached.
     """
     store = open_store(dataset)

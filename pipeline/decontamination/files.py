@@ -266,7 +266,7 @@ def _read_tar(piece: EvaluationPiece, path: str, count: Count) -> Iterator[Evalu
                     yield EvaluationImage(shown, member.name, body)
     except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError) as error:
         count(DAMAGED_FILE, 1, f"{shown}: {error}")
-    except Exception as error:  # zlib.error and whatever the headers of a hostile file cause
+    except Exception as error:  # zlib.error and any error that the headers of a hostile file cause
         count(DAMAGED_FILE, 1, f"{shown}: {type(error).__name__}: {error}"[:300])
 
 

@@ -25,14 +25,14 @@ class FetchStatus(ReasonEnum):
     CONNECT_FAILED = "connect_failed", "the connection was refused"
     CONNECT_TIMEOUT = "connect_timeout", "the connection took too long"
     TLS_FAILED = "tls_failed", "the certificate or the encryption is broken"
-    # The transfer broke.
+    # The transfer failed.
     TIMEOUT = "timeout", "took longer than the deadline"
     STALLED = "stalled", "sent next to nothing for too long"
     CONNECTION_LOST = "connection_lost", "broken off"
     BAD_RESPONSE = "bad_response", "an answer that is no HTTP"
     BAD_ENCODING = "bad_encoding", "an answer whose compression is broken"
     TRANSFER_FAILED = "transfer_failed", "failed otherwise while it was sent"
-    # The server answered, but not with an image we may take.
+    # The server responded, but not with an image that may be used.
     TOO_LARGE = "too_large", "more bytes than allowed"
     EMPTY_BODY = "empty_body", "an answer without content"
     OPTED_OUT = "opted_out", "opted out of training by X-Robots-Tag or tdm-reservation"

@@ -15,7 +15,7 @@ from openwit.pipeline.download.target import Target
 # An unwanted body of up to this size is read to its end, because aborting costs the connection.
 _UNWANTED_BODY_BYTES = 64 * 1024
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-# Fields that decide about the body before it is kept. Most responses have none of them.
+# Fields that decide whether the body is kept. Most responses have none of them.
 _DECIDING = (X_ROBOTS_TAG, TDM_RESERVATION, "content-encoding")
 _DECIDING_NAMES = tuple(name.encode() for name in _DECIDING)
 _DECIDING_FIELDS = re.compile(rf"^({'|'.join(_DECIDING)})[ \t]*:[ \t]*(.*?)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)

@@ -205,7 +205,7 @@ class _Emit(beam.DoFn):
 
 @dataclass
 class _Process(beam.DoFn):
-    """(key, blobs, by stream where there are several) -> (stream or sum, key, blob or vector)."""
+    """(key, blobs, by stream if there are several) -> (stream or sum, key, blob or vector)."""
 
     grouping: Grouping
     reads: tuple[str, ...]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
-# Rows of keys that meet in one bucket: some 200 MB. Fewer would make blobs of a few rows each from large inputs.
+# Rows of keys per bucket: some 200 MB. Fewer would make blobs of a few rows each from large inputs.
 _BUCKET_ROWS = 4_000_000
 
 

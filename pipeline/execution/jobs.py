@@ -7,7 +7,7 @@ one or more streams by key, and emits blobs on further streams. Vectors that emi
 are returned to the caller. The order of the blobs in a group is undefined, so results must not depend on it.
 
 How work is split (tasks, buckets) depends on input and settings, never on the number of workers: the files are the
-same whatever runs the job.
+same with every engine.
 """
 
 import json
@@ -158,7 +158,7 @@ def counting(stats: TaskStats, step: str, entered: str, reasons: Sequence[str], 
     Args:
         stats: takes the counts; what comes with a detail is noted too.
         step: stage/unit of the line.
-        entered, left: the reader's names for rows that came in, and that were passed on; other names become counters.
+        entered, left: the reader's names for rows in, and for rows passed on; other names become counters.
         reasons: the reader's drop reasons.
     """
 

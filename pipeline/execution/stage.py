@@ -63,7 +63,7 @@ class StageManifest(pydantic.BaseModel):
         """Read the manifest of a finished stage.
 
         Raises:
-            DataError: the folder holds no finished stage of that name.
+            DataError: the folder does not hold a finished stage of that name.
         """
         path = folder / STAGE_MANIFEST
         try:
@@ -84,7 +84,7 @@ class StageManifest(pydantic.BaseModel):
             expected: names of stages that would do, for the message.
 
         Raises:
-            DataError: the folder holds no finished stage.
+            DataError: the folder does not hold a finished stage.
         """
         try:
             found = json.loads((folder / STAGE_MANIFEST).read_text())["stage"]

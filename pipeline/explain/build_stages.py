@@ -103,7 +103,7 @@ class BuildStages:
 def _built(name: str, folder: Path, manifest: DatasetManifest) -> BuiltStep:
     try:
         stage = stage_named(manifest.steps.get(name, {}).get("stage", name))
-    except RecipeError:  # a stage from elsewhere, which is not installed here: its drops are found all the same
+    except RecipeError:  # a stage of a package that is not installed here: its drops are found nevertheless
         return BuiltStep(name, None, StagePaths(folder))
     return BuiltStep(name, stage, stage.paths(folder))
 

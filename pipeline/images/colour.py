@@ -39,7 +39,7 @@ def resamplable(image: Image.Image) -> Image.Image:
 
 
 def to_srgb(image: Image.Image, icc_profile: bytes | None) -> Image.Image:
-    """Return an RGB image on white, converted to sRGB where a profile declares other colours.
+    """Return an RGB image on white, converted to sRGB if a profile declares other colours.
 
     A profile that cannot be read, or that does not fit the mode, is ignored, as browsers do.
     """

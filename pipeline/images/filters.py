@@ -31,7 +31,7 @@ class ImageContext:
     """The facts of an image besides its pixels.
 
     Attributes:
-        url: its URL, or a name in place of it where an input file holds the bytes.
+        url: its URL, or a name in place of it if an input file holds the bytes.
         texts: the selected texts of the image.
         width: pixels as served, after EXIF orientation; the image itself may be resized already.
         height: pixels as served, after EXIF orientation.

@@ -1,6 +1,6 @@
 """Turn the bytes that a server sent into the JPEG of a shard, or into a drop reason.
 
-Hostile input is the normal case: it results in an `ImageDrop`, and memory stays bounded by `max_pixels`, which is
+Hostile input is the normal case: it results in an `ImageDrop`, and memory is limited by `max_pixels`, which is
 checked against the header before anything is decoded.
 """
 

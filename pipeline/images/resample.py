@@ -80,7 +80,7 @@ def _run(pixels: NDArray[np.uint8], first: NDArray[np.int32], weights: NDArray[n
 def _weights(length: int, out: int, low: float, high: float) -> tuple[NDArray[np.int32], NDArray[np.int16]] | None:
     """Return, for each of `out` results, the first input it depends on and the weights of the inputs from there on.
 
-    Returns ([out] int32, [out, taps] int16 that sum to 2^7), or None where the input is shorter than the filter.
+    Returns ([out] int32, [out, taps] int16 that sum to 2^7), or None if the input is shorter than the filter.
     """
     scale = (high - low) / out
     stretch = max(scale, 1.0)
@@ -108,8 +108,8 @@ def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
 def _weigh_rows(pixels: Any, first: Any, weights: Any, out: Any, total: Any) -> None:
     """Compute out[y] = sum over t of weights[y, t] * pixels[first[y] + t], rounded; `total` is scratch for one row.
 
-    Sums run modulo 2^16. As the weights of a row sum to 2^7, starting from -128 * 2^7 leaves the sum for pixels
-    around zero, and that fits: |pixel - 128| <= 128, and the absolute weights of a cubic sum to less than 1.5 * 2^7.
+    Sums run modulo 2^16. As the weights of a row sum to 2^7, starting from -128 * 2^7 gives the sum for pixels around
+    zero, which fits: |pixel - 128| <= 128, and the absolute weights of a cubic sum to less than 1.5 * 2^7.
 
     Two taps are added at a time, and the last two directly into the result: there is always an even number of them,
     and reading and writing the sum costs as much as a multiplication.

@@ -35,8 +35,8 @@ class Record:
 
     Attributes:
         number: position in its file, from 0.
-        url: empty where there is none.
-        image: its bytes; None where they are to be downloaded.
+        url: empty if there is none.
+        image: its bytes; None if they are to be downloaded.
         texts: may be empty.
     """
 
@@ -126,7 +126,7 @@ def read_record_images(
 
 
 class _BadRecordError(Exception):
-    """A record is not what it should be; the message ends the sentence `record N of reader X …`."""
+    """A record does not follow the format; the message ends the sentence `record N of reader X …`."""
 
 
 def _record(number: int, found: Any) -> Record:

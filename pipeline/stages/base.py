@@ -69,7 +69,7 @@ class Port:
 
     Attributes:
         name: as `from` in a recipe names it.
-        kind: what it takes.
+        kind: the kind of data that it takes.
         meaning: what it is for, in a few words.
         optional: whether the stage runs without it. A recipe fills an optional port only where `from` names it.
         several: whether it takes the output of several steps.
@@ -159,7 +159,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """Name and describe the dataset: its name, and a sentence for the card."""
+    """The name of the dataset, and a sentence for the card."""
 
     name: str = "dataset"
     description: str = ""
@@ -167,12 +167,12 @@ class DatasetInfo:
 
 @dataclass(frozen=True)
 class BuildContext:
-    """Describe the build that a stage is a step of.
+    """The build that a stage is a step of.
 
     Attributes:
         step: name of the step; empty for the stage's own name.
         dataset: how the dataset is called.
-        target: URL of the dataset where it is not written to the stage's own folder.
+        target: URL of the dataset if it is not written to the stage's own folder.
         retry_failed: retry transient failures.
         steps: the recipe's entries of steps that have another name than their stage or named inputs:
             `stage`, `name` and `from`, by name; the dataset's manifest keeps it.
@@ -186,7 +186,7 @@ class BuildContext:
 
 
 class StageRun(NamedTuple):
-    """Hold the result of a stage's run: its manifest, and whether anything was executed."""
+    """The result of a stage's run: its manifest, and whether anything was executed."""
 
     manifest: StageManifest
     executed: bool
@@ -248,12 +248,12 @@ class Stage(ABC, Generic[SettingsT]):
         """Run the stage unless its folder is finished for these settings and inputs.
 
         Args:
-            inputs: port to folder, file or URL; several where the port takes several.
-            folder: what the stage writes to.
+            inputs: port to folder, file or URL; several if the port takes several.
+            folder: where the stage writes.
             build: the build that it is a step of.
 
         Raises:
-            OpenWITError: a port is not filled, an input is not what it should be, or the folder holds another stage.
+            OpenWITError: a port is not filled, an input is of the wrong kind, or the folder holds another stage.
         """
         self.check(settings)
         return self.run_opened(job, settings, self.open_inputs(inputs), folder, build or BuildContext())

@@ -41,11 +41,11 @@ _TRANSLATION = _translation()
 def clean_text(raw: str) -> str:
     """Clean a text; return the empty string if nothing remains. Idempotent.
 
-    Character references are decoded however often they were escaped (only those with a semicolon: `AT&T` stays).
-    Common HTML tags, which escaped alts and captions in tables contain, are removed; `a < b` stays.
+    Character references are decoded however often they were escaped (only those with a semicolon: `AT&T` is kept).
+    Common HTML tags, which escaped alts and captions in tables contain, are removed; `a < b` is kept.
     Control characters, zero-width characters, bidirectional controls, private-use glyphs and replacement characters
-    are removed; zero-width joiners stay between two non-ASCII characters, where emoji and several scripts need them.
-    Every run of white space becomes one space, and the result is in Unicode normal form C.
+    are removed; zero-width joiners are kept between two non-ASCII characters, where emoji and several scripts need
+    them. Every run of white space becomes one space, and the result is in Unicode normal form C.
     """
     if _PLAIN.fullmatch(raw):
         return raw
@@ -80,7 +80,7 @@ def _needed_joiner(match: re.Match[str]) -> str:
 def fix_mojibake(text: str) -> str:
     """Repair a text that was decoded with the wrong charset, by ftfy.
 
-    Curly quotes, ligatures and full-width characters stay as they are.
+    Curly quotes, ligatures and full-width characters are unchanged.
     """
     fixed: str = ftfy.fix_text(text, _ftfy_config())
     return fixed

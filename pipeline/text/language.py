@@ -21,7 +21,7 @@ _LABEL_PREFIX = len("__label__")
 _ALL_LABELS = 1000  # more than the model has
 _MAX_CHARACTERS = 1000  # a longer prefix does not change the result, only the time
 _SURE = 0.8  # confidence above which the context is not used
-# What every language keeps of the prior: a page in one language holds texts in others.
+# Added to the prior of every language: a page in one language holds texts in others.
 _FOREIGN_WORD = 0.05
 _LANGDETECT_CODES = {"zh-cn": "zh", "zh-tw": "zh"}
 
@@ -53,7 +53,7 @@ class LanguageIdentifier:
     def identify(self, texts: Sequence[str], contexts: Sequence[str | None] | None = None) -> list[tuple[str, float]]:
         """Return for each text the code of the most likely language and the confidence in [0, 1].
 
-        Codes are ISO 639-1 where the language has one. A text without letters gets a result of low confidence.
+        Codes are ISO 639-1 if the language has one. A text without letters gets a result of low confidence.
 
         Args:
             texts: captions.
@@ -89,7 +89,7 @@ class LanguageIdentifier:
         line = " ".join(text[:_MAX_CHARACTERS].lower().split())
         try:
             found = self._model.predict(line + "\n", k, 0.0, "strict")
-        except TypeError:  # lone surrogates, which have no UTF-8
+        except TypeError:  # lone surrogates, which have no UTF-8 encoding
             found = self._model.predict(line.encode("utf-8", "ignore").decode() + "\n", k, 0.0, "strict")
         # the softmax is computed in float32 and may exceed 1 by rounding
         return [(label[_LABEL_PREFIX:], min(score, 1.0)) for score, label in found]

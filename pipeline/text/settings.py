@@ -9,7 +9,7 @@ from openwit.schemas.common.settings import Settings
 
 
 class TextFilterSettings(Settings):
-    """Select the texts that are dropped before anything is downloaded."""
+    """Settings of text filters: which texts are dropped before anything is downloaded."""
 
     min_characters: int = Field(3, ge=1, description="shortest text; a Chinese, Japanese or Korean character counts 2")
     min_words: int = Field(1, ge=1, description="fewest words, separated by white space; not asked of such scripts")
@@ -31,7 +31,7 @@ class TextFilterSettings(Settings):
 
 
 class LanguageSettings(Settings):
-    """Select the languages that are kept, and how sure the identifier must be."""
+    """Settings of languages: which are kept, and the minimum confidence of the identifier."""
 
     languages: tuple[str, ...] = Field((), description="ISO 639-1 codes to keep; empty keeps all")
     min_score: float = Field(

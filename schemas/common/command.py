@@ -26,7 +26,7 @@ def user_errors(command: str, part: Part = "build") -> Iterator[None]:
 
     Args:
         command: the name that begins the sentence.
-        part: the extra that is named where a module that several extras bring is missing.
+        part: the extra to name if the missing module is in several extras.
     """
     try:
         refuse_unsupported_system()

@@ -1,7 +1,7 @@
 """List the parts in which OpenWIT is installed; name the missing one in one sentence.
 
 `openwit` without extras reads, verifies and explains datasets. The extra `build` adds the dataset builder, `train` the
-trainer, `demo` both and what the demo draws with.
+trainer, `demo` both and the packages that draw the web of the demonstration.
 """
 
 import sys
@@ -47,7 +47,7 @@ class UnsupportedSystemError(OpenWITError, ImportError):
 
 
 def require_part(part: Part, needed_by: str) -> None:
-    """Refuse where a module of a part is not installed. Imports nothing.
+    """Raise an error if a module of a part is not installed. Imports nothing.
 
     Args:
         part: the extra.
@@ -62,18 +62,18 @@ def require_part(part: Part, needed_by: str) -> None:
 
 
 def missing_part(part: Part, needed_by: str, module: str) -> MissingPartError:
-    """Return the error that says in one sentence which part is missing and how to install it."""
+    """Return the error that names the missing part and how to install it, in one sentence."""
     return MissingPartError(
         f"{needed_by} needs the part `{part}` ({module} is not installed): pip install 'openwit[{part}]'"
     )
 
 
 def part_of(error: ModuleNotFoundError, preferred: Part, needed_by: str = "this command") -> MissingPartError | None:
-    """Return the sentence for a module that could not be imported; None where it belongs to no part.
+    """Return the error for a module that could not be imported; None if it does not belong to a part.
 
     Args:
-        error: what the import raised.
-        preferred: the part that is named where several bring the module.
+        error: the error of the import.
+        preferred: the part to name if the module is in several.
         needed_by: the command or name, as a user writes it.
     """
     module = (error.name or "").partition(".")[0]
@@ -85,11 +85,11 @@ def part_of(error: ModuleNotFoundError, preferred: Part, needed_by: str = "this 
 
 @contextmanager
 def importing(needed_by: str, preferred: Part) -> Iterator[None]:
-    """Turn a module that is missing because its part is not installed into the sentence that says so.
+    """Turn the error of a missing module into a MissingPartError that names the part to install.
 
     Args:
         needed_by: the command or name, as a user writes it.
-        preferred: the part that is named where several bring the module.
+        preferred: the part to name if the module is in several.
 
     Raises:
         MissingPartError: the block imported a module of a part that is not installed.
@@ -104,7 +104,7 @@ def importing(needed_by: str, preferred: Part) -> Iterator[None]:
 
 
 def refuse_unsupported_system() -> None:
-    """Refuse Windows, whose processes, locks and limits OpenWIT does not know.
+    """Refuse to run on Windows, whose processes, locks and limits OpenWIT does not support.
 
     Raises:
         UnsupportedSystemError: this is Windows.

@@ -92,7 +92,7 @@ def check_call(
     """Check that an object can be called with some positional arguments and settings as keyword arguments.
 
     Raises:
-        RecipeError: it is not callable, or does not take these arguments; names it and what is wrong.
+        RecipeError: it is not callable, or does not take these arguments; the message names it and what is wrong.
     """
     where = f"{key}: " if key else ""
     if not callable(function):

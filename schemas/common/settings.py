@@ -129,7 +129,7 @@ def _explain(error: pydantic.ValidationError, model: type[pydantic.BaseModel], p
 
 
 def _keys_at(model: type[pydantic.BaseModel], location: list[str]) -> list[str]:
-    """Return the keys that are allowed at a location; those of all alternatives where there are several."""
+    """Return the keys that are allowed at a location; those of all alternatives if there are several."""
     models = [model]
     for part in location:
         if not part.isdecimal():

@@ -37,7 +37,7 @@ class ArchiveRecord:
     """One record of a WARC or ARC file.
 
     Attributes:
-        offset: first byte of the record in the file (of its compressed member, where there is one).
+        offset: first byte of the record in the file (of its compressed member, if there is one).
         kind: WARC-Type, or `response` for ARC's captures.
         url: WARC-Target-URI, or empty.
         date: ISO 8601, or None.

@@ -56,7 +56,7 @@ def resolve_columns(schema: pa.Schema, columns: TableColumns, *, where: str) -> 
     """Find the columns in a table's schema.
 
     Args:
-        schema: of the table; for CSV and JSON lines, with strings where the type is unknown.
+        schema: of the table; for CSV and JSON lines, with strings if the type is unknown.
         columns: names given by the user.
         where: the file, for messages.
 

@@ -5,7 +5,7 @@ dumps omit `_type`), then the document: `namespace`, `title`, `text`, `template`
 redirects that lead *to* the page), `heading`, `incoming_links` and more (as WikiExtractor's cirrus-extract.py reads
 it). Until 2025-12-29 a wiki was one file, https://dumps.wikimedia.org/other/cirrussearch/ (there DEPRECATED.txt;
 Phabricator T401923 is why); since then it is many, .../other/cirrus_search_index/DATE/index_name=enwiki_content/
-enwiki_content-DATE-00000.json.bz2. `popularity_score`, a page's share of all page views, is reported gone from the
+enwiki_content-DATE-00000.json.bz2. `popularity_score`, a page's share of all page views, is reported missing from the
 newer files; `incoming_links` is in both.
 
 `text` is used unchanged. MediaWiki made it from the rendered page, without headings (those are in `heading`), tables

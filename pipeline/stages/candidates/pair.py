@@ -21,7 +21,7 @@ class Pair:
     """An (image, text) pair; the attributes are the columns of `schemas.tables.candidates.CANDIDATES`, and two more.
 
     Attributes:
-        page_title: title of its page, empty where there is none.
+        page_title: title of its page, empty if there is none.
         relative: whether its reference on the page was relative.
     """
 

@@ -44,7 +44,7 @@ IMAGES_STEP = "pages/images"
 PAIRS_STEP = "candidates/pairs"
 UNREADABLE = Reason("unreadable", "a file that could not be read")
 _BATCH = 4096
-# Rows of a Parquet table that a task reads, so that one large table keeps several workers busy.
+# Rows of a Parquet table per task, so that one large table keeps several workers busy.
 _TASK_ROWS = 500_000
 # Rows of a candidates file: what later stages hold in memory at a time.
 _PART_ROWS = 262_144
@@ -152,7 +152,7 @@ class ReadInput(FileTask[InputPart]):
                 filtered = self._filtered(self._pairs(path, task.payload, stats), write_drops, stats)
                 candidates = CANDIDATES.write_parts(part, filtered, _PART_ROWS)
         except PluginError:
-            raise  # a filter that fails is not a file that cannot be read
+            raise  # a failing filter is not an unreadable file
         except OpenWITError as error:
             if not self.settings.skip_unreadable:
                 raise type(error)(f"{error} (candidates.skip_unreadable: true skips such files)") from error

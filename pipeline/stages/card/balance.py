@@ -12,8 +12,8 @@ def query_facts(table: pa.Table, held: np.ndarray, top: int) -> dict[str, Any]:
     """Return totals, the head's share before and after, the curve, and the queries with the most pairs.
 
     Args:
-        table: of `schemas.tables.queries.QUERY_COUNTS`. Its `kept` counts what the selection kept; download and
-            deduplication came after.
+        table: of `schemas.tables.queries.QUERY_COUNTS`. Its `kept` counts what the selection kept, before download and
+            deduplication.
         held: int64 (Q,), texts of the dataset that match each query.
         top: number of queries listed.
     """

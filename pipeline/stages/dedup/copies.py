@@ -4,7 +4,7 @@ Images of equal perceptual hash and similar descriptor are one node, known by it
 bits are neighbours, and the survivors are the greedy independent set in order of rank: no two survivors are
 neighbours, and every dropped node has a survivor among its neighbours, so that chains of small differences do not
 collapse into one image. One round of that greedy choice is local (a node that ranks before all its neighbours
-survives whatever happens elsewhere), which is what lets many workers do nearly all of it; only nodes that no such
+survives independently of the others), which is what lets many workers do nearly all of it; only nodes that no such
 round decides go to one worker.
 """
 
@@ -49,7 +49,7 @@ def rank_words(held_out: np.ndarray, area: np.ndarray, text_length: np.ndarray) 
     packed = np.minimum(area, _AREA_LIMIT).astype(np.uint64) << np.uint64(_LENGTH_BITS)
     packed |= np.minimum(text_length, _LENGTH_LIMIT).astype(np.uint64)
     packed |= np.where(held_out, _HELD_OUT_BIT, np.uint64(0))
-    # Inverted below the top bit, which `frequent_first` clears: what is frequent ranks before all else.
+    # Inverted below the top bit, which `frequent_first` clears: frequent images rank before all others.
     ranks: np.ndarray = (_FREQUENT_BIT - np.uint64(1) - packed) | _FREQUENT_BIT
     return ranks
 

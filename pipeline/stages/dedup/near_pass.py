@@ -1,8 +1,8 @@
 """Dedup, part of the first pass: find the nodes that lose to a similar neighbour.
 
 Nodes meet by the blocks of their hash (the largest shuffle: 17 bytes per node and block, 28 blocks at the default
-distance), those within the distance are compared by their descriptors, and neighbours send each other who survives
-(see `openwit.pipeline.stages.dedup.copies` for why two rounds are enough for nearly all).
+distance), those within the distance are compared by their descriptors, and neighbours send each other which node
+survives (see `openwit.pipeline.stages.dedup.copies` for why two rounds are enough for nearly all).
 """
 
 from collections.abc import Iterator
@@ -91,7 +91,7 @@ class FindNear(Grouping):
         nodes = columns_of(streams[_BLOCKS])
         pairs = pairs_within(_block_keys(nodes, self.masks), nodes["hash"], self.max_distance)
         a, b = pairs[:, 0], pairs[:, 1]
-        # Two hashes meet under every block they share; the first of them reports the pair.
+        # Two hashes are in one group for every block that they share; the first of them reports the pair.
         once = first_meeting(nodes["hash"][a] ^ nodes["hash"][b], self.masks) == nodes["block"][a]
         yield from by_bucket(_PAIRS, {"a": nodes["id"][a[once]], "b": nodes["id"][b[once]]}, "a", self.buckets)
 
@@ -181,6 +181,6 @@ def _attached(with_pairs: list[bytes], with_nodes: list[bytes], end: str) -> Ite
 
 def _block_keys(rows: Columns, masks: np.ndarray) -> np.ndarray:
     """Return one key per row, equal for hashes that share the row's block: uint64 (N,)."""
-    # The block's number goes into the key, so that equal bits of different blocks do not meet.
+    # The key includes the block's number, so that equal bits of different blocks do not match.
     number = (rows["block"].astype(np.uint64) + np.uint64(1)) << np.uint64(56)
     return mix((rows["hash"] & masks[rows["block"]]) ^ number)

@@ -179,7 +179,7 @@ class FetchChunk(FileTask[HostBuckets]):
         return judge({url: results[url].status for url in web}, self.settings.min_success)
 
     def _other_hosts_respond(self, task: Task[HostBuckets]) -> bool:
-        """Whether a host outside the chunk responds: then the few hosts of the chunk are dead."""
+        """Return whether a host outside the chunk responds: then the few hosts of the chunk are dead."""
         assert self.engine is not None
         web = ("has_bytes", "==", False)
         outside = [

@@ -13,7 +13,7 @@ MIN_HOSTS = 5
 
 
 class NetworkState(Enum):
-    """What the statuses of a chunk say about the local network."""
+    """State of the local network, judged by the statuses of a chunk."""
 
     FINE = auto()
     DOUBTFUL = auto()

@@ -54,7 +54,7 @@ def fetch_images(job: Job, settings: FetchSettings, inputs: Inputs, folder: Path
         results = job.run(folder, _tasks(settings, upstream, selected), "Fetch images", "images", work)
     result = StageResult()
     result.add_results(results, [IMAGES_STEP, PAIRS_STEP])
-    # Logs and hosts hold times, so no two runs write the same bytes: the manifest names them without checksums.
+    # Logs and hosts hold times, so each run writes different bytes: the manifest names them without checksums.
     logs = [entry.path for entry in result.files if entry.path.startswith(f"{LOG}/")]
     result.files = [entry for entry in result.files if not entry.path.startswith(f"{LOG}/")]
     write_hosts(folder / HOSTS_FILE, [folder / log for log in logs])

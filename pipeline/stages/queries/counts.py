@@ -59,7 +59,7 @@ _FLUSH_AT = 2_000_000
 
 @dataclass(frozen=True)
 class DumpPart:
-    """Name a part of a dump: bytes `start` to `end` of a multistream file, `end` None for its last part."""
+    """A part of a dump: bytes `start` to `end` of a multistream file, `end` None for its last part."""
 
     dump: str
     start: int
@@ -68,7 +68,7 @@ class DumpPart:
 
 @dataclass(frozen=True)
 class ViewsFile:
-    """Name a page views file."""
+    """A page views file."""
 
     views: str
 
@@ -78,7 +78,7 @@ CountInput = DumpPart | ViewsFile
 
 @dataclass(frozen=True)
 class Sums:
-    """Hold the counts of all files together.
+    """The counts of all files together.
 
     Attributes:
         words, bigrams: occurrences of those that reach the floor.
@@ -86,7 +86,7 @@ class Sums:
         links: to an article of that name, from the articles counted.
         popularity: share of page views according to the dump.
         views: of the page views files, of names that reach the floor.
-        below_floor: terms by kind that did not reach theirs.
+        below_floor: number of terms below their floor, by kind.
         tokens: words counted in all.
     """
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from openwit.pipeline.text.normalise import ASCII_WORDS, normalise
 
-# What ends a run of words. Apostrophes, hyphens and slashes do not: "rock-and-roll" holds "rock and".
+# Characters that end a run of words. Apostrophes, hyphens and slashes do not: "rock-and-roll" holds "rock and".
 _BREAK = re.compile(r"[.!?;:,()\[\]{}\"“”„«»…\n\r|•–—。、！？；：，（）「」]+")
 _END = "\0"
 """Stands between runs; no word holds it."""

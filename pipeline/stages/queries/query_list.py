@@ -17,7 +17,7 @@ _RANKED = ("bigram", "title")
 
 @dataclass
 class Entry:
-    """Hold one query before it gets its number.
+    """A query before it gets its number.
 
     Attributes:
         source: one of SOURCES.
@@ -64,8 +64,8 @@ class QueryList:
         """Return the list as a QUERIES table: all words, synsets and own entries, then bigrams and titles by rank.
 
         If there are too many bigrams and titles, the same share of each source is kept: PMI and page views
-        have no common measure. Order: by source, then by rank or count, then by text, so that the same inputs give
-        the same file.
+        have no common measure. Order: by source, then by rank or count, then by text, so that the same inputs give the
+        same file.
         """
         ordered = sorted(
             self.entries.items(),

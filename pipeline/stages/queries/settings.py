@@ -8,7 +8,7 @@ BUILTIN_WORDNET = "builtin"
 
 
 class BigramSettings(Settings):
-    """Select the corpus bigrams that become queries (paper section 2.2: "high pointwise mutual information")."""
+    """Settings of bigrams: which become queries (paper section 2.2: "high pointwise mutual information")."""
 
     min_count: int = Field(50, ge=1, description="minimum occurrences: PMI prefers pairs seen once")
     min_pmi: float = Field(5.0, description="minimum pointwise mutual information in bits")

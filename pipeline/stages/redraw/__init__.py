@@ -25,7 +25,7 @@ class RedrawPaths(DrawPaths):
 
 
 class RedrawSettings(Settings):
-    """Hold no settings: how to draw is in the history of the selection."""
+    """Empty settings: how to draw is in the history of the selection."""
 
 
 class Redraw(Stage[RedrawSettings]):

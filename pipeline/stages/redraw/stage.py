@@ -93,7 +93,7 @@ def _short(before: pa.Table, thresholds: np.ndarray) -> int:
 
 @dataclass(frozen=True)
 class SurvivorsFile:
-    """Name a file of SURVIVORS."""
+    """A file of SURVIVORS."""
 
     survivors: str
 

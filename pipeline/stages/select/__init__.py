@@ -95,7 +95,7 @@ class Select(Stage[SelectSettings]):
         return None
 
     def identity(self, settings: SelectSettings, inputs: Inputs, build: BuildContext) -> dict[str, str]:
-        # What is reused changes how long a selection takes, and nothing in the result.
+        # Reused matches change how long a selection takes, but not its result.
         every = super().identity(settings, inputs, build)
         return {port: value for port, value in every.items() if port != "reuse"}
 

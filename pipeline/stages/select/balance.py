@@ -22,7 +22,7 @@ def send_bounds(pool: np.ndarray, cap: int, *, widen: float = 1.0) -> np.ndarray
         widen: factor on the bound for queries that sent too few.
 
     Returns:
-        float64 (Q,) in (0, 1]; 1 where the query has no more than `cap` matches.
+        float64 (Q,) in (0, 1]; 1 if the query has at most `cap` matches.
     """
     expected = (cap + _SIGMAS * np.sqrt(cap)) / np.maximum(pool, 1)
     bounds: np.ndarray = np.where(pool <= cap, 1.0, np.minimum(widen * expected, 1.0))

@@ -10,13 +10,13 @@ from openwit.pipeline.stages.select.balance import list_column
 
 @dataclass(frozen=True)
 class DrawResult:
-    """Hold the verdict on N rows.
+    """The verdict on N rows.
 
     Args:
         kept: bool (N,).
         drawn_by: int32 list array (N,), the queries that drew each row, ascending.
-        priority: float64 (N,), min over the row's queries of u / threshold; inf where it has none.
-        nearest: int64 (N,), the query of that minimum, -1 where it has none.
+        priority: float64 (N,), min over the row's queries of u / threshold; inf if it has none.
+        nearest: int64 (N,), the query of that minimum, -1 if it has none.
     """
 
     kept: np.ndarray
@@ -44,7 +44,7 @@ def keep_drawn(rows: np.ndarray, ids: np.ndarray, *, u: np.ndarray, thresholds: 
         starts = np.flatnonzero(np.r_[True, rows[1:] != rows[:-1]])
         least = np.minimum.reduceat(ratio, starts)
         priority[rows[starts]] = least
-        # Of several nearest queries the first, which is the one of the smallest id.
+        # Of several nearest queries, the first: the one with the smallest id.
         at_least = np.flatnonzero(ratio == np.repeat(least, np.diff(np.r_[starts, len(rows)])))
         first = at_least[np.r_[True, rows[at_least][1:] != rows[at_least][:-1]]]
         nearest[rows[first]] = ids[first]

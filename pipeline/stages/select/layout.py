@@ -51,7 +51,7 @@ def sum_draws(folder: Path, results: Sequence[TaskResult], queries: int) -> tupl
 
 
 class Draws(NamedTuple):
-    """Hold what the queries may draw of a file.
+    """The pairs of a file that queries may draw.
 
     Attributes:
         rows, ids, u: int64 (M,), int32 (M,), float64 (M,): every (row, query it matches), and its u.

@@ -11,7 +11,7 @@ Verdict = bool | tuple[bool, str]
 
 @dataclass(frozen=True, slots=True)
 class TextContext:
-    """Describe the context of a text: its image, page, source and licence.
+    """The facts of a text besides its characters.
 
     Attributes:
         url: URL of the image.
@@ -19,7 +19,7 @@ class TextContext:
         image_source: where the image's URL was found: img, source, … or table.
         archive: the input file, as the recipe names it.
         page_url: URL of the page, None for a table.
-        page_title: title of the page, empty where there is none.
+        page_title: title of the page, empty if there is none.
         license: licence that the source names, None if there is none.
         language: ISO 639-1 code if the recipe selects languages, else None.
     """

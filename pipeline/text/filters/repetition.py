@@ -13,7 +13,7 @@ REPEATED_CHARACTERS = Reason("repeated_characters", "a long run of one letter or
 def repetition_filter(settings: TextFilterSettings) -> TextFilter:
     """Build the filter that drops runs above `max_character_run` letters or `max_word_run` words.
 
-    Runs of dots or dashes are typography and stay.
+    Runs of dots or dashes are typography and are kept.
     """
     letter_run = re.compile(rf"([^\W\d_])\1{{{settings.max_character_run}}}")
 

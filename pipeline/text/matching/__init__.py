@@ -24,5 +24,5 @@ Terms in these modules:
     packed node   answer << 32 | node << 1 | whether the node has children
 
 Constants such as hash multipliers are repeated in each kernel module on purpose: numba's cache on disk is keyed by the
-one file in which a kernel is defined, so a constant changed in another file would leave stale machine code behind.
+one file in which a kernel is defined, so a constant changed in another file would not invalidate the machine code.
 """

@@ -23,7 +23,7 @@ _BLOCK = 256
 
 
 class CharacterTables(NamedTuple):
-    """Hold arrays over all code points.
+    """Arrays over all code points.
 
     facts: uint32, kind | order << 8 | last << 16. The kind: `SEPARATOR`; `NOTHING`, omitted; `SAME`, a letter or
         digit that is kept; `MARK`, kept, but not a word by itself; `ALONE`, kept as a separate word;
@@ -42,7 +42,7 @@ class CharacterTables(NamedTuple):
 def character_tables() -> CharacterTables:
     """Return the tables for this Python's version of Unicode."""
     size = sys.maxunicode + 1
-    # What is not assigned, private, or half of a surrogate pair separates.
+    # Unassigned and private characters and halves of surrogate pairs are separators.
     facts = np.full(size, SEPARATOR, np.uint32)
     lengths = np.zeros(size, np.int32)
     pieces: list[bytes] = []

@@ -14,7 +14,7 @@ from openwit.pipeline.text.matching.words import look_up_rows, number_words
 from openwit.schemas.common.atomic import atomic_path
 
 _MAGIC = b"WITMATCH"
-# Raised when the meaning of the tables changes.
+# Version of the file: increase it when the meaning of the tables changes.
 _VERSION = 1
 _ALIGNMENT = 64
 # Bits of the sieve per edge: one in eight absent edges passes.
@@ -23,7 +23,7 @@ _U32, _LOW_HALF = np.uint64(32), np.uint64(0xFFFFFFFF)
 
 
 class Tables(NamedTuple):
-    """Hold the arrays that the kernels read; see `words` and `runs`. All arrays are read-only."""
+    """The arrays that the kernels read; see `words` and `runs`. All arrays are read-only."""
 
     words: np.ndarray
     long_starts: np.ndarray
@@ -46,7 +46,7 @@ class _Header(msgspec.Struct, frozen=True):
 
 
 class MatchIndex(NamedTuple):
-    """Hold a list ready for matching. queries: their number."""
+    """A query list ready for matching. queries: their number."""
 
     queries: int
     tables: Tables

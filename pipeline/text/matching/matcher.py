@@ -29,7 +29,7 @@ Strings: TypeAlias = Iterable[str | None] | pa.Array | pa.ChunkedArray
 
 _APART = re.compile(f"([{re.escape(PUNCTUATION)}])")
 _BREAKS = str.maketrans(BREAKS, " " * len(BREAKS))
-# A block of captions and what is found in it stay in the near caches.
+# A block of captions and its matches fit in the near caches.
 _BLOCK_ROWS = 4096
 _BLOCK_BYTES = 1 << 18
 _MOST_IDS = (1 << 31) - 1
@@ -74,7 +74,7 @@ class Matcher:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        # What pickle brings back may be written, and would be compiled for anew.
+        # Unpickled arrays are writable, for which the functions would be compiled again.
         self._index = read_only(self._index)
 
     def _set(self, texts: Texts, mode: MatchMode, path: Path | None) -> None:
@@ -145,7 +145,7 @@ def _key(texts: Texts, mode: MatchMode) -> str:
     """Return a key of all that an index depends on besides the code."""
     digest = xxhash.xxh3_128()
     if len(texts.starts):
-        # Offsets count from the first text: equal lists have equal keys however they lie in memory.
+        # Offsets count from the first text: equal lists have equal keys for any memory layout.
         digest.update(texts.data[texts.starts[0] : texts.ends[-1]].data)
         digest.update((texts.ends - texts.starts[0]).data)
     digest.update(texts.valid.data)

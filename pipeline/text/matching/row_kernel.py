@@ -13,7 +13,7 @@ from openwit.pipeline.common.compiled import compiled
 
 # Kinds of characters, see openwit.pipeline.text.matching.character_tables.
 SAME, UNSURE, SEPARATOR, NOTHING, MARK, ALONE, PIECE = range(7)
-# Bytes past the last row that may be read, and keep rows a whole number of 64-bit numbers.
+# Bytes past the last row that may be read; they make the buffer a whole number of 64-bit numbers.
 PADDING = 32
 _SPACE = 32
 _BROKEN = 0xFFFD

@@ -15,12 +15,12 @@ from openwit.pipeline.text.normalise import ASCII_WORDS, normalise
 # MetaCLIP separates the former as words, and treats the latter as spaces.
 PUNCTUATION = ",.;:?!`"
 BREAKS = "\t\n\r"
-# Rows beyond ASCII in one call from which the tables of all characters are worth their second.
+# Minimum number of non-ASCII rows in one call for which building the character tables (about a second) pays off.
 ROWS_FOR_TABLES = 64
 
 
 class Rows(NamedTuple):
-    """Hold rows of words; a space ends each word and each row.
+    """Rows of words; a space ends each word and each row.
 
     buffer: uint64, the bytes, with some to spare at the end.
     starts, ends: int64 (N,), where each row's bytes begin and end; a row that ends before it begins has no words.

@@ -2,7 +2,7 @@
 
 A run of words that begins some query is a node of a trie; nodes below the number of words are the words themselves.
 An edge is found by its exact key (node, word), so runs are never confused. The trie is walked as Aho and Corasick
-do (Communications of the ACM 18, 1975): time is linear in the words of a text and in what it finds, whatever the list.
+do (Communications of the ACM 18, 1975): time is linear in the words and the matches of a text, for any list.
 Short texts, which are nearly all, are followed from each of their words instead, one step at a time for many texts
 together: the same work as long as texts are short, and steps that do not wait for one another.
 

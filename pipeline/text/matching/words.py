@@ -1,10 +1,10 @@
 """Look up words by their bytes, compiled: the first half of matching.
 
-A text here is a row of bytes in which one space ends every word, the last one too. Rows are in one buffer, seen as
+A text here is a row of bytes in which one space ends every word, including the last. Rows are in one buffer, seen as
 64-bit little-endian numbers with three to spare at the end, so that eight bytes are read at a time.
 
 Words of up to 16 bytes are their own key. Longer ones are found by 128 bits of hash and then compared byte by byte.
-The table is uint64 (slots, 4), open addressing: the key's two halves; length << 32 | word + 1, or 0 where a slot is
+The table is uint64 (slots, 4), open addressing: the key's two halves; length << 32 | word + 1, or 0 if a slot is
 empty; what the second half of matching needs of the word (openwit.pipeline.text.matching.runs).
 """
 
