@@ -1,7 +1,7 @@
 """Read and write the files of a dataset in a local folder or an object store.
 
 Files are named relative to the dataset, with slashes. A local folder is read in place, by mmap where its readers do
-so. Of a remote dataset, tables are read by ranges, and archives are downloaded as a whole, one at a time.
+so. From a remote dataset, tables are read by ranges, and archives are downloaded as a whole, one at a time.
 """
 
 import contextlib

@@ -21,7 +21,7 @@ _OURS = re.compile(
 def claim_target(store: RemoteFolder, claim: bytes, *, may_replace: bool) -> None:
     """Claim an empty store for this build, or resume in one that it claimed before.
 
-    Writes to the store at once, before hours of work rely on it.
+    Writes to the store immediately, before hours of work rely on it.
 
     Args:
         claim: identifies this build.

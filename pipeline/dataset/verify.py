@@ -1,6 +1,6 @@
 """Check a dataset against its manifest: checksums, counts, schemas, index offsets, and that there are no other files.
 
-Shards are checked one after the other; memory is bounded by one shard's metadata.
+Shards are checked one after the other; memory is limited by one shard's metadata.
 """
 
 import mmap

@@ -18,7 +18,7 @@ _FRESH_UNREACHABLE_S = 600.0
 
 
 class Verdict(enum.Enum):
-    """Whether robots.txt allows one URL."""
+    """The decision of robots.txt on one URL."""
 
     ALLOWED = "allowed"
     DISALLOWED = "disallowed"

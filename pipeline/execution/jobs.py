@@ -33,7 +33,7 @@ ExtraT = TypeVar("ExtraT")
 
 @dataclass(frozen=True)
 class Task(Generic[P]):
-    """One unit of work: its index among the tasks, a name for its outputs, and what it works on.
+    """A unit of work: its index among the tasks, a name for its outputs, and what it works on.
 
     Args:
         payload: a small frozen dataclass of the stage; it travels to the workers pickled.
@@ -46,7 +46,7 @@ class Task(Generic[P]):
 
 @dataclass(frozen=True)
 class StepCounts:
-    """One line of the funnel: rows in, rows out, and dropped rows by reason."""
+    """A line of the funnel: rows in, rows out, and dropped rows by reason."""
 
     rows_in: int
     rows_out: int
@@ -55,7 +55,7 @@ class StepCounts:
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What a finished task wrote and counted; kept as JSON in the stage's folder.
+    """The files and counts of a finished task; kept as JSON in the stage's folder.
 
     Attributes:
         task: name of the task.
@@ -235,7 +235,7 @@ class Grouping:
 
 @dataclass(frozen=True)
 class Round:
-    """One round: groups streams by key.
+    """A round: groups streams by key.
 
     Args:
         label: of the round, unique in its job.

@@ -184,7 +184,7 @@ class StageResult:
 
 @dataclass(frozen=True)
 class Job:
-    """How stages run: the engine, the display of progress, and whether a folder's old build may be replaced.
+    """The way stages run: the engine, the display of progress, and whether a folder's old build may be replaced.
 
     Args:
         engine: runs tasks and rounds.

@@ -108,7 +108,7 @@ class DroppedPair:
 
 @dataclass(frozen=True)
 class Lookup:
-    """What to look for: a normalised URL, a key, and the IDs of pairs."""
+    """The subject of a lookup: a normalised URL, a key, and the IDs of pairs."""
 
     url: str
     key: str

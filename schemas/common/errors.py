@@ -7,7 +7,7 @@
     │   └── PluginError      code named in a recipe fails or breaks its contract
     ├── DataError            an input, dataset or checkpoint is missing, damaged or of the wrong kind
     │   └── SchemaError      a table does not have the columns it should have
-    ├── NetworkError         a server or a remote store does not answer, or refuses
+    ├── NetworkError         a server or a remote store does not respond, or refuses
     └── StorageError         a disk is full, a folder cannot be written, or another process holds it
 
 The commands print the sentence and end with exit code 2. Any other exception is a bug in OpenWIT.
@@ -31,7 +31,7 @@ class DataError(OpenWITError):
 
 
 class NetworkError(OpenWITError):
-    """A server or a remote store does not answer, or refuses."""
+    """A server or a remote store does not respond, or refuses."""
 
 
 class StorageError(OpenWITError):

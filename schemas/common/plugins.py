@@ -23,7 +23,7 @@ from openwit.schemas.common.errors import RecipeError
 class PluginSettings(pydantic.BaseModel):
     """A function or class by dotted name, with its own settings.
 
-    In YAML either the name alone, `mypkg.no_memes`, or a mapping whose other keys are passed to it as keyword
+    In YAML either only the name, `mypkg.no_memes`, or a mapping whose other keys are passed to it as keyword
     arguments: `{name: mypkg.min_words, words: 3}`.
     """
 

@@ -1,4 +1,4 @@
-"""Collect the numbers of a card from a dataset alone; the metadata is read once, shard by shard."""
+"""Collect the numbers of a card from only a dataset; the metadata is read once, shard by shard."""
 
 from itertools import pairwise
 from typing import Any

@@ -34,7 +34,7 @@ class DedupPaths(StagePaths):
 
     @property
     def excluded(self) -> Path:
-        """Folder with the files of `EXCLUDED`: copies of evaluation images."""
+        """Folder with the files of `EXCLUDED`: duplicates of evaluation images."""
         return self.folder / "excluded"
 
 

@@ -13,7 +13,7 @@ from openwit.schemas.common.plugins import PluginSettings
 
 @dataclass(frozen=True)
 class CandidateInputs:
-    """How the candidates stage read its inputs: its settings `columns` and `readers`."""
+    """Settings with which the candidates stage read its inputs: `columns` and `readers`."""
 
     columns: TableColumns = field(default_factory=TableColumns)
     readers: dict[str, PluginSettings] = field(default_factory=dict)

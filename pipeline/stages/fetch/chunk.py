@@ -117,7 +117,7 @@ class FetchChunk(FileTask[HostBuckets]):
             yield from self.keep(self.engine.download(urls), images, by_url)
 
     def keep(self, bodies: Iterable[Download], images: ImageSpill, by_url: ByUrl) -> Iterator[tuple[str, FetchResult]]:
-        """Decode and resize in threads (Pillow releases the interpreter lock), a bounded number at a time."""
+        """Decode and resize in threads (Pillow releases the interpreter lock), a limited number at a time."""
         assert self.engine is not None
         assert self.filters is not None
         threads = default_workers()

@@ -1,4 +1,4 @@
-"""Choose one of equal pairs and the texts that an image keeps: a function of keys alone, the same on any runner."""
+"""Choose one of equal pairs and the texts that an image keeps: a function of keys only, the same on any runner."""
 
 import numpy as np
 

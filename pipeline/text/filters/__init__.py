@@ -2,7 +2,7 @@
 
 One file per family. A family is a factory `(settings) -> filter`, called once per worker; a filter is a pure function
 `(text, context) -> True | (False, reason)`. To add a family, write its file and list its factory in `FAMILIES` and its
-reasons in `TEXT_REASONS`. Filters of your own need no change here: the recipe names them
+reasons in `TEXT_REASONS`. Your own filters need no change here: the recipe names them
 (`candidates.filters.custom`, see `openwit.pipeline.common.custom_filters`).
 """
 
