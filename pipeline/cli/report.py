@@ -81,7 +81,7 @@ def print_extraction_stats(console: Console, counters: Mapping[str, int]) -> Non
 
 
 def print_excluded(console: Console, manifest: StageManifest, folder: Path) -> None:
-    """Print how many images were dropped as copies of evaluation images. Prints nothing without decontamination."""
+    """Print how many images were dropped as duplicates of evaluation images. Print nothing without decontamination."""
     facts = manifest.extra.get("excluded")
     if facts is None:
         return

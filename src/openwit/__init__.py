@@ -9,7 +9,7 @@ All exceptions that a caller can act on are below one::
     ├── RecipeError               a recipe, configuration, setting or flag is wrong
     ├── DataError                 an input, dataset or checkpoint is missing, damaged or not what it should be
     │   └── SchemaError           a table does not have the columns it should have
-    ├── NetworkError              a server or a remote store does not answer, or refuses
+    ├── NetworkError              a server or a remote store does not respond, or refuses
     ├── StorageError              a disk is full, a folder cannot be written, or another process holds it
     ├── MissingPartError          a part is not installed, as openwit[build]; also an ImportError
     └── UnsupportedSystemError    OpenWIT does not run on this operating system; also an ImportError

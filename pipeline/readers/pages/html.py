@@ -1,6 +1,6 @@
 """Extract the images of an HTML page with their texts.
 
-One `<img>` gives one URL (its best source) and all texts that describe it. With `src` alone most images would be
+One `<img>` gives one URL (its best source) and all texts that describe it. With only `src` most images would be
 missed: the others are in relative references, lazy loading, `srcset` and `<noscript>`.
 """
 

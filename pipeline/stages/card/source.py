@@ -25,6 +25,7 @@ class CardSource:
 
     Args:
         where: its folder, or a URL that fsspec knows.
+
     Raises:
         DataError: it is not a dataset.
     """
