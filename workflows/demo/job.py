@@ -5,6 +5,7 @@ Each step is the command a user would type, run as a process of its own and show
 
 import importlib.metadata
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -139,6 +140,7 @@ def _write_record(out: Path, clock: _Clock) -> None:
     record = {
         "date": time.strftime("%Y-%m-%d"),
         "cores": default_workers(),
+        "load": round(os.getloadavg()[2], 1),
         "python": platform.python_version(),
         "torch": importlib.metadata.version("torch"),
         "seconds": {name: round(seconds, 1) for name, seconds in clock.seconds.items()},

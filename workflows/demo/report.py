@@ -11,7 +11,7 @@ from openwit.schemas.common.errors import DataError
 from openwit.schemas.manifest import DatasetManifest
 
 RECORD = "demo.json"
-"""What `run_demo` writes beside the dataset: seconds of each part, the date, versions, the machine's cores."""
+"""What `run_demo` writes beside the dataset: seconds of each part, date, versions, cores and load of the machine."""
 
 _SPLITS = {"val": "known sites", "test": "unseen site"}
 _DIRECTIONS = {"text_to_image": "text to image", "image_to_text": "image to text"}
@@ -47,8 +47,10 @@ def conditions(result: DemoResult) -> str:
     seconds = result.record["seconds"]
     minutes = sum(seconds.values()) / 60
     parts = ", ".join(f"{name} {value / 60:.1f}" for name, value in seconds.items())
+    cores, load = result.record["cores"], result.record["load"]
+    shared = f", shared with other work (load {load:g})" if load > cores + 1 else ""
     return (
-        f"{result.record['date']}, {result.record['cores']} cores, Python {result.record['python']}, "
+        f"{result.record['date']}, {cores} cores{shared}, Python {result.record['python']}, "
         f"torch {result.record['torch']}: {minutes:.1f} minutes after installation ({parts})."
     )
 

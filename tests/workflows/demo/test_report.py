@@ -28,7 +28,7 @@ def demo(tmp_path: Path) -> Path:
         folder.mkdir()
         (folder / "retrieval.json").write_text(json.dumps({"images": 512, "recall": recall}))
     seconds = {"build": 60, "train": 120}
-    record = {"seconds": seconds, "date": "2026-01-02", "cores": 2, "python": "3.11.7", "torch": "2.13.0"}
+    record = {"seconds": seconds, "date": "2026-01-02", "cores": 2, "load": 9.5, "python": "3.11.7", "torch": "2.13.0"}
     (tmp_path / RECORD).write_text(json.dumps(record))
     return tmp_path
 
@@ -39,6 +39,7 @@ def test_a_page_gets_its_figures_from_the_run(demo: Path, tmp_path: Path) -> Non
     page.write_text(f"Before\n{marks}After\n")
     assert update(page, DemoResult.load(demo))
     text = page.read_text()
+    assert "2 cores, shared with other work (load 9.5), Python" in text
     assert "3.0 minutes after installation (build 1.0, train 2.0)" in text
     assert "| fetch | images | 1,200 | 1,190 | `http_gone` 7, `stalled` 3 |" in text
     assert "old" not in text
