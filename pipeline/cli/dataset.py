@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from openwit.pipeline.cli.options import Sets, make_job, make_settings, show_library_messages
-from openwit.schemas.common.command import examples
+from openwit.schemas.common.command import examples, make_console
 from openwit.schemas.common.parts import require_part
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def card(context: typer.Context, dataset: Dataset, sets: Sets = None) -> None:
     job = make_job("local", 1, False, context)
     done = Card().run(job, settings, {"dataset": dataset}, Path(dataset))
     shown = f"{'Wrote' if done.executed else 'Nothing to do:'} {dataset.rstrip('/')}/{HTML}"
-    Console().print(shown, highlight=False)
+    make_console().print(shown, highlight=False)
 
 
 def explain(
@@ -63,7 +63,7 @@ def explain(
     from openwit.pipeline.explain.lookup import explain as look_up
 
     kept, dropped = look_up(dataset, what)
-    print_explanation(Console(), kept, dropped)
+    print_explanation(make_console(), kept, dropped)
     if not kept and not dropped:
         print(f"{what} is neither in {dataset} nor among the pairs that its build dropped")
         raise SystemExit(1)
@@ -77,7 +77,7 @@ def verify(dataset: Dataset) -> None:
     from openwit.pipeline.cli.progress import Steps
     from openwit.pipeline.dataset.verify import verify_dataset
 
-    with Steps(Console(stderr=True), "bytes") as steps:
+    with Steps(make_console(stderr=True), "bytes") as steps:
         problems = verify_dataset(dataset, lambda done, of: steps.show("Checking", done, of))
     for problem in problems:
         print(problem)
@@ -98,14 +98,14 @@ def remove(
     A domain stands for its subdomains too. Only the shards that hold a removed image are rewritten.
     """
     require_part("build", "wit remove")
-    show_library_messages(Console(stderr=True))
+    show_library_messages(make_console(stderr=True))
     from openwit.pipeline.api import remove as remove_samples
     from openwit.pipeline.cli.progress import Steps
 
     wanted = load_list(names)
-    with Steps(Console(stderr=True), "shards") as steps:
+    with Steps(make_console(stderr=True), "shards") as steps:
         plan = remove_samples(dataset, wanted, dry_run=dry_run, show_progress=steps.show)
-    _print_removal(Console(), dataset, wanted, plan, dry_run)
+    _print_removal(make_console(), dataset, wanted, plan, dry_run)
 
 
 def load_list(path: Path) -> RemovalList:

@@ -14,7 +14,8 @@ _QUERIES_SHOWN = 12
 def print_explanation(console: Console, kept: Sequence[KeptSample], dropped: Sequence[DroppedPair]) -> None:
     """Print samples with the history of each text, then the dropped pairs in the order of the stages."""
     for sample in kept:
-        console.print(f"[bold]Kept[/bold] as {sample.key} in {sample.shard} ({sample.split})", highlight=False)
+        place = f" as {sample.key} in {sample.shard} ({sample.split})"
+        console.print(Text.assemble(("Kept", "bold"), place), highlight=False)
         _line(console, "image", sample.url)
         facts = sample.facts
         size = f"{facts['width']} x {facts['height']}, served as {facts['original_format']} of "
@@ -48,7 +49,8 @@ def _print_text(console: Console, text: KeptText) -> None:
 
 
 def _print_drop(console: Console, pair: DroppedPair) -> None:
-    console.print(f"[bold]Dropped[/bold] at {pair.stage}: {name_of(pair.reason)}", highlight=False)
+    where = f" at {pair.stage}: {name_of(pair.reason)}"
+    console.print(Text.assemble(("Dropped", "bold"), where), highlight=False)
     if pair.meaning:
         _line(console, "meaning", pair.meaning)
     _line(console, "image", pair.url)

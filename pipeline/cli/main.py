@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from openwit.pipeline.cli import dataset as cli_dataset
 from openwit.pipeline.cli.options import (
@@ -25,7 +24,7 @@ from openwit.pipeline.cli.start import add_commands as add_start_commands
 from openwit.pipeline.stages.base import InputMap
 from openwit.pipeline.stages.select.settings import BalanceMode
 from openwit.pipeline.text.matching.settings import MatchMode
-from openwit.schemas.common.command import Version, entry_point, examples
+from openwit.schemas.common.command import Version, entry_point, examples, make_console
 
 app = typer.Typer(
     name="wit",
@@ -83,7 +82,7 @@ def build(
     from openwit.pipeline.build import build as run_build
     from openwit.pipeline.cli.report import print_build, print_step
 
-    console = Console()
+    console = make_console()
     done = run_build(
         loaded,
         workdir or Path("out") / loaded.name,
@@ -128,7 +127,7 @@ def queries(
     flags = {"wikipedia": wikipedia, "pageviews": pageviews, "wordnet": wordnet, "tables": table, "limit": limit}
     job = JobFlags(runner, workers, replace, context)
     done = run_stage_command("queries", job, {}, out, flags=flags, sets=sets)
-    print_examples(Console(), done.manifest)
+    print_examples(make_console(), done.manifest)
 
 
 @app.command(
@@ -152,8 +151,8 @@ def candidates(
 
     job = JobFlags(runner, workers, replace, context)
     done = run_stage_command("candidates", job, {}, out, flags={"inputs": inputs}, sets=sets)
-    print_extraction_stats(Console(), done.manifest.counters)
-    print_damage(Console(), done.manifest, out)
+    print_extraction_stats(make_console(), done.manifest.counters)
+    print_damage(make_console(), done.manifest, out)
 
 
 @app.command(
@@ -223,7 +222,7 @@ def fetch(
     build = BuildContext(retry_failed=retry_failed)
     job = JobFlags(runner, workers, replace, context)
     run_stage_command("fetch", job, {"selected": source}, out, sets=sets, build=build)
-    print_hosts(Console(), out)
+    print_hosts(make_console(), out)
 
 
 @app.command(
@@ -257,7 +256,7 @@ def dedup(
 
     job = JobFlags(runner, workers, replace, context)
     done = run_stage_command("dedup", job, {"images": source}, out, flags={"exclude": exclude}, sets=sets)
-    print_excluded(Console(), done.manifest, out)
+    print_excluded(make_console(), done.manifest, out)
 
 
 @app.command(context_settings=BEAM_FLAGS, epilog=examples("wit redraw --input out/deduplicated --out out/redrawn"))

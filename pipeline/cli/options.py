@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from openwit.pipeline.execution.runners import RunnerName
+from openwit.schemas.common.command import make_console
 from openwit.schemas.common.parts import require_part
 from openwit.schemas.common.settings import Settings, apply_override, parse_settings
 
@@ -41,7 +42,7 @@ BEAM_FLAGS = {"allow_extra_args": True, "ignore_unknown_options": False}
 def make_job(runner: RunnerName, workers: int, replace: bool, context: typer.Context) -> Job:
     """Make the job of a command, which shows progress and messages on the terminal."""
     require_part("build", f"wit {context.info_name}")
-    console = Console()
+    console = make_console()
     show_library_messages(console)
     from openwit.pipeline.cli.progress import ConsoleProgress
     from openwit.pipeline.execution.beam_engine import BeamEngine
@@ -112,7 +113,7 @@ def run_stage_command(
     from openwit.pipeline.cli.report import print_steps
 
     done = stage.run(made, settings, inputs, out, build=build)
-    console = Console()
+    console = make_console()
     if not done.executed:
         console.print(f"Nothing to do: {shown or out} holds this {name} stage, complete.", highlight=False)
     print_steps(console, done.manifest.funnel)

@@ -21,7 +21,7 @@ def print_step(console: Console, result: StepResult) -> None:
     done = f"{result.seconds:5.1f} s" if result.executed else "done before"
     funnel = result.manifest.funnel
     rows = f"{funnel[-1].rows_in:>9,} {funnel[-1].unit} in  {funnel[-1].rows_out:>9,} out" if funnel else ""
-    console.print(f"[bold]{result.name:<11}[/bold] {rows}   {done}", highlight=False)
+    console.print(Text.assemble((f"{result.name:<11}", "bold"), f" {rows}   {done}"), highlight=False)
     print_excluded(console, result.manifest, Path(result.folder))
 
 

@@ -59,8 +59,7 @@ def demo(
     """
     for part in ("build", "train", "demo"):
         require_part(part, "wit demo")
-    from rich.console import Console
-
+    from openwit.schemas.common.command import make_console
     from openwit.workflows.demo.job import run_demo
 
-    raise typer.Exit(run_demo(out, port, Console(), concepts=concepts, fresh=fresh))
+    raise typer.Exit(run_demo(out, port, make_console(), concepts=concepts, fresh=fresh))

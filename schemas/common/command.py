@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from openwit import __version__
 from openwit.schemas.common.errors import OpenWITError
@@ -112,3 +113,8 @@ def entry_point(app: typer.Typer, command: str) -> Callable[[], None]:
         run_app(app, command)
 
     return main
+
+
+def make_console(*, stderr: bool = False) -> Console:
+    """Make the console of a command. It prints names and texts as they are: `[x]` in a path is no markup."""
+    return Console(markup=False, stderr=stderr)

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from openwit.schemas.common.command import Version, user_errors
+from openwit.schemas.common.command import Version, make_console, user_errors
 from openwit.schemas.common.errors import OpenWITError, StorageError
 from openwit.training.cli.options import BatchSize, ModelPath, QuickGelu, WeightsOption, example
 from openwit.training.config.choices import ExportLayout, Weights
@@ -60,7 +59,7 @@ def fit(
     from openwit.training.cli.display import make_display
     from openwit.training.run.loop import fit as run_fit
 
-    display = make_display(Console(), settings.log.line_seconds)
+    display = make_display(make_console(), settings.log.line_seconds)
     try:
         outcome = run_fit(settings, display=display)
     finally:
@@ -97,7 +96,7 @@ def retrieval(
     run_retrieval(
         load_model(model, weights=weights, quick_gelu=quick_gelu, report=_print),
         ShardedDataset(dataset, split),
-        console=Console(),
+        console=make_console(),
         out=out or result_folder(model),
         contact_sheet=contact_sheet,
         batch_size=batch_size,
@@ -141,7 +140,7 @@ def zero_shot(
     run_zero_shot(
         load_model(model, weights=weights, quick_gelu=quick_gelu, report=_print),
         images,
-        console=Console(),
+        console=make_console(),
         prompts=prompts,
         templates=templates,
         limit=limit,
@@ -184,7 +183,7 @@ def tokenizer(
 
     from openwit.training.tokenizer.training import learn_tokenizer
 
-    console = Console()
+    console = make_console()
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("reading texts", total=None)
         learned = learn_tokenizer(
@@ -216,7 +215,7 @@ def average(
 
 
 def _print(line: str) -> None:
-    Console().print(line, markup=False, soft_wrap=True)
+    make_console().print(line, markup=False, soft_wrap=True)
 
 
 @contextmanager

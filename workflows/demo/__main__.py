@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from openwit.schemas.common.command import user_errors
+from openwit.schemas.common.command import make_console, user_errors
 from openwit.schemas.common.parts import require_part
 
 with user_errors("demo", "demo"):
@@ -83,7 +82,7 @@ def run_command(out: Out = _DEFAULT_OUT, port: Port = 8765, concepts: Concepts =
 
     Example: python -m openwit.workflows.demo run --out out/demo
     """
-    raise typer.Exit(run_demo(out, port, Console(), concepts=concepts, fresh=fresh))
+    raise typer.Exit(run_demo(out, port, make_console(), concepts=concepts, fresh=fresh))
 
 
 @app.command("report")

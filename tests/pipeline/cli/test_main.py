@@ -7,8 +7,12 @@ import sys
 import pytest
 import typer
 
+from openwit.pipeline.build import BuildResult
 from openwit.pipeline.cli.main import app, main
+from openwit.pipeline.cli.report import print_build, print_steps
 from openwit.pipeline.stages import STAGES
+from openwit.schemas.common.command import make_console
+from openwit.schemas.manifest import DatasetManifest, FunnelStep
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
@@ -95,3 +99,17 @@ def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path, capsys, monkeypatc
     code, _, err = wit(["remove", tmp_path, "--list", tmp_path], capsys, monkeypatch)
     assert (code, err.count("\n")) == (2, 1)
     assert str(tmp_path) in err
+
+
+def test_names_are_printed_as_they_are(capsys):
+    """A path may hold what rich would take for markup, in lines and in tables."""
+    folder = "out/ü [x] [bold]b"
+    dataset = DatasetManifest(
+        name="birds [red]", recipe={}, tools={}, funnel=[], notes={}, tables=[], shards=[], description=""
+    )
+    console = make_console()
+    print_build(console, BuildResult(steps=[], dataset=dataset, where=folder, seconds=1.0))
+    print_steps(console, [FunnelStep(stage="[i]mine", unit="images", rows_in=1, rows_out=1)])
+    out = capsys.readouterr().out
+    assert out.count(folder) == 2
+    assert "[i]mine" in out
