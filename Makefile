@@ -3,13 +3,14 @@
 #   make test            installs, then runs lint, types and the tests that take seconds
 #   make test-all        installs, then runs the slow tests and the release check
 #   make docs            installs, then builds the documentation as a site into build/site
+#   make check-wheels    asks the package index whether all is to be had without a compiler, for each Python and system
 #   make release-check   builds sdist and wheel and uses them in empty environments of every Python here
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_OUT ?= out/demo
 
-.PHONY: demo test test-all docs release-check clean
+.PHONY: demo test test-all docs check-wheels release-check clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/wit demo --out $(DEMO_OUT)
@@ -25,6 +26,9 @@ test-all: $(VENV)/.installed-dev docs release-check
 
 docs: $(VENV)/.installed-dev
 	@echo "== docs" && $(BIN)/mkdocs build --quiet && echo "Open build/site/index.html"
+
+check-wheels: $(VENV)/.installed-dev
+	@$(BIN)/python .ci/check_wheels.py --extra build --extra train --extra demo --extra bench --extra dev
 
 release-check: $(VENV)/.installed-dev
 	@echo "== release check" && $(BIN)/python .ci/release_check.py
