@@ -292,7 +292,7 @@ def _claim(job: Job, folder: Path, identity: dict[str, Any]) -> bool:
         if not job.replace:
             raise RecipeError(
                 f"{folder} holds the {held.get('stage')!r} stage of another recipe or input ({difference}); "
-                "choose another output folder, or replace this one"
+                "choose another output folder, or set replace to rebuild this one"
             )
         shutil.rmtree(folder)
     elif folder.exists() and any(folder.iterdir()):

@@ -112,7 +112,7 @@ def test_a_stage_is_run_once_and_refuses_other_settings(tmp_path):
     first, did = stage({"cap": 1})
     assert did
     assert stage({"cap": 1}) == (first, False)
-    refused = r"another recipe or input \(settings.cap was 1, now 2\).*or replace this one"
+    refused = r"another recipe or input \(settings.cap was 1, now 2\).*or set replace to rebuild this one"
     with pytest.raises(OpenWITError, match=refused):
         stage({"cap": 2})
     assert (folder / "out.txt").exists()
