@@ -1,7 +1,7 @@
 import pytest
 
-from openwit.schemas.common.errors import OpenWITError
-from openwit.schemas.common.settings import Settings, load_settings
+from openwit.schemas.common.errors import OpenWITError, RecipeError
+from openwit.schemas.common.settings import Settings, load_settings, read_yaml
 
 
 class Inner(Settings):
@@ -51,3 +51,12 @@ def test_a_bad_override_is_named(tmp_path, override):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(OpenWITError, match="gone.yaml does not exist"):
         load_settings(tmp_path / "gone.yaml", Outer)
+
+
+@pytest.mark.parametrize(
+    "text", ["size: 1\nsize: 2\n", "inner: {a: 1, a: 1}\n", "steps:\n- select: {cap: 1}\n  select: {}\n"]
+)
+def test_a_key_that_is_given_twice_is_an_error(tmp_path, text):
+    (tmp_path / "file.yaml").write_text(text)
+    with pytest.raises(RecipeError, match="is given twice.*line"):
+        read_yaml(tmp_path / "file.yaml")
