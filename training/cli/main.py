@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from openwit.schemas.common.command import Version, make_console, user_errors
+from openwit.schemas.common.command import Version, make_console, run_app, user_errors
 from openwit.schemas.common.errors import OpenWITError, StorageError
 from openwit.training.cli.options import BatchSize, ModelPath, QuickGelu, WeightsOption, example
 from openwit.training.config.choices import ExportLayout, Weights
@@ -236,7 +236,7 @@ def main(arguments: list[str] | None = None) -> Any:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     with user_errors("wit-train", "train"), _os_errors():
-        app(args=arguments)
+        run_app(app, "wit-train", part="train", arguments=arguments)
 
 
 if __name__ == "__main__":
