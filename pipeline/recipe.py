@@ -273,7 +273,7 @@ class Recipe:
         return name
 
 
-def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe from a YAML file.
 
     Args:
@@ -283,7 +283,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: the file is missing or not YAML, or the recipe is wrong; see `Recipe.parse`.
     """
-    return Recipe.parse(read_yaml(path), str(path), overrides)
+    return Recipe.parse(read_yaml(Path(path)), str(path), overrides)
 
 
 @dataclass

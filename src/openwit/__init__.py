@@ -15,6 +15,7 @@ All exceptions that a caller can act on are below one::
     └── UnsupportedSystemError    OpenWIT does not run on this operating system; also an ImportError
 """
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
     from openwit.training.run.loop import fit
 
 __version__ = "0.1.0"
+
+# A library prints nothing unless its user sets up logging.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 __all__ = [
     "BuildResult",

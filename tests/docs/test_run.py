@@ -27,7 +27,8 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Path:
         script = folder / name
         script.write_text(f'#!/bin/sh\nexec {sys.executable} -m {module} "$@"\n')
         script.chmod(0o755)
-    (folder / "python").symlink_to(sys.executable)
+    (folder / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (folder / "python").chmod(0o755)
     return folder
 
 

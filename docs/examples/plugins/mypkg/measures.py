@@ -11,5 +11,5 @@ class Temperature:
 
     def __call__(self, model, position):
         """Return metrics for the logs, and a line for the terminal."""
-        value = float(model.logit_scale.exp()) / self.unit
+        value = model.logit_scale.exp().item() / self.unit
         return Evaluation({"temperature": value}, f"step {position.step}: temperature {value:.1f}")

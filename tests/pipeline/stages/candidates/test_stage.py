@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from openwit.pipeline.stages.candidates import Candidates, stage
-from openwit.pipeline.stages.candidates.extraction_stats import yields
+from openwit.pipeline.stages.candidates.extraction_stats import extraction_stats
 from openwit.pipeline.stages.candidates.settings import CandidateSettings
 from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.tables.candidates import CANDIDATES, DAMAGE, DROPS
@@ -63,7 +63,7 @@ def test_pages_to_pairs_with_their_provenance(job, tmp_path):
         "pages/images": (3, 2, {"placeholder": 1}),
         "candidates/pairs": (3, 2, {"file_name": 1}),
     }
-    table = {(line.kind, line.place): (line.found, line.kept) for line in yields(manifest.counters)}
+    table = {(line.kind, line.source): (line.found, line.kept) for line in extraction_stats(manifest.counters)}
     assert table["text", "alt"] == (2, 1)
     assert table["reference", "relative"] == (3, 2)
 

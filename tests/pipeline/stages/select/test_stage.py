@@ -239,7 +239,7 @@ def test_t_by_the_share_of_the_tail(tmp_path, job, make_queries, make_candidates
     cap = manifest.extra["cap"]
     assert cap in pool
     assert pool[pool < cap].sum() < 0.1 * pool.sum() <= pool[pool <= cap].sum()
-    with pytest.raises(ValueError, match="name one of them"):
+    with pytest.raises(ValueError, match="set one of them"):
         SelectSettings(tail_share=0.1, target_pairs=5)
 
 

@@ -148,7 +148,7 @@ def test_neither_workers_nor_the_seed_of_another_build_change_bytes(deduplicated
 
 def test_nothing_survived(tmp_path):
     folder = finished_dedup(tmp_path, [[]])
-    with pytest.raises(OpenWITError, match="no image survived"):
+    with pytest.raises(OpenWITError, match="there is no image to write to shards"):
         build(folder, tmp_path / "d")
 
 
