@@ -51,7 +51,7 @@ def test_an_unknown_name_lists_what_there_is(tmp_path: Path) -> None:
 def test_the_command_lists_and_copies(tmp_path: Path) -> None:
     shown = CliRunner().invoke(app, ["init"])
     assert shown.exit_code == 0
-    assert "commoncrawl  A dataset from Common Crawl" in shown.stdout
+    assert "commoncrawl  Build an English dataset from Common Crawl" in shown.stdout
     done = CliRunner().invoke(app, ["init", "paper", "--out", str(tmp_path / "paper")])
     assert done.exit_code == 0
     assert f"wrote {tmp_path / 'paper' / 'train-rn50.yaml'}" in done.stdout
