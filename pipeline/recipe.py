@@ -212,7 +212,7 @@ class Recipe:
         try:
             description = head["description"]
             if not isinstance(description, str):
-                raise RecipeError(f"key 'description': input should be a valid string (got {description!r})")
+                raise RecipeError(f"key 'description': must be text (got {description!r})")
             return cls(name=head["name"], steps=[draft.step(where) for draft in drafts], description=description)
         except RecipeError as error:
             raise error if str(error).startswith(where) else RecipeError(f"{where}: {error}") from error

@@ -48,7 +48,9 @@ def make_job(runner: RunnerName, workers: int, replace: bool, context: typer.Con
     from openwit.pipeline.execution.beam_engine import BeamEngine
     from openwit.pipeline.execution.stage import Job
 
-    return Job(BeamEngine(runner, workers, tuple(context.args)), ConsoleProgress(console), replace=replace)
+    engine = BeamEngine(runner, workers, tuple(context.args))
+    engine.check()
+    return Job(engine, ConsoleProgress(console), replace=replace)
 
 
 def show_library_messages(console: Console) -> None:

@@ -14,6 +14,7 @@ from openwit.schemas.common.parts import require_part
 def add_commands(app: typer.Typer) -> None:
     """Register the commands."""
     app.command(epilog=examples("wit init", "wit init pairs --out my-pairs"))(init)
+    app.command(epilog=examples("wit settings select", "wit settings --json-schema > recipe.schema.json"))(settings)
     app.command(epilog=examples("wit demo", "wit demo --out out/small --concepts 100"))(demo)
 
 
@@ -40,6 +41,27 @@ def init(
     written = copy_starter(name, out or Path(name))
     for path in written:
         print(f"wrote {path}")
+
+
+def settings(
+    key: Annotated[
+        str | None, typer.Argument(help="A step, a key such as fetch.image, or a word.", metavar="KEY")
+    ] = None,
+    json_schema: Annotated[
+        bool, typer.Option("--json-schema", help="Print the JSON Schema of recipes, for editors.")
+    ] = False,
+) -> None:
+    """List the settings of the steps: type, default and meaning.
+
+    The keys are those of a recipe and of `wit build --set`; the command of a step takes them without the step's name.
+    """
+    from openwit.pipeline.recipe_schema import recipe_schema
+    from openwit.pipeline.stages import all_stages
+    from openwit.schemas.common.command import print_settings
+    from openwit.schemas.common.settings_reference import settings_reference
+
+    found = [setting for stage in all_stages() for setting in settings_reference(stage.settings, stage.name)]
+    print_settings(found, key, schema=recipe_schema if json_schema else None)
 
 
 def demo(

@@ -1,7 +1,7 @@
 """Run jobs on Apache Beam: its local runner by default, or any Beam runner with its own flags.
 
-This is the only module that imports Beam. Elements are (key, blob) pairs, so that a runner's shuffle encodes them with
-its fast coders; the stream of a blob decides which collection it goes to.
+Only this module and its neighbours named `beam_…` import Beam. Elements are (key, blob) pairs, so that a runner's
+shuffle encodes them with its fast coders; the stream of a blob decides which collection it goes to.
 """
 
 import shlex
@@ -18,6 +18,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
+from openwit.pipeline.execution.beam_flags import check_endpoint, check_flags
 from openwit.pipeline.execution.jobs import (
     Addend,
     Emitted,
@@ -65,6 +66,11 @@ class BeamEngine:
             raise RecipeError(f"unknown runner {self.name!r}; known: {', '.join(_RUNNERS)}")
         if self.workers < 1:
             raise RecipeError(f"workers must be at least 1, got {self.workers}")
+        check_flags(self.name, self.flags)
+
+    def check(self) -> None:
+        """Raise a NetworkError if the runner's cluster does not answer: better now than after hours of other steps."""
+        check_endpoint(self.name, self.flags)
 
     def run_tasks(
         self, folder: Path, tasks: Sequence[Task[Any]], label: str, file_task: FileTask[Any]
@@ -95,6 +101,7 @@ class BeamEngine:
 
     def _run(self, folder: Path, construct: Callable[[beam.Pipeline], Any]) -> None:
         """Build a pipeline with `construct` and wait for its end."""
+        self.check()
         with user_errors_of(folder), _unwrapped():
             pipeline = beam.Pipeline(runner=self._beam_runner(), options=self.options())
             construct(pipeline)

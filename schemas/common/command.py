@@ -1,10 +1,11 @@
 """Wrap commands: errors become one sentence, `--version` prints it, unsupported systems are rejected."""
 
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -12,6 +13,7 @@ from rich.console import Console
 from openwit import __version__
 from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.common.parts import Part, importing, refuse_unsupported_system
+from openwit.schemas.common.settings_reference import SettingInfo, find_settings, listing
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -118,3 +120,22 @@ def entry_point(app: typer.Typer, command: str) -> Callable[[], None]:
 def make_console(*, stderr: bool = False) -> Console:
     """Make the console of a command. It prints names and texts as they are: `[x]` in a path is no markup."""
     return Console(markup=False, stderr=stderr)
+
+
+def print_settings(
+    settings: Sequence[SettingInfo], key: str | None, *, schema: Callable[[], dict[str, Any]] | None = None
+) -> None:
+    """Print a list of settings, or JSON Schema instead.
+
+    Args:
+        settings: all settings of the command.
+        key: print only those below a key or with a word; see `find_settings`.
+        schema: makes the schema to print.
+
+    Raises:
+        RecipeError: no setting fits the key.
+    """
+    if schema is not None:
+        print(json.dumps(schema(), indent=2))
+        return
+    print(listing(find_settings(settings, key), min(make_console().width, 120)))

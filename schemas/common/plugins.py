@@ -12,10 +12,12 @@ and of the stages after it.
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import pydantic
+import pydantic.json_schema
 from pydantic import Field
+from pydantic_core import CoreSchema
 
 from openwit.schemas.common.errors import RecipeError
 
@@ -29,12 +31,21 @@ class PluginSettings(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="allow", frozen=True)
 
+    written_as: ClassVar[str] = "dotted name, or mapping with name and settings"
+
     name: str = Field(description="dotted name: package.module.attribute or package.module:attribute")
 
     @pydantic.model_validator(mode="before")
     @classmethod
     def _from_name(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: pydantic.GetJsonSchemaHandler
+    ) -> pydantic.json_schema.JsonSchemaValue:
+        """Return the JSON Schema: a string is allowed in place of the mapping."""
+        return {"anyOf": [{"type": "string"}, handler(schema)]}
 
     @property
     def settings(self) -> dict[str, Any]:

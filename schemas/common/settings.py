@@ -14,6 +14,7 @@ import pydantic
 import yaml
 
 from openwit.schemas.common.errors import RecipeError
+from openwit.schemas.common.setting_messages import setting_message
 
 
 class Settings(pydantic.BaseModel):
@@ -136,8 +137,7 @@ def _explain(error: pydantic.ValidationError, model: type[pydantic.BaseModel], p
         return f"unknown key {key!r}; {hint}"
     if first["type"] == "missing":
         return f"key {key!r} is missing"
-    message = first["msg"].removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
+    message = setting_message(first)
     if not key:
         return f"{prefix}: {message}" if prefix else message
     return f"key {key!r}: {message} (got {first['input']!r})"

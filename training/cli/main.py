@@ -214,6 +214,24 @@ def average(
     _print(f"wrote {out}, the mean of {len(checkpoints)} checkpoints")
 
 
+@app.command(epilog=example("wit-train settings optim"))
+def settings(
+    key: Annotated[
+        str | None,
+        typer.Argument(help="A section, a key such as data.crop, or a word.", metavar="KEY"),
+    ] = None,
+    json_schema: Annotated[
+        bool, typer.Option("--json-schema", help="Print the JSON Schema of configurations, for editors.")
+    ] = False,
+) -> None:
+    """List the settings of a training configuration: type, default and meaning."""
+    from openwit.schemas.common.command import print_settings
+    from openwit.schemas.common.settings_reference import settings_reference
+    from openwit.training.config import TrainConfig
+
+    print_settings(settings_reference(TrainConfig), key, schema=TrainConfig.model_json_schema if json_schema else None)
+
+
 def _print(line: str) -> None:
     make_console().print(line, markup=False, soft_wrap=True)
 

@@ -3,9 +3,11 @@
 import math
 import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pydantic
+import pydantic.json_schema
+from pydantic_core import CoreSchema
 
 from openwit.schemas.common.settings import Settings
 
@@ -37,6 +39,8 @@ _UNITS: dict[str, tuple[Unit, float]] = {
 class Duration(Settings):
     """A length of training, written `2000 steps`, `12.8e9 samples`, `32 epochs`, `20 min` or `5%`."""
 
+    written_as: ClassVar[str] = "duration: number and unit (steps, samples, epochs, s, min, h or %)"
+
     value: float = pydantic.Field(ge=0, allow_inf_nan=False)
     unit: Unit
 
@@ -50,6 +54,13 @@ class Duration(Settings):
         if match is None or unit is None:
             raise ValueError("a duration is a number and a unit: steps, samples, epochs, s, min, h or %")
         return {"value": float(match[1].replace("_", "")) * unit[1], "unit": unit[0]}
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: pydantic.GetJsonSchemaHandler
+    ) -> pydantic.json_schema.JsonSchemaValue:
+        """Return the JSON Schema of the written form."""
+        return {"type": "string", "pattern": f"^{_PATTERN.pattern}$", "title": cls.written_as}
 
     @pydantic.model_serializer
     def _serialise(self) -> str:

@@ -18,7 +18,7 @@ _EVERY = "interval between two evaluations; null: that of eval.every"
 class RetrievalSettings(Settings):
     """Image-text retrieval on a held-out split."""
 
-    name: Literal["retrieval"] = "retrieval"
+    name: Literal["retrieval"] = Field("retrieval", description="recall at 1, 5 and 10 in both directions")
     every: Duration | None = Field(None, description=_EVERY)
     dataset: Path | None = Field(None, description="dataset folder of the held-out split; null: the training data's")
     split: str = Field("val", description="held-out split")
@@ -28,7 +28,7 @@ class RetrievalSettings(Settings):
 class ZeroShotSettings(Settings):
     """Zero-shot classification."""
 
-    name: Literal["zero_shot"] = "zero_shot"
+    name: Literal["zero_shot"] = Field("zero_shot", description="accuracy on labelled images, classes as texts")
     every: Duration | None = Field(None, description=_EVERY)
     data: Path = Field(
         description="Parquet file of images and labels, folder with one folder per class, or WebDataset tars with .cls"
@@ -66,7 +66,9 @@ def _by_name(value: object) -> object:
     return BUILT_IN[str(name)].model_validate(value)
 
 
-AnyEvaluatorSettings = Annotated[EvaluatorSettings, pydantic.BeforeValidator(_by_name)]
+AnyEvaluatorSettings = Annotated[
+    EvaluatorSettings, pydantic.BeforeValidator(_by_name, json_schema_input_type=EvaluatorSettings | str)
+]
 
 
 class EvalSettings(Settings):

@@ -14,7 +14,7 @@ from openwit.training.config.plugins import is_dotted
 class ContrastiveSettings(Settings):
     """Symmetric cross-entropy over the batch (the paper's objective)."""
 
-    name: Literal["contrastive"] = "contrastive"
+    name: Literal["contrastive"] = Field("contrastive", description="cross-entropy over all pairs of a batch")
     positives: Literal["pair", "same_text"] = Field(
         "pair",
         description="pair: only an image's own text is positive (the paper); same_text: every equal text of the batch "
@@ -34,7 +34,7 @@ class ContrastiveSettings(Settings):
 class SigmoidSettings(Settings):
     """SigLIP: a binary classification of each pair."""
 
-    name: Literal["sigmoid"] = "sigmoid"
+    name: Literal["sigmoid"] = Field("sigmoid", description="SigLIP's binary classification of every pair")
     logit_scale: float | None = Field(None, gt=0, description="initial factor of the similarities; null: 10")
     logit_bias: float | None = Field(None, description="initial bias of the scaled similarities; null: -10")
 
@@ -42,13 +42,13 @@ class SigmoidSettings(Settings):
 class BagOfWordsSettings(Settings):
     """Predict the words of the caption from the image."""
 
-    name: Literal["bag_of_words"] = "bag_of_words"
+    name: Literal["bag_of_words"] = Field("bag_of_words", description="which words the caption contains")
 
 
 class CaptioningSettings(Settings):
     """Predict the caption from the image with a language model."""
 
-    name: Literal["captioning"] = "captioning"
+    name: Literal["captioning"] = Field("captioning", description="the caption, word by word")
     prefix_tokens: int = Field(4, ge=1, description="tokens that an image becomes (the paper: 4)")
 
 

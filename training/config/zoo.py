@@ -62,7 +62,7 @@ class VisionSpec(Settings):
 class ResNetSpec(Settings):
     """Image tower: a ResNet with the paper's changes, 32 times smaller in its last stage than the image."""
 
-    kind: Literal["resnet"] = "resnet"
+    kind: Literal["resnet"] = pydantic.Field("resnet", description="resnet here; vit takes the settings of `ViTSpec`")
     image_size: int = pydantic.Field(224, ge=32, multiple_of=32, description="side of the square input, pixels")
     layers: tuple[Blocks, Blocks, Blocks, Blocks] = pydantic.Field((3, 4, 6, 3), description="blocks of the 4 stages")
     width: int = pydantic.Field(
