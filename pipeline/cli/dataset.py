@@ -11,6 +11,7 @@ from rich.console import Console
 from openwit.pipeline.cli.options import Sets, make_job, make_settings, show_library_messages
 from openwit.schemas.common.command import examples, make_console
 from openwit.schemas.common.parts import require_part
+from openwit.schemas.common.wording import counted
 
 if TYPE_CHECKING:
     from openwit.pipeline.dataset.removal_journal import Journal
@@ -123,7 +124,8 @@ def _print_removal(console: Console, dataset: str, wanted: RemovalList, plan: Jo
         kinds = ", ".join(f"{n:,} by {kind}" for kind, n in by_kind(plan).items())
         pairs = sum(sample.pairs for sample in gone)
         verb = "Would remove" if dry_run else "Removed"
-        counts = f"{len(gone):,} samples with {pairs:,} texts from {len(plan.shards):,} shards ({kinds})"
+        parts = (counted(len(gone), "sample"), counted(pairs, "text"), counted(len(plan.shards), "shard"))
+        counts = f"{parts[0]} with {parts[1]} from {parts[2]} ({kinds})"
         console.print(f"{verb} {counts} of {dataset}.", highlight=False, soft_wrap=True)
         if dry_run:
             _print_some(console, [f"{sample.key}  {sample.url}" for sample in gone])

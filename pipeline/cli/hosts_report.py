@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from openwit.pipeline.stages.fetch.log import HOSTS, HOSTS_FILE, worst_hosts
+from openwit.schemas.common.wording import counted
 
 
 def print_hosts(console: Console, folder: Path, n: int = 10) -> None:
@@ -28,4 +29,4 @@ def print_hosts(console: Console, folder: Path, n: int = 10) -> None:
         table.add_row(host, f"{row['urls']:,}", f"{row['ok']:,}", first["reason"], f"{first['urls']:,}", *times)
     console.print()
     console.print(table)
-    console.print(f"All {hosts.num_rows:,} hosts: {path}. Every URL: {folder / 'log'}", highlight=False)
+    console.print(f"{counted(hosts.num_rows, 'host')} in {path}. Every URL: {folder / 'log'}", highlight=False)

@@ -125,8 +125,11 @@ def explain(dataset: str | Path, what: str) -> tuple[list[KeptSample], list[Drop
 
     Raises:
         RecipeError: `what` is empty.
+        TypeError: `what` is no text.
         DataError: there is no dataset, or a file cannot be read.
     """
+    if not isinstance(what, str):
+        raise TypeError(f"name a URL, key or pair ID as text, got {type(what).__name__}: keys have ten digits")
     what = what.strip()
     if not what:
         raise RecipeError("name an image URL, the key of a sample or the id of a pair")

@@ -40,6 +40,18 @@ def test_a_split_is_a_sequence(dataset: Path) -> None:
         open_dataset(str(dataset), split="test")
 
 
+@pytest.mark.parametrize("index", [slice(0, 2), "0", 1.5, None], ids=str)
+def test_an_index_that_is_no_integer_is_one_sentence(dataset: Path, index: Any) -> None:
+    with pytest.raises(TypeError, match="a sample's index is an integer, got "):
+        open_dataset(dataset, split="train")[index]
+
+
+@pytest.mark.parametrize("place", [None, 3, b"folder"], ids=str)
+def test_a_dataset_that_is_no_path_is_one_sentence(place: Any) -> None:
+    with pytest.raises(TypeError, match="open_dataset takes a folder or a URL, got "):
+        open_dataset(place)
+
+
 @pytest.mark.parametrize("context", ["fork", "spawn"])
 def test_a_data_loader_takes_it_with_workers(dataset: Path, context: str) -> None:
     val = open_dataset(dataset, split="val", transform=Preprocess(32))
@@ -103,6 +115,8 @@ def test_fit_is_silent_and_its_model_embeds(
     for wrong in (torch.zeros(1, 3, 8, 8), [], torch.zeros(3, 32, 32, dtype=torch.uint8)):
         with pytest.raises(DataError):
             model.encode_image(wrong)
+    with pytest.raises(TypeError, match="images must be PIL images or pixels, got str: open files first"):
+        model.encode_image(["a.jpg"])
     with pytest.raises(DataError, match="not a readable image"):
         model.preprocess(b"broken")
     assert isinstance(images[0], Image.Image)

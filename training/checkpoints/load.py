@@ -15,6 +15,7 @@ from torch import Tensor
 
 from openwit.schemas.common.atomic import sha256_of
 from openwit.schemas.common.errors import DataError, RecipeError
+from openwit.schemas.common.wording import counted
 from openwit.training.checkpoints.files import FOLDER, Checkpoint, find_checkpoint, load_checkpoint, restore_model
 from openwit.training.config.choices import Weights
 from openwit.training.data.transforms import Preprocess
@@ -78,7 +79,7 @@ class LoadedModel:
             return f"weights of {self.about['weights_file']}"
         info = self.checkpoint.info
         which = ", moving average of the weights" if self.about["weights"] == Weights.EMA else ""
-        return f"step {info.step:,}, {info.samples:,} samples seen{which}"
+        return f"step {info.step:,}, {counted(info.samples, 'sample')} seen{which}"
 
     @property
     def logit_scale(self) -> float:
@@ -118,7 +119,8 @@ class LoadedModel:
             (B, D) float32 on the CPU, unit length.
 
         Raises:
-            DataError: the model has no image and text embeddings, or the images have another shape or type.
+            DataError: the model has no image and text embeddings, or the images have another shape.
+            TypeError: something is no image, such as the path of a file.
         """
         self._check_embeds()
         batch = self._pixels(images)
@@ -167,6 +169,9 @@ class LoadedModel:
             images = [images]
         if not len(images):
             raise DataError("there are no images to embed")
+        for image in images:
+            if not isinstance(image, Image.Image | np.ndarray | bytes):
+                raise TypeError(f"images must be PIL images or pixels, got {type(image).__name__}: open files first")
         return torch.stack([self.preprocess(image) for image in images])
 
 

@@ -31,12 +31,15 @@ def open_dataset(
     Raises:
         DataError: there is no dataset or split, or files do not match the manifest.
         NetworkError: a file cannot be copied.
+        TypeError: `path_or_url` is no path.
         RecipeError: the split is larger than `max_bytes`, or `cache` holds another dataset.
 
     Example:
         >>> dataset = open_dataset("out/demo/dataset", split="val")
         >>> len(dataset), dataset[0].texts, dataset[0].image.size, dataset[0].metadata["url"]
     """
+    if not isinstance(path_or_url, str | Path):
+        raise TypeError(f"open_dataset takes a folder or a URL, got {type(path_or_url).__name__}")
     if "://" not in str(path_or_url):
         return ShardedDataset(Path(path_or_url), split, transform=transform)
     url = str(path_or_url)

@@ -5,6 +5,7 @@ Nothing is unpacked or read ahead; a sample costs two slices of a map and one JS
 
 import io
 import mmap
+import operator
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
@@ -18,6 +19,7 @@ from PIL import Image
 
 from openwit.schemas.common.atomic import sha256_of
 from openwit.schemas.common.errors import DataError, SchemaError
+from openwit.schemas.common.wording import counted
 from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest, ShardEntry
 from openwit.schemas.tables.samples import SHARD_INDEX
 
@@ -260,9 +262,14 @@ class ShardedDataset(Shards):
 
         Raises:
             IndexError: there is no such sample.
+            TypeError: the index is no integer.
             CorruptSampleError: the image cannot be decoded, or its JSON member does not follow the contract.
         """
-        index = int(index) + len(self) if index < 0 else int(index)
+        try:
+            index = operator.index(index)
+        except TypeError:
+            raise TypeError(f"a sample's index is an integer, got {index!r}: take [dataset[i] for i in …]") from None
+        index = index + len(self) if index < 0 else index
         sample = self.sample(index)
         try:
             with Image.open(io.BytesIO(sample.image)) as opened:
@@ -306,8 +313,8 @@ def _open_shard(folder: Path, entry: ShardEntry) -> Shard:
     index = _read_index(folder / entry.index.path)
     if index.num_rows != entry.samples:
         raise DataError(
-            f"{folder / entry.index.path} lists {index.num_rows} samples, but the manifest says {entry.samples}: "
-            "run `wit verify` and rebuild the dataset"
+            f"{folder / entry.index.path} lists {counted(index.num_rows, 'sample')}, but the manifest says "
+            f"{entry.samples}: run `wit verify` and rebuild the dataset"
         )
     return Shard(tar, index)
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from openwit.schemas.common.atomic import atomic_write
 from openwit.schemas.common.errors import DataError
+from openwit.schemas.common.wording import counted
 from openwit.training.config import TrainConfig
 from openwit.training.config.duration import Horizon, Position
 from openwit.training.engine.distributed import Group
@@ -148,9 +149,9 @@ class Reporter:
         self.log.write("time", position.step, spent)
         whole = sum(spent.values())
         shares = ", ".join(f"{name} {100 * seconds / whole:.1f}%" for name, seconds in spent.items())
-        bad = f"; {unreadable} samples were unreadable" if unreadable else ""
+        bad = f"; {counted(unreadable, 'unreadable sample')}" if unreadable else ""
         self._display.say(
-            f"finished at step {position.step}, {position.samples} samples, "
+            f"finished at step {position.step}, {counted(position.samples, 'sample')}, "
             f"{self._horizon.measure(position, 'epochs'):.1f} epochs; this start took {clock(whole)}: {shares}{bad}"
         )
 

@@ -30,6 +30,7 @@ from openwit.pipeline.stages.select.settings import SelectSettings
 from openwit.pipeline.stages.select.thresholds import find_thresholds
 from openwit.schemas.common.atomic import atomic_path, sha256_of
 from openwit.schemas.common.errors import DataError
+from openwit.schemas.common.wording import counted
 from openwit.schemas.tables.candidates import PAIR_SAMPLES, VERDICTS
 from openwit.schemas.tables.queries import QUERIES, QUERY_COUNTS
 
@@ -114,7 +115,7 @@ def _choose_cap(
     ids = sample.flatten().to_numpy()
     cap = cap_for_target_pairs(pool, offsets, ids=ids, target=settings.target_pairs / scale)
     expected = round(scale * expected_pairs(pool, offsets, ids=ids, t=cap))
-    chosen = {"cap_chosen_by": f"target of {settings.target_pairs:,} pairs", "expected_pairs": expected}
+    chosen = {"cap_chosen_by": f"target of {counted(settings.target_pairs, 'pair')}", "expected_pairs": expected}
     return cap, {**chosen, "pairs_in_pool": pairs}
 
 

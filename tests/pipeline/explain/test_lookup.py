@@ -150,6 +150,12 @@ def wit(arguments, capsys, monkeypatch):
     return ended.value.code or 0, capsys.readouterr()
 
 
+@pytest.mark.parametrize("what", [5, None, b"0000000005"])
+def test_a_key_that_is_no_text_is_one_sentence(dataset, what):
+    with pytest.raises(TypeError, match="name a URL, key or pair ID as text, got .*: keys have ten digits"):
+        explain(dataset, what)
+
+
 def test_the_command(dataset, capsys, monkeypatch, tmp_path):
     code, printed = wit(["explain", dataset, "http://a.org/name.jpg"], capsys, monkeypatch)
     assert code == 0

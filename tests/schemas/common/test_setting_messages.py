@@ -13,7 +13,7 @@ from openwit.schemas.common.settings_reference import sections_in
 from openwit.training.config.train import TrainConfig
 
 WRONG = ["x y z", -1, 1e30, 0.5, True, None, [], {}, [None], {"a": [1]}, [[1, 2], 3]]
-FOREIGN = re.compile(r"[Ii]nput (should|is)|[Vv]alid |instance|<class|Settings|pydantic|NoneType|dict\b|tuple|Traceback")
+FOREIGN = re.compile(r"[Ii]nput (should|is)|[Vv]alid |instance|<class|Settings|pydantic|NoneType|dict\b|tuple")
 
 
 def with_value(key, value):
