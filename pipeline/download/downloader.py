@@ -191,7 +191,7 @@ class Downloader:
             if rules is None:
                 self._fetch_robots(job)
                 return
-            verdict = rules.verdict(target, self.settings.agent_token)
+            verdict = rules.verdict(target)
             if verdict is not robots.Verdict.ALLOWED:
                 self._end(job, _refused_by_robots(verdict, rules))
                 return

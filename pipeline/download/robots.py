@@ -4,8 +4,7 @@ import enum
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from protego import Protego
-
+from openwit.pipeline.download.robots_rules import CompiledRules, parse_rules
 from openwit.pipeline.download.target import Target
 
 MAX_ROBOTS_BYTES = 500 * 1024
@@ -34,16 +33,17 @@ class RobotsRules:
     """
 
     otherwise: Verdict
-    parsed: Protego | None = None
+    parsed: CompiledRules | None = None
     crawl_delay_s: float = 0.0
     detail: str = ""
     cause: str = ""
 
-    def verdict(self, target: Target, agent: str) -> Verdict:
-        """Return whether `agent` (a product token) may fetch the target."""
+    def verdict(self, target: Target) -> Verdict:
+        """Return whether the agent that the rules were read for may fetch the target."""
         if self.parsed is None:
             return self.otherwise
-        return Verdict.ALLOWED if self.parsed.can_fetch(target.url, agent) else Verdict.DISALLOWED
+        path = "/" + target.url.split("/", 3)[3]
+        return Verdict.ALLOWED if self.parsed.allows(path) else Verdict.DISALLOWED
 
 
 ALLOW_ALL = RobotsRules(Verdict.ALLOWED)
@@ -73,9 +73,8 @@ def _parse(body: bytes, agent: str) -> RobotsRules:
         # The last line may be cut inside a path, which would forbid or allow too much.
         body = body[:MAX_ROBOTS_BYTES].rpartition(b"\n")[0]
     text = body.decode("utf-8", errors="replace").removeprefix("\ufeff")
-    parsed = Protego.parse(text)
-    delay = parsed.crawl_delay(agent)
-    return RobotsRules(Verdict.ALLOWED, parsed, max(0.0, float(delay)) if delay is not None else 0.0)
+    parsed = parse_rules(text, agent)
+    return ALLOW_ALL if parsed is None else RobotsRules(Verdict.ALLOWED, parsed, parsed.crawl_delay_s)
 
 
 class RobotsCache:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import xxhash
 
-from openwit.pipeline.common.urls import host_of, normalise_url
+from openwit.pipeline.common.urls import host_of, normalise_host, normalise_url
 
 _SEED = 1  # separate seed: the same hash also shuffles the dataset
 
@@ -16,7 +16,7 @@ def split_chooser(held_out: dict[str, list[str]], shares: dict[str, float]) -> C
         held_out: split to hosts; images of such a host, or of a subdomain of it, belong to the split.
         shares: split to its share of the other images, chosen by a hash of the URL.
     """
-    splits = {host.lower(): split for split, hosts in held_out.items() for host in hosts}
+    splits = {normalise_host(host) or host.lower(): split for split, hosts in held_out.items() for host in hosts}
 
     def split_of(url: str) -> str:
         host = host_of(url) if splits else ""

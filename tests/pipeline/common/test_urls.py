@@ -3,7 +3,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from openwit.pipeline.common import urls
-from openwit.pipeline.common.urls import MAX_URL_LENGTH, host_of, is_relative, normalise_url, resolve
+from openwit.pipeline.common.urls import MAX_URL_LENGTH, host_of, is_relative, normalise_host, normalise_url, resolve
 
 PAGE = "https://example.com/a/b/page.html?q=1#top"
 
@@ -45,6 +45,40 @@ def test_resolves_as_a_browser(reference: str, expected: str | None) -> None:
     assert resolve(PAGE, reference) == expected
 
 
+@pytest.mark.parametrize(
+    ("encoding", "reference", "expected"),
+    [
+        ("cp1252", "/caf\u00e9.jpg?n=caf\u00e9#\u00e9", "https://example.com/caf%C3%A9.jpg?n=caf%E9"),
+        ("cp1252", "?n=\u4e2d!", "https://example.com/a/b/page.html?n=%26%2320013%3B!"),
+        ("gb18030", "x?\u4e2d\u00e9", "https://example.com/a/b/x?%D6%D0%A8%A6"),
+        ("utf-16-le", "x?\u00e9", "https://example.com/a/b/x?%C3%A9"),
+        ("utf-8", "x?\u00e9", "https://example.com/a/b/x?%C3%A9"),
+        ("cp1252", "x#?\u00e9", "https://example.com/a/b/x"),
+    ],
+)
+def test_a_query_is_sent_in_the_encoding_of_its_page(encoding: str, reference: str, expected: str) -> None:
+    assert resolve(PAGE, reference, encoding=encoding) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "host"),
+    [
+        ("Fa\u00df.Example.", "xn--fa-hia.example"),
+        ("2001:DB8::1", "2001:db8::1"),
+        ("[::1]", "::1"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("0x7f.1", "127.0.0.1"),
+        ("a/b", None),
+        ("a b", None),
+        ("me@h", None),
+        ("", None),
+        ("zz::1::", None),
+    ],
+)
+def test_a_host_on_a_list_is_read_as_in_a_url(name: str, host: str | None) -> None:
+    assert normalise_host(name) == host
+
+
 def test_resolve_without_a_usable_base() -> None:
     assert resolve(None, "x.jpg") is None
     assert resolve("not a url", "x.jpg") is None
@@ -68,6 +102,8 @@ def test_refuses_urls_that_are_too_long() -> None:
         ],
         ["https://a.example/b/../c", "https://a.example/c", "https://a.example:443/./c", "https://a.example/%63"],
         ["http://a.example/%7euser/%e9", "http://a.example/~user/%E9", "http://a.example/%7Euser/%E9"],
+        ["http://a.example./x", "http://a.example/x", "http:///A.example.:80/x", "http:\\\\a.example/x"],
+        ["http://fa\u00df.example/", "http://xn--fa-hia.example/", "http://fa\u1e9e.example/"],
         ["http://b\u00fccher.example/", "http://xn--bcher-kva.example/", "http://B\u00dcCHER.example"],
     ],
 )
@@ -84,6 +120,8 @@ def test_spellings_of_one_resource_have_one_form(same: list[str]) -> None:
         ("http://a.example/a%2Fb", "http://a.example/a/b"),
         ("http://a.example/x", "http://a.example:8080/x"),
         ("table:photos#1", "table:photos#2"),
+        ("http://fa\u00df.example/", "http://fass.example/"),
+        ("http://a.example/%%34%31", "http://a.example/%41"),
     ],
 )
 def test_different_resources_stay_different(one: str, other: str) -> None:
@@ -98,6 +136,9 @@ def test_what_is_no_web_url_is_left_alone() -> None:
 @given(ANY_REFERENCE)
 @example("http://a.example/%2e%2E/%252e/%")
 @example("http://a.example/\ud800")
+@example("http://a.example/%%34%31")
+@example("http://a.example/%4%31")
+@example("http://a.@b./")
 def test_normalising_is_idempotent(url: str) -> None:
     once = normalise_url(url)
     assert normalise_url(once) == once
@@ -173,5 +214,5 @@ PARTS = st.lists(
 def test_the_short_way_for_plain_urls_changes_nothing(url: str) -> None:
     fast = normalise_url(url), host_of(url)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(urls, "_is_plain", lambda _: False)
+        patch.setattr(urls, "is_plain", lambda _: False)
         assert fast == (normalise_url(url), host_of(url))

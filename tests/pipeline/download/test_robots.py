@@ -16,7 +16,7 @@ AGENT = "openwit"
 
 
 def verdict(rules: RobotsRules, path: str) -> Verdict:
-    return rules.verdict(parse_target(f"http://example.com{path}"), AGENT)
+    return rules.verdict(parse_target(f"http://example.com{path}"))
 
 
 def test_group_of_our_agent_goes_before_the_group_of_all() -> None:
