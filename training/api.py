@@ -7,7 +7,8 @@ from openwit.schemas.common.settings import load_settings
 from openwit.training.checkpoints.load import LoadedModel, load_model
 from openwit.training.config import TrainConfig
 from openwit.training.data.open import open_dataset
-from openwit.training.data.sharded import CorruptSampleError, Example, ShardedDataset
+from openwit.training.data.sample_texts import CorruptSampleError
+from openwit.training.data.sharded import Example, ShardedDataset
 from openwit.training.data.torch_dataset import IterableShardedDataset, collate
 from openwit.training.evaluation.evaluators import EvalContext, Evaluation, Evaluator
 from openwit.training.objectives.base import EmbeddingObjective, Inputs, Loss, Objective, gathered

@@ -17,7 +17,8 @@ from openwit.training.config import (
     objective_settings,
 )
 from openwit.training.config.zoo import ClipSpec, TextSpec, VisionSpec
-from openwit.training.data.sharded import CorruptSampleError, Sample
+from openwit.training.data.sample_texts import CorruptSampleError
+from openwit.training.data.sharded import Sample
 from openwit.training.objectives.registry import make_model
 from openwit.workflows.figure2.__main__ import main, measure, table_of
 

@@ -33,7 +33,7 @@ def run_zero_shot(
     def say(line: str) -> None:
         console.print(line, markup=False, soft_wrap=True)
 
-    for note in (*model.notes, *ambiguous(data)):
+    for note in (*model.notes, *data.notes, *ambiguous(data)):
         say(note)
     begun, used = time.perf_counter(), time.process_time()
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:

@@ -16,8 +16,9 @@ from PIL import Image
 from openwit.schemas.common.errors import DataError
 from openwit.training.config import DataSettings
 from openwit.training.config.zoo import InputSpec
+from openwit.training.data.sample_texts import CorruptSampleError
 from openwit.training.data.sampling import Plan, pick_text, sample_rng
-from openwit.training.data.sharded import CorruptSampleError, Dataset, Sample
+from openwit.training.data.sharded import Dataset, Sample
 from openwit.training.data.transforms import Crop, ImageTransform, ResizedCrop, SquareCrop
 from openwit.training.tokenizer.bpe import Tokenizer
 
@@ -38,6 +39,7 @@ class Batch:
     keys: list[str]
     seen: int
     corrupt: dict[str, str] = field(default_factory=dict)  # key: reason
+    repaired: int = 0  # samples whose JSON member was not valid, and was repaired or passed over
 
 
 def training_transform(settings: DataSettings, size: int) -> ImageTransform:
@@ -88,6 +90,7 @@ class Preparation:
         keys: list[str] = []
         texts: list[str] = []
         corrupt = dict(corrupt)
+        repaired = 0
         for read in samples:
             try:
                 epoch, sample = read()
@@ -99,9 +102,10 @@ class Preparation:
                 continue
             keys.append(sample.key)
             texts.append(text)
+            repaired += sample.repaired
         tokens = torch.from_numpy(self.tokenizer(texts, self.inputs.context_length))
         tokens = tokens.pin_memory() if self.pinned else tokens
-        return Batch(memory[: len(keys)].permute(0, 2, 3, 1), tokens, keys, seen, corrupt)
+        return Batch(memory[: len(keys)].permute(0, 2, 3, 1), tokens, keys, seen, corrupt, repaired)
 
 
 def _decode(transform: ImageTransform, planes: NDArray[np.uint8], sample: Sample, rng: random.Random) -> None:
@@ -222,6 +226,7 @@ class CorruptCount:
         self._allowed = int(size * share)
         self._known = len(known)
         self._last = ""
+        self.repaired = 0
         self.keys = dict.fromkeys(known)
 
     def add(self, batch: Batch) -> None:
@@ -236,6 +241,7 @@ class CorruptCount:
     def note(self, batch: Batch) -> None:
         """Count the unreadable samples of this process's part of a batch, each once."""
         self.keys.update(dict.fromkeys(batch.corrupt))
+        self.repaired += batch.repaired
         for reason in batch.corrupt.values():
             self._last = reason
 

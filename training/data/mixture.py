@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from openwit.training.data.sample_texts import CorruptSampleError
 from openwit.training.data.sampling import Shuffle, Stream
-from openwit.training.data.sharded import CorruptSampleError, Dataset, Sample
+from openwit.training.data.sharded import Dataset, Sample
 
 _SHORTEST_BLOCK = 1024
 

@@ -11,19 +11,21 @@ import queue
 import random
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any, BinaryIO, NamedTuple
+from typing import IO, BinaryIO, NamedTuple, cast
 
 import fsspec
 import numpy as np
 import xxhash
 from webdataset.gopen import gopen
 from webdataset.shardlists import expand_urls
-from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from openwit.schemas.common.errors import DataError, NetworkError, OpenWITError
+from openwit.training.data.sample_texts import CorruptSampleError, texts_of
 from openwit.training.data.sampling import Shuffle
-from openwit.training.data.sharded import CorruptSampleError, Sample, texts_of
-from openwit.training.data.tar_index import IMAGE_SUFFIXES
+from openwit.training.data.sharded import Sample
+from openwit.training.data.tar_members import DAMAGED, NO_END, Forward, Note, members
+from openwit.training.data.tar_samples import NO_IMAGE, NO_TEXT, Gathered, Gathering
+from openwit.training.data.unpack import MAGIC_BYTES, Plain, compression_of, plain_chunks
 
 _TRIES = 3
 _AHEAD = 64
@@ -221,7 +223,7 @@ def _open(url: str) -> BinaryIO:
 
 
 def _read_shard(epoch: int, url: str, stop: threading.Event) -> Iterator[Streamed]:
-    """Yield the samples of a tar; a tar that cannot be opened or is truncated is one entry with its reason."""
+    """Yield the samples of a tar; a tar that cannot be opened or is cut is one entry with its reason."""
     stream: BinaryIO | None = None
     for attempt in range(_TRIES):
         try:
@@ -231,29 +233,79 @@ def _read_shard(epoch: int, url: str, stop: threading.Event) -> Iterator[Streame
             if attempt + 1 == _TRIES or stop.wait(0.2 * 4**attempt):
                 yield Streamed(epoch, url, None, f"{url}: {type(error).__name__}: {error}")
                 return
-    errors: list[str] = []
-
-    def note(error: Exception) -> bool:
-        first = error.args[0] if error.args else ""
-        errors.append(f"{type(error).__name__}: {first}")
-        return False
-
     assert stream is not None
     with stream:
-        files = tar_file_expander([{"url": url, "stream": stream}], handler=note)
-        for raw in group_by_keys(files, handler=note):
-            yield _sample(epoch, raw)
-    if errors:
-        yield Streamed(epoch, url, None, f"{url}: {errors[0]}")
+        yield from _samples(epoch, url, stream)
 
 
-def _sample(epoch: int, raw: dict[str, Any]) -> Streamed:
-    key = str(raw["__key__"])
-    image = next((raw[suffix] for suffix in IMAGE_SUFFIXES if suffix in raw), None)
-    if image is None:
-        return Streamed(epoch, key, None, f"{key}: no image")
+def _samples(epoch: int, url: str, stream: BinaryIO) -> Iterator[Streamed]:
+    failed: list[Streamed] = []
+    damage: list[str] = []
+
+    def note(reason: str, about: str) -> None:
+        if reason in (DAMAGED, NO_END):
+            damage.append(f"{reason}: {about}")
+
+    def left(reason: str, about: str) -> None:
+        if reason in (NO_IMAGE, NO_TEXT):
+            failed.append(Streamed(epoch, about, None, f"{about}: {reason}"))
+
+    gathering: Gathering[bytes] = Gathering(left, apart=False)
     try:
-        texts = texts_of(key, raw.get("json", b""), raw.get("txt", b""))
+        archive = Forward(_plain(stream, note))
+        for member in members(archive, note):
+            if gathering.kind(member.name) is None or member.target:
+                body = b""
+            else:
+                body = archive[member.offset : member.offset + member.size]
+                if len(body) < member.size:
+                    damage.append(f"{DAMAGED}: it ends inside {member.name}")
+                    break
+            for sample in () if member.target else gathering.add(member.name, body):
+                yield _sample(epoch, sample)
+            yield from failed
+            failed.clear()
+        for sample in gathering.end():
+            yield _sample(epoch, sample)
+        yield from failed
+    except Exception as error:  # fsspec's backends raise their own errors in the middle of a file
+        damage.append(f"{type(error).__name__}: {error}")
+    if damage:
+        yield Streamed(epoch, url, None, f"{url}: {damage[0]}")
+
+
+def _plain(stream: BinaryIO, note: Note) -> IO[bytes]:
+    """Return the bytes of a stream, decompressed if its first bytes show that it is compressed."""
+    head = b""
+    while len(head) < MAGIC_BYTES and (part := stream.read(MAGIC_BYTES - len(head))):
+        head += part
+    compression = compression_of(head)
+    whole = cast(IO[bytes], _Prefixed(head, stream))
+    if compression is None:
+        return whole
+    return cast(IO[bytes], Plain(plain_chunks(whole, compression, note)))
+
+
+class _Prefixed:
+    """A stream of which some bytes were read already."""
+
+    closed = False
+
+    def __init__(self, head: bytes, stream: BinaryIO) -> None:
+        self._head = head
+        self._stream = stream
+
+    def read(self, size: int = -1) -> bytes:
+        if self._head:
+            taken, self._head = self._head[: size if size >= 0 else None], self._head[size:] if size >= 0 else b""
+            return taken if size >= 0 else taken + self._stream.read()
+        return self._stream.read(size)
+
+
+def _sample(epoch: int, gathered: Gathered[bytes]) -> Streamed:
+    key, parts = gathered
+    try:
+        texts, repaired = texts_of(key, parts.get("json", b""), parts.get("text", b""))
     except CorruptSampleError as error:
         return Streamed(epoch, key, None, str(error))
-    return Streamed(epoch, key, Sample(key, image, texts))
+    return Streamed(epoch, key, Sample(key, parts["image"], texts, repaired))

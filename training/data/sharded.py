@@ -12,7 +12,6 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
@@ -22,31 +21,22 @@ from openwit.schemas.common.errors import DataError, SchemaError
 from openwit.schemas.common.wording import counted
 from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest, ShardEntry
 from openwit.schemas.tables.samples import SHARD_INDEX
+from openwit.training.data.sample_texts import CorruptSampleError, fast_texts, lenient_json, texts_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-class CorruptSampleError(DataError):
-    """A sample cannot be read. The training loader counts and skips it.
-
-    Attributes:
-        key: of the sample.
-        reason: in words.
-    """
-
-    def __init__(self, key: str, reason: str) -> None:
-        super().__init__(f"{key}: {reason}")
-        self.key = key
-        self.reason = reason
-
-
 class Sample(NamedTuple):
-    """One sample as stored in the shard, its image still encoded."""
+    """One sample as stored in the shard, its image still encoded.
+
+    `repaired` says that its JSON member was not valid, and was repaired or passed over.
+    """
 
     key: str
     image: bytes
     texts: tuple[str, ...]
+    repaired: bool = False
 
 
 class Example(NamedTuple):
@@ -67,41 +57,6 @@ class Example(NamedTuple):
 
 Transform = Callable[[Image.Image], Any]
 """Applied to each PIL image (RGB) of a dataset, such as `LoadedModel.preprocess`."""
-
-
-class _Document(msgspec.Struct):
-    """Keys of a sample's JSON member that training needs; img2dataset's own shards have a caption only."""
-
-    caption: str | None = ""
-    texts: tuple[str, ...] = ()
-
-
-_DECODER = msgspec.json.Decoder(_Document)
-
-
-def texts_of(key: str, document: bytes | memoryview, text: bytes | memoryview) -> tuple[str, ...]:
-    """Return the texts of a sample: those of its JSON member, else its caption, else the text member.
-
-    Args:
-        key: of the sample, for the message.
-        document: the JSON member; empty if there is none.
-        text: the text member; empty if there is none.
-
-    Raises:
-        CorruptSampleError: the JSON does not follow the contract, the text is not UTF-8, or there is no text.
-    """
-    try:
-        found = _DECODER.decode(document) if len(document) else _Document()
-        texts = found.texts or ((found.caption,) if found.caption else ())
-        if not texts and len(text):
-            texts = tuple(line for line in (str(text, "utf-8").strip(),) if line)
-    except msgspec.MsgspecError as error:
-        raise CorruptSampleError(key, f"JSON member: {error}") from error
-    except UnicodeDecodeError as error:
-        raise CorruptSampleError(key, f"text member: {error}") from error
-    if not texts:
-        raise CorruptSampleError(key, "no text")
-    return texts
 
 
 class Dataset(Protocol):
@@ -141,25 +96,21 @@ class Shard:
 
     def read(self, row: int) -> Sample:
         """Read the sample of a row; raises CorruptSampleError."""
-        key = self.key(row)
         document = self._member(self._json, row)
-        text = b"" if document else self._member(self._text, row)
-        try:
-            texts = texts_of(key, document, text)
-        except CorruptSampleError:
-            # A document without a caption: fall back to the text member.
-            texts = texts_of(key, document, self._member(self._text, row))
-        return Sample(key, self._member(self._image, row), texts)
+        texts, repaired = fast_texts(document) if document else (), False
+        if not texts:
+            texts, repaired = texts_of(self.key(row), document, self._member(self._text, row))
+        return Sample(self.key(row), self._member(self._image, row), texts, repaired)
 
     def metadata(self, row: int) -> dict[str, Any]:
         """Return the JSON document of a row; empty if it has none. Raises CorruptSampleError."""
         document = self._member(self._json, row)
         if not document:
             return {}
-        try:
-            return msgspec.json.decode(document, type=dict[str, Any])
-        except msgspec.MsgspecError as error:
-            raise CorruptSampleError(self.key(row), f"JSON member: {error}") from error
+        found, reason = lenient_json(document)
+        if not isinstance(found, dict):
+            raise CorruptSampleError(self.key(row), f"JSON member: {reason or 'it is not an object'}")
+        return found
 
     def _member(self, ranges: "_Ranges", row: int) -> bytes:
         start = ranges[0][row]

@@ -46,7 +46,12 @@ def open_source(data: DataSettings, *, seed: int, report: Callable[[str], None])
         parts = [ShardedDataset(share.dataset, share.split) for share in data.datasets]
         return Mixture(parts)
     if data.tars is not None and not is_remote(data.tars[0]):
-        local = TarDataset(local_tars(data.tars))
+        local = TarDataset(
+            local_tars(data.tars),
+            cache=None if data.cache is None else data.cache / "tars",
+            cache_bytes=data.cache_bytes,
+            report=report,
+        )
         report(local.describe())
         return local
     if data.tars is not None:

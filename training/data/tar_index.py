@@ -1,102 +1,31 @@
 """Open plain WebDataset tars on a local disk, without an index: one scan of their headers gives random access.
 
-The output of img2dataset or webdataset's writer (KEY.jpg KEY.txt KEY.json, members of a sample adjacent) then has
-everything that an OpenWIT dataset has: a full shuffle, each sample once per epoch, exact resume.
+The output of img2dataset or webdataset's writer (KEY.jpg KEY.txt KEY.json) then has everything that an OpenWIT dataset
+has: a full shuffle, each sample once per epoch, exact resume. Compressed tars are unpacked first.
 """
 
 import glob
 import hashlib
 import mmap
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.tables.samples import SHARD_INDEX
 from openwit.training.data.sharded import Shard, Shards
+from openwit.training.data.tar_members import LINK, members
+from openwit.training.data.tar_samples import Gathered, Gathering
+from openwit.training.data.unpack import TAR_ENDINGS, unpack_tars
 
-IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp")
-_BLOCK = 512
 _MEMBERS = ("image", "text", "json")
-
-
-class Member(NamedTuple):
-    """A regular file of an archive: offset and size of its data."""
-
-    name: str
-    offset: int
-    size: int
-
-
-class DamagedTarError(Exception):
-    """There is no valid header where one should be, or the archive ends inside a member."""
-
-
-def members(archive: mmap.mmap | bytes) -> Iterator[Member]:
-    """Yield the regular files of a tar, in order: USTAR, GNU (long names, large sizes) and PAX (path, size).
-
-    Raises:
-        DamagedTarError: it cannot be read further; members before that were yielded.
-    """
-    position, length = 0, len(archive)
-    name: str | None = None
-    size: int | None = None
-    while position + _BLOCK <= length:
-        header = archive[position : position + _BLOCK]
-        if header[0] == 0:
-            return
-        try:
-            own = _number(header[124:136])
-        except ValueError:
-            raise DamagedTarError(f"no member header at byte {position:,}") from None
-        kind = header[156:157]
-        data = position + _BLOCK
-        held = own if size is None or kind in b"xgL" else size
-        if data + held > length:
-            raise DamagedTarError(f"it ends inside the member at byte {position:,}")
-        if kind == b"x":
-            records = _pax(archive[data : data + held])
-            name = records.get("path", name)
-            size = int(records["size"]) if "size" in records else size
-        elif kind == b"L":
-            name = archive[data : data + held].rstrip(b"\0").decode("utf-8", "replace")
-        else:
-            if kind in (b"0", b"\0"):
-                yield Member(_name(header) if name is None else name, data, held)
-            if kind != b"g":
-                name = size = None
-        position = data + held + -held % _BLOCK
-
-
-def _number(raw: bytes) -> int:
-    if raw[0] & 0x80:
-        return int.from_bytes(raw[1:], "big")
-    return int(raw.strip(b" \0") or b"0", 8)
-
-
-def _name(header: bytes) -> str:
-    name = header[:100].split(b"\0", 1)[0]
-    if header[257:263] == b"ustar\0" and header[345]:
-        name = header[345:500].split(b"\0", 1)[0] + b"/" + name
-    return name.decode("utf-8", "replace")
-
-
-def _pax(raw: bytes) -> dict[str, str]:
-    """Parse the records of a PAX header: `LENGTH KEY=VALUE` and a line feed (POSIX.1-2001)."""
-    records: dict[str, str] = {}
-    while raw:
-        length, _, _ = raw.partition(b" ")
-        if not length.isdigit() or int(length) <= len(length):
-            break
-        key, _, value = raw[len(length) + 1 : int(length)].rstrip(b"\n").partition(b"=")
-        records[key.decode("utf-8", "replace")] = value.decode("utf-8", "replace")
-        raw = raw[int(length) :]
-    return records
+Span = tuple[int, int]
+"""Offset and size of a member's data."""
 
 
 @dataclass
@@ -110,52 +39,52 @@ class ScannedTar:
 def scan_tar(path: Path) -> ScannedTar:
     """Index a tar (schemas.tables.samples.SHARD_INDEX) by its headers; a member that a sample lacks has size 0.
 
-    Samples are runs of members of the same name up to the first dot. Takes 15 µs per sample if the tar is in memory;
-    otherwise one page per member is read from the disk.
+    Takes 15 µs per sample if the tar is in memory; otherwise one page per member is read from the disk.
     """
     columns: dict[str, list[Any]] = {column.name: [] for column in SHARD_INDEX.columns}
     reasons: Counter[str] = Counter()
-    current: str | None = None
-    found: dict[str, tuple[int, int]] = {}
 
-    def close() -> None:
-        if current is None:
-            return
-        if "image" not in found:
-            reasons["no image"] += 1
-        elif "text" not in found and "json" not in found:
-            reasons["no text"] += 1
-        else:
-            columns["key"].append(current)
-            for member in _MEMBERS:
-                offset, size = found.get(member, (0, 0))
-                columns[f"{member}_offset"].append(offset)
-                columns[f"{member}_size"].append(size)
+    def count(reason: str, _: str) -> None:
+        reasons[reason] += 1
 
+    gathering: Gathering[Span] = Gathering(count, apart=True)
     with path.open("rb") as file:
         empty = not path.stat().st_size
         archive = b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        try:
-            for member in members(archive):
-                key, suffix = split_name(member.name)
-                kind = "image" if suffix in IMAGE_SUFFIXES else {"txt": "text", "json": "json"}.get(suffix)
-                if key != current:
-                    close()
-                    current, found = key, {}
-                if kind is not None and kind not in found:
-                    found[kind] = member.offset, member.size
-        except DamagedTarError:
-            reasons["damaged tar"] += 1
-        finally:
-            close()
+    for sample in gather_spans(archive, gathering, count):
+        columns["key"].append(sample.key)
+        for member in _MEMBERS:
+            offset, size = sample.parts.get(member, (0, 0))
+            columns[f"{member}_offset"].append(offset)
+            columns[f"{member}_size"].append(size)
     return ScannedTar(SHARD_INDEX.table(dict(columns)), reasons)
 
 
-def split_name(name: str) -> tuple[str, str]:
-    """Split into key and suffix as webdataset does: at the first dot of the last part, the suffix in lower case."""
-    folder, slash, last = name.rpartition("/")
-    key, _, suffix = last.partition(".")
-    return f"{folder}{slash}{key}", suffix.lower()
+def gather_spans(
+    archive: mmap.mmap | bytes, gathering: Gathering[Span], note: Callable[[str, str], None]
+) -> Iterable[Gathered[Span]]:
+    """Yield the samples of a tar in memory; a link is what its target is, where the tar holds it.
+
+    Args:
+        archive: the tar.
+        gathering: collects the samples.
+        note: receives reasons, with what they are about.
+    """
+    links: dict[str, str] = {}
+    for member in members(archive, note):
+        if member.target:
+            links[member.name] = member.target
+        else:
+            yield from gathering.add(member.name, (member.offset, member.size))
+    if links:
+        wanted = set(links.values())
+        held = {found.name: (found.offset, found.size) for found in members(archive) if found.name in wanted}
+        for name, target in links.items():
+            if target in held:
+                yield from gathering.add(name, held[target])
+            elif gathering.kind(name) is not None:
+                note(LINK, name)
+    yield from gathering.end()
 
 
 class TarDataset(Shards):
@@ -163,20 +92,38 @@ class TarDataset(Shards):
 
     Args:
         paths: the tars, in the order in which samples are numbered.
+        cache: folder to which compressed tars are unpacked; None for the default one (`unpack.default_folder`).
+        cache_bytes: upper limit of what is unpacked.
+        report: receives a sentence on what is unpacked.
 
     Raises:
         DataError: a tar is missing, or they contain no sample.
+        RecipeError: the unpacked tars are larger than the limit.
     """
 
     split = "tars"
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        *,
+        cache: Path | None = None,
+        cache_bytes: int = 100_000_000_000,
+        report: Callable[[str], None] = lambda _: None,
+    ) -> None:
         for path in paths:
             if not path.is_file():
                 raise DataError(f"{path} of data.tars does not exist")
+        self.reasons: Counter[str] = Counter()
+
+        def damaged(reason: str, _: str) -> None:
+            self.reasons[reason] += 1
+
+        plain = unpack_tars(paths, cache, max_bytes=cache_bytes, note=damaged, report=report)
         with ThreadPoolExecutor(4) as pool:
-            scanned = list(pool.map(scan_tar, paths))
-        self.reasons: Counter[str] = sum((one.reasons for one in scanned), Counter())
+            scanned = list(pool.map(scan_tar, plain))
+        for one in scanned:
+            self.reasons += one.reasons
         self.folder = paths[0].parent
         self.name = self.folder.name
         digest = hashlib.sha256()
@@ -184,19 +131,34 @@ class TarDataset(Shards):
             digest.update(f"{path.name} {path.stat().st_size} {one.index.num_rows}\n".encode())
             digest.update("\n".join(one.index["key"].to_pylist()).encode())
         self.manifest_sha256 = digest.hexdigest()
-        used = [(path, one.index) for path, one in zip(paths, scanned, strict=True) if one.index.num_rows]
+        used = [(path, one.index) for path, one in zip(plain, scanned, strict=True) if one.index.num_rows]
         super().__init__([Shard(*one) for one in used], [index.num_rows for _, index in used])
         if not len(self):
-            raise DataError(f"the tars of data.tars hold no samples of an image and a text (first: {paths[0]})")
+            raise DataError(
+                f"the tars of data.tars hold no samples of an image and a text (first: {paths[0]}){self._aside()}: "
+                "a sample is KEY.jpg with KEY.txt or KEY.json"
+            )
 
     def describe(self) -> str:
         """Return what was found and what was skipped, in one line."""
-        aside = ", ".join(f"{count} {reason}" for reason, count in sorted(self.reasons.items()))
-        return f"indexed {len(self)} samples of {len(self._shards)} tars" + (f"; left aside: {aside}" if aside else "")
+        return f"indexed {len(self)} samples of {len(self._shards)} tars{self._aside()}"
+
+    def _aside(self) -> str:
+        aside = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.reasons.items()))
+        return f"; left aside: {aside}" if aside else ""
+
+
+def tars_in(folder: Path) -> list[Path]:
+    """Return the tars of a folder, compressed or not, sorted; without the hidden files that a Mac puts beside them."""
+    return sorted(
+        path for path in folder.iterdir() if path.name.lower().endswith(TAR_ENDINGS) and not path.name.startswith(".")
+    )
 
 
 def local_tars(patterns: Sequence[str]) -> list[Path]:
-    """Return the files that folders, globs and brace patterns (`{00000..00041}.tar`) match, sorted within each.
+    """Return the files that paths, folders, globs and brace patterns (`{00000..00041}.tar`) name, sorted within each.
+
+    A path that exists is itself before it is a pattern.
 
     Raises:
         DataError: a pattern matches nothing.
@@ -205,14 +167,22 @@ def local_tars(patterns: Sequence[str]) -> list[Path]:
 
     paths: list[Path] = []
     for pattern in patterns:
-        for name in expand_urls(pattern):
+        for name in [pattern] if Path(pattern).exists() else expand_urls(pattern):
             if Path(name).is_dir():
-                here = sorted(Path(name).glob("*.tar"))
-            elif glob.has_magic(name):
-                here = sorted(Path(match) for match in glob.glob(name, recursive=True))
+                here = tars_in(Path(name))
+            elif glob.has_magic(name) and not Path(name).exists():
+                matches = sorted(Path(match) for match in glob.glob(name, recursive=True))
+                here = [each for match in matches for each in (tars_in(match) if match.is_dir() else [match])]
             else:
                 here = [Path(name)]
             if not here:
-                raise DataError(f"data.tars: {name} means no file")
+                raise DataError(f"data.tars: {name} means no file" + _other_files(Path(name)))
             paths += here
     return paths
+
+
+def _other_files(folder: Path) -> str:
+    if not folder.is_dir():
+        return ""
+    held = sum(1 for _ in folder.iterdir())
+    return f": the folder holds {held:,} other files and no tar"

@@ -9,8 +9,9 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from openwit.schemas.common.errors import RecipeError
+from openwit.training.data.sample_texts import CorruptSampleError
 from openwit.training.data.sampling import Shuffle, bounds
-from openwit.training.data.sharded import CorruptSampleError, Example, ShardedDataset
+from openwit.training.data.sharded import Example, ShardedDataset
 from openwit.training.engine.distributed import process_from_environment
 
 logger = logging.getLogger(__name__)

@@ -4,6 +4,7 @@ Every row becomes a labelled image or is skipped for a reason: `no image`, `no l
 """
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from openwit.schemas.common.errors import DataError
 from openwit.training.data.sampling import Shuffle
+from openwit.training.evaluation.class_names import BESIDE, folder_numbers, names_of_folders, read_class_names
 from openwit.training.evaluation.classification_readers import (
     Found,
     Images,
@@ -20,10 +22,6 @@ from openwit.training.evaluation.classification_readers import (
     read_tars,
     tars_of,
 )
-from openwit.training.evaluation.prompts import read_lines
-
-CLASS_NAMES = "classnames.txt"
-"""CLIP_benchmark's file beside a set's shards: one class per line, in order of number."""
 
 
 class Labelled(NamedTuple):
@@ -45,6 +43,7 @@ class ClassificationSet:
         keys: (N,) names of the images.
         labels: (N,) numbers of their classes.
         left_out: keys of rows that are not labelled images, by reason.
+        notes: what was decided about names, in words.
     """
 
     name: str
@@ -55,6 +54,7 @@ class ClassificationSet:
     left_out: dict[str, list[str]]
     places: list[int]
     images: Images
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -97,14 +97,14 @@ def open_classification(wanted: LabelledData) -> ClassificationSet:
     if path.suffix == ".parquet" and path.is_file():
         found, split = read_parquet([path], wanted)
     elif path.is_file():
-        found, split = read_tars([path]), wanted.split
+        found, split = _labelled(read_tars([path]), path), wanted.split
         if split is not None:
             raise DataError(f"{path} is one tar, which has no split {split!r}: leave the split out")
     else:
         tars, folder, split = tars_of(path, wanted.split)
         tables = sorted(folder.glob("*.parquet"))
         if tars:
-            found = read_tars(tars)
+            found = _labelled(read_tars(tars), path)
         elif tables:
             found, split = read_parquet(tables, wanted)
         else:
@@ -112,30 +112,55 @@ def open_classification(wanted: LabelledData) -> ClassificationSet:
     return _numbered(found, wanted, split)
 
 
-def _names(found: Found, wanted: LabelledData) -> list[str]:
-    """Return names by number: of the file that is given, else of the data, else of a file beside the data."""
+def _labelled(found: Found, path: Path) -> Found:
+    """Return what was read of tars if an image has a class."""
+    if any(label is not None for label in found.labels):
+        return found
+    images = f"none of its {len(found.keys):,} images has" if found.keys else "no sample has"
+    raise DataError(
+        f"{path} has 0 classes: {images} a class in a member .cls (a number or a word, beside KEY.jpg)"
+        f"{_aside(found)}; images with texts only can be measured with `wit-train retrieval`"
+    )
+
+
+def _aside(found: Found) -> str:
+    aside = ", ".join(f"{len(left):,} {reason}" for reason, left in found.left_out.items())
+    return f" ({aside})" if aside else ""
+
+
+def _names(found: Found, wanted: LabelledData) -> tuple[list[str], list[int] | None, str]:
+    """Find the names by number: of the file that is given, else of the data, else of a file beside the data.
+
+    Returns:
+        The names, the number of each folder if the labels are folders, and what was decided, in words.
+    """
     folder = wanted.data if wanted.data.is_dir() else wanted.data.parent
     path = wanted.classes
-    if path is None and found.names is None and any(isinstance(label, int) for label in found.labels):
-        path = folder / CLASS_NAMES
-        if not path.is_file():
+    is_numbered = found.names is None and any(isinstance(label, int) for label in found.labels)
+    if path is None and (is_numbered or folder_numbers(found.folders or [""]) is not None):
+        path = next((folder / name for name in BESIDE if (folder / name).is_file()), None)
+        if path is None and is_numbered:
             raise DataError(
                 f"the labels of {wanted.data} are numbers, and no names come with them: give a file of class names, "
-                f"one a line from class 0 on (--classes FILE, or {CLASS_NAMES} beside the data)"
+                f"one a line from class 0 on (--classes FILE, or {BESIDE[0]} beside the data)"
             )
     if path is None:
         words = {label for label in found.labels if isinstance(label, str)}
-        return list(found.names) if found.names is not None else sorted(words)
-    names = [line for _, line in read_lines(path, "no file of class names")]
+        return (list(found.names) if found.names is not None else sorted(words)), None, ""
+    if found.folders:
+        return names_of_folders(found.folders, path, wanted.data)
+    names = read_class_names(path)
     if found.names is not None and len(found.names) != len(names):
         raise DataError(f"{path} names {len(names)} classes, but {wanted.data} has {len(found.names)}")
-    return names
+    return names, None, ""
 
 
 def _numbered(found: Found, wanted: LabelledData, split: str | None) -> ClassificationSet:
-    names = _names(found, wanted)
+    names, folders, note = _names(found, wanted)
     if len(names) < 2:
         raise DataError(f"{wanted.data} has {len(names)} classes, but there is nothing to choose with fewer than two")
+    if folders is not None:
+        found.labels = [folders[label] if isinstance(label, int) else label for label in found.labels]
     numbers = {name: number for number, name in reversed(list(enumerate(names)))}
     keys, labels, places = [], [], []
     for key, label, place in zip(found.keys, found.labels, found.places, strict=True):
@@ -149,8 +174,8 @@ def _numbered(found: Found, wanted: LabelledData, split: str | None) -> Classifi
             labels.append(number)
             places.append(place)
     if not keys:
-        aside = ", ".join(f"{len(left)} {reason}" for reason, left in found.left_out.items())
-        raise DataError(f"{wanted.data} holds no labelled images" + (f" ({aside})" if aside else ""))
+        raise DataError(f"{wanted.data} holds no labelled images{_aside(found)}")
     name = wanted.data.resolve().name.removesuffix(".parquet").removesuffix(".tar")
     array = np.array(labels, dtype=np.int64)
-    return ClassificationSet(name, split, tuple(names), keys, array, found.left_out, places, found.images)
+    notes = (note,) if note else ()
+    return ClassificationSet(name, split, tuple(names), keys, array, found.left_out, places, found.images, notes)

@@ -3,7 +3,7 @@
 import json
 import mmap
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -14,13 +14,19 @@ import pyarrow.parquet as pq
 
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest
-from openwit.training.data.tar_index import IMAGE_SUFFIXES, DamagedTarError, members, split_name
+from openwit.training.data.tar_index import Span, gather_spans, tars_in
+from openwit.training.data.tar_members import DAMAGED
+from openwit.training.data.tar_samples import IMAGE_SUFFIXES, Gathering
+from openwit.training.data.unpack import unpack_tars
+from openwit.training.evaluation.class_names import folder_numbers
 
 IMAGE_NAMES = ("image", "jpeg", "jpg", "png", "webp", "img", "bytes")
 LABEL_NAMES = ("label", "labels", "class", "cls", "class_name", "target", "fine_label")
-FOLDER_SUFFIXES = (*IMAGE_SUFFIXES, "bmp", "gif", "ppm", "tif", "tiff")
+TAR_KINDS = {**dict.fromkeys(IMAGE_SUFFIXES, "image"), **{name: name for name in ("cls", "txt", "json")}}
 HELD_OUT = ("test", "val", "validation")
 """Splits to look for if none is named; the first one found is used."""
+
+_MAX_UNPACKED = 100_000_000_000
 
 Label = int | str | None
 
@@ -43,6 +49,7 @@ class Found:
         places: positions, as `images` takes them.
         images: reads one image.
         names: of the classes by number, if the data contain them.
+        folders: names of the folders, if each is a class; a label is an index into them.
         left_out: keys by reason.
     """
 
@@ -51,6 +58,7 @@ class Found:
     labels: list[Label] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
     names: Sequence[str] | None = None
+    folders: Sequence[str] = ()
     left_out: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, key: str, label: Label, place: int) -> None:
@@ -217,50 +225,44 @@ def tars_of(folder: Path, split: str | None) -> tuple[list[Path], Path, str | No
         return [folder / entry.tar.path for entry in manifest.shards_of(split)], folder, split
     if split is not None and not (folder / split).is_dir():
         raise DataError(f"{folder} has no folder {split}, so it has no split {split!r}")
-    if split is None and not any(folder.glob("*.tar")):
+    if split is None and not tars_in(folder):
         split = next((name for name in HELD_OUT if (folder / name).is_dir()), None)
     inner = folder if split is None else folder / split
-    return sorted(inner.glob("*.tar")), inner, split
+    return tars_in(inner), inner, split
 
 
-def read_tars(paths: list[Path]) -> Found:
-    """Read the samples of WebDataset tars: an image, and its class as a number or a word in `.cls`."""
+def read_tars(paths: list[Path], log: Callable[[str], None] = lambda _: None) -> Found:
+    """Read the samples of WebDataset tars: an image, and its class as a number or a word in `.cls`.
+
+    Raises:
+        DataError: a tar is missing.
+    """
     archives: list[mmap.mmap] = []
     spans: list[tuple[int, int, int]] = []
     found = Found(lambda place: archives[spans[place][0]][spans[place][1] : sum(spans[place][1:])])
     for path in paths:
         if not path.is_file():
             raise DataError(f"{path} is missing")
+    noted: list[str] = []
+    plain = unpack_tars(paths, None, max_bytes=_MAX_UNPACKED, note=lambda _, about: noted.append(about), report=log)
+    for about in noted:
+        found.leave_out(DAMAGED, about)
+    for path, named in zip(plain, paths, strict=True):
         if not path.stat().st_size:
-            found.leave_out("damaged tar", path.name)
+            found.leave_out(DAMAGED, named.name)
             continue
         with path.open("rb") as file:
             archives.append(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        samples, whole = _samples(archives[-1])
-        if not whole:
-            found.leave_out("damaged tar", path.name)
-        for key, parts in samples.items():
-            if "image" not in parts:
-                found.leave_out("no image", key)
-                continue
+
+        def note(reason: str, about: str, name: str = named.name) -> None:
+            found.leave_out(reason, name if reason == DAMAGED else about)
+
+        gathering: Gathering[Span] = Gathering(found.leave_out, kinds=TAR_KINDS, words=(), apart=True)
+        for key, parts in gather_spans(archives[-1], gathering, note):
             start, size = parts.get("cls", (0, 0))
             found.add(key, _label(archives[-1][start : start + size]), len(spans))
             spans.append((len(archives) - 1, *parts["image"]))
     return found
-
-
-def _samples(archive: mmap.mmap) -> tuple[dict[str, dict[str, tuple[int, int]]], bool]:
-    """Return the byte ranges of each sample's image and class, and whether the tar could be read to its end."""
-    samples: dict[str, dict[str, tuple[int, int]]] = {}
-    try:
-        for member in members(archive):
-            key, suffix = split_name(member.name)
-            kind = "image" if suffix in IMAGE_SUFFIXES else suffix
-            if kind in ("image", "cls", "txt", "json"):
-                samples.setdefault(key, {}).setdefault(kind, (member.offset, member.size))
-    except DamagedTarError:
-        return samples, False
-    return samples, True
 
 
 def _label(raw: bytes) -> Label:
@@ -273,18 +275,23 @@ def _label(raw: bytes) -> Label:
 def read_folder(folder: Path) -> Found:
     """Read images from one folder per class; a class has the name of its folder, with spaces for underscores.
 
+    Folders whose names are numbers are in the order of their numbers.
+
     Raises:
         DataError: there are no such folders.
     """
     paths: list[Path] = []
     found = Found(lambda place: paths[place].read_bytes())
-    inner = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    inner = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__MACOSX")))
     if not inner:
         raise DataError(f"{folder} holds neither tars, nor Parquet files, nor a folder for each class")
+    if (numbers := folder_numbers([path.name for path in inner])) is not None:
+        inner = [path for _, path in sorted(zip(numbers, inner, strict=True))]
+    found.folders = [path.name for path in inner]
     found.names = [path.name.replace("_", " ") for path in inner]
     for number, each in enumerate(inner):
         for path in sorted(each.rglob("*")):
-            if path.suffix.lower().removeprefix(".") in FOLDER_SUFFIXES and path.is_file():
+            if path.suffix.lower().removeprefix(".") in IMAGE_SUFFIXES and path.is_file() and path.name[0] != ".":
                 found.add(str(path.relative_to(folder)), number, len(paths))
                 paths.append(path)
     return found

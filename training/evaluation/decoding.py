@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openwit.training.data.loader import IMAGE_ERRORS
+from openwit.training.data.sample_texts import CorruptSampleError
 from openwit.training.data.sampling import sample_rng
-from openwit.training.data.sharded import CorruptSampleError
 from openwit.training.data.transforms import ImageTransform
 
 

@@ -238,18 +238,35 @@ class ScheduledEvaluator:
         return replace(found, metrics={f"{key}{self.suffix}": value for key, value in found.metrics.items()})
 
 
+def no_split_to_evaluate(config: TrainConfig) -> str:
+    """Return a sentence if the default of `eval.split` finds no split, because tars have none; else nothing.
+
+    Retrieval is then omitted, as with `eval.split: null`.
+    """
+    settings = config.eval
+    is_default = settings.split == type(settings).model_fields["split"].default
+    if settings.evaluators is not None or config.data.tars is None or settings.dataset is not None or not is_default:
+        return ""
+    return (
+        "eval.split is null, since data.tars have no splits: nothing is held out to evaluate on (eval.dataset names a "
+        "dataset with a held-out split)"
+    )
+
+
 def make_evaluators(context: EvalContext) -> list[ScheduledEvaluator]:
     """Return the evaluators that the configuration names, in order, with their data opened.
 
-    The short form of `eval` omits retrieval if the objective has no embeddings.
+    The short form of `eval` omits retrieval if the objective has no embeddings, or tars no splits.
 
     Raises:
         OpenWITError: an evaluator cannot be loaded or made; the message names its entry.
     """
     made: list[ScheduledEvaluator] = []
     settings = context.config.eval
+    no_split = bool(no_split_to_evaluate(context.config))
     for number, each in enumerate(settings.requested()):
-        if settings.evaluators is None and isinstance(each, RetrievalSettings) and not context.objective.embeds:
+        is_short = settings.evaluators is None and isinstance(each, RetrievalSettings)
+        if is_short and (no_split or not context.objective.embeds):
             continue
         if settings.evaluators is not None:
             key = f"eval.evaluators.{number} ({each.name})"

@@ -1,13 +1,16 @@
 """Turn a class's name into texts with templates (paper section 3.1.4)."""
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 from openwit.schemas.common.errors import DataError
+from openwit.training.evaluation.pasted import read_lines
 
 # Placeholders of the name: {label} as in the paper, {} as in openai/CLIP, {c} as in CLIP_benchmark.
 _PLACE = re.compile(r"\{(?:label|c)?\}")
+
+# As other code writes it: {classname}, {0}, %s, %(name)s, ${class}, <class>, [CLASS].
+_OTHER_PLACE = re.compile(r"\$?\{\w+\}|%s|%\(\w+\)s|<(?:class|classname|label|name)>|\[(?:CLASS|LABEL|NAME)\]")
 
 # The paper's default, section 3.1.4.
 PAPER = ("A photo of a {label}.",)
@@ -32,7 +35,9 @@ def filled(template: str, label: str) -> str:
 
 
 def read_prompts(wanted: str) -> tuple[str, ...]:
-    """Return the templates of a name (`NAMED`) or of a file: one template per line, without empty lines.
+    """Return the templates of a name (`NAMED`) or of a file: one template per line, or a list pasted from code.
+
+    The place of the class's name may be written in any of the usual ways: `{label}`, `{}`, `{c}`, `{classname}`, `%s`.
 
     Raises:
         DataError: no such name or file, or a line without a placeholder for the class's name.
@@ -40,26 +45,16 @@ def read_prompts(wanted: str) -> tuple[str, ...]:
     if wanted in NAMED:
         return NAMED[wanted]
     lines = read_lines(Path(wanted), f"no prompts of a known name ({', '.join(NAMED)}) and no file")
-    for number, line in lines:
-        if not _PLACE.search(line):
-            raise DataError(f"{wanted}, line {number}: {line[:60]!r} has no {{label}}, where the class's name goes")
     if not lines:
         raise DataError(f"{wanted} holds no templates: write one a line, such as 'A photo of a {{label}}.'")
-    return tuple(line for _, line in lines)
+    return tuple(_template(line, f"{wanted}, line {number}") for number, line in lines)
 
 
-def read_lines(path: Path, missing: str = "no file") -> Sequence[tuple[int, str]]:
-    """Return the non-empty lines of a text file, stripped of white space, with their numbers from 1.
-
-    Raises:
-        DataError: it does not exist (`missing` is the beginning of the message) or is not UTF-8 text.
-    """
-    try:
-        text = path.read_text("utf-8-sig")
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise DataError(f"{path} is {missing}") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no UTF-8 text: {error}") from error
-    # Not splitlines(), which also splits at characters that may occur in a name.
-    stripped = [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1)]
-    return [(number, line) for number, line in stripped if line]
+def _template(line: str, where: str) -> str:
+    is_known = _PLACE.search(line) is not None
+    others = sorted({place for place in _OTHER_PLACE.findall(line) if not _PLACE.fullmatch(place)})
+    if len(others) > (0 if is_known else 1):
+        raise DataError(f"{where}: {line[:60]!r} has places for other things than the name: {', '.join(others)}")
+    if not is_known and not others:
+        raise DataError(f"{where}: {line[:60]!r} has no {{label}}, where the class's name goes")
+    return line if is_known else _OTHER_PLACE.sub("{label}", line)

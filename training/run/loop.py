@@ -23,7 +23,13 @@ from openwit.training.engine.parallel import reshard
 from openwit.training.engine.runtime import cpu_prepared, make_autocast, pick_device, to_device
 from openwit.training.engine.schedule import CosineSchedule
 from openwit.training.engine.step import Stepper
-from openwit.training.evaluation.evaluators import EvalContext, Evaluation, ScheduledEvaluator, make_evaluators
+from openwit.training.evaluation.evaluators import (
+    EvalContext,
+    Evaluation,
+    ScheduledEvaluator,
+    make_evaluators,
+    no_split_to_evaluate,
+)
 from openwit.training.evaluation.retrieval import RetrievalResult
 from openwit.training.objectives.base import Objective
 from openwit.training.objectives.registry import make_objective
@@ -122,6 +128,8 @@ def _open(config: TrainConfig, display: Display, device: torch.device) -> Inputs
     tokenizer = read_tokenizer(config.model.tokenizer)
     autocast = make_autocast(device, config.precision)
     progress = partial(display.activity, "evaluating")
+    if note := no_split_to_evaluate(config):
+        display.say(note)
     context = EvalContext(config, objective, tokenizer, device, autocast, progress)
     return Inputs(source, objective, tokenizer, make_evaluators(context), device, autocast)
 
@@ -231,6 +239,11 @@ class Trainer:
                 return Outcome("stopped", position, int(received), self.evaluations)
             self._evaluate(self.inputs.evaluators, position, reporter)
             reporter.log_time_summary(position, len(self.corrupt.keys))
+            if self.corrupt.repaired:
+                self.display.say(
+                    f"{self.corrupt.repaired:,} of {position.samples:,} samples had a JSON member that is not valid "
+                    "JSON: it was repaired, or the text member taken"
+                )
             return Outcome("finished", position, None, self.evaluations)
 
     def _log(self) -> Log:

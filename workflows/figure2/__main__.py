@@ -17,8 +17,9 @@ from openwit.schemas.common.command import entry_point
 from openwit.schemas.common.errors import DataError
 from openwit.training.checkpoints.files import Checkpoint, load_checkpoint, restore_model
 from openwit.training.data.loader import IMAGE_ERRORS
+from openwit.training.data.sample_texts import CorruptSampleError
 from openwit.training.data.sampling import sample_rng
-from openwit.training.data.sharded import CorruptSampleError, ShardedDataset
+from openwit.training.data.sharded import ShardedDataset
 from openwit.training.data.transforms import evaluation_transform, normalise
 from openwit.training.objectives.registry import make_model, make_objective
 from openwit.training.tokenizer.bpe import stored_tokenizer

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openwit.training.data.mixture import Mixture, WeightedPlan
-from openwit.training.data.sharded import CorruptSampleError, ShardedDataset
+from openwit.training.data.sample_texts import CorruptSampleError
+from openwit.training.data.sharded import ShardedDataset
 
 WEIGHTS = st.lists(st.integers(1, 50).map(lambda n: n / 10), min_size=2, max_size=4)
 

@@ -9,7 +9,8 @@ import pytest
 from openwit.schemas.common.errors import OpenWITError, SchemaError
 from openwit.schemas.manifest import DatasetManifest
 from openwit.schemas.tables.samples import SHARD_INDEX
-from openwit.training.data.sharded import CorruptSampleError, ShardedDataset
+from openwit.training.data.sample_texts import CorruptSampleError
+from openwit.training.data.sharded import ShardedDataset
 
 
 @pytest.fixture
@@ -81,11 +82,15 @@ def test_an_index_of_another_length(copy: Path) -> None:
 
 
 @pytest.mark.parametrize(("old", "new"), [(b'{"key"', b"{'key'"), (b'"texts": [', b'"texts": {')])
-def test_a_json_member_that_does_not_parse_is_a_corrupt_sample(copy: Path, old: bytes, new: bytes) -> None:
+def test_a_json_member_that_does_not_parse_leaves_the_text_member(copy: Path, old: bytes, new: bytes) -> None:
     tar = copy / "val" / "00000.tar"
+    before = ShardedDataset(copy, "val").sample(0)
     tar.write_bytes(tar.read_bytes().replace(old, new, 1))
+    after = ShardedDataset(copy, "val").sample(0)
+    assert (after.key, after.image, after.texts[0]) == (before.key, before.image, before.texts[0])
+    assert (before.repaired, after.repaired) == (False, True)
     with pytest.raises(CorruptSampleError, match="v-val|v-000000|JSON member"):
-        ShardedDataset(copy, "val").sample(0)
+        ShardedDataset(copy, "val").metadata(0)
 
 
 def test_shards_without_a_list_of_texts_give_the_caption(copy: Path) -> None:

@@ -165,3 +165,22 @@ def test_an_evaluation_that_cannot_be_is_refused_before_training(
         assert run_cli("fit", path) == 2
         assert sentence in capsys.readouterr().err
         assert not (tmp_path / "run" / FOLDER).exists()
+
+
+CASES = Path(__file__).parents[2] / "data" / "cases"
+
+
+def test_tars_have_no_split_and_train_without_one(configure: Any, tmp_path: Path, capsys: Any) -> None:
+    data = {"tars": [str(CASES / "tar-dotted-keys"), str(CASES / "tar-txt-and-odd-json")], "batch_size": 8}
+    path = tmp_path / "train.yaml"
+    path.write_text(yaml.safe_dump(configure(data=data, eval={})))
+    assert run_cli("fit", path) == 0
+    said = capsys.readouterr().out
+    assert "indexed 24 samples of 2 tars" in said
+    assert said.count("eval.split is null, since data.tars have no splits") == 1
+    assert "samples had a JSON member that is not valid JSON" in said
+    path.write_text(yaml.safe_dump(configure(data=data, eval={"split": "test"})))
+    assert run_cli("fit", path) == 2
+    assert "data.tars has no splits" in capsys.readouterr().err
+    assert run_cli("zero-shot", tmp_path / "run", "--data", CASES / "tar-gz") == 2
+    assert "none of its 16 images has a class in a member .cls" in capsys.readouterr().err

@@ -45,3 +45,44 @@ def test_what_is_no_file_of_templates(content: bytes | None, message: str, tmp_p
         read_prompts(str(path))
     with pytest.raises(OpenWITError, match="no prompts"):
         read_prompts(str(tmp_path))
+
+
+CASES = Path(__file__).parents[2] / "data" / "cases" / "eval-prompt-files"
+
+
+@pytest.mark.parametrize(
+    ("name", "templates"),
+    [
+        ("classname.txt", ["a photo of a cat."]),
+        ("crlf_bom.txt", ["a photo of a cat.", "a cat."]),
+        ("lambdas.txt", ["a bad photo of a cat.", "a photo of many cat."]),
+        ("list.json", ["a photo of a cat.", "a drawing of a cat."]),
+        ("percent.txt", ["a photo of a cat."]),
+        ("python_list_lines.txt", ["a photo of a cat.", "a blurry photo of a cat."]),
+        ("templates.json", ["a photo of a cat."]),
+    ],
+)
+def test_files_pasted_from_code(name: str, templates: list[str]) -> None:
+    assert [filled(template, "cat") for template in read_prompts(str(CASES / name))] == templates
+
+
+@pytest.mark.parametrize(
+    ("template", "filled_in"),
+    [
+        ("art of %(name)s", "art of cat"),
+        ("art of {0}", "art of cat"),
+        ("art of <class>, {oil}", None),
+        ("art of {artist} with {label}", None),
+        ("art of {label} and {label}", "art of cat and cat"),
+        ("art of [CLASS]", "art of cat"),
+        ("{}", "cat"),
+    ],
+)
+def test_the_place_of_the_name(template: str, filled_in: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "prompts.txt"
+    path.write_text(template)
+    if filled_in is None:
+        with pytest.raises(OpenWITError, match=r"prompts.txt, line 1: .* has places for other things"):
+            read_prompts(str(path))
+    else:
+        assert filled(read_prompts(str(path))[0], "cat") == filled_in
