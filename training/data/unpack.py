@@ -124,7 +124,7 @@ def unpack_tars(
     if packed:
         kinds = ", ".join(sorted({_compression(path) or "" for path in packed}))
         report(
-            f"{len(packed)} of {len(paths)} tars are compressed ({kinds}) and give no random access: unpacked to {where}"
+            f"{len(packed)} of {len(paths)} tars are compressed ({kinds}), without random access: unpacked to {where}"
         )
     for path in paths:
         compression = _compression(path)
