@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,10 @@ from openwit.pipeline.stages.base import DATASET as DATASET_KIND
 from openwit.pipeline.stages.base import BuildContext, Location
 from openwit.schemas.common.atomic import atomic_write
 from openwit.schemas.common.errors import RecipeError, StorageError
-from openwit.schemas.common.locks import lock_file
+from openwit.schemas.common.locks import hold_lock
+from openwit.schemas.common.settings import parse_yaml
+from openwit.schemas.common.stopping import stop_if_asked
+from openwit.schemas.common.storage_faults import storage_faults
 from openwit.schemas.manifest import DatasetManifest
 
 RECIPE_FILE = "recipe.yaml"
@@ -111,10 +113,11 @@ def build(
     for step in recipe.steps:
         step.load().check(step.settings)
     claim_workdir(recipe, workdir, job.replace)
-    with locked(workdir):
+    with locked(workdir), storage_faults(workdir):
         started = time.monotonic()
         run = _Build(recipe, workdir, job, retry_failed, dataset_url)
         for step in recipe.steps:
+            stop_if_asked()
             result = run.step(step)
             _log.info("step %s: %s in %.1f s", step.name, _outcome(result), result.seconds)
             if on_step is not None:
@@ -194,7 +197,7 @@ def claim_workdir(recipe: Recipe, workdir: Path, may_replace: bool) -> None:
     marker = workdir / RECIPE_FILE
     plain = recipe.to_dict()
     if marker.exists():
-        held = yaml.safe_load(marker.read_text())
+        held = _held(marker)
         if held == plain:
             return
         difference = first_difference(_by_name(held), _by_name(plain)) or "its steps were in another order"
@@ -213,6 +216,19 @@ def claim_workdir(recipe: Recipe, workdir: Path, may_replace: bool) -> None:
         raise StorageError(f"workdir {workdir} cannot be written: {error.strerror or error}") from error
 
 
+def _held(marker: Path) -> Any:
+    """Return the recipe that a work folder was claimed for.
+
+    Raises:
+        RecipeError: it cannot be read.
+    """
+    try:
+        return parse_yaml(marker.read_bytes(), str(marker))
+    except RecipeError as error:
+        remedy = f"write the recipe of {marker.parent} there again, or choose another workdir"
+        raise RecipeError(f"{error}; {remedy}") from error
+
+
 def _by_name(recipe: Any) -> Any:
     """Return a recipe as plain data with its steps by name, so that a difference is named `select.cap`."""
     if not isinstance(recipe, Mapping) or not isinstance(recipe.get("steps"), list):
@@ -227,16 +243,11 @@ def _by_name(recipe: Any) -> Any:
     return {**{key: value for key, value in recipe.items() if key != "steps"}, **steps}
 
 
-@contextmanager
-def locked(workdir: Path) -> Iterator[None]:
+def locked(workdir: Path) -> AbstractContextManager[None]:
     """Lock the folder against a second build; the lock ends with the process, however it ends.
 
     Raises:
         StorageError: another build runs in the folder.
     """
-    with (workdir / LOCK_FILE).open("w") as file:
-        if not lock_file(file, wait=False):
-            raise StorageError(f"another build is running in {workdir}: wait for it or choose another workdir")
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
+    busy = f"another build is running in {workdir}: wait for it or choose another workdir"
+    return hold_lock(workdir / LOCK_FILE, busy)

@@ -37,7 +37,7 @@ class ConsoleProgress:
             yield
         finally:
             stop.set()
-            watcher.join()
+            watcher.join(_LINE_SECONDS)  # it is a daemon: a terminal that does not take a line must not hold the work
 
     def status(self, message: str) -> AbstractContextManager[object]:
         """Show a spinner on a terminal."""
@@ -82,7 +82,7 @@ class ConsoleMessages(logging.Handler):
 def _tells_of_ours(record: logging.LogRecord) -> bool:
     """Return whether an engine logs the traceback of an error that the command prints as its sentence anyway."""
     error = record.exc_info[1] if record.exc_info else None
-    return isinstance(error, OpenWITError) or f"{OpenWITError.__module__}." in record.getMessage()
+    return isinstance(error, OpenWITError | KeyboardInterrupt) or f"{OpenWITError.__module__}." in record.getMessage()
 
 
 def show_messages(console: Console) -> None:

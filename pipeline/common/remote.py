@@ -15,7 +15,7 @@ import fsspec
 import tenacity
 
 from openwit.schemas.common.errors import DataError, NetworkError, OpenWITError, RecipeError, StorageError
-from openwit.schemas.common.full_disk import is_disk_full
+from openwit.schemas.common.storage_faults import is_disk_full
 
 _ATTEMPTS = 5
 _LONGEST_WAIT_S = 60

@@ -11,7 +11,7 @@ import fsspec
 
 from openwit.pipeline.common.remote import lacks_credentials, one_line, with_retries
 from openwit.schemas.common.errors import DataError, NetworkError, OpenWITError, RecipeError, StorageError
-from openwit.schemas.common.full_disk import is_disk_full
+from openwit.schemas.common.storage_faults import is_disk_full
 
 # Object stores have keys only. Creating a folder there would create a bucket.
 _WITHOUT_FOLDERS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss", "r2"})

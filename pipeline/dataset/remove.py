@@ -27,7 +27,7 @@ from openwit.pipeline.dataset.tar_writer import TarWriter, members
 from openwit.pipeline.dataset.write_shard import EXTENSIONS, SHARD_FILES, write_sidecars
 from openwit.schemas.common.atomic import sha256_of
 from openwit.schemas.common.errors import DataError
-from openwit.schemas.common.full_disk import disk_full_as_user_error
+from openwit.schemas.common.storage_faults import storage_faults
 from openwit.schemas.manifest import DatasetManifest, FileEntry, ShardEntry
 from openwit.schemas.tables.samples import SAMPLES
 
@@ -116,7 +116,7 @@ def remove(
     for name in ("card.html", "card.json"):
         store.delete(name)
     manifest = load_manifest(store)
-    with _scratch(store) as scratch, disk_full_as_user_error(scratch):
+    with _scratch(store) as scratch, storage_faults(scratch):
         for number, shard in enumerate(manifest.shards):
             plan = journal.shards.get(shard.tar.path)
             if plan is None or shard.samples == plan.before - len(plan.gone):

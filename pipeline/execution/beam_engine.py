@@ -4,11 +4,13 @@ Only this module and its neighbours named `beam_…` import Beam. Elements are (
 shuffle encodes them with its fast coders; the stream of a blob decides which collection it goes to.
 """
 
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from openwit.pipeline.execution.beam_flags import check_endpoint, check_flags
+from openwit.pipeline.execution.files import STAGE
 from openwit.pipeline.execution.jobs import (
     Addend,
     Emitted,
@@ -31,9 +34,10 @@ from openwit.pipeline.execution.jobs import (
     TaskResult,
     VectorSum,
 )
-from openwit.pipeline.execution.tasks import STAGE, results_of, run_file_task, user_errors_of
+from openwit.pipeline.execution.tasks import results_of, run_file_task, task_faults, user_errors_of
 from openwit.schemas.common.atomic import atomic_path
 from openwit.schemas.common.errors import OpenWITError, RecipeError
+from openwit.schemas.common.stopping import stop_if_asked
 
 # `DirectRunner` tries to download Prism first, and the Dask runner loses rows silently: neither is offered.
 _RUNNERS: dict[str, str] = {
@@ -112,7 +116,8 @@ class BeamEngine:
         if self.name != "local" or self.workers == 1:
             return None
         # Beam's own mode for this, multi_processing, starts workers that log to the user's screen.
-        command = f"{shlex.quote(sys.executable)} -m openwit.pipeline.execution.beam_worker"
+        worker = f"{shlex.quote(sys.executable)} -m openwit.pipeline.execution.beam_worker"
+        command = f"OPENWIT_DRIVER={os.getpid()} {worker}"
         return FnApiRunner(default_environment=SubprocessSDKEnvironment.from_command_string(command))
 
 
@@ -189,7 +194,8 @@ class RunFileTask(beam.DoFn):
 
     def setup(self) -> None:
         """Prepare the worker."""
-        self.file_task.setup()
+        with task_faults(Path(self.folder)):
+            self.file_task.setup()
 
     # Beam checks annotations at run time and does not support generic classes.
     def process(self, task: Any) -> Iterator[Any]:
@@ -204,10 +210,11 @@ class _Emit(beam.DoFn):
     emitter: Emitter[Any]
 
     def setup(self) -> None:
-        self.emitter.setup()
+        with task_faults():
+            self.emitter.setup()
 
     def process(self, task: Any) -> Iterator[tuple[str, int, Any]]:
-        return _plain(self.emitter.emit(task))
+        return _plain(partial(self.emitter.emit, task))
 
 
 @dataclass
@@ -218,20 +225,23 @@ class _Process(beam.DoFn):
     reads: tuple[str, ...]
 
     def setup(self) -> None:
-        self.grouping.setup()
+        with task_faults():
+            self.grouping.setup()
 
     def process(self, element: tuple[int, Any]) -> Iterator[tuple[str, int, Any]]:
         key, values = element
         by_stream = {self.reads[0]: values} if len(self.reads) == 1 else values
-        return _plain(self.grouping.process(key, {name: list(by_stream[name]) for name in self.reads}))
+        return _plain(partial(self.grouping.process, key, {name: list(by_stream[name]) for name in self.reads}))
 
 
-def _plain(emitted: Emitted) -> Iterator[tuple[str, int, Any]]:
-    for item in emitted:
-        if isinstance(item, Addend):
-            yield item.sum, 0, item.vector
-        else:
-            yield item.stream, item.key, item.blob
+def _plain(emit: Callable[[], Emitted]) -> Iterator[tuple[str, int, Any]]:
+    stop_if_asked()
+    with task_faults():
+        for item in emit():
+            if isinstance(item, Addend):
+                yield item.sum, 0, item.vector
+            else:
+                yield item.stream, item.key, item.blob
 
 
 @dataclass
@@ -276,6 +286,6 @@ class _WriteSum(beam.DoFn):
     path: str
 
     def process(self, vector: np.ndarray) -> Iterator[None]:
-        with atomic_path(Path(self.path)) as path, path.open("wb") as file:
+        with task_faults(), atomic_path(Path(self.path)) as path, path.open("wb") as file:
             np.save(file, vector)
         yield None

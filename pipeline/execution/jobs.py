@@ -22,6 +22,7 @@ import numpy as np
 import pydantic
 
 from openwit.schemas.common.atomic import atomic_write
+from openwit.schemas.common.stopping import stop_if_asked
 from openwit.schemas.manifest import FileEntry
 
 _TICK_SECONDS = 0.5
@@ -125,6 +126,7 @@ class TaskStats:
 
     def tick(self, rows: int, fraction: float | None = None) -> None:
         """Report progress: rows of this task that are done, and the fraction of it in [0, 1] where known."""
+        stop_if_asked()
         now = time.monotonic()
         if self._progress_file is None or now - self._last_tick < _TICK_SECONDS:
             return

@@ -68,6 +68,6 @@ class Snapshot:
 def _read(path: Path) -> dict[str, float | None]:
     try:
         state: dict[str, float | None] = json.loads(path.read_text())
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
-    return state
+    return state if isinstance(state, dict) else {}

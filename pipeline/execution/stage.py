@@ -1,9 +1,11 @@
 """Run a stage in its folder: claim it for settings and inputs, fill it by tasks, finish it with a manifest."""
 
 import json
+import logging
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,11 +13,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pydantic
 
 from openwit.pipeline.execution.engine import Engine
+from openwit.pipeline.execution.files import STAGE, STAGE_MANIFEST
 from openwit.pipeline.execution.jobs import FileTask, RoundsJob, Task, TaskResult
 from openwit.pipeline.execution.progress import SILENT, Progress
-from openwit.pipeline.execution.tasks import FAILURES, PROGRESS, STAGE, clean_partials
+from openwit.pipeline.execution.tasks import FAILURES, PROGRESS, clean_partials
 from openwit.schemas.common.atomic import atomic_write, sha256_of
 from openwit.schemas.common.errors import DataError, RecipeError, StorageError
+from openwit.schemas.common.locks import hold_lock
+from openwit.schemas.common.sealed import DamagedError, seal, unseal
+from openwit.schemas.common.stopping import stop_if_asked
+from openwit.schemas.common.storage_faults import is_disk_full, shown, storage_faults
 from openwit.schemas.manifest import FileEntry, FunnelStep
 
 if TYPE_CHECKING:
@@ -23,7 +30,9 @@ if TYPE_CHECKING:
 
 P = TypeVar("P")
 CLAIM = f"{STAGE}/claim.json"
-STAGE_MANIFEST = f"{STAGE}/manifest.json"
+LOCK = f"{STAGE}/lock"
+
+_log = logging.getLogger(__name__)
 
 
 class StageRecord(pydantic.BaseModel):
@@ -67,10 +76,14 @@ class StageManifest(pydantic.BaseModel):
         """
         path = folder / STAGE_MANIFEST
         try:
-            manifest = cls.model_validate_json(path.read_text())
+            manifest = cls.model_validate_json(unseal(path.read_bytes(), path, required=False))
         except (FileNotFoundError, NotADirectoryError):
             raise DataError(f"{folder} holds no finished {stage!r} stage: run that stage first") from None
-        except pydantic.ValidationError:
+        except DamagedError as error:
+            raise DataError(
+                f"{error}: delete it and run {stage!r}, or the whole build, again; only what is damaged is made anew"
+            ) from None
+        except (pydantic.ValidationError, RecursionError):
             raise DataError(f"{path} is not the manifest of a stage: give the folder that {stage!r} wrote") from None
         if manifest.stage != stage:
             raise DataError(f"{folder} holds the {manifest.stage!r} stage, expected {stage!r}")
@@ -87,8 +100,10 @@ class StageManifest(pydantic.BaseModel):
             DataError: the folder does not hold a finished stage.
         """
         try:
-            found = json.loads((folder / STAGE_MANIFEST).read_text())["stage"]
-        except (OSError, ValueError, TypeError, KeyError):
+            found = json.loads((folder / STAGE_MANIFEST).read_bytes())["stage"]
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+            found = None
+        if not isinstance(found, str):
             found = expected[0] if expected else "earlier"
         return cls.load(folder, found)
 
@@ -205,7 +220,9 @@ class Job:
             unit: of the rows that the tasks count in their progress.
         """
         with self.progress.watch(label, folder, [task.name for task in tasks], unit):
-            return self.engine.run_tasks(folder, tasks, label, work)
+            results = self.engine.run_tasks(folder, tasks, label, work)
+        stop_if_asked()
+        return results
 
     def run_rounds(
         self, folder: Path, job: RoundsJob[P], unit: str, *, progress_prefix: str = ""
@@ -217,7 +234,9 @@ class Job:
             progress_prefix: of the names under which the tasks report it.
         """
         with self.progress.watch(job.label, folder, [progress_prefix + task.name for task in job.tasks], unit):
-            return self.engine.run_rounds(folder, job)
+            sums = self.engine.run_rounds(folder, job)
+        stop_if_asked()
+        return sums
 
 
 def file_inputs(paths: Sequence[str]) -> dict[str, str]:
@@ -259,25 +278,52 @@ def run_stage(
     identity: dict[str, Any] = {"stage": stage, "version": version, "settings": settings, "inputs": inputs}
     if step:
         identity["step"] = step
-    if _claim(job, folder, identity):
-        return StageManifest.load(folder, stage), False
-    clean_partials(folder)
-    result = execute()
-    manifest = StageManifest(
-        stage=stage,
-        step=step,
-        version=version,
-        settings=settings,
-        files=sorted(result.files, key=lambda f: f.path),
-        funnel=result.funnel,
-        counters=dict(sorted(result.counters.items())),
-        extra=result.extra,
-        history=[record for before in upstream for record in [*before.history, before.record()]],
-    )
-    shutil.rmtree(folder / PROGRESS, ignore_errors=True)
-    shutil.rmtree(folder / FAILURES, ignore_errors=True)
-    atomic_write(folder / STAGE_MANIFEST, manifest.model_dump_json(indent=1) + "\n")
+    with storage_faults(folder):
+        if _claim(job, folder, identity):
+            try:
+                return StageManifest.load(folder, stage), False
+            except DataError as error:
+                _log.warning("%s is run again: %s", step or stage, error)
+        clean_partials(folder)
+        result = execute()
+        manifest = StageManifest(
+            stage=stage,
+            step=step,
+            version=version,
+            settings=settings,
+            files=sorted(result.files, key=lambda f: f.path),
+            funnel=result.funnel,
+            counters=dict(sorted(result.counters.items())),
+            extra=result.extra,
+            history=[record for before in upstream for record in [*before.history, before.record()]],
+        )
+        shutil.rmtree(folder / PROGRESS, ignore_errors=True)
+        shutil.rmtree(folder / FAILURES, ignore_errors=True)
+        stop_if_asked()
+        atomic_write(folder / STAGE_MANIFEST, seal(manifest.model_dump_json(indent=1) + "\n"))
     return manifest, True
+
+
+@contextmanager
+def locked_stage(folder: Path) -> Iterator[None]:
+    """Lock the folder of a stage against a second run; a folder of something else is left to `run_stage` to refuse.
+
+    Raises:
+        StorageError: another process runs a stage in the folder.
+    """
+    if _is_foreign(folder):
+        yield
+        return
+    with hold_lock(folder / LOCK, f"another command is running in {folder}: wait for it or choose another folder"):
+        yield
+
+
+def _is_foreign(folder: Path) -> bool:
+    """Return whether a folder holds files and was not claimed by a stage."""
+    if (folder / CLAIM).exists() or not folder.is_dir():
+        return folder.exists() and not folder.is_dir()
+    own = {folder / STAGE, folder / LOCK}
+    return any(path not in own for path in [*folder.iterdir(), *(folder / STAGE).glob("*")])
 
 
 def _claim(job: Job, folder: Path, identity: dict[str, Any]) -> bool:
@@ -285,23 +331,50 @@ def _claim(job: Job, folder: Path, identity: dict[str, Any]) -> bool:
     identity = json.loads(json.dumps(identity, sort_keys=True))
     marker = folder / CLAIM
     if marker.exists():
-        held = json.loads(marker.read_text())
-        difference = first_difference(held, identity)
+        held = _held(marker)
+        difference = "its claim is damaged" if held is None else first_difference(held, identity)
         if difference is None:
             return (folder / STAGE_MANIFEST).exists()
         if not job.replace:
+            what = "another" if held is None else f"the {held.get('stage')!r} stage of another"
             raise RecipeError(
-                f"{folder} holds the {held.get('stage')!r} stage of another recipe or input ({difference}); "
+                f"{folder} holds {what} recipe or input ({difference}); "
                 "choose another output folder, or set replace to rebuild this one"
             )
-        shutil.rmtree(folder)
-    elif folder.exists() and any(folder.iterdir()):
-        raise StorageError(f"{folder} is not empty and was not made by this stage: choose another output folder")
+        _empty(folder)
+    elif _is_foreign(folder):
+        raise StorageError(
+            f"{folder} is a file: give a folder"
+            if not folder.is_dir()
+            else f"{folder} is not empty and was not made by this stage: choose another output folder"
+        )
     try:
         atomic_write(marker, json.dumps(identity, indent=1, sort_keys=True) + "\n")
     except OSError as error:
-        raise StorageError(f"{folder} cannot be written: {error.strerror or error}") from error
+        if is_disk_full(error):
+            raise
+        raise StorageError(f"{shown(folder)} cannot be written: {error.strerror or error}") from error
     return False
+
+
+def _held(marker: Path) -> dict[str, Any] | None:
+    """Return what a folder was claimed for; None if that cannot be read."""
+    try:
+        held = json.loads(marker.read_bytes())
+    except (ValueError, RecursionError):
+        return None
+    return held if isinstance(held, dict) else None
+
+
+def _empty(folder: Path) -> None:
+    """Delete everything in a folder but its lock, which this process holds."""
+    for path in [*folder.iterdir(), *(folder / STAGE).glob("*")]:
+        if path in (folder / STAGE, folder / LOCK):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def first_difference(old: Any, new: Any, where: str = "") -> str | None:

@@ -4,8 +4,10 @@ A task whose result exists is not run again. Output is named by the task, so an 
 write the same bytes. Engines run `run_file_task` in their workers and the whole job inside `user_errors_of`.
 """
 
+import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,20 +15,21 @@ from typing import Any
 
 import pydantic
 
-from openwit.pipeline.execution.files import file_entry
+from openwit.pipeline.execution.files import STAGE, file_entry, is_intact
 from openwit.pipeline.execution.jobs import FileTask, Task, TaskResult, TaskStats
 from openwit.schemas.common import errors
 from openwit.schemas.common.atomic import TEMPORARY_PREFIX, atomic_write
-from openwit.schemas.common.errors import OpenWITError
-from openwit.schemas.common.full_disk import disk_full_error, is_disk_full
+from openwit.schemas.common.errors import OpenWITError, StorageError
+from openwit.schemas.common.sealed import seal, unseal
+from openwit.schemas.common.stopping import stop_if_asked
+from openwit.schemas.common.storage_faults import sentence_of, storage_error
 
-STAGE = ".stage"
-"""Subfolder for bookkeeping beside a stage's own files."""
 RESULTS = f"{STAGE}/results"
 PROGRESS = f"{STAGE}/progress"
 FAILURES = f"{STAGE}/failures"
 
 _RESULT = pydantic.TypeAdapter(TaskResult)
+_IN_TRACEBACK = re.compile(rf"^{re.escape(errors.__name__)}\.(\w+): (.+?)(?: \[while running .*)?$", re.MULTILINE)
 
 
 def task_stats(folder: Path, name: str) -> TaskStats:
@@ -40,27 +43,47 @@ def run_file_task(folder: Path, task: Task[Any], file_task: FileTask[Any]) -> Ta
     Raises:
         OpenWITError: the task met bad input.
     """
+    stop_if_asked()
     result = read_result(folder, task.name)
-    if result is not None:
+    if result is not None and all(is_intact(folder / entry.path, entry) for entry in result.files):
         return result
     stats = task_stats(folder, task.name)
     try:
-        paths = file_task.run(task, folder, stats)
+        with task_faults(folder):
+            paths = file_task.run(task, folder, stats)
+            result = stats.result(task.name, [file_entry(folder, path) for path in paths])
+            text = json.dumps(_RESULT.dump_python(result, mode="json"), sort_keys=True)
+            atomic_write(folder / RESULTS / f"{task.name}.json", seal(text))
     except OpenWITError as error:
         # Engines wrap what a worker raises; the sentence for the user is passed by a file instead.
-        atomic_write(folder / FAILURES / f"{task.name}.json", json.dumps(_failure(error)))
+        with contextlib.suppress(OSError):  # on a full disk it is found in what the engine raises
+            atomic_write(folder / FAILURES / f"{task.name}.json", json.dumps(_failure(error)))
         raise
-    result = stats.result(task.name, [file_entry(folder, path) for path in paths])
-    text = json.dumps(_RESULT.dump_python(result, mode="json"), sort_keys=True)
-    atomic_write(folder / RESULTS / f"{task.name}.json", text)
     return result
 
 
+@contextmanager
+def task_faults(folder: Path | None = None) -> Iterator[None]:
+    """Turn what the system refuses to a task into a StorageError, before an engine wraps it.
+
+    Args:
+        folder: what the task writes to, for errors that name no path.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(error, folder) or StorageError(sentence_of(error)) from error
+
+
 def read_result(folder: Path, name: str) -> TaskResult | None:
-    """Return the result of a finished task, or None when the task must be run (again)."""
+    """Return the result of a finished task, or None when the task must be run (again).
+
+    Its files are there and have their sizes; `run_file_task` compares their bytes too, so that a task whose files were
+    damaged since is run again.
+    """
     path = folder / RESULTS / f"{name}.json"
     try:
-        result = _RESULT.validate_json(path.read_text())
+        result = _RESULT.validate_json(unseal(path.read_bytes(), path))
     except (FileNotFoundError, ValueError):
         return None
     complete = all(_has_size(folder / entry.path, entry.bytes) for entry in result.files)
@@ -87,7 +110,8 @@ def results_of(folder: Path, tasks: Sequence[Task[Any]]) -> list[TaskResult]:
     results = []
     for task in tasks:
         result = read_result(folder, task.name)
-        assert result is not None, f"task {task.name} ended without a result"
+        if result is None:
+            raise StorageError(f"{folder} lost what task {task.name} wrote: run the same command")
         results.append(result)
     return results
 
@@ -106,11 +130,19 @@ def user_errors_of(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        stop_if_asked()
         for failure in sorted(failures.glob("*.json")):
             raise _error_of(json.loads(failure.read_text())) from error
-        if is_disk_full(error):
-            raise disk_full_error(folder) from error
-        raise
+        told = _error_in(str(error)) or storage_error(error, folder)
+        if told is None:
+            raise
+        raise told from error
+
+
+def _error_in(text: str) -> OpenWITError | None:
+    """Return the user's error that a traceback in a message ends with."""
+    found = _IN_TRACEBACK.findall(text)
+    return None if not found else _error_of({"error": found[-1][0], "message": found[-1][1]})
 
 
 def _failure(error: OpenWITError) -> dict[str, str]:

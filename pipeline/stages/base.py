@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
@@ -255,8 +256,12 @@ class Stage(ABC, Generic[SettingsT]):
         Raises:
             OpenWITError: a port is not filled, an input is of the wrong kind, or the folder holds another stage.
         """
+        from openwit.pipeline.execution.stage import locked_stage
+
         self.check(settings)
-        return self.run_opened(job, settings, self.open_inputs(inputs), folder, build or BuildContext())
+        opened = self.open_inputs(inputs)
+        with nullcontext() if self.in_place else locked_stage(folder):
+            return self.run_opened(job, settings, opened, folder, build or BuildContext())
 
     def run_opened(self, job: Job, settings: SettingsT, inputs: Inputs, folder: Path, build: BuildContext) -> StageRun:
         """Run the stage on inputs that `open_inputs` checked."""
@@ -324,7 +329,8 @@ class Stage(ABC, Generic[SettingsT]):
 
 
 def _open(port: Port, location: Location) -> Upstream:
-    from openwit.pipeline.execution.stage import STAGE_MANIFEST, StageManifest
+    from openwit.pipeline.execution.files import STAGE_MANIFEST
+    from openwit.pipeline.execution.stage import StageManifest
 
     if port.kind == DATASET:
         return Upstream(str(location))

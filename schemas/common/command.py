@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +14,8 @@ from openwit import __version__
 from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.common.parts import Part, importing, refuse_unsupported_system
 from openwit.schemas.common.settings_reference import SettingInfo, find_settings, listing
+from openwit.schemas.common.stopping import REMEDY, received_signal, stoppable
+from openwit.schemas.common.storage_faults import sentence_of, storage_error
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -21,20 +23,25 @@ INTERRUPTED = 130
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 
+class _StoppedExit(SystemExit):
+    """The end of a command that a signal stopped."""
+
+
 @contextmanager
 def user_errors(command: str, part: Part = "build") -> Iterator[None]:
-    """Turn an OpenWITError into its sentence on stderr and exit code 2, an interrupt into a hint and exit code 130.
+    """Turn an OpenWITError into its sentence on stderr and exit code 2, a signal into a hint and 128 + its number.
 
-    A file that cannot be read or written (an OSError that names it) is reported like an OpenWITError.
+    What the system refuses (an OSError: a full disk, a file that cannot be read) is reported like an OpenWITError.
 
     Args:
         command: the name that begins the sentence.
         part: the extra to name if the missing module is in several extras.
     """
     try:
-        refuse_unsupported_system()
-        with importing("this command", part):
-            yield
+        with _stoppable(command):
+            refuse_unsupported_system()
+            with importing("this command", part):
+                yield
     except OpenWITError as error:
         _fail(command, str(error))
     except BrokenPipeError:
@@ -42,16 +49,38 @@ def user_errors(command: str, part: Part = "build") -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except OSError as error:
-        if error.filename is None:
-            raise
-        _fail(command, f"{error.filename}: {error.strerror or error}")
+        _fail(command, sentence_of(error))
     except KeyboardInterrupt:
-        print(f"\n{command}: stopped; run the same command to resume", file=sys.stderr)
+        _tell(command, REMEDY)
         raise SystemExit(INTERRUPTED) from None
+    except Exception as error:
+        # Libraries that keep only the text of a fault of the disk.
+        found = storage_error(error)
+        if found is None:
+            raise
+        _fail(command, str(found))
+
+
+@contextmanager
+def _stoppable(command: str) -> Iterator[None]:
+    """End the command if a signal was received, whatever became of the signal's exception."""
+    with stoppable(command):
+        try:
+            yield
+        finally:
+            received = received_signal()
+            if received is not None:
+                _tell(command, REMEDY)
+                raise _StoppedExit(128 + received) from None
+
+
+def _tell(command: str, sentence: str) -> None:
+    # A terminal shows ^C where the cursor was.
+    print(f"{chr(10) if sys.stderr.isatty() else ''}{command}: {sentence}", file=sys.stderr)
 
 
 def _fail(command: str, sentence: str) -> None:
-    print(f"{command}: {sentence}", file=sys.stderr)
+    print(f"{command}: {' '.join(sentence.split())}", file=sys.stderr)
     raise SystemExit(BAD_INPUT) from None
 
 
@@ -92,8 +121,6 @@ def run_app(app: typer.Typer, command: str, *, part: Part = "build", arguments: 
             _explain_usage(command, error)
         except typer.Abort:
             raise KeyboardInterrupt from None
-        if code == INTERRUPTED:
-            raise KeyboardInterrupt
     raise SystemExit(code if isinstance(code, int) else 0)
 
 
@@ -112,9 +139,22 @@ def entry_point(app: typer.Typer, command: str) -> Callable[[], None]:
     """Return the `main` function of a command."""
 
     def main() -> None:
-        run_app(app, command)
+        with ending_when_stopped():
+            run_app(app, command)
 
     return main
+
+
+@contextmanager
+def ending_when_stopped() -> Iterator[None]:
+    """End the process with the block if a signal stopped it: Python would wait for threads that still work."""
+    try:
+        yield
+    except _StoppedExit as stopped:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(stopped.code if isinstance(stopped.code, int) else INTERRUPTED)
 
 
 def make_console(*, stderr: bool = False) -> Console:

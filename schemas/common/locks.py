@@ -1,8 +1,16 @@
 """Lock files; a lock ends with the process that holds it, however that ends."""
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any
 
+from openwit.schemas.common.errors import StorageError
 from openwit.schemas.common.parts import refuse_unsupported_system
+from openwit.schemas.common.storage_faults import is_disk_full, storage_faults
+
+_READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 
 def lock_file(file: IO[Any], *, wait: bool) -> bool:
@@ -26,3 +34,42 @@ def lock_file(file: IO[Any], *, wait: bool) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+@contextmanager
+def hold_lock(path: Path, busy: str) -> Iterator[None]:
+    """Hold a lock file while the block runs.
+
+    Where nothing can be written, on a read-only or full disk, an existing file is locked as it is; without one there
+    is nothing to protect, and the block runs without a lock: what is finished can be read, and work that would write
+    ends with its own error.
+
+    Args:
+        path: of the lock file, which is empty and stays.
+        busy: the sentence for a lock that another process holds.
+
+    Raises:
+        StorageError: another process holds it, or the file cannot be made.
+    """
+    with storage_faults(path.parent):
+        file = _open(path)
+    if file is None:
+        yield
+        return
+    with file:
+        if not lock_file(file, wait=False):
+            raise StorageError(busy)
+        yield
+
+
+def _open(path: Path) -> IO[Any] | None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("ab", buffering=0)
+    except OSError as error:
+        if error.errno not in _READ_ONLY and not is_disk_full(error):
+            raise
+    try:
+        return path.open("rb", buffering=0)
+    except OSError:
+        return None

@@ -15,6 +15,7 @@ import yaml
 
 from openwit.schemas.common.errors import RecipeError
 from openwit.schemas.common.setting_messages import setting_message
+from openwit.schemas.common.storage_faults import shown
 
 
 class Settings(pydantic.BaseModel):
@@ -39,6 +40,9 @@ class _UniqueKeys(yaml.SafeLoader):
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
+_MOST_BYTES = 4 << 20
+# Values after every alias is written out: a few lines of aliases of aliases can stand for billions.
+_MOST_VALUES = 2_000_000
 
 
 def load_settings(path: Path, model: type[SettingsT], overrides: Sequence[str] = ()) -> SettingsT:
@@ -65,20 +69,61 @@ def read_yaml(path: Path) -> dict[str, Any]:
         RecipeError: the file is missing, cannot be read, is not YAML, or holds something else.
     """
     try:
-        text = path.read_text()
+        with path.open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)
     except FileNotFoundError:
         raise RecipeError(f"{path} does not exist") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} cannot be read: {error}") from error
-    try:
-        raw = yaml.load(text, Loader=_UniqueKeys)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path} is not valid YAML: {_one_line(error)}") from error
+    except OSError as error:
+        raise RecipeError(f"{shown(path)} cannot be read: {error.strerror or error}") from error
+    raw = parse_yaml(data, str(path))
     if raw is None:
         raw = {}
     if not isinstance(raw, dict):
         raise RecipeError(f"{path} must hold settings (key: value), but holds a {type(raw).__name__}")
     return raw
+
+
+def parse_yaml(data: bytes | str, where: str) -> Any:
+    """Read YAML within limits of size, depth and aliases; a key that is given twice is an error.
+
+    Args:
+        data: UTF-8, or UTF-16 with a byte order mark.
+        where: file or setting, for messages.
+
+    Raises:
+        RecipeError: it is not YAML, or beyond the limits.
+    """
+    if len(data) > _MOST_BYTES:
+        raise RecipeError(f"{where} is larger than {_MOST_BYTES >> 20} MiB: that is no recipe or configuration")
+    try:
+        loader = _UniqueKeys(data)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            if _values(node, {}) > _MOST_VALUES:
+                raise RecipeError(f"{where} stands for more than {_MOST_VALUES:,} values: it has too many aliases")
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except RecipeError:
+        raise
+    except RecursionError:
+        raise RecipeError(f"{where} is nested too deeply, or within itself") from None
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{where} is not valid YAML: {_one_line(error)}") from error
+    except (ValueError, OverflowError) as error:  # a date or number that there is none of
+        raise RecipeError(f"{where} is not valid YAML: {_one_line(error)}") from error
+
+
+def _values(node: yaml.Node, known: dict[int, int]) -> int:
+    """Count the values that a node stands for, with its aliases written out."""
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) not in known:
+        parts = node.value if isinstance(node, yaml.SequenceNode) else [part for pair in node.value for part in pair]
+        known[id(node)] = 1 + sum(_values(part, known) for part in parts)
+    return known[id(node)]
 
 
 def parse_settings(raw: dict[str, Any], model: type[SettingsT], where: str, *, prefix: str = "") -> SettingsT:
@@ -108,9 +153,9 @@ def apply_override(raw: dict[str, Any], override: str, *, within: str = "") -> N
         RecipeError: it has another form, or goes through a key that holds a value.
     """
     dotted, separator, value = override.partition("=")
-    shown = f"{within}.{override}" if within else override
+    described = f"{within}.{override}" if within else override
     if not separator or not dotted:
-        raise RecipeError(f"setting {shown!r} must look like key=value")
+        raise RecipeError(f"setting {described!r} must look like key=value")
     *parents, last = dotted.split(".")
     node = raw
     for part in parents:
@@ -118,12 +163,9 @@ def apply_override(raw: dict[str, Any], override: str, *, within: str = "") -> N
         if child is None:
             child = node[part] = {}
         if not isinstance(child, dict):
-            raise RecipeError(f"setting {shown!r}: {part!r} holds a value, not settings")
+            raise RecipeError(f"setting {described!r}: {part!r} holds a value, not settings")
         node = child
-    try:
-        node[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"setting {shown!r}: the value is not valid YAML: {_one_line(error)}") from error
+    node[last] = parse_yaml(value, f"setting {described!r}: the value")
 
 
 def _explain(error: pydantic.ValidationError, model: type[pydantic.BaseModel], prefix: str = "") -> str:

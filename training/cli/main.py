@@ -2,15 +2,13 @@
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from openwit.schemas.common.command import Version, make_console, run_app, user_errors
-from openwit.schemas.common.errors import OpenWITError, StorageError
+from openwit.schemas.common.command import Version, ending_when_stopped, make_console, run_app, user_errors
+from openwit.schemas.common.errors import OpenWITError
 from openwit.training.cli.options import BatchSize, ModelPath, QuickGelu, WeightsOption, example
 from openwit.training.config.choices import ExportLayout, Weights
 
@@ -236,15 +234,6 @@ def _print(line: str) -> None:
     make_console().print(line, markup=False, soft_wrap=True)
 
 
-@contextmanager
-def _os_errors() -> Iterator[None]:
-    """Report a full disk or an unreadable file as one sentence too."""
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(f"{error.filename or 'a file'}: {error.strerror or error}") from error
-
-
 def main(arguments: list[str] | None = None) -> Any:
     """Run `wit-train`: a user's mistake ends in one sentence on standard error and exit code 2."""
     # Read by the OpenMP runtime when torch loads it. Waiting threads that sleep instead of spinning cost nothing on an
@@ -253,7 +242,7 @@ def main(arguments: list[str] | None = None) -> Any:
     # At the end, so that it shadows nothing: a module beside the configuration can be named in it (`mypkg.Objective`).
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
-    with user_errors("wit-train", "train"), _os_errors():
+    with ending_when_stopped(), user_errors("wit-train", "train"):
         run_app(app, "wit-train", part="train", arguments=arguments)
 
 

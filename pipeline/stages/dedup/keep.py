@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from openwit.pipeline.execution.blobs import split_by
+from openwit.pipeline.execution.files import STAGE
 from openwit.pipeline.execution.jobs import FileTask, Task, TaskResult, TaskStats
-from openwit.pipeline.execution.tasks import STAGE
 from openwit.pipeline.stages.dedup import DedupPaths
 from openwit.pipeline.stages.dedup.examples import ExamplePicker, KeptExamples
 from openwit.pipeline.stages.dedup.find_pass import ImagesFile, copies_path

@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from openwit.pipeline.download.status import NO_RESPONSE, RESPONDED, FetchStatus
-from openwit.pipeline.execution.tasks import STAGE
+from openwit.pipeline.execution.files import STAGE
 from openwit.schemas.common.atomic import atomic_write
 
 _log = logging.getLogger(__name__)
 _NOTICES = f"{STAGE}/notices"
 _POLL_S = 0.5
+_JOIN_S = 10.0
 
 
 def pause_message(chunk: str, statuses: Sequence[FetchStatus], pause_s: float, number: int, of: int) -> str:
@@ -39,7 +40,7 @@ def relay_worker_messages(folder: Path) -> Iterator[None]:
         for path in sorted((folder / _NOTICES).glob("[!.]*.txt")):
             if path.name not in logged:
                 logged.add(path.name)
-                _log.warning("%s", path.read_text())
+                _log.warning("%s", path.read_text(encoding="utf-8", errors="replace"))
 
     def watch() -> None:
         while not stop.wait(_POLL_S):
@@ -51,6 +52,6 @@ def relay_worker_messages(folder: Path) -> Iterator[None]:
         yield
     finally:
         stop.set()
-        watcher.join()
+        watcher.join(_JOIN_S)
         log_new()
         shutil.rmtree(folder / _NOTICES, ignore_errors=True)

@@ -14,9 +14,10 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from openwit.pipeline.download.status import RESPONDED, RETRY_LATER
+from openwit.pipeline.execution.files import STAGE, STAGE_MANIFEST
 from openwit.pipeline.execution.jobs import Task, TaskStats
-from openwit.pipeline.execution.stage import STAGE_MANIFEST, Job
-from openwit.pipeline.execution.tasks import RESULTS, STAGE, clean_partials
+from openwit.pipeline.execution.stage import Job
+from openwit.pipeline.execution.tasks import RESULTS, clean_partials
 from openwit.pipeline.stages.fetch import FetchPaths
 from openwit.pipeline.stages.fetch.candidate_inputs import CandidateInputs
 from openwit.pipeline.stages.fetch.chunk import (

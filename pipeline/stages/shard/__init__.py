@@ -40,10 +40,8 @@ class Shard(Stage[ShardSettings]):
         """Run the stage; with `build.target` the shards go to that URL; `folder` keeps what resuming needs."""
         from openwit.pipeline.dataset.store import RemoteFolder
         from openwit.pipeline.dataset.target import finished_target
-        from openwit.schemas.common.full_disk import disk_full_as_user_error
 
-        with disk_full_as_user_error(folder):
-            done = super().run_opened(job, settings, inputs, folder, build)
+        done = super().run_opened(job, settings, inputs, folder, build)
         if build.target is not None and not done.executed:
             finished_target(RemoteFolder(build.target), folder)
         return done

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from openwit.pipeline.dataset.store import LocalFolder, RemoteFolder
 from openwit.pipeline.dataset.target import claim_target, close_target
 from openwit.pipeline.dataset.write_shard import SHARD_FILES, write_shard
+from openwit.pipeline.execution.files import STAGE
 from openwit.pipeline.execution.jobs import FileTask, Task, TaskResult, TaskStats
 from openwit.pipeline.execution.stage import (
     CLAIM,
@@ -23,7 +24,7 @@ from openwit.pipeline.execution.stage import (
     StageRecord,
     StageResult,
 )
-from openwit.pipeline.execution.tasks import PROGRESS, RESULTS, STAGE, read_result
+from openwit.pipeline.execution.tasks import PROGRESS, RESULTS, read_result
 from openwit.pipeline.stages import writers_of
 from openwit.pipeline.stages.base import IMAGES, BuildContext, StagePaths, Upstream
 from openwit.pipeline.stages.shard import Shard
@@ -33,7 +34,7 @@ from openwit.pipeline.stages.shard.spill import Slice, read_spills, write_spill
 from openwit.pipeline.stages.sidecars import copy_examples, copy_query_counts
 from openwit.schemas.common.atomic import sha256_of
 from openwit.schemas.common.errors import DataError
-from openwit.schemas.common.full_disk import disk_full_as_user_error
+from openwit.schemas.common.storage_faults import storage_faults
 from openwit.schemas.manifest import DatasetManifest, FileEntry, ShardEntry
 
 STEP = "shard/pairs"
@@ -229,7 +230,7 @@ class SpillFile(FileTask[SpillInput]):
 
     def run(self, task: Task[SpillInput], folder: Path, stats: TaskStats) -> list[Path]:
         base = folder / SPILL / task.name
-        with disk_full_as_user_error(folder):
+        with storage_faults(folder):
             slices = write_spill(base, Path(task.payload.survivors), Path(task.payload.images), self.shards, self.seed)
         stats.tick(sum(part.rows for part in slices), 1.0)
         files = [base.with_suffix(suffix) for suffix in (".images", ".arrow")]
@@ -249,7 +250,7 @@ class WriteShard(FileTask[ShardPlan]):
 
     def run(self, task: Task[ShardPlan], folder: Path, stats: TaskStats) -> list[Path]:
         base = folder / task.payload.split / task.name
-        with disk_full_as_user_error(folder), read_spills(task.payload.slices) as (survivors, images):
+        with storage_faults(folder), read_spills(task.payload.slices) as (survivors, images):
             written = write_shard(
                 base, task.number, survivors=survivors, images=images, tick=lambda n, of: stats.tick(n, n / max(of, 1))
             )

@@ -60,3 +60,36 @@ def test_a_key_that_is_given_twice_is_an_error(tmp_path, text):
     (tmp_path / "file.yaml").write_text(text)
     with pytest.raises(RecipeError, match="is given twice.*line"):
         read_yaml(tmp_path / "file.yaml")
+
+
+BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{chr(98 + n)}: &{chr(98 + n)} [{','.join(['*' + chr(97 + n)] * 9)}]\n" for n in range(12)
+)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"a: \xe9", "not valid YAML"),
+        (b"\x00\x01", "not valid YAML"),
+        (b"a: 2001-99-99", "not valid YAML"),
+        (b"a: " + 6000 * b"9", "not valid YAML"),
+        (b"[" * 2000, "nested too deeply"),
+        (b"- " * 100_000, "nested too deeply"),
+        (b"x: &a {b: *a}", "within itself"),
+        (BOMB.encode(), "too many aliases"),
+        (b"#" * (5 << 20), "larger than"),
+    ],
+)
+def test_no_yaml_ends_in_anything_but_a_sentence(tmp_path, data, said):
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(data)
+    with pytest.raises(RecipeError, match=said) as caught:
+        read_yaml(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_marked_utf_8_and_utf_16_are_read(tmp_path):
+    for encoding in ("utf-8-sig", "utf-16"):
+        (tmp_path / "r.yaml").write_bytes("name: größe".encode(encoding))
+        assert read_yaml(tmp_path / "r.yaml") == {"name": "größe"}
