@@ -100,14 +100,18 @@ class TableSchema:
         """
         file = _open_parquet(path)
         self._check_footer(file.schema_arrow, path)
-        return self.conform(file.read(), str(path))
+        with _readable(path):
+            table = file.read()
+        return self.conform(table, str(path))
 
     def read_batches(self, path: Path) -> Iterator[pa.Table]:
         """Read a Parquet file row group by row group, so that memory does not grow with the file."""
         file = _open_parquet(path)
         self._check_footer(file.schema_arrow, path)
         for group in range(file.num_row_groups):
-            yield self.conform(file.read_row_group(group), str(path))
+            with _readable(path):
+                table = file.read_row_group(group)
+            yield self.conform(table, str(path))
 
     def write(self, path: Path, tables: pa.Table | Iterable[pa.Table], row_group_size: int = 65_536) -> int:
         """Write tables to one Parquet file, whole or not at all; return the number of rows.
@@ -197,9 +201,16 @@ def _regrouped(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
 
 
 def _open_parquet(path: Path) -> pq.ParquetFile:
-    try:
+    with _readable(path):
         return pq.ParquetFile(path)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError:
         raise SchemaError(f"{path} does not exist") from None
-    except (pa.ArrowInvalid, OSError) as error:
-        raise SchemaError(f"{path} is not a readable Parquet file: {error}") from error
+    except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise SchemaError(f"{path} is not a readable Parquet file: {reason}") from error

@@ -50,6 +50,25 @@ class ObjectStore:
         except FileNotFoundError:
             return {}
 
+    def odd(self) -> dict[str, str]:
+        """Return what is no plain object: `link` or `other`, by name; only file systems have any."""
+
+        def find() -> dict[str, str]:
+            filesystem, root = self._filesystem()
+            base = root.rstrip("/") + "/"
+            entries = filesystem.find(root, detail=True, withdirs=True)
+            kinds = {name: "link" if info.get("islink") else str(info["type"]) for name, info in entries.items()}
+            return {
+                name.removeprefix(base): "link" if kinds[name] == "link" else "other"
+                for name in sorted(kinds)
+                if kinds[name] not in ("file", "directory")
+            }
+
+        try:
+            return self._call("listed", "", find)
+        except FileNotFoundError:
+            return {}
+
     def size(self, name: str) -> int | None:
         """Return the size of a file in bytes, or None if it does not exist."""
         try:

@@ -5,6 +5,7 @@ so. From a remote dataset, tables are read by ranges, and archives are downloade
 """
 
 import contextlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,9 @@ class DatasetStore(Protocol):
 
     def sizes(self) -> dict[str, int]:
         """Return the size in bytes of every file, by name, in order of name."""
+
+    def odd(self) -> dict[str, str]:
+        """Return what is no plain file or folder: `link` or `other`, by name."""
 
     def size(self, name: str) -> int | None:
         """Return the size of a file in bytes, or None if it does not exist."""
@@ -67,6 +71,16 @@ class LocalFolder:
     def sizes(self) -> dict[str, int]:
         files = (path for path in self.folder.rglob("*") if path.is_file())
         return {path.relative_to(self.folder).as_posix(): path.stat().st_size for path in sorted(files)}
+
+    def odd(self) -> dict[str, str]:
+        found = {}
+        for root, folders, files in os.walk(self.folder):
+            for path in (Path(root, name) for name in [*folders, *files]):
+                if path.is_symlink():
+                    found[path.relative_to(self.folder).as_posix()] = "link"
+                elif not path.is_dir() and not path.is_file():
+                    found[path.relative_to(self.folder).as_posix()] = "other"
+        return dict(sorted(found.items()))
 
     def size(self, name: str) -> int | None:
         try:
@@ -114,6 +128,9 @@ class RemoteFolder:
 
     def sizes(self) -> dict[str, int]:
         return self._store.sizes()
+
+    def odd(self) -> dict[str, str]:
+        return self._store.odd()
 
     def size(self, name: str) -> int | None:
         return self._store.size(name)

@@ -13,7 +13,7 @@ BUILDING = ".building"
 """Marks a dataset that is being built; holds the sha256 of the build's claim."""
 
 _OURS = re.compile(
-    rf"{re.escape(BUILDING)}|manifest\.json|card\.(?:html|json)|(?:queries|duplicates)\.parquet"
+    rf"{re.escape(BUILDING)}|manifest\.json|card\.(?:html|json|sha256)|(?:queries|duplicates)\.parquet"
     r"|[a-z0-9_-]{1,40}/\d{5,}(?:\.tar|\.parquet|\.idx\.arrow|_stats\.json)"
 )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from openwit.pipeline.dataset.card_sums import CARD, card_problems
 from openwit.pipeline.dataset.removal_journal import JOURNAL
 from openwit.pipeline.dataset.store import DatasetStore, load_manifest, open_store
 from openwit.pipeline.dataset.tar_writer import members
@@ -20,7 +21,11 @@ from openwit.schemas.common.errors import SchemaError
 from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest, FileEntry, ShardEntry
 from openwit.schemas.tables.samples import SAMPLES, SHARD_INDEX
 
-_MAY_BE_THERE = frozenset({MANIFEST_NAME, "card.html", "card.json", "queries.parquet", "duplicates.parquet"})
+# Files beside those that the manifest lists: the card, which cites it, and the records of the stage that wrote it.
+_MAY_BE_THERE = frozenset(
+    {MANIFEST_NAME, JOURNAL, BUILDING, *CARD, ".stage/claim.json", ".stage/manifest.json", ".stage/lock"}
+)
+_ODD = {"link": "a link, but a dataset holds its files itself", "other": "neither a file nor a folder"}
 
 Progress = Callable[[int, int], None]
 """Called with bytes checked and the total number of bytes."""
@@ -39,7 +44,8 @@ def verify_dataset(dataset: str | Path, progress: Progress = lambda _done, _of: 
     store = open_store(dataset)
     manifest = load_manifest(store)
     sizes = store.sizes()
-    problems = [*_check_names(manifest, sizes), *_check_totals(manifest)]
+    problems = [*_check_names(manifest, sizes), *_check_totals(manifest), *card_problems(store)]
+    problems += [f"{name}: {_ODD[what]}" for name, what in store.odd().items()]
     total = sum(entry.bytes for entry in _entries(manifest))
     done = 0
     for entry in manifest.tables:
@@ -68,8 +74,7 @@ def _check_names(manifest: DatasetManifest, sizes: dict[str, int]) -> Iterator[s
         yield f"{BUILDING}: the dataset is being built, or its build was cut off"
     known = {entry.path for entry in _entries(manifest)} | _MAY_BE_THERE
     for name in sizes:
-        # The stage's own records and other hidden files are not part of the dataset.
-        if name not in known and not any(part.startswith(".") for part in name.split("/")):
+        if name not in known:
             yield f"{name}: not listed in the manifest"
 
 

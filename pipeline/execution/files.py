@@ -1,8 +1,12 @@
 """Describe the files that a stage writes, and compare those that a stage reads with what was written."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+
+import pyarrow as pa
 
 from openwit.schemas.common.atomic import sha256_of
 from openwit.schemas.common.errors import DataError
@@ -46,6 +50,20 @@ def checked(path: Path) -> Path:
     if entry is not None and not is_intact(path, entry):
         raise DataError(_damage(path, folder, stage))
     return path
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Read a file of an earlier stage whose bytes are not compared yet; if that fails, say why.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        checked(path)
+        raise DataError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
 
 
 def _damage(path: Path, folder: Path, stage: str) -> str:

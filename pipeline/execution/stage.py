@@ -314,8 +314,13 @@ def locked_stage(folder: Path) -> Iterator[None]:
     if _is_foreign(folder):
         yield
         return
+    new = not folder.exists()
     with hold_lock(folder / LOCK, f"another command is running in {folder}: wait for it or choose another folder"):
-        yield
+        try:
+            yield
+        finally:
+            if new and not (folder / CLAIM).exists() and not _is_foreign(folder):
+                shutil.rmtree(folder, ignore_errors=True)  # refused before anything was written
 
 
 def _is_foreign(folder: Path) -> bool:
@@ -332,15 +337,15 @@ def _claim(job: Job, folder: Path, identity: dict[str, Any]) -> bool:
     marker = folder / CLAIM
     if marker.exists():
         held = _held(marker)
-        difference = "its claim is damaged" if held is None else first_difference(held, identity)
-        if difference is None:
+        difference = None if held is None else first_difference(held, identity)
+        if held is not None and difference is None:
             return (folder / STAGE_MANIFEST).exists()
         if not job.replace:
-            what = "another" if held is None else f"the {held.get('stage')!r} stage of another"
-            raise RecipeError(
-                f"{folder} holds {what} recipe or input ({difference}); "
-                "choose another output folder, or set replace to rebuild this one"
-            )
+            remedy = "choose another output folder, or set replace to rebuild this one"
+            if held is None:
+                raise StorageError(f"{marker} is damaged: {remedy}")
+            what = f"the {held.get('stage')!r} stage of another recipe or input ({difference})"
+            raise RecipeError(f"{folder} holds {what}; {remedy}")
         _empty(folder)
     elif _is_foreign(folder):
         raise StorageError(

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from openwit.pipeline.execution.files import file_entry
+from openwit.pipeline.execution.files import checked, file_entry
 from openwit.schemas.common.atomic import atomic_path
 from openwit.schemas.manifest import FileEntry
 
@@ -22,7 +22,7 @@ def copy_examples(source: Path, target: Path) -> list[FileEntry]:
 
 
 def copy_sidecar(source: Path, target: Path, name: str) -> list[FileEntry]:
-    path = source / name
+    path = checked(source / name)
     if not path.exists():
         return []
     with atomic_path(target / name) as temporary:

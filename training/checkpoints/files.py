@@ -16,6 +16,8 @@ from torch import nn
 
 from openwit.schemas.common.atomic import atomic_path, atomic_write, remove_partials, sha256_of
 from openwit.schemas.common.errors import DataError
+from openwit.schemas.common.sealed import seal, unseal
+from openwit.schemas.common.storage_faults import storage_faults
 from openwit.training.config import TrainConfig
 from openwit.training.config.duration import Position
 
@@ -105,12 +107,14 @@ def save_checkpoint(run: Path, info: CheckpointInfo, state: Mapping[str, Any], k
 
 def write_checkpoint(path: Path, info: CheckpointInfo, state: Mapping[str, Any]) -> None:
     """Write a checkpoint: the tensors to `path`, then the JSON beside it, each completely or not at all."""
-    with atomic_path(path) as temporary:
-        torch.save(dict(state), temporary)
+    with storage_faults(path.parent), atomic_path(path) as temporary:
+        with temporary.open("wb") as file:
+            # Given a path, torch writes the temporary file's name into the archive: equal states have equal bytes.
+            torch.save(dict(state), file)
         digest = sha256_of(temporary)
-    atomic_write(
-        path.with_suffix(".json"), info.model_copy(update={"sha256": digest}).model_dump_json(indent=1) + "\n"
-    )
+    described = info.model_copy(update={"sha256": digest}).model_dump_json(indent=1) + "\n"
+    with storage_faults(path.parent):
+        atomic_write(path.with_suffix(".json"), seal(described))
 
 
 def checkpoint_path(run: Path, step: int) -> Path:
@@ -120,8 +124,8 @@ def checkpoint_path(run: Path, step: int) -> Path:
 
 def _is_milestone(path: Path) -> bool:
     try:
-        described = json.loads(path.with_suffix(".json").read_text())
-    except (OSError, ValueError):
+        described = json.loads(path.with_suffix(".json").read_bytes())
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(described, dict) and bool(described.get("milestone"))
 
@@ -152,10 +156,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if not path.is_file():
         raise DataError(f"{path} does not exist")
     try:
-        info = CheckpointInfo.model_validate_json(path.with_suffix(".json").read_text())
+        beside = path.with_suffix(".json")
+        info = CheckpointInfo.model_validate_json(unseal(beside.read_bytes(), beside, required=False))
     except FileNotFoundError:
         raise DataError(f"{path} has no {path.stem}.json beside it, so it was not completely written") from None
-    except (pydantic.ValidationError, UnicodeDecodeError) as error:
+    except pydantic.ValidationError as error:
         raise DataError(f"{path.with_suffix('.json')} is not a checkpoint's description of this release") from error
     if sha256_of(path) != info.sha256:
         raise DataError(f"{path} does not have the sum its description states")
@@ -185,17 +190,19 @@ def stored_config(run: Path) -> TrainConfig | None:
     """
     path = run / "config.json"
     try:
-        raw = json.loads(path.read_text())
+        raw = json.loads(path.read_bytes())
         return TrainConfig.model_validate(raw)
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not a run's configuration of this release: choose another run folder") from error
 
 
 def store_config(run: Path, config: TrainConfig) -> None:
-    """Write the run's configuration, so that anyone can see what the folder holds."""
-    atomic_write(run / "config.json", config.model_dump_json(indent=1) + "\n")
+    """Write the run's configuration, so that anyone can see what the folder holds; not if it is there already."""
+    path, text = run / "config.json", config.model_dump_json(indent=1) + "\n"
+    if not path.exists() or path.read_bytes() != text.encode():
+        atomic_write(path, text)
 
 
 def _paths(run: Path) -> list[Path]:

@@ -19,7 +19,7 @@ from PIL import Image
 from openwit.schemas.common.atomic import sha256_of
 from openwit.schemas.common.errors import DataError, SchemaError
 from openwit.schemas.common.wording import counted
-from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest, ShardEntry
+from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest, FileEntry, ShardEntry
 from openwit.schemas.tables.samples import SHARD_INDEX
 from openwit.training.data.sample_texts import CorruptSampleError, fast_texts, lenient_json, texts_of
 
@@ -243,7 +243,7 @@ class ShardedDataset(Shards):
             DataError: there is no such column.
         """
         manifest = DatasetManifest.load(self.folder)
-        paths = [self.folder / entry.metadata.path for entry in manifest.shards_of(self.split)]
+        paths = [check_sum(self.folder, entry.metadata) for entry in manifest.shards_of(self.split)]
         missing = sorted(set(columns or ()) - set(pq.read_schema(paths[0]).names))
         if missing:
             raise DataError(f"the metadata of {self.folder} has no column {missing[0]!r}")
@@ -261,13 +261,33 @@ def _reopen(folder: Path, split: str, transform: Transform | None) -> ShardedDat
 def _open_shard(folder: Path, entry: ShardEntry) -> Shard:
     tar = folder / entry.tar.path
     _check_size(tar, entry.tar.bytes)
-    index = _read_index(folder / entry.index.path)
+    index_path = folder / entry.index.path
+    index = _read_index(index_path)
     if index.num_rows != entry.samples:
         raise DataError(
             f"{folder / entry.index.path} lists {counted(index.num_rows, 'sample')}, but the manifest says "
             f"{entry.samples}: run `wit verify` and rebuild the dataset"
         )
+    check_sum(folder, entry.index)
     return Shard(tar, index)
+
+
+def check_sum(folder: Path, entry: FileEntry) -> Path:
+    """Return the path of a small file of a dataset after comparing its bytes with the manifest.
+
+    Tars are not compared, which would read the whole dataset at every start: `wit verify` does.
+
+    Raises:
+        DataError: the file is missing or was changed since.
+    """
+    path = folder / entry.path
+    try:
+        same = sha256_of(path) == entry.sha256
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing, but the manifest lists it: rebuild or copy the dataset again") from None
+    if not same:
+        raise DataError(f"{path} has changed since it was written: copy or rebuild the dataset, and run `wit verify`")
+    return path
 
 
 def _check_size(path: Path, expected: int) -> None:

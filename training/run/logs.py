@@ -127,7 +127,7 @@ def _records(path: Path) -> list[tuple[str, dict[str, object]]]:
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             record = json.loads(line)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(record, dict):
             found.append((line, record))

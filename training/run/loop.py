@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import nn
 
+from openwit.schemas.common.storage_faults import storage_faults
 from openwit.training.checkpoints.files import Checkpoint, CheckpointInfo, restore_error
 from openwit.training.config import TrainConfig
 from openwit.training.config.duration import Horizon, Position, Trigger
@@ -103,7 +104,7 @@ def fit(config: TrainConfig, *, display: Display | None = None) -> Outcome:
         >>> outcome.evaluations["retrieval"].metrics["text_to_image_recall_at_1"]
     """
     display = LoggingDisplay() if display is None else display
-    with process_group(config.device, config.distributed.timeout.value) as group:
+    with storage_faults(config.run), process_group(config.device, config.distributed.timeout.value) as group:
         return _fit(config, display if group is None or group.main else SilentDisplay(), group)
 
 

@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from openwit.schemas.common.errors import RecipeError, StorageError
-from openwit.schemas.common.locks import lock_file
+from openwit.schemas.common.locks import hold_lock
+from openwit.schemas.common.storage_faults import shown
 from openwit.training.checkpoints.files import Checkpoint, latest_checkpoint, store_config, stored_config
 from openwit.training.config import TrainConfig
 from openwit.training.data.sources import Source
@@ -22,12 +23,10 @@ def lock_run(run: Path) -> Iterator[None]:
     """
     try:
         run.mkdir(parents=True, exist_ok=True)
-        lock = (run / ".lock").open("w")
     except OSError as error:
-        raise StorageError(f"run folder {run} cannot be written ({error.strerror}): set another run folder") from error
-    with lock:
-        if not lock_file(lock, wait=False):
-            raise StorageError(f"another process is training in {run}: wait for it, or set another run folder")
+        reason = error.strerror or error
+        raise StorageError(f"run folder {shown(run)} cannot be written ({reason}): set another run folder") from error
+    with hold_lock(run / ".lock", f"another process is training in {run}: wait for it, or set another run folder"):
         yield
 
 

@@ -36,7 +36,7 @@ class Saver:
         """Begin to write a checkpoint; return its path.
 
         Raises:
-            OSError: this one cannot be written, or, if a thread writes, the previous one.
+            StorageError: this one cannot be written, or, if a thread writes, the previous one.
         """
         if self._pool is None:
             return save_checkpoint(self._run, info, state, self._keep)
@@ -48,7 +48,7 @@ class Saver:
         """Wait until everything is on disk.
 
         Raises:
-            OSError: a checkpoint cannot be written.
+            StorageError: a checkpoint cannot be written.
         """
         if self._writing is not None:
             writing, self._writing = self._writing, None

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from openwit.schemas.common.atomic import atomic_write, sha256_of
 from openwit.schemas.common.errors import DataError, RecipeError
 from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest
+from openwit.training.data.sharded import check_sum
 from openwit.training.tokenizer.bpe import (
     SMALLEST_VOCABULARY,
     VOCABULARY_SIZE,
@@ -67,7 +68,7 @@ def learn_tokenizer(
         if progress is not None:
             progress(done, total)
 
-    paths = [dataset / shard.metadata.path for shard in shards]
+    paths = [check_sum(dataset, shard.metadata) for shard in shards]
     merges = learn_merges(_texts(paths, count), vocabulary - SMALLEST_VOCABULARY)
     origin = {"dataset": manifest.name, "split": split, "manifest": sha256_of(dataset / MANIFEST_NAME)}
     text = "\n".join([f"#version: 0.2 {json.dumps(origin)}", *(" ".join(pair) for pair in merges)]) + "\n"

@@ -17,7 +17,7 @@ JSON = "card.json"
 
 
 class Card(Stage[CardSettings]):
-    """Write `card.html` and `card.json` into a dataset."""
+    """Write `card.html` and `card.json` into a dataset, with their checksums in `card.sha256`."""
 
     name = "card"
     version = 2

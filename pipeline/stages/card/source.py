@@ -33,6 +33,8 @@ class CardSource:
     def __init__(self, where: str | Path) -> None:
         self.place = open_store(where)
         self.manifest = load_manifest(self.place)
+        listed = [entry for shard in self.manifest.shards for entry in (shard.metadata, shard.index)]
+        self._unchecked = {entry.path: entry.sha256 for entry in [*self.manifest.tables, *listed]}
 
     def identity(self) -> dict[str, str]:
         """Return the sha256 of the files that the card is made of; the manifest holds those of all shards."""
@@ -90,11 +92,23 @@ class CardSource:
     def _reading(self, name: str) -> Iterator[Any]:
         try:
             with self.place.open(name) as file:
+                self._check(name, file)
                 yield file
         except (pa.ArrowException, OSError) as error:
             raise DataError(
                 f"{self.place}/{name} cannot be read: {error} (verify the dataset to list all problems)"
             ) from error
+
+    def _check(self, name: str, file: Any) -> None:
+        """Compare a file with the manifest, at the first time it is read."""
+        expected = self._unchecked.pop(name, None)
+        if expected is None:
+            return
+        with _opened(file) as source:
+            found = hashlib.file_digest(source, "sha256").hexdigest()
+            source.seek(0)
+        if found != expected:
+            raise OSError("its bytes have changed since it was written")
 
 
 @contextmanager

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from openwit.pipeline.dataset.card_sums import CARD_SUMS, card_problems, sums_text
 from openwit.pipeline.stages.card import HTML, JSON
 from openwit.pipeline.stages.card.facts import gather
 from openwit.pipeline.stages.card.page import render
 from openwit.pipeline.stages.card.samples import first_samples, samples_of_queries, spread_ranks
 from openwit.pipeline.stages.card.settings import CardSettings
 from openwit.pipeline.stages.card.source import CardSource
+from openwit.schemas.manifest import MANIFEST_NAME
 
 _log = logging.getLogger(__name__)
 _VERSION = 2
@@ -28,7 +30,7 @@ def is_current(settings: CardSettings, dataset: str | Path) -> bool:
         OpenWITError: it is no dataset, or a file of it cannot be read.
     """
     source = CardSource(dataset)
-    return bool(_identity_of(source) == _identity(settings, source))
+    return bool(_identity_of(source) == _identity(settings, source)) and not any(card_problems(source.place))
 
 
 def write_card(settings: CardSettings, dataset: str | Path) -> None:
@@ -46,10 +48,13 @@ def write_card(settings: CardSettings, dataset: str | Path) -> None:
     queries = _queries(source, settings, held)
     shown = first_samples(source, settings.examples) + samples_of_queries(source, queries, settings.query_examples)
     page = render(source, facts, shown, [(query, int(held[query])) for query in queries])
-    source.write(HTML, page)
-    # The JSON is written last: it names the files that the page was made of.
     made_of = {"made_of": _identity(settings, source), **facts}
-    source.write(JSON, json.dumps(made_of, indent=1, ensure_ascii=False) + "\n")
+    numbers = json.dumps(made_of, indent=1, ensure_ascii=False) + "\n"
+    source.write(HTML, page)
+    source.write(JSON, numbers)
+    # Last: a card is complete when its checksums are right.
+    manifest = source.place.read(MANIFEST_NAME)
+    source.write(CARD_SUMS, sums_text({HTML: page.encode(), JSON: numbers.encode(), MANIFEST_NAME: manifest}))
 
 
 def _identity(settings: CardSettings, source: CardSource) -> dict[str, Any]:
@@ -66,6 +71,6 @@ def _identity_of(source: CardSource) -> Any:
     """Return the identity that the existing card was made of; None if there is no complete card."""
     try:
         found = json.loads(source.read(JSON) or b"null")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return found.get("made_of") if isinstance(found, dict) and source.place.size(HTML) else None

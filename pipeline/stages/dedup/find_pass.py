@@ -15,6 +15,7 @@ import xxhash
 
 from openwit.pipeline.dataset.removal_list import load_removal_list
 from openwit.pipeline.execution.blobs import bucket_count, concat_blobs, fixed_bytes, split_by, to_blob
+from openwit.pipeline.execution.files import checked, explained
 from openwit.pipeline.execution.jobs import Emitted, Emitter, Grouping, KeyedBlob, Round, RoundsJob, Streams, Task
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.execution.tasks import task_stats
@@ -72,7 +73,10 @@ def find_copies(
         folder: of the stage.
         evaluation: looks images up among the evaluation images; None without decontamination.
     """
-    images = sum(pq.read_metadata(task.payload.images).num_rows for task in tasks)
+    images = 0
+    for task in tasks:
+        with explained(Path(task.payload.images)):
+            images += pq.read_metadata(task.payload.images).num_rows
     job.run_rounds(
         folder, copies_job(settings, tasks, folder, images, evaluation), "images", progress_prefix=_PROGRESS_PREFIX
     )
@@ -127,7 +131,7 @@ class SendImages(Emitter[ImagesFile]):
 
     def emit(self, task: Task[ImagesFile]) -> Emitted:
         yield KeyedBlob(_FILES, task.number, b"")
-        table = pq.read_table(task.payload.images, columns=_READ)
+        table = pq.read_table(checked(Path(task.payload.images)), columns=_READ)
         rows = np.arange(table.num_rows, dtype=np.int64)
         settled = self._decided_alone(table)
         if settled.num_rows:

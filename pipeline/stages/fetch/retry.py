@@ -14,10 +14,10 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from openwit.pipeline.download.status import RESPONDED, RETRY_LATER
-from openwit.pipeline.execution.files import STAGE, STAGE_MANIFEST
+from openwit.pipeline.execution.files import STAGE, STAGE_MANIFEST, is_intact
 from openwit.pipeline.execution.jobs import Task, TaskStats
 from openwit.pipeline.execution.stage import Job
-from openwit.pipeline.execution.tasks import RESULTS, clean_partials
+from openwit.pipeline.execution.tasks import RESULTS, clean_partials, read_result
 from openwit.pipeline.stages.fetch import FetchPaths
 from openwit.pipeline.stages.fetch.candidate_inputs import CandidateInputs
 from openwit.pipeline.stages.fetch.chunk import (
@@ -34,6 +34,7 @@ from openwit.pipeline.stages.fetch.images import ImageSpill, image_pairs, read_i
 from openwit.pipeline.stages.fetch.log import FETCH_LOG, LOG
 from openwit.pipeline.stages.fetch.settings import FetchSettings
 from openwit.schemas.common.atomic import atomic_path, atomic_write
+from openwit.schemas.common.errors import DataError
 from openwit.schemas.tables.candidates import DROPS
 
 _STAGING = f"{STAGE}/retry"
@@ -50,6 +51,8 @@ def retry_chunks(job: Job, folder: Path, tasks: list[Task[HostBuckets]], work: "
     Returns:
         Whether there was anything to retry.
     """
+    for task in tasks:
+        _check_chunk(folder, task.name)
     failed = [task for task in tasks if _has_retryable(folder / LOG / f"{task.name}.parquet")]
     if not failed:
         return False
@@ -72,6 +75,20 @@ def promote(folder: Path) -> None:
         for path in sorted((staging / name).glob("[!.]*")):
             os.replace(path, folder / name / path.name)
     shutil.rmtree(staging)
+
+
+def _check_chunk(folder: Path, name: str) -> None:
+    """Compare the files of a finished chunk with what it recorded.
+
+    Raises:
+        DataError: one is missing or damaged.
+    """
+    result = read_result(folder, name)
+    if result is None or not all(is_intact(folder / entry.path, entry) for entry in result.files):
+        raise DataError(
+            f"a file of chunk {name} in {folder} is missing or damaged: delete {folder / STAGE_MANIFEST} and run the "
+            "stage again; only what is damaged is fetched anew"
+        )
 
 
 def _has_retryable(log: Path) -> bool:

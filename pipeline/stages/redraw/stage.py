@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from openwit.pipeline.execution.files import file_entry
+from openwit.pipeline.execution.files import checked, file_entry
 from openwit.pipeline.execution.jobs import FileTask, Task, TaskStats
 from openwit.pipeline.execution.stage import Job, StageResult
 from openwit.pipeline.stages.base import Inputs
@@ -53,7 +53,7 @@ def draw_again(job: Job, inputs: Inputs, folder: Path) -> StageResult:
         raise DataError(f"{deduplicated} knows of no selection: there is nothing to draw again")
     settings, cap = SelectSettings.model_validate(drawn.settings), int(drawn.extra["cap"])
     paths, listed = RedrawPaths(folder), DedupPaths(deduplicated).query_counts
-    before = QUERY_COUNTS.read(listed)
+    before = QUERY_COUNTS.read(checked(listed))
     texts = before.column("query").to_pylist()
     files = upstream.paths(deduplicated, "survivors")
     source = SurvivorDraws(DedupPaths(deduplicated).survivors, listed, settings.seed)
@@ -124,6 +124,7 @@ class CountPairs(FileTask[str]):
         self.source = source
 
     def run(self, task: Task[str], folder: Path, stats: TaskStats) -> list[Path]:
+        checked(Path(self.source.survivors, f"{task.payload}.parquet"))
         _, ids, pairs = self.source.pairs(task.payload)
         found, counts = np.unique(ids, return_counts=True)
         draws = QUERY_DRAWS.table({"query_id": found.astype(np.int32), "drawn": np.zeros_like(counts), "kept": counts})
@@ -144,6 +145,7 @@ class KeepAgain(FileTask[SurvivorsFile]):
         paths = RedrawPaths(folder)
         if self._thresholds is None:
             self._thresholds = np.load(paths.thresholds)
+        checked(Path(task.payload.survivors))
         draws = self.source.draws(task.name)
         result = keep_drawn(draws.rows, draws.ids, u=draws.u, thresholds=self._thresholds, n=draws.pairs)
         kept, drops = self._apply(task, result, stats)

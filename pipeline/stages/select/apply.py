@@ -9,6 +9,7 @@ import pyarrow as pa
 import xxhash
 
 from openwit.pipeline.common.urls import host_of
+from openwit.pipeline.execution.files import checked
 from openwit.pipeline.execution.jobs import FileTask, Task, TaskStats
 from openwit.pipeline.stages.select import SelectPaths
 from openwit.pipeline.stages.select.balance import ragged
@@ -45,7 +46,7 @@ class ApplyThresholds(FileTask[MatchedFile]):
 
     def run(self, task: Task[MatchedFile], folder: Path, stats: TaskStats) -> list[Path]:
         matched_by = task.payload.matched_by
-        candidates = CANDIDATES.read(Path(task.payload.candidates))
+        candidates = CANDIDATES.read(checked(Path(task.payload.candidates)))
         paths = SelectPaths(folder)
         matches = MATCHES.read(paths.matches(matched_by))
         verdict = VERDICTS.read(paths.verdicts(matched_by)).column("verdict").to_numpy()

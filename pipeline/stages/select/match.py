@@ -15,6 +15,7 @@ import xxhash
 
 from openwit.pipeline.common.urls import normalise_url
 from openwit.pipeline.execution.blobs import bucket_count, concat_blobs, split_by, to_blob
+from openwit.pipeline.execution.files import checked, is_intact
 from openwit.pipeline.execution.jobs import (
     Addend,
     Emitted,
@@ -41,6 +42,7 @@ from openwit.pipeline.text.matching.matcher import Matcher
 from openwit.pipeline.text.matching.rows import ROWS_FOR_TABLES
 from openwit.pipeline.text.normalise import words
 from openwit.schemas.common.atomic import atomic_path
+from openwit.schemas.manifest import FileEntry
 from openwit.schemas.tables.candidates import CANDIDATES, MATCHES, PAIR_SAMPLES, VERDICTS
 from openwit.schemas.tables.queries import QUERIES
 
@@ -65,12 +67,12 @@ class MatchInput:
     Attributes:
         candidates: its path.
         match_key: checksum of the file, the queries and how they are matched.
-        earlier: path of matches under the same key that an earlier selection wrote; None if there are none.
+        earlier: file of matches under the same key that an earlier selection wrote; None if there is none.
     """
 
     candidates: str
     match_key: str
-    earlier: str | None
+    earlier: FileEntry | None
 
 
 @dataclass(frozen=True)
@@ -94,14 +96,16 @@ class MatchFile(FileTask[MatchInput]):
     def run(self, task: Task[MatchInput], folder: Path, stats: TaskStats) -> list[Path]:
         target = SelectPaths(folder).matches(task.name)
         stats.extra = MatchExtra(task.payload.match_key)
-        if task.payload.earlier is not None:
+        candidates = checked(Path(task.payload.candidates))
+        earlier = task.payload.earlier
+        if earlier is not None and is_intact(Path(earlier.path), earlier):
             with atomic_path(target) as path:
-                shutil.copyfile(task.payload.earlier, path)
+                shutil.copyfile(earlier.path, path)
             return [target]
         if self._matcher is None:  # built for the first file that needs it
             texts = QUERIES.read(Path(self.queries)).column("query")
             self._matcher = Matcher(texts, self.settings.match)
-        MATCHES.write(target, self._matches(Path(task.payload.candidates), self._matcher, stats))
+        MATCHES.write(target, self._matches(candidates, self._matcher, stats))
         return [target]
 
     def _matches(self, path: Path, matcher: Matcher, stats: TaskStats) -> Iterator[pa.Table]:
@@ -246,12 +250,13 @@ def match_tasks(
     return tasks
 
 
-def _matched(folder: Path) -> dict[str, str]:
-    """Return the matches that a selection wrote, by their key."""
+def _matched(folder: Path) -> dict[str, FileEntry]:
+    """Return the files of matches that a selection wrote, with their whole paths, by their key."""
     return {
-        result.extra_as(MatchExtra).match_key: str(SelectPaths(folder).matches(result.task))
+        result.extra_as(MatchExtra).match_key: file.model_copy(update={"path": str(folder / file.path)})
         for result in finished_results(folder)
         if result.extra
+        for file in result.files
     }
 
 

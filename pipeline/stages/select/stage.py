@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from openwit.pipeline.execution.files import file_entry
+from openwit.pipeline.execution.files import checked, file_entry
 from openwit.pipeline.execution.jobs import Task, TaskResult
 from openwit.pipeline.execution.stage import (
     Job,
@@ -50,7 +50,7 @@ def select_pairs(job: Job, settings: SelectSettings, inputs: Inputs, folder: Pat
     queries = listed.folder if listed.manifest is None else QueriesPaths(listed.folder).queries
     reuse = next((upstream.folder for upstream in inputs.several("reuse")), None)
     files, rows = _files(candidates)
-    query_table = QUERIES.read(queries)
+    query_table = QUERIES.read(checked(queries))
     if query_table.num_rows == 0:
         raise DataError(f"{queries} holds no queries: give the query list a source that yields some")
     texts = query_table.column("query").to_pylist()

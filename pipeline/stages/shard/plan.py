@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from openwit.pipeline.dataset.sample import sample_documents, sample_keys, sample_rows
 from openwit.pipeline.dataset.tar_writer import BLOCK
+from openwit.pipeline.execution.files import explained
 from openwit.pipeline.stages.shard.order import shard_count
 from openwit.schemas.tables.images import SURVIVORS
 
@@ -57,7 +58,8 @@ def _train_first(item: tuple[str, int]) -> tuple[bool, str]:
 
 def _mean_image_bytes(images: Path, rows: np.ndarray) -> np.ndarray:
     """Return for each row of a file of IMAGES the mean size of the images in its row group: float64 (N,)."""
-    metadata = pq.ParquetFile(images).metadata
+    with explained(images):
+        metadata = pq.ParquetFile(images).metadata
     column = next(n for n in range(metadata.num_columns) if metadata.schema.column(n).path == "image")
     groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
     # Parquet's plain encoding puts a length of four bytes before each value.

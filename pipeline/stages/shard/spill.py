@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import xxhash
 
 from openwit.pipeline.stages.shard.order import sample_hashes, shard_of
 from openwit.schemas.common.atomic import atomic_path
@@ -23,6 +24,9 @@ from openwit.schemas.tables.images import IMAGES, SURVIVORS
 SPILL_SCHEMA = pa.schema(
     [*SURVIVORS.arrow, pa.field("order", pa.uint64()), pa.field("start", pa.int64()), pa.field("bytes", pa.int64())]
 )
+
+
+_CHUNK = 1 << 20
 
 
 class Slice(NamedTuple):
@@ -128,6 +132,18 @@ def read_spills(slices: Sequence[Sequence[Any]]) -> Iterator[tuple[pa.Table, lis
         images = []
         for mapped in maps:
             mapped.close()
+
+
+def fast_sum(path: Path) -> str:
+    """Return a checksum that notices damage, at ten times the speed of sha256; "" if there is no file."""
+    digest = xxhash.xxh3_128()
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+    except FileNotFoundError:
+        return ""
+    return digest.hexdigest()
 
 
 class _Mapped:

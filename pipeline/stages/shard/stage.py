@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from openwit.pipeline.dataset.store import LocalFolder, RemoteFolder
 from openwit.pipeline.dataset.target import claim_target, close_target
 from openwit.pipeline.dataset.write_shard import SHARD_FILES, write_shard
-from openwit.pipeline.execution.files import STAGE
+from openwit.pipeline.execution.files import STAGE, checked, is_intact
 from openwit.pipeline.execution.jobs import FileTask, Task, TaskResult, TaskStats
 from openwit.pipeline.execution.stage import (
     CLAIM,
@@ -30,7 +30,7 @@ from openwit.pipeline.stages.base import IMAGES, BuildContext, StagePaths, Upstr
 from openwit.pipeline.stages.shard import Shard
 from openwit.pipeline.stages.shard.plan import plan_by_bytes, plan_by_samples
 from openwit.pipeline.stages.shard.settings import ShardSettings
-from openwit.pipeline.stages.shard.spill import Slice, read_spills, write_spill
+from openwit.pipeline.stages.shard.spill import Slice, fast_sum, read_spills, write_spill
 from openwit.pipeline.stages.sidecars import copy_examples, copy_query_counts
 from openwit.schemas.common.atomic import sha256_of
 from openwit.schemas.common.errors import DataError
@@ -64,10 +64,10 @@ class SpillInput:
 
 @dataclass(frozen=True)
 class SpillContents:
-    """The contents of a spill file: the rows of each shard, and the sizes of its two files by name."""
+    """The contents of a spill file: the rows of each shard, and the checksums of its two files by name."""
 
     slices: list[Slice]
-    bytes: dict[str, int]
+    sums: dict[str, str]
 
 
 class SpillRange(NamedTuple):
@@ -140,7 +140,7 @@ class ShardJob:
 
     def _plan(self) -> dict[str, int]:
         """Return the number of shards of each split. Shards are numbered through, so that a key names one sample."""
-        sources = self.upstream.paths(self.deduplicated, "survivors")
+        sources = [checked(path) for path in self.upstream.paths(self.deduplicated, "survivors")]
         if self.settings.bytes is not None:
             files = [(path, StagePaths(self.fetched).output(IMAGES) / path.name) for path in sources]
             shards = plan_by_bytes(files, int(self.settings.bytes))
@@ -154,7 +154,9 @@ class ShardJob:
         numbered = [(split, shard) for split in shards for shard in range(shards[split])]
         names = [f"{n:05d}" for n in range(len(numbered))]
         written = store.sizes() if any((self.folder / RESULTS).glob("[0-9]*.json")) else {}
-        if all(_is_written(self.folder, name, written) for name in names):
+        local = None if self.target is not None else self.folder
+        whole = [_is_written(self.folder, name, written, local) for name in names]
+        if all(whole):
             slices: dict[tuple[str, int], list[SpillRange]] = {}
         else:
             slices = self._spill(shards)
@@ -204,11 +206,17 @@ class ShardJob:
         )
 
 
-def _is_written(folder: Path, name: str, written: dict[str, int]) -> bool:
-    """Return whether a shard exists as its result records; delete a result that does not match."""
+def _is_written(folder: Path, name: str, written: dict[str, int], local: Path | None) -> bool:
+    """Return whether a shard exists as its result records; delete a result that does not match.
+
+    Args:
+        written: sizes of the dataset's files.
+        local: folder of the dataset, whose bytes are compared too; None if it is behind a URL.
+    """
     task_result = read_result(folder, name)
     files = [] if task_result is None else task_result.extra_as(WrittenShard).files
     whole = bool(files) and all(written.get(entry.path) == entry.bytes for entry in files)
+    whole = whole and (local is None or all(is_intact(local / entry.path, entry) for entry in files))
     if not whole:
         (folder / RESULTS / f"{name}.json").unlink(missing_ok=True)
     return whole
@@ -216,13 +224,13 @@ def _is_written(folder: Path, name: str, written: dict[str, int]) -> bool:
 
 def _forget_lost_spill(folder: Path, name: str) -> None:
     task_result = read_result(folder, name)
-    sizes = {} if task_result is None else task_result.extra_as(SpillContents).bytes
-    if not sizes or LocalFolder(folder / SPILL).sizes() | sizes != LocalFolder(folder / SPILL).sizes():
+    sums = {} if task_result is None else task_result.extra_as(SpillContents).sums
+    if not sums or any(fast_sum(folder / SPILL / name) != known for name, known in sums.items()):
         (folder / RESULTS / f"{name}.json").unlink(missing_ok=True)
 
 
 class SpillFile(FileTask[SpillInput]):
-    """Write the images of one file to spills, where their shards read them. No checksums: spills are temporary."""
+    """Write the images of one file to spills, where their shards read them. Spills are temporary."""
 
     def __init__(self, shards: dict[str, int], seed: int) -> None:
         self.shards = shards
@@ -230,11 +238,12 @@ class SpillFile(FileTask[SpillInput]):
 
     def run(self, task: Task[SpillInput], folder: Path, stats: TaskStats) -> list[Path]:
         base = folder / SPILL / task.name
+        images = checked(Path(task.payload.images))
         with storage_faults(folder):
-            slices = write_spill(base, Path(task.payload.survivors), Path(task.payload.images), self.shards, self.seed)
+            slices = write_spill(base, Path(task.payload.survivors), images, self.shards, self.seed)
         stats.tick(sum(part.rows for part in slices), 1.0)
         files = [base.with_suffix(suffix) for suffix in (".images", ".arrow")]
-        stats.extra = SpillContents(slices, {path.name: path.stat().st_size for path in files})
+        stats.extra = SpillContents(slices, {path.name: fast_sum(path) for path in files})
         return []
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from openwit.schemas.common.errors import StorageError
 from openwit.schemas.common.settings import parse_settings
 from openwit.training.checkpoints.files import CheckpointInfo, load_checkpoint
 from openwit.training.config import TrainConfig
@@ -48,7 +49,7 @@ def test_training_goes_on_while_the_disk_is_slow(
 def test_a_full_disk_is_told(tmp_path: Path, info: CheckpointInfo, background: bool) -> None:
     (tmp_path / "checkpoints").write_text("in the way")
     saver = Saver(tmp_path, 1, background)
-    with pytest.raises(OSError):
+    with pytest.raises(StorageError, match="checkpoints: File exists"):
         saver.save(at(info, 1), {"model": {}})
         saver.wait()
 
