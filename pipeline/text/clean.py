@@ -1,11 +1,12 @@
 """Clean found text: character references, tags, invisible characters, white space, NFC; mojibake on request."""
 
-import html
 import re
 import unicodedata
 from functools import cache
 
 import ftfy
+
+from openwit.schemas.common.html_text import unescape
 
 # Printable ASCII without `&` and `<`, single spaces: already clean.
 _PLAIN = re.compile(r"[!-%'-;=-~]+(?: [!-%'-;=-~]+)*")
@@ -58,7 +59,7 @@ def clean_text(raw: str) -> str:
 
 def _clean_once(text: str) -> str:
     if "&" in text:
-        text = _ENTITY.sub(lambda match: html.unescape(match.group()), text)
+        text = _ENTITY.sub(lambda match: unescape(match.group()), text)
     if "<" in text:
         text = _INLINE_TAG.sub("", _BLOCK_TAG.sub(" ", text))
     if not text.isascii() or not text.isprintable():

@@ -1,7 +1,6 @@
 """Encode texts by CLIP's byte-pair encoding, behind a small interface that other tokenizers can implement."""
 
 import gzip
-import html
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openwit.schemas.common.errors import DataError
+from openwit.schemas.common.html_text import unescape
 
 VOCABULARY_SIZE = 49_408
 START_OF_TEXT = 49_406
@@ -27,7 +27,7 @@ WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 # The part of openai/CLIP's bpe_simple_vocab_16e6.txt (MIT) that CLIP uses: its header and the first 48,894 merges.
 CLIP_MERGES = Path(__file__).with_name("clip_merges.txt.gz")
 
-# In texts of these characters, ftfy and html.unescape change only white space.
+# In texts of these characters, ftfy and unescape change only white space.
 _PLAIN = re.compile(r"[\t\n\r -%'-~]*")
 
 
@@ -128,7 +128,7 @@ def cleaned(text: str) -> str:
     if not _PLAIN.fullmatch(text):
         import ftfy  # takes 70 ms, which most commands do not need
 
-        text = html.unescape(html.unescape(ftfy.fix_text(text)))
+        text = unescape(unescape(ftfy.fix_text(text)))
     return " ".join(text.split()).lower()
 
 

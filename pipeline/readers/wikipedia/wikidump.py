@@ -28,28 +28,28 @@ DAMAGED_PAGE = Reason("damaged_page", "a page of the dump that could not be read
 ARTICLE_REASONS = (OTHER_NAMESPACE, REDIRECT, DISAMBIGUATION, NOT_WIKITEXT, EMPTY_ARTICLE, DAMAGED_PAGE)
 """Why a page is not an article whose words are counted; pages = articles + the sum of the reasons."""
 
+_MAX_DAMAGED = 1000  # streams of a part of a dump
 _MAX_PAGE_BYTES = 64 << 20  # MediaWiki's limit is 2 MiB of wikitext; more is damage
 
 _BZIP2_START = re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)")  # a stream's first block, or the end of an empty one
 _BZIP2_START_BYTES = 10
 
-_TITLE = re.compile(rb"<title>(.*?)</title>", re.DOTALL)
-_NAMESPACE = re.compile(rb"<ns>\s*(-?\d+)\s*</ns>")
-_ID = re.compile(rb"<id>\s*(\d+)\s*</id>")
-_MODEL = re.compile(rb"<model>([^<]*)</model>")
-_TEXT = re.compile(rb"<text\b[^>]*?(?:/>|>(.*)</text>)", re.DOTALL)
+_NAMESPACE = re.compile(rb"<ns>\s*+(-?\d{1,9})\s*+</ns>")
+_ID = re.compile(rb"<id>\s*+(\d{1,18})\s*+</id>")
+_MODEL = re.compile(rb"<model>([^<]*+)</model>")
+_TEXT_TAG = re.compile(rb"<text(?:\s[^<>]*+)?+>|<text/>")
 _REDIRECT = re.compile(
-    r"\s*#\s*(?:redirect|weiterleitung|redirection|redirección|rinvia|redirecionamento|doorverwijzing|patrz|"
+    r"\s*+#\s*+(?:redirect|weiterleitung|redirection|redirección|rinvia|redirecionamento|doorverwijzing|patrz|"
     r"перенаправление|перенаправлення|omdirigering|ohjaus|přesměruj|átirányítás|yönlendi̇?rme|転送|리다이렉트|重定向|تحويل)\b",
     re.IGNORECASE,
 )
 _DISAMBIGUATION = re.compile(
-    r"\{\{\s*(?:[\w ()/-]{0,40}\bdisambig(?:uation|ua|uasi)?(?! needed| inline)(?:[ -][\w ]{1,40})?|"
+    r"\{\{\s*+(?:[\w ()/-]{0,40}\bdisambig(?:uation|ua|uasi)?(?! needed| inline)(?:[ -][\w ]{1,40})?|"
     r"[\w -]{0,40}\bdab|hndis|geodis|surname|given name|"
     r"begriffsklärung|homonymie|desambiguaci[oó]n|desambig(?:uação)?|dp|ujednoznacznienie|неоднозначность|"
     r"неоднозначність|förgrening|täsmennyssivu|rozcestník|egyértelműsítő|anlam ayrımı|aimai|"
     r"曖昧さ回避|동음이의|消歧义|"
-    r"توضيح)\s*(?:\||\}\})",
+    r"توضيح)\s*+(?:\||\}\})",
     re.IGNORECASE,
 )
 
@@ -109,6 +109,7 @@ def _plain_chunks(file: BinaryIO, count: Count, start: int, end: int | None) -> 
 
 def _bzip2_chunks(file: BinaryIO, count: Count, start: int, end: int | None) -> Iterator[bytes]:
     position = _next_stream(file, start)
+    damaged = 0
     while position is not None and (end is None or position < end):
         file.seek(position)
         decompressor = bz2.BZ2Decompressor()
@@ -124,6 +125,10 @@ def _bzip2_chunks(file: BinaryIO, count: Count, start: int, end: int | None) -> 
         except OSError as error:
             count(DUMP_DAMAGED, 1, f"bzip2 stream at byte {position}: {error}")
             yield b""
+            damaged += 1
+            if damaged == _MAX_DAMAGED:  # hardly a dump: each costs a search for the next stream
+                count(DUMP_DAMAGED, 1, f"everything after byte {position}: {damaged} streams are damaged")
+                return
             position = _next_stream(file, position + 1)
             continue
         position = consumed - len(decompressor.unused_data)
@@ -154,10 +159,11 @@ def _pages(chunks: Iterator[bytes], count: Count) -> Iterator[bytes]:
             count(DAMAGED_PAGE)
             buffer = b""
         buffer += chunk
+        read = 0
         while True:
-            begin = buffer.find(b"<page>")
+            begin = buffer.find(b"<page>", read)
             if begin < 0:
-                buffer = buffer[-len(b"<page>") :]
+                buffer = buffer[max(read, len(buffer) - len(b"<page>")) :]
                 searched = 0
                 break
             finish = buffer.find(b"</page>", max(begin, searched))
@@ -166,8 +172,7 @@ def _pages(chunks: Iterator[bytes], count: Count) -> Iterator[bytes]:
                 searched = max(0, len(buffer) - len(b"</page>"))
                 break
             yield buffer[begin:finish]
-            buffer = buffer[finish + len(b"</page>") :]
-            searched = 0
+            read, searched = finish + len(b"</page>"), 0
         if len(buffer) > _MAX_PAGE_BYTES:
             count(PAGES)
             count(DAMAGED_PAGE, 1, f"a page of more than {_MAX_PAGE_BYTES} bytes")
@@ -179,24 +184,26 @@ def _pages(chunks: Iterator[bytes], count: Count) -> Iterator[bytes]:
 
 
 def _article(page: bytes, count: Count) -> Article | None:
-    title = _TITLE.search(page)
-    text = _TEXT.search(page)
-    namespace = _NAMESPACE.search(page)
-    if title is None or text is None:
+    title = _between(page, b"<title>", b"</title>")
+    tag = _TEXT_TAG.search(page)
+    text = None if tag is None else _text(page, tag)
+    if title is None or tag is None or text is None:
         count(DAMAGED_PAGE, 1, "a page without title or text")
         return None
+    header = page[: tag.start()]
+    namespace = _NAMESPACE.search(header)
     if namespace is not None and namespace.group(1) != b"0":
         count(OTHER_NAMESPACE)
         return None
-    if b"<redirect" in page[: text.start()]:
+    if b"<redirect" in header:
         count(REDIRECT)
         return None
-    model = _MODEL.search(page)
+    model = _MODEL.search(header)
     if model is not None and model.group(1) != b"wikitext":
         count(NOT_WIKITEXT)
         return None
-    name = _unescaped(title.group(1))
-    wikitext = _unescaped(text.group(1) or b"")
+    name = _unescaped(title)
+    wikitext = _unescaped(text)
     if not wikitext.strip():
         count(EMPTY_ARTICLE)
         return None
@@ -206,8 +213,21 @@ def _article(page: bytes, count: Count) -> Article | None:
     if name.endswith("(disambiguation)") or _DISAMBIGUATION.search(wikitext):
         count(DISAMBIGUATION)
         return None
-    identifier = _ID.search(page)
+    identifier = _ID.search(header)
     return Article(name, wikitext, int(identifier.group(1)) if identifier is not None else -1)
+
+
+def _between(page: bytes, opening: bytes, closing: bytes) -> bytes | None:
+    begin = page.find(opening)
+    end = page.find(closing, begin) if begin >= 0 else -1
+    return page[begin + len(opening) : end] if end >= 0 else None
+
+
+def _text(page: bytes, tag: re.Match[bytes]) -> bytes | None:
+    if tag.group().endswith(b"/>"):
+        return b""
+    end = page.rfind(b"</text>", tag.end())
+    return page[tag.end() : end] if end >= 0 else None
 
 
 def _unescaped(xml: bytes) -> str:

@@ -2,20 +2,25 @@
 
 Not a parser: a few linear passes that remove what MediaWiki does not render as running text (templates, tables,
 references, files, formulas) and unwrap the rest (links, emphasis, lists, headings). A line break separates words that
-do not follow each other in the text, so that no bigram crosses a heading, a paragraph, a list item or a sentence.
+do not follow each other in the text, so that no bigram crosses a heading, a paragraph, a list item, a sentence or what
+was removed. The time is linear in the length of the text, whatever it holds.
 """
 
-import html
 import re
 from collections.abc import Iterator
 
+from openwit.pipeline.readers.wikipedia.boilerplate import is_boilerplate, without_identifiers
+from openwit.schemas.common.html_text import unescape
+
+# Stands where something was removed, until it becomes a line break. XML cannot hold this character.
+_CUT = "\x1e"
 _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 _NOWIKI_START = re.compile(r"<nowiki\s*>", re.IGNORECASE)
 _NOWIKI_END = re.compile(r"</nowiki\s*>", re.IGNORECASE)
 _NOWIKI_SPECIAL = re.compile(r"[\[\]{}|'<>=*#:;&_]")
 # Elements that are not running text: removed with their content.
 _DROPPED = re.compile(
-    r"<(/?)(ref|math|chem|ce|gallery|timeline|score|hiero|syntaxhighlight|source|pre|graph|imagemap|inputbox|"
+    r"<(/?)(ref|math|chem|ce|gallery|timeline|score|hiero|syntaxhighlight|source|pre|code|graph|imagemap|inputbox|"
     r"templatedata|categorytree|section|mapframe|maplink|references|nowiki)\b[^<>]*?(/?)>",
     re.IGNORECASE,
 )
@@ -37,7 +42,7 @@ _DROPPED_LINK = re.compile(
 )
 _LINK = re.compile(r"\[\[(?:[^\[\]|]*\|)?:?([^\[\]]*)\]\]")
 _LINK_TARGET = re.compile(r"\[\[:?([^\[\]|#\n]+)")
-_LABELLED_URL = re.compile(r"\[(?:https?:|ftp:|mailto:|news:|irc:)?//[^\s\[\]]*[ \t]*([^\[\]\n]*)\]")
+_LABELLED_URL = re.compile(r"\[(?:https?:|ftp:|mailto:|news:|irc:)?//[^\s\[\]]*+[ \t]*+([^\[\]\n]*+)\]")
 _BARE_URL = re.compile(r"https?://[^\s\[\]|<>\"]+")
 
 _BLOCK_TAG = re.compile(
@@ -47,8 +52,10 @@ _BLOCK_TAG = re.compile(
 _TAG = re.compile(r"</?[a-zA-Z][^<>]{0,1000}>")
 _EMPHASIS = re.compile(r"''+")
 _FOUR_QUOTES = re.compile(r"(?<!')''''(?!')")  # bold, and an apostrophe
-_HEADING = re.compile(r"^[ \t]*(={1,6})[ \t]*(.{1,300}?)[ \t]*\1[ \t]*$", re.MULTILINE)
-_LIST_MARK = re.compile(r"^[ \t]*[*#:;]+[ \t]*|^-{4,}", re.MULTILINE)
+_HEADING_LINE = re.compile(rf"^[ \t{_CUT}]*+=[^\n]*+", re.MULTILINE)
+_MAX_HEADING = 300
+_HEADING_BLANKS = f" \t{_CUT}"
+_LIST_MARK = re.compile(r"^[ \t]*+[*#:;]++[ \t]*+|^-{4,}+", re.MULTILINE)
 _MAGIC_WORD = re.compile(r"__[A-Z]{3,30}__")
 # A sentence ends before a capital, a digit or a quote; not after an initial ("J. Smith") or a title ("Dr. Smith").
 _SENTENCE_END = re.compile(
@@ -56,10 +63,8 @@ _SENTENCE_END = re.compile(
     r"[\"')\]”’]*) (?=[\"'(\[“‘]*[^\W_a-z])"
 )
 _IDEOGRAPHIC_END = re.compile("([。！？])")
-_SPACES = re.compile(r"[^\S\n]{2,}|[^\S\n ]")
 
 _MAX_NESTING = 6
-_MAX_DEPTH = 100  # how many unpaired openings a closing brace is compared with
 
 
 def link_targets(wikitext: str) -> Iterator[str]:
@@ -71,8 +76,10 @@ def link_targets(wikitext: str) -> Iterator[str]:
 def plain_text(wikitext: str) -> str:
     """Return the running text of an article, with headings and list items, lines separated by one newline.
 
-    Templates, tables, references, formulas, galleries, file and category links, comments and tags are removed; links,
-    emphasis, lists and headings are unwrapped; `nowiki` keeps its content; entities are decoded. Never raises.
+    Templates, tables, references, formulas, galleries and code are removed and leave a line break, since the words on
+    both sides do not follow each other; so are URLs and identifiers such as ISBNs, and headings that most articles
+    have ("External links"). File and category links, comments and tags are removed; links, emphasis, lists and other
+    headings are unwrapped; `nowiki` keeps its content; entities are decoded. Never raises.
     """
     text = wikitext
     if "<" in text:
@@ -83,24 +90,26 @@ def plain_text(wikitext: str) -> str:
     text = _without_links(text)
     if "//" in text:
         text = _LABELLED_URL.sub(r"\1", text)
-        text = _BARE_URL.sub(" ", text)
+        text = _BARE_URL.sub(_CUT, text)
     if "<" in text:
         text = _BLOCK_TAG.sub("\n", text)
         text = _TAG.sub("", text)
     if "''''" in text:
         text = _FOUR_QUOTES.sub("'", text)
     text = _EMPHASIS.sub("", text)
-    text = _HEADING.sub(r"\n\2\n", text)
+    text = _HEADING_LINE.sub(_heading, text)
     text = _LIST_MARK.sub("", text)
     if "__" in text:
         text = _MAGIC_WORD.sub("", text)
     if "&" in text:
-        text = html.unescape(text)
-    text = _SPACES.sub(" ", text)
+        text = unescape(text)
+    text = without_identifiers(text, _CUT).replace(_CUT, "\n")
+    text = "\n".join(filter(None, (" ".join(line.split()) for line in text.split("\n"))))
     text = _SENTENCE_END.sub(r"\1\n", text)
-    if "。" in text:
+    if any(end in text for end in "。！？"):
         text = _IDEOGRAPHIC_END.sub(r"\1\n", text)
-    return "\n".join(filter(None, map(str.strip, text.split("\n"))))
+        text = "\n".join(filter(None, map(str.strip, text.split("\n"))))
+    return text
 
 
 def _with_protected_nowiki(text: str) -> str:
@@ -138,19 +147,30 @@ def _without_elements(text: str) -> str:
 def _without_braces(text: str) -> str:
     """Remove templates `{{…}}` and tables `{|…|}`, with nesting; unpaired braces are kept."""
     cut = _Cuts()
-    open_at: list[tuple[str, int]] = []
+    open_at: dict[str, list[int]] = {"{{": [], "{|": []}
     for match in _BRACES.finditer(text):
         token = match.group()[-2:]
-        if token in ("{{", "{|"):
-            open_at.append((token, match.start()))
+        if token in open_at:
+            open_at[token].append(match.start())
             continue
-        opening = "{{" if token == "}}" else "{|"
-        for depth in range(len(open_at) - 1, max(-1, len(open_at) - _MAX_DEPTH), -1):
-            if open_at[depth][0] == opening:
-                cut.add(open_at[depth][1], match.end())
-                del open_at[depth:]
-                break
+        closed, others = (open_at["{{"], open_at["{|"]) if token == "}}" else (open_at["{|"], open_at["{{"])
+        if closed:
+            start = closed.pop()
+            while others and others[-1] > start:
+                others.pop()
+            cut.add(start, match.end())
     return cut.apply(text)
+
+
+def _heading(match: re.Match[str]) -> str:
+    """Return a heading's text on a line of its own; an empty line for one that most articles have."""
+    line = match.group().strip(_HEADING_BLANKS)
+    size = len(line)
+    level = min(6, (size - 1) // 2, size - len(line.lstrip("=")), size - len(line.rstrip("=")))
+    title = line[level : size - level].strip(_HEADING_BLANKS)
+    if level < 1 or len(title) > _MAX_HEADING:
+        return match.group()
+    return "\n" if is_boilerplate(title) else f"\n{title}\n"
 
 
 class _Cuts:
@@ -165,7 +185,7 @@ class _Cuts:
         self._spans.append((start, end))
 
     def apply(self, text: str) -> str:
-        """Return the text with each span replaced by a space."""
+        """Return the text with each span replaced by a cut."""
         if not self._spans:
             return text
         parts = []
@@ -174,7 +194,7 @@ class _Cuts:
             parts.append(text[position:start])
             position = end
         parts.append(text[position:])
-        return " ".join(parts)
+        return f" {_CUT} ".join(parts)
 
 
 def _without_links(text: str) -> str:

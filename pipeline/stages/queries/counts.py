@@ -32,6 +32,7 @@ from openwit.pipeline.execution.jobs import (
 )
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.execution.tasks import results_of
+from openwit.pipeline.readers.wikipedia.boilerplate import without_identifiers
 from openwit.pipeline.readers.wikipedia.cirrusdump import CIRRUS_REASONS, is_cirrus, read_cirrus
 from openwit.pipeline.readers.wikipedia.pageviews import LINES, LINES_ADDED, VIEW_REASONS, sum_views
 from openwit.pipeline.readers.wikipedia.wikidump import ARTICLE_REASONS, PAGES, read_articles
@@ -160,7 +161,7 @@ class CountTerms(FileTask[CountInput]):
                 names[TITLE][name] += 1
                 names[LINK][name] += page.incoming_links or 0
                 names[POPULARITY][name] += round((page.popularity or 0) / POPULARITY_UNIT)
-                yield page.text
+                yield without_identifiers(page.text, "\n")
             return
         count = counting(stats, PAGES_STEP, PAGES, ARTICLE_REASONS, _TAKEN)
         for article in read_articles(path, count, start=part.start, end=part.end):

@@ -1,7 +1,6 @@
 """Read the sources of queries besides a corpus: WordNet's own files and the user's lists."""
 
 import gzip
-import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,7 +12,6 @@ from openwit.schemas.common.errors import DataError
 _WORDNET_INDEXES = ("index.noun", "index.verb", "index.adj", "index.adv")
 # Made by .ci/make_wordnet.py; see NOTICE for its licence.
 _BUILTIN_LEMMAS = Path(__file__).with_name("wordnet-3.0.txt.gz")
-_PARENTHESIS = re.compile(r"\s*\([^()]*\)\s*$")
 
 
 def builtin_wordnet() -> list[str]:
@@ -63,7 +61,13 @@ def read_query_table(path: Path) -> list[str]:
 
 def title_query(title: str) -> str:
     """Return an article's name as a query: without the trailing parenthesis that sets it apart from namesakes."""
-    return _PARENTHESIS.sub("", title)
+    stripped = title.rstrip()
+    if not stripped.endswith(")"):
+        return title
+    begin = stripped.rfind("(")
+    if begin < 0 or ")" in stripped[begin:-1]:
+        return title
+    return stripped[:begin].rstrip()
 
 
 def _column(table: pa.Table, path: Path) -> list[str]:

@@ -194,3 +194,32 @@ def test_a_cut_gzip_dump_is_said_to_be_damaged() -> None:
     found = list(read_articles(io.BytesIO(gzip.compress(pages)[:-200]), tally))
     assert 0 < len(found) < 99
     assert tally.counts[DUMP_DAMAGED] == 1
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "<title>" * 50_000,
+        "<title>a</title>" + "<text>" * 50_000,
+        "<title>a</title>" + "<text " * 50_000,
+        "<title>a</title><text>" + "</text" * 50_000,
+        "<title>a</title><ns>" + " " * 200_000 + "<text>b</text>",
+        "<title>a</title><ns>" + "0" * 200_000 + "</ns><text>b</text>",
+    ],
+)
+def test_unfinished_tags_are_a_counted_reason(hostile: str) -> None:
+    found, tally = read(f"{HEAD}<page>{hostile}</page>{article(7)}{TAIL}".encode())
+    assert ids(found)[-1] == 7
+    assert tally.counts[PAGES] == 2
+
+
+def test_many_tiny_pages_and_pages_without_an_end() -> None:
+    tiny = "<page><title>a</title><text>b</text></page>"
+    assert len(read((HEAD + tiny * 30_000 + TAIL).encode())[0]) == 30_000
+    found, tally = read((HEAD + "<page>" * 50_000 + TAIL).encode())
+    assert (len(found), tally.counts[PAGES]) == (0, 1)
+
+
+def test_a_dump_of_nothing_but_damage_ends() -> None:
+    _, tally = read(b"BZh91AY&SY\x00\x00\x00\x00" * 5_000)
+    assert tally.counts[DUMP_DAMAGED] == 1001

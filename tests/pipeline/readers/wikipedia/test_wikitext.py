@@ -2,19 +2,24 @@ import random
 import re
 from collections import Counter
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.regex_steps import steps
 
+from openwit.pipeline.readers.wikipedia import boilerplate, cirrusdump, wikidump, wikitext
+from openwit.pipeline.readers.wikipedia.boilerplate import is_boilerplate, without_identifiers
 from openwit.pipeline.readers.wikipedia.wikidump import read_articles
 from openwit.pipeline.readers.wikipedia.wikitext import plain_text
+from openwit.pipeline.text import clean
 
 DATA = Path(__file__).parents[4].parent / "shared" / "data" / "wikipedia"
 
 
 @pytest.mark.parametrize(
-    ("wikitext", "plain"),
+    ("source", "plain"),
     [
         ("'''Bold''' and ''italic'' and '''''both'''''", "Bold and italic and both"),
         ("[[Paris]] and [[London|the capital]] of [[France|]]s", "Paris and the capital of s"),
@@ -22,19 +27,19 @@ DATA = Path(__file__).parents[4].parent / "shared" / "data" / "wikipedia"
         ("a [[Category:Cats]] b [[category:Dogs|sort]] c [[de:Katze]] d", "a b c d"),
         ("x [[File:a.jpg|thumb|A [[nested|deep]] [[link]] caption]] y", "x y"),
         ("x [[Datei:a.jpg|mini]] [[Fichier:b.png]] [[ファイル:c.png]] y", "x y"),
-        ("a {{template|x=1}} b", "a b"),
-        ("a {{one|{{two|{{three}}}}|[[x]]}} b", "a b"),
+        ("a {{template|x=1}} b", "a\nb"),
+        ("a {{one|{{two|{{three}}}}|[[x]]}} b", "a\nb"),
         ("unclosed {{template and text", "unclosed {{template and text"),
         ("unopened }} and text", "unopened }} and text"),
-        ("{{a}} x {{b {{c}} y", "x {{b y"),
+        ("{{a}} x {{b {{c}} y", "x {{b\ny"),
         ("before\n{| class=x\n! h\n|-\n| cell {{t|}}\n{|\n| inner\n|}\n|}\nafter", "before\nafter"),
         ("{|\n| at the start\n|}\nafter", "after"),
-        ("a<ref>note [[x]]</ref> b<ref name=y /> c<ref name='z'>more</ref>", "a b c"),
-        ("a <ref name=x>b</ref> <ref>c", "a c"),
+        ("a<ref>note [[x]]</ref> b<ref name=y /> c<ref name='z'>more</ref>", "a\nb\nc"),
+        ("a <ref name=x>b</ref> <ref>c", "a\nc"),
         ("a<!-- comment [[x]] {{y -->b<!-- unclosed", "ab"),
         ("<nowiki>[[not a link]] ''x'' {{y}} <b></nowiki> z", "[[not a link]] ''x'' {{y}} <b> z"),
-        ("x <math>a^2 {{b}}</math> y <gallery>\nFile:a.jpg|c\n</gallery> z", "x y z"),
-        ("[http://a.example label here] [http://b.example] http://c.example/d end", "label here end"),
+        ("x <math>a^2 {{b}}</math> y <gallery>\nFile:a.jpg|c\n</gallery> z", "x\ny\nz"),
+        ("[http://a.example label here] [http://b.example] http://c.example/d end", "label here\nend"),
         ("== Heading ==\ntext\n=== Sub ===\nmore", "Heading\ntext\nSub\nmore"),
         ("* one\n** two\n# three\n: four\n; five : six\n----\nseven", "one\ntwo\nthree\nfour\nfive : six\nseven"),
         ("a<br/>b<br>c <small>d</small> <div class=x>e</div>", "a\nb\nc d\ne"),
@@ -53,11 +58,20 @@ DATA = Path(__file__).parents[4].parent / "shared" / "data" / "wikipedia"
         ("猫がいる。犬もいる。", "猫がいる。\n犬もいる。"),
         ("l''''amour''' d''une", "l'amour dune"),
         ("a < b and c > d", "a < b and c > d"),
+        ("flows {{convert|5|mi|km}} long", "flows\nlong"),
+        ("run <code>x = 1</code> now", "run\nnow"),
+        ("== External links ==\nx\n===See  also===\ny\n== '''References''' ==\n* z", "x\ny\nz"),
+        ("== Weblinks ==\n==Voir aussi==\n== Примечания ==\n== 外部リンク ==\n== Links to Rome ==", "Links to Rome"),
+        ("== a {{anchor|b}} ==\n===== c =====\n=== d == e ===\n== f ==  \n==g", "a\nc\nd == e\nf\n==g"),
+        ("see ISBN 978-0-306-40615-7 here", "see\nhere"),
+        ("[[ISBN (identifier)|ISBN]]&nbsp;0-306-40615-X and ISSN 0028-0836, doi:10.1000/182 z", "and\n,\nz"),
+        ("OCLC 12345 PMID 17 RFC 2119 ISBNs MISBN 12 rfcs", "ISBNs MISBN 12 rfcs"),
+        ("a &#" + "9" * 4400 + "; b", "a \ufffd b"),
         ("", ""),
     ],
 )
-def test_plain_text(wikitext: str, plain: str) -> None:
-    assert plain_text(wikitext) == plain
+def test_plain_text(source: str, plain: str) -> None:
+    assert plain_text(source) == plain
 
 
 def test_words_of_different_blocks_never_meet_in_a_line() -> None:
@@ -100,8 +114,8 @@ MARKUP = [
 
 
 @given(st.lists(st.sampled_from(MARKUP), max_size=60).map("".join))
-def test_markup_soup_never_raises_and_keeps_the_form(wikitext: str) -> None:
-    text = plain_text(wikitext)
+def test_markup_soup_never_raises_and_keeps_the_form(source: str) -> None:
+    text = plain_text(source)
     assert all(line and line == line.strip() for line in text.splitlines() if text)
     assert "  " not in text
 
@@ -139,6 +153,25 @@ def test_hostile_markup_takes_bounded_time(hostile: str) -> None:
     plain_text(hostile)
 
 
+HOSTILE = ["", "[[File:", "[//", "{{disambig ", "\n=", "<ref ", "<ns>", ". ", "__A"]
+REPEATED = ["[[a|", "[//a ", "{{dab ", "\n{|", "=", " ", "\n ", "a", "1", "<text ", "_", "'"]
+# Patterns that are matched at the start of a text, never searched for.
+ANCHORED = ("_REDIRECT", "_REDIRECT_START", "_ACTION_START", "_DISAMBIGUATION_TEMPLATE", "_DISAMBIGUATION_CATEGORY")
+
+
+@pytest.mark.parametrize("module", [wikitext, wikidump, cirrusdump, boilerplate, clean])
+def test_the_work_of_every_pattern_grows_with_the_text_and_no_faster(module: ModuleType) -> None:
+    patterns = {name: value for name, value in vars(module).items() if isinstance(value, re.Pattern)}
+    patterns |= vars(module).get("_IDENTIFIERS", {})
+    assert patterns
+    for name, pattern in patterns.items():
+        for begin in HOSTILE:
+            for unit in REPEATED:
+                texts = (begin + unit * (n // len(unit)) + "!" for n in (30, 120))
+                short, long = (steps(pattern, text, anchored=name in ANCHORED) for text in texts)
+                assert long <= 5 * short + 200, (name, begin, unit)
+
+
 def test_random_cuts_of_markup_never_raise() -> None:
     rng = random.Random(0)
     for _ in range(200):
@@ -166,9 +199,9 @@ def _words(text: str) -> Counter[str]:
     return Counter(re.findall(r"\w+", text.lower()))
 
 
-def _stripped(wikitext: str) -> str:
+def _stripped(source: str) -> str:
     mwparserfromhell = pytest.importorskip("mwparserfromhell", reason="has no wheel for this Python")
-    code = mwparserfromhell.parse(wikitext)
+    code = mwparserfromhell.parse(source)
     removed = {
         "ref",
         "table",
@@ -180,6 +213,7 @@ def _stripped(wikitext: str) -> str:
         "syntaxhighlight",
         "pre",
         "source",
+        "code",
     }
     nodes = [
         *code.filter_tags(matches=lambda tag: str(tag.tag).lower() in removed),
@@ -187,10 +221,11 @@ def _stripped(wikitext: str) -> str:
             matches=lambda link: re.match(r"\s*(file|image|category|[a-z]{2,3}):", str(link.title), re.I)
         ),
         *(link for link in code.filter_external_links() if link.title is None),
+        *code.filter_headings(matches=lambda heading: is_boilerplate(str(heading.title))),
     ]
     for node in nodes:
         try:
             code.remove(node)
         except ValueError:  # went with another node
             continue
-    return str(code.strip_code(normalize=True, collapse=True))
+    return without_identifiers(str(code.strip_code(normalize=True, collapse=True)), " ")

@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import json
+from pathlib import Path
 
 import pytest
 
@@ -123,3 +124,17 @@ def test_the_bundled_lemmas_of_wordnet_are_synsets(job, tmp_path):
     found, manifest = make(job, tmp_path / "out", wordnet="builtin", max_words=2)
     assert found["hot dog"]["source"] == "synset"
     assert manifest.extra["by_source"] == {"synset": len(found)}
+
+
+def test_no_bigram_crosses_a_template(job, tmp_path):
+    dump = Path(__file__).parents[3] / "data" / "cases" / "wiki-convert-template" / "dump.xml"
+    found, _ = make(job, tmp_path / "out", wikipedia=[str(dump)])
+    assert {"flows at", "long past", "zebra town"} <= set(found)
+    assert not {"at long", "at 5", "mi km"} & set(found)
+
+
+def test_a_number_of_4400_digits_in_an_entity_is_no_end_of_the_job(job, tmp_path):
+    path = tmp_path / "dump.xml"
+    path.write_text("<mediawiki>" + page(1, "Kite", f"red kite &amp;#{'9' * 4400}; hunts") + "</mediawiki>")
+    found, _ = make(job, tmp_path / "out", wikipedia=[str(path)])
+    assert {"red kite", "hunts"} <= set(found)
