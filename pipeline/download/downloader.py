@@ -227,9 +227,10 @@ class Downloader:
         transfer = self._idle.pop() if self._idle else Transfer(self._options, self._policy)
         is_robots = job.robots_of is not None
         cap = robots.MAX_ROBOTS_BYTES if is_robots else self.settings.max_bytes
-        transfer.begin(job.target, addresses, max_bytes=cap, truncate=is_robots)
         if job.redirects == 0:
             job.attempts += 1
+        most = max(1, self.settings.retries + 2 - job.attempts)
+        transfer.begin(job.target, addresses, max_bytes=cap, truncate=is_robots, requests=most)
         self._active[transfer.handle] = _Active(job, transfer, now, now)
         self._multi.add(transfer.handle)
 
@@ -276,6 +277,7 @@ class Downloader:
         del self._active[active.transfer.handle]
         self._idle.append(active.transfer)
         self._queues.finished(job.target.host, now)
+        job.attempts += max(0, active.transfer.requests - 1)
         job.spent_s += now - active.started
         job.seconds += now - active.started
         if self._failures and answer.status not in HOST_FAILURES:

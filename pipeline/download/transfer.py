@@ -7,14 +7,29 @@ from typing import Any
 
 import pycurl
 
+from openwit.pipeline.common.codings import (
+    ACCEPTED,
+    BadCodingError,
+    Decoded,
+    DecodedTooLargeError,
+    codings_of,
+    decode,
+    is_coded,
+)
 from openwit.pipeline.download.address import AddressPolicy
 from openwit.pipeline.download.opt_out import TDM_RESERVATION, X_ROBOTS_TAG, opt_out
 from openwit.pipeline.download.status import FetchStatus, status_of_curl, status_of_http
 from openwit.pipeline.download.target import Target
+from openwit.pipeline.images.sniff import sniff_format
 
 # An unwanted body of up to this size is read to its end, because aborting costs the connection.
 _UNWANTED_BODY_BYTES = 64 * 1024
+# A body that may be truncated may unpack to so many times its limit before it is given up.
+_ROBOTS_FACTOR = 8
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+# Header lines of one answer, interim answers (1xx) included. libcurl has limits too, but calls them lost connections.
+_MAX_HEAD_BYTES = 256 * 1024
+_MAX_HEAD_LINES = 2_000
 # Fields that decide whether the body is kept. Most responses have none of them.
 _DECIDING = (X_ROBOTS_TAG, TDM_RESERVATION, "content-encoding")
 _DECIDING_NAMES = tuple(name.encode() for name in _DECIDING)
@@ -54,7 +69,8 @@ class Transfer:
 
     Attributes:
         handle: the easy handle.
-        received: decoded bytes of the body so far.
+        received: bytes of the body so far, as sent.
+        requests: requests sent; libcurl repeats one on a connection that turns out to be dead.
     """
 
     def __init__(self, options: TransferOptions, policy: AddressPolicy) -> None:
@@ -63,17 +79,22 @@ class Transfer:
         self.handle = self._make_handle()
         self._reset(0, False)
 
-    def begin(self, target: Target, addresses: tuple[str, ...], *, max_bytes: int, truncate: bool = False) -> None:
+    def begin(
+        self, target: Target, addresses: tuple[str, ...], *, max_bytes: int, truncate: bool = False, requests: int = 1
+    ) -> None:
         """Prepare the request of a target.
 
         Args:
             addresses: of its host; empty for numeric hosts and localhost, which need no lookup.
             max_bytes: a longer body ends as TOO_LARGE, or is truncated if `truncate` is set.
+            requests: how often the server may be asked, because libcurl repeats a request on a fresh connection when
+                the server closed a kept one without an answer.
         """
         if (max_bytes, truncate) != (self._max_bytes, self._truncate):
             # This limits the announced Content-Length; `_on_body` limits what is sent.
             self.handle.setopt(pycurl.MAXFILESIZE_LARGE, 0 if truncate else max_bytes)
         self._reset(max_bytes, truncate)
+        self._most_requests = requests
         self.handle.setopt(pycurl.URL, target.url)
         if addresses:
             # The plus sign lets the entry expire like any other entry of libcurl's DNS cache.
@@ -109,8 +130,32 @@ class Transfer:
             answer.retry_after_s = float(self.handle.getinfo(pycurl.RETRY_AFTER)) or None
             return
         answer.body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-        if not answer.body and not self._truncate:
+        if self._codings:
+            self._decode(answer, self._codings[0])
+        if answer.status is FetchStatus.SUCCESS and not answer.body and not self._truncate:
             answer.status = FetchStatus.EMPTY_BODY
+
+    def _decode(self, answer: Answer, coding: str) -> None:
+        """Undo the coding of a body; an image that only claims one is left as it is."""
+        body = answer.body
+        if not body or (not is_coded(body, coding) and (self._truncate or sniff_format(body) is not None)):
+            return
+        try:
+            decoded = decode(body, coding, self._max_bytes * (_ROBOTS_FACTOR if self._truncate else 1))
+        except DecodedTooLargeError as error:
+            answer.status, answer.body, answer.detail = FetchStatus.TOO_LARGE, b"", str(error)
+            return
+        except BadCodingError as error:
+            decoded = Decoded(b"", False)
+            answer.detail = str(error)
+        answer.body = decoded.body[: self._max_bytes + 1]
+        if self._truncate:
+            return
+        if not decoded.complete and sniff_format(body) is not None:
+            answer.body, answer.detail = body, ""
+        elif not decoded.complete:
+            answer.status, answer.body = FetchStatus.BAD_ENCODING, b""
+            answer.detail = answer.detail or f"the {coding} data ends early"
 
     def close(self) -> None:
         """Free the handle."""
@@ -123,6 +168,7 @@ class Transfer:
             self._sockets.pop().close()
 
     def _reset(self, max_bytes: int, truncate: bool) -> None:
+        self._most_requests = 1
         self._max_bytes = max_bytes
         self._truncate = truncate
         self._lines.clear()
@@ -134,6 +180,9 @@ class Transfer:
         self._detail = ""
         self._blocked = ""
         self._tried = False
+        self._codings: list[str] = []
+        self._head_bytes = 0
+        self.requests = 0
 
     def _make_handle(self) -> Any:
         self._lines: list[bytes] = []
@@ -141,8 +190,9 @@ class Transfer:
         options = self._options
         handle = pycurl.Curl()
         handle.setopt(pycurl.USERAGENT, options.user_agent)
-        handle.setopt(pycurl.HTTPHEADER, [f"Accept: {_ACCEPT}"])
-        handle.setopt(pycurl.ACCEPT_ENCODING, "")
+        # Decoded here, not by libcurl: to it every word that is no coding, such as `utf-8`, is an error.
+        handle.setopt(pycurl.HTTPHEADER, [f"Accept: {_ACCEPT}", f"Accept-Encoding: {ACCEPTED}"])
+        handle.setopt(pycurl.HTTP_CONTENT_DECODING, 0)
         handle.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS)
         handle.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
         # Each hop is a separate request: its host has a queue, limits, addresses and robots rules too.
@@ -156,7 +206,8 @@ class Transfer:
         if not options.reuse_connections:
             handle.setopt(pycurl.FORBID_REUSE, 1)
         handle.setopt(pycurl.OPENSOCKETFUNCTION, self._on_open_socket)
-        handle.setopt(pycurl.HEADERFUNCTION, self._lines.append)
+        handle.setopt(pycurl.HEADERFUNCTION, self._on_header)
+        handle.setopt(pycurl.PREREQFUNCTION, self._on_request)
         handle.setopt(pycurl.WRITEFUNCTION, self._on_body)
         return handle
 
@@ -174,6 +225,21 @@ class Transfer:
         self._tried = True
         self._sockets.append(opened)
         return opened
+
+    def _on_request(self, *_: object) -> int:
+        if self.requests >= self._most_requests:
+            self._verdict, self._detail = FetchStatus.CONNECTION_LOST, "closed without an answer"
+            return int(pycurl.PREREQFUNC_ABORT)
+        self.requests += 1
+        return int(pycurl.PREREQFUNC_OK)
+
+    def _on_header(self, line: bytes) -> int | None:
+        self._lines.append(line)
+        self._head_bytes += len(line)
+        if self._head_bytes > _MAX_HEAD_BYTES or len(self._lines) > _MAX_HEAD_LINES:
+            self._refuse(FetchStatus.BAD_RESPONSE, "headers without end")
+            return 0
+        return None
 
     def _on_body(self, chunk: bytes) -> int | None:
         if not self.received:
@@ -221,17 +287,21 @@ class Transfer:
             status = head.partition(b" ")[2]
         if not status.startswith(b"2"):
             self._keep = False
-        elif not self._truncate:
+        else:
             lowered = head.lower()
             if any(name in lowered for name in _DECIDING_NAMES):
                 self._judge_fields(head.decode("latin-1"))
 
     def _judge_fields(self, head: str) -> None:
         fields = [(name.lower(), value) for name, value in _DECIDING_FIELDS.findall(head)]
-        found = opt_out(fields, self._options.agent_token) if self._options.opt_outs else None
+        is_image = not self._truncate
+        found = opt_out(fields, self._options.agent_token) if self._options.opt_outs and is_image else None
         if found is not None:
             self._refuse(FetchStatus.OPTED_OUT, found)
-        elif sum(value.count(",") + 1 for name, value in fields if name == "content-encoding") > 1:
+            return
+        declared = (value for name, value in fields if name == "content-encoding")
+        self._codings = [coding for value in declared for coding in codings_of(value)]
+        if len(self._codings) > 1:
             # The only use of repeated compression on the web is a decompression bomb.
             self._refuse(FetchStatus.BAD_ENCODING, "more than one content coding")
 

@@ -250,6 +250,10 @@ def test_a_crawl_without_a_match_and_an_empty_crawl(inputs, tmp_path, capsys, mo
     arguments[3] = tmp_path / "w2"
     code, _, err = wit([*arguments, "--set", f"candidates.inputs=[{tmp_path}/empty.parquet]"], capsys, monkeypatch)
     assert (code, "hold no usable (image, text) pair" in err) == (2, True)
+    (tmp_path / "x.warc").write_bytes(b"no archive")
+    arguments[3] = tmp_path / "w3"
+    code, _, err = wit([*arguments, "--set", f"candidates.inputs=[{tmp_path}/x.warc]"], capsys, monkeypatch)
+    assert (code, "left aside: 2 archive_damaged (the first: offset 0: " in err) == (2, True)
 
 
 def test_another_recipes_folder_is_refused_and_replace_rebuilds(undisturbed, inputs, tmp_path, capsys, monkeypatch):

@@ -6,8 +6,10 @@ position where a record can start and lets the reader resume there, so that dama
 
 import contextlib
 import io
+import itertools
 import os
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +30,10 @@ COMPRESSION_MAGICS = (GZIP_MAGIC, ZSTD_MAGIC, LZ4_MAGIC)
 
 Source = str | os.PathLike[str] | BinaryIO
 
-_SCAN_BYTES = 1 << 20
+_SCAN_BYTES = 1 << 16
+_MEMBER_BYTES = 512
+_MOST_RESTARTS = 10_000
+"""Damaged stretches after which the rest of a file is left: each costs the reader a fresh start."""
 _COPY_BYTES = 1 << 20
 
 
@@ -102,7 +107,13 @@ def recover(
     """
     start: int | None = 0
     in_damage = False
-    while start is not None:
+    marks = _Marks(file, record_mark)
+    for restart in itertools.count():
+        if start is None:
+            return
+        if restart > _MOST_RESTARTS:
+            count(ARCHIVE_DAMAGED, 1, f"offset {start}: the rest, after {restart - 1:,} damaged stretches")
+            return
         file.seek(start)
         last = start
         pending: ArchiveRecord | None = None
@@ -123,7 +134,7 @@ def recover(
             yield _without_swallowed(pending, record_mark) if problem else pending
         if not problem:
             return
-        start = None if record_mark is None else _find_mark(file, last + 1, record_mark)
+        start = marks.after(last)
         if not in_damage:
             count(ARCHIVE_DAMAGED, 1, f"after the record at offset {last}: {problem}")
         in_damage = True
@@ -136,18 +147,45 @@ def _without_swallowed(record: ArchiveRecord, record_mark: bytes | None) -> Arch
     return record if end < 0 else replace(record, block=record.block[:end], cut_short=True)
 
 
-def _find_mark(file: BinaryIO, position: int, mark: bytes) -> int | None:
-    needle = mark if mark in COMPRESSION_MAGICS else b"\n" + mark
-    file.seek(position)
-    tail = b""
-    while chunk := file.read(_SCAN_BYTES):
-        window = tail + chunk
-        found = window.find(needle)
-        if found >= 0:
-            return position - len(tail) + found + len(needle) - len(mark)
-        position += len(chunk)
-        tail = window[-(len(needle) - 1) :]
-    return None
+class _Marks:
+    """Find where records can start; what was read once is not read again for the next mark."""
+
+    def __init__(self, file: BinaryIO, mark: bytes | None) -> None:
+        self._file = file
+        self._mark = mark
+        self._needle = mark if mark is None or mark in COMPRESSION_MAGICS else b"\n" + mark
+        self._start = 0
+        self._window = b""
+
+    def after(self, position: int) -> int | None:
+        """Return the first place after `position` where a record can start."""
+        if self._mark is None or self._needle is None:
+            return None
+        at = position + 1
+        while True:
+            if not self._start <= at <= self._start + len(self._window) - len(self._needle):
+                self._file.seek(at)
+                self._start, self._window = at, self._file.read(_SCAN_BYTES)
+                if len(self._window) < len(self._needle):
+                    return None
+            found = self._window.find(self._needle, at - self._start)
+            if found < 0:
+                at = self._start + len(self._window) - len(self._needle) + 1
+                continue
+            at = self._start + found
+            if self._mark != GZIP_MAGIC or self._is_member(found):
+                return at + len(self._needle) - len(self._mark)
+            at += 1
+
+    def _is_member(self, at: int) -> bool:
+        """Return whether something can be inflated there: the three bytes occur within compressed data, too."""
+        head = self._window[at : at + _MEMBER_BYTES]
+        if len(head) < _MEMBER_BYTES and len(self._window) == _SCAN_BYTES:
+            return True
+        try:
+            return bool(zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head, 1)) or len(head) < _MEMBER_BYTES
+        except zlib.error:
+            return False
 
 
 def _seekable(file: BinaryIO, stack: contextlib.ExitStack) -> BinaryIO:

@@ -5,21 +5,19 @@ body may not be chunked or compressed although its header declares it (crawlers 
 All functions take bytes and return whatever can be read.
 """
 
-import io
 import re
-import zlib
 from dataclasses import dataclass
 
-from fastwarc.stream_io import BrotliReader, ZstdReader
+from openwit.pipeline.common.codings import BadCodingError, DecodedTooLargeError, codings_of, decode, is_coded
 
 MAX_HEADER_BYTES = 65_536
 
 _HEADER_END = re.compile(rb"\r?\n\r*\n")
 _STATUS_LINE = re.compile(rb"HTTP/\d(?:\.\d)?[ \t]+(\d{3})", re.IGNORECASE)
-_CHARSET = re.compile(r"""charset\s*=\s*["']?\s*([^\s"';,]+)""", re.IGNORECASE)
+_CHARSET = re.compile(r"""charset\s*=\s*(?:["']\s*)?([^\s"';,]+)""", re.IGNORECASE)
 _CHUNK_SIZE = re.compile(rb"[ \t]*([0-9a-fA-F]{1,8})[ \t]*(?:;[^\r\n]*)?\r?\n")
-
-_CHUNK_BYTES = 65_536
+_GZIP_MAGIC = b"\x1f\x8b\x08"
+_NO_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
 class BadMessageError(ValueError):
@@ -75,7 +73,8 @@ def parse_response(message: bytes) -> HttpResponse:
 def decode_body(body: bytes, fields: dict[str, str], *, max_bytes: int) -> bytes:
     """Decode transfer and content encodings (chunked; gzip, deflate, br, zstd), if the bytes really have them.
 
-    A body that only claims an encoding is returned unchanged; one that ends early is returned up to that point.
+    A body that only claims an encoding is returned unchanged, and one that is gzip without saying so is decoded; one
+    that ends early is returned up to that point. Words that are no encoding (`utf-8`, `aws-chunked`) are ignored.
 
     Args:
         body: bytes after the header block.
@@ -86,13 +85,34 @@ def decode_body(body: bytes, fields: dict[str, str], *, max_bytes: int) -> bytes
         BadMessageError: the compressed data is damaged before any of it could be read.
         BodyTooLargeError: the decoded body is larger than `max_bytes`.
     """
-    if "chunked" in fields.get("transfer-encoding", "").lower():
+    transfer = fields.get("transfer-encoding", "")
+    if "chunked" in transfer.lower():
         body = _dechunk(body)
-    for encoding in reversed(fields.get("content-encoding", "").lower().split(",")):
-        body = _decompress(body, encoding.strip(), max_bytes)
+    codings = [*codings_of(fields.get("content-encoding", "")), *codings_of(transfer)]
+    for coding in reversed(codings):
+        body = _decode(body, coding, max_bytes)
+    if body.startswith(_GZIP_MAGIC):
+        try:
+            body = _decode(body, "gzip", max_bytes)
+        except BadMessageError:
+            if codings:
+                raise
     if len(body) > max_bytes:
         raise BodyTooLargeError(f"{len(body)} bytes")
     return body
+
+
+def _decode(body: bytes, coding: str, max_bytes: int) -> bytes:
+    if not is_coded(body, coding):
+        return body
+    try:
+        return decode(body, coding, max_bytes).body
+    except BadCodingError as error:
+        if _NO_TEXT.search(body, 0, 4096) is None:
+            return body  # plain text after all
+        raise BadMessageError(str(error)) from error
+    except DecodedTooLargeError as error:
+        raise BodyTooLargeError(str(error)) from error
 
 
 def _fields(header: bytes) -> dict[str, str]:
@@ -124,54 +144,3 @@ def _dechunk(body: bytes) -> bytes:
     if not parts:
         return body  # the crawler stored the decoded body
     return b"".join((*parts, body[position:]))  # a damaged size line: the rest is most likely still the body
-
-
-def _decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
-    if encoding in ("gzip", "x-gzip"):
-        return _inflate(body, zlib.MAX_WBITS | 16, max_bytes) if body.startswith(b"\x1f\x8b") else body
-    if encoding == "deflate":
-        # Servers send both zlib streams and raw deflate under this name.
-        is_zlib = len(body) > 1 and body[0] & 0x0F == 8 and int.from_bytes(body[:2], "big") % 31 == 0
-        if not is_zlib and body.lstrip()[:1] == b"<":
-            return body
-        return _inflate(body, zlib.MAX_WBITS if is_zlib else -zlib.MAX_WBITS, max_bytes)
-    if encoding == "br":
-        return body if body.lstrip()[:1] == b"<" else _drain(BrotliReader(io.BytesIO(body)), encoding, max_bytes)
-    if encoding == "zstd":
-        is_zstd = body.startswith(b"\x28\xb5\x2f\xfd")
-        return _drain(ZstdReader(io.BytesIO(body)), encoding, max_bytes) if is_zstd else body
-    return body
-
-
-def _inflate(body: bytes, window: int, max_bytes: int) -> bytes:
-    inflater = zlib.decompressobj(window)
-    parts = []
-    total = 0
-    data = body
-    try:
-        while data and total <= max_bytes and not inflater.eof:
-            part = inflater.decompress(data, _CHUNK_BYTES)
-            data = inflater.unconsumed_tail
-            parts.append(part)
-            total += len(part)
-    except zlib.error as error:
-        if not parts:
-            raise BadMessageError(f"damaged compressed body: {error}") from error
-    if total > max_bytes:
-        raise BodyTooLargeError(f"more than {max_bytes} bytes once decompressed")
-    return b"".join(parts)
-
-
-def _drain(reader: BrotliReader | ZstdReader, encoding: str, max_bytes: int) -> bytes:
-    parts = []
-    total = 0
-    try:
-        while total <= max_bytes and (part := reader.read(_CHUNK_BYTES)):
-            parts.append(part)
-            total += len(part)
-    except OSError as error:
-        if not parts:
-            raise BadMessageError(f"damaged {encoding} body: {error}") from error
-    if total > max_bytes:
-        raise BodyTooLargeError(f"more than {max_bytes} bytes once decompressed")
-    return b"".join(parts)

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from fastwarc import ArchiveIterator, WarcRecordType
-from fastwarc.stream_io import GzipReader
-from fastwarc.warc import WarcRecord, WarcRecordPayloadReader
+from fastwarc.warc import WarcRecordPayloadReader
 
 from openwit.pipeline.common.counting import Count, ignore
 from openwit.pipeline.common.reasons import Reason
@@ -33,6 +32,8 @@ from openwit.pipeline.readers.crawl.http_message import (
     decode_body,
     parse_response,
 )
+from openwit.pipeline.readers.crawl.loose_warc import read_loose_records
+from openwit.pipeline.readers.crawl.plain_stream import plain_stream
 
 MAX_BODY_BYTES = 16 << 20
 
@@ -73,6 +74,10 @@ HTML_TYPES = ("text/html", "application/xhtml+xml")
 _MOST_UNCLOSED_TAGS = 50_000
 _HARMLESS_BYTES = 5 * _MOST_UNCLOSED_TAGS
 _RECORD_MARK = b"WARC/"
+_BAD_HEADER = "Invalid WARC header"  # FastWARC's words
+_KINDS = frozenset({
+    "warcinfo", "response", "resource", "request", "metadata", "revisit", "conversion", "continuation",
+})  # fmt: skip
 _READ_BYTES = 1 << 20
 
 
@@ -119,13 +124,13 @@ def read_pages(source: Source, count: Count = ignore, *, max_body_bytes: int = M
                 yield page
 
 
-def is_http_response(record: WarcRecord) -> bool:
+def is_http_response(kind: str, is_http: bool) -> bool:
     """Return whether a WARC record is the response of a web server."""
-    return record.record_type == WarcRecordType.response and bool(record.is_http)
+    return kind == "response" and is_http
 
 
 def read_records(
-    file: BinaryIO, max_block: int, *, count: Count, wanted: Callable[[WarcRecord], bool] = is_http_response
+    file: BinaryIO, max_block: int, *, count: Count, wanted: Callable[[str, bool], bool] = is_http_response
 ) -> Iterator[ArchiveRecord]:
     """Yield every record of a WARC or ARC file, past damaged stretches.
 
@@ -133,7 +138,8 @@ def read_records(
         file: seekable, at its start.
         max_block: larger blocks are not read.
         count: receives each damaged stretch.
-        wanted: selects the WARC records whose block is read; the others get an empty block.
+        wanted: selects the WARC records whose block is read, by WARC-Type and whether they are HTTP messages; the
+            others get an empty block.
     """
     head = file.read(len(ARC_START))
     file.seek(0)
@@ -142,7 +148,10 @@ def read_records(
         read = functools.partial(read_arc_records, max_block=max_block, count=count)
         mark = magic
     else:
-        read = functools.partial(_read_warc_records, max_block=max_block, wanted=wanted)
+        falls_back = magic in (None, GZIP_MAGIC)
+        read = functools.partial(
+            _read_warc_records, max_block=max_block, wanted=wanted, count=count, falls_back=falls_back
+        )
         mark = magic or _RECORD_MARK
     found = False
     for record in recover(file, read, record_mark=mark, count=count):
@@ -154,32 +163,70 @@ def read_records(
 
 def _starts_as_arc(file: BinaryIO, magic: bytes | None) -> bool:
     try:
-        head = GzipReader(file).read(len(ARC_START)) if magic == GZIP_MAGIC else file.read(len(ARC_START))
+        head = plain_stream(file).read(len(ARC_START)) if magic in (None, GZIP_MAGIC) else b""
     except OSError:
         head = b""
     file.seek(0)
-    return bytes(head) == ARC_START
+    return bytes(head or b"") == ARC_START
 
 
 def _read_warc_records(
-    file: BinaryIO, max_block: int, wanted: Callable[[WarcRecord], bool]
+    file: BinaryIO, max_block: int, wanted: Callable[[str, bool], bool], *, count: Count, falls_back: bool
 ) -> Iterator[ArchiveRecord]:
+    """Yield records by FastWARC, and by the patient reader from the first one on that it cannot read.
+
+    One record is held back until the next begins where its length says.
+    """
+    start, yielded = file.tell(), 0
+    held: ArchiveRecord | None = None
+    try:
+        for record in _fast_records(file, max_block, wanted):
+            if held is not None:
+                yield held
+                yielded += 1
+            held = record
+        if not falls_back or held is None or not held.cut_short:
+            if held is not None:
+                yield held
+            return
+    except OSError as error:
+        if not falls_back or _BAD_HEADER not in str(error):
+            if held is not None:
+                yield held
+            raise
+    compressed = _begins_with_gzip(file, start)
+    # A plain file is read again from the held record on, a compressed one from its start: records share members.
+    file.seek(start if held is None or compressed else held.offset)
+    yield from read_loose_records(
+        plain_stream(file), max_block, wanted, count=count, skip=yielded if compressed else 0
+    )
+
+
+def _begins_with_gzip(file: BinaryIO, start: int) -> bool:
+    file.seek(start)
+    return file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+
+
+def _fast_records(file: BinaryIO, max_block: int, wanted: Callable[[str, bool], bool]) -> Iterator[ArchiveRecord]:
     for record in ArchiveIterator(
         file, record_types=WarcRecordType.any_type, parse_http=False, auto_decode="none", fsspec_args=False
     ):
         headers = record.headers
         kind = (headers.get("WARC-Type") or "").lower()
+        if record.record_type == WarcRecordType.unknown and (kind in _KINDS or "\n" in kind):
+            raise OSError(f"{_BAD_HEADER}: not in the standard's form")
         offset = record.stream_pos
         # wget writes the URL in angle brackets, as in a draft of the standard.
         url = (headers.get("WARC-Target-URI") or "").strip().strip("<>")
         date = headers.get("WARC-Date")
         length = record.content_length
-        is_read = length <= max_block and wanted(record)
+        is_http = bool(record.is_http)
+        is_read = length <= max_block and wanted(kind, is_http)
         try:
             block = _read_exactly(record.reader, length) if is_read else b""
             seen = len(block) if is_read else record.reader.consume()
         except OSError:
-            yield ArchiveRecord(offset, kind, url, date, is_http=record.is_http, damaged=True)
+            yield ArchiveRecord(offset, kind, url, date, is_http=is_http, damaged=True)
             raise
         yield ArchiveRecord(
             offset,
@@ -187,7 +234,7 @@ def _read_warc_records(
             url,
             date,
             block=block,
-            is_http=record.is_http,
+            is_http=is_http,
             too_large=length > max_block,
             cut_short=seen < length,
         )

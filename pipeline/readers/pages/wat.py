@@ -15,8 +15,6 @@ from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin
 
 import msgspec
-from fastwarc import WarcRecordType
-from fastwarc.warc import WarcRecord
 
 from openwit.pipeline.common.counting import Count, ignore
 from openwit.pipeline.common.reasons import Reason
@@ -210,8 +208,8 @@ def read_wat(
                 yield page
 
 
-def _is_metadata(record: WarcRecord) -> bool:
-    return bool(record.record_type == WarcRecordType.metadata)
+def _is_metadata(kind: str, _is_http: bool) -> bool:
+    return kind == "metadata"
 
 
 def _page(record: ArchiveRecord, count: Count, count_image: Count, settings: ExtractSettings) -> WatPage | None:

@@ -81,9 +81,25 @@ def read_candidates(job: Job, settings: CandidateSettings, folder: Path) -> Stag
         raise DataError(
             f"the inputs hold no usable (image, text) pair ({found:,} found, none passed): "
             "check candidates.inputs, and candidates.language and filters against the texts"
+            f"{_left_aside(result, results)}"
         )
     _write_damage(folder, tasks, results, result)
     return result
+
+
+def _left_aside(result: StageResult, results: list[TaskResult]) -> str:
+    """Return what was dropped and what could not be read, with counts, for the end of a sentence."""
+    parts = [
+        f"{n:,} {step.unit} {reason}"
+        for step in result.funnel
+        for reason, n in sorted(step.reasons.items(), key=lambda item: -item[1])
+    ]
+    noted = [note for task_result in results for note in task_result.noted]
+    for reason, n in Counter(reason for reason, _ in noted).items():
+        if not any(part.endswith(f" {reason}") for part in parts):
+            first = next(detail for other, detail in noted if other == reason)
+            parts.append(f"{n:,} {reason} (the first: {first})")
+    return f"; left aside: {', '.join(parts)}" if parts else ""
 
 
 @dataclass(frozen=True)

@@ -123,7 +123,57 @@ def test_broken_and_stacked_compression(web: Any) -> None:
     assert {d.status for d in fetch(web.url("/broken"), web.url("/twice")).values()} == {FetchStatus.BAD_ENCODING}
 
 
+@pytest.mark.parametrize(
+    "coding", ["utf-8", "aws-chunked", "binary", "none", "identity", "UTF-8", "a, b", "gzip", "br"]
+)
+def test_words_that_are_no_coding_lose_no_image(web: Any, coding: str) -> None:
+    web.pages["/a"] = lambda h: h.reply(200, b"\xff\xd8\xff" + IMAGE, Content_Encoding=coding)
+    assert fetch_one(web.url("/a")).body == b"\xff\xd8\xff" + IMAGE
+
+
+def test_a_coding_beside_words_that_are_none_is_undone(web: Any) -> None:
+    for number, coding in enumerate(("utf-8, gzip", "X-GZIP", "gzip, aws-chunked")):
+        web.pages[f"/{number}"] = lambda h, coding=coding: h.reply(200, gzip.compress(IMAGE), Content_Encoding=coding)
+    downloads = fetch(*(web.url(f"/{number}") for number in range(3)))
+    assert {download.body for download in downloads.values()} == {IMAGE}
+
+
+def test_compressed_data_that_ends_early_is_no_image(web: Any) -> None:
+    web.pages["/a"] = lambda h: h.reply(200, gzip.compress(IMAGE)[:-9], Content_Encoding="gzip")
+    assert fetch_one(web.url("/a")).status is FetchStatus.BAD_ENCODING
+
+
 # Limits
+
+
+@pytest.mark.parametrize("lines", ["X-Filler: " + "x" * 90 + "\r\n", "A: b\r\n", "HTTP/1.1 100 Continue\r\n\r\n"])
+def test_headers_without_end_are_a_bad_response(web: Any, lines: str) -> None:
+    def page(h: Any) -> None:
+        h.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n" if "100" in lines else b"HTTP/1.1 200 OK\r\n")
+        while not web.halt.is_set():
+            h.wfile.write(lines.encode() * 100)
+
+    web.pages["/a"] = page
+    download = fetch_one(web.url("/a"))
+    assert (download.status, download.attempts) == (FetchStatus.BAD_RESPONSE, 1)
+
+
+@pytest.mark.parametrize("retries", [0, 1, 3])
+def test_a_server_that_closes_without_an_answer_is_asked_as_often_as_the_log_says(web: Any, retries: int) -> None:
+    asked = []
+
+    def close(h: Any) -> None:
+        asked.append(1)
+        h.close_connection = True
+
+    web.pages["/good"] = lambda h: h.reply(200, IMAGE)
+    web.pages["/a"] = close
+    # The first answer leaves a connection that is kept, on which the second request is made.
+    urls = [web.url("/good"), web.url("/a")]
+    settings = {"per_host": 1, "retries": retries, "backoff_s": 0.01, "robots": False}
+    download = fetch(*urls, **settings)[web.url("/a")]
+    assert download.status is FetchStatus.CONNECTION_LOST
+    assert download.attempts == len(asked) == retries + 1
 
 
 def test_announced_length_beyond_the_cap_is_not_read(web: Any) -> None:

@@ -128,3 +128,29 @@ def test_no_bytes_raise_anything_else(body: bytes, encoding: str) -> None:
             decode_body(prefix + body, {"content-encoding": encoding, **response.fields}, max_bytes=CAP)
         except (BadMessageError, BodyTooLargeError):
             pass
+
+
+@pytest.mark.parametrize(
+    "coding", ["utf-8", "UTF-8", "aws-chunked", "binary", "none", "identity", "", ",", "x, y", "gzip;q=1", "br"]
+)
+def test_words_that_are_no_coding_are_no_reason(coding: str) -> None:
+    for body in (HTML, b"plain text, no tag", b"\xef\xbb\xbf" + HTML):
+        assert decode_body(body, {"content-encoding": coding}, max_bytes=CAP) == body
+
+
+@pytest.mark.parametrize("coding", ["utf-8, gzip", "gzip, aws-chunked", "x-gzip", "none", "", "GZIP, identity"])
+def test_what_is_compressed_is_unpacked_whatever_is_said(coding: str) -> None:
+    assert decode_body(gzip.compress(HTML), {"content-encoding": coding}, max_bytes=CAP) == HTML
+    assert decode_body(gzip.compress(HTML), {"transfer-encoding": "gzip"}, max_bytes=CAP) == HTML
+    two = gzip.compress(HTML[:50]) + gzip.compress(HTML[50:])
+    assert decode_body(two, {"content-encoding": coding}, max_bytes=CAP) == HTML
+
+
+def test_a_bomb_that_nobody_declared_ends_at_the_limit() -> None:
+    with pytest.raises(BodyTooLargeError):
+        decode_body(gzip.compress(bytes(5 << 20)), {}, max_bytes=CAP)
+
+
+def test_blanks_around_a_charset_cost_one_pass() -> None:
+    assert charset_of("charset=" + " " * 60_000 + ";") is None
+    assert charset_of("text/html; charset = ' latin1 '") == "latin1"
