@@ -169,8 +169,8 @@ class Transfer:
 
     def _reset(self, max_bytes: int, truncate: bool) -> None:
         self._most_requests = 1
-        self._max_bytes = max_bytes
-        self._truncate = truncate
+        self._max_bytes: int = max_bytes
+        self._truncate: bool = truncate
         self._lines.clear()
         self._chunks: list[bytes] = []
         self.received = 0

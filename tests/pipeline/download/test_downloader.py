@@ -123,9 +123,7 @@ def test_broken_and_stacked_compression(web: Any) -> None:
     assert {d.status for d in fetch(web.url("/broken"), web.url("/twice")).values()} == {FetchStatus.BAD_ENCODING}
 
 
-@pytest.mark.parametrize(
-    "coding", ["utf-8", "aws-chunked", "binary", "none", "identity", "UTF-8", "a, b", "gzip", "br"]
-)
+@pytest.mark.parametrize("coding", ["UTF-8", "aws-chunked", "binary", "none", "identity", "a, b", "gzip", "br"])
 def test_words_that_are_no_coding_lose_no_image(web: Any, coding: str) -> None:
     web.pages["/a"] = lambda h: h.reply(200, b"\xff\xd8\xff" + IMAGE, Content_Encoding=coding)
     assert fetch_one(web.url("/a")).body == b"\xff\xd8\xff" + IMAGE
