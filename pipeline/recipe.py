@@ -27,7 +27,7 @@ import copy
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +138,7 @@ class Recipe:
                 raise RecipeError(f"a step cannot be named {step.name!r}: the recipe has a key of this name")
             seen.add(step.name)
         self._check_order()
+        self._share_settings()
 
     @property
     def dataset(self) -> DatasetInfo:
@@ -247,6 +248,31 @@ class Recipe:
             Step("card", card),
         ]
         return cls(name=name, steps=steps, description=description)
+
+    def _share_settings(self) -> None:
+        """Pass on the settings that a step and the steps it reads must have in common (`Stage.shared`)."""
+        for step in list(self.steps):
+            shared = step.load().shared(step.settings)
+            for port, names in self.sources_of(step).items():
+                for name in names:
+                    self._share(step, self.step(name), shared.get(port, {}))
+
+    def _share(self, step: Step, source: Step, values: Mapping[str, Any]) -> None:
+        missing = {}
+        for key, value in values.items():
+            if key not in type(source.settings).model_fields:
+                continue
+            found = getattr(source.settings, key)
+            if found is None:
+                missing[key] = value
+            elif found != value:
+                raise RecipeError(
+                    f"step {step.name}: {key} is {value!r}, but {found!r} in step {source.name}, which it reads: "
+                    f"set {step.name}.{key} and {source.name}.{key} alike"
+                )
+        if missing:
+            filled = replace(source, settings=source.settings.model_copy(update=missing))
+            object.__setattr__(self, "steps", tuple(filled if other is source else other for other in self.steps))
 
     def _check_order(self) -> None:
         for n, step in enumerate(self.steps):

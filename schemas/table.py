@@ -1,6 +1,6 @@
 """Declare Arrow schemas as contracts: a version, a comment per column, and checks that name the offending column."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +14,7 @@ from openwit.schemas.common.errors import SchemaError
 
 _TABLE_KEY = b"openwit.table"
 _VERSION_KEY = b"openwit.version"
+_NOTE_PREFIX = "openwit.note."
 _COMMENT_KEY = b"comment"
 
 
@@ -104,6 +105,17 @@ class TableSchema:
             table = file.read()
         return self.conform(table, str(path))
 
+    def notes(self, path: Path) -> dict[str, str] | None:
+        """Return the notes with which a file of this table was written; None if OpenWIT did not write it."""
+        metadata = _open_parquet(path).schema_arrow.metadata or {}
+        if metadata.get(_TABLE_KEY, b"").decode() != self.name:
+            return None
+        return {
+            key.decode().removeprefix(_NOTE_PREFIX): value.decode()
+            for key, value in metadata.items()
+            if key.decode().startswith(_NOTE_PREFIX)
+        }
+
     def read_batches(self, path: Path) -> Iterator[pa.Table]:
         """Read a Parquet file row group by row group, so that memory does not grow with the file."""
         file = _open_parquet(path)
@@ -113,14 +125,22 @@ class TableSchema:
                 table = file.read_row_group(group)
             yield self.conform(table, str(path))
 
-    def write(self, path: Path, tables: pa.Table | Iterable[pa.Table], row_group_size: int = 65_536) -> int:
+    def write(
+        self,
+        path: Path,
+        tables: pa.Table | Iterable[pa.Table],
+        row_group_size: int = 65_536,
+        *,
+        notes: Mapping[str, str] | None = None,
+    ) -> int:
         """Write tables to one Parquet file, whole or not at all; return the number of rows.
 
-        Each table becomes separate row groups, so the caller decides which rows are read together.
+        Each table becomes separate row groups, so the caller decides which rows are read together. `notes` go into the
+        file's metadata, where `notes` finds them.
         """
         parts = [tables] if isinstance(tables, pa.Table) else tables
         rows = 0
-        with self.writing(path, row_group_size) as write:
+        with self.writing(path, row_group_size, notes=notes) as write:
             for part in parts:
                 write(part)
                 rows += part.num_rows
@@ -151,11 +171,15 @@ class TableSchema:
         return paths
 
     @contextmanager
-    def writing(self, path: Path, row_group_size: int = 65_536) -> Iterator[Callable[[pa.Table], None]]:
+    def writing(
+        self, path: Path, row_group_size: int = 65_536, *, notes: Mapping[str, str] | None = None
+    ) -> Iterator[Callable[[pa.Table], None]]:
         """Yield a function that appends tables to a Parquet file, which is written whole or not at all."""
+        noted = {f"{_NOTE_PREFIX}{key}": value for key, value in (notes or {}).items()}
+        schema = self.arrow.with_metadata({**(self.arrow.metadata or {}), **noted})
         with (
             atomic_path(path) as temporary,
-            pq.ParquetWriter(temporary, self.arrow, compression="zstd", compression_level=3) as writer,
+            pq.ParquetWriter(temporary, schema, compression="zstd", compression_level=3) as writer,
         ):
 
             def write(table: pa.Table) -> None:

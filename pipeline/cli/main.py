@@ -116,6 +116,10 @@ def queries(
         typer.Option("--table", help="Your own query list: one query per line, or a table. Repeatable."),
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Maximum number of queries.")] = None,
+    match: Annotated[
+        MatchMode | None,
+        typer.Option("--match", help="As select will match: words fold case and spelling, metaclip keeps them."),
+    ] = None,
     sets: Sets = None,
     runner: Runner = "local",
     workers: Workers = 1,
@@ -124,7 +128,8 @@ def queries(
     """Make the query list: words, bigrams, titles and synsets."""
     from openwit.pipeline.cli.report import print_examples
 
-    flags = {"wikipedia": wikipedia, "pageviews": pageviews, "wordnet": wordnet, "tables": table, "limit": limit}
+    sources = {"wikipedia": wikipedia, "pageviews": pageviews, "wordnet": wordnet, "tables": table}
+    flags = {**sources, "limit": limit, "match": match}
     job = JobFlags(runner, workers, replace, context)
     done = run_stage_command("queries", job, {}, out, flags=flags, sets=sets)
     print_examples(make_console(), done.manifest)

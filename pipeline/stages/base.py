@@ -236,6 +236,10 @@ class Stage(ABC, Generic[SettingsT]):
         """Return why a recipe cannot run with these settings before the stages that follow; None if it can."""
         return None
 
+    def shared(self, settings: SettingsT) -> Mapping[str, Mapping[str, Any]]:
+        """Return the settings that the steps which fill a port must have too, by port; there null means the same."""
+        return {}
+
     def check(self, settings: SettingsT) -> None:
         """Load what the settings name by dotted name, before anything runs.
 

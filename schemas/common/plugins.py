@@ -11,6 +11,7 @@ and of the stages after it.
 
 import importlib
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -39,6 +40,13 @@ class PluginSettings(pydantic.BaseModel):
     @classmethod
     def _from_name(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
+
+    @pydantic.model_validator(mode="after")
+    def _finite(self) -> "PluginSettings":
+        for key, value in (self.model_extra or {}).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{key} must be a finite number")
+        return self
 
     @classmethod
     def __get_pydantic_json_schema__(

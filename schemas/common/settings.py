@@ -19,9 +19,14 @@ from openwit.schemas.common.storage_faults import shown
 
 
 class Settings(pydantic.BaseModel):
-    """Base of every settings model: immutable, and an unknown key is an error, never ignored."""
+    """Base of every settings model: immutable; an unknown key, and a number that is not finite, is an error."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = pydantic.ConfigDict(
+        extra="forbid",
+        frozen=True,
+        protected_namespaces=(),
+        allow_inf_nan=False,  # every comparison with .nan is false: a share of .nan would switch its check off
+    )
 
 
 class _UniqueKeys(yaml.SafeLoader):

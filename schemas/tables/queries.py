@@ -6,13 +6,20 @@ from openwit.schemas.table import Column, TableSchema
 
 SOURCES = ("word", "bigram", "title", "synset", "table")
 
+MATCH_NOTE = "match"
+"""Note of a file of `QUERIES`: how captions are to be matched, `words` or `metaclip`."""
+
 QUERIES = TableSchema(
     "queries",
     1,
     "The queries that captions are searched for. Sorted by query_id; ids are dense from 0.",
     (
         Column("query_id", pa.int32(), "dense number from 0, the position in this table"),
-        Column("query", pa.string(), "normalised by pipeline.text.normalise, unique"),
+        Column(
+            "query",
+            pa.string(),
+            "unique; normalised by pipeline.text.normalise in a list for matching words",
+        ),
         Column("source", pa.string(), "word | bigram | title | synset | table (the user's own list)"),
         Column("count", pa.int64(), "occurrences in the corpus; of titles, links to the article", nullable=True),
         Column("pmi", pa.float32(), "pointwise mutual information in bits, bigrams only", nullable=True),

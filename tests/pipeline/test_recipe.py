@@ -152,3 +152,15 @@ def test_the_layout_of_earlier_releases_is_refused_with_the_new_one():
         Recipe.parse({"steps": CHAIN}, "r.yaml")
     with pytest.raises(RecipeError, match="key 'steps' must hold a list"):
         Recipe.parse({"name": "r", "steps": QUERIES}, "r.yaml")
+
+
+@pytest.mark.parametrize("match", ["words", "metaclip"])
+def test_the_way_of_matching_is_one_for_the_list_and_its_selection(match):
+    recipe = parse(QUERIES, CANDIDATES, {"select": {"match": match}}, "fetch", "dedup", "shard")
+    assert recipe.step("queries").settings.match == match
+    assert Recipe.parse(recipe.to_dict()) == recipe
+    assert parse(QUERIES).step("queries").settings.match is None
+    other = "words" if match == "metaclip" else "metaclip"
+    listed = {"queries": {"tables": ["q.txt"], "match": other}}
+    with pytest.raises(RecipeError, match=f"step select: match is '{match}', but '{other}' in step queries"):
+        parse(listed, CANDIDATES, {"select": {"match": match}})

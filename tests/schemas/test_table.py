@@ -8,6 +8,7 @@ import openwit.schemas.tables.queries
 import openwit.schemas.tables.samples
 from openwit.schemas.common.errors import SchemaError
 from openwit.schemas.table import Column, TableSchema
+from openwit.schemas.tables.queries import QUERIES
 
 BIRDS = TableSchema(
     "birds",
@@ -113,3 +114,12 @@ def test_parts_hold_all_rows_in_order(tmp_path, sizes):
     assert [n for part in read for n in part] == list(range(sum(sizes)))
     assert all(len(part) == 8 for part in read[:-1])
     assert len(paths) >= 1
+
+
+def test_notes_travel_in_the_file_and_change_nothing_else(tmp_path):
+    table = QUERIES.empty()
+    QUERIES.write(tmp_path / "a.parquet", table, notes={"match": "metaclip"})
+    QUERIES.write(tmp_path / "b.parquet", table)
+    pq.write_table(table.replace_schema_metadata(None), tmp_path / "c.parquet")
+    assert [QUERIES.notes(tmp_path / f"{name}.parquet") for name in "abc"] == [{"match": "metaclip"}, {}, None]
+    assert all(QUERIES.read(tmp_path / f"{name}.parquet") == table for name in "abc")

@@ -39,8 +39,7 @@ from openwit.pipeline.readers.wikipedia.wikidump import ARTICLE_REASONS, PAGES, 
 from openwit.pipeline.readers.wikipedia.wikitext import link_targets, plain_text
 from openwit.pipeline.stages.queries.ngrams import TermCounter
 from openwit.pipeline.stages.queries.settings import QuerySettings
-from openwit.pipeline.stages.queries.sources import title_query
-from openwit.pipeline.text.normalise import normalise
+from openwit.pipeline.stages.queries.sources import title_text
 from openwit.schemas.common.atomic import atomic_write
 from openwit.schemas.tables.queries import TERM_COUNTS
 
@@ -132,8 +131,9 @@ class CountTerms(FileTask[CountInput]):
         with local_copy(part.views) as path:
             sums = sum_views(path, self.settings.language, count=count)
         views = Counter[str]()
+        match = self.settings.match or "words"
         for title, n in sums.items():
-            views[normalise(title_query(title))] += n
+            views[title_text(title, match)] += n
         yield _table(VIEWS, views)
 
     def _dump(self, part: DumpPart, stats: TaskStats) -> Iterator[pa.Table]:
@@ -153,11 +153,12 @@ class CountTerms(FileTask[CountInput]):
     def _texts(self, path: str, part: DumpPart, names: dict[str, Counter[str]], stats: TaskStats) -> Iterator[str]:
         """Yield the running text of each article; fill in what is known of names."""
         stats.enter(PAGES_STEP, 0)
+        match = self.settings.match or "words"
         if is_cirrus(path):
             count = counting(stats, PAGES_STEP, PAGES, CIRRUS_REASONS, _TAKEN)
             for page in read_cirrus(path, count) if not part.start else ():
                 count(_TAKEN)
-                name = normalise(title_query(page.title))
+                name = title_text(page.title, match)
                 names[TITLE][name] += 1
                 names[LINK][name] += page.incoming_links or 0
                 names[POPULARITY][name] += round((page.popularity or 0) / POPULARITY_UNIT)
@@ -166,9 +167,9 @@ class CountTerms(FileTask[CountInput]):
         count = counting(stats, PAGES_STEP, PAGES, ARTICLE_REASONS, _TAKEN)
         for article in read_articles(path, count, start=part.start, end=part.end):
             count(_TAKEN)
-            names[TITLE][normalise(title_query(article.title))] += 1
+            names[TITLE][title_text(article.title, match)] += 1
             if self.settings.titles:
-                names[LINK].update(normalise(title_query(target)) for target in link_targets(article.text))
+                names[LINK].update(title_text(target, match) for target in link_targets(article.text))
             yield plain_text(article.text)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from openwit.pipeline.stages.queries.reasons import DUPLICATE, LOW_PMI, NO_WORDS, OVER_LIMIT, TOO_MANY_WORDS
+from openwit.pipeline.text.matching.settings import MatchMode
 from openwit.pipeline.text.normalise import normalise
 from openwit.schemas.tables.queries import QUERIES, SOURCES
 
@@ -33,20 +34,32 @@ class Entry:
     rank: float = 0.0
 
 
+def query_text(term: str, match: MatchMode) -> str:
+    """Return what captions are searched for: a term normalised as captions are, or as it is."""
+    return normalise(term) if match == "words" else term
+
+
 @dataclass
 class QueryList:
-    """Collect entries; the first source that names a query keeps it. Count what is dropped, by reason."""
+    """Collect entries; the first source that names a query keeps it. Count what is dropped, by reason.
+
+    Attributes:
+        max_words: of a title or synset.
+        match: how captions will be matched. `words` joins entries that differ in case or spelling only; `metaclip`
+            keeps every entry as it is.
+    """
 
     max_words: int
+    match: MatchMode = "words"
     entries: dict[str, Entry] = field(default_factory=dict)
     offered: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
 
     def add(self, term: str, entry: Entry) -> None:
-        """Offer a term; it is normalised as captions are."""
+        """Offer a term; it becomes what captions are searched for."""
         self.offered += 1
-        query = normalise(term)
-        if not query:
+        query = query_text(term, self.match)
+        if not query or query.isspace():
             self.reasons[NO_WORDS] += 1
         elif entry.source in ("title", "synset") and query.count(" ") >= self.max_words:
             self.reasons[TOO_MANY_WORDS] += 1

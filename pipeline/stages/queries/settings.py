@@ -2,6 +2,7 @@
 
 from pydantic import Field, model_validator
 
+from openwit.pipeline.text.matching.settings import MatchMode
 from openwit.schemas.common.settings import Settings
 
 BUILTIN_WORDNET = "builtin"
@@ -37,6 +38,11 @@ class QuerySettings(Settings):
     max_words: int = Field(6, ge=1, description="maximum words of a title or synset")
     limit: int = Field(
         500_000, ge=1, description="maximum number of queries: all synsets and words, then bigrams and titles by rank"
+    )
+    match: MatchMode | None = Field(
+        None,
+        description="how captions will be matched; words: entries that differ in case or spelling are one query; "
+        "metaclip: every entry as it is; null: as the recipe's step select, words if there is none",
     )
     part_bytes: int = Field(64 << 20, ge=1, description="compressed bytes of a multistream dump that one task reads")
 

@@ -7,6 +7,8 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from openwit.pipeline.text.matching.settings import MatchMode
+from openwit.pipeline.text.normalise import normalise
 from openwit.schemas.common.errors import DataError
 
 _WORDNET_INDEXES = ("index.noun", "index.verb", "index.adj", "index.adv")
@@ -57,6 +59,11 @@ def read_query_table(path: Path) -> list[str]:
     except (pa.ArrowInvalid, OSError, EOFError) as error:
         raise DataError(f"query list {path} cannot be read: {' '.join(str(error).split())}") from error
     return [line for line in (raw.strip() for raw in text.splitlines()) if line]
+
+
+def title_text(title: str, match: MatchMode) -> str:
+    """Return what captions are searched for to find an article's name; `metaclip` keeps its parenthesis and case."""
+    return normalise(title_query(title)) if match == "words" else title.replace("_", " ").strip()
 
 
 def title_query(title: str) -> str:

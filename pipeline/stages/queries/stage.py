@@ -28,7 +28,7 @@ from openwit.pipeline.stages.queries.settings import BUILTIN_WORDNET, QuerySetti
 from openwit.pipeline.stages.queries.sources import builtin_wordnet, read_query_table, read_wordnet
 from openwit.schemas.common.errors import RecipeError
 from openwit.schemas.manifest import FunnelStep
-from openwit.schemas.tables.queries import QUERIES, SOURCES
+from openwit.schemas.tables.queries import MATCH_NOTE, QUERIES, SOURCES
 
 BY_VIEWS, BY_POPULARITY, BY_LINKS = "page views", "the dump's popularity score", "links from other articles"
 """What titles may be ranked by."""
@@ -59,7 +59,8 @@ def make_queries(job: Job, settings: QuerySettings, folder: Path) -> StageResult
     """Write `queries.parquet`, the query list."""
     dumps, views, tables = _dumps(settings), _views(settings), _tables(settings)
     target = QueriesPaths(folder).queries
-    queries = QueryList(settings.max_words)
+    match = settings.match or "words"
+    queries = QueryList(settings.max_words, match)
     result = StageResult()
     if dumps or views:
         results, sums = count_terms(job, settings, folder, plan(settings, dumps, views))
@@ -80,7 +81,7 @@ def make_queries(job: Job, settings: QuerySettings, folder: Path) -> StageResult
     table = queries.table(settings.limit)
     if table.num_rows == 0:
         raise RecipeError("the query list is empty: lower queries.min_count or name another source")
-    QUERIES.write(target, table)
+    QUERIES.write(target, table, notes={MATCH_NOTE: match})
     result.files.append(file_entry(folder, target))
     result.funnel.append(
         FunnelStep(
@@ -92,6 +93,7 @@ def make_queries(job: Job, settings: QuerySettings, folder: Path) -> StageResult
         )
     )
     by_source = Counter(table.column("source").to_pylist())
+    result.extra["match"] = match
     result.extra["by_source"] = {s: by_source[s] for s in SOURCES if by_source[s]}
     result.extra["examples"] = _examples(table)
     return result

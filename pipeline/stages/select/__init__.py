@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +93,9 @@ class Select(Stage[SelectSettings]):
                 "add `- redraw: {}` after dedup"
             )
         return None
+
+    def shared(self, settings: SelectSettings) -> Mapping[str, Mapping[str, Any]]:
+        return {"queries": {"match": settings.match}}
 
     def identity(self, settings: SelectSettings, inputs: Inputs, build: BuildContext) -> dict[str, str]:
         # Reused matches change how long a selection takes, but not its result.

@@ -28,11 +28,12 @@ from openwit.pipeline.stages.select.layout import MatchedDraws, sum_draws
 from openwit.pipeline.stages.select.match import CandidatesFile, MatchInput, match_and_count, match_tasks
 from openwit.pipeline.stages.select.settings import SelectSettings
 from openwit.pipeline.stages.select.thresholds import find_thresholds
+from openwit.pipeline.text.matching.settings import MatchMode
 from openwit.schemas.common.atomic import atomic_path, sha256_of
-from openwit.schemas.common.errors import DataError
+from openwit.schemas.common.errors import DataError, RecipeError
 from openwit.schemas.common.wording import counted
 from openwit.schemas.tables.candidates import PAIR_SAMPLES, VERDICTS
-from openwit.schemas.tables.queries import QUERIES, QUERY_COUNTS
+from openwit.schemas.tables.queries import MATCH_NOTE, QUERIES, QUERY_COUNTS
 
 
 def select_pairs(job: Job, settings: SelectSettings, inputs: Inputs, folder: Path) -> StageResult:
@@ -53,6 +54,7 @@ def select_pairs(job: Job, settings: SelectSettings, inputs: Inputs, folder: Pat
     query_table = QUERIES.read(checked(queries))
     if query_table.num_rows == 0:
         raise DataError(f"{queries} holds no queries: give the query list a source that yields some")
+    _check_match(queries, settings.match)
     texts = query_table.column("query").to_pylist()
     matching = match_tasks(files, sha256_of(queries), settings, reuse)
     pool = match_and_count(job, settings, folder, matching, queries, len(texts), rows)
@@ -80,6 +82,23 @@ def select_pairs(job: Job, settings: SelectSettings, inputs: Inputs, folder: Pat
     result.files.append(file_entry(folder, paths.query_counts))
     result.extra = {"cap": cap, **chosen, **_summary(counts, drawn_cap)}
     return result
+
+
+def _check_match(queries: Path, match: MatchMode) -> None:
+    """Refuse a list that was made for another way of matching: a folded list has lost what `metaclip` compares.
+
+    A list that other software wrote is taken as it is.
+    """
+    notes = QUERIES.notes(queries)
+    if notes is None:
+        return
+    made_for = notes.get(MATCH_NOTE, "words")  # earlier releases always folded
+    if made_for != match:
+        kept = "without case and spelling" if made_for == "words" else "with every spelling as an entry"
+        raise RecipeError(
+            f"{queries} was made for matching {made_for!r}, {kept}, and select matches {match!r}: "
+            f"make it with queries.match: {match}, or set select.match: {made_for}"
+        )
 
 
 def _files(candidates: Sequence[Path]) -> tuple[list[CandidatesFile], int]:

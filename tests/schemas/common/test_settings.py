@@ -1,7 +1,13 @@
+import pydantic
 import pytest
 
+from openwit.pipeline.stages import STAGES, stage_named
+from openwit.pipeline.stages.fetch.settings import FetchSettings
+from openwit.pipeline.stages.select.settings import SelectSettings
 from openwit.schemas.common.errors import OpenWITError, RecipeError
-from openwit.schemas.common.settings import Settings, load_settings, read_yaml
+from openwit.schemas.common.settings import Settings, apply_override, load_settings, parse_settings, read_yaml
+from openwit.schemas.common.settings_reference import sections_in
+from openwit.training.config import OptimSettings, TrainConfig
 
 
 class Inner(Settings):
@@ -93,3 +99,45 @@ def test_marked_utf_8_and_utf_16_are_read(tmp_path):
     for encoding in ("utf-8-sig", "utf-16"):
         (tmp_path / "r.yaml").write_bytes("name: größe".encode(encoding))
         assert read_yaml(tmp_path / "r.yaml") == {"name": "größe"}
+
+
+def floats(annotation, key=()):
+    """Yields the keys of every number with a fraction in a settings model, and how to write it there."""
+    for section in sections_in(annotation):
+        for name, field in section.model_fields.items():
+            yield from floats(field.annotation, (*key, name))
+            shape = str(field.annotation)
+            if "float" in shape:
+                wrap = "[{0}, {0}]" if "tuple" in shape else "{{a: {0}}}" if "dict" in shape else "{0}"
+                yield (*key, name), wrap
+
+
+def every_model():
+    yield TrainConfig
+    yield from (stage_named(name).settings for name in STAGES)
+
+
+EVERY_FLOAT = [(model, *found) for model in every_model() for found in floats(model)]
+
+
+@pytest.mark.parametrize("number", [".nan", ".inf", "-.inf", "1.0e+999"])
+def test_no_setting_takes_a_number_that_is_not_finite(number):
+    refused = 0
+    for model, key, wrap in EVERY_FLOAT:
+        raw: dict = {}
+        apply_override(raw, f"{'.'.join(key)}={wrap.format(number)}")
+        with pytest.raises(pydantic.ValidationError) as found:
+            model.model_validate(raw)
+        refused += any(error["type"] == "finite_number" for error in found.value.errors())
+    assert refused > 40
+    assert "finite" in said(SelectSettings, f"oversample={number}")
+    assert "finite" in said(FetchSettings, f"min_success={number}")
+    assert "finite" in said(OptimSettings, f"lr={number}")
+
+
+def said(model, override):
+    raw: dict = {}
+    apply_override(raw, override)
+    with pytest.raises(RecipeError) as refused:
+        parse_settings(raw, model, "s.yaml")
+    return str(refused.value)

@@ -13,6 +13,8 @@ from openwit.pipeline.stages.queries.settings import QuerySettings
 from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.tables.queries import QUERIES
 
+LARGE_LIST = Path(__file__).parents[4].parent / "shared" / "data" / "queries_500k.tsv.gz"
+
 ARTICLES = [
     ("Red kite", "The red kite is a bird. A [[bird]] of prey, the '''red kite''' hunts [[vole]]s."),
     ("Vole", "A vole is small. The red kite hunts the vole. See [[bird|birds]]."),
@@ -138,3 +140,42 @@ def test_a_number_of_4400_digits_in_an_entity_is_no_end_of_the_job(job, tmp_path
     path.write_text("<mediawiki>" + page(1, "Kite", f"red kite &amp;#{'9' * 4400}; hunts") + "</mediawiki>")
     found, _ = make(job, tmp_path / "out", wikipedia=[str(path)])
     assert {"red kite", "hunts"} <= set(found)
+
+
+def test_a_list_for_metaclip_keeps_every_entry_as_it_is(job, tmp_path, dump):
+    lines = [
+        "Dog",
+        "dog",
+        "DOG",
+        "U.S.",
+        "dog's",
+        "t-shirt",
+        "tshirt",
+        "x",
+        "!",
+        "caf\u00e9",
+        "cafe\u0301",
+        "42",
+        "Dog",
+    ]
+    path = tmp_path / "list.txt"
+    path.write_text("\n".join(lines))
+    kept, manifest = make(job, tmp_path / "kept", tables=[str(path)], match="metaclip")
+    assert sorted(kept) == sorted(set(lines))
+    assert manifest.funnel[-1].reasons == {"duplicate": 1}
+    assert manifest.extra["match"] == "metaclip"
+    assert QUERIES.notes(tmp_path / "kept" / "queries.parquet") == {"match": "metaclip"}
+    folded, manifest = make(job, tmp_path / "folded", tables=[str(path)])
+    assert {"dog", "u s", "dog s", "caf\u00e9"} <= set(folded) < set(kept) | {"u s", "dog s", "t shirt"}
+    assert QUERIES.notes(tmp_path / "folded" / "queries.parquet") == {"match": "words"}
+    titles, _ = make(job, tmp_path / "titles", wikipedia=[str(dump)], min_count=99, match="metaclip")
+    assert {"Red kite", "Mercury (planet)"} <= set(titles)
+
+
+@pytest.mark.skipif(not LARGE_LIST.is_file(), reason="../shared/data/queries_500k.tsv.gz is missing")
+def test_a_raw_list_of_500_000_stays_500_000(job, tmp_path):
+    path = tmp_path / "list.txt"
+    rows = gzip.decompress(LARGE_LIST.read_bytes()).decode().splitlines()[1:]
+    path.write_text("\n".join(row.partition("\t")[0] for row in rows))
+    _, manifest = make(job, tmp_path / "out", tables=[str(path)], match="metaclip")
+    assert (manifest.funnel[-1].rows_in, manifest.funnel[-1].rows_out) == (500_000, 500_000)

@@ -4,6 +4,7 @@ import random
 import re
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,8 @@ import pytest
 from support.rows import candidate
 
 from openwit.pipeline.execution.beam_engine import BeamEngine
+from openwit.pipeline.stages.queries import Queries
+from openwit.pipeline.stages.queries.settings import QuerySettings
 from openwit.pipeline.stages.select import Select
 from openwit.pipeline.stages.select import match as select_match
 from openwit.pipeline.stages.select import thresholds as select_thresholds
@@ -19,7 +22,7 @@ from openwit.pipeline.stages.select.hash_uniform import pair_hashes, query_hashe
 from openwit.pipeline.stages.select.settings import SelectSettings
 from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.tables.candidates import DROPS, SELECTED
-from openwit.schemas.tables.queries import QUERY_COUNTS
+from openwit.schemas.tables.queries import QUERIES, QUERY_COUNTS
 
 WORDS = ["red", "kite", "heron", "a", "bird", "of", "prey", "red kite", "quartz"]
 
@@ -317,3 +320,70 @@ def test_folders_that_hold_no_such_stage_are_said(tmp_path, job, make_queries, m
         Select().run(
             job, SelectSettings(), {"candidates": [source], "queries": queries, "reuse": source}, tmp_path / "s"
         )
+
+
+# research/anchors_data.md, section 4.3: what MetaCLIP's own function gave
+ENTRIES = [
+    "dog",
+    "Dog",
+    "hot dog",
+    "dog house",
+    "U.S.",
+    "Mr. Robot",
+    "dog's",
+    "t-shirt",
+    "42",
+    "rock and roll",
+    "rock",
+]
+GOLDEN = {
+    "hot dog house": ["dog", "hot dog", "dog house"], "dog.": ["dog"], "dog,cat": ["dog"], "dog?house": ["dog"],
+    "`dog`": ["dog"], "hot.dog": ["dog"], "dog's": ["dog's"], "(dog)": [], '"dog"': [], "dogs": [], "dog-house": [],
+    "dog_house": [], "rock/roll": [], "dog\u00a0": [], "a  dog": ["dog"], "hot  dog": ["dog"],
+    "hot\tdog": ["dog", "hot dog"], "U.S.": [], "the U.S. flag": [], "Mr. Robot": [], "Rock And Roll": [],
+    "42!": ["42"], "a Dog": ["Dog"], "a t-shirt": ["t-shirt"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("balance", ["cap", "probabilistic"])
+def test_parity_with_metaclip_from_the_list_to_the_counts(tmp_path, job, make_candidates, balance):
+    (tmp_path / "list.txt").write_text("\n".join(ENTRIES))
+    Queries().run(job, QuerySettings(tables=[str(tmp_path / "list.txt")], match="metaclip"), {}, tmp_path / "queries")
+    rows = [candidate(f"http://a.org/{n}.jpg", text) for n, text in enumerate(GOLDEN)]
+    inputs = {"candidates": make_candidates(tmp_path / "c", [rows]), "queries": tmp_path / "queries"}
+    Select().run(job, SelectSettings(match="metaclip", balance=balance), inputs, tmp_path / "out")
+    counts = QUERY_COUNTS.read(tmp_path / "out" / "queries.parquet").to_pylist()
+    expected = Counter(entry for found in GOLDEN.values() for entry in found)
+    assert {row["query"]: row["pool"] for row in counts} == {entry: expected[entry] for entry in ENTRIES}
+    assert len(selected_ids(tmp_path / "out")) == sum(map(bool, GOLDEN.values()))
+
+
+@pytest.mark.parametrize("made", ["words", "metaclip", None, "earlier"])
+@pytest.mark.parametrize("match", ["words", "metaclip"])
+@pytest.mark.parametrize("balance", ["cap", "probabilistic"])
+def test_a_list_for_another_way_of_matching_is_refused(
+    tmp_path, job, make_queries, make_candidates, made, match, balance
+):
+    rows = [candidate(f"http://a.org/{n}.jpg", text) for n, text in enumerate(["Red Kite", "red kite", "heron"])]
+    candidates = make_candidates(tmp_path / "c", [rows])
+    if made in ("words", "metaclip"):
+        (tmp_path / "list.txt").write_text("Red Kite\nred kite")
+        settings = QuerySettings(tables=[str(tmp_path / "list.txt")], match=made)
+        Queries().run(job, settings, {}, tmp_path / "queries")
+        queries = tmp_path / "queries"
+    else:
+        queries = make_queries(tmp_path / "queries", ["red kite"])
+        if made is None:  # a list of other software
+            queries = tmp_path / "own.parquet"
+            pq.write_table(
+                QUERIES.read(tmp_path / "queries" / "queries.parquet").replace_schema_metadata(None), queries
+            )
+    run = partial(
+        Select().run, job, SelectSettings(match=match, balance=balance), {"candidates": candidates, "queries": queries}
+    )
+    if made is not None and match != ("words" if made == "earlier" else made):
+        with pytest.raises(OpenWITError, match=f"make it with queries.match: {match}"):
+            run(tmp_path / "out")
+        return
+    run(tmp_path / "out")
+    assert len(selected_ids(tmp_path / "out")) == (1 if match == "metaclip" and made is None else 2)
