@@ -129,7 +129,7 @@ def test_no_setting_takes_a_number_that_is_not_finite(number):
         with pytest.raises(pydantic.ValidationError) as found:
             model.model_validate(raw)
         refused += any(error["type"] == "finite_number" for error in found.value.errors())
-    assert refused > 40
+    assert refused >= 30
     assert "finite" in said(SelectSettings, f"oversample={number}")
     assert "finite" in said(FetchSettings, f"min_success={number}")
     assert "finite" in said(OptimSettings, f"lr={number}")
