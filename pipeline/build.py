@@ -22,7 +22,7 @@ from openwit.schemas.common.errors import RecipeError, StorageError
 from openwit.schemas.common.locks import hold_lock
 from openwit.schemas.common.settings import parse_yaml
 from openwit.schemas.common.stopping import stop_if_asked
-from openwit.schemas.common.storage_faults import storage_faults
+from openwit.schemas.common.storage_faults import is_disk_full, shown, storage_error, storage_faults
 from openwit.schemas.manifest import DatasetManifest
 
 RECIPE_FILE = "recipe.yaml"
@@ -213,7 +213,9 @@ def claim_workdir(recipe: Recipe, workdir: Path, may_replace: bool) -> None:
     try:
         atomic_write(marker, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
     except OSError as error:
-        raise StorageError(f"workdir {workdir} cannot be written: {error.strerror or error}") from error
+        if is_disk_full(error):
+            raise storage_error(error, workdir) or error from error
+        raise StorageError(f"workdir {shown(workdir)} cannot be written: {error.strerror or error}") from error
 
 
 def _held(marker: Path) -> Any:
@@ -223,7 +225,10 @@ def _held(marker: Path) -> Any:
         RecipeError: it cannot be read.
     """
     try:
-        return parse_yaml(marker.read_bytes(), str(marker))
+        held = parse_yaml(marker.read_bytes(), str(marker))
+        if not isinstance(held, Mapping):
+            raise RecipeError(f"{marker} holds no recipe")
+        return held
     except RecipeError as error:
         remedy = f"write the recipe of {marker.parent} there again, or choose another workdir"
         raise RecipeError(f"{error}; {remedy}") from error

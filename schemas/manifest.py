@@ -155,7 +155,7 @@ class DatasetManifest(_Model):
         """
         path = folder / MANIFEST_NAME
         try:
-            text = path.read_text()
+            text = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             raise DataError(f"{folder} is not a dataset: {MANIFEST_NAME} is missing") from None
         return cls.parse(text, str(path))

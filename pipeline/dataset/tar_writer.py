@@ -124,7 +124,9 @@ class TarWriter:
     def _flush(self) -> None:
         data = b"".join(self._waiting)
         self._digest.update(data)
-        self._file.write(data)
+        left = memoryview(data)
+        while left:  # an almost full disk takes a part, and refuses the rest
+            left = left[self._file.write(left) :]
         self._waiting, self._bytes_waiting = [], 0
 
 

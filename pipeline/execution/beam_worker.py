@@ -22,6 +22,8 @@ def main() -> None:
     warnings.filterwarnings("ignore", module="apache_beam")
     from apache_beam.runners.worker import sdk_worker_main  # after the above: importing it logs
 
+    # What fails from here on reaches the driver by its own channel; when that is gone, Beam prints a traceback.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     sdk_worker_main.main(sys.argv)
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 TEMPORARY_PREFIX = ".partial-"
@@ -14,17 +14,22 @@ def atomic_path(target: Path) -> Iterator[Path]:
     """Yield a temporary path in the target's folder; rename it to `target` if the block ends without an error.
 
     The data is flushed to disk before the rename, so that a power cut cannot leave half a file under the final name.
-    On an error the temporary file is removed and `target` is untouched.
+    On an error the temporary file is removed and `target` is untouched; an error of the system names `target`.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{target.name}")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, target)
+    except OSError as error:
+        if error.filename in (None, str(temporary)):
+            error.filename = str(target)
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # what went wrong is said already
+            temporary.unlink(missing_ok=True)
 
 
 def atomic_write(target: Path, data: bytes | str) -> None:

@@ -1,12 +1,12 @@
 """A changed bit, a cut or a missing file between two stages: refused in a sentence or made anew, never taken over."""
 
-import hashlib
 import os
 import shutil
 from pathlib import Path
 
 import pytest
 from support.small_build import make_recipe, run
+from support.trees import dataset_tree
 
 from openwit.pipeline.dataset.verify import verify_dataset
 from openwit.pipeline.recipe import Recipe
@@ -15,18 +15,12 @@ from openwit.schemas.common.errors import OpenWITError
 STAGES = ("queries", "candidates", "select", "fetch", "dedup", "redraw", "shard")
 
 
-def tree(folder: Path) -> dict[str, str]:
-    """Return the sha256 of every file of a dataset."""
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and ".stage" not in path.parts)
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("built")
     recipe = make_recipe(folder)
     run(recipe, folder / "w")
-    return recipe, folder / "w", tree(folder / "w" / "dataset")
+    return recipe, folder / "w", dataset_tree(folder / "w" / "dataset")
 
 
 def kinds(stage: Path) -> list[Path]:
@@ -73,7 +67,7 @@ def test_damage_between_two_stages_never_reaches_the_dataset(built, tmp_path, nu
             spoil(work / file.relative_to(whole), n + m + number)
         outcomes.append(outcome(recipe, work))
         if outcomes[-1] is None:
-            assert tree(work / "dataset") == dataset, files
+            assert dataset_tree(work / "dataset") == dataset, files
         else:
             assert "\n" not in outcomes[-1]
             assert str(work) in outcomes[-1]
@@ -102,7 +96,7 @@ def test_the_remedy_makes_only_what_is_damaged(built, tmp_path):
         run(recipe, work)
     (work / "stages" / "fetch" / ".stage" / "manifest.json").unlink()
     run(recipe, work)
-    assert tree(work / "dataset") == dataset
+    assert dataset_tree(work / "dataset") == dataset
     assert other.stat().st_mtime_ns == before
 
 
@@ -159,5 +153,5 @@ def test_a_card_is_checked_and_written_again(built, tmp_path):
         (folder / "dataset" / name).unlink()
         assert any(problem.startswith(f"{name}: missing") for problem in verify_dataset(folder / "dataset"))
         run(recipe, folder)
-        assert tree(folder / "dataset") == dataset
+        assert dataset_tree(folder / "dataset") == dataset
         assert verify_dataset(folder / "dataset") == []
