@@ -147,7 +147,10 @@ def _native() -> Any:
     settings = FetchSettings(download=download, image=ImageSettings(size=SIZE, quality=QUALITY))
     work = FetchChunk(settings, [], CandidateInputs())
     work.setup()
-    return lambda urls, dump: sum(ending.reason is None for _, ending in work.ask(urls, Forget(dump)))  # type: ignore[arg-type]
+    return lambda urls, dump: sum(
+        ending.reason is None
+        for _, ending in work.fetch_urls(urls, Forget(dump), {url: [{"text": "a"}] for url in urls})
+    )  # type: ignore[arg-type]
 
 
 def _img2dataset() -> Any:

@@ -18,6 +18,9 @@ from openwit.schemas.common.errors import OpenWITError
 
 _POLL_SECONDS = 0.5
 _LINE_SECONDS = 10.0
+_EVIDENCE_SECONDS = 5.0
+_EVIDENCE_SHARE = 0.005
+_REASONS_SHOWN = 3
 
 
 class ConsoleProgress:
@@ -46,16 +49,17 @@ class ConsoleProgress:
     def _show_bar(self, label: str, folder: Path, names: Sequence[str], unit: str, stop: threading.Event) -> None:
         with Progress(*_columns(), console=self._console, transient=True) as progress:
             bar = progress.add_task(label, total=1.0, note="")
-            started = time.monotonic()
+            pace = Pace()
             while not stop.wait(_POLL_SECONDS):
                 snapshot = Snapshot(folder, names)
-                progress.update(bar, completed=snapshot.fraction, note=_note(snapshot, len(names), unit, started))
+                note = progress_note(snapshot, len(names), unit, pace, time.monotonic())
+                progress.update(bar, completed=snapshot.fraction, note=note)
 
     def _print_lines(self, label: str, folder: Path, names: Sequence[str], unit: str, stop: threading.Event) -> None:
-        started = time.monotonic()
+        pace = Pace()
         while not stop.wait(_LINE_SECONDS):
             snapshot = Snapshot(folder, names)
-            note = _note(snapshot, len(names), unit, started)
+            note = progress_note(snapshot, len(names), unit, pace, time.monotonic())
             self._console.print(f"  {label}: {snapshot.fraction:.0%}, {note}", highlight=False)
             sys.stdout.flush()
 
@@ -109,7 +113,8 @@ class Steps:
         self._bar: Progress | None = None
         self._task = TaskID(0)
         self._label = ""
-        self._started = self._printed = time.monotonic()
+        self._pace = Pace()
+        self._printed = time.monotonic()
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -128,33 +133,67 @@ class Steps:
         """Show that `done` of `of` units are done. A new label restarts the clock."""
         now = time.monotonic()
         if label != self._label:
-            self._label, self._started = label, now
-        note = self._note(done, of, now - self._started)
+            self._label, self._pace = label, Pace()
+        note = self._note(done, of, now)
         if self._bar is not None:
             self._bar.update(self._task, description=label, completed=done / max(of, 1), note=note)
         elif now - self._printed >= _LINE_SECONDS:
             self._printed = now
             self._console.print(f"  {label}: {note}", highlight=False)
 
-    def _note(self, done: int, of: int, seconds: float) -> str:
-        rate = done / max(seconds, 1e-6)
-        left = f", {(of - done) / rate:.0f} s left" if 0 < done < of and seconds > 1 else ""
+    def _note(self, done: int, of: int, now: float) -> str:
+        rate, seconds = self._pace.rate_and_left(now, done, done / max(of, 1))
+        left = f", {seconds:.0f} s left" if seconds is not None else ""
         if self._unit == "bytes":
-            return f"{done / 1e9:.2f} of {of / 1e9:.2f} GB, {rate / 1e6:,.0f} MB/s{left}"
-        return f"{done:,} of {of:,} {self._unit}, {rate:,.1f}/s{left}"
+            speed = f", {rate / 1e6:,.0f} MB/s" if rate is not None else ""
+            return f"{done / 1e9:.2f} of {of / 1e9:.2f} GB{speed}{left}"
+        speed = f", {rate:,.1f}/s" if rate is not None else ""
+        return f"{done:,} of {of:,} {self._unit}{speed}{left}"
 
 
 def _columns() -> tuple[TextColumn, BarColumn, TextColumn, TimeElapsedColumn]:
     return TextColumn("  {task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn()
 
 
-def _note(snapshot: Snapshot, tasks: int, unit: str, started: float) -> str:
-    elapsed = max(time.monotonic() - started, 1e-6)
+class Pace:
+    """How fast work goes, from the first sight of it on: nothing is said before there is evidence.
+
+    What was done before, by an earlier run or in the first moments, says nothing about what is to come.
+    """
+
+    def __init__(self) -> None:
+        self._first: tuple[float, float, float] | None = None
+
+    def rate_and_left(self, now: float, rows: float, fraction: float) -> tuple[float | None, float | None]:
+        """Return rows per second and the seconds left, None for what is not known yet."""
+        if self._first is None:
+            if rows or fraction:
+                self._first = (now, rows, fraction)
+            return None, None
+        start, first_rows, first_fraction = self._first
+        elapsed = now - start
+        if elapsed < _EVIDENCE_SECONDS:
+            return None, None
+        rate = (rows - first_rows) / elapsed if rows > first_rows else None
+        gained = fraction - first_fraction
+        left = elapsed * (1.0 - fraction) / gained if gained > _EVIDENCE_SHARE and fraction < 1.0 else None
+        return rate, left
+
+
+def progress_note(snapshot: Snapshot, tasks: int, unit: str, pace: Pace, now: float) -> str:
+    """Return what is known of the progress: files, rows, their rate and the time left, the most frequent reasons."""
     parts = [f"{snapshot.tasks_done}/{tasks} files"]
+    rate, left = pace.rate_and_left(now, snapshot.rows, snapshot.fraction)
     if snapshot.rows:
         parts.append(f"{snapshot.rows:,} {unit}")
-        parts.append(f"{snapshot.rows / elapsed:,.0f}/s")
-    if 0.02 < snapshot.fraction < 1.0:
-        left = elapsed * (1.0 - snapshot.fraction) / snapshot.fraction
+    if rate is not None:
+        parts.append(f"{rate:,.0f}/s")
+    if left is not None:
         parts.append(f"{left / 60:.0f} min left" if left > 90 else f"{left:.0f} s left")
-    return ", ".join(parts)
+    note = ", ".join(parts)
+    if snapshot.reasons:
+        shown = snapshot.reasons.most_common(_REASONS_SHOWN)
+        more = ", …" if len(snapshot.reasons) > _REASONS_SHOWN else ""
+        dropped = ", ".join(f"{reason} {n:,}" for reason, n in shown)
+        note += f"; {snapshot.reasons.total():,} dropped: {dropped}{more}"
+    return note

@@ -15,6 +15,7 @@ from typing import Any
 
 from openwit.pipeline.download import robots
 from openwit.pipeline.download.address import AddressPolicy, port_refusal
+from openwit.pipeline.download.backlog import Backlog
 from openwit.pipeline.download.blocklist import Blocklist
 from openwit.pipeline.download.host_queues import HostQueues
 from openwit.pipeline.download.multi import Multi
@@ -29,6 +30,7 @@ __all__ = ["Download", "DownloadSettings", "Downloader", "FetchStatus"]
 
 _SWEEP_S = 0.25
 _MAX_FAILING_HOSTS = 100_000
+_DUE_FACTOR = 2
 
 
 @dataclass(slots=True)
@@ -90,6 +92,7 @@ class Downloader:
         self._sequence = itertools.count()
         self._done: deque[Download] = deque()
         self._open_jobs = 0
+        self._backlog = Backlog()
         self._paused_s = 0.0
         self._running = False
         self._next_sweep = 0.0
@@ -111,12 +114,15 @@ class Downloader:
         self._resolver.close()
         self._multi.close()
 
-    def download(self, urls: Iterable[str]) -> Iterator[Download]:
+    def download(self, urls: Iterable[str], backlog: Backlog | None = None) -> Iterator[Download]:
         """Yield one `Download` per URL, in the order of completion.
 
         At most `lookahead` URLs are read ahead. All transfers pause while the caller handles a result; this time does
-        not count against any limit here, but servers have limits too.
+        not count against any limit here, but servers have limits too. A caller that works on the bodies elsewhere
+        counts them in a `backlog` and comes back at once: they take the places of new transfers.
         """
+        self._backlog = backlog if backlog is not None else Backlog()
+        self._backlog.on_done(self._multi.wake)
         if self._running:
             raise RuntimeError("this Downloader is already downloading: use one per concurrent iteration")
         self._running = True
@@ -163,9 +169,14 @@ class Downloader:
         now = self._now()
         while self._delayed and self._delayed[0][0] <= now:
             job = heapq.heappop(self._delayed)[2]
-            self._queues.push(job.target.host, job, urgent=job.robots_of is not None)
-        while len(self._active) < self.settings.concurrency:
-            turn = self._queues.next(now)
+            self._queues.push(job.target.host, job, urgent=job.robots_of is not None, front=True, due=True)
+        concurrency = self.settings.concurrency
+        while (running := len(self._active)) < concurrency:
+            # What is due starts although bodies are piling up, within limits: a host was promised the time.
+            held = running + len(self._backlog)
+            if held >= _DUE_FACTOR * concurrency:
+                return
+            turn = self._queues.next(now, due_only=held >= concurrency)
             if turn is None:
                 return
             self._consider(turn[1], now)
@@ -325,7 +336,7 @@ class Downloader:
             return
         job.redirects += 1
         job.target = target
-        self._queues.push(target.host, job, urgent=job.robots_of is not None, front=True)
+        self._queues.push(target.host, job, urgent=job.robots_of is not None, front=True, due=True)
 
     def _on_resolved(self, host: str, resolution: Resolution) -> None:
         self._queues.resume(host)

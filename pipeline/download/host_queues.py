@@ -17,6 +17,7 @@ class _Host(Generic[ItemT]):
     stopped: bool = False
     holds: int = 0
     listed: bool = False  # in the ready queue
+    first: bool = False  # in the queue of those that are due
     deferred: bool = False  # waiting for its interval
 
 
@@ -24,7 +25,8 @@ class HostQueues(Generic[ItemT]):
     """Hand out items in turn from all hosts, within the limits of each host.
 
     A host can be *stopped* (nothing of it starts: its name is being looked up) or *held* (only urgent items
-    start: its robots.txt is being fetched). Times are any clock in seconds.
+    start: its robots.txt is being fetched). Hosts that waited for a time (an interval, a retry) go before all others,
+    which may be thousands. Times are any clock in seconds.
 
     Args:
         per_host: maximum active items per host.
@@ -34,37 +36,49 @@ class HostQueues(Generic[ItemT]):
         self.per_host = per_host
         self._hosts: dict[str, _Host[ItemT]] = {}
         self._ready: deque[str] = deque()
+        self._first: deque[str] = deque()
         self._later: list[tuple[float, str]] = []
 
-    def push(self, host: str, item: ItemT, *, urgent: bool = False, front: bool = False) -> None:
-        """Add an item; `front` puts it before the others of its class (urgent or not)."""
+    def push(self, host: str, item: ItemT, *, urgent: bool = False, front: bool = False, due: bool = False) -> None:
+        """Add an item.
+
+        Args:
+            urgent: it also starts while its host is held.
+            front: it goes before the others of its class (urgent or not).
+            due: its host goes before other hosts.
+        """
         state = self._hosts.setdefault(host, _Host())
         line = state.urgent if urgent else state.queue
         if front:
             line.appendleft(item)
         else:
             line.append(item)
-        self._list(host, state)
+        self._list(host, state, due=due)
 
-    def next(self, now: float) -> tuple[str, ItemT] | None:
-        """Pop an item that may start now, or return None.
+    def next(self, now: float, *, due_only: bool = False) -> tuple[str, ItemT] | None:
+        """Pop an item that may start now, or return None; with `due_only` one of a host that waited for a time.
 
         The caller calls `started` if it starts the item, and `tidy` if it does not.
         """
         while self._later and self._later[0][0] <= now:
             host = heapq.heappop(self._later)[1]
             self._hosts[host].deferred = False
-            self._list(host, self._hosts[host])
+            self._list(host, self._hosts[host], due=True)
             self.tidy(host, now)
-        while self._ready:
-            host = self._ready.popleft()
+        while self._first or (self._ready and not due_only):
+            due = bool(self._first)
+            host = (self._first if due else self._ready).popleft()
             state = self._hosts[host]
-            state.listed = False
+            if due:
+                state.first = False
+            else:
+                state.listed = False
             if not self._startable(state):
                 self.tidy(host, now)
                 continue
             if state.not_before > now:
-                self._defer(host, state)
+                if not state.deferred:
+                    self._defer(host, state)
                 continue
             item = (state.urgent or state.queue).popleft()
             self._list(host, state)
@@ -81,6 +95,8 @@ class HostQueues(Generic[ItemT]):
         state.active += 1
         if interval_s > 0:
             state.not_before = max(state.not_before, now + interval_s)
+            if not state.deferred:
+                self._defer(host, state)
 
     def finished(self, host: str, now: float) -> None:
         """Record that an active item of the host ended."""
@@ -93,6 +109,8 @@ class HostQueues(Generic[ItemT]):
         """Start nothing of the host before `until`."""
         state = self._hosts.setdefault(host, _Host())
         state.not_before = max(state.not_before, until)
+        if not state.deferred:
+            self._defer(host, state)
 
     def stop(self, host: str) -> None:
         """Start nothing of the host until `resume`."""
@@ -128,6 +146,7 @@ class HostQueues(Generic[ItemT]):
         """Remove all hosts and items."""
         self._hosts.clear()
         self._ready.clear()
+        self._first.clear()
         self._later.clear()
 
     def _startable(self, state: _Host[ItemT]) -> bool:
@@ -139,15 +158,20 @@ class HostQueues(Generic[ItemT]):
         state = self._hosts.get(host)
         if state is None or state.urgent or state.queue or state.active or state.holds:
             return
-        if state.stopped or state.listed or state.deferred:
+        if state.stopped or state.listed or state.first or state.deferred:
             return
         if state.not_before > now:
             self._defer(host, state)
         else:
             del self._hosts[host]
 
-    def _list(self, host: str, state: _Host[ItemT]) -> None:
-        if not state.listed and not state.deferred and self._startable(state):
+    def _list(self, host: str, state: _Host[ItemT], *, due: bool = False) -> None:
+        if state.first or state.deferred or (state.listed and not due) or not self._startable(state):
+            return
+        if due:
+            state.first = True
+            self._first.append(host)
+        else:
             state.listed = True
             self._ready.append(host)
 

@@ -124,15 +124,23 @@ class TaskStats:
         if detail and len(details) < _MAX_NOTES_PER_REASON:
             details.append(detail)
 
-    def tick(self, rows: int, fraction: float | None = None) -> None:
-        """Report progress: rows of this task that are done, and the fraction of it in [0, 1] where known."""
+    def tick(self, rows: int, fraction: float | None = None, *, reasons: Mapping[str, int] | None = None) -> None:
+        """Report progress.
+
+        Args:
+            rows: of this task that are done.
+            fraction: of it that is done, in [0, 1], where known.
+            reasons: of the rows that were dropped so far, where a user would want to know before the end.
+        """
         stop_if_asked()
         now = time.monotonic()
         if self._progress_file is None or now - self._last_tick < _TICK_SECONDS:
             return
         self._last_tick = now
         self._progress_file.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(self._progress_file, json.dumps({"rows": rows, "fraction": fraction}))
+        atomic_write(
+            self._progress_file, json.dumps({"rows": rows, "fraction": fraction, "reasons": dict(reasons or {})})
+        )
 
     def steps(self) -> dict[str, StepCounts]:
         """Return the funnel lines."""

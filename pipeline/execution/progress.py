@@ -1,10 +1,11 @@
 """Read the progress of a running job from the files that its tasks write, on any process or machine."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from openwit.pipeline.execution.tasks import PROGRESS, RESULTS
 
@@ -50,24 +51,27 @@ class Snapshot:
         fraction: of the work that is done, in [0, 1].
         tasks_done: finished tasks.
         rows: rows that the tasks have counted so far.
+        reasons: why rows were dropped so far, of tasks that report it.
     """
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
         self.tasks_done = 0
         self.rows = 0
+        self.reasons: Counter[str] = Counter()
         done = 0.0
         for name in names:
             finished = (folder / RESULTS / f"{name}.json").exists()
             state = _read(folder / PROGRESS / f"{name}.json")
             self.rows += int(state.get("rows") or 0)
+            self.reasons.update(state.get("reasons") or {})
             self.tasks_done += finished
             done += 1.0 if finished else min(float(state.get("fraction") or 0.0), 1.0)
         self.fraction = done / max(len(names), 1)
 
 
-def _read(path: Path) -> dict[str, float | None]:
+def _read(path: Path) -> dict[str, Any]:
     try:
-        state: dict[str, float | None] = json.loads(path.read_text())
+        state: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError):
         return {}
     return state if isinstance(state, dict) else {}

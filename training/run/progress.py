@@ -14,7 +14,7 @@ class Status:
     Attributes:
         step, total_steps: done, and in all; None if the clock decides.
         samples: seen so far, by all processes.
-        rate: samples per second.
+        rate: samples per second; None until it is known.
         loss, logit_scale, lr: of the last step; no logit scale for models without one.
         wait: share of the time spent waiting for the loader.
         done: share of the run, in [0, 1].
@@ -26,7 +26,7 @@ class Status:
     step: int
     total_steps: int | None
     samples: int
-    rate: float
+    rate: float | None
     loss: float
     logit_scale: float | None
     lr: float
@@ -43,8 +43,9 @@ class Status:
         scale = "" if self.logit_scale is None else f"  scale {self.logit_scale:.1f}"
         mfu = "" if self.mfu is None else f"  mfu {100 * self.mfu:.1f}%"
         memory = "" if self.memory is None else f"  mem {self.memory / 2**30:.1f} GiB"
+        rate = "" if self.rate is None else f"  {self.rate:.{0 if self.rate >= 10 else 1}f} samples/s"
         return (
-            f"step {steps}  {self.rate:.0f} samples/s  loss {self.loss:.3f}{scale}"
+            f"step {steps}{rate}  loss {self.loss:.3f}{scale}"
             f"  lr {self.lr:.2e}  wait {100 * self.wait:.1f}%{mfu}{memory}{left}"
         )
 

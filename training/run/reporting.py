@@ -24,6 +24,8 @@ from openwit.training.run.throughput import Ledger, Rate, Reading
 
 Log = MetricsLog | NoLog
 
+_EVIDENCE_STEPS = 5
+
 
 class FlopCount:
     """Operations of this process since the start; counted for `Clip` only.
@@ -188,17 +190,19 @@ class Reporter:
     def _status(self, position: Position, lr: float) -> Status:
         reading = self._shown.read(position.samples, self.flops.total)
         gained = position.samples - self._start.samples
+        # The first steps compile and fill caches: no rate, and no time left, is read off them.
+        is_known = position.step - self._start.step >= _EVIDENCE_STEPS
         left: float | None
         total = self._horizon.total_samples
         if total is not None:
-            left = (total - position.samples) * self.ledger.here / gained if gained else None
+            left = (total - position.samples) * self.ledger.here / gained if gained and is_known else None
         else:
             left = max(0.0, (self._horizon.total_seconds or 0.0) - position.elapsed)
         return Status(
             position.step,
             self._horizon.total_steps,
             position.samples,
-            reading.samples_per_second,
+            reading.samples_per_second if is_known else None,
             self._latest["loss"],
             self._latest.get("logit_scale"),
             lr,

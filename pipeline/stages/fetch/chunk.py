@@ -1,6 +1,8 @@
 """Fetch the images of one chunk of hosts: download, check, resize, write; retry after a local network outage."""
 
+import itertools
 import time
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from openwit.pipeline.download.backlog import Backlog
 from openwit.pipeline.download.downloader import Download, FetchStatus
 from openwit.pipeline.download.status import NO_RESPONSE, RESPONDED
 from openwit.pipeline.execution.engine import default_workers
@@ -22,7 +25,14 @@ from openwit.pipeline.stages.fetch.engine import FetchEngine, make_engine
 from openwit.pipeline.stages.fetch.images import ImageSpill, Pairs, write_images
 from openwit.pipeline.stages.fetch.log import FETCH_LOG, LOG, host_name
 from openwit.pipeline.stages.fetch.messages import pause_message, post_message
-from openwit.pipeline.stages.fetch.outage import NetworkState, judge, one_of_each_host, spread
+from openwit.pipeline.stages.fetch.outage import (
+    NetworkState,
+    hosts_of,
+    is_cut_off,
+    judge,
+    one_of_each_host,
+    spread,
+)
 from openwit.pipeline.stages.fetch.settings import FetchSettings
 from openwit.schemas.common.errors import NetworkError
 from openwit.schemas.common.malloc import keep_freed_memory
@@ -87,12 +97,13 @@ class FetchChunk(FileTask[HostBuckets]):
         web = [url for url, pairs in by_url.items() if not pairs[0]["has_bytes"]]
         with ImageSpill(FetchPaths(folder).images) as images:
             results: dict[str, FetchResult] = {}
-            for url, result in self.keep(self._stored(by_url), images, by_url):
+            reasons: Counter[str] = Counter()
+            stored = self.keep(self._stored(by_url), images, by_url)
+            for url, result in itertools.chain(stored, self.fetch_urls(web, images, by_url)):
                 results[url] = result
-                stats.tick(len(results), len(results) / len(by_url))
-            for url, result in self.fetch_urls(web, images, by_url):
-                results[url] = result
-                stats.tick(len(results), len(results) / len(by_url))
+                if result.reason is not None:
+                    reasons[result.reason] += 1
+                stats.tick(len(results), len(results) / len(by_url), reasons=reasons)
             self._outlast_outage(task, folder, web, results, images, by_url)
             images_path = FetchPaths(folder).images / f"{task.name}.parquet"
             write_images(images_path, images.rows(by_url))
@@ -114,24 +125,45 @@ class FetchChunk(FileTask[HostBuckets]):
         """Download URLs and keep their images; yield the result of each."""
         assert self.engine is not None
         if urls:
-            yield from self.keep(self.engine.download(urls), images, by_url)
+            backlog = Backlog() if self.engine.heeds_backlog else None
+            yield from self.keep(self.engine.download(urls, backlog), images, by_url, backlog=backlog)
 
-    def keep(self, bodies: Iterable[Download], images: ImageSpill, by_url: ByUrl) -> Iterator[tuple[str, FetchResult]]:
-        """Decode and resize in threads (Pillow releases the interpreter lock), a limited number at a time."""
+    def keep(
+        self, bodies: Iterable[Download], images: ImageSpill, by_url: ByUrl, *, backlog: Backlog | None = None
+    ) -> Iterator[tuple[str, FetchResult]]:
+        """Decode and resize in threads (Pillow releases the interpreter lock), a limited number at a time.
+
+        Without a backlog this waits when there are too many; with one the source of the bodies sees to their number
+        and is never kept waiting, because it also serves the network.
+        """
         assert self.engine is not None
         assert self.filters is not None
         threads = default_workers()
         running: dict[Future[ProcessedImage | ImageDrop], Download] = {}
+        ended: deque[Future[ProcessedImage | ImageDrop]] = deque()
+
+        def end(future: Future[ProcessedImage | ImageDrop]) -> None:
+            ended.append(future)
+            if backlog is not None:
+                backlog.done()
+
         with ThreadPoolExecutor(threads) as pool:
             for download in bodies:
                 if download.body is None:
                     yield download.url, _fetch_result(download, download.status.value, _detail(download))
                     continue
                 check = self.filters.check_of(download.url, [pair["text"] for pair in by_url[download.url]])
-                running[pool.submit(self.engine.process, download.body, check)] = download
-                if len(running) >= 4 * threads:
-                    yield from _finished(running, wait(running, return_when=FIRST_COMPLETED).done, images)
-            yield from _finished(running, set(running), images)
+                future = pool.submit(self.engine.process, download.body, check)
+                running[future] = download
+                if backlog is not None:
+                    backlog.add()
+                elif len(running) >= 4 * threads:
+                    wait(running, return_when=FIRST_COMPLETED)
+                future.add_done_callback(end)
+                while ended:
+                    yield _finished(running, ended.popleft(), images)
+            while running:
+                yield _finished(running, next(iter(running)), images)
 
     def _stored(self, by_url: ByUrl) -> Iterator[Download]:
         """Yield the image bytes that the input tables hold."""
@@ -158,10 +190,11 @@ class FetchChunk(FileTask[HostBuckets]):
         if not settings.min_success:
             return
         for number in range(settings.outage_retries):
-            if self._judge(web, results) is NetworkState.FINE:
+            if not self._is_cut_off(task, web, results):
                 return
             pause, statuses = settings.outage_pause_s * 2**number, [results[url].status for url in web]
-            message = pause_message(task.name, statuses, pause, number + 1, settings.outage_retries)
+            silent = hosts_of(url for url in web if results[url].status in NO_RESPONSE)
+            message = pause_message(task.name, statuses, pause, number + 1, settings.outage_retries, hosts=silent)
             post_message(folder, task.name, number, message)
             time.sleep(pause)
             again = [url for url in web if results[url].status in NO_RESPONSE]
@@ -170,16 +203,18 @@ class FetchChunk(FileTask[HostBuckets]):
             if any(results[url].status in RESPONDED for url in sample):
                 tried = set(sample)
                 results.update(self.fetch_urls([url for url in again if url not in tried], images, by_url))
-        state = self._judge(web, results)
-        doubtful = state is NetworkState.DOUBTFUL
-        if state is NetworkState.BROKEN or (doubtful and not self._other_hosts_respond(task)):
+        if self._is_cut_off(task, web, results):
             raise NetworkError(_outage_message(task, [results[url].status for url in web], settings))
 
-    def _judge(self, web: list[str], results: dict[str, FetchResult]) -> NetworkState:
-        return judge({url: results[url].status for url in web}, self.settings.min_success)
+    def _is_cut_off(self, task: Task[HostBuckets], web: list[str], results: dict[str, FetchResult]) -> bool:
+        statuses = {url: results[url].status for url in web}
+        state = judge(statuses, self.settings.min_success)
+        if state is NetworkState.DOUBTFUL:
+            return is_cut_off(statuses, self._other_hosts(task))
+        return state is NetworkState.BROKEN
 
-    def _other_hosts_respond(self, task: Task[HostBuckets]) -> bool:
-        """Return whether a host outside the chunk responds: then the few hosts of the chunk are dead."""
+    def _other_hosts(self, task: Task[HostBuckets]) -> dict[str, FetchStatus]:
+        """Return the statuses of a few hosts outside the chunk: if one responds, those of the chunk are dead."""
         assert self.engine is not None
         web = ("has_bytes", "==", False)
         outside = [
@@ -192,7 +227,7 @@ class FetchChunk(FileTask[HostBuckets]):
             chosen = one_of_each_host([*chosen, *sorted(urls)], _OTHER_HOSTS)
             if len(chosen) == _OTHER_HOSTS:
                 break
-        return any(download.status in RESPONDED for download in self.engine.download(chosen)) if chosen else False
+        return {download.url: download.status for download in self.engine.download(chosen)} if chosen else {}
 
 
 def load_image_filters(settings: FetchSettings) -> ImageFilters:
@@ -265,16 +300,14 @@ def write_log(folder: Path, task: Task[HostBuckets], rows: list[dict[str, Any]])
 
 def _finished(
     running: dict[Future[ProcessedImage | ImageDrop], Download],
-    done: set[Future[ProcessedImage | ImageDrop]],
+    future: Future[ProcessedImage | ImageDrop],
     images: ImageSpill,
-) -> Iterator[tuple[str, FetchResult]]:
-    for future in done:
-        download, result = running.pop(future), future.result()
-        if isinstance(result, ProcessedImage):
-            images.add(download.url, result, len(download.body or b""))
-            yield download.url, _fetch_result(download, None, None)
-        else:
-            yield download.url, _fetch_result(download, str(result.reason), result.detail or None)
+) -> tuple[str, FetchResult]:
+    download, result = running.pop(future), future.result()
+    if isinstance(result, ProcessedImage):
+        images.add(download.url, result, len(download.body or b""))
+        return download.url, _fetch_result(download, None, None)
+    return download.url, _fetch_result(download, str(result.reason), result.detail or None)
 
 
 def _fetch_result(download: Download, reason: str | None, detail: str | None) -> FetchResult:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from openwit.pipeline.download.backlog import Backlog
 from openwit.pipeline.download.blocklist import Blocklist, load_blocklist
 from openwit.pipeline.download.downloader import Download, Downloader
 from openwit.pipeline.images.process import ImageCheck, ImageDrop, ProcessedImage, process_image
@@ -11,9 +12,16 @@ from openwit.pipeline.stages.fetch.settings import FetchSettings
 
 
 class FetchEngine(Protocol):
-    """Downloads images and processes them; `process` is called from several threads."""
+    """Downloads images and processes them; `process` is called from several threads.
 
-    def download(self, urls: Sequence[str]) -> Iterator[Download]:
+    Attributes:
+        heeds_backlog: `download` starts less while many bodies are worked on, and must be asked for more at once;
+            else the caller limits the bodies by waiting.
+    """
+
+    heeds_backlog: bool
+
+    def download(self, urls: Sequence[str], backlog: Backlog | None = None) -> Iterator[Download]:
         """Yield one download per URL, in any order."""
 
     def process(self, body: bytes, check: ImageCheck | None = None) -> ProcessedImage | ImageDrop:
@@ -23,14 +31,16 @@ class FetchEngine(Protocol):
 class NativeEngine:
     """OpenWIT's downloader and image processing."""
 
+    heeds_backlog = True
+
     def __init__(self, settings: FetchSettings, blocklist: Blocklist | None) -> None:
         self.settings = settings
         self.blocklist = blocklist
 
-    def download(self, urls: Sequence[str]) -> Iterator[Download]:
+    def download(self, urls: Sequence[str], backlog: Backlog | None = None) -> Iterator[Download]:
         """Yield one download per URL; what an earlier call learnt about hosts is forgotten."""
         with Downloader(self.settings.download, self.blocklist) as downloader:
-            yield from downloader.download(urls)
+            yield from downloader.download(urls, backlog)
 
     def process(self, body: bytes, check: ImageCheck | None = None) -> ProcessedImage | ImageDrop:
         """See `process_image`."""

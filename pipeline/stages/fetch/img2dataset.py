@@ -19,6 +19,7 @@ from typing import Any
 
 from PIL import Image
 
+from openwit.pipeline.download.backlog import Backlog
 from openwit.pipeline.download.blocklist import Blocklist
 from openwit.pipeline.download.opt_out import OPT_OUT_RULES
 from openwit.pipeline.download.status import Download, FetchStatus, status_of_http
@@ -70,6 +71,8 @@ class Img2datasetEngine:
         RecipeError: img2dataset is not installed.
     """
 
+    heeds_backlog = False
+
     def __init__(self, settings: FetchSettings, blocklist: Blocklist | None) -> None:
         if importlib.util.find_spec("img2dataset") is None:
             raise RecipeError("fetch.engine img2dataset is not installed: pip install 'openwit[img2dataset]'")
@@ -79,7 +82,7 @@ class Img2datasetEngine:
         # Its resizer closes the process's own output while it works: one image at a time.
         self._one_at_a_time = threading.Lock()
 
-    def download(self, urls: Sequence[str]) -> Iterator[Download]:
+    def download(self, urls: Sequence[str], backlog: Backlog | None = None) -> Iterator[Download]:  # noqa: ARG002
         """Call its `download_image_with_retry` in as many threads as connections are allowed."""
         os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
         theirs = importlib.import_module("img2dataset.downloader")

@@ -3,6 +3,7 @@
 import logging
 import shutil
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,12 +18,20 @@ _POLL_S = 0.5
 _JOIN_S = 10.0
 
 
-def pause_message(chunk: str, statuses: Sequence[FetchStatus], pause_s: float, number: int, of: int) -> str:
-    """Return the message before pause `number` (from 1) of `of`, in seconds."""
+def pause_message(
+    chunk: str, statuses: Sequence[FetchStatus], pause_s: float, number: int, of: int, *, hosts: int = 0
+) -> str:
+    """Return the message before pause `number` (from 1) of `of`, in seconds, with the reason for it."""
     responded = sum(status in RESPONDED for status in statuses)
-    tried = responded + sum(status in NO_RESPONSE for status in statuses)
+    silent = Counter(status for status in statuses if status in NO_RESPONSE)
+    tried = responded + silent.total()
     what = f"Only {responded} of {tried} URLs got a response" if responded else "No server responded"
-    return f"{what} in chunk {chunk}; pausing {pause_s:g} s ({number} of {of})"
+    why = ", ".join(f"{n} {status.value}" for status, n in sorted(silent.items(), key=lambda item: -item[1]))
+    where = f" from {hosts} hosts" if hosts else ""
+    return (
+        f"{what} in chunk {chunk} ({why}{where}), as when this machine's network is down; "
+        f"pausing {pause_s:g} s ({number} of {of})"
+    )
 
 
 def post_message(folder: Path, chunk: str, number: int, message: str) -> None:

@@ -1,6 +1,6 @@
 """Distinguish a local network outage from dead remote hosts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum, auto
 
 from openwit.pipeline.download.status import NO_RESPONSE, RESPONDED, FetchStatus
@@ -9,7 +9,20 @@ from openwit.pipeline.stages.fetch.log import host_name
 MIN_URLS = 20
 """Minimum number of URLs to judge by."""
 MIN_HOSTS = 5
-"""Minimum number of hosts to judge by: fewer may well be dead at the same time."""
+"""Minimum number of sites to judge by: fewer may well be dead at the same time."""
+
+_NAME_KNOWN = frozenset(
+    {
+        FetchStatus.DNS_NOT_FOUND,
+        FetchStatus.CONNECT_FAILED,
+        FetchStatus.CONNECT_TIMEOUT,
+        FetchStatus.STALLED,
+        FetchStatus.TIMEOUT,
+    }
+)
+"""Silence after which the resolver at least has answered: it is reached over the same connection."""
+_SECOND_LEVEL = 3
+"""Length of the names below a country's domain that are no site: `co.uk`, `com.br`."""
 
 
 class NetworkState(Enum):
@@ -31,7 +44,8 @@ def judge(statuses: Mapping[str, FetchStatus], floor: float) -> NetworkState:
         floor: minimum share of URLs, and of hosts, with a response.
 
     Returns:
-        BROKEN if many hosts do not respond; DOUBTFUL if a few do not and the chunk has no others.
+        BROKEN if many hosts do not respond; DOUBTFUL if a few do not and the chunk has no others, or only those of
+        one or a few sites, which may share a server.
     """
     responded = [url for url, status in statuses.items() if status in RESPONDED]
     silent = [url for url, status in statuses.items() if status in NO_RESPONSE]
@@ -39,9 +53,38 @@ def judge(statuses: Mapping[str, FetchStatus], floor: float) -> NetworkState:
         return NetworkState.FINE
     alive = {host_name(url) for url in responded}
     hosts = alive | {host_name(url) for url in silent}
-    if len(hosts) < MIN_HOSTS:
-        return NetworkState.DOUBTFUL
-    return NetworkState.FINE if len(alive) >= floor * len(hosts) else NetworkState.BROKEN
+    if alive and len(alive) >= floor * len(hosts):
+        return NetworkState.FINE
+    return NetworkState.DOUBTFUL if len({site_of(host) for host in hosts}) < MIN_HOSTS else NetworkState.BROKEN
+
+
+def is_cut_off(chunk: Mapping[str, FetchStatus], others: Mapping[str, FetchStatus]) -> bool:
+    """Judge a doubtful chunk by other hosts: a few dead hosts are not an outage of ours.
+
+    Args:
+        chunk: statuses of a chunk of which no host, or hardly one, responded.
+        others: statuses of one URL of each of some other hosts; none if there are no others.
+    """
+    if any(status in RESPONDED for status in others.values()):
+        return False
+    silent = [url for url, status in (*chunk.items(), *others.items()) if status in NO_RESPONSE]
+    if len({site_of(host_name(url)) for url in silent}) >= MIN_HOSTS:
+        return True
+    return not any(status in _NAME_KNOWN for status in (*chunk.values(), *others.values()))
+
+
+def site_of(host: str) -> str:
+    """Return the site that a host most likely belongs to: `example.co.uk` of `img3.example.co.uk`."""
+    labels = host.split(".")
+    if ":" in host or labels[-1].isdigit() or labels[-1] == "localhost":
+        return host
+    below_country = len(labels) > 2 and len(labels[-1]) == 2 and len(labels[-2]) <= _SECOND_LEVEL
+    return ".".join(labels[-3 if below_country else -2 :])
+
+
+def hosts_of(urls: Iterable[str]) -> int:
+    """Return the number of distinct hosts."""
+    return len({host_name(url) for url in urls})
 
 
 def spread(urls: Sequence[str], n: int) -> list[str]:

@@ -3,13 +3,16 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
 
 from openwit.pipeline.build import BuildResult
 from openwit.pipeline.cli.main import app, main
+from openwit.pipeline.cli.progress import Pace, progress_note
 from openwit.pipeline.cli.report import print_build, print_steps
+from openwit.pipeline.execution.progress import Snapshot
 from openwit.pipeline.stages import STAGES
 from openwit.schemas.common.command import make_console
 from openwit.schemas.manifest import DatasetManifest, FunnelStep
@@ -113,3 +116,21 @@ def test_names_are_printed_as_they_are(capsys):
     out = capsys.readouterr().out
     assert out.count(folder) == 2
     assert "[i]mine" in out
+
+
+def test_a_progress_line_says_nothing_before_there_is_evidence() -> None:
+    pace = Pace()
+    assert pace.rate_and_left(0, 0, 0) == (None, None)
+    assert pace.rate_and_left(10, 500, 0.9) == (None, None)  # what was done before, or in the first moments
+    assert pace.rate_and_left(12, 700, 0.91) == (None, None)
+    assert pace.rate_and_left(20, 1500, 0.9) == (100, None)
+    rate, left = pace.rate_and_left(30, 2500, 0.95)
+    assert (rate, round(left or 0)) == (100, 20)
+    assert pace.rate_and_left(40, 2500, 1.0)[1] is None
+
+
+def test_a_stuck_job_has_no_rate(tmp_path: Path) -> None:
+    snapshot = Snapshot(tmp_path, ["a"])
+    snapshot.reasons.update({"dns_failed": 5, "timeout": 2000, "too_small": 1, "http_gone": 7})
+    note = progress_note(snapshot, 1, "images", Pace(), 0.0)
+    assert note == "0/1 files; 2,013 dropped: timeout 2,000, http_gone 7, dns_failed 5, …"

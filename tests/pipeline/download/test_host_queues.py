@@ -95,3 +95,45 @@ def test_everything_comes_out_once_and_no_host_is_kept(
     assert queues.next(now + 10) is None
     assert sorted(number for _, number in taken) == list(range(len(pushes)))
     assert len(queues) == 0
+
+
+def test_hosts_that_waited_for_a_time_go_before_all_others() -> None:
+    queues: HostQueues[str] = HostQueues(per_host=1)
+    queues.push("slow", "slow1")
+    queues.push("slow", "slow2")
+    assert queues.next(0.0) == ("slow", "slow1")
+    queues.started("slow", 0.0, interval_s=2.0)
+    queues.finished("slow", 0.1)
+    for number in range(1000):
+        queues.push(f"h{number}", f"new{number}")
+    assert queues.next(0.5) == ("h0", "new0")
+    assert queues.next(0.5, due_only=True) is None
+    assert queues.next(2.0, due_only=True) == ("slow", "slow2")
+    queues.push("h500", "retry", front=True, due=True)
+    assert queues.next(2.0) == ("h500", "retry")
+    queues.started("h500", 2.0, interval_s=0)
+    assert [queues.next(2.0) for _ in range(2)] == [("h1", "new1"), ("h2", "new2")]
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.booleans(), st.booleans(), st.integers(0, 3)), max_size=40))
+def test_every_item_is_handed_out_once_whatever_is_due(items: list[tuple[str, bool, bool, int]]) -> None:
+    queues: HostQueues[int] = HostQueues(per_host=1)
+    taken: list[int] = []
+    now = 0.0
+    for number, (host, due, urgent, interval) in enumerate(items):
+        queues.push(host, number, due=due, urgent=urgent)
+        turn = queues.next(now, due_only=due)
+        if turn is not None:
+            taken.append(turn[1])
+            queues.started(turn[0], now, interval_s=interval)
+            queues.finished(turn[0], now)
+    while (turn := queues.next(now)) is not None or queues.next_due() is not None:
+        if turn is None:
+            now = queues.next_due() or now
+            continue
+        taken.append(turn[1])
+        queues.started(turn[0], now, interval_s=1)
+        queues.finished(turn[0], now)
+    assert sorted(taken) == list(range(len(items)))
+    queues.next(now + 10)
+    assert len(queues) == 0

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 
 import pytest
@@ -11,6 +12,12 @@ STATUS = Status(120, 460, 30720, 162.4, 4.8123, 14.9, 9.2e-4, 0.004, 0.26, 192.3
 
 def test_a_line_says_everything() -> None:
     assert STATUS.line() == ("step 120/460  162 samples/s  loss 4.812  scale 14.9  lr 9.20e-04  wait 0.4%  left 3:12")
+
+
+def test_the_first_line_says_nothing_that_is_not_known() -> None:
+    first = dataclasses.replace(STATUS, rate=None, left=None)
+    assert first.line() == "step 120/460  loss 4.812  scale 14.9  lr 9.20e-04  wait 0.4%"
+    assert "0.4 samples/s" in dataclasses.replace(STATUS, rate=0.42).line()
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (65, "1:05"), (3723, "1:02:03")])

@@ -2,6 +2,7 @@
 
 import gzip
 import importlib.util
+import threading
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -18,6 +19,9 @@ from openwit.pipeline.download.status import RETRY_LATER, FetchStatus
 from openwit.pipeline.images.process import ProcessedImage
 from openwit.pipeline.stages.fetch import Fetch
 from openwit.pipeline.stages.fetch import chunk as fetch_chunk
+from openwit.pipeline.stages.fetch.candidate_inputs import CandidateInputs
+from openwit.pipeline.stages.fetch.chunk import FetchChunk
+from openwit.pipeline.stages.fetch.engine import NativeEngine
 from openwit.pipeline.stages.fetch.images import ImageSpill, write_images
 from openwit.pipeline.stages.fetch.log import FETCH_LOG, HOSTS, sum_hosts
 from openwit.pipeline.stages.fetch.stage import plan_chunks
@@ -179,3 +183,42 @@ def test_chunks_hold_every_bucket_once_and_whole(counts, target):
     assert buckets == sorted(set(buckets))
     assert sum(counts[bucket] for bucket in buckets) == sum(counts)
     assert all(sum(counts[first : last + 1]) >= target for first, last in runs[:-1])
+
+
+class FailsOnce(dict):
+    """Statuses of paths: one fails at first, and tells when it was asked again."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path, self.times, self.again = path, 0, threading.Event()
+
+    def get(self, path):
+        if path != self.path:
+            return None
+        self.times += 1
+        if self.times > 1:
+            self.again.set()
+        return 503 if self.times == 1 else None
+
+
+def test_the_network_is_served_while_images_are_decoded(tmp_path, web):
+    """Nothing is decoded before the retry was made: the loop that waited for decoders would stand still here."""
+    web.statuses = statuses = FailsOnce("/5.jpg")
+    web.start()
+
+    class Engine(NativeEngine):
+        def process(self, body, check=None):
+            assert statuses.again.wait(20), "the network stood still while images were decoded"
+            return super().process(body, check)
+
+    limits = {"robots": False, "retries": 1, "backoff_s": 0.01, "concurrency": 24, "per_host": 24}
+    work = FetchChunk(settings(download=limits), [], CandidateInputs())
+    work.setup()
+    work.engine = Engine(work.settings, None)
+    urls = spread_over_hosts(web, 60)
+    with ImageSpill(tmp_path) as images:
+        results = dict(work.fetch_urls(urls, images, {url: [{"text": "a"}] for url in urls}))
+    assert {url: result.status for url, result in results.items()} == dict.fromkeys(urls, FetchStatus.SUCCESS)
+    paths = [path for _, path in web.asked]
+    # Bodies that nobody decodes yet take the places of transfers: no more was asked for than there are.
+    assert paths.index("/5.jpg", paths.index("/5.jpg") + 1) <= 25
