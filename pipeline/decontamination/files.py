@@ -4,11 +4,8 @@ The sources that a user names are first listed as pieces, cheaply and in order, 
 parallel. An image that cannot be read is counted; only a wrong source is an error.
 """
 
-import contextlib
 import glob
-import gzip
 import os
-import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -21,7 +18,9 @@ from openwit.pipeline.common.counting import Count
 from openwit.pipeline.common.remote import is_remote, local_copy, remote_glob
 from openwit.pipeline.images.sniff import sniff_format
 from openwit.pipeline.readers.tables.columns import is_binary, is_list
+from openwit.schemas.common.decompress import MAGIC_BYTES, TAR_ENDINGS, Plain, compression_of, plain_chunks
 from openwit.schemas.common.errors import DataError
+from openwit.schemas.common.tar_members import Forward, Member, is_metadata, members
 from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest
 
 OTHER_FILE = "other_file"
@@ -36,12 +35,9 @@ _ROWS_A_PIECE = 2_000
 _BATCH_ROWS = 32
 _PROBED_ROWS = 32
 _HEAD_BYTES = 512
-# Limit on the header of a tar member: names and attributes of a hostile one may claim gigabytes.
-_MAX_HEADER_BYTES = 1 << 20
 _IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".ppm", ".pgm", ".jp2")
 )
-_TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 _PARQUET_SUFFIXES = (".parquet", ".pq")
 _IMAGE_COLUMNS = frozenset(("image", "img", "jpg", "jpeg", "png", "webp", "image_bytes", "image.bytes", "img_bytes"))
 
@@ -82,7 +78,7 @@ def list_pieces(sources: Sequence[str]) -> list[EvaluationPiece]:
     """List the pieces of the sources, in order, each file once.
 
     Args:
-        sources: folders (read recursively), tars (.tar, .tar.gz, .tgz), Parquet files, image files, OpenWIT dataset
+        sources: folders (read recursively), tars (compressed or not), Parquet files, image files, OpenWIT dataset
             folders, patterns (`*`) of these, and URLs of files that fsspec knows.
 
     Raises:
@@ -186,7 +182,7 @@ def _files_below(folder: Path) -> list[str]:
 
 def _kind(name: str) -> str:
     lower = name.partition("?")[0].lower() if is_remote(name) else name.lower()
-    if lower.endswith(_TAR_SUFFIXES):
+    if lower.endswith(TAR_ENDINGS):
         return "tar"
     return "parquet" if lower.endswith(_PARQUET_SUFFIXES) else "files"
 
@@ -231,61 +227,52 @@ def _body_of(shown: str, size: int, file: IO[bytes], count: Count) -> bytes | No
     return head + file.read(size - len(head))
 
 
-class _Guarded:
-    """Limit the reads of `tarfile`, which requests a whole header at once, whatever size it declares."""
-
-    def __init__(self, file: IO[bytes] | gzip.GzipFile) -> None:
-        self._file = file
-        self.largest = _MAX_HEADER_BYTES
-
-    def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= self.largest:
-            raise tarfile.ReadError(f"a header of {size} bytes")
-        return self._file.read(size)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-
 def _read_tar(piece: EvaluationPiece, path: str, count: Count) -> Iterator[EvaluationImage]:
     shown = _shown(piece, piece.paths[0])
+
+    is_cut = False
+
+    def note(_: str, about: str) -> None:
+        if not is_cut:
+            count(DAMAGED_FILE, 1, f"{shown}: {about}"[:300])
+
+    def cut(_: str, about: str) -> None:
+        nonlocal is_cut
+        note("", about)
+        is_cut = True  # what follows from it is not counted again
+
     try:
-        with contextlib.ExitStack() as stack:
-            file = stack.enter_context(open(path, "rb"))
-            packed = file.read(2) == b"\x1f\x8b"
+        with open(path, "rb") as file:
+            compression = compression_of(file.read(MAGIC_BYTES))
             file.seek(0)
-            guarded = _Guarded(stack.enter_context(gzip.GzipFile(fileobj=file)) if packed else file)
-            tar = stack.enter_context(tarfile.open(fileobj=guarded, mode="r:"))  # type: ignore[call-overload]
-            while (member := tar.next()) is not None:
-                tar.members = []  # tarfile would keep every member
-                body = _read_member(tar, member, shown, guarded, count)
-                if body is not None:
-                    yield EvaluationImage(shown, member.name, body)
-    except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError) as error:
+            archive = Forward(file if compression is None else Plain(plain_chunks(file, compression, cut)))
+            for member in members(archive, note):
+                if not member.target and not is_metadata(member.name):
+                    body = _member_body(archive, member, shown, count)
+                    if body is not None and len(body) < member.size:
+                        cut("", f"it ends inside {member.name}")
+                    elif body is not None:
+                        yield EvaluationImage(shown, member.name, body)
+    except OSError as error:
         count(DAMAGED_FILE, 1, f"{shown}: {error}")
-    except Exception as error:  # zlib.error and any error that the headers of a hostile file cause
-        count(DAMAGED_FILE, 1, f"{shown}: {type(error).__name__}: {error}"[:300])
 
 
-def _read_member(
-    tar: tarfile.TarFile, member: tarfile.TarInfo, shown: str, guarded: _Guarded, count: Count
-) -> bytes | None:
-    if not member.isreg() or PurePosixPath(member.name).name.startswith("."):
+def _member_body(archive: Forward, member: Member, shown: str, count: Count) -> bytes | None:
+    """Return the bytes of a member that is an image, by its name or first bytes; fewer where the tar is cut."""
+    name = f"{shown}/{member.name}"
+    is_named = PurePosixPath(member.name).suffix.lower() in _IMAGE_SUFFIXES
+    if is_named and member.size > MAX_IMAGE_BYTES:
+        count(TOO_LARGE, 1, f"{name}: {member.size} bytes")
         return None
-    file = tar.extractfile(member)
-    if file is None:
+    start, end = member.offset, member.offset + member.size
+    head = b"" if is_named else archive[start : min(end, start + _HEAD_BYTES)]
+    if not is_named and sniff_format(head) is None:
+        count(OTHER_FILE, 1, name)
         return None
-    guarded.largest = MAX_IMAGE_BYTES
-    try:
-        body = _body_of(f"{shown}/{member.name}", member.size, file, count)
-    finally:
-        guarded.largest = _MAX_HEADER_BYTES
-    if body is not None and len(body) < member.size:
-        raise tarfile.ReadError(f"{member.name} ends too early")
-    return body
+    if member.size > MAX_IMAGE_BYTES:
+        count(TOO_LARGE, 1, f"{name}: {member.size} bytes")
+        return None
+    return head + archive[start + len(head) : end]
 
 
 def _open_parquet(path: str) -> pq.ParquetFile:

@@ -49,13 +49,16 @@ class DataSettings(Settings):
     tars: list[str] | None = Field(
         None,
         min_length=1,
-        description="plain WebDataset tars: local files, folders or patterns (indexed at the start), or URLs and "
-        "pipe:COMMAND (streamed: shuffled in a window, resumed near its place)",
+        description="plain WebDataset tars: local files, folders or patterns (indexed at the start; compressed ones "
+        "are unpacked to `cache` first), or URLs and pipe:COMMAND (streamed: shuffled in a window, resumed near its "
+        "place)",
     )
     samples: int | None = Field(None, ge=1, description="samples in `tars` that are streamed: an epoch")
     streams: int = Field(4, ge=1, description="tars that a process streams at once")
     shuffle_buffer: int = Field(2000, ge=0, description="streamed samples among which the next is drawn")
-    cache: Path | None = Field(None, description="folder for the shards of a dataset at a URL; the split must fit")
+    cache: Path | None = Field(
+        None, description="folder for the shards of a dataset at a URL (the split must fit), and for unpacked tars"
+    )
     cache_bytes: int = Field(100_000_000_000, ge=1, description="most bytes that `cache` may take")
     batch_size: int = Field(256, ge=1, description="pairs in a step; all others of the batch are negatives")
     captions: Literal["random", "first"] = Field(

@@ -11,7 +11,7 @@ import queue
 import random
 import threading
 from collections.abc import Iterator, Sequence
-from typing import IO, BinaryIO, NamedTuple, cast
+from typing import BinaryIO, NamedTuple
 
 import fsspec
 import numpy as np
@@ -19,13 +19,13 @@ import xxhash
 from webdataset.gopen import gopen
 from webdataset.shardlists import expand_urls
 
+from openwit.schemas.common.decompress import MAGIC_BYTES, Plain, compression_of, plain_chunks
 from openwit.schemas.common.errors import DataError, NetworkError, OpenWITError
+from openwit.schemas.common.tar_members import DAMAGED, NO_END, Forward, Note, Readable, members
 from openwit.training.data.sample_texts import CorruptSampleError, texts_of
 from openwit.training.data.sampling import Shuffle
 from openwit.training.data.sharded import Sample
-from openwit.training.data.tar_members import DAMAGED, NO_END, Forward, Note, members
 from openwit.training.data.tar_samples import NO_IMAGE, NO_TEXT, Gathered, Gathering
-from openwit.training.data.unpack import MAGIC_BYTES, Plain, compression_of, plain_chunks
 
 _TRIES = 3
 _AHEAD = 64
@@ -274,16 +274,14 @@ def _samples(epoch: int, url: str, stream: BinaryIO) -> Iterator[Streamed]:
         yield Streamed(epoch, url, None, f"{url}: {damage[0]}")
 
 
-def _plain(stream: BinaryIO, note: Note) -> IO[bytes]:
+def _plain(stream: BinaryIO, note: Note) -> Readable:
     """Return the bytes of a stream, decompressed if its first bytes show that it is compressed."""
     head = b""
     while len(head) < MAGIC_BYTES and (part := stream.read(MAGIC_BYTES - len(head))):
         head += part
     compression = compression_of(head)
-    whole = cast(IO[bytes], _Prefixed(head, stream))
-    if compression is None:
-        return whole
-    return cast(IO[bytes], Plain(plain_chunks(whole, compression, note)))
+    whole = _Prefixed(head, stream)
+    return whole if compression is None else Plain(plain_chunks(whole, compression, note))
 
 
 class _Prefixed:

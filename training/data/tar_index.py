@@ -16,12 +16,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from openwit.schemas.common.decompress import TAR_ENDINGS
 from openwit.schemas.common.errors import DataError
+from openwit.schemas.common.tar_members import LINK, members
 from openwit.schemas.tables.samples import SHARD_INDEX
 from openwit.training.data.sharded import Shard, Shards
-from openwit.training.data.tar_members import LINK, members
 from openwit.training.data.tar_samples import Gathered, Gathering
-from openwit.training.data.unpack import TAR_ENDINGS, unpack_tars
+from openwit.training.data.unpack import unpack_tars
 
 _MEMBERS = ("image", "text", "json")
 Span = tuple[int, int]
@@ -116,8 +117,8 @@ class TarDataset(Shards):
                 raise DataError(f"{path} of data.tars does not exist")
         self.reasons: Counter[str] = Counter()
 
-        def damaged(reason: str, _: str) -> None:
-            self.reasons[reason] += 1
+        def damaged(_reason: str, _about: str) -> None:
+            self.reasons["damaged compression"] += 1
 
         plain = unpack_tars(paths, cache, max_bytes=cache_bytes, note=damaged, report=report)
         with ThreadPoolExecutor(4) as pool:

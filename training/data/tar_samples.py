@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
-from openwit.training.data.tar_members import is_metadata
+from openwit.schemas.common.tar_members import is_metadata
 
 _PHOTO = ("jpg", "jpeg", "png", "webp", "jpe", "jfif")
 IMAGE_SUFFIXES = (*_PHOTO, "gif", "bmp", "tif", "tiff", "ppm", "pgm", "pnm", "avif")

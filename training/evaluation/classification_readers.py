@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from openwit.schemas.common.errors import DataError
+from openwit.schemas.common.tar_members import DAMAGED
 from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest
 from openwit.training.data.tar_index import Span, gather_spans, tars_in
-from openwit.training.data.tar_members import DAMAGED
 from openwit.training.data.tar_samples import IMAGE_SUFFIXES, Gathering
 from openwit.training.data.unpack import unpack_tars
 from openwit.training.evaluation.class_names import folder_numbers
@@ -266,7 +266,7 @@ def read_tars(paths: list[Path], log: Callable[[str], None] = lambda _: None) ->
 
 
 def _label(raw: bytes) -> Label:
-    text = raw.decode("utf-8", "replace").strip()
+    text = raw.decode("utf-8-sig", "replace").strip()
     if text.lstrip("-").isdecimal():
         return int(text)
     return text or None

@@ -1,7 +1,9 @@
 """Evaluation images from every place they may lie in, in every form their copies may take."""
 
+import bz2
 import gzip
 import io
+import lzma
 import os
 import tarfile
 import zlib
@@ -432,3 +434,19 @@ def test_real_photographs_cropped_and_mirrored(tmp_path: Path) -> None:
         rows = index.lookup(np.array(hashes, np.uint64)).rows
         assert int((rows == np.arange(24)).sum()) >= least
         assert set(rows.tolist()) <= {-1, *range(24)}
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, bz2.compress, lzma.compress])
+def test_a_tar_of_any_compression_and_from_a_mac(tmp_path: Path, bodies: list[bytes], compress: Any) -> None:
+    members = {"._a.jpg": b"\0\5\x16\7", "a.jpg": bodies[0], "__MACOSX/._b.jpg": b"\0\5\x16\7", "b.JPG": bodies[1]}
+    suffix = {bytes: ".tar", gzip.compress: ".tgz", bz2.compress: ".tar.bz2", lzma.compress: ".tar.xz"}[compress]
+    table, counts = read([written(tmp_path / f"a{suffix}", compress(tar_of(members)))])
+    assert (table.num_rows, counts[DAMAGED_FILE]) == (2, 0)
+
+
+def test_a_damaged_header_costs_its_member_only(tmp_path: Path, bodies: list[bytes]) -> None:
+    raw = bytearray(tar_of({"a.jpg": bodies[0], "b.txt": b"words", "c.jpg": bodies[1]}))
+    place = raw.index(b"b.txt")
+    raw[place + 124 : place + 136] = b"\xff" * 12
+    table, counts = read([written(tmp_path / "a.tar", bytes(raw))])
+    assert (table.num_rows, counts[DAMAGED_FILE]) == (2, 1)

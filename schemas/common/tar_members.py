@@ -8,7 +8,7 @@ import io
 import posixpath
 import sys
 from collections.abc import Callable, Iterator
-from typing import IO, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 BLOCK = 512
 DAMAGED = "damaged tar"
@@ -45,10 +45,18 @@ class Archive(Protocol):
     def __getitem__(self, span: slice, /) -> bytes: ...
 
 
+class Readable(Protocol):
+    """Something that gives bytes from front to back."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes; none at the end."""
+        ...
+
+
 class Forward:
     """A stream as an archive, read from front to back; its length is unknown, so a slice at the end is short."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, stream: Readable) -> None:
         self._stream = stream
         self._position = 0
 

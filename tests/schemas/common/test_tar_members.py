@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openwit.training.data.tar_members import DAMAGED, NO_END, Forward, Member, members
+from openwit.schemas.common.tar_members import DAMAGED, NO_END, Forward, Member, members
 
 
 def tar_of(files: Sequence[tuple[str, bytes]], form: int = tarfile.PAX_FORMAT) -> bytes:
