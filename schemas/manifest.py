@@ -18,7 +18,7 @@ from typing import Any
 
 import pydantic
 
-from openwit.schemas.common.atomic import atomic_write
+from openwit.schemas.common.atomic import atomic_write, sha256_of
 from openwit.schemas.common.errors import DataError
 
 MANIFEST_NAME = "manifest.json"
@@ -178,3 +178,21 @@ class DatasetManifest(_Model):
             raise DataError(
                 f"{where} is not a manifest of version {MANIFEST_VERSION}: {key}: {first['msg']}"
             ) from error
+
+
+def check_sum(folder: Path, entry: FileEntry) -> Path:
+    """Return the path of a small file of a dataset after comparing its bytes with the manifest.
+
+    Tars are not compared, which would read the whole dataset at every start: `wit verify` does.
+
+    Raises:
+        DataError: the file is missing or was changed since.
+    """
+    path = folder / entry.path
+    try:
+        same = sha256_of(path) == entry.sha256
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing, but the manifest lists it: rebuild or copy the dataset again") from None
+    if not same:
+        raise DataError(f"{path} has changed since it was written: copy or rebuild the dataset, and run `wit verify`")
+    return path

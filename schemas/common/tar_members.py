@@ -126,17 +126,16 @@ def members(archive: Archive, note: Note = ignore) -> Iterator[Member]:
         lost = False
         kind = header[156:157]
         held = found if kind in b"xXgLK" else _int(more.get("size"), found)
-        if (data + held > length or held > _LARGE) and not _is_checked(header):  # a size that damage made
-            note(DAMAGED, f"no member header at byte {position:,}")
+        is_extended = kind in b"xXgLK" and held > _MAX_EXTENSION
+        if is_extended or ((data + held > length or held > _LARGE) and not _is_checked(header)):
+            note(DAMAGED, f"no member header at byte {position:,}")  # a size that damage made
             lost, more = True, {}
             position += BLOCK
             continue
         if data + held > length:
             note(DAMAGED, f"it ends inside the member at byte {position:,}")
             return
-        if kind in b"xXgLK" and held > _MAX_EXTENSION:
-            note(DAMAGED, f"a header of {held:,} bytes at byte {position:,}")
-        elif kind in b"xX":
+        if kind in b"xX":
             more.update(_pax(archive[data : data + held]))
         elif kind in b"LK":
             more["path" if kind == b"L" else "linkpath"] = _text(archive[data : data + held].split(b"\0", 1)[0])

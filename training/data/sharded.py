@@ -19,7 +19,7 @@ from PIL import Image
 from openwit.schemas.common.atomic import sha256_of
 from openwit.schemas.common.errors import DataError, SchemaError
 from openwit.schemas.common.wording import counted
-from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest, FileEntry, ShardEntry
+from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest, ShardEntry, check_sum
 from openwit.schemas.tables.samples import SHARD_INDEX
 from openwit.training.data.sample_texts import CorruptSampleError, fast_texts, lenient_json, texts_of
 
@@ -270,24 +270,6 @@ def _open_shard(folder: Path, entry: ShardEntry) -> Shard:
         )
     check_sum(folder, entry.index)
     return Shard(tar, index)
-
-
-def check_sum(folder: Path, entry: FileEntry) -> Path:
-    """Return the path of a small file of a dataset after comparing its bytes with the manifest.
-
-    Tars are not compared, which would read the whole dataset at every start: `wit verify` does.
-
-    Raises:
-        DataError: the file is missing or was changed since.
-    """
-    path = folder / entry.path
-    try:
-        same = sha256_of(path) == entry.sha256
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing, but the manifest lists it: rebuild or copy the dataset again") from None
-    if not same:
-        raise DataError(f"{path} has changed since it was written: copy or rebuild the dataset, and run `wit verify`")
-    return path
 
 
 def _check_size(path: Path, expected: int) -> None:

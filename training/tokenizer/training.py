@@ -9,8 +9,7 @@ import pyarrow.parquet as pq
 
 from openwit.schemas.common.atomic import atomic_write, sha256_of
 from openwit.schemas.common.errors import DataError, RecipeError
-from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest
-from openwit.training.data.sharded import check_sum
+from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest, check_sum
 from openwit.training.tokenizer.bpe import (
     SMALLEST_VOCABULARY,
     VOCABULARY_SIZE,
