@@ -20,7 +20,7 @@ from openwit.pipeline.download.address import AddressPolicy
 from openwit.pipeline.download.opt_out import TDM_RESERVATION, X_ROBOTS_TAG, opt_out
 from openwit.pipeline.download.status import FetchStatus, status_of_curl, status_of_http
 from openwit.pipeline.download.target import Target
-from openwit.pipeline.images.sniff import sniff_format
+from openwit.schemas.images.sniff import sniff_format
 
 # An unwanted body of up to this size is read to its end, because aborting costs the connection.
 _UNWANTED_BODY_BYTES = 64 * 1024

@@ -8,7 +8,6 @@ import hashlib
 import io
 import math
 import struct
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,37 +15,20 @@ import xxhash
 from PIL import Image
 
 from openwit.pipeline.common.reasons import ReasonEnum
-from openwit.pipeline.images.colour import UnsupportedModeError, needs_conversion, resamplable, to_srgb
 from openwit.pipeline.images.descriptor import phash_and_descriptor
-from openwit.pipeline.images.jpeg import has_many_scans, scan_jpeg
 from openwit.pipeline.images.resample import resample
 from openwit.pipeline.images.resize import Plan, pad, plan_resize
 from openwit.pipeline.images.settings import ImageSettings, ResizeMode
-from openwit.pipeline.images.sniff import describe, sniff_format, webp_size
 from openwit.schemas.common.errors import PluginError
+from openwit.schemas.images.colour import UnsupportedModeError, needs_conversion, resamplable, to_srgb
+from openwit.schemas.images.faults import ImageFault, ImageFileError
+from openwit.schemas.images.jpeg import scan_jpeg
+from openwit.schemas.images.opening import TRANSPOSITIONS, OpenedImage, load_image, open_image
+from openwit.schemas.images.sniff import sniff_format
 
 __all__ = ["ImageDrop", "ImageReason", "ImageSettings", "ProcessedImage", "ResizeMode", "pixels_hash", "process_image"]
 
 _DRAFT_FACTOR = 1.3
-# Encoders write about ten scans; ten thousand of a few bytes each keep a decoder busy for a minute.
-_MAX_SCANS = 100
-_ORIENTATION = 0x0112
-_TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH = 0x0142, 0x0143
-# EXIF orientations 2 to 8 as Pillow's transpositions; 5 to 8 swap the axes.
-_TRANSPOSITIONS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-# Pillow rotates these itself while it decodes, and reports the rotated size.
-_UPRIGHT = ("TIFF",)
-# Pillow warns of odd metadata and of large images; both are checked here, and a crawl has millions of them.
-warnings.filterwarnings("ignore", module=r"PIL\.")
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 class ImageReason(ReasonEnum):
@@ -58,8 +40,19 @@ class ImageReason(ReasonEnum):
     UNSUPPORTED_MODE = "unsupported_mode", "an image whose colours are not understood"
     TOO_MANY_PIXELS = "too_many_pixels", "more pixels than allowed"
     TOO_MANY_SCANS = "too_many_scans", "a JPEG made to keep a decoder busy"
+    TOO_MANY_PARTS = "too_many_parts", "more segments, chunks or tables than any program writes"
     TOO_SMALL = "too_small", "smaller than asked for"
     BAD_ASPECT_RATIO = "bad_aspect_ratio", "longer or wider than asked for"
+
+
+_REASONS = {
+    ImageFault.NOT_AN_IMAGE: ImageReason.NOT_AN_IMAGE,
+    ImageFault.TRUNCATED: ImageReason.TRUNCATED,
+    ImageFault.BROKEN: ImageReason.DECODE_ERROR,
+    ImageFault.TOO_MANY_PIXELS: ImageReason.TOO_MANY_PIXELS,
+    ImageFault.TOO_MANY_SCANS: ImageReason.TOO_MANY_SCANS,
+    ImageFault.TOO_MANY_PARTS: ImageReason.TOO_MANY_PARTS,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,50 +129,42 @@ def process_image(
     Raises:
         PluginError: `check` raises it.
     """
-    name = sniff_format(body)
-    if name is None:
-        return ImageDrop(ImageReason.NOT_AN_IMAGE, describe(body))
+    name = sniff_format(body) or ""
     try:
-        return _process(body, name, settings, check)
+        with open_image(body, max_pixels=settings.max_pixels) as opened:
+            return _process(body, opened, settings, check)
     except PluginError:
         raise
     except _DropError as error:
         return error.drop
+    except ImageFileError as error:
+        return ImageDrop(_REASONS[error.fault], f"{name}: {error}" if name else str(error))
     except UnsupportedModeError as error:
         return ImageDrop(ImageReason.UNSUPPORTED_MODE, f"{name}: {error}")
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        return ImageDrop(ImageReason.TOO_MANY_PIXELS, f"{name}: {error}"[:200])
-    except Exception as error:
-        # Decoders raise anything on hostile bytes: OSError, SyntaxError, struct.error, MemoryError, …
-        text = f"{name}: {type(error).__name__}: {error}"[:200]
-        return ImageDrop(ImageReason.TRUNCATED if _says_truncated(error) else ImageReason.DECODE_ERROR, text)
+    except Exception as error:  # a decoder's
+        return ImageDrop(ImageReason.DECODE_ERROR, f"{name}: {type(error).__name__}: {error}"[:200])
 
 
-def _process(body: bytes, name: str, settings: ImageSettings, check: ImageCheck | None) -> ProcessedImage | ImageDrop:
-    if name == "WEBP":
-        _check_pixels(webp_size(body), name, settings)
-    if name == "JPEG" and has_many_scans(body, _MAX_SCANS):
-        raise _DropError(ImageReason.TOO_MANY_SCANS, f"JPEG: more than {_MAX_SCANS}")
-    with Image.open(io.BytesIO(body), formats=[name]) as image:
-        _check_pixels(image.size, name, settings)
-        _check_tiles(image, settings)
-        orientation = 1 if name in _UPRIGHT else _orientation(image)
-        sideways = orientation >= 5
-        width, height = image.size[::-1] if sideways else image.size
-        _check_shape(width, height, settings)
-        plan = plan_resize(width, height, settings)
-        jpeg: bytes | None = None
-        picture: Image.Image = image
-        if orientation == 1 and name == "JPEG" and not plan.changes(width, height):
-            jpeg = _untouched(body, image)
-        reencoded = jpeg is None
-        if reencoded:
-            picture = pad(_rendered(image, plan.transposed() if sideways else plan, orientation, name), plan.canvas)
-        drop = check(picture.copy(), ServedImage(width, height, name)) if check is not None else None
-        if drop is not None:
-            return drop
-        if jpeg is None:
-            jpeg = _encoded(picture, settings.quality)
+def _process(
+    body: bytes, opened: OpenedImage, settings: ImageSettings, check: ImageCheck | None
+) -> ProcessedImage | ImageDrop:
+    image, name, orientation = opened.image, opened.format, opened.orientation
+    sideways = orientation >= 5
+    width, height = image.size[::-1] if sideways else image.size
+    _check_shape(width, height, settings)
+    plan = plan_resize(width, height, settings)
+    jpeg: bytes | None = None
+    picture: Image.Image = image
+    if orientation == 1 and name == "JPEG" and not plan.changes(width, height):
+        jpeg = _untouched(body, opened)
+    reencoded = jpeg is None
+    if reencoded:
+        picture = pad(_rendered(opened, plan.transposed() if sideways else plan), plan.canvas)
+    drop = check(picture.copy(), ServedImage(width, height, name)) if check is not None else None
+    if drop is not None:
+        return drop
+    if jpeg is None:
+        jpeg = _encoded(picture, settings.quality)
     digest = hashlib.sha256(body).hexdigest()
     pixels = pixels_hash(picture)
     phash, descriptor = phash_and_descriptor(picture)
@@ -200,21 +185,21 @@ def pixels_hash(image: Image.Image) -> str:
     return digest.hexdigest()
 
 
-def _untouched(body: bytes, image: Image.Image) -> bytes | None:
+def _untouched(body: bytes, opened: OpenedImage) -> bytes | None:
     """Return the body without metadata if it needs no other change. It is decoded nevertheless, to find damage."""
-    if image.mode != "RGB" or needs_conversion(image.info.get("icc_profile"), "RGB"):
+    if opened.image.mode != "RGB" or needs_conversion(opened.icc_profile, "RGB"):
         return None
     scan = scan_jpeg(body)
     if scan is None or not scan.plain:
         return None
-    image.load()
+    load_image(opened.image)
     return scan.clean
 
 
-def _rendered(image: Image.Image, plan: Plan, orientation: int, name: str) -> Image.Image:
+def _rendered(opened: OpenedImage, plan: Plan) -> Image.Image:
     """Decode and resample as stored, then convert colours and apply the orientation on the small image."""
-    box = plan.box
-    if name == "JPEG":
+    image, box = opened.image, plan.box
+    if opened.format == "JPEG":
         # libjpeg decodes at 1/2, 1/4 or 1/8 for a fraction of the cost. As long as the resampling filter still gets
         # 1.3 times the target, the result is closer to Lanczos than an area average of the full decode.
         full, wanted = image.size, _full_size(plan, image.size)
@@ -222,10 +207,9 @@ def _rendered(image: Image.Image, plan: Plan, orientation: int, name: str) -> Im
         # The last row and column may cover fewer pixels than the others, so the scale cannot be computed from sizes.
         shrunk = next(k for k in (1, 2, 4, 8) if (-(-full[0] // k), -(-full[1] // k)) == image.size)
         box = (box[0] / shrunk, box[1] / shrunk, box[2] / shrunk, box[3] / shrunk)
-    image.load()
-    icc_profile = image.info.get("icc_profile")
-    picture = to_srgb(resample(resamplable(image), box, plan.resized), icc_profile)
-    transposition = _TRANSPOSITIONS.get(orientation)
+    load_image(image)
+    picture = to_srgb(resample(resamplable(image), box, plan.resized), opened.icc_profile)
+    transposition = TRANSPOSITIONS.get(opened.orientation)
     return picture if transposition is None else picture.transpose(transposition)
 
 
@@ -245,39 +229,9 @@ def _encoded(image: Image.Image, quality: int) -> bytes:
     return out.getvalue()
 
 
-def _orientation(image: Image.Image) -> int:
-    try:
-        value = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # damaged EXIF: the image counts as upright
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
-
-
-def _check_pixels(size: tuple[int, int] | None, name: str, settings: ImageSettings) -> None:
-    if size is None:
-        raise _DropError(ImageReason.TRUNCATED, f"{name}: no size in the header")
-    if size[0] * size[1] > settings.max_pixels:
-        raise _DropError(ImageReason.TOO_MANY_PIXELS, f"{name}: {size[0]} x {size[1]}")
-
-
-def _check_tiles(image: Image.Image, settings: ImageSettings) -> None:
-    """Check a TIFF's tiles, which are separate buffers and may be larger than the image."""
-    tags = getattr(image, "tag_v2", None)
-    if tags is None:
-        return
-    width, length = tags.get(_TIFF_TILE_WIDTH, 0), tags.get(_TIFF_TILE_LENGTH, 0)
-    if isinstance(width, int) and isinstance(length, int) and width * length > settings.max_pixels:
-        raise _DropError(ImageReason.TOO_MANY_PIXELS, f"TIFF tile: {width} x {length}")
-
-
 def _check_shape(width: int, height: int, settings: ImageSettings) -> None:
     short, long = sorted((width, height))
     if short < settings.min_size:
         raise _DropError(ImageReason.TOO_SMALL, f"{width} x {height}")
     if long > settings.max_aspect_ratio * short:
         raise _DropError(ImageReason.BAD_ASPECT_RATIO, f"{width} x {height}")
-
-
-def _says_truncated(error: Exception) -> bool:
-    text = str(error).lower()
-    return isinstance(error, EOFError) or any(word in text for word in ("truncated", "unexpected end", "not enough"))

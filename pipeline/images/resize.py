@@ -7,6 +7,8 @@ from PIL import Image
 
 from openwit.pipeline.images.resample import Box
 from openwit.pipeline.images.settings import ImageSettings, ResizeMode
+from openwit.schemas.images.colour import resamplable, to_srgb
+from openwit.schemas.images.opening import open_image
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +72,9 @@ def pad(image: Image.Image, canvas: tuple[int, int]) -> Image.Image:
 
 def thumbnail(jpeg: bytes, side: int = 160, *, quality: int = 80) -> bytes:
     """Return a JPEG of an encoded image whose longer side is at most `side` pixels."""
-    with Image.open(io.BytesIO(jpeg)) as image:
+    with open_image(jpeg) as opened:
+        image = opened.image
         image.thumbnail((side, side))
         out = io.BytesIO()
-        image.convert("RGB").save(out, "JPEG", quality=quality)
+        to_srgb(resamplable(image), opened.icc_profile).save(out, "JPEG", quality=quality)
     return out.getvalue()

@@ -3,7 +3,6 @@
 Nothing is unpacked or read ahead; a sample costs two slices of a map and one JSON document. Needs no torch.
 """
 
-import io
 import mmap
 import operator
 from bisect import bisect_right
@@ -19,6 +18,7 @@ from PIL import Image
 from openwit.schemas.common.atomic import sha256_of
 from openwit.schemas.common.errors import DataError, SchemaError
 from openwit.schemas.common.wording import counted
+from openwit.schemas.images.opening import OTHER_FORMATS, open_image, upright_srgb
 from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest, ShardEntry, check_sum
 from openwit.schemas.tables.samples import SHARD_INDEX
 from openwit.training.data.sample_texts import CorruptSampleError, fast_texts, lenient_json, texts_of
@@ -223,8 +223,8 @@ class ShardedDataset(Shards):
         index = index + len(self) if index < 0 else index
         sample = self.sample(index)
         try:
-            with Image.open(io.BytesIO(sample.image)) as opened:
-                image = opened.convert("RGB")
+            with open_image(sample.image, other_formats=OTHER_FORMATS) as opened:
+                image = upright_srgb(opened)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise CorruptSampleError(sample.key, f"image: {error}") from error
         found = image if self.transform is None else self.transform(image)

@@ -4,7 +4,6 @@ A crop is a box in the source image; `Image.resize` with a box then gives the pi
 and cropping would give, without computing the rest. So one function serves training and evaluation.
 """
 
-import io
 import math
 import random
 from collections.abc import Callable
@@ -17,6 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from openwit.schemas.common.errors import DataError
+from openwit.schemas.images.colour import resamplable, to_srgb
+from openwit.schemas.images.opening import OTHER_FORMATS, is_shown_as_stored, load_image, open_image, upright_srgb
 from openwit.training.data.resample import resample_square
 
 # Statistics of OpenAI's training set (openai/CLIP, clip.py); the order is red, green, blue.
@@ -122,11 +123,11 @@ class ImageTransform:
         Raises:
             OSError, ValueError, SyntaxError, Image.DecompressionBombError: it is not a readable image.
         """
-        with Image.open(io.BytesIO(encoded)) as image:
-            self.apply(planes, image, rng)
+        with open_image(encoded, other_formats=OTHER_FORMATS) as opened:
+            self.apply(planes, opened.image if is_shown_as_stored(opened) else upright_srgb(opened), rng)
 
     def apply(self, planes: NDArray[np.uint8], image: Image.Image, rng: random.Random) -> None:
-        """Write the transformed version of an opened image, of any mode, to (3, size, size).
+        """Write the transformed version of an opened image, of any mode, to (3, size, size); on white.
 
         Raises:
             OSError, ValueError, SyntaxError, Image.DecompressionBombError: it cannot be decoded.
@@ -137,9 +138,8 @@ class ImageTransform:
             reduction = min(box.width, box.height) / self.size
             if reduction >= 2:
                 image.draft("RGB", (max(1, int(width / reduction)), max(1, int(height / reduction))))
-        # convert() would copy an image even if it is RGB already.
-        image.load()
-        rgb = image if image.mode == "RGB" else image.convert("RGB")
+        load_image(image)
+        rgb = to_srgb(resamplable(image), None)
         edges = _edges(box, width, height, rgb)
         flip = self.flip and rng.random() < 0.5
         if self.fast and resample_square(rgb, edges, flip, planes):

@@ -1,6 +1,5 @@
 """Draw a contact sheet: some captions, and for each the ten images that the model ranks first."""
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from openwit.schemas.common.atomic import atomic_path
+from openwit.schemas.images.opening import OTHER_FORMATS, open_image, upright_srgb
 from openwit.training.data.sharded import ShardedDataset
 from openwit.training.evaluation.embed import EmbeddedSplit
 
@@ -138,8 +138,8 @@ def _draw_thumb(
 
 def _thumbnail(dataset: ShardedDataset, split: EmbeddedSplit, image: int) -> Image.Image:
     sample = dataset.sample(int(split.indices[image]))
-    with Image.open(io.BytesIO(sample.image)) as picture:
-        return ImageOps.fit(picture.convert("RGB"), (_THUMB, _THUMB), Image.Resampling.LANCZOS)
+    with open_image(sample.image, other_formats=OTHER_FORMATS) as opened:
+        return ImageOps.fit(upright_srgb(opened), (_THUMB, _THUMB), Image.Resampling.LANCZOS)
 
 
 def _centred(draw: ImageDraw.ImageDraw, left: int, top: int, text: str, fill: str) -> None:

@@ -54,6 +54,7 @@ _STATUSES: dict[str, tuple[ReasonEnum, ...]] = {
         ImageReason.UNSUPPORTED_MODE,
         ImageReason.TOO_MANY_PIXELS,
         ImageReason.TOO_MANY_SCANS,
+        ImageReason.TOO_MANY_PARTS,
         ImageReason.TOO_SMALL,
         ImageReason.BAD_ASPECT_RATIO,
     ),

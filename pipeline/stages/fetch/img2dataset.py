@@ -33,9 +33,9 @@ from openwit.pipeline.images.process import (
     ServedImage,
     pixels_hash,
 )
-from openwit.pipeline.images.sniff import describe, sniff_format
 from openwit.pipeline.stages.fetch.settings import FetchSettings
 from openwit.schemas.common.errors import RecipeError
+from openwit.schemas.images.sniff import describe, sniff_format
 
 _HTTP_ERROR = re.compile(r"HTTP Error (\d{3})")
 # Words in its error messages, which are those of urllib and the system; the first match counts.

@@ -1,11 +1,15 @@
 """Convert any mode that Pillow decodes to into 8-bit sRGB on white."""
 
 import io
+import itertools
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image, ImageChops, ImageCms
+
+# A profile is tried on this many greys; white must come out at least so bright, black at most half as bright.
+_GREYS, _DARKEST_WHITE, _UNEVEN = 9, 160, 8
 
 
 class UnsupportedModeError(ValueError):
@@ -59,15 +63,16 @@ def needs_conversion(icc_profile: bytes | None, mode: str) -> bool:
 def _converted(image: Image.Image, icc_profile: bytes | None) -> Image.Image:
     transform = _transform(icc_profile, image.mode) if icc_profile else None
     if transform is not None:
-        converted = ImageCms.applyTransform(image, transform)
-        if converted is not None:
-            return converted
+        try:
+            return ImageCms.applyTransform(image, transform) or image.convert("RGB")
+        except (ImageCms.PyCMSError, ValueError):
+            return image.convert("RGB")
     if image.mode == "LAB":
         return ImageCms.applyTransform(image, _lab_transform()) or image
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=32)
 def _transform(icc_profile: bytes, mode: str) -> Any:
     """Return the transform from a profile to sRGB, or None if the profile is sRGB or unusable.
 
@@ -77,9 +82,24 @@ def _transform(icc_profile: bytes, mode: str) -> Any:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile))
         if "srgb" in ImageCms.getProfileDescription(profile).lower():
             return None
-        return ImageCms.buildTransform(profile, _srgb(), mode, "RGB")
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        transform = ImageCms.buildTransform(profile, _srgb(), mode, "RGB")
+        return transform if _keeps_greys(transform, mode) else None
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError, MemoryError):
         return None
+
+
+def _keeps_greys(transform: Any, mode: str) -> bool:
+    """Return whether a transform leaves white bright, black dark and greys in order.
+
+    A damaged profile may still be read: a table of zeros makes all pictures black.
+    """
+    probe = Image.frombytes("L", (_GREYS, 1), bytes(255 * n // (_GREYS - 1) for n in range(_GREYS)))
+    inked = mode == "CMYK"
+    bands = [Image.new("L", probe.size)] * 3 + [ImageChops.invert(probe)] if inked else [probe] * len(mode)
+    probe = probe if mode == "L" else Image.merge(mode, bands)
+    brightness = (ImageCms.applyTransform(probe, transform) or probe).convert("L").tobytes()
+    rising = all(b >= a - _UNEVEN for a, b in itertools.pairwise(brightness))
+    return rising and brightness[0] <= _DARKEST_WHITE / 2 and brightness[-1] >= _DARKEST_WHITE
 
 
 @lru_cache(maxsize=1)

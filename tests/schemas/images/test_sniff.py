@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openwit.pipeline.images.sniff import describe, sniff_format, webp_size
+from openwit.schemas.images.sniff import describe, sniff_format, webp_size
 
 
 @pytest.mark.parametrize("name", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF"])
