@@ -26,8 +26,10 @@ from openwit.pipeline.dataset.removal_tables import rewrite_tables
 from openwit.pipeline.dataset.store import DatasetStore, LocalFolder, load_manifest, save_manifest
 from openwit.pipeline.dataset.tar_writer import TarWriter, members
 from openwit.pipeline.dataset.write_shard import EXTENSIONS, SHARD_FILES, write_sidecars
+from openwit.pipeline.execution.files import LOCK
 from openwit.schemas.common.atomic import sha256_of
 from openwit.schemas.common.errors import DataError
+from openwit.schemas.common.locks import hold_lock
 from openwit.schemas.common.storage_faults import storage_faults
 from openwit.schemas.manifest import DatasetManifest, FileEntry, ShardEntry
 from openwit.schemas.tables.samples import SAMPLES
@@ -111,6 +113,24 @@ def remove(
         StorageError: the disk is full, or the store cannot be written. Running the removal again resumes it.
         NetworkError: the store cannot be reached. Running the removal again resumes it.
     """
+    with _locked(store):
+        return _remove(store, wanted, journal, renew_card, progress)
+
+
+@contextmanager
+def _locked(store: DatasetStore) -> Iterator[None]:
+    """Lock a local dataset against a second removal, and against the stage that writes it."""
+    if not isinstance(store, LocalFolder):
+        yield
+        return
+    busy = f"another command is running in {store}: wait for it"
+    with hold_lock(store.folder / LOCK, busy):
+        yield
+
+
+def _remove(
+    store: DatasetStore, wanted: RemovalList, journal: Journal, renew_card: Callable[[], None], progress: Progress
+) -> DatasetManifest:
     resumed = read_journal(store) is not None
     if not resumed:
         write_journal(store, journal)

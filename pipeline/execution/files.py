@@ -16,6 +16,7 @@ from openwit.schemas.manifest import FileEntry
 STAGE = ".stage"
 """Subfolder for bookkeeping beside a stage's own files."""
 STAGE_MANIFEST = f"{STAGE}/manifest.json"
+LOCK = f"{STAGE}/lock"
 
 
 def file_entry(folder: Path, path: Path) -> FileEntry:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pydantic
 
 from openwit.pipeline.execution.engine import Engine
-from openwit.pipeline.execution.files import STAGE, STAGE_MANIFEST
+from openwit.pipeline.execution.files import LOCK, STAGE, STAGE_MANIFEST
 from openwit.pipeline.execution.jobs import FileTask, RoundsJob, Task, TaskResult
 from openwit.pipeline.execution.progress import SILENT, Progress
 from openwit.pipeline.execution.tasks import FAILURES, PROGRESS, clean_partials
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 P = TypeVar("P")
 CLAIM = f"{STAGE}/claim.json"
-LOCK = f"{STAGE}/lock"
 
 _log = logging.getLogger(__name__)
 

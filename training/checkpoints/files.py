@@ -142,7 +142,9 @@ def latest_checkpoint(run: Path, say: Callable[[str], None]) -> Checkpoint | Non
             return load_checkpoint(path)
         except DataError as error:
             say(f"skipped a broken checkpoint: {error}")
-    if paths:
+    # A run that ended while it wrote its first checkpoint has lost nothing but steps.
+    unfinished = len(paths) == 1 and not paths[0].with_suffix(".json").exists()
+    if paths and not unfinished:
         raise DataError(f"every checkpoint in {run / FOLDER} is broken: remove {run} to begin anew")
     return None
 

@@ -29,6 +29,7 @@ from openwit.training.data.tar_samples import NO_IMAGE, NO_TEXT, Gathered, Gathe
 
 _TRIES = 3
 _AHEAD = 64
+_LIVENESS_S = 5.0
 
 
 class Streamed(NamedTuple):
@@ -156,8 +157,8 @@ class Reader:
 
     def _merged(self) -> Iterator[Streamed]:
         while True:
-            for waiting in self._queues:
-                found = waiting.get()
+            for waiting, thread in zip(self._queues, self._threads, strict=True):
+                found = _next_of(waiting, thread)
                 if isinstance(found, OpenWITError):
                     raise found
                 yield found
@@ -212,6 +213,16 @@ class Reader:
                 own = self._own(epoch)
             yield epoch, own[place % size]
             place += self._streams
+
+
+def _next_of(waiting: "queue.Queue[Streamed | OpenWITError]", thread: threading.Thread) -> "Streamed | OpenWITError":
+    """Return what a thread reads next; a thread that ended without a word is an error, not a wait without an end."""
+    while True:
+        try:
+            return waiting.get(timeout=_LIVENESS_S)
+        except queue.Empty:
+            if not thread.is_alive() and waiting.empty():
+                return NetworkError("reading data.tars stopped: run the same command to resume")
 
 
 def _open(url: str) -> BinaryIO:

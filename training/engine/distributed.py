@@ -31,6 +31,7 @@ BUCKET_ELEMENTS = 25_000_000
 _FIRST_PORT, _PORTS = 29_500, 1_000
 
 # Ranks that find the same error find it in the same step, so within moments of one another.
+_SCONTROL_SECONDS = 60
 _STORE_SECONDS = 1.0
 
 
@@ -358,8 +359,9 @@ def _first_host(environment: "os._Environ[str] | dict[str, str]") -> str:
     if not any(mark in nodes for mark in "[,"):
         return nodes
     try:
-        shown = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError) as error:
+        command = ["scontrol", "show", "hostnames", nodes]
+        shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_SCONTROL_SECONDS)
+    except (OSError, subprocess.SubprocessError) as error:
         raise RecipeError(f"scontrol does not list the hosts of {nodes} ({error}): set MASTER_ADDR") from error
     return shown.stdout.split()[0]
 

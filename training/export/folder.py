@@ -8,6 +8,7 @@ from pathlib import Path
 
 from openwit.schemas.common.atomic import TEMPORARY_PREFIX
 from openwit.schemas.common.errors import RecipeError
+from openwit.schemas.common.storage_faults import storage_faults
 
 
 @contextmanager
@@ -18,18 +19,20 @@ def atomic_folder(target: Path) -> Iterator[Path]:
 
     Raises:
         RecipeError: `target` exists and is not an empty folder.
+        StorageError: it cannot be written.
     """
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise RecipeError(f"{target} exists already: name another folder, or remove it")
     temporary = target.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{target.name}")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
     try:
-        yield temporary
-        for path in sorted(temporary.rglob("*")):
-            if path.is_file():
-                with path.open("rb") as file:
-                    os.fsync(file.fileno())
-        os.replace(temporary, target)
+        with storage_faults(target):
+            temporary.mkdir(parents=True)
+            yield temporary
+            for path in sorted(temporary.rglob("*")):
+                if path.is_file():
+                    with path.open("rb") as file:
+                        os.fsync(file.fileno())
+            os.replace(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from openwit.schemas.common.atomic import atomic_path
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.settings import parse_settings
+from openwit.schemas.common.storage_faults import storage_faults
 from openwit.training.config.zoo import ClipSpec
 from openwit.training.models.clip import Clip
 from openwit.training.models.torchscript import is_torchscript, read_torchscript
@@ -165,7 +166,7 @@ def to_open_clip(model: Clip) -> dict[str, Tensor]:
 def save_safetensors(model: Clip, path: Path) -> None:
     """Write `to_open_clip` and, in the file's metadata, the spec. The file is complete or absent."""
     metadata = {"format": "pt", SPEC_KEY: model.spec.model_dump_json()}
-    with atomic_path(path) as temporary:
+    with storage_faults(path.parent), atomic_path(path) as temporary:
         save_file(to_open_clip(model), temporary, metadata=metadata)
 
 

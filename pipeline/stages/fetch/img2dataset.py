@@ -37,6 +37,7 @@ from openwit.pipeline.stages.fetch.settings import FetchSettings
 from openwit.schemas.common.errors import RecipeError
 from openwit.schemas.images.sniff import describe, sniff_format
 
+_STOP_POLL_S = 0.2
 _HTTP_ERROR = re.compile(r"HTTP Error (\d{3})")
 # Words in its error messages, which are those of urllib and the system; the first match counts.
 _MESSAGES = (
@@ -106,17 +107,23 @@ class Img2datasetEngine:
             )
             return self._answer(url, stream, error, time.monotonic() - started)
 
-        ahead = threading.Semaphore(2 * chosen.concurrency)
+        ahead, stop = threading.Semaphore(2 * chosen.concurrency), threading.Event()
 
         def lazily() -> Iterator[str]:
             for url in wanted:
-                ahead.acquire()
+                # The pool waits for this generator when it is closed.
+                while not ahead.acquire(timeout=_STOP_POLL_S):
+                    if stop.is_set():
+                        return
                 yield url
 
         with ThreadPool(min(chosen.concurrency, max(len(wanted), 1))) as pool:
-            for download in pool.imap_unordered(get, lazily()):
-                yield download
-                ahead.release()
+            try:
+                for download in pool.imap_unordered(get, lazily()):
+                    yield download
+                    ahead.release()
+            finally:
+                stop.set()
 
     def process(self, body: bytes, check: ImageCheck | None = None) -> ProcessedImage | ImageDrop:
         """Call its `Resizer`, and add the hashes and format name that the tables hold."""

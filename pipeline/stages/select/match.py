@@ -2,16 +2,16 @@
 
 import logging
 import shutil
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
+from numba.core import event as numba_event
 
 from openwit.pipeline.common.urls import normalise_url
 from openwit.pipeline.execution.blobs import bucket_count, concat_blobs, split_by, to_blob
@@ -52,8 +52,6 @@ _COLUMNS = ("text_length", "tie", "words_hash")
 # Streams: keys of rows by bucket of their URL; rows that lose, and an empty blob for every file, by file.
 _KEYS, _LOSERS, _FILES = "keys", "losers", "files"
 _POOL = "pool"
-# Seconds after which the kernel is not being loaded but compiled.
-_COMPILES_S = 4.0
 MATCH_VERSION = 1
 """Rises when a caption may match otherwise than before: earlier matches are then not taken over."""
 # Sampled pairs to solve for a target: the error of the sum is under a third of a percent.
@@ -260,16 +258,29 @@ def _matched(folder: Path) -> dict[str, FileEntry]:
     }
 
 
+class _CompileNotice(numba_event.Listener):
+    """Log that a kernel is compiled, which takes long; one that is loaded from numba's cache is not compiled."""
+
+    def __init__(self) -> None:
+        self.told = False
+
+    def on_start(self, event: Any) -> None:  # noqa: ARG002
+        if not self.told:
+            self.told = True
+            _log.warning(
+                "Compiling the matcher, about half a minute: once after an installation, or at each run where neither "
+                "the package's folder nor NUMBA_CACHE_DIR can be written"
+            )
+
+    def on_end(self, event: Any) -> None:
+        pass
+
+
 def _compile_matcher(settings: SelectSettings) -> None:
-    """Compile the kernel before the workers start, so that it is done once; log it if that takes long."""
-    message = "Compiling the matcher: once after an installation, about half a minute"
-    said = threading.Timer(_COMPILES_S, _log.warning, [message])
-    said.start()
-    try:
+    """Compile the kernel before the workers start, so that it is done once."""
+    with numba_event.install_listener("numba:compile", _CompileNotice()):
         captions = pa.array(["a plain caption", *["é"] * ROWS_FOR_TABLES])
         Matcher(["a plain", "é"], settings.match).match(captions)
-    finally:
-        said.cancel()
 
 
 def match_and_count(
