@@ -11,6 +11,7 @@ from rich.console import Console
 from openwit.pipeline.cli.options import Sets, make_job, make_settings, show_library_messages
 from openwit.schemas.common.command import examples, make_console
 from openwit.schemas.common.parts import require_part
+from openwit.schemas.common.printable import printable
 from openwit.schemas.common.wording import counted
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def explain(
     kept, dropped = look_up(dataset, what)
     print_explanation(make_console(), kept, dropped)
     if not kept and not dropped:
-        print(f"{what} is neither in {dataset} nor among the pairs that its build dropped")
+        print(printable(f"{what} is neither in {dataset} nor among the pairs that its build dropped"))
         raise SystemExit(1)
 
 
@@ -81,10 +82,10 @@ def verify(dataset: Dataset) -> None:
     with Steps(make_console(stderr=True), "bytes") as steps:
         problems = verify_dataset(dataset, lambda done, of: steps.show("Checking", done, of))
     for problem in problems:
-        print(problem)
+        print(printable(problem))
     if problems:
         raise SystemExit(1)
-    print(f"{dataset}: every file, count and schema matches the manifest")
+    print(f"{printable(dataset)}: every file, count and schema matches the manifest")
 
 
 def remove(
@@ -143,6 +144,6 @@ def _print_removal(console: Console, dataset: str, wanted: RemovalList, plan: Jo
 
 def _print_some(console: Console, lines: list[str]) -> None:
     for line in lines[:_SHOWN]:
-        console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"  {printable(line)}", markup=False, highlight=False, soft_wrap=True)
     if len(lines) > _SHOWN:
         console.print(f"  … and {len(lines) - _SHOWN:,} more", highlight=False)

@@ -7,6 +7,7 @@ from rich.text import Text
 
 from openwit.pipeline.explain.lookup import DroppedPair, KeptSample, KeptText, Match
 from openwit.pipeline.stages.meanings import name_of
+from openwit.schemas.common.printable import printable
 
 _QUERIES_SHOWN = 12
 
@@ -72,4 +73,4 @@ def _print_matches(console: Console, matched: Sequence[Match]) -> None:
 
 
 def _line(console: Console, name: str, value: str) -> None:
-    console.print(Text(f"  {name:<11}", style="dim").append(value, style="not dim"), soft_wrap=True)
+    console.print(Text(f"  {name:<11}", style="dim").append(printable(value), style="not dim"), soft_wrap=True)

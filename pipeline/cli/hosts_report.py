@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from openwit.pipeline.stages.fetch.log import HOSTS, HOSTS_FILE, worst_hosts
+from openwit.schemas.common.printable import printable
 from openwit.schemas.common.wording import counted
 
 
@@ -25,7 +26,7 @@ def print_hosts(console: Console, folder: Path, n: int = 10) -> None:
     for row in worst:
         times = ["" if row[key] is None else f"{row[key]:,.0f}" for key in ("p50_ms", "p95_ms")]
         first = row["failures"][0]
-        host = Text(row["host"] or "(no URL)", overflow="fold")
+        host = Text(printable(row["host"]) or "(no URL)", overflow="fold")
         table.add_row(host, f"{row['urls']:,}", f"{row['ok']:,}", first["reason"], f"{first['urls']:,}", *times)
     console.print()
     console.print(table)

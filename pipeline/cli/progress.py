@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from openwit.pipeline.execution.progress import Snapshot
 from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.printable import printable
 
 _POLL_SECONDS = 0.5
 _LINE_SECONDS = 10.0
@@ -80,7 +81,7 @@ class ConsoleMessages(logging.Handler):
         if record.name.partition(".")[0] == "openwit":
             self._console.print(f"  {record.getMessage()}", highlight=False, markup=False, soft_wrap=True)
         elif record.levelno >= logging.ERROR and not _tells_of_ours(record):
-            print(f"{record.name}: {self.format(record)}", file=sys.stderr)
+            print(printable(f"{record.name}: {self.format(record)}", lines=True), file=sys.stderr)
 
 
 def _tells_of_ours(record: logging.LogRecord) -> bool:
@@ -152,7 +153,12 @@ class Steps:
 
 
 def _columns() -> tuple[TextColumn, BarColumn, TextColumn, TimeElapsedColumn]:
-    return TextColumn("  {task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn()
+    return (
+        TextColumn("  {task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+        TimeElapsedColumn(),
+    )
 
 
 class Pace:

@@ -12,6 +12,7 @@ from openwit.pipeline.execution.stage import StageManifest
 from openwit.pipeline.stages.candidates.extraction_stats import extraction_stats
 from openwit.pipeline.stages.card import HTML as CARD_HTML
 from openwit.pipeline.stages.dedup import DedupPaths
+from openwit.schemas.common.printable import printable
 from openwit.schemas.manifest import DatasetManifest, FunnelStep
 from openwit.schemas.tables.candidates import DAMAGE_FILE
 
@@ -54,7 +55,7 @@ def print_examples(console: Console, manifest: StageManifest) -> None:
     table.add_column("queries", justify="right")
     table.add_column("first … last")
     for source, examples in manifest.extra["examples"].items():
-        table.add_row(source, f"{manifest.extra['by_source'][source]:,}", ", ".join(examples))
+        table.add_row(source, f"{manifest.extra['by_source'][source]:,}", printable(", ".join(examples)))
     console.print()
     console.print(table)
     if "titles_ranked_by" in manifest.extra:
@@ -107,7 +108,7 @@ def print_damage(console: Console, manifest: StageManifest, folder: Path) -> Non
     table.add_column("first", overflow="fold")
     for reason, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         first = manifest.extra["damage_first"][reason]
-        table.add_row(reason, f"{n:,}", Text(f"{Path(first['archive']).name}: {first['detail']}"))
+        table.add_row(reason, f"{n:,}", Text(printable(f"{Path(first['archive']).name}: {first['detail']}")))
     console.print()
     console.print(table)
     console.print(f"All, with their files and offsets: {folder / DAMAGE_FILE}", highlight=False)

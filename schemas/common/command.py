@@ -3,16 +3,18 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
 from openwit import __version__
 from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.common.parts import Part, importing, refuse_unsupported_system
+from openwit.schemas.common.printable import printable
 from openwit.schemas.common.settings_reference import SettingInfo, find_settings, listing
 from openwit.schemas.common.stopping import REMEDY, received_signal, stoppable
 from openwit.schemas.common.storage_faults import sentence_of, storage_error
@@ -80,7 +82,7 @@ def _tell(command: str, sentence: str) -> None:
 
 
 def _fail(command: str, sentence: str) -> None:
-    print(f"{command}: {' '.join(sentence.split())}", file=sys.stderr)
+    print(f"{command}: {printable(' '.join(sentence.split()))}", file=sys.stderr)
     raise SystemExit(BAD_INPUT) from None
 
 
@@ -157,9 +159,23 @@ def ending_when_stopped() -> Iterator[None]:
         os._exit(stopped.code if isinstance(stopped.code, int) else INTERRUPTED)
 
 
+class SafeConsole(Console):
+    """A console that shows control characters instead of sending them to the terminal, its own apart."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print; see rich."""
+        super().print(*(printable(one, lines=True) if isinstance(one, str) else one for one in objects), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Render; whatever was put into tables, bars and texts comes through here."""
+        for segment in super().render(renderable, options):
+            text, style, control = segment
+            yield segment if control else Segment(printable(text, lines=True), style)
+
+
 def make_console(*, stderr: bool = False) -> Console:
     """Make the console of a command. It prints names and texts as they are: `[x]` in a path is no markup."""
-    return Console(markup=False, stderr=stderr)
+    return SafeConsole(markup=False, stderr=stderr)
 
 
 def print_settings(

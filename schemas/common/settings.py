@@ -179,15 +179,43 @@ def _explain(error: pydantic.ValidationError, model: type[pydantic.BaseModel], p
     key = ".".join([prefix, *location] if prefix and location else location)
     if first["type"] == "extra_forbidden":
         known = _keys_at(model, location[:-1])
-        close = difflib.get_close_matches(location[-1], known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
-        return f"unknown key {key!r}; {hint}"
+        return f"unknown key {key!r}; {_hint(model, location, known, prefix)}"
     if first["type"] == "missing":
         return f"key {key!r} is missing"
     message = setting_message(first)
     if not key:
         return f"{prefix}: {message}" if prefix else message
     return f"key {key!r}: {message} (got {first['input']!r})"
+
+
+def _hint(model: type[pydantic.BaseModel], location: list[str], known: list[str], prefix: str) -> str:
+    """Return what was meant by an unknown key: the same name elsewhere, a similar one here, or all that are here."""
+    name = location[-1]
+    given = [part for part in location if not part.isdecimal()]
+    places = [path for path in _paths(model) if path[-1] == name and path != given]
+    if places:
+        nearest = max(places, key=lambda path: _shared(path, given))
+        return f"did you mean {'.'.join([prefix, *nearest] if prefix else nearest)!r}?"
+    close = [key for key in difflib.get_close_matches(name, known, n=2) if key != name]
+    if name in known:
+        others = ", ".join(key for key in known if key != name)
+        return f"it goes with other settings than the ones given there (keys: {others})"
+    return f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
+
+
+def _shared(one: Sequence[str], other: Sequence[str]) -> int:
+    return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def _paths(model: type[pydantic.BaseModel], depth: int = 6) -> list[list[str]]:
+    """Return the path of every key of a model and of the models in it."""
+    found: list[list[str]] = []
+    for name, field in model.model_fields.items():
+        found.append([name])
+        if depth:
+            inner = [path for each in _models_in(field.annotation) for path in _paths(each, depth - 1)]
+            found += [[name, *path] for path in inner]
+    return found
 
 
 def _keys_at(model: type[pydantic.BaseModel], location: list[str]) -> list[str]:

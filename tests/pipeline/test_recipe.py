@@ -82,6 +82,8 @@ def test_set_addresses_a_step_by_its_name():
         ("cap=3", r"override 'cap=3' must look like STEP.key=value"),
         ("select.cap", r"override 'select.cap' must look like STEP.key=value"),
         ("select.cap=0", r"key 'select.cap': "),
+        ("fetch.size=3", r"unknown key 'fetch.size'; did you mean 'fetch.image.size'\?"),
+        ("fetch.download.size=3", r"unknown key 'fetch.download.size'; did you mean 'fetch.image.size'\?"),
         ("select.capp=3", r"unknown key 'select.capp'; did you mean 'cap'\?"),
         ("select.cap.deep=3", r"setting 'select.cap.deep=3': 'cap' holds a value, not settings"),
     ],

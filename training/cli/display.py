@@ -5,6 +5,7 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from openwit.schemas.common.printable import printable
 from openwit.training.run.progress import Display, Status
 
 
@@ -18,7 +19,7 @@ class PlainDisplay:
 
     def say(self, sentence: str) -> None:
         """See `Display`."""
-        self._console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(printable(sentence), markup=False, highlight=False, soft_wrap=True)
 
     def wants(self) -> bool:
         """See `Display`."""
@@ -43,7 +44,11 @@ class LiveDisplay:
     """A progress bar and a status line, on a terminal."""
 
     def __init__(self, console: Console) -> None:
-        columns = (BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f}%"), TextColumn("{task.description}"))
+        columns = (
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.description}", markup=False),
+        )
         self._progress = Progress(*columns, console=console, transient=True)
         self._task = self._progress.add_task("starting", total=1.0)
         self._progress.start()
@@ -51,7 +56,7 @@ class LiveDisplay:
 
     def say(self, sentence: str) -> None:
         """See `Display`."""
-        self._progress.console.print(sentence, markup=False, highlight=False)
+        self._progress.console.print(printable(sentence), markup=False, highlight=False)
 
     def wants(self) -> bool:
         """See `Display`."""

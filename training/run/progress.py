@@ -4,6 +4,8 @@ import logging
 from dataclasses import dataclass
 from typing import Protocol
 
+from openwit.schemas.common.printable import printable
+
 logger = logging.getLogger("openwit.training")
 
 
@@ -106,4 +108,4 @@ class LoggingDisplay(SilentDisplay):
 
     def say(self, sentence: str) -> None:
         """See `Display`: level WARNING for warnings, else INFO."""
-        logger.log(logging.WARNING if sentence.startswith("warning: ") else logging.INFO, sentence)
+        logger.log(logging.WARNING if sentence.startswith("warning: ") else logging.INFO, printable(sentence))

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-import rich.console
 import rich.progress
+
+from openwit.schemas.common.command import make_console
 
 _SECONDS_BETWEEN_LINES = 5.0
 
@@ -30,7 +31,7 @@ def progress(label: str, total: int | None, unit: str) -> Iterator[Advance]:
             rich.progress.TextColumn(unit),
             rich.progress.TimeElapsedColumn(),
             rich.progress.TimeRemainingColumn(),
-            console=rich.console.Console(stderr=True),
+            console=make_console(stderr=True),
         ) as bar:
             task = bar.add_task(label, total=total)
             yield lambda steps=1: bar.advance(task, steps)

@@ -7,13 +7,12 @@ from typing import Annotated
 
 import torch
 import typer
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor
 
 from openwit.schemas.common.atomic import atomic_write
-from openwit.schemas.common.command import entry_point
+from openwit.schemas.common.command import entry_point, make_console
 from openwit.schemas.common.errors import DataError
 from openwit.training.checkpoints.files import Checkpoint, load_checkpoint, restore_model
 from openwit.training.data.loader import IMAGE_ERRORS
@@ -59,7 +58,7 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="Write the points as JSON.")] = None,
 ) -> None:
     """Match texts and images by each run's scores, checkpoint by checkpoint."""
-    console = Console()
+    console = make_console()
     paths = {run: sorted((run / "checkpoints").glob("step-*.pt")) for run in runs}
     for run, found in paths.items():
         if not found:

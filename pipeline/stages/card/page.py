@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 from openwit.pipeline.stages.card.duplicates import duplicate_groups
 from openwit.pipeline.stages.card.histograms import SERVED_EDGES
@@ -13,6 +14,7 @@ from openwit.pipeline.stages.card.samples import ShownSample, pictures
 from openwit.pipeline.stages.card.source import CardSource
 from openwit.pipeline.stages.card.texts import clip, web_address
 from openwit.pipeline.stages.meanings import meanings, name_of
+from openwit.schemas.common.printable import printable
 from openwit.schemas.manifest import MANIFEST_NAME
 from openwit.schemas.tables.samples import SAMPLES
 
@@ -67,6 +69,7 @@ def _environment(known: Mapping[str, str]) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_shown,
     )
     environment.filters.update(
         number=lambda n: f"{n:,}",
@@ -79,6 +82,11 @@ def _environment(known: Mapping[str, str]) -> jinja2.Environment:
         ranked=lambda reasons: sorted(reasons.items(), key=lambda item: (-item[1], item[0])),
     )
     return environment
+
+
+def _shown(value: object) -> object:
+    """Escape control characters in whatever the template shows; markup of our own has none."""
+    return printable(value, lines=True) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def percent(part: float, whole: float = 1.0) -> str:

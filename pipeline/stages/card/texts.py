@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from openwit.pipeline.text.normalise import normalise
+from openwit.schemas.common.printable import printable
 
 MAX_CHARACTERS = 240
 """Of a text on the page; a caption may be thousands of characters long."""
@@ -23,7 +24,7 @@ def clip(text: str, limit: int = MAX_CHARACTERS) -> str:
 
 def web_address(url: str | None) -> str | None:
     """Return the URL if a browser may follow it (http and https), else None; some licences are `javascript:` URLs."""
-    return url if url and _WEB.fullmatch(url) else None
+    return url if url and _WEB.fullmatch(url) and printable(url) == url else None
 
 
 def marked(text: str, query: str, limit: int = MAX_CHARACTERS) -> list[Part]:

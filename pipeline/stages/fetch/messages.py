@@ -11,6 +11,7 @@ from pathlib import Path
 from openwit.pipeline.download.status import NO_RESPONSE, RESPONDED, FetchStatus
 from openwit.pipeline.execution.files import STAGE
 from openwit.schemas.common.atomic import atomic_write
+from openwit.schemas.common.printable import printable
 
 _log = logging.getLogger(__name__)
 _NOTICES = f"{STAGE}/notices"
@@ -49,7 +50,7 @@ def relay_worker_messages(folder: Path) -> Iterator[None]:
         for path in sorted((folder / _NOTICES).glob("[!.]*.txt")):
             if path.name not in logged:
                 logged.add(path.name)
-                _log.warning("%s", path.read_text(encoding="utf-8", errors="replace"))
+                _log.warning("%s", printable(path.read_text(encoding="utf-8", errors="replace")))
 
     def watch() -> None:
         while not stop.wait(_POLL_S):

@@ -36,6 +36,8 @@ def test_values_and_overrides(tmp_path):
     [
         ("title: a\ninner: {capp: 5}", r"unknown key 'inner.capp'; did you mean 'cap'\?"),
         ("title: a\nzzz: 1", "unknown key 'zzz'; known keys: inner, title"),
+        ("title: a\ncap: 1", r"unknown key 'cap'; did you mean 'inner.cap'\?"),
+        ("title: a\ninner: {title: b}", r"unknown key 'inner.title'; did you mean 'title'\?"),
         ("title: a\ninner: {cap: many}", r"key 'inner.cap': .*integer.*\(got 'many'\)"),
         ("inner: {}", "key 'title' is missing"),
         ("- a\n- b", "must hold settings"),

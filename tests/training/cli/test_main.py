@@ -86,6 +86,10 @@ def test_a_signal_saves_and_leaves_with_a_sentence(config_file, tmp_path: Path) 
     [
         (["fit", "none.yaml"], "none.yaml does not exist"),
         (["fit", "{config}", "--set", "optim.rate=1"], "unknown key 'optim.rate'"),
+        (
+            ["fit", "{config}", "--set", "model.image_size=64"],
+            "unknown key 'model.image_size'; did you mean 'model.spec.vision.image_size'?",
+        ),
         (["fit", "{config}", "--set", "data.dataset=/nowhere"], "/nowhere is not a dataset"),
         (["fit", "{config}", "--set", "device=cuda"], "PyTorch sees no GPU"),
         (["fit", "{config}", "--set", "run=/proc/none"], "cannot be written"),

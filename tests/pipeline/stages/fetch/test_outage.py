@@ -91,8 +91,8 @@ def test_an_outage_that_passes_costs_nothing_but_time(tmp_path, select, web, mon
     assert pauses[:2] == [7, 14]
     said = [record.message for record in caplog.records if "pausing" in record.message]
     assert said == [
-        "No server responded in chunk 00000 (130 connect_failed from 6 hosts), as when this machine's network is down; "
-        f"pausing {pause} s ({number} of 3)"
+        "No server responded in chunk 00000 (130 connect_failed from 6 hosts), "
+        f"as when this machine's network is down; pausing {pause} s ({number} of 3)"
         for number, pause in ((1, 7), (2, 14))
     ]
     assert not (tmp_path / "f" / ".stage" / "notices").exists()
@@ -174,7 +174,7 @@ def test_reasons_so_far_are_in_the_progress(tmp_path, select, web):
 
     class Watch(SilentProgress):
         @contextlib.contextmanager
-        def watch(self, label, folder, names, unit):
+        def watch(self, _label, folder, names, unit):
             yield
             seen.append(progress_note(Snapshot(folder, names), len(names), unit, Pace(), 0.0))
 
