@@ -204,7 +204,7 @@ def claim_workdir(recipe: Recipe, workdir: Path, may_replace: bool) -> None:
         if not may_replace:
             raise RecipeError(
                 f"{workdir} holds another recipe's build ({difference}); "
-                "choose another workdir, or set replace to rebuild what the change affects"
+                "choose another workdir, or set replace (--replace) to rebuild what the change affects"
             )
     elif workdir.exists() and not workdir.is_dir():
         raise StorageError(f"workdir {workdir} is a file: give a folder")

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -340,7 +341,7 @@ def _claim(job: Job, folder: Path, identity: dict[str, Any]) -> bool:
         if held is not None and difference is None:
             return (folder / STAGE_MANIFEST).exists()
         if not job.replace:
-            remedy = "choose another output folder, or set replace to rebuild this one"
+            remedy = "choose another output folder, or set replace to rebuild this one (--replace)"
             if held is None:
                 raise StorageError(f"{marker} is damaged: {remedy}")
             what = f"the {held.get('stage')!r} stage of another recipe or input ({difference})"
@@ -391,7 +392,16 @@ def first_difference(old: Any, new: Any, where: str = "") -> str | None:
         return None
     if old == new:
         return None
+    for pattern, was in _IDENTITIES:
+        if all(isinstance(value, str) and pattern.fullmatch(value) for value in (old, new)):
+            return f"{where} was {was}"  # numbers that say nothing to a person
     return f"{where} was {_short(old)}, now {_short(new)}"
+
+
+_IDENTITIES = (
+    (re.compile(r"[0-9a-f]{32,128}"), "one with other contents"),
+    (re.compile(r"\d+:\d{12,}"), "a file of another size or date"),
+)
 
 
 def _short(value: Any) -> str:
