@@ -70,8 +70,7 @@ def parse_target(url: str) -> Target:
         raise BadUrlError(f"longer than {MAX_URL_LENGTH} characters")
     if is_plain(url):
         scheme, _, rest = url.partition("://")
-        host = rest.partition("/")[0]
-        _check_host(host)
+        host = rest.partition("/")[0]  # of a length that names have: the pattern says so
         port = _DEFAULT_PORTS[scheme]
         return Target(url, scheme, host, port, f"{scheme}://{host}:{port}")
     parts = parse_url(url)
