@@ -1,13 +1,14 @@
 """Show how to rebuild the dataset: its recipe as a file, the commands, and how to cite and attribute it."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
-from openwit.pipeline.recipe import Recipe
+from openwit.pipeline.stages import stage_named
+from openwit.pipeline.stages.base import Kind
 from openwit.pipeline.stages.card import Card
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import RecipeError
+from openwit.schemas.common.settings import parse_settings
 from openwit.schemas.manifest import DatasetManifest
 from openwit.schemas.tables.samples import SAMPLES
 
@@ -21,16 +22,25 @@ def recipe_yaml(manifest: DatasetManifest) -> tuple[str, bool]:
         further = manifest.steps.get(name)
         steps.append({**further, "settings": settings} if further else {name: settings})
     recipe = {"name": manifest.name, "description": manifest.description, "steps": [*steps, {Card.name: {}}]}
-    return yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True), _is_whole(recipe)
+    return yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True), _is_whole(manifest)
 
 
-def _is_whole(recipe: Mapping[str, Any]) -> bool:
-    """Whether `wit build` takes the recipe."""
+def _is_whole(manifest: DatasetManifest) -> bool:
+    """Whether every step has its inputs from earlier ones, and settings that its stage takes."""
+    written: set[Kind] = set()
     try:
-        Recipe.parse(recipe, "the recipe")
-    except OpenWITError:
+        stages = [stage_named(manifest.steps.get(name, {}).get("stage", name)) for name in manifest.recipe]
+        for number, (name, settings) in enumerate(manifest.recipe.items()):
+            stage = stages[number]
+            parsed = parse_settings(settings, stage.settings, name)
+            if any(port.kind not in written for port in stage.inputs if not port.optional):
+                return False
+            if stage.problem(parsed, stages[number + 1 :]):
+                return False
+            written.add(stage.output)
+    except RecipeError:
         return False
-    return True
+    return Card.inputs[0].kind in written
 
 
 def citation(manifest: DatasetManifest, manifest_sum: str) -> str:
