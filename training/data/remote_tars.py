@@ -272,7 +272,7 @@ def _samples(epoch: int, url: str, stream: BinaryIO) -> Iterator[Streamed]:
                 if len(body) < member.size:
                     damage.append(f"{DAMAGED}: it ends inside {member.name}")
                     break
-            for sample in () if member.target else gathering.add(member.name, body):
+            for sample in () if member.target else gathering.add(member.name, body, empty=not member.size):
                 yield _sample(epoch, sample)
             yield from failed
             failed.clear()

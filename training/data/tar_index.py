@@ -72,11 +72,12 @@ def gather_spans(
         note: receives reasons, with what they are about.
     """
     links: dict[str, str] = {}
-    for member in members(archive, note):
-        if member.target:
-            links[member.name] = member.target
-        else:
-            yield from gathering.add(member.name, (member.offset, member.size))
+    add = gathering.add
+    for name, offset, size, target in members(archive, note):
+        if target:
+            links[name] = target
+        elif done := add(name, (offset, size), not size):
+            yield from done
     if links:
         wanted = set(links.values())
         held = {found.name: (found.offset, found.size) for found in members(archive) if found.name in wanted}
@@ -151,9 +152,11 @@ class TarDataset(Shards):
 
 def tars_in(folder: Path) -> list[Path]:
     """Return the tars of a folder, compressed or not, sorted; without the hidden files that a Mac puts beside them."""
-    return sorted(
-        path for path in folder.iterdir() if path.name.lower().endswith(TAR_ENDINGS) and not path.name.startswith(".")
-    )
+    return sorted(path for path in folder.iterdir() if _is_tar(path))
+
+
+def _is_tar(path: Path) -> bool:
+    return path.name.lower().endswith(TAR_ENDINGS) and not path.name.startswith(".")
 
 
 def local_tars(patterns: Sequence[str]) -> list[Path]:
@@ -170,7 +173,7 @@ def local_tars(patterns: Sequence[str]) -> list[Path]:
     for pattern in patterns:
         for name in [pattern] if Path(pattern).exists() else expand_urls(pattern):
             if Path(name).is_dir():
-                here = tars_in(Path(name))
+                here = tars_in(Path(name)) or sorted(path for path in Path(name).rglob("*") if _is_tar(path))
             elif glob.has_magic(name) and not Path(name).exists():
                 matches = sorted(Path(match) for match in glob.glob(name, recursive=True))
                 here = [each for match in matches for each in (tars_in(match) if match.is_dir() else [match])]

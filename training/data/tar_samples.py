@@ -81,9 +81,9 @@ class Gathering(Generic[P]):
         """Return what a member is; None if it is not part of a sample."""
         return None if is_metadata(name) else self._kinds.get(name[name.rfind(".") + 1 :].lower())
 
-    def add(self, name: str, member: P) -> Sequence[Gathered[P]]:
-        """Take a member; return the samples that end before it."""
-        if name.startswith(self._prefix):  # nearly every member but the first of a sample
+    def add(self, name: str, member: P, empty: bool = False) -> Sequence[Gathered[P]]:
+        """Take a member; return the samples that end before it. An empty member is neither image nor words."""
+        if not empty and name.startswith(self._prefix):  # nearly every member but the first of a sample
             kind = self._kinds.get(name[len(self._prefix) :])
             if kind is not None and kind not in self._plain:
                 self._size += 1
@@ -103,7 +103,7 @@ class Gathering(Generic[P]):
             return done
         last = name.rfind(".")
         kind = self._kinds.get(name[last + 1 :].lower())
-        if kind is None:
+        if kind is None or empty:
             return done
         self._size += 1
         parts = self._plain if last == dot else self._parts_of_stem(name[:last], done)

@@ -161,6 +161,15 @@ def test_links_are_what_they_point_to(tmp_path: Path) -> None:
     assert found.reasons == {"link": 1}
 
 
+def test_empty_members_are_left_aside_before_the_run(tmp_path: Path) -> None:
+    files = [("a.jpg", b"1"), ("a.txt", b""), ("b.jpg", b"2"), ("b.txt", b"words"), ("c.jpg", b""), ("c.txt", b"x")]
+    (tmp_path / "part-1").mkdir()
+    write_tar(tmp_path / "part-1" / "a.tar", [*files, ("d.jpg", b"4"), ("d.txt", b""), ("d.json", b"{}")])
+    found = TarDataset(local_tars([str(tmp_path)]))
+    assert [found.key(number) for number in range(len(found))] == ["b", "d"]
+    assert found.reasons == {"no text": 1, "no image": 1}
+
+
 def test_what_was_left_aside_is_in_the_error(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "a.tar", [("a.jpg", b"1"), ("b.jpg", b"2"), ("c.txt", b"3"), ("README", b"4")])
     with pytest.raises(OpenWITError, match="left aside: 1 no image, 2 no text, 1 other member"):
