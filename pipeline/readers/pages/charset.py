@@ -1,13 +1,16 @@
 """Decode a document to UTF-8 by byte order mark, header, `meta`, validity as UTF-8, detection, or windows-1252.
 
 The order is the HTML Standard's (section 13.2.3), with one deviation that crawls need: a document that is valid UTF-8
-is UTF-8 whatever it declares, and for one that declares UTF-8 but mostly is not, the next source decides.
+is UTF-8 whatever it declares, and where the bytes are mostly not in the declared charset, the next source decides.
+Detection takes the page's language and its domain as a prior.
 """
 
 import codecs
 import re
 
-import charset_normalizer
+from openwit.pipeline.common.counting import Count, ignore
+from openwit.pipeline.common.urls import host_of
+from openwit.pipeline.text.charset import detect
 
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 
@@ -46,6 +49,7 @@ _LABELS = {
     "iso-8859-8-i": "iso8859-8",
     "dos-874": "cp874",
     "windows-874": "cp874",
+    "x-user-defined": "cp1252",
     "x-cp1251": "cp1251",
     "x-cp1252": "cp1252",
     "x-mac-roman": "mac-roman",
@@ -63,31 +67,54 @@ _CODECS = frozenset(
     }
 )  # fmt: skip
 
-_FALLBACK = "cp1252"
-_DETECTION_BYTES = 16_384
+_COMMENT = re.compile(rb"<!--.*?-->", re.DOTALL)
+_LANG = re.compile(
+    rb"""<html\b[^>]{0,400}?\slang\s*=\s*["']?([a-z]{2,3}(?:-[a-z]{2,4})?)"""
+    rb"""|content-language["']?\s{1,9}content\s*=\s*["']?([a-z]{2,3}(?:-[a-z]{2,4})?)""",
+    re.IGNORECASE,
+)
+
+CHARSET_DETECTED = "charset_detected"
+CHARSET_WRONG = "charset_wrong"
+CHARSET_NOTES = (CHARSET_DETECTED, CHARSET_WRONG)
+"""Notes of pages whose encoding was found by their letters: none is declared, or the bytes are not in the declared."""
 
 
-def to_utf8(body: bytes, header_charset: str | None = None) -> bytes | str:
+def to_utf8(body: bytes, header_charset: str | None = None, *, url: str = "", count: Count = ignore) -> bytes | str:
     """Return the document as UTF-8 bytes (unchanged if they were UTF-8) or as text. Never raises.
 
     Args:
         body: the document's bytes.
         header_charset: the charset of the Content-Type header, as written by the server.
+        url: of the page; the domain is evidence of a language.
+        count: receives one of `CHARSET_NOTES` where the declaration is wrong or there is none.
     """
     for bom, codec in _BOMS:
         if body.startswith(bom):
             rest = body[len(bom) :]
             return rest if codec == "utf-8" and _is_utf8(rest) else rest.decode(codec, "replace")
+    if b"\0" not in body[:_META_BYTES] and b"\x1b$" not in body and _is_utf8(body):
+        return body
     declared = [codec for codec in (codec_of(header_charset), _meta_codec(body)) if codec is not None]
     if "iso2022_jp" in declared:  # it uses escape sequences and is valid ASCII
         return body.decode("iso2022_jp", "replace")
-    if _is_utf8(body):
-        return body
-    for codec in dict.fromkeys((*declared, "utf-8")):
+    for codec in dict.fromkeys(declared):
         text = body.decode(codec, "replace")
-        if codec != "utf-8" or _mostly_decoded(text):
+        if _mostly_decoded(text) and not body.isascii():
             return text
-    return body.decode(_detected(body), "replace")
+    codec = detect(body, languages=_languages(body), tld=_top_level_domain(url))
+    if codec != "utf-8" or not body.isascii():
+        count(CHARSET_WRONG if declared else CHARSET_DETECTED)
+    return body if codec == "utf-8" and _is_utf8(body) else body.decode(codec, "replace")
+
+
+def _languages(body: bytes) -> list[str]:
+    """Return what the page says of its language: `lang` of `html`, or Content-Language."""
+    return [found.decode("ascii") for pair in _LANG.findall(body[:_META_BYTES]) for found in pair if found]
+
+
+def _top_level_domain(url: str) -> str:
+    return host_of(url).rpartition(".")[2] if url else ""
 
 
 def codec_of(label: str | None) -> str | None:
@@ -106,7 +133,7 @@ def codec_of(label: str | None) -> str | None:
 
 
 def _meta_codec(body: bytes) -> str | None:
-    found = _META_CHARSET.search(body, 0, _META_BYTES)
+    found = _META_CHARSET.search(_COMMENT.sub(b"", body[:_META_BYTES]))
     if found is None:
         return None
     return codec_of((found.group(1) or found.group(2)).decode("ascii", "replace"))
@@ -127,11 +154,3 @@ def _mostly_decoded(text: str) -> bool:
     bad = text.count("\ufffd")
     beyond_ascii = len(text) - len(text.encode("ascii", "ignore"))
     return bad * 10 <= beyond_ascii
-
-
-def _detected(body: bytes) -> str:
-    # Tags and scripts are ASCII and hide the encoding: start near the first other byte.
-    first = next((i for i, byte in enumerate(body) if byte > 127), 0)
-    sample = body[max(0, first - 256) : first + _DETECTION_BYTES]
-    best = charset_normalizer.from_bytes(sample).best()
-    return (codec_of(best.encoding) if best is not None else None) or _FALLBACK

@@ -79,7 +79,8 @@ def extract(page: Page, count: Count = ignore, *, settings: ExtractSettings | No
         count: receives `IMAGES` for each image element, and one of `IMAGE_REASONS` for each without a new entry.
         settings: rules; None for the defaults.
     """
-    tree = LexborHTMLParser(to_utf8(page.body, page.charset), options=LexborDocumentOptions.WO_EVENTS)
+    document = to_utf8(page.body, page.charset, url=page.url, count=count)
+    tree = LexborHTMLParser(document, options=LexborDocumentOptions.WO_EVENTS)
     nodes = _Nodes(tree)
     settings = settings or _DEFAULTS
     base = document_base(page.url, _base_href(nodes))

@@ -96,3 +96,34 @@ def test_undeclared_bytes_are_detected_or_western() -> None:
 def test_no_bytes_and_no_label_fail(body: bytes, label: str | None) -> None:
     text_of(body, label).encode()
     text_of(b"<meta charset=" + body, label).encode()
+
+
+def test_where_nothing_is_declared_the_language_of_the_page_is_evidence() -> None:
+    notes: list[str] = []
+
+    def note(reason: str, n: int = 1, detail: str = "") -> None:  # noqa: ARG001
+        notes.append(reason)
+
+    for language, text, codec in (
+        ("es", "El ni\u00f1o", "cp1252"),
+        ("pl", "Gda\u0144sk \u015bcie\u017cka", "iso8859-2"),
+        ("he", "\u05d1\u05d9\u05ea \u05d9\u05e9\u05df", "cp1255"),
+        ("ja", "\u53e4\u3044\u5bb6", "euc_jp"),
+    ):
+        page = f"<html lang={language}><title>{text}</title>"
+        body = page.encode(codec)
+        decoded = to_utf8(body, url=f"http://site.{language}/", count=note)
+        assert decoded == page
+    assert notes == ["charset_detected"] * 4
+
+
+def test_a_declaration_that_the_bytes_contradict_is_counted() -> None:
+    notes: list[str] = []
+    body = RUSSIAN.format(meta="").encode("cp1251")
+    assert "Привет" in str(to_utf8(body, "utf-8", count=lambda reason, *_: notes.append(reason)))
+    assert notes == ["charset_wrong"]
+
+
+def test_a_declaration_in_a_comment_is_none() -> None:
+    text = RUSSIAN.format(meta="<!-- <meta charset=koi8-r> -->")
+    assert text_of(text.encode("cp1251")) == text
