@@ -33,7 +33,7 @@ class TextFilterSettings(Settings):
 class LanguageSettings(Settings):
     """Settings of languages: which are kept, and the minimum confidence of the identifier."""
 
-    languages: tuple[str, ...] = Field((), description="ISO 639-1 codes to keep; empty keeps all")
+    languages: tuple[str, ...] = Field((), description="ISO 639-1 codes to keep; empty or null keeps all")
     min_score: float = Field(
         0.25,
         ge=0,
@@ -50,6 +50,11 @@ class LanguageSettings(Settings):
     unsure: tuple[float, float] = Field(
         (0.2, 0.3), description="confidences between which langdetect decides about a wanted language"
     )
+
+    @field_validator("languages", mode="before")
+    @classmethod
+    def _null_is_all(cls, value: object) -> object:
+        return () if value is None else value
 
     @field_validator("unsure")
     @classmethod

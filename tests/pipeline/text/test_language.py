@@ -131,3 +131,7 @@ def test_the_page_decides_where_a_text_leaves_doubt(identifier: LanguageIdentifi
     assert found[1][0] == "de"
     assert found[2] == identifier.identify(["Duck"])[0]
     assert found[3][0] == "en"  # a clear text is what it is, wherever it stands
+
+
+def test_null_keeps_every_language() -> None:
+    assert LanguageSettings.model_validate({"languages": None}) == LanguageSettings()
