@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from openwit.pipeline.dataset.store import RemoteFolder, load_manifest, open_store
+from openwit.pipeline.execution.files import STAGE_MANIFEST
 from openwit.pipeline.execution.stage import Job, StageManifest, first_difference
 from openwit.pipeline.recipe import Recipe, Step
 from openwit.pipeline.stages.base import DATASET as DATASET_KIND
@@ -112,6 +113,8 @@ def build(
     """
     for step in recipe.steps:
         step.load().check(step.settings)
+        if not (workdir / STAGES / step.name / STAGE_MANIFEST).exists():
+            step.load().check_inputs(step.settings)
     claim_workdir(recipe, workdir, job.replace)
     with locked(workdir), storage_faults(workdir):
         started = time.monotonic()

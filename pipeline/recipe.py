@@ -44,6 +44,11 @@ from openwit.schemas.common.errors import RecipeError
 from openwit.schemas.common.settings import apply_override, parse_settings, read_yaml
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_DATA = {
+    **dict.fromkeys((".parquet", ".pq", ".csv", ".tsv", ".jsonl", ".ndjson"), "a table"),
+    **dict.fromkeys((".warc", ".arc", ".wat"), "a crawl archive"),
+    **dict.fromkeys((".tar", ".tgz", ".zip"), "an archive of files"),
+}
 _STEP_KEYS = ("stage", "name", "from", "settings")
 _RECIPE_KEYS = ("name", "description", "steps")
 
@@ -309,7 +314,20 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: the file is missing or not YAML, or the recipe is wrong; see `Recipe.parse`.
     """
+    _refuse_data(Path(path))
     return Recipe.parse(read_yaml(Path(path)), str(path), overrides)
+
+
+def _refuse_data(path: Path) -> None:
+    """Say what to do with a table, an archive or a folder that was given in place of a recipe."""
+    kinds = [_DATA[suffix] for suffix in map(str.lower, path.suffixes) if suffix in _DATA]
+    if path.is_dir():
+        kinds = ["a folder"]
+    if kinds:
+        raise RecipeError(
+            f"{path} is {kinds[0]}, not a recipe: `wit init pairs` copies a recipe to edit, whose candidates.inputs "
+            f"names data like this; `wit candidates --input {path} --out FOLDER` reads it alone"
+        )
 
 
 @dataclass

@@ -13,6 +13,7 @@ from openwit.pipeline.common.urls import host_of, normalise_url
 from openwit.pipeline.download.target import BadUrlError, encode_host
 from openwit.pipeline.readers.crawl.archive_file import GZIP_MAGIC
 from openwit.schemas.common.errors import DataError
+from openwit.schemas.common.text_files import decode_text, said
 
 KINDS = (
     Reason("url", "taken out of the finished dataset, its address was named"),
@@ -71,13 +72,11 @@ def load_removal_list(path: Path) -> RemovalList:
     try:
         data = path.read_bytes()
         data = gzip.decompress(data) if data.startswith(GZIP_MAGIC) else data
-        text = data.decode("utf-8-sig")
+        text = said(decode_text(data), f"list {path}")
     except FileNotFoundError:
         raise DataError(f"list {path} does not exist") from None
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"list {path} cannot be read: {error}") from error
-    except UnicodeDecodeError:
-        raise DataError(f"list {path} is not UTF-8 text: use a file with one URL, hash or domain per line") from None
     return parse_removal_list(text, hashlib.sha256(data).hexdigest(), f"list {path}")
 
 

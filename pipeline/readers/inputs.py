@@ -2,43 +2,64 @@
 
 import glob
 import gzip
+import logging
+import os
 import re
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from openwit.pipeline.common.remote import is_remote, local_copy, remote_glob
 from openwit.pipeline.readers.settings import COMMON_CRAWL
 from openwit.schemas.common.errors import DataError
+from openwit.schemas.common.text_files import decode_text, said
+from openwit.schemas.common.wording import counted
+
+_log = logging.getLogger(__name__)
 
 _LIST_NAME = re.compile(r"\.paths(?:\.txt)?(?:\.gz)?$", re.IGNORECASE)
 
 
-def expand_inputs(patterns: Sequence[str], key: str, *, list_base: str = COMMON_CRAWL) -> list[str]:
+def expand_inputs(
+    patterns: Sequence[str],
+    key: str,
+    *,
+    list_base: str = COMMON_CRAWL,
+    wanted: Callable[[str], bool] | None = None,
+) -> list[str]:
     """Return the files that the patterns match, sorted, each once.
 
+    A path that exists is taken as it is, whatever characters it has; only then it is a pattern.
+
     Args:
-        patterns: paths or globs, relative to the current folder; URLs for fsspec (`s3://…`, globs too where the
-            filesystem can list); path lists (`warc.paths.gz`) with one path per line.
+        patterns: paths or globs, relative to the current folder; folders, whose files at any depth are taken; URLs for
+            fsspec (`s3://…`, globs too where the filesystem can list); path lists (`warc.paths.gz`) with one path per
+            line.
         key: the recipe's key, for the message.
         list_base: URL or folder that the relative lines of a path list are appended to.
+        wanted: whether a file of a folder is taken, by its name; hidden files never are. None takes all.
 
     Raises:
         DataError: a pattern matches no file, or a list cannot be read or is empty.
     """
     found: set[str] = set()
     for pattern in patterns:
-        for name in _matches(pattern, key):
+        for name in _matches(pattern, key, wanted):
             found.update(_listed(name, key, list_base) if _LIST_NAME.search(name) else [name])
     return sorted(found)
 
 
-def _matches(pattern: str, key: str) -> list[str]:
+def _matches(pattern: str, key: str, wanted: Callable[[str], bool] | None) -> list[str]:
     is_glob = any(character in pattern for character in "*?[")
     if is_remote(pattern):
         # A question mark in an HTTP URL begins its query.
         if not is_glob or (pattern.startswith("http") and "*" not in pattern):
             return [pattern]
         matches = remote_glob(pattern)
+    elif Path(pattern).is_dir():
+        return _files_below(Path(pattern), key, wanted)
+    elif Path(pattern).exists():
+        return [pattern]
     else:
         matches = [match for match in glob.glob(pattern, recursive=True) if Path(match).is_file()]
     if not matches:
@@ -48,12 +69,35 @@ def _matches(pattern: str, key: str) -> list[str]:
     return matches
 
 
+def _files_below(folder: Path, key: str, wanted: Callable[[str], bool] | None) -> list[str]:
+    """Return the files below a folder that can be read; the others are said."""
+    taken: list[str] = []
+    others: list[str] = []
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "_")))
+        for name in files:
+            if name.startswith((".", "_")):
+                continue
+            path = str(Path(parent) / name)
+            (taken if wanted is None or wanted(path) else others).append(path)
+    if not taken:
+        held = (
+            f"holds {counted(len(others), 'file')} of other kinds only, such as {min(others)}"
+            if others
+            else "is empty"
+        )
+        raise DataError(f"{key}: folder {folder} {held}")
+    if others:
+        _log.warning("%s: %s of other kinds in %s not read, such as %s", key, len(others), folder, min(others))
+    return taken
+
+
 def _listed(name: str, key: str, base: str) -> Iterator[str]:
     try:
         with local_copy(name) as path:
             data = Path(path).read_bytes()
-        text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+        text = said(decode_text(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data), name)
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{key}: path list {name} cannot be read: {error}") from error
     lines = [line for line in map(str.strip, text.splitlines()) if line]
     if not lines:

@@ -247,6 +247,13 @@ class Stage(ABC, Generic[SettingsT]):
             RecipeError: it cannot be loaded or called.
         """
 
+    def check_inputs(self, settings: SettingsT) -> None:
+        """Look for the local files that the settings name, before an earlier stage runs for hours.
+
+        Raises:
+            OpenWITError: one is missing or of the wrong kind.
+        """
+
     def run(
         self, job: Job, settings: SettingsT, inputs: InputMap, folder: Path, *, build: BuildContext | None = None
     ) -> StageRun:

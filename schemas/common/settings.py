@@ -28,6 +28,30 @@ class Settings(pydantic.BaseModel):
         allow_inf_nan=False,  # every comparison with .nan is false: a share of .nan would switch its check off
     )
 
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _lists_of_one(cls, raw: Any) -> Any:
+        """Accept a single value where a list is wanted: `--set candidates.inputs=pairs.csv`."""
+        if not isinstance(raw, dict):
+            return raw
+        single = {
+            key: [value]
+            for key, value in raw.items()
+            if isinstance(value, str | Path) and key in cls.model_fields and _takes_list(cls.model_fields[key].annotation)
+        }
+        return {**raw, **single} if single else raw
+
+
+def _takes_list(annotation: Any) -> bool:
+    """Return whether a type is a list of any length, or null or one, and no text."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _takes_list(arguments[0])
+    if origin in (typing.Union, types.UnionType):
+        others = [argument for argument in arguments if argument is not types.NoneType]
+        return bool(others) and all(map(_takes_list, others))
+    return origin is list or (origin is tuple and arguments[-1] is Ellipsis)
+
 
 class _UniqueKeys(yaml.SafeLoader):
     """YAML in which a key that is given twice is an error: plain YAML readers take the last one silently."""

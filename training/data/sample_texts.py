@@ -4,12 +4,13 @@ A JSON member that follows the contract is decoded in one fast pass. Any other i
 a byte order mark, a caption that is a list or a number), and never decides over a good text member.
 """
 
-import json
 from typing import Any
 
 import msgspec
 
 from openwit.schemas.common.errors import DataError
+from openwit.schemas.common.lenient_json import lenient_json
+from openwit.schemas.common.text_files import decode_text
 
 
 class CorruptSampleError(DataError):
@@ -72,36 +73,6 @@ def texts_of(key: str, document: bytes | memoryview, text: bytes | memoryview) -
     return texts, bool(reason)
 
 
-def lenient_json(document: bytes | memoryview) -> tuple[Any, str]:
-    """Read a JSON member as far as it can be read.
-
-    Returns:
-        The value, or None; and what is wrong with it, empty if it is valid.
-    """
-    raw = bytes(document)
-    try:
-        return msgspec.json.decode(raw), ""
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        reason = str(error)
-    try:
-        return _whole(json.loads(raw.decode("utf-8-sig", "replace"))), reason
-    except (ValueError, RecursionError):
-        return None, reason
-
-
-def _whole(value: Any) -> Any:
-    """Return a value without cut surrogates, which cannot be encoded, and with null for numbers that are none."""
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\ufffd", "")
-    if isinstance(value, float):
-        return value if value - value == 0 else None
-    if isinstance(value, list):
-        return [_whole(each) for each in value]
-    if isinstance(value, dict):
-        return {_whole(key): _whole(each) for key, each in value.items()}
-    return value
-
-
 def _of_document(found: Any) -> tuple[str, ...]:
     if isinstance(found, list):
         return _words(found)
@@ -123,10 +94,5 @@ def _words(value: Any) -> tuple[str, ...]:
 
 
 def _text_member(raw: bytes | memoryview) -> tuple[str, ...]:
-    data = bytes(raw)
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "cp1252", "replace")
-    text = text.strip()
+    text = decode_text(bytes(raw)).text.strip()
     return (text,) if text else ()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from openwit.schemas.common.errors import DataError
+from openwit.schemas.common.text_files import read_text
 
 _MAX_CHARACTERS = 4 << 20
 _QUOTED = re.compile(r"""[rRbBuUfF]{0,2}(["']).*\1\s*,?\Z""")
@@ -30,15 +31,13 @@ def read_lines(path: Path, missing: str = "no file") -> Sequence[Line]:
     """Return the texts of a file: one per line, or the entries of a list pasted from code; stripped, none empty.
 
     Raises:
-        DataError: it does not exist (`missing` is the beginning of the message), is not UTF-8 text, or mixes code and
+        DataError: it does not exist (`missing` is the beginning of the message), or mixes code and
             plain lines.
     """
     try:
-        text = path.read_text("utf-8-sig")
+        text = read_text(path)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise DataError(f"{path} is {missing}") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no UTF-8 text: {error}") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     found = _as_json(text, path) or _as_python(text, path) or _as_lines(text, path)

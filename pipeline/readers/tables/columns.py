@@ -1,7 +1,7 @@
 """Find the columns of a table that hold the image, its texts and the rest: named by the user, or by convention."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -30,6 +30,7 @@ _WIT_TEXT_NAMES = ("caption_reference_description", "caption_attribution_descrip
 _IMAGE_NAMES = ("image", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes", "img", "image.bytes")
 _SPLIT_NAMES = ("split", "subset")
 _LICENSE_NAMES = ("license", "licence", "license_url", "rights")
+_LANGUAGE_NAMES = ("language", "lang")
 _KEY_NAMES = ("key", "__key__", "uid", "image_id", "id")
 
 _HOW = "name them in the recipe, for example `columns: {url: NAME, text: NAME}`"
@@ -45,27 +46,37 @@ class ResolvedColumns:
     split: str | None
     license: str | None
     key: str | None
+    language: str | None = None
+    constants: Mapping[str, str] = field(default_factory=dict)
+    """Columns that the folders of the path give: name to value."""
 
     def light(self) -> list[str]:
-        """Return all columns except the image bytes."""
-        single = [name for name in (self.url, self.split, self.license, self.key) if name is not None]
-        return list(dict.fromkeys((*single, *self.texts)))
+        """Return all columns of the file except the image bytes."""
+        single = (self.url, self.split, self.license, self.key, self.language)
+        names = dict.fromkeys((*(name for name in single if name is not None), *self.texts))
+        return [name for name in names if name not in self.constants]
 
 
-def resolve_columns(schema: pa.Schema, columns: TableColumns, *, where: str) -> ResolvedColumns:
+def resolve_columns(
+    schema: pa.Schema, columns: TableColumns, *, where: str, folders: Mapping[str, str] | None = None
+) -> ResolvedColumns:
     """Find the columns in a table's schema.
 
     Args:
         schema: of the table; for CSV and JSON lines, with strings if the type is unknown.
         columns: names given by the user.
         where: the file, for messages.
+        folders: columns that the folders of the path give, with their value.
 
     Raises:
         DataError: a named column is missing, no column holds an image or a text, or a type does not fit.
     """
     names = list(schema.names)
-    for name in filter(None, (columns.url, *columns.text, columns.image, columns.split, columns.license, columns.key)):
-        if name not in names:
+    constants = {name: value for name, value in (folders or {}).items() if name not in names}
+    columns = _as_written(columns, names)
+    single = (columns.split, columns.license, columns.key, columns.language)
+    for name in filter(None, (columns.url, *columns.text, columns.image, *single)):
+        if name not in names and not (name in single and name in constants):
             raise DataError(f"{where} has no column {name!r}; it has {_listed(names)}: {_HOW}")
     image = _image_column(schema, columns)
     url = columns.url or _first(names, _URL_NAMES)
@@ -78,13 +89,15 @@ def resolve_columns(schema: pa.Schema, columns: TableColumns, *, where: str) -> 
         url,
         texts,
         image,
-        columns.split or _first(names, _SPLIT_NAMES),
-        columns.license or _first(names, _LICENSE_NAMES),
+        columns.split or _first([*names, *constants], _SPLIT_NAMES),
+        columns.license or _first([*names, *constants], _LICENSE_NAMES),
         columns.key or _first(names, _KEY_NAMES),
+        columns.language or _first(list(constants), _LANGUAGE_NAMES),
+        constants,
     )
     for name in texts:
         _check_text_type(schema.field(name), where)
-    if url is not None and not is_string(schema.field(url).type):
+    if url is not None and not _is_text(schema.field(url).type):
         raise DataError(f"{where}: column {url!r} holds {schema.field(url).type}, not URLs: {_HOW}")
     return resolved
 
@@ -120,7 +133,7 @@ def _image_column(schema: pa.Schema, columns: TableColumns) -> str | None:
 def _holds_image(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
         index = kind.get_field_index("bytes")
-        return index >= 0 and is_binary(kind.field(index).type)
+        return index >= 0 and (is_binary(kind.field(index).type) or pa.types.is_null(kind.field(index).type))
     return is_binary(kind)
 
 
@@ -132,14 +145,30 @@ def _text_columns(names: list[str], taken: str | None) -> tuple[str, ...]:
     return (found,) if found is not None else ()
 
 
-def _check_text_type(field: pa.Field, where: str) -> None:
-    kind = field.type
-    if not is_string(kind) and not (is_list(kind) and is_string(kind.value_type)):
-        raise DataError(f"{where}: column {field.name!r} holds {kind}, not texts or lists of texts: {_HOW}")
+def _check_text_type(found: pa.Field, where: str) -> None:
+    kind = found.type
+    if not _is_text(kind) and not (is_list(kind) and _is_text(kind.value_type)):
+        raise DataError(f"{where}: column {found.name!r} holds {kind}, not texts or lists of texts: {_HOW}")
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    """Return whether a type holds text, or nothing: a column without a value in one file of many has no type."""
+    return is_string(kind) or bool(pa.types.is_null(kind))
+
+
+def _as_written(columns: TableColumns, names: Sequence[str]) -> TableColumns:
+    """Return the user's names as the header writes them, which may have blanks around them."""
+    written = {name.strip(): name for name in reversed(names)}
+
+    def one(name: str | None) -> str | None:
+        return name if name is None or name in names else written.get(name, name)
+
+    single = {key: one(getattr(columns, key)) for key in ("url", "image", "split", "license", "key", "language")}
+    return columns.model_copy(update={**single, "text": tuple(one(name) or name for name in columns.text)})
 
 
 def _first(names: Sequence[str], wanted: Sequence[str]) -> str | None:
-    lower = {name.lower(): name for name in reversed(names)}  # of names that differ in case, the first counts
+    lower = {name.strip().lower(): name for name in reversed(names)}  # of names that differ in case, the first counts
     return next((lower[name] for name in wanted if name in lower), None)
 
 

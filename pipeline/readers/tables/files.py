@@ -21,6 +21,12 @@ ROW_REASONS = (BROKEN_LINE, DAMAGED_ROWS)
 The number of rows in a stretch of text is unknown: it is counted with n = 0 and a detail.
 """
 
+GUESSED = "read_under_a_guess"
+REPAIRED = "repaired"
+ROW_NOTES = (GUESSED, REPAIRED)
+"""Notes beside the reasons, which drop nothing: a charset, delimiter or quoting that nothing declares; and lines of
+JSON that were repaired. They are counted with n = 0 and a detail."""
+
 BATCH_ROWS = 16_384
 TEXT_LISTS = pa.list_(pa.string())
 
@@ -29,6 +35,7 @@ _FORMATS = {
     ".json": "jsonl",
 }  # fmt: skip
 _COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4", ".br": "brotli"}
+_TEXT_SUFFIXES = (".txt", ".text", ".lst", ".list")
 _READ_BYTES = 1 << 16
 
 
@@ -39,6 +46,14 @@ def is_table_name(name: str) -> bool:
     except DataError:
         return False
     return True
+
+
+def is_text_name(name: str) -> bool:
+    """Return whether a file is plain text by its name, compressed or not."""
+    path = PurePosixPath(name.partition("?")[0].lower())
+    if path.suffix in _COMPRESSIONS:
+        path = path.with_suffix("")
+    return path.suffix in _TEXT_SUFFIXES
 
 
 def format_of(name: str) -> tuple[str, str | None]:
@@ -55,6 +70,22 @@ def format_of(name: str) -> tuple[str, str | None]:
             f"{name} is not a table by its name: use .parquet, .csv, .tsv or .jsonl (.gz, .zst and .bz2 too)"
         )
     return kind, compression if kind != "parquet" else None
+
+
+def head_of(name: str, compression: str | None, size: int) -> bytes:
+    """Return the first bytes of a file, decompressed.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    with opened(name, compression) as file:
+        head = b""
+        try:
+            while len(head) < size and (chunk := file.read(size - len(head))):
+                head += chunk
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{name} cannot be read: {one_line(error)}") from error
+        return head
 
 
 @contextlib.contextmanager

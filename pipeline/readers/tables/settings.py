@@ -1,4 +1,6 @@
-"""Define the settings of tables: the names of columns."""
+"""Define the settings of tables: the names of columns, and how text tables are written."""
+
+from typing import Literal
 
 from pydantic import Field
 
@@ -6,7 +8,10 @@ from openwit.schemas.common.settings import Settings
 
 
 class TableColumns(Settings):
-    """Names of columns; missing ones are found by the conventions of LAION, DataComp, WIT and Hugging Face."""
+    """Names of columns; missing ones are found by the conventions of LAION, DataComp, WIT and Hugging Face.
+
+    A name may also be that of a folder in the path, as in `split=test/part-0.parquet` (Hive partitions).
+    """
 
     url: str | None = Field(None, description="image URL")
     text: tuple[str, ...] = Field((), description="text columns; each holds a text or a list of texts")
@@ -14,4 +19,13 @@ class TableColumns(Settings):
     split: str | None = Field(None, description="train, val or test")
     license: str | None = Field(None, description="licence of the image, preferably a URL")
     key: str | None = Field(None, description="the table's identifier of the row")
+    language: str | None = Field(
+        None, description="language of the texts, ISO 639-1; decides over detection where languages are chosen"
+    )
+    delimiter: Literal["auto", "comma", "semicolon", "tab", "pipe"] = Field(
+        "auto", description="of CSV and TSV files; auto: by the header line"
+    )
+    quotes: Literal["auto", "quoted", "text"] = Field(
+        "auto", description="double quotes around fields of CSV and TSV files; auto: by the file; text: kept as text"
+    )
     names: tuple[str, ...] = Field((), description="names of all columns, for CSV and TSV files without a header line")

@@ -20,20 +20,25 @@ from openwit.pipeline.readers.tables.files import (
     BATCH_ROWS,
     BROKEN_LINE,
     DAMAGED_ROWS,
+    ROW_NOTES,
     ROW_REASONS,
     TEXT_LISTS,
     format_of,
+    head_of,
     is_table_name,
     one_line,
     opened,
 )
+from openwit.pipeline.readers.tables.partitions import partitions_of
 from openwit.pipeline.readers.tables.settings import TableColumns
+from openwit.pipeline.readers.tables.text_layout import HEAD_BYTES, text_layout
 from openwit.pipeline.readers.tables.text_tables import csv_batches, csv_names, jsonl_batches, jsonl_schema
 from openwit.schemas.common.errors import DataError
 
 __all__ = [
     "BROKEN_LINE",
     "DAMAGED_ROWS",
+    "ROW_NOTES",
     "ROW_REASONS",
     "TableBatch",
     "TableReader",
@@ -52,7 +57,7 @@ class TableBatch:
     Attributes:
         first_row: number of the first row in the table.
         texts: list<string>, no nulls; empty if the row has no text.
-        url, split, license, key: string, null if the row has none; None if the table has no such column.
+        url, split, license, key, language: string, null if the row has none; None if the table has no such column.
     """
 
     first_row: int
@@ -61,6 +66,7 @@ class TableBatch:
     split: pa.StringArray | None
     license: pa.StringArray | None
     key: pa.StringArray | None
+    language: pa.StringArray | None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -103,14 +109,16 @@ def open_table(
     *,
     count: Count = ignore,
     row_groups: tuple[int, int] | None = None,
+    source: str | None = None,
 ) -> TableReader:
     """Open a table, local or at a URL that fsspec knows; CSV, TSV and JSON lines may be compressed.
 
     Args:
         path: its extension gives the format: .parquet, .csv, .tsv, .jsonl (+ .gz, .zst, .bz2).
         columns: names of columns given by the user.
-        count: receives `ROW_REASONS` while the batches are read.
+        count: receives `ROW_REASONS` and `ROW_NOTES` while the batches are read.
         row_groups: (first, end): only these row groups of a Parquet table; rows keep their numbers.
+        source: where the table comes from, if `path` is a copy: its folders may name values (`split=test`).
 
     Raises:
         DataError: the file cannot be read, is not a table, or has no columns with images and texts.
@@ -118,25 +126,25 @@ def open_table(
     name = str(path)
     columns = columns or TableColumns()
     kind, compression = format_of(name)
+    folders = partitions_of(name if source is None else source)
     if kind == "parquet":
         with _parquet(name) as file:
-            resolved = resolve_columns(file.schema_arrow, columns, where=name)
+            resolved = resolve_columns(file.schema_arrow, columns, where=name, folders=folders)
+            _check_images(file, resolved, name)
         return TableReader(
             name, kind, resolved, functools.partial(_parquet_batches, name, resolved, count, row_groups)
         )
+    layout = text_layout(head_of(name, compression, HEAD_BYTES), kind, columns)
     if kind == "jsonl":
-        resolved = resolve_columns(jsonl_schema(name, compression), columns, where=name)
-        return TableReader(
-            name, kind, resolved, functools.partial(jsonl_batches, name, compression, resolved.light(), count)
-        )
-    header = csv_names(name, kind, compression, columns)
-    resolved = resolve_columns(pa.schema([(column, pa.string()) for column in header]), columns, where=name)
-    return TableReader(
-        name,
-        kind,
-        resolved,
-        functools.partial(csv_batches, name, kind, compression, columns, resolved.light(), count),
-    )
+        schema = jsonl_schema(name, compression, layout)
+        resolved = resolve_columns(schema, columns, where=name, folders=folders)
+        batches = functools.partial(jsonl_batches, name, compression, resolved.light(), count, layout=layout)
+        return TableReader(name, kind, resolved, batches)
+    header = csv_names(name, compression, columns, layout)
+    schema = pa.schema([(column, pa.string()) for column in header])
+    resolved = resolve_columns(schema, columns, where=name, folders=folders)
+    read = functools.partial(csv_batches, name, compression, columns, resolved.light(), count, layout=layout)
+    return TableReader(name, kind, resolved, read)
 
 
 def read_images(
@@ -189,6 +197,26 @@ def row_group_spans(path: str | Path, rows: int) -> list[tuple[int, int]]:
     return spans
 
 
+def _check_images(file: pq.ParquetFile, columns: ResolvedColumns, name: str) -> None:
+    """Refuse a table whose image column holds no bytes at all, such as a struct with paths only."""
+    if columns.image is None or columns.url is not None or file.metadata.num_rows == 0:
+        return
+    is_struct = pa.types.is_struct(file.schema_arrow.field(columns.image).type)
+    path = f"{columns.image}.bytes" if is_struct else columns.image
+    untyped = is_struct and pa.types.is_null(file.schema_arrow.field(columns.image).type.field("bytes").type)
+    for group in range(0 if untyped else file.num_row_groups):
+        row_group = file.metadata.row_group(group)
+        found = [row_group.column(at) for at in range(row_group.num_columns)]
+        statistics = next((column.statistics for column in found if column.path_in_schema == path), None)
+        if statistics is None or statistics.null_count is None or statistics.null_count < row_group.num_rows:
+            return
+    held = "paths of images without their bytes" if is_struct else "no image bytes"
+    raise DataError(
+        f"{name}: column {columns.image!r} holds {held}: write the images' bytes into the table, as "
+        "Hugging Face's `dataset.to_parquet` embeds them, or give a column of URLs"
+    )
+
+
 def _wanted_images(file: pq.ParquetFile, image: str, wanted: list[int]) -> Iterator[tuple[int, bytes]]:
     is_struct = pa.types.is_struct(file.schema_arrow.field(image).type)
     first = 0
@@ -239,6 +267,8 @@ def _table_batch(batch: pa.RecordBatch, first_row: int, columns: ResolvedColumns
     def single(name: str | None) -> pa.StringArray | None:
         if name is None:
             return None
+        if name in columns.constants:
+            return pa.array([columns.constants[name]] * batch.num_rows, pa.string())
         column = batch.column(name)
         if is_list(column.type):
             return pa.array([next(iter(values), None) for values in column.to_pylist()], pa.string())
@@ -251,6 +281,7 @@ def _table_batch(batch: pa.RecordBatch, first_row: int, columns: ResolvedColumns
         single(columns.split),
         single(columns.license),
         single(columns.key),
+        single(columns.language),
     )
 
 
@@ -266,6 +297,8 @@ def _texts(columns: list[pa.Array]) -> pa.ListArray:
 
 
 def _texts_of(column: pa.Array) -> pa.ListArray:
+    if is_list(column.type) and pa.types.is_null(column.type.value_type):
+        return pa.array([[]] * len(column), TEXT_LISTS)
     if is_list(column.type):
         lists = pc.fill_null(column.cast(TEXT_LISTS), pa.scalar([], TEXT_LISTS))
         values = lists.flatten()

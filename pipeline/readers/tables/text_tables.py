@@ -1,24 +1,39 @@
-"""Read text tables: CSV and TSV with Arrow, JSON lines with msgspec. Unparsable lines are dropped one by one."""
+"""Read text tables: CSV and TSV with Arrow, JSON lines with msgspec. Lines are repaired, or dropped one by one."""
 
+import io
 import itertools
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
 import pyarrow as pa
 import pyarrow.csv
 
 from openwit.pipeline.common.counting import Count, ignore
-from openwit.pipeline.readers.tables.files import BATCH_ROWS, BROKEN_LINE, DAMAGED_ROWS, TEXT_LISTS, one_line, opened
+from openwit.pipeline.readers.tables.files import (
+    BATCH_ROWS,
+    BROKEN_LINE,
+    DAMAGED_ROWS,
+    GUESSED,
+    REPAIRED,
+    TEXT_LISTS,
+    one_line,
+    opened,
+)
+from openwit.pipeline.readers.tables.open_quotes import ClosedQuotes
 from openwit.pipeline.readers.tables.settings import TableColumns
+from openwit.pipeline.readers.tables.text_layout import TextLayout
+from openwit.schemas.common.charsets import detect_charset
 from openwit.schemas.common.errors import DataError
+from openwit.schemas.common.lenient_json import lenient_json
+from openwit.schemas.common.text_files import Utf8Stream
+from openwit.schemas.common.wording import counted
 
 _CSV_BLOCK_BYTES = 16 << 20  # maximum size of a row
 _READ_BYTES = 1 << 20
 _PEEK_LINES = 100
 
 
-def csv_names(name: str, kind: str, compression: str | None, columns: TableColumns) -> list[str]:
+def csv_names(name: str, compression: str | None, columns: TableColumns, layout: TextLayout) -> list[str]:
     """Return the names of the columns of a CSV or TSV file.
 
     Raises:
@@ -27,12 +42,13 @@ def csv_names(name: str, kind: str, compression: str | None, columns: TableColum
     with opened(name, compression) as file:
         try:
             reader = pa.csv.open_csv(
-                file,
-                **_csv_options(kind, columns, ignore),
+                _stream(file, layout, ignore),
+                **_csv_options(columns, layout, ignore),
                 convert_options=pa.csv.ConvertOptions(check_utf8=False),
             )
         except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{name} is not a readable {kind.upper()} file: {one_line(error)}") from error
+            kind = "TSV" if layout.delimiter == "\t" else "CSV"
+            raise DataError(f"{name} is not a readable {kind} file: {one_line(error)}") from error
         names = list(reader.schema.names)
     if not columns.names and any(column.startswith(("http://", "https://")) for column in names):
         raise DataError(
@@ -43,23 +59,33 @@ def csv_names(name: str, kind: str, compression: str | None, columns: TableColum
 
 
 def csv_batches(
-    name: str, kind: str, compression: str | None, columns: TableColumns, light: list[str], count: Count
+    name: str,
+    compression: str | None,
+    columns: TableColumns,
+    light: list[str],
+    count: Count,
+    *,
+    layout: TextLayout,
 ) -> Iterator[pa.RecordBatch]:
     """Yield the columns `light` as strings, rows in order; damaged lines are dropped and counted."""
     # Read as bytes: one value that is not UTF-8 must not drop the whole block.
     convert = pa.csv.ConvertOptions(
         column_types=dict.fromkeys(light, pa.binary()), include_columns=light, check_utf8=False, null_values=[]
     )
+    decoder = _Decoder()
     with opened(name, compression, count) as file:
         try:
-            reader = pa.csv.open_csv(file, **_csv_options(kind, columns, count), convert_options=convert)
+            stream = _stream(file, layout, count)
+            reader = pa.csv.open_csv(stream, **_csv_options(columns, layout, count), convert_options=convert)
             for batch in reader:
-                yield pa.RecordBatch.from_arrays([_decoded(column) for column in batch.columns], names=light)
+                yield pa.RecordBatch.from_arrays([decoder.decode(column) for column in batch.columns], names=light)
         except (pa.ArrowException, OSError) as error:
             count(DAMAGED_ROWS, 0, f"the rest of the file cannot be read: {one_line(error)}")
+    for note in (*layout.notes, *decoder.notes()):
+        count(GUESSED, 0, note)
 
 
-def jsonl_schema(name: str, compression: str | None) -> pa.Schema:
+def jsonl_schema(name: str, compression: str | None, layout: TextLayout) -> pa.Schema:
     """Return the columns of a JSON lines file, from its first lines: strings, or lists of strings.
 
     Raises:
@@ -68,8 +94,8 @@ def jsonl_schema(name: str, compression: str | None) -> pa.Schema:
     fields: dict[str, pa.DataType] = {}
     rows = 0
     with opened(name, compression) as file:
-        for line in itertools.islice(_lines(file, name), _PEEK_LINES):
-            row = _json_row(line)
+        for line in itertools.islice(_lines(_stream(file, layout, ignore), name), _PEEK_LINES):
+            row = _json_row(line)[0]
             if row is None:
                 if not rows and line.lstrip().startswith(b"["):
                     raise DataError(f"{name} holds a JSON array: write one object per line (JSON lines)")
@@ -83,17 +109,26 @@ def jsonl_schema(name: str, compression: str | None) -> pa.Schema:
     return pa.schema(list(fields.items()))
 
 
-def jsonl_batches(name: str, compression: str | None, light: list[str], count: Count) -> Iterator[pa.RecordBatch]:
-    """Yield the columns `light` as lists of strings, rows in order; damaged lines are dropped and counted."""
+def jsonl_batches(
+    name: str, compression: str | None, light: list[str], count: Count, *, layout: TextLayout
+) -> Iterator[pa.RecordBatch]:
+    """Yield the columns `light` as lists of strings, rows in order.
+
+    Lines that are not valid JSON are repaired, or dropped and counted.
+    """
+    repaired, first = 0, ""
     with opened(name, compression, count) as file:
         rows: list[dict[str, Any]] = []
         try:
-            for number, line in enumerate(_lines(file, name), start=1):
-                row = _json_row(line)
+            for number, line in enumerate(_lines(_stream(file, layout, count), name), start=1):
+                row, problem = _json_row(line)
                 if row is None:
                     if line.strip():
                         count(BROKEN_LINE, 1, f"line {number}")
                     continue
+                if problem:
+                    repaired += 1
+                    first = first or f"line {number}: {problem}"
                 rows.append(row)
                 if len(rows) == BATCH_ROWS:
                     yield _json_batch(rows, light)
@@ -102,32 +137,73 @@ def jsonl_batches(name: str, compression: str | None, light: list[str], count: C
             count(DAMAGED_ROWS, 0, f"the rest of the file cannot be read: {one_line(error)}")
         if rows:
             yield _json_batch(rows, light)
+    for note in layout.notes:
+        count(GUESSED, 0, note)
+    if repaired:
+        count(REPAIRED, 0, f"{counted(repaired, 'line')} of JSON; the first: {first}")
 
 
-def _csv_options(kind: str, columns: TableColumns, count: Count) -> dict[str, Any]:
+def _stream(file: Any, layout: TextLayout, count: Count) -> Any:
+    """Return a file as UTF-8, and if its fields are quoted without the lines whose quote is never closed."""
+    if layout.wide is not None:
+        file = io.BufferedReader(Utf8Stream(file, layout.wide, layout.mark), _READ_BYTES)
+    if layout.quoted:
+
+        def drop(number: int) -> None:
+            count(BROKEN_LINE, 1, f"line {number}: a quote is opened and never closed")
+
+        file = io.BufferedReader(ClosedQuotes(file, layout.delimiter, drop), _READ_BYTES)
+    return file
+
+
+def _csv_options(columns: TableColumns, layout: TextLayout, count: Count) -> dict[str, Any]:
     def skip(row: Any) -> str:
         detail = f"line {row.number}: " if row.number is not None else ""
         count(BROKEN_LINE, 1, f"{detail}{row.actual_columns} columns, expected {row.expected_columns}")
         return "skip"
 
-    # TSV has no quoting (IANA text/tab-separated-values): a caption may begin with a quote without ending with one.
-    quoting = {"quote_char": '"', "newlines_in_values": True} if kind == "csv" else {"quote_char": False}
+    quoting = {"quote_char": '"', "newlines_in_values": True} if layout.quoted else {"quote_char": False}
     return {
         "read_options": pa.csv.ReadOptions(
             use_threads=False, block_size=_CSV_BLOCK_BYTES, column_names=list(columns.names) or None
         ),
-        "parse_options": pa.csv.ParseOptions(
-            delimiter="," if kind == "csv" else "\t", invalid_row_handler=skip, **quoting
-        ),
+        "parse_options": pa.csv.ParseOptions(delimiter=layout.delimiter, invalid_row_handler=skip, **quoting),
     }
 
 
-def _decoded(column: pa.Array) -> pa.Array:
-    try:
-        return column.cast(pa.string())
-    except pa.ArrowInvalid:
-        values = [value.decode("utf-8", "replace") if value is not None else None for value in column.to_pylist()]
-        return pa.array(values, pa.string())
+class _Decoder:
+    """Decode columns of bytes; values that are not UTF-8 are read in a charset that is detected once per file."""
+
+    def __init__(self) -> None:
+        self._codec: str | None = None
+        self._values = 0
+        self._lost = 0
+
+    def decode(self, column: pa.Array) -> pa.Array:
+        """Return a column as strings."""
+        try:
+            return column.cast(pa.string())
+        except pa.ArrowInvalid:
+            return pa.array(
+                [None if value is None else self._text(value) for value in column.to_pylist()], pa.string()
+            )
+
+    def notes(self) -> list[str]:
+        """Return what was taken, and how many characters could not be decoded."""
+        if not self._values:
+            return []
+        lost = f"; {counted(self._lost, 'character')} could not be decoded" if self._lost else ""
+        return [f"{counted(self._values, 'value')} not in UTF-8 read as {self._codec}{lost}"]
+
+    def _text(self, value: bytes) -> str:
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            self._codec = self._codec or detect_charset(value)
+            text = value.decode(self._codec, "replace")
+            self._values += 1
+            self._lost += text.count("\ufffd")
+            return text
 
 
 def _lines(file: Any, name: str) -> Iterator[bytes]:
@@ -142,12 +218,10 @@ def _lines(file: Any, name: str) -> Iterator[bytes]:
         yield rest
 
 
-def _json_row(line: bytes) -> dict[str, Any] | None:
-    try:
-        row = msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    return row if isinstance(row, dict) else None
+def _json_row(line: bytes) -> tuple[dict[str, Any] | None, str]:
+    """Return the object of a line, or None, and what had to be repaired."""
+    row, problem = lenient_json(line) if line.strip() else (None, "")
+    return (row if isinstance(row, dict) else None), problem
 
 
 def _json_batch(rows: list[dict[str, Any]], light: list[str]) -> pa.RecordBatch:

@@ -58,6 +58,14 @@ class Candidates(Stage[CandidateSettings]):
         check_readers(settings.readers)
         load_custom_filters(settings)
 
+    def check_inputs(self, settings: CandidateSettings) -> None:
+        from openwit.pipeline.common.remote import is_remote
+        from openwit.pipeline.stages.candidates.stage import input_files
+
+        local = [name for name in settings.inputs if not is_remote(name)]
+        if local:
+            input_files(settings.model_copy(update={"inputs": local}))
+
     def identity(self, settings: CandidateSettings, inputs: Inputs, build: BuildContext) -> dict[str, str]:
         from openwit.pipeline.execution.stage import file_inputs
         from openwit.pipeline.stages.candidates.stage import input_files

@@ -113,6 +113,8 @@ class PairFilter:
             return [True] * len(pairs)
         contexts = list(_contexts(pairs)) if self.settings.language.page_context else None
         found = self._identifier.identify([pair.text for pair in pairs], contexts)
+        # A table that declares the language of a text decides over detection.
+        found = [(pair.language, 1.0) if pair.language else each for pair, each in zip(pairs, found, strict=True)]
         for pair, (language, score) in zip(pairs, found, strict=True):
             pair.language, pair.language_score = language, score
         return keeps(found, self.settings.language)

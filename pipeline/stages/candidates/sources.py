@@ -1,5 +1,6 @@
 """Open inputs of the candidates stage as streams of found pairs: archives, WAT files, tables and your own readers."""
 
+import re
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -10,6 +11,7 @@ from openwit.pipeline.readers.crawl.warc import read_pages
 from openwit.pipeline.readers.custom import read_records
 from openwit.pipeline.readers.pages.html import FoundImage, extract
 from openwit.pipeline.readers.pages.wat import read_wat
+from openwit.pipeline.readers.tables.files import is_text_name
 from openwit.pipeline.readers.tables.settings import TableColumns
 from openwit.pipeline.readers.tables.tables import TableBatch, is_table_name, open_table
 from openwit.pipeline.stages.candidates.pair import TABLE, Pair
@@ -45,10 +47,24 @@ def kind_of(name: str) -> InputKind:
         return InputKind.ARCHIVE
     if is_table_name(last):
         return InputKind.TABLE
+    if is_text_name(last):
+        raise DataError(
+            f"candidates.inputs: {name} is a text file; pairs need an image and its text: write a .tsv or .csv table "
+            "with the columns url and text"
+        )
     raise DataError(
         f"candidates.inputs: {name} is by its name neither a WARC, WAT or ARC file nor a table "
         "(.parquet, .csv, .tsv, .jsonl)"
     )
+
+
+def is_input_name(name: str) -> bool:
+    """Return whether a built-in reader reads files of such a name."""
+    try:
+        kind_of(name)
+    except DataError:
+        return False
+    return True
 
 
 def archive_pairs(path: str, name: str, count_record: Count, count_image: Count) -> Iterator[Pair]:
@@ -84,10 +100,10 @@ def table_pairs(
         path: where to read.
         name: the file as the recipe names it.
         columns: the user's names of columns.
-        count_row: called with a reason for rows that could not be read.
+        count_row: called with a reason for rows that could not be read, and with notes.
         row_groups: (first, end) row groups of a Parquet table to read; None reads all.
     """
-    reader = open_table(path, columns, count=count_row, row_groups=row_groups)
+    reader = open_table(path, columns, count=count_row, row_groups=row_groups, source=name)
     for batch in reader.batches():
         for row in _rows(batch):
             url = row["url"] or (_row_url(name, row["row"]) if reader.has_images else "")
@@ -102,6 +118,7 @@ def table_pairs(
                     split=_SPLIT_NAMES.get(row["split"], row["split"]),
                     license=row["license"],
                     has_bytes=reader.has_images,
+                    language=_language(row["language"]),
                 )
 
 
@@ -135,6 +152,12 @@ def custom_pairs(path: str, name: str, plugin: PluginSettings) -> Iterator[Pair]
             )
 
 
+def _language(declared: str | None) -> str | None:
+    """Return the ISO 639-1 code of a declared language such as en, en-US or zh_Hant; None if there is none."""
+    code = re.split("[-_]", (declared or "").strip().lower(), maxsplit=1)[0]
+    return code if re.fullmatch("[a-z]{2,3}", code) else None
+
+
 def _row_url(name: str, row: int) -> str:
     """Return a name in place of a URL for an image that an input file holds."""
     return f"table:{Path(name).name}#{row}"
@@ -162,7 +185,7 @@ def _page_pairs(
 
 def _rows(batch: TableBatch) -> Iterator[dict[str, Any]]:
     columns: dict[str, list[Any]] = {"texts": batch.texts.to_pylist()}
-    for name in ("url", "split", "license"):
+    for name in ("url", "split", "license", "language"):
         column = getattr(batch, name)
         columns[name] = [None] * len(batch) if column is None else column.to_pylist()
     for position, values in enumerate(zip(*columns.values(), strict=True)):

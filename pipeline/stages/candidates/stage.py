@@ -19,7 +19,7 @@ from openwit.pipeline.readers.custom import reader_of
 from openwit.pipeline.readers.inputs import expand_inputs
 from openwit.pipeline.readers.pages.html import IMAGE_REASONS, IMAGES
 from openwit.pipeline.readers.pages.wat import WAT_REASONS
-from openwit.pipeline.readers.tables.tables import ROW_REASONS, row_group_spans
+from openwit.pipeline.readers.tables.tables import ROW_NOTES, ROW_REASONS, row_group_spans
 from openwit.pipeline.stages.candidates import Candidates, CandidatesPaths
 from openwit.pipeline.stages.candidates.extraction_stats import FOUND, KEPT, count_pairs
 from openwit.pipeline.stages.candidates.filter import PAIR_REASONS, PairFilter
@@ -31,6 +31,7 @@ from openwit.pipeline.stages.candidates.sources import (
     InputKind,
     archive_pairs,
     custom_pairs,
+    is_input_name,
     kind_of,
     table_pairs,
     wat_pairs,
@@ -60,7 +61,12 @@ def input_files(settings: CandidateSettings) -> list[str]:
     Raises:
         DataError: there are none, or one is of an unknown kind.
     """
-    inputs = expand_inputs(settings.inputs, "candidates.inputs", list_base=settings.list_base)[: settings.max_files]
+
+    def wanted(name: str) -> bool:
+        return reader_of(name, settings.readers) is not None or is_input_name(name)
+
+    inputs = expand_inputs(settings.inputs, "candidates.inputs", list_base=settings.list_base, wanted=wanted)
+    inputs = inputs[: settings.max_files]
     for path in inputs:
         if reader_of(path, settings.readers) is None:
             kind_of(path)
@@ -228,6 +234,9 @@ def _count(stats: TaskStats, found: list[Pair], kept: list[Pair], dropped: list[
 
 def _lost_rows(stats: TaskStats) -> Count:
     def count(reason: str, n: int = 1, detail: str = "") -> None:
+        if reason in ROW_NOTES:
+            stats.note(reason, detail)
+            return
         stats.enter(PAIRS_STEP, n)
         stats.drop(PAIRS_STEP, reason, n)
         stats.note(reason, detail)

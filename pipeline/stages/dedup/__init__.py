@@ -54,6 +54,13 @@ class Dedup(Stage[DedupSettings]):
 
         return DEDUP_REASONS
 
+    def check_inputs(self, settings: DedupSettings) -> None:
+        from openwit.pipeline.stages.dedup.evaluation import evaluation_inputs
+        from openwit.pipeline.stages.dedup.stage import removal_identity
+
+        evaluation_inputs(settings)
+        removal_identity(settings)
+
     def identity(self, settings: DedupSettings, inputs: Inputs, build: BuildContext) -> dict[str, str]:
         from openwit.pipeline.stages.dedup.evaluation import evaluation_inputs
         from openwit.pipeline.stages.dedup.stage import removal_identity

@@ -45,6 +45,11 @@ class Fetch(Stage[FetchSettings]):
 
         load_image_filters(settings)
 
+    def check_inputs(self, settings: FetchSettings) -> None:
+        from openwit.pipeline.stages.fetch.stage import blocklist_identity
+
+        blocklist_identity(settings)
+
     def identity(self, settings: FetchSettings, inputs: Inputs, build: BuildContext) -> dict[str, str]:
         from openwit.pipeline.stages.fetch.stage import blocklist_identity
 

@@ -38,6 +38,11 @@ class Queries(Stage[QuerySettings]):
 
         return QUERIES_REASONS
 
+    def check_inputs(self, settings: QuerySettings) -> None:
+        from openwit.pipeline.stages.queries.stage import source_identity
+
+        source_identity(settings)
+
     def identity(self, settings: QuerySettings, inputs: Inputs, build: BuildContext) -> dict[str, str]:
         from openwit.pipeline.stages.queries.stage import source_identity
 

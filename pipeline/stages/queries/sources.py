@@ -1,15 +1,26 @@
 """Read the sources of queries besides a corpus: WordNet's own files and the user's lists."""
 
+import bz2
 import gzip
-from pathlib import Path
+import logging
+import zlib
+from pathlib import Path, PurePath
 
 import pyarrow as pa
-import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from openwit.pipeline.text.matching.settings import MatchMode
 from openwit.pipeline.text.normalise import normalise
+from openwit.pipeline.common.counting import ReasonCounter
+from openwit.pipeline.readers.tables.files import format_of, head_of, is_table_name, is_text_name
+from openwit.pipeline.readers.tables.settings import TableColumns
+from openwit.pipeline.readers.tables.text_layout import HEAD_BYTES, text_layout
+from openwit.pipeline.readers.tables.text_tables import csv_batches, csv_names
 from openwit.schemas.common.errors import DataError
+from openwit.schemas.common.lenient_json import lenient_json
+from openwit.schemas.common.text_files import decode_text, said
+
+_log = logging.getLogger(__name__)
 
 _WORDNET_INDEXES = ("index.noun", "index.verb", "index.adj", "index.adv")
 # Made by .ci/make_wordnet.py; see NOTICE for its licence.
@@ -39,24 +50,33 @@ def read_wordnet(folder: Path) -> list[str]:
 
 
 def read_query_table(path: Path) -> list[str]:
-    """Return queries of a user's list, in its order: a text file of one per line, or a table with a column `query`.
+    """Return queries of a user's list, in its order.
+
+    A text file has one query per line; a table (Parquet, CSV, TSV, JSON lines) has a column `query`; a JSON file holds
+    a list of queries, as MetaCLIP's `metadata.json`, or JSON lines. Values of the column are texts: `007` keeps its
+    zeros, `NA` is a word.
 
     Raises:
-        DataError: the file is missing, unreadable, or a table without that column.
+        DataError: the file is missing, unreadable, of an unknown kind, or a table without that column.
     """
-    suffixes = [s.lower() for s in path.suffixes]
+    name = str(path)
     try:
-        if ".parquet" in suffixes:
-            return _column(pq.read_table(path), path)
-        if ".tsv" in suffixes or ".csv" in suffixes:
-            delimiter = "\t" if ".tsv" in suffixes else ","
-            options = pa_csv.ParseOptions(delimiter=delimiter, quote_char=False if delimiter == "\t" else '"')
-            return _column(pa_csv.read_csv(path, parse_options=options), path)
-        data = path.read_bytes()
-        text = (gzip.decompress(data) if ".gz" in suffixes else data).decode("utf-8", "replace")
+        if is_table_name(name):
+            kind, compression = format_of(name)
+            if kind == "parquet":
+                return _column(pq.read_table(path, partitioning=None), path)
+            return _json_queries(path) if kind == "jsonl" else _text_column(name, kind, compression)
+        if not is_text_name(name) and PurePath(name.lower().removesuffix(".gz")).suffix:
+            raise DataError(
+                f"query list {path} is of an unknown kind by its name: use .txt (one query per line), .csv, .tsv, "
+                ".parquet, .json or .jsonl"
+            )
+        text = said(decode_text(_unpacked(path)), f"query list {path}")
     except FileNotFoundError:
         raise DataError(f"query list {path} does not exist") from None
-    except (pa.ArrowInvalid, OSError, EOFError) as error:
+    except IsADirectoryError:
+        raise DataError(f"query list {path} is a folder: name its files") from None
+    except (pa.ArrowInvalid, OSError, EOFError, zlib.error) as error:
         raise DataError(f"query list {path} cannot be read: {' '.join(str(error).split())}") from error
     return [line for line in (raw.strip() for raw in text.splitlines()) if line]
 
@@ -64,6 +84,52 @@ def read_query_table(path: Path) -> list[str]:
 def title_text(title: str, match: MatchMode) -> str:
     """Return what captions are searched for to find an article's name; `metaclip` keeps its parenthesis and case."""
     return normalise(title_query(title)) if match == "words" else title.replace("_", " ").strip()
+
+
+def _text_column(name: str, kind: str, compression: str | None) -> list[str]:
+    """Return the column `query` of a CSV or TSV file, as written."""
+    counter = ReasonCounter()
+    columns = TableColumns()
+    layout = text_layout(head_of(name, compression, HEAD_BYTES), kind, columns)
+    header = csv_names(name, compression, columns, layout)
+    column = next((found for found in header if found.strip().lower() == "query"), None)
+    if column is None:
+        raise DataError(f"query list {name} has no column 'query' (it has: {', '.join(header)})")
+    batches = csv_batches(name, compression, columns, [column], counter, layout=layout)
+    queries = [query or "" for batch in batches for query in batch.column(0).to_pylist()]
+    for reason, details in counter.details.items():
+        _log.warning("query list %s: %s: %s", name, reason.replace("_", " "), "; ".join(details[:3]))
+    return queries
+
+
+def _json_queries(path: Path) -> list[str]:
+    """Return the queries of a JSON list of texts or of objects with `query`, or of JSON lines of either."""
+    text = said(decode_text(_unpacked(path)), f"query list {path}")
+    value, problem = lenient_json(text.encode())
+    if not isinstance(value, list) or problem.startswith("JSON is malformed: trailing"):
+        value = []
+        for number, line in enumerate(text.split("\n"), 1):
+            if line.strip():
+                found, problem = lenient_json(line.encode())
+                if found is None:
+                    raise DataError(
+                        f"query list {path}, line {number}: {problem}: give a list of texts, or one per line"
+                    )
+                value.append(found)
+    queries = [each.get("query") if isinstance(each, dict) else each for each in value]
+    for each in queries:
+        if isinstance(each, bool) or not isinstance(each, str | int | float):
+            raise DataError(
+                f"query list {path} holds {str(each)[:60]!r} where a query should be: give a list of texts"
+            )
+    return [str(each) for each in queries]
+
+
+def _unpacked(path: Path) -> bytes:
+    data = path.read_bytes()
+    if data.startswith(b"\x1f\x8b"):
+        return gzip.decompress(data)
+    return bz2.decompress(data) if data.startswith(b"BZh") else data
 
 
 def title_query(title: str) -> str:

@@ -8,6 +8,7 @@ from openwit.pipeline.common.reasons import Reason
 from openwit.pipeline.text.filters.base import TextContext, TextFilter, Verdict
 from openwit.pipeline.text.settings import TextFilterSettings
 from openwit.schemas.common.errors import DataError
+from openwit.schemas.common.text_files import read_text
 
 ADULT_WORD = Reason("adult_word", "holds a word of the recipe's list")
 
@@ -39,15 +40,15 @@ def adult_word_filter(settings: TextFilterSettings) -> TextFilter | None:
 
 
 def read_word_list(path: Path) -> WordList:
-    """Read a list with one word or phrase per line (UTF-8; blank lines and lines that start with # are skipped).
+    """Read a list with one word or phrase per line (blank lines and lines that start with # are skipped).
 
     Raises:
-        DataError: the file is missing or not UTF-8.
+        DataError: the file is missing or cannot be read.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"word list {path} cannot be read as UTF-8 text: {error}") from error
+        lines = read_text(path).splitlines()
+    except OSError as error:
+        raise DataError(f"word list {path} cannot be read: {error}") from error
     entries = {_spaced(line).strip() for line in lines if line.strip() and not line.lstrip().startswith("#")} - {""}
     return WordList(
         frozenset(entry for entry in entries if " " not in entry),

@@ -169,9 +169,10 @@ def test_broken_lines_are_counted_and_passed_over(tmp_path: Path) -> None:
     assert rows_of(open_table(csv, count=tally)) == [
         (0, "u1", ["one"]),
         (1, "u3", ["line\nbreak"]),
-        (2, "u5", ["caf\ufffd"]),
+        (2, "u5", ["café"]),
     ]
-    assert tally.counts == {"broken_line": 2}
+    assert tally.counts == {"broken_line": 2, "read_under_a_guess": 0}
+    assert tally.details["read_under_a_guess"] == ["1 value not in UTF-8 read as cp1252"]
     jsonl = tmp_path / "t.jsonl"
     jsonl.write_bytes(
         b'{"url": "u1", "text": "one"}\n{"url": \n[1]\n\n{"url": "u2", "text": ["a", null, "b"], "z": {}}\n{"text": 5}'

@@ -1,0 +1,148 @@
+"""Decode text inputs: tables, lists of queries, URLs, prompts and classes, whatever charset they were saved in.
+
+A byte order mark decides, then NUL bytes (UTF-16 or UTF-32 without a mark), then validity as UTF-8, then detection.
+What was taken without a declaration is in the result, so that callers say it, and so is the number of characters that
+could not be decoded.
+"""
+
+import codecs
+import io
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from openwit.schemas.common.charsets import detect_charset
+from openwit.schemas.common.wording import counted
+
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_SAMPLE_BYTES = 1 << 16
+_CHUNK_BYTES = 1 << 18
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class DecodedText:
+    """A decoded text.
+
+    Attributes:
+        text: without a byte order mark.
+        codec: Python's name of the charset.
+        guessed: whether nothing declared the charset and it is not UTF-8.
+        lost: characters that could not be decoded; they are U+FFFD in the text.
+    """
+
+    text: str
+    codec: str
+    guessed: bool
+    lost: int
+
+    def note(self) -> str:
+        """Return what is to be said about the charset; empty for UTF-8 and declared charsets without a loss."""
+        taken = f"read as {self.codec}, which nothing declares" if self.guessed else ""
+        lost = f"{counted(self.lost, 'character')} could not be decoded" if self.lost else ""
+        return "; ".join(part for part in (taken, lost) if part)
+
+
+def decode_text(data: bytes) -> DecodedText:
+    """Decode a text of unknown charset; never fails."""
+    wide, mark = wide_codec(data[:_SAMPLE_BYTES])
+    if wide is not None:
+        return _decoded(data[mark:], wide, guessed=mark == 0)
+    data = data.removeprefix(codecs.BOM_UTF8)
+    try:
+        return DecodedText(data.decode(), "utf-8", guessed=False, lost=0)
+    except UnicodeDecodeError:
+        return _decoded(data, detect_charset(data[: _SAMPLE_BYTES * 16]), guessed=True)
+
+
+def wide_codec(head: bytes) -> tuple[str | None, int]:
+    """Return (UTF-16 or UTF-32 codec, or None; length of the byte order mark) for the beginning of a text."""
+    for mark, codec in _BOMS:
+        if head.startswith(mark):
+            return (None, 0) if codec == "utf-8" else (codec, len(mark))
+    sample = head[: len(head) // 4 * 4]
+    if len(sample) < 8 or sample.count(0) * 4 < len(sample):
+        return None, 0
+    zeros = [sample[at::4].count(0) * 4 / len(sample) for at in range(4)]
+    dense = [share > 0.6 for share in zeros]
+    found = {
+        (False, True, True, True): "utf-32-le",
+        (True, True, True, False): "utf-32-be",
+        (False, True, False, True): "utf-16-le",
+        (True, False, True, False): "utf-16-be",
+    }.get(tuple(dense))  # type: ignore[call-overload]
+    return found, 0
+
+
+def read_text(path: Path, *, say: Callable[[str], None] | None = None) -> str:
+    """Read a text file of unknown charset; a charset that was guessed is said.
+
+    Args:
+        path: the file.
+        say: called with one line about a guess or a loss; by default it is logged as a warning.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    return said(decode_text(path.read_bytes()), str(path), say=say)
+
+
+def said(decoded: DecodedText, name: str, *, say: Callable[[str], None] | None = None) -> str:
+    """Return a decoded text, after one line about a guess or a loss, if there was one."""
+    if note := decoded.note():
+        (say or _warn)(f"{name}: {note}")
+    return decoded.text
+
+
+class Utf8Stream(io.RawIOBase):
+    """Read a stream of UTF-16 or UTF-32 as UTF-8, chunk by chunk.
+
+    Attributes:
+        lost: characters that could not be decoded so far.
+    """
+
+    def __init__(self, stream: Any, codec: str, mark: int) -> None:
+        """Wrap a stream with `read`; `mark` bytes at its beginning are a byte order mark."""
+        super().__init__()
+        self._stream = stream
+        self._decode = codecs.getincrementaldecoder(codec)("replace")
+        self._skip = mark
+        self._ready = memoryview(b"")
+        self._at_end = False
+        self.lost = 0
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer with UTF-8."""
+        while not self._ready and not self._at_end:
+            chunk = bytes(self._stream.read(_CHUNK_BYTES))
+            self._at_end = not chunk
+            text = self._decode.decode(chunk[self._skip :], self._at_end)
+            self._skip = 0
+            self.lost += text.count("\ufffd")
+            self._ready = memoryview(text.encode("utf-8", "replace"))
+        size = min(len(buffer), len(self._ready))
+        buffer[:size] = self._ready[:size]
+        self._ready = self._ready[size:]
+        return size
+
+
+def _decoded(data: bytes, codec: str, *, guessed: bool) -> DecodedText:
+    text = data.decode(codec, "replace")
+    return DecodedText(text, codec, guessed, text.count("\ufffd"))
+
+
+def _warn(line: str) -> None:
+    _log.warning("%s", line)
