@@ -37,7 +37,9 @@ class Settings(pydantic.BaseModel):
         single = {
             key: [value]
             for key, value in raw.items()
-            if isinstance(value, str | Path) and key in cls.model_fields and _takes_list(cls.model_fields[key].annotation)
+            if isinstance(value, str | Path)
+            and key in cls.model_fields
+            and _takes_list(cls.model_fields[key].annotation)
         }
         return {**raw, **single} if single else raw
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from openwit.schemas.common.charsets import detect_charset
+from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.wording import counted
 
 _BOMS = (
@@ -73,13 +74,13 @@ def wide_codec(head: bytes) -> tuple[str | None, int]:
     if len(sample) < 8 or sample.count(0) * 4 < len(sample):
         return None, 0
     zeros = [sample[at::4].count(0) * 4 / len(sample) for at in range(4)]
-    dense = [share > 0.6 for share in zeros]
+    first, second, third, fourth = (share > 0.6 for share in zeros)
     found = {
         (False, True, True, True): "utf-32-le",
         (True, True, True, False): "utf-32-be",
         (False, True, False, True): "utf-16-le",
         (True, False, True, False): "utf-16-be",
-    }.get(tuple(dense))  # type: ignore[call-overload]
+    }.get((first, second, third, fourth))
     return found, 0
 
 
@@ -92,12 +93,19 @@ def read_text(path: Path, *, say: Callable[[str], None] | None = None) -> str:
 
     Raises:
         OSError: the file cannot be read.
+        DataError: it is no text.
     """
     return said(decode_text(path.read_bytes()), str(path), say=say)
 
 
 def said(decoded: DecodedText, name: str, *, say: Callable[[str], None] | None = None) -> str:
-    """Return a decoded text, after one line about a guess or a loss, if there was one."""
+    """Return a decoded text, after one line about a guess or a loss, if there was one.
+
+    Raises:
+        DataError: it holds NUL characters, as no text does.
+    """
+    if "\0" in decoded.text:
+        raise DataError(f"{name} is not a text file")
     if note := decoded.note():
         (say or _warn)(f"{name}: {note}")
     return decoded.text

@@ -239,6 +239,44 @@ def test_bad_input_is_one_sentence_and_exit_code_2(inputs, tmp_path, capsys, mon
     assert not (workdir / "dataset").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("my.csv", "a table"),
+        ("my.parquet", "a table"),
+        ("my.jsonl.gz", "a table"),
+        ("my.warc.gz", "a crawl archive"),
+        ("00000.tar", "an archive of files"),
+        ("folder", "a folder"),
+    ],
+)
+def test_data_in_place_of_a_recipe_is_told_what_to_do(tmp_path, capsys, monkeypatch, name, what):
+    (tmp_path / "folder").mkdir()
+    if name != "folder":
+        (tmp_path / name).write_bytes(b"\xff\x00")
+    code, out, err = wit(["build", tmp_path / name, "--workdir", tmp_path / "w"], capsys, monkeypatch)
+    assert (code, out) == (2, "")
+    assert f"{name} is {what}, not a recipe: `wit init pairs` copies a recipe to edit" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("candidates.inputs=gone.parquet", "candidates.inputs: gone.parquet does not exist"),
+        ("dedup.exclude=gone/", "gone"),
+        ("fetch.blocklist=gone.txt", "gone.txt"),
+        ("dedup.remove=gone.txt", "gone.txt"),
+    ],
+)
+def test_missing_inputs_are_noticed_before_anything_runs(inputs, tmp_path, capsys, monkeypatch, setting, message):
+    workdir = tmp_path / "w"
+    arguments = ["build", inputs / "recipe.yaml", "--workdir", workdir, "--set", setting]
+    code, _, err = wit(arguments, capsys, monkeypatch)
+    assert (code, message in err) == (2, True), err
+    assert not (workdir / "stages").exists()
+
+
 def test_a_crawl_without_a_match_and_an_empty_crawl(inputs, tmp_path, capsys, monkeypatch):
     (tmp_path / "none.txt").write_text("albatross")
     arguments = ["build", inputs / "recipe.yaml", "--workdir", tmp_path / "w"]

@@ -17,11 +17,12 @@ from PIL import Image
 
 from openwit.schemas.common.atomic import sha256_of
 from openwit.schemas.common.errors import DataError, SchemaError
+from openwit.schemas.common.lenient_json import lenient_json
 from openwit.schemas.common.wording import counted
 from openwit.schemas.images.opening import OTHER_FORMATS, open_image, upright_srgb
 from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest, ShardEntry, check_sum
 from openwit.schemas.tables.samples import SHARD_INDEX
-from openwit.training.data.sample_texts import CorruptSampleError, fast_texts, lenient_json, texts_of
+from openwit.training.data.sample_texts import CorruptSampleError, fast_texts, texts_of
 
 if TYPE_CHECKING:
     import pandas as pd

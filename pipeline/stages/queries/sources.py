@@ -9,13 +9,13 @@ from pathlib import Path, PurePath
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from openwit.pipeline.text.matching.settings import MatchMode
-from openwit.pipeline.text.normalise import normalise
 from openwit.pipeline.common.counting import ReasonCounter
 from openwit.pipeline.readers.tables.files import format_of, head_of, is_table_name, is_text_name
 from openwit.pipeline.readers.tables.settings import TableColumns
 from openwit.pipeline.readers.tables.text_layout import HEAD_BYTES, text_layout
 from openwit.pipeline.readers.tables.text_tables import csv_batches, csv_names
+from openwit.pipeline.text.matching.settings import MatchMode
+from openwit.pipeline.text.normalise import normalise
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.lenient_json import lenient_json
 from openwit.schemas.common.text_files import decode_text, said

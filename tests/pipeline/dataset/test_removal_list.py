@@ -50,7 +50,7 @@ def test_a_packed_list_is_the_same_list(tmp_path):
         ("a b.org\n", "line 1, 'a b.org'"),
         ("a..b\n", "line 1"),
         ("# nothing\n\n", "is empty"),
-        (b"\xff\xfe", "not UTF-8 text"),
+        (b"PAR1\x00\x01", "is not a text file"),
         (b"\x1f\x8b\x08broken", "cannot be read"),
     ],
 )

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pydantic
 import pytest
 
@@ -143,3 +145,31 @@ def said(model, override):
     with pytest.raises(RecipeError) as refused:
         parse_settings(raw, model, "s.yaml")
     return str(refused.value)
+
+
+class Listed(Settings):
+    """Every form of a list."""
+
+    names: list[str] = []
+    paths: tuple[Path, ...] | None = None
+    pair: tuple[str, str] = ("a", "b")
+    word: str = ""
+
+
+@pytest.mark.parametrize(
+    ("raw", "found"),
+    [
+        ({"names": "a.csv"}, Listed(names=["a.csv"])),
+        ({"paths": "a"}, Listed(paths=(Path("a"),))),
+        ({"word": "a"}, Listed(word="a")),
+        ({"names": ["a", "b"]}, Listed(names=["a", "b"])),
+    ],
+)
+def test_one_text_is_a_list_of_one(raw, found):
+    assert parse_settings(raw, Listed, "here") == found
+
+
+@pytest.mark.parametrize("raw", [{"pair": "ab"}, {"names": 3}, {"names": {"a": 1}}])
+def test_what_is_no_list_of_one_is_refused(raw):
+    with pytest.raises(OpenWITError):
+        parse_settings(raw, Listed, "here")

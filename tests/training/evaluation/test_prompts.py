@@ -33,7 +33,7 @@ def test_a_file_of_templates(tmp_path: Path) -> None:
     [
         (b"a photo of a {}.\na photo", "line 2: 'a photo' has no {label}"),
         (b"\n\n", "holds no templates"),
-        (b"\xff\xfe{}", "no UTF-8 text"),
+        (b"{}\x00\x01", "is not a text file"),
         (None, "no prompts of a known name"),
     ],
 )
