@@ -25,7 +25,7 @@ def lenient_json(document: bytes | memoryview) -> tuple[Any, str]:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         reason = str(error)
     try:
-        return _whole(json.loads(raw.decode("utf-8-sig", "replace"), strict=False)), reason
+        return _whole(json.loads(raw.decode("utf-8-sig", "ignore"), strict=False)), reason
     except (ValueError, RecursionError):
         return None, reason
 
@@ -33,7 +33,8 @@ def lenient_json(document: bytes | memoryview) -> tuple[Any, str]:
 def _whole(value: Any) -> Any:
     """Return a value without cut surrogates, which cannot be encoded, and with null for numbers that are none."""
     if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\ufffd", "")
+        # Pairs become the characters they stand for; cut ones cannot be encoded.
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "ignore")
     if isinstance(value, float):
         return value if value - value == 0 else None
     if isinstance(value, list):

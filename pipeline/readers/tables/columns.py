@@ -96,7 +96,8 @@ def resolve_columns(
         constants,
     )
     for name in texts:
-        _check_text_type(schema.field(name), where)
+        if not (name in columns.text and pa.types.is_integer(schema.field(name).type)):
+            _check_text_type(schema.field(name), where)
     if url is not None and not _is_text(schema.field(url).type):
         raise DataError(f"{where}: column {url!r} holds {schema.field(url).type}, not URLs: {_HOW}")
     return resolved

@@ -148,5 +148,8 @@ def _columns(line: bytes, delimiter: bytes) -> int:
 
 
 def _look_like_records(lines: list[bytes], delimiter: bytes, columns: int) -> bool:
-    """Return whether the lines inside a quoted field are records of the table, which a stray quote swallowed."""
-    return columns > 1 and len(lines) > 0 and all(_columns(line, delimiter) == columns for line in lines)
+    """Return whether the lines inside a quoted field are records of the table, which a stray quote swallowed.
+
+    They have as many columns as the header, and each has a URL, as every pair of a text table has.
+    """
+    return len(lines) > 0 and all(_columns(line, delimiter) == columns and b"://" in line for line in lines)

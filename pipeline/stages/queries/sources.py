@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import logging
+import re
 import zlib
 from pathlib import Path, PurePath
 
@@ -78,7 +79,8 @@ def read_query_table(path: Path) -> list[str]:
         raise DataError(f"query list {path} is a folder: name its files") from None
     except (pa.ArrowInvalid, OSError, EOFError, zlib.error) as error:
         raise DataError(f"query list {path} cannot be read: {' '.join(str(error).split())}") from error
-    return [line for line in (raw.strip() for raw in text.splitlines()) if line]
+    # Not splitlines(), which also splits at characters that may stand in a query.
+    return [line for line in (raw.strip() for raw in re.split("\r\n|\r|\n", text)) if line]
 
 
 def title_text(title: str, match: MatchMode) -> str:

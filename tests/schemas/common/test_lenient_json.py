@@ -18,6 +18,7 @@ from openwit.schemas.common.lenient_json import lenient_json
         (rb'{"a\udc36": "x"}', {"a": "x"}),
         (b'\xef\xbb\xbf{"a": "x"}', {"a": "x"}),
         (b'{"a": "caf\xe9"}', {"a": "caf"}),
+        (b'{"a": "\xef\xbf\xbd", "b": NaN}', {"a": "\ufffd", "b": None}),
         (b'{"a": "tab\there"}', {"a": "tab\there"}),
         (rb'{"a": "\ud83d\udc36"}', {"a": "🐶"}),
         (b"not json", None),

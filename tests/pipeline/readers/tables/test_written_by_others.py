@@ -139,7 +139,7 @@ def mended(data, size=1 << 18):
         (b'a,b\n1,"x\n2,y\n3,"z"\n4,w\n', b'a,b\n2,y\n3,"z"\n4,w\n', [2]),
         (b'a,b\n1,"x\ny"\n2,z\n', b'a,b\n1,"x\ny"\n2,z\n', []),
         (b'a,b\n1,"x ""y""\nz"\n', b'a,b\n1,"x ""y""\nz"\n', []),
-        (b'a,b\n1,"x\n2,y\n3,nail 5"\n4,w\n', b'a,b\n2,y\n3,nail 5"\n4,w\n', [2]),
+        (b'a,b\n1,"x\nh://2,y\n3,nail 5"\n4,w\n', b'a,b\nh://2,y\n3,nail 5"\n4,w\n', [2]),
         (b'a,b\n1,"x\n2,"y\n3,"z\n', b"a,b\n", [2, 3, 4]),
         (b'a,b\r1,"x\ry"\r2,z\r', b'a,b\r1,"x\ry"\r2,z\r', []),
         (b"", b"", []),
@@ -233,6 +233,14 @@ def test_a_struct_with_paths_only_is_refused_in_one_sentence(tmp_path):
             pq.write_table(pa.table({"image": [{"bytes": None, "path": "a.jpg"}], "caption": ["x"]}), path)
         with pytest.raises(DataError, match="column 'image' holds paths of images without their bytes: write"):
             open_table(path)
+
+
+def test_numbers_are_texts_where_the_user_names_their_column(tmp_path):
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"url": ["u", "v"], "text": [7, None]}), path)
+    assert texts_of(path, TableColumns(text=("text",))) == ["7"]
+    with pytest.raises(DataError, match="column 'text' holds int64, not texts"):
+        open_table(path)
 
 
 def test_names_with_blanks_are_found_when_the_user_names_them(tmp_path):

@@ -42,6 +42,7 @@ def test_every_shape_gives_its_queries(name, queries):
         ("lines.json", '{"query": "red kite"}\n{"query": "Ünter"}\n{"query": "007"}\n'),
         ("bom.json", "\ufeff" + json.dumps(["red kite", "Ünter", "007"])),
         ("q.txt", "red kite\r\nÜnter\r\n\r\n007\r\n"),
+        ("mac.txt", "red kite\rÜnter\r007\r"),
         ("q", "red kite\nÜnter\n007"),
         ("q.csv", "n;query\n1;red kite\n2;Ünter\n3;007\n"),
         ("q.tsv", "query\tn\nred kite\t1\nÜnter\t2\n007\t3\n"),
@@ -93,3 +94,8 @@ def test_a_raw_list_of_500_000_stays_whole(tmp_path):
     queries = [f"Query {n}" for n in range(500_000)]
     (tmp_path / "metadata.json").write_text(json.dumps(queries))
     assert read_query_table(tmp_path / "metadata.json") == queries
+
+
+def test_only_line_ends_end_a_query(tmp_path):
+    (tmp_path / "q.txt").write_text("red\u2028kite\nblue\x0cwhale\n", "utf-8")
+    assert read_query_table(tmp_path / "q.txt") == ["red\u2028kite", "blue\x0cwhale"]
