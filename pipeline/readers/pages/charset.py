@@ -93,7 +93,7 @@ def to_utf8(body: bytes, header_charset: str | None = None, *, url: str = "", co
         if body.startswith(bom):
             rest = body[len(bom) :]
             return rest if codec == "utf-8" and _is_utf8(rest) else rest.decode(codec, "replace")
-    if b"\0" not in body[:_META_BYTES] and b"\x1b$" not in body and _is_utf8(body):
+    if b"\0" not in body[:_META_BYTES] and b"\x1b" not in body and _is_utf8(body):
         return body
     declared = [codec for codec in (codec_of(header_charset), _meta_codec(body)) if codec is not None]
     if "iso2022_jp" in declared:  # it uses escape sequences and is valid ASCII
