@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from openwit.pipeline.images.phash import dct_rows, grey_thumbnail, phash_batch
+from openwit.pipeline.images.phash import SIDE, dct_rows, grey_thumbnail, is_low_information, phash_batch
 
 BYTES = 44
 _LOW = 16
@@ -21,19 +21,43 @@ _DCT = dct_rows(_LOW)
 _DARK = 32.0
 MAX_BITS = 48
 MAX_COLOUR = 0.15
+# Levels by which the brightness and each colour of 32 x 32 areas may differ in an image of one colour.
+_ONE_GREY, _ONE_COLOUR = 2, 4
+_ONE_COLOUR_HASH = 1 << 63
 
 
 def phash_and_descriptor(image: Image.Image) -> tuple[int, bytes]:
     """Compute the 64-bit hash (see `phash`) and the descriptor of an RGB image from one grey thumbnail.
 
-    The descriptor is 256 signs of frequencies, then red, green and blue of each quarter: 44 bytes.
+    The descriptor is 256 signs of frequencies, then red, green and blue of each quarter: 44 bytes. An image of one
+    colour has no frequencies: whatever noise its encoder added, its hash has one bit and its descriptor no sign.
     """
     grey = grey_thumbnail(image)
+    if _is_one_colour(image, grey):
+        return _ONE_COLOUR_HASH, bytes(_BIT_BYTES) + image.resize((2, 2), Image.Resampling.BOX).tobytes()
     frequencies = (_DCT @ grey.astype(np.float64) @ _DCT.T).reshape(-1)
     half = _LOW * _LOW // 2
     signs = 2 * frequencies > np.partition(frequencies, (half - 1, half))[half - 1 : half + 1].sum()
     quarters = image.resize((2, 2), Image.Resampling.BOX)
     return int(phash_batch(grey[np.newaxis])[0]), np.packbits(signs).tobytes() + quarters.tobytes()
+
+
+def is_plain(hashes: NDArray[np.uint64], descriptors: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return whether images are of one colour: bool (N,). Stripes, crosses, discs and gradients are not.
+
+    Args:
+        hashes: uint64 (N,).
+        descriptors: uint8 (N, 44).
+    """
+    nothing: NDArray[np.bool_] = is_low_information(hashes) & ~descriptors[:, :_BIT_BYTES].any(axis=1)
+    return nothing
+
+
+def _is_one_colour(image: Image.Image, grey: NDArray[np.uint8]) -> bool:
+    if int(grey.max()) - int(grey.min()) > _ONE_GREY:
+        return False
+    extrema = image.resize((SIDE, SIDE), Image.Resampling.BOX).getextrema()
+    return all(high - low <= _ONE_COLOUR for low, high in extrema)  # type: ignore[misc]
 
 
 def is_similar(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.bool_]:

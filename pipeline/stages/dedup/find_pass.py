@@ -19,7 +19,7 @@ from openwit.pipeline.execution.files import checked, explained
 from openwit.pipeline.execution.jobs import Emitted, Emitter, Grouping, KeyedBlob, Round, RoundsJob, Streams, Task
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.execution.tasks import task_stats
-from openwit.pipeline.images.phash import is_low_information
+from openwit.pipeline.images.descriptor import is_plain
 from openwit.pipeline.stages.dedup import DedupPaths
 from openwit.pipeline.stages.dedup.copies import Columns, Groups, equal_groups, is_frequent, rank_words
 from openwit.pipeline.stages.dedup.evaluation import EvaluationLookup
@@ -152,7 +152,8 @@ class SendImages(Emitter[ImagesFile]):
         if self.evaluation is not None:
             found = append_new(found, self.evaluation.verdicts(table))
         if self.drop_plain:
-            plain = np.flatnonzero(is_low_information(table.column("phash").to_numpy()))
+            descriptors = fixed_bytes(table.column("fingerprint"))
+            plain = np.flatnonzero(is_plain(table.column("phash").to_numpy(), descriptors))
             found = append_new(found, drops_without_survivor(plain, PLAIN_IMAGE))
         return found
 

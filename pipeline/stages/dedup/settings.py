@@ -31,7 +31,7 @@ class DedupSettings(Settings):
         description="maximum differing bits between an image and a variant of an evaluation image",
     )
     plain: Literal["keep", "drop"] = Field(
-        "drop", description="low-information images: one colour, stripes or a gradient, which no hash can identify"
+        "drop", description="images of one colour, as placeholders are; flags, drawings and gradients are not"
     )
     merge_texts: bool = Field(True, description="move the texts of duplicates to the survivor")
     frequent_texts: int | None = Field(
