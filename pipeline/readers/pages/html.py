@@ -4,15 +4,18 @@ One `<img>` gives one URL (its best source) and all texts that describe it. With
 missed: the others are in relative references, lazy loading, `srcset` and `<noscript>`.
 """
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from selectolax.lexbor import LexborDocumentOptions, LexborHTMLParser, LexborNode
 
 from openwit.pipeline.common.counting import Count, ignore
 from openwit.pipeline.readers.crawl.warc import Page
+from openwit.pipeline.readers.pages.captions import CAPTION_SELECTOR, Captions
 from openwit.pipeline.readers.pages.charset import to_utf8
-from openwit.pipeline.readers.pages.image_rules import declared_sides, is_placeholder_name, size_reason
+from openwit.pipeline.readers.pages.image_rules import declared_sides, is_placeholder_url, is_ratio, size_reason
+from openwit.pipeline.readers.pages.markup_limits import limit_markup
 from openwit.pipeline.readers.pages.page_images import (
     ALT,
     ARIA_LABEL,
@@ -22,7 +25,6 @@ from openwit.pipeline.readers.pages.page_images import (
     IMAGES,
     LAZY,
     LINK,
-    MAX_TEXT,
     MAX_TITLE,
     NO_TEXT,
     NO_URL,
@@ -30,7 +32,9 @@ from openwit.pipeline.readers.pages.page_images import (
     PICTURE,
     SRC,
     SRCSET,
+    TAGS_LEFT_OUT,
     TITLE,
+    DroppedImage,
     ExtractSettings,
     FoundImage,
     PageImages,
@@ -39,9 +43,10 @@ from openwit.pipeline.readers.pages.page_images import (
     append_text,
     choose_license,
     document_base,
+    ignore_dropped,
     is_data,
 )
-from openwit.pipeline.readers.pages.srcset import Candidate, choose, parse_srcset
+from openwit.pipeline.readers.pages.srcset import MAX_CANDIDATES, Candidate, best_first, parse_srcset
 
 __all__ = ["IMAGES", "IMAGE_REASONS", "ExtractSettings", "FoundImage", "extract"]
 
@@ -52,11 +57,23 @@ _LAZY_SRC = (
 )  # fmt: skip
 _LAZY_SRCSET = ("data-srcset", "data-lazy-srcset", "data-original-set", "data-src-set")
 _BETTER_THAN_SRC = frozenset({"srcset", *_LAZY_SRC, *_LAZY_SRCSET})
-_IMAGE_TAGS = ("img", "amp-img")
+# Names of attributes that lazy loaders invent, and values that are an image by their extension.
+_LAZY_NAME = re.compile(r"data-|lazy|original|.+src")
+_SAYS_SOURCE = re.compile(r"src|lazy|original|full|large")
+_IMAGE_URL = re.compile(
+    r"[^\s{}\[\]]+\.(?:jpe?g|jfif|png|webp|gif|avif|bmp|tiff?)(?:[?#&!@:/][^\s{}\[\]]*)?", re.IGNORECASE
+)
+_ABSOLUTE = re.compile(r"(?:https?:)?//[^\s{}\[\]]+", re.IGNORECASE)
+_SRCSET_VALUE = re.compile(r"\s\d{1,5}(?:\.\d{1,3})?[wx]\s*(?:,|$)")
 _UNREADABLE_TYPES = ("image/svg+xml", "image/jxl", "image/heic", "image/heif")
-_SILENT_TAGS = frozenset({"script", "style", "noscript", "template"})
-_SELECTOR = 'img, amp-img, meta, base, title, a[rel~="license"], link[rel~="license"], a[href*="creativecommons.org/"]'
+_SELECTOR = (
+    'img, amp-img, meta, base, title, a[rel~="license"], link[rel~="license"], a[href*="creativecommons.org/"], '
+    + CAPTION_SELECTOR
+)
 _MAX_DEPTH = 16  # ancestors looked at around an image
+_MAX_SOURCES = 50  # of a `<picture>`
+_MAX_REFERENCE = 8192
+_MAX_SRCSET = 65_536
 
 _DEFAULTS = ExtractSettings()
 
@@ -71,21 +88,32 @@ class _Surroundings(NamedTuple):
     in_noscript: bool
 
 
-def extract(page: Page, count: Count = ignore, *, settings: ExtractSettings | None = None) -> list[FoundImage]:
+def extract(
+    page: Page,
+    count: Count = ignore,
+    *,
+    settings: ExtractSettings | None = None,
+    on_drop: Callable[[DroppedImage], None] = ignore_dropped,
+) -> list[FoundImage]:
     """Return the images of a page that have at least one text, in document order, `og:image` last.
 
     Args:
         page: the document; its charset is resolved here.
         count: receives `IMAGES` for each image element, and one of `IMAGE_REASONS` for each without a new entry.
         settings: rules; None for the defaults.
+        on_drop: receives each image that has a text and is dropped.
     """
-    document = to_utf8(page.body, page.charset, url=page.url, count=count)
+    document, left_out = limit_markup(to_utf8(page.body, page.charset, url=page.url, count=count))
+    if left_out:
+        count(TAGS_LEFT_OUT, left_out)
     tree = LexborHTMLParser(document, options=LexborDocumentOptions.WO_EVENTS)
     nodes = _Nodes(tree)
     settings = settings or _DEFAULTS
     base = document_base(page.url, _base_href(nodes))
-    images = PageImages(base, count, settings)
+    images = PageImages(base, count, settings, on_drop)
     extractor = _Extractor(images, count, settings)
+    for node in nodes.captions:
+        extractor.captions.add_by_class(node)
     for node in nodes.images:
         extractor.add_element(node)
     images.add_open_graph(map(_meta, nodes.metas))
@@ -101,66 +129,73 @@ class _Nodes:
         self.bases: list[LexborNode] = []
         self.titles: list[LexborNode] = []
         self.license_links: list[LexborNode] = []
+        self.captions: list[LexborNode] = []
         lists = {
             "img": self.images, "amp-img": self.images, "meta": self.metas, "base": self.bases, "title": self.titles,
         }  # fmt: skip
         for node in tree.css(_SELECTOR):
-            lists.get(node.tag or "", self.license_links).append(node)
+            tag = node.tag or ""
+            if tag in lists:
+                lists[tag].append(node)
+                continue
+            if tag in ("a", "link"):
+                self.license_links.append(node)
+            self.captions.append(node)
 
 
 class _Extractor:
     def __init__(self, images: PageImages, count: Count, settings: ExtractSettings) -> None:
+        self.captions = Captions(count)
         self._images = images
-        self._count = count
         self._settings = settings
-        self._captions: dict[int, str] = {}  # by node: figures and links may contain several images
+        self._pictures: dict[int, list[Candidate]] = {}
 
     def add_element(self, node: LexborNode) -> None:
-        self._count(IMAGES)
+        if not self._images.admit():
+            return
         attributes = node.attributes
         around = _surroundings(node)
-        texts = self._texts(attributes, around)
+        texts = self._texts(node, attributes, around)
         if not texts:
-            self._count(NO_TEXT)
-            return
-        get = attributes.get
-        reason = size_reason(*declared_sides(get("width"), get("height"), get("style")), self._settings)
-        if reason is not None:
-            self._count(reason)
+            self._images.drop(NO_TEXT)
             return
         reference = self._reference(attributes, around)
-        if isinstance(reference, str):
-            self._count(reference)
-            return
-        self._images.add(reference, texts)
+        get = attributes.get
+        sides = declared_sides(get("width"), get("height"), get("style"))
+        if is_ratio(*sides, get("layout")) or (isinstance(reference, Reference) and reference.is_wide):
+            sides = (None, None)
+        reason = size_reason(*sides, self._settings)
+        if reason is not None:
+            url = reference.url if isinstance(reference, Reference) else (get("src") or "")
+            self._images.drop(reason, url, texts)
+        elif isinstance(reference, str):
+            self._images.drop(reference, get("src") or "", texts)
+        else:
+            self._images.add(reference, texts, largest_side=max(filter(None, sides), default=0))
 
-    def _texts(self, attributes: _Attributes, around: _Surroundings) -> Texts:
+    def _texts(self, node: LexborNode, attributes: _Attributes, around: _Surroundings) -> Texts:
         texts: Texts = []
         for source in (ALT, TITLE, ARIA_LABEL):
             value = attributes.get(source)
             if value:
                 append_text(texts, source, value)
-        if around.figure is not None:
-            append_text(texts, FIGCAPTION, self._caption(around.figure, _figure_caption))
+        caption = self.captions.of_figure(around.figure) if around.figure is not None else ""
+        append_text(texts, FIGCAPTION, caption or self.captions.by_class(node))
         if around.link is not None:
-            append_text(texts, LINK, self._caption(around.link, _link_text))
-            append_text(texts, LINK, around.link.attributes.get("title"))
+            for text in self.captions.of_link(around.link):
+                append_text(texts, LINK, text)
         return texts
-
-    def _caption(self, node: LexborNode, read: Callable[[LexborNode], str]) -> str:
-        key = node.mem_id
-        caption = self._captions.get(key)
-        if caption is None:
-            caption = self._captions[key] = read(node)
-        return caption
 
     def _reference(self, attributes: _Attributes, around: _Surroundings) -> Reference | str:
         """Return the best source of an image element, or the reason why it has none."""
+        found = None
         if around.picture is not None or not _BETTER_THAN_SRC.isdisjoint(attributes):
-            better = self._better_than_src(attributes, around)
-            if better is not None:
-                return better
+            found = self._better_than_src(attributes, around)
         src = (attributes.get("src") or "").strip()
+        if found is None and not (src and _is_usable(src)):
+            found = self._invented(attributes)
+        if found is not None:
+            return found._replace(source=NOSCRIPT) if around.in_noscript else found
         if not src:
             return NO_URL
         if is_data(src):
@@ -169,25 +204,59 @@ class _Extractor:
 
     def _better_than_src(self, attributes: _Attributes, around: _Surroundings) -> Reference | None:
         candidates: dict[Candidate, str] = {}  # of equal candidates, the first counts
-        for source, sets in (
-            (LAZY, [attributes.get(name) for name in _LAZY_SRCSET]),
-            (SRCSET, [attributes.get("srcset")]),
-            (PICTURE, _picture_sets(around.picture)),
-        ):
-            for value in sets:
-                if value:
-                    for candidate in parse_srcset(value):
-                        candidates.setdefault(candidate, source)
-        while candidates:
-            best = choose(candidates, self._settings.srcset_width)
-            source = candidates.pop(best)
-            if _is_usable(best.url):
-                return Reference(best.url, NOSCRIPT if around.in_noscript else source)
+        for name in _LAZY_SRCSET:
+            for candidate in _candidates(attributes.get(name)):
+                candidates.setdefault(candidate, LAZY)
+        for candidate in _candidates(attributes.get("srcset")):
+            candidates.setdefault(candidate, SRCSET)
+        for candidate in self._of_picture(around.picture):
+            candidates.setdefault(candidate, PICTURE)
+        best = _best(candidates, self._settings)
+        if best is not None:
+            return best
         for name in _LAZY_SRC:
             value = attributes.get(name)
             if value and _is_usable(value) and ("/" in value or "." in value):
                 return Reference(value, LAZY)
         return None
+
+    def _of_picture(self, picture: LexborNode | None) -> list[Candidate]:
+        """Return the candidates of the first sources of a `<picture>`, which may contain several images."""
+        if picture is None:
+            return []
+        found = self._pictures.get(picture.mem_id)
+        if found is None:
+            sets = _picture_sets(picture)
+            found = [candidate for value in sets for candidate in _candidates(value)][:MAX_CANDIDATES]
+            self._pictures[picture.mem_id] = found
+        return found
+
+    def _invented(self, attributes: _Attributes) -> Reference | None:
+        """Return the first value of an invented attribute that is an image's URL, or the best of a `srcset`."""
+        for name, value in attributes.items():
+            if not value or name in ("src", "srcset") or _LAZY_NAME.match(name) is None:
+                continue
+            value = value.strip()
+            if "srcset" in name or (len(value) <= _MAX_SRCSET and _SRCSET_VALUE.search(value)):
+                best = _best(dict.fromkeys(_candidates(value), LAZY), self._settings)
+                if best is not None:
+                    return best
+            elif len(value) <= _MAX_REFERENCE and _is_usable(value):
+                is_url = _IMAGE_URL.fullmatch(value) or (_SAYS_SOURCE.search(name) and _ABSOLUTE.fullmatch(value))
+                if is_url:
+                    return Reference(value, LAZY)
+        return None
+
+
+def _candidates(value: str | None) -> list[Candidate]:
+    return parse_srcset(value[:_MAX_SRCSET]) if value else []
+
+
+def _best(candidates: Mapping[Candidate, str], settings: ExtractSettings) -> Reference | None:
+    for best in best_first(candidates, settings.srcset_width):
+        if _is_usable(best.url):
+            return Reference(best.url, candidates[best], best.size)
+    return None
 
 
 def _surroundings(node: LexborNode) -> _Surroundings:
@@ -212,67 +281,19 @@ def _surroundings(node: LexborNode) -> _Surroundings:
     return _Surroundings(link, figure, picture, in_noscript)
 
 
-def _picture_sets(picture: LexborNode | None) -> list[str | None]:
-    if picture is None:
-        return []
+def _picture_sets(picture: LexborNode) -> list[str | None]:
     sets: list[str | None] = []
-    for source in picture.css("source"):
+    for source in picture.css("source")[:_MAX_SOURCES]:
         attributes = source.attributes
         if (attributes.get("type") or "").lower() not in _UNREADABLE_TYPES:
             sets.extend(attributes.get(name) for name in ("srcset", *_LAZY_SRCSET))
     return sets
 
 
-def _figure_caption(figure: LexborNode) -> str:
-    """Return the caption of a figure with one image; a gallery's caption does not describe a single image."""
-    caption = figure.css_first("figcaption")
-    if caption is None:
-        return ""
-    _, images = _text_and_images(figure)
-    return _text_and_images(caption)[0] if images <= 1 else ""
-
-
-def _link_text(link: LexborNode) -> str:
-    """Return the text of a link that contains one image."""
-    first = link.child
-    if first is not None and first.next is None and first.tag in _IMAGE_TAGS:
-        return ""  # most links around an image contain nothing else
-    text, images = _text_and_images(link)
-    return text if images <= 1 else ""
-
-
-def _text_and_images(node: LexborNode) -> tuple[str, int]:
-    """Return the visible text below a node and the number of images, without `<noscript>` copies of lazy images."""
-    parts = []
-    images = 0
-    length = 0
-    stack = [node.child]
-    while stack and length < MAX_TEXT:
-        child = stack.pop()
-        while child is not None:
-            if child.is_text_node:
-                text = child.text_content or ""
-                parts.append(text)
-                length += len(text)
-            elif child.is_element_node:
-                tag = child.tag
-                if tag in _IMAGE_TAGS:
-                    images += 1
-                elif tag not in _SILENT_TAGS:
-                    parts.append(" ")  # blocks and breaks separate words
-                    stack.append(child.next)
-                    child = child.child
-                    continue
-            child = child.next
-        parts.append(" ")
-    return "".join(parts), images
-
-
 def _is_usable(reference: str) -> bool:
-    if is_data(reference) or reference[:1] in ("{", "[", "#"):
+    if len(reference) > _MAX_REFERENCE or is_data(reference) or reference[:1] in ("{", "[", "#"):
         return False
-    stem = reference.rpartition("/")[2].partition("?")[0].partition(".")[0].lower()
-    return not is_placeholder_name(stem)
+    return not is_placeholder_url(reference)
 
 
 def _title(nodes: _Nodes) -> str:

@@ -5,6 +5,9 @@ import re
 from collections.abc import Collection
 from typing import NamedTuple
 
+MAX_CANDIDATES = 100
+"""Candidates read from one `srcset`; those after them are ignored."""
+
 _SIZE = operator.itemgetter(1)
 _DESCRIPTOR = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)[wx]", re.IGNORECASE)
 
@@ -17,7 +20,7 @@ class Candidate(NamedTuple):
 
 
 def parse_srcset(srcset: str) -> list[Candidate]:
-    """Return the candidates in order of appearance; invalid descriptors count as density 1.
+    """Return the first `MAX_CANDIDATES` candidates in order of appearance; invalid descriptors count as density 1.
 
     A URL ends at the next white space and may contain commas (`data:` URIs, transformation parameters); a comma at its
     end, or one after a descriptor, ends the candidate.
@@ -25,7 +28,7 @@ def parse_srcset(srcset: str) -> list[Candidate]:
     candidates: list[Candidate] = []
     tokens = srcset.split()
     tokens.reverse()  # the next token is at the end
-    while tokens:
+    while tokens and len(candidates) < MAX_CANDIDATES:
         url = tokens.pop().lstrip(",")
         if not url:
             continue
@@ -37,15 +40,18 @@ def parse_srcset(srcset: str) -> list[Candidate]:
 
 
 def choose(candidates: Collection[Candidate], enough_width: int = 0) -> Candidate:
-    """Return the largest candidate, or with `enough_width` the narrowest of at least that width; the first of equals.
+    """Return the first of `best_first`. `candidates` must not be empty."""
+    return best_first(candidates, enough_width)[0]
 
-    `candidates` must not be empty.
-    """
-    if enough_width:
-        wide = [candidate for candidate in candidates if candidate.size >= enough_width]
-        if wide:
-            return min(wide, key=_SIZE)
-    return max(candidates, key=_SIZE)
+
+def best_first(candidates: Collection[Candidate], enough_width: int = 0) -> list[Candidate]:
+    """Return the candidates from the largest down; with `enough_width`, those of at least that width, narrowest first,
+    before the others. Equals stay in their order."""
+    ordered = sorted(candidates, key=_SIZE, reverse=True)
+    if not enough_width:
+        return ordered
+    wide = sorted((candidate for candidate in candidates if candidate.size >= enough_width), key=_SIZE)
+    return wide + ordered[len(wide) :]
 
 
 def _take_size(tokens: list[str]) -> float:

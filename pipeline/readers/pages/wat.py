@@ -9,7 +9,7 @@ come from `src` and Open Graph, texts from `alt`, `title` and Open Graph.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin
@@ -41,18 +41,19 @@ from openwit.pipeline.readers.pages.html import ExtractSettings, FoundImage
 from openwit.pipeline.readers.pages.page_images import (
     ALT,
     DATA_URI,
-    IMAGES,
     MAX_TITLE,
     NO_TEXT,
     NO_URL,
     SRC,
     TITLE,
+    DroppedImage,
     PageImages,
     Reference,
     Texts,
     append_text,
     choose_license,
     document_base,
+    ignore_dropped,
     is_data,
 )
 
@@ -181,6 +182,7 @@ def read_wat(
     *,
     count_image: Count = ignore,
     settings: ExtractSettings | None = None,
+    on_drop: Callable[[DroppedImage], None] = ignore_dropped,
     max_block_bytes: int = MAX_BODY_BYTES,
 ) -> Iterator[WatPage]:
     """Yield the HTML pages that a WAT file (plain, gzip, zstd or lz4) describes, in file order.
@@ -191,6 +193,7 @@ def read_wat(
             notes.
         count_image: receives `IMAGES` for each image of a page, and one of `IMAGE_REASONS` for each without an entry.
         settings: rules for images; None for the defaults.
+        on_drop: receives each image that has a text and is dropped, before its page is yielded.
         max_block_bytes: envelopes with more JSON are dropped, which limits memory.
 
     Raises:
@@ -201,7 +204,7 @@ def read_wat(
     with stack:
         for record in read_records(file, max_block_bytes, count=count_record, wanted=_is_metadata):
             count_record(RECORDS)
-            page = _page(record, count_record, count_image, settings)
+            page = _page(record, count_record, _ImageReader(count_image, settings, on_drop))
             if page is not None:
                 if record.cut_short:
                     count_record(CUT_SHORT, 1, f"offset {record.offset}")
@@ -212,7 +215,7 @@ def _is_metadata(kind: str, _is_http: bool) -> bool:
     return kind == "metadata"
 
 
-def _page(record: ArchiveRecord, count: Count, count_image: Count, settings: ExtractSettings) -> WatPage | None:
+def _page(record: ArchiveRecord, count: Count, reader: "_ImageReader") -> WatPage | None:
     where = f"offset {record.offset}"
     reason = _record_reason(record)
     wat = _decode(record.block, count, where) if reason is None else None
@@ -233,7 +236,7 @@ def _page(record: ArchiveRecord, count: Count, count_image: Count, settings: Ext
         url or given_url,
         record.offset,
         header.date or record.date,
-        _images(html, url or given_url, count_image, settings),
+        reader.images(html, url or given_url),
         wat.container.filename or None,
         _whole_number(wat.container.offset),
     )
@@ -275,32 +278,39 @@ def _media_type(headers: dict[str, str | list[str]]) -> str:
     return ""
 
 
-def _images(html: _Html, page_url: str, count: Count, settings: ExtractSettings) -> list[FoundImage]:
-    head = html.head
-    base = document_base(page_url, head.base)
-    images = PageImages(base, count, settings)
-    licenses = [(link.url or "", link.rel) for link in head.link if link.rel and _LICENSE in link.rel.lower()]
-    for link in html.links:
-        if link.path == _IMAGE_PATH:
-            _add_image(images, link, count)
-        elif link.path == _LINK_PATH and _may_be_license(link):
-            licenses.append((link.url or "", link.rel or ""))
-    images.add_open_graph((meta.property or meta.name or "", meta.content or "") for meta in head.metas)
-    return images.found(choose_license(base, licenses), (head.title or "").strip()[:MAX_TITLE])
+@dataclass(frozen=True, slots=True)
+class _ImageReader:
+    count: Count
+    settings: ExtractSettings
+    on_drop: Callable[[DroppedImage], None]
+
+    def images(self, html: _Html, page_url: str) -> list[FoundImage]:
+        head = html.head
+        base = document_base(page_url, head.base)
+        images = PageImages(base, self.count, self.settings, self.on_drop)
+        licenses = [(link.url or "", link.rel) for link in head.link if link.rel and _LICENSE in link.rel.lower()]
+        for link in html.links:
+            if link.path == _IMAGE_PATH:
+                _add_image(images, link)
+            elif link.path == _LINK_PATH and _may_be_license(link):
+                licenses.append((link.url or "", link.rel or ""))
+        images.add_open_graph((meta.property or meta.name or "", meta.content or "") for meta in head.metas)
+        return images.found(choose_license(base, licenses), (head.title or "").strip()[:MAX_TITLE])
 
 
-def _add_image(images: PageImages, link: _Link, count: Count) -> None:
-    count(IMAGES)
+def _add_image(images: PageImages, link: _Link) -> None:
+    if not images.admit():
+        return
     texts: Texts = []
     append_text(texts, ALT, link.alt)
     append_text(texts, TITLE, link.title)
     src = (link.url or "").strip()
     if not texts:
-        count(NO_TEXT)
+        images.drop(NO_TEXT)
     elif not src:
-        count(NO_URL)
+        images.drop(NO_URL, "", texts)
     elif is_data(src):
-        count(DATA_URI)
+        images.drop(DATA_URI, src, texts)
     else:
         images.add(Reference(src, SRC), texts)
 

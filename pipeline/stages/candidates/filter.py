@@ -16,7 +16,7 @@ from openwit.pipeline.text.language import LanguageIdentifier, keeps
 
 NO_TEXT = Reason("no_text", "no text describes it")
 TEXT_NOT_WANTED = Reason("text_source_not_wanted", "a text from a place the recipe leaves out")
-BAD_URL = Reason("bad_url", "the address is no URL")
+BAD_URL = Reason("bad_url", "the address is no http(s) URL")
 BAD_SPLIT = Reason("bad_split", "the table names no valid split")
 LANGUAGE = Reason("language", "in a language that is not wanted, or in none that could be detected")
 PAIR_REASONS = (NO_TEXT, TEXT_NOT_WANTED, BAD_URL, BAD_SPLIT, *TEXT_REASONS, LANGUAGE)

@@ -1,7 +1,7 @@
 """Open inputs of the candidates stage as streams of found pairs: archives, WAT files, tables and your own readers."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,12 @@ from openwit.pipeline.common.counting import Count
 from openwit.pipeline.readers.crawl.warc import read_pages
 from openwit.pipeline.readers.custom import read_records
 from openwit.pipeline.readers.pages.html import FoundImage, extract
+from openwit.pipeline.readers.pages.page_images import DroppedImage, ignore_dropped
 from openwit.pipeline.readers.pages.wat import read_wat
 from openwit.pipeline.readers.tables.files import is_text_name
 from openwit.pipeline.readers.tables.settings import TableColumns
 from openwit.pipeline.readers.tables.tables import TableBatch, is_table_name, open_table
-from openwit.pipeline.stages.candidates.pair import TABLE, Pair
+from openwit.pipeline.stages.candidates.pair import TABLE, Drop, Pair
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.plugins import PluginSettings
 
@@ -67,7 +68,9 @@ def is_input_name(name: str) -> bool:
     return True
 
 
-def archive_pairs(path: str, name: str, count_record: Count, count_image: Count) -> Iterator[Pair]:
+def archive_pairs(
+    path: str, name: str, count_record: Count, count_image: Count, *, drops: list[Drop] | None = None
+) -> Iterator[Pair]:
     """Yield the pairs of the pages of a WARC or ARC file.
 
     Args:
@@ -75,19 +78,30 @@ def archive_pairs(path: str, name: str, count_record: Count, count_image: Count)
         name: the file as the recipe names it.
         count_record: called for every record, with a reason for each that is not a page, else with PAGES_TAKEN.
         count_image: called for every image, with a reason for each that is dropped, else with IMAGES_TAKEN.
+        drops: takes the images that have a text and were dropped, before the pairs of their page.
     """
     for page in read_pages(path, count_record):
         count_record(PAGES_TAKEN)
-        images = extract(page, count_image)
+        dropped: list[DroppedImage] = []
+        images = extract(page, count_image, on_drop=ignore_dropped if drops is None else dropped.append)
         count_image(IMAGES_TAKEN, len(images))
+        if drops is not None:
+            drops += _image_drops(dropped, name, page.url, page.record_offset)
         yield from _page_pairs(images, name, page.url, page.record_offset, page.date)
 
 
-def wat_pairs(path: str, name: str, count_record: Count, count_image: Count) -> Iterator[Pair]:
+def wat_pairs(
+    path: str, name: str, count_record: Count, count_image: Count, *, drops: list[Drop] | None = None
+) -> Iterator[Pair]:
     """Yield the pairs of the pages that a WAT file describes; see `archive_pairs`."""
-    for page in read_wat(path, count_record, count_image=count_image):
+    dropped: list[DroppedImage] = []
+    on_drop: Callable[[DroppedImage], None] = ignore_dropped if drops is None else dropped.append
+    for page in read_wat(path, count_record, count_image=count_image, on_drop=on_drop):
         count_record(PAGES_TAKEN)
         count_image(IMAGES_TAKEN, len(page.images))
+        if drops is not None:
+            drops += _image_drops(dropped, name, page.url, page.record_offset)
+            dropped.clear()
         yield from _page_pairs(page.images, name, page.url, page.record_offset, page.date)
 
 
@@ -181,6 +195,13 @@ def _page_pairs(
                 page_title=image.page_title,
                 relative=image.relative,
             )
+
+
+def _image_drops(dropped: Sequence[DroppedImage], name: str, page_url: str, offset: int) -> Iterator[Drop]:
+    """Yield the dropped images of a page as drops that tell the page and its place."""
+    for image in dropped:
+        pair = Pair(image.url, image.text, "", "", name, offset, page_url=page_url)
+        yield Drop(pair, image.reason, f"on {page_url}, in {name} at byte {offset}")
 
 
 def _rows(batch: TableBatch) -> Iterator[dict[str, Any]]:

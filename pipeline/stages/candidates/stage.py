@@ -171,7 +171,9 @@ class ReadInput(FileTask[InputPart]):
         stats.enter(FILES_STEP, files)
         try:
             with local_copy(name) as path, DROPS.writing(drops) as write_drops:
-                filtered = self._filtered(self._pairs(path, task.payload, stats), write_drops, stats)
+                of_images: list[Drop] = []
+                pairs = self._pairs(path, task.payload, stats, of_images)
+                filtered = self._filtered(pairs, of_images, write_drops, stats)
                 candidates = CANDIDATES.write_parts(part, filtered, _PART_ROWS)
         except PluginError:
             raise  # a failing filter is not an unreadable file
@@ -190,7 +192,7 @@ class ReadInput(FileTask[InputPart]):
             stats.leave(FILES_STEP, files)
         return [*candidates, drops]
 
-    def _pairs(self, path: str, part: InputPart, stats: TaskStats) -> Iterator[Pair]:
+    def _pairs(self, path: str, part: InputPart, stats: TaskStats, of_images: list[Drop]) -> Iterator[Pair]:
         name = part.input
         reader = reader_of(name, self.settings.readers)
         if reader is not None:
@@ -205,22 +207,31 @@ class ReadInput(FileTask[InputPart]):
             stats.enter(step, 0)
         count_record = counting(stats, RECORDS_STEP, RECORDS, reasons, PAGES_TAKEN)
         count_image = counting(stats, IMAGES_STEP, IMAGES, IMAGE_REASONS, IMAGES_TAKEN)
-        yield from read(path, name, count_record, count_image)
+        drops = of_images if self.settings.keep_drops else None
+        yield from read(path, name, count_record, count_image, drops=drops)
 
     def _filtered(
-        self, found: Iterator[Pair], write_drops: Callable[[pa.Table], None], stats: TaskStats
+        self,
+        found: Iterator[Pair],
+        of_images: list[Drop],
+        write_drops: Callable[[pa.Table], None],
+        stats: TaskStats,
     ) -> Iterator[pa.Table]:
+        """Yield the candidates among the found pairs; write the dropped pairs, and the images dropped before them."""
         assert self._filter is not None
         rows = 0
         stats.enter(PAIRS_STEP, 0)
         while batch := list(islice(found, _BATCH)):
             kept, dropped = self._filter.split(batch)
             _count(stats, batch, kept, dropped)
-            if self.settings.keep_drops and dropped:
-                write_drops(drops_table(dropped))
+            if self.settings.keep_drops and (dropped or of_images):
+                write_drops(drops_table([*of_images, *dropped]))
+            of_images.clear()
             rows += len(batch)
             stats.tick(rows)
             yield candidates_table(kept)
+        if of_images:
+            write_drops(drops_table(of_images))
 
 
 def _count(stats: TaskStats, found: list[Pair], kept: list[Pair], dropped: list[Drop]) -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from openwit.pipeline.common.counting import ReasonCounter
 from openwit.pipeline.readers.crawl.warc import Page, read_pages
 from openwit.pipeline.readers.pages.html import IMAGE_REASONS, IMAGES, ExtractSettings, FoundImage, extract
+from openwit.pipeline.readers.pages.page_images import DroppedImage
 
 DATA = Path(__file__).parents[4].parent / "shared" / "data"
 URL = "https://site.example/blog/post.html"
@@ -84,6 +85,22 @@ def test_on_a_page_without_usable_url_only_absolute_references_count() -> None:
         ("<img src=thumb.jpg data-original=real.jpg alt=a>", "real.jpg", "lazy"),
         ("<img src=blank.gif data-lazy-src=real.jpg alt=a>", "real.jpg", "lazy"),
         ("<img src=thumb.jpg data-srcset='m.jpg 600w, l.jpg 1200w' alt=a>", "l.jpg", "lazy"),
+        ("<img src=data:image/gif;base64,R0 data-big-picture=/p/real.jpg?x=1 alt=a>", "real.jpg?x=1", "lazy"),
+        ("<img data-lazysrc=//cdn.example/real alt=a>", "real", "lazy"),
+        ("<img src=blank.gif data-set='s.jpg 300w, l.jpg 900w' alt=a>", "l.jpg", "lazy"),
+        ("<img src=blank.gif data-bgsrcset='s.jpg 1x, l.jpg 2x' alt=a>", "l.jpg", "lazy"),
+        (
+            '<img src=blank.gif data-page=/page.html data-json=\'{"a":"x.jpg"}\' data-orig-file=r.png alt=a>',
+            "r.png",
+            "lazy",
+        ),
+        ("<img src=real.jpg data-other=other.jpg alt=a>", "real.jpg", "src"),
+        ("<img src=google-pixel-6.jpg data-other=other.jpg alt=a>", "google-pixel-6.jpg", "src"),
+        ("<img src=pixel.png srcset='phone-pixel.png 800w' width=16 height=12 alt=a>", "phone-pixel.png", "srcset"),
+        ("<amp-img src=amp.jpg alt=a width=1 height=1 layout=responsive></amp-img>", "amp.jpg", "src"),
+        ("<img src=wide.jpg alt=a width=16 height=9>", "wide.jpg", "src"),
+        ("<img src=wide.jpg alt=a width=1 height=1 style='width:100%;height:auto'>", "wide.jpg", "src"),
+        ("<img src=pixel-phone.png alt='The phone on a table'>", "pixel-phone.png", "src"),
         ("<img src=real.jpg data-src='' alt=a>", "real.jpg", "src"),
         ("<img src=real.jpg data-lazy=true alt=a>", "real.jpg", "src"),
         ("<img src=real.jpg data-src=data:image/gif;base64,R0 alt=a>", "real.jpg", "src"),
@@ -161,6 +178,70 @@ def test_captions_of_figures(body: str, texts: list[str]) -> None:
 )
 def test_captions_of_links(body: str, texts: list[tuple[str, str]]) -> None:
     assert [(source, " ".join(text.split())) for source, text in only(body).texts] == texts
+
+
+@pytest.mark.parametrize(
+    ("body", "texts"),
+    [
+        ("<div class='wp-caption'><img src=a.jpg><p class='wp-caption-text'>The <b>lake</b></p></div>", ["The lake"]),
+        ("<div class=thumbinner><a><img src=a.jpg></a><div class=thumbcaption>A hill</div></div>", ["A hill"]),
+        ("<li class=gallerybox><div><div><img src=a.jpg></div></div><div class=gallerytext>A</div></li>", ["A"]),
+        ("<div><div><img src=a.jpg></div><div><span class='x image__caption'>B</span></div></div>", ["B"]),
+        ("<div><p class=photoCaption>C</p><img src=a.jpg></div>", ["C"]),
+        ("<figure><img src=a.jpg><div class=caption>D</div></figure>", ["D"]),
+        ("<figure><img src=a.jpg><figcaption>E</figcaption><p class=caption>F</p></figure>", ["E"]),
+        ("<div><img src=a.jpg alt=x><img src=b.jpg><p class=caption>both</p></div>", ["x"]),
+        ("<div class='has-caption'><img src=a.jpg alt=x> no caption</div>", ["x"]),
+        ("<div><img src=a.jpg alt=x></div><p class=caption>far away", ["x"]),
+        ("<div><img src=a.jpg alt=x><p class=table-caption>of a table</p></div>", ["x"]),
+        ("<div><img src=a.jpg alt=G><p class=caption>G</p></div>", ["G"]),
+    ],
+)
+def test_captions_that_their_class_tells(body: str, texts: list[str]) -> None:
+    image = only(body)
+    assert [" ".join(text.split()) for _, text in image.texts] == texts
+    assert {source for source, _ in image.texts} <= {"alt", "figcaption"}
+
+
+@pytest.mark.parametrize(
+    ("metas", "found"),
+    [
+        ({"og:image": "a.jpg", "twitter:image:alt": "A view"}, [("a.jpg", ["A view"])]),
+        ({"og:image": "a.jpg", "twitter:image": "a.jpg", "twitter:image:alt": "A view"}, [("a.jpg", ["A view"])]),
+        (
+            {"og:image": "a.jpg", "og:image:alt": "O", "twitter:image": "t.jpg", "twitter:image:alt": "T"},
+            [("a.jpg", ["O"]), ("t.jpg", ["T"])],
+        ),
+        ({"twitter:image:src": "t.jpg", "twitter:image:alt": "T"}, [("t.jpg", ["T"])]),
+        ({"twitter:image": "t.jpg", "og:image": "a.jpg", "og:image:alt": "O"}, [("a.jpg", ["O"])]),
+        ({"twitter:image:alt": "T"}, []),
+    ],
+)
+def test_texts_of_open_graph_and_twitter(metas: dict[str, str], found: list[tuple[str, list[str]]]) -> None:
+    images, _ = find("".join(f"<meta name={name} content='{content}'>" for name, content in metas.items()))
+    got = [(image.url.rpartition("/")[2], [text for _, text in image.texts]) for image in images]
+    assert got == found
+    assert {image.image_source for image in images} <= {"og"}
+
+
+def test_dropped_images_are_reported() -> None:
+    dropped: list[DroppedImage] = []
+    body = (
+        "<img src=blank.gif alt=a><img src=x.svg alt=b><img src=p.jpg width=1 height=1 alt=c><img alt=d>"
+        "<img src='data:image/gif;base64,R0' alt=e><img src=i.png width=16 height=16 alt=f><img src=blank.gif>"
+        "<img src='ftp://a.example/x.jpg' alt=g>"
+    )
+    extract(Page(URL, body.encode(), None, 0, None, 200), on_drop=dropped.append)
+    at = "https://site.example/blog/"
+    assert dropped == [
+        (f"{at}blank.gif", "a", "placeholder"),
+        (f"{at}x.svg", "b", "svg"),
+        (f"{at}p.jpg", "c", "tracking_pixel"),
+        ("", "d", "no_url"),
+        ("data:image/gif;base64,R0", "e", "data_uri"),
+        (f"{at}i.png", "f", "icon"),
+        ("ftp://a.example/x.jpg", "g", "bad_url"),
+    ]
 
 
 def test_a_link_around_several_images_captions_none() -> None:

@@ -1,6 +1,13 @@
 import pytest
 
-from openwit.pipeline.readers.pages.image_rules import ImageRules, declared_sides, name_reason, size_reason
+from openwit.pipeline.readers.pages.image_rules import (
+    Evidence,
+    ImageRules,
+    declared_sides,
+    is_ratio,
+    name_reason,
+    size_reason,
+)
 
 RULES = ImageRules()
 
@@ -14,6 +21,9 @@ RULES = ImageRules()
         (None, None, "width: 1px; height:1px !important", (1, 1)),
         (None, "20", "max-width:5px;border-width:1px", (None, 20)),
         (None, None, "width:50%", (None, None)),
+        ("1", "1", "width:100%; height:auto", (None, None)),
+        ("1", None, "WIDTH : 640px", (640, None)),
+        ("1" + " " * 50_000 + "x", None, "width:1" + " " * 50_000 + "x", (1, None)),
         ("", "x", "", (None, None)),
     ],
 )
@@ -27,7 +37,10 @@ def test_declared_sides(
     ("width", "height", "reason"),
     [
         (1, 1, "tracking_pixel"),
-        (2, 300, "tracking_pixel"),
+        (2, 300, None),
+        (2, 2, "tracking_pixel"),
+        (300, 1, None),
+        (1, 0, "tracking_pixel"),
         (None, 1, "tracking_pixel"),
         (0, 0, None),
         (16, 16, "icon"),
@@ -72,3 +85,51 @@ def test_rules_can_be_switched_off() -> None:
     assert size_reason(1, 1, keep_all) is None
     assert name_reason("http://a.example/logo.svg", keep_all) is None
     assert name_reason("http://a.example/favicon.ico", keep_all) is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "google-pixel-6.jpg", "clear-lake.jpg", "crash-test-dummy.jpg", "blank-check.jpg", "iconic-building.jpg",
+        "logo-design-for-bakery.jpg", "pixel-art.webp", "transparent-bag.jpeg", "wheel-spacer-25mm.jpg",
+        "sprite-can.jpg", "emoji-cake.jpg", "empty-room.jpg", "grey-wolf.png", "dot-painting.png", "loading-dock.png",
+    ],
+)  # fmt: skip
+def test_a_word_in_a_photos_name_drops_nothing(name: str) -> None:
+    assert name_reason(f"http://a.example/{name}", RULES) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "evidence", "reason"),
+    [
+        ("google-pixel-6.png", Evidence(), "placeholder"),
+        ("google-pixel-6.png", Evidence(specific_text=True), None),
+        ("clear-lake.png", Evidence(large=True), None),
+        ("sprite-can.png", Evidence(), "icon"),
+        ("sprite-can.png", Evidence(specific_text=True), None),
+        ("emoji-12.png", Evidence(specific_text=True), "icon"),
+        ("emoji-12.png", Evidence(large=True), None),
+        *(
+            (name, Evidence(specific_text=True, large=True), "placeholder")
+            for name in (
+                "pixel.gif", "blank.png", "spacer.gif", "blank.jpg", "1x1.png", "image-placeholder-400x300.jpg",
+                "lazy-placeholder.png", "transparent-1.png", "placeholder.webp", "grey.gif", "blank_square.png",
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_other_evidence_outweighs_a_word_but_not_a_whole_name(
+    name: str, evidence: Evidence, reason: str | None
+) -> None:
+    assert name_reason(f"http://a.example/{name}", RULES, evidence) == reason
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "layout", "ratio"),
+    [
+        (16, 9, None, True), (9, 16, None, True), (4, 3, None, True), (1, 1, None, False), (1, 1, "responsive", True),
+        (16, 16, None, False), (300, 200, "fixed", False), (None, None, " Fill ", True), (16, None, None, False),
+    ],
+)  # fmt: skip
+def test_sides_may_be_a_ratio(width: int | None, height: int | None, layout: str | None, ratio: bool) -> None:
+    assert is_ratio(width, height, layout) is ratio

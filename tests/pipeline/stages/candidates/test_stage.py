@@ -56,7 +56,16 @@ def test_pages_to_pairs_with_their_provenance(job, tmp_path):
         assert row["record_offset"] == len(gzip.compress(second, mtime=0))
         assert row["fetch_date"] == "2024-05-18T01:58:10Z"
         assert row["license"] == "http://a.org/terms"
-    assert [d["reason"] for d in read(tmp_path / "out", DROPS, "drops")] == ["file_name"]
+    at = len(gzip.compress(second, mtime=0))
+    assert [(d["reason"], d["url"], d["text"], d["detail"]) for d in read(tmp_path / "out", DROPS, "drops")] == [
+        (
+            "placeholder",
+            "http://a.org/birds/spacer.gif",
+            "spacer",
+            f"on http://a.org/birds/, in {archive} at byte {at}",
+        ),
+        ("file_name", "http://a.org/img/wren.jpg", "IMG_0042.jpg", None),
+    ]
     assert funnel(manifest) == {
         "inputs/files": (1, 1, {}),
         "crawl/records": (2, 1, {"not_200": 1}),

@@ -1,0 +1,171 @@
+"""Limit what markup of a page costs its parser: depth, open formatting elements, and attributes of a tag.
+
+An HTML parser takes quadratic time in each of the three, as the HTML Standard defines it. Tags beyond a limit are left
+out, with a count; what stands between them stays. Ordinary pages are passed through after a test of a few counts.
+"""
+
+import re
+
+import numpy as np
+
+MAX_DEPTH = 512
+"""Open elements; deeper ones become children of the one at this depth, as in browsers."""
+
+MAX_FORMATTING = 64
+"""Open formatting elements (`<b>`, `<font>` …), which the parser opens again in each block."""
+
+MAX_ATTRIBUTES = 256
+"""Attributes of one tag."""
+
+_MANY_OPEN = 1_000
+_MANY_TAGS = 20_000
+_LONG_TAG = 4096
+_LESS, _SLASH = b"</"
+_QUOTED = re.compile(rb""""[^"]*(?:"|$)|'[^']*(?:'|$)""")
+
+_TAG = re.compile(r"<(?:(!--)|(/?)([a-zA-Z][^\s/>\x00]*))")
+_NEXT = re.compile(r"""[>"']""")
+_ATTRIBUTE = re.compile(r"""[^\s"'=<>/]+(?:\s*=\s*(?:"[^"]*"|'[^']*'|[^\s"'>]+))?""")
+_RAW = {
+    name: re.compile(rf"</{name}(?![a-z])", re.IGNORECASE)
+    for name in ("script", "style", "textarea", "title", "xmp", "iframe", "noembed", "noframes")
+}
+_FORMATTING = frozenset({
+    "a", "b", "big", "code", "em", "font", "i", "nobr", "s", "small", "strike", "strong", "tt", "u",
+})  # fmt: skip
+# They have no content, or end the one before them.
+_FLAT = frozenset({
+    "area", "base", "basefont", "bgsound", "br", "col", "embed", "frame", "hr", "image", "img", "input", "keygen",
+    "link", "meta", "param", "source", "track", "wbr", "p", "li", "dt", "dd", "option", "optgroup", "tr", "td", "th",
+    "tbody", "thead", "tfoot", "caption", "colgroup", "rb", "rp", "rt", "rtc", "html", "head", "body",
+})  # fmt: skip
+# Parts of drawings, which end with `/>`.
+_DRAWN = frozenset(
+    {"path", "use", "circle", "rect", "line", "polygon", "polyline", "ellipse", "stop", "image", "animate"}
+)
+# What the reader of a page looks for is never left out.
+_KEPT = _FLAT | _RAW.keys() | {"amp-img", "picture", "figcaption"}
+
+
+def limit_markup(document: bytes | str) -> tuple[bytes | str, int]:
+    """Return a document as it is safe to parse, and the number of tags that were left out or cut."""
+    if not _is_suspect(document):
+        return document, 0
+    text = document.decode("utf-8", "replace") if isinstance(document, bytes) else document
+    return _Limiter(text).run()
+
+
+def _is_suspect(document: bytes | str) -> bool:
+    """Return whether a document may exceed a limit: many tags, many of them open, or one with many attributes."""
+    data = document.encode("utf-8", "replace") if isinstance(document, str) else document
+    codes = np.frombuffer(data, np.uint8)
+    starts = np.flatnonzero(codes == _LESS)
+    if len(starts) > _MANY_TAGS:
+        return True
+    if not len(starts):
+        return False
+    steps = np.where(codes[np.minimum(starts + 1, len(codes) - 1)] == _SLASH, -1, 1)
+    if np.max(np.cumsum(steps)) > _MANY_OPEN:
+        return True
+    ends = np.append(starts[1:], len(codes))
+    long = np.flatnonzero(ends - starts > _LONG_TAG)
+    return any(_has_many_attributes(data, int(starts[n]), int(ends[n])) for n in long)
+
+
+def _has_many_attributes(data: bytes, start: int, end: int) -> bool:
+    if not data[start + 1 : start + 2].isalpha():
+        return False
+    closed = data.find(b">", start, end)
+    if closed >= 0 and not any(data.count(quote, start, closed) % 2 for quote in (b'"', b"'")):
+        end = closed
+    if end - start <= _LONG_TAG:
+        return False
+    outside_quotes = _QUOTED.sub(b" ", data[start:end]).partition(b">")[0]
+    return len(outside_quotes.replace(b"/", b" ").split()) > MAX_ATTRIBUTES
+
+
+class _Limiter:
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._pieces: list[str] = []
+        self._taken = 0
+        self._left_out = 0
+        self._open: dict[str, int] = {}
+        self._depth = 0
+        self._formatting = 0
+
+    def run(self) -> tuple[str, int]:
+        text = self._text
+        at = 0
+        while (tag := _TAG.search(text, at)) is not None:
+            if tag.group(1):
+                end = text.find("-->", tag.start() + 2)
+                if end < 0:
+                    break
+                at = end + 3
+                continue
+            name = tag.group(3).lower()
+            at = self._end(tag.end())
+            if tag.group(2):
+                self._close(name)
+            elif name in _DRAWN and text.endswith("/>", tag.start(), at):
+                pass
+            elif not self._may_open(name):
+                self._cut(tag.start(), at, "")
+            elif at - tag.end() > 2 * MAX_ATTRIBUTES:
+                self._limit_attributes(tag.end(), at)
+            if not tag.group(2) and name in _RAW:
+                closing = _RAW[name].search(text, at)
+                if closing is None:
+                    break
+                at = closing.start()
+        self._pieces.append(text[self._taken :])
+        return "".join(self._pieces), self._left_out
+
+    def _end(self, at: int) -> int:
+        """Return where the tag ends whose name ends at a position: behind its `>`, which no quotes enclose."""
+        text = self._text
+        while (found := _NEXT.search(text, at)) is not None:
+            at = found.end()
+            if found.group() == ">":
+                return at
+            before = found.start() - 1
+            while text[before].isspace():
+                before -= 1
+            if text[before] == "=":
+                end = text.find(found.group(), at)
+                if end < 0:
+                    break
+                at = end + 1
+        return len(text)
+
+    def _may_open(self, name: str) -> bool:
+        """Count a start tag; return whether it is within the limits."""
+        if name in _FORMATTING:
+            if self._formatting >= MAX_FORMATTING or self._depth >= MAX_DEPTH:
+                return False
+            self._formatting += 1
+        elif name in _KEPT:
+            return True
+        elif self._depth >= MAX_DEPTH:
+            return False
+        self._depth += 1
+        self._open[name] = self._open.get(name, 0) + 1
+        return True
+
+    def _close(self, name: str) -> None:
+        if self._open.get(name):
+            self._open[name] -= 1
+            self._depth -= 1
+            self._formatting -= name in _FORMATTING
+
+    def _limit_attributes(self, start: int, end: int) -> None:
+        for number, attribute in enumerate(_ATTRIBUTE.finditer(self._text, start, end)):
+            if number == MAX_ATTRIBUTES:
+                self._cut(attribute.start(), end, ">")
+                return
+
+    def _cut(self, start: int, end: int, instead: str) -> None:
+        self._pieces += (self._text[self._taken : start], instead)
+        self._taken = end
+        self._left_out += 1
