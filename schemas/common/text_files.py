@@ -112,21 +112,25 @@ def said(decoded: DecodedText, name: str, *, say: Callable[[str], None] | None =
 
 
 class Utf8Stream(io.RawIOBase):
-    """Read a stream of UTF-16 or UTF-32 as UTF-8, chunk by chunk.
+    """Read a stream of UTF-16 or UTF-32 as UTF-8, chunk by chunk."""
 
-    Attributes:
-        lost: characters that could not be decoded so far.
-    """
+    def __init__(self, stream: Any, codec: str, mark: int, lose: Callable[[int], None] | None = None) -> None:
+        """Wrap a stream.
 
-    def __init__(self, stream: Any, codec: str, mark: int) -> None:
-        """Wrap a stream with `read`; `mark` bytes at its beginning are a byte order mark."""
+        Args:
+            stream: has `read`.
+            codec: of the stream.
+            mark: bytes of the byte order mark at its beginning.
+            lose: called at the end with the number of characters that could not be decoded, if there are any.
+        """
         super().__init__()
         self._stream = stream
         self._decode = codecs.getincrementaldecoder(codec)("replace")
         self._skip = mark
         self._ready = memoryview(b"")
         self._at_end = False
-        self.lost = 0
+        self._lost = 0
+        self._lose = lose
 
     def readable(self) -> bool:
         """Return True."""
@@ -139,7 +143,9 @@ class Utf8Stream(io.RawIOBase):
             self._at_end = not chunk
             text = self._decode.decode(chunk[self._skip :], self._at_end)
             self._skip = 0
-            self.lost += text.count("\ufffd")
+            self._lost += text.count("\ufffd")
+            if self._at_end and self._lost and self._lose is not None:
+                self._lose(self._lost)
             self._ready = memoryview(text.encode("utf-8", "replace"))
         size = min(len(buffer), len(self._ready))
         buffer[:size] = self._ready[:size]

@@ -117,11 +117,12 @@ def jsonl_batches(
     Lines that are not valid JSON are repaired, or dropped and counted.
     """
     repaired, first = 0, ""
+    decoder = _Decoder()
     with opened(name, compression, count) as file:
         rows: list[dict[str, Any]] = []
         try:
             for number, line in enumerate(_lines(_stream(file, layout, count), name), start=1):
-                row, problem = _json_row(line)
+                row, problem = _json_row(line, decoder)
                 if row is None:
                     if line.strip():
                         count(BROKEN_LINE, 1, f"line {number}")
@@ -137,7 +138,7 @@ def jsonl_batches(
             count(DAMAGED_ROWS, 0, f"the rest of the file cannot be read: {one_line(error)}")
         if rows:
             yield _json_batch(rows, light)
-    for note in layout.notes:
+    for note in (*layout.notes, *decoder.notes()):
         count(GUESSED, 0, note)
     if repaired:
         count(REPAIRED, 0, f"{counted(repaired, 'line')} of JSON; the first: {first}")
@@ -146,7 +147,11 @@ def jsonl_batches(
 def _stream(file: Any, layout: TextLayout, count: Count) -> Any:
     """Return a file as UTF-8, and if its fields are quoted without the lines whose quote is never closed."""
     if layout.wide is not None:
-        file = io.BufferedReader(Utf8Stream(file, layout.wide, layout.mark), _READ_BYTES)
+
+        def lose(characters: int) -> None:
+            count(REPAIRED, 0, f"{counted(characters, 'character')} could not be decoded")
+
+        file = io.BufferedReader(Utf8Stream(file, layout.wide, layout.mark, lose), _READ_BYTES)
     if layout.quoted:
 
         def drop(number: int) -> None:
@@ -184,9 +189,7 @@ class _Decoder:
         try:
             return column.cast(pa.string())
         except pa.ArrowInvalid:
-            return pa.array(
-                [None if value is None else self._text(value) for value in column.to_pylist()], pa.string()
-            )
+            return pa.array([None if value is None else self.text(value) for value in column.to_pylist()], pa.string())
 
     def notes(self) -> list[str]:
         """Return what was taken, and how many characters could not be decoded."""
@@ -195,7 +198,8 @@ class _Decoder:
         lost = f"; {counted(self._lost, 'character')} could not be decoded" if self._lost else ""
         return [f"{counted(self._values, 'value')} not in UTF-8 read as {self._codec}{lost}"]
 
-    def _text(self, value: bytes) -> str:
+    def text(self, value: bytes) -> str:
+        """Return a value, or a line, as text."""
         try:
             return value.decode()
         except UnicodeDecodeError:
@@ -218,10 +222,22 @@ def _lines(file: Any, name: str) -> Iterator[bytes]:
         yield rest
 
 
-def _json_row(line: bytes) -> tuple[dict[str, Any] | None, str]:
+def _json_row(line: bytes, decoder: "_Decoder | None" = None) -> tuple[dict[str, Any] | None, str]:
     """Return the object of a line, or None, and what had to be repaired."""
-    row, problem = lenient_json(line) if line.strip() else (None, "")
+    if not line.strip():
+        return None, ""
+    row, problem = lenient_json(line)
+    if problem and decoder is not None and not _is_utf8(line):
+        row, problem = lenient_json(decoder.text(line).encode())
     return (row if isinstance(row, dict) else None), problem
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _json_batch(rows: list[dict[str, Any]], light: list[str]) -> pa.RecordBatch:

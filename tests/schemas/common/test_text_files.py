@@ -48,9 +48,10 @@ def test_a_stream_is_transcoded_whole(text, codec, size):
     data = text.encode(codec)
     wide, mark = wide_codec(data)
     assert wide is not None
-    stream = Utf8Stream(io.BytesIO(data), wide, mark)
+    lost: list[int] = []
+    stream = Utf8Stream(io.BytesIO(data), wide, mark, lost.append)
     assert io.BufferedReader(stream, size).read() == text.encode()
-    assert stream.lost == text.count("\ufffd")
+    assert lost == ([text.count("\ufffd")] if "\ufffd" in text else [])
 
 
 @given(st.text(st.characters(codec="ascii", exclude_characters="\0"), min_size=8))
