@@ -63,11 +63,20 @@ def explain(
     """
     from openwit.pipeline.cli.explain_report import print_explanation
     from openwit.pipeline.explain.lookup import explain as look_up
+    from openwit.pipeline.explain.lookup import is_unfinished, scheme_of
 
     kept, dropped = look_up(dataset, what)
     print_explanation(make_console(), kept, dropped)
     if not kept and not dropped:
-        print(printable(f"{what} is neither in {dataset} nor among the pairs that its build dropped"))
+        scheme = scheme_of(what)
+        if scheme not in ("", "http", "https"):
+            print(
+                printable(f"{what}: the scheme {scheme} is not supported; images are fetched by http and https only")
+            )
+        elif is_unfinished(dataset):
+            print(printable(f"{what} is not among the pairs that the build, which is not finished, dropped so far"))
+        else:
+            print(printable(f"{what} is neither in {dataset} nor among the pairs that its build dropped"))
         raise SystemExit(1)
 
 

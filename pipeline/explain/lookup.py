@@ -13,18 +13,21 @@ import pyarrow.parquet as pq
 from openwit.pipeline.common.urls import normalise_url
 from openwit.pipeline.dataset.store import DatasetStore, LocalFolder, load_manifest, open_store
 from openwit.pipeline.explain.build_stages import SELECT, BuildStages, drop_rows, url_mask
+from openwit.pipeline.stages import STAGES
 from openwit.pipeline.stages.candidates.pair import pair_id
 from openwit.pipeline.stages.dedup.reasons import DUPLICATE_BYTES, NEAR_DUPLICATE
 from openwit.pipeline.stages.select.hash_uniform import pair_hashes, query_hashes, uniform
 from openwit.pipeline.stages.select.reasons import NOT_DRAWN
 from openwit.schemas.common.errors import DataError, RecipeError
-from openwit.schemas.manifest import DatasetManifest, ShardEntry
+from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest, ShardEntry
 from openwit.schemas.tables.queries import QUERY_COUNTS
 
 _TEXT_COLUMNS = (
     "texts", "pair_ids", "text_sources", "languages", "page_urls", "archives", "record_offsets", "licenses",
     "query_ids", "drawn_by", "priorities",
 )  # fmt: skip
+_KEY = re.compile(r"\d{10}")
+_REMOVED = "was in this dataset, and was taken out with `wit remove`"
 _PAIR_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -134,8 +137,9 @@ def explain(dataset: str | Path, what: str) -> tuple[list[KeptSample], list[Drop
     if not what:
         raise RecipeError("name an image URL, the key of a sample or the id of a pair")
     place = open_store(dataset)
-    manifest = load_manifest(place)
-    stages = BuildStages(place.folder.parent / "stages" if isinstance(place, LocalFolder) else None, manifest)
+    folder = stages_folder(place.folder) if isinstance(place, LocalFolder) else None
+    manifest = _manifest(place, folder)
+    stages = BuildStages(folder, manifest)
     ids = {bytes.fromhex(what.lower())} if _PAIR_ID.fullmatch(what.lower()) else set()
     copies = stages.images_of(normalise_url(what), ids)
     ids |= {pair["pair_id"] for image in copies for pair in image["pairs"]}
@@ -143,7 +147,51 @@ def explain(dataset: str | Path, what: str) -> tuple[list[KeptSample], list[Drop
     kept = list(_kept(place, manifest, stages, lookup))
     urls = {lookup.url, *(normalise_url(sample.url) for sample in kept if sample.key == what)}
     dropped = list(_dropped(stages, manifest, urls, lookup))
+    if not kept and not dropped and manifest.removals and (copies or _was_a_key(manifest, lookup.key)):
+        url = copies[0]["url"] if copies else ""
+        dropped = [DroppedPair("wit remove", "removed", _REMOVED, url, "", meaning=_REMOVED)]
     return kept, [*dropped, *_merged(copies, kept)]
+
+
+def scheme_of(what: str) -> str:
+    """Return the scheme of a URL in lower case, or an empty text for anything else."""
+    scheme, colon, _ = what.strip().partition("://")
+    return scheme.lower() if colon and scheme.isascii() and scheme.isalnum() else ""
+
+
+def is_unfinished(dataset: str | Path) -> bool:
+    """Return whether there is no dataset, but the stages of the build that is to write it."""
+    place = open_store(dataset)
+    if not isinstance(place, LocalFolder) or (place.folder / MANIFEST_NAME).exists():
+        return False
+    return stages_folder(place.folder).is_dir()
+
+
+def stages_folder(dataset: Path) -> Path:
+    """Return the folder with the work files of the build whose dataset, or whose own folder, is given."""
+    own = dataset / "stages"
+    return own if own.is_dir() and not (dataset / MANIFEST_NAME).exists() else dataset.parent / "stages"
+
+
+def _manifest(place: DatasetStore, stages: Path | None) -> DatasetManifest:
+    """Load the manifest; of a build that is not finished, one that names its steps so far and no shards."""
+    if stages is None or not stages.is_dir() or place.size(MANIFEST_NAME) is not None:
+        return load_manifest(place)
+    named = [path.name for path in sorted(stages.iterdir()) if path.is_dir()]
+    order = {name: number for number, name in enumerate(STAGES)}
+    steps = sorted(named, key=lambda name: order.get(name, len(order)))
+    return DatasetManifest(name="", recipe={name: {} for name in steps}, tools={}, funnel=[], shards=[])
+
+
+def _was_a_key(manifest: DatasetManifest, key: str) -> bool:
+    """Return whether a key that no sample has now can be that of a removed one: its shard held as many samples."""
+    if _KEY.fullmatch(key) is None:
+        return False
+    removed = sum(removal.samples for removal in manifest.removals)
+    return any(
+        shard.tar.path.endswith(f"/{key[:5]}.tar") and int(key[5:]) < shard.samples + removed
+        for shard in manifest.shards
+    )
 
 
 def _kept(place: DatasetStore, manifest: DatasetManifest, stages: BuildStages, lookup: Lookup) -> Iterator[KeptSample]:

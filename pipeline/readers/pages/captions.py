@@ -5,6 +5,7 @@ for it are limited for each caption and for the page, so that a page costs time 
 """
 
 import re
+from collections import Counter
 
 from selectolax.lexbor import LexborNode
 
@@ -28,6 +29,7 @@ CAPTION_TOO_FAR = "captions_too_far"
 
 _SILENT_TAGS = frozenset({"script", "style", "noscript", "template"})
 _WRAPPER_LEVELS = 3
+_TITLED_IMAGES = 4
 _CLASSES = 1_000  # code points of a class attribute
 _CAPTION_CLASS = re.compile(r"(.*?)[-_]*(?:caption|cutline|gallerytext)s?(?:[-_]*(?:text|txt|dd|body|content|inner))?")
 # A wrapper's class, a state of it, or the caption of something else.
@@ -37,15 +39,21 @@ _NOT_CAPTION = re.compile(r"(?:^|[-_])(?:has|no|with|without|hide|show|toggle|ta
 class Captions:
     """Find the captions of one page; each figure, link and wrapper is read once.
 
+    Args:
+        count: receives `CAPTION_TOO_FAR`.
+        figures: whether the page has a `figcaption`.
+
     Attributes:
         visits: nodes visited so far.
     """
 
-    def __init__(self, count: Count) -> None:
+    def __init__(self, count: Count, *, figures: bool) -> None:
         self.visits = 0
+        self._has_figures = figures
         self._count = count
         self._figures: dict[int, str] = {}
         self._links: dict[int, tuple[str, str]] = {}
+        self._titled: Counter[int] = Counter()
         self._by_class: dict[int, str] = {}  # by image
 
     def add_by_class(self, node: LexborNode) -> None:
@@ -72,6 +80,8 @@ class Captions:
 
     def of_figure(self, figure: LexborNode) -> str:
         """Return the caption of a figure with one image, or an empty text."""
+        if not self._has_figures:
+            return ""
         key = figure.mem_id
         caption = self._figures.get(key)
         if caption is None:
@@ -81,7 +91,7 @@ class Captions:
         return caption
 
     def of_link(self, link: LexborNode) -> tuple[str, str]:
-        """Return text and title of a link around one image, or empty texts."""
+        """Return the text of a link around one image, or an empty text, and the link's title for its first images."""
         key = link.mem_id
         texts = self._links.get(key)
         if texts is None:
@@ -90,9 +100,10 @@ class Captions:
                 text, images = "", 1  # most links around an image contain nothing else
             else:
                 text, images, _, _ = self._read(link)
-            texts = (text, (link.attributes.get("title") or "")[:MAX_TEXT]) if images <= 1 else ("", "")
+            texts = (text if images <= 1 else "", (link.attributes.get("title") or "")[:MAX_TEXT])
             self._links[key] = texts
-        return texts
+        self._titled[key] += 1
+        return texts if self._titled[key] <= _TITLED_IMAGES else (texts[0], "")
 
     def _read(
         self, node: LexborNode, *, text: bool = True, most: int = MAX_CAPTION_NODES

@@ -67,8 +67,8 @@ _ABSOLUTE = re.compile(r"(?:https?:)?//[^\s{}\[\]]+", re.IGNORECASE)
 _SRCSET_VALUE = re.compile(r"\s\d{1,5}(?:\.\d{1,3})?[wx]\s*(?:,|$)")
 _UNREADABLE_TYPES = ("image/svg+xml", "image/jxl", "image/heic", "image/heif")
 _SELECTOR = (
-    'img, amp-img, meta, base, title, a[rel~="license"], link[rel~="license"], a[href*="creativecommons.org/"], '
-    + CAPTION_SELECTOR
+    "img, amp-img, figcaption, meta, base, title, "
+    'a[rel~="license"], link[rel~="license"], a[href*="creativecommons.org/"], ' + CAPTION_SELECTOR
 )
 _MAX_DEPTH = 16  # ancestors looked at around an image
 _MAX_SOURCES = 50  # of a `<picture>`
@@ -111,9 +111,10 @@ def extract(
     settings = settings or _DEFAULTS
     base = document_base(page.url, _base_href(nodes))
     images = PageImages(base, count, settings, on_drop)
-    extractor = _Extractor(images, count, settings)
+    captions = Captions(count, figures=bool(nodes.figcaptions))
+    extractor = _Extractor(images, captions, settings)
     for node in nodes.captions:
-        extractor.captions.add_by_class(node)
+        captions.add_by_class(node)
     for node in nodes.images:
         extractor.add_element(node)
     images.add_open_graph(map(_meta, nodes.metas))
@@ -130,8 +131,10 @@ class _Nodes:
         self.titles: list[LexborNode] = []
         self.license_links: list[LexborNode] = []
         self.captions: list[LexborNode] = []
+        self.figcaptions: list[LexborNode] = []
         lists = {
-            "img": self.images, "amp-img": self.images, "meta": self.metas, "base": self.bases, "title": self.titles,
+            "img": self.images, "amp-img": self.images, "figcaption": self.figcaptions,
+            "meta": self.metas, "base": self.bases, "title": self.titles,
         }  # fmt: skip
         for node in tree.css(_SELECTOR):
             tag = node.tag or ""
@@ -144,8 +147,8 @@ class _Nodes:
 
 
 class _Extractor:
-    def __init__(self, images: PageImages, count: Count, settings: ExtractSettings) -> None:
-        self.captions = Captions(count)
+    def __init__(self, images: PageImages, captions: Captions, settings: ExtractSettings) -> None:
+        self._captions = captions
         self._images = images
         self._settings = settings
         self._pictures: dict[int, list[Candidate]] = {}
@@ -179,10 +182,10 @@ class _Extractor:
             value = attributes.get(source)
             if value:
                 append_text(texts, source, value)
-        caption = self.captions.of_figure(around.figure) if around.figure is not None else ""
-        append_text(texts, FIGCAPTION, caption or self.captions.by_class(node))
+        caption = self._captions.of_figure(around.figure) if around.figure is not None else ""
+        append_text(texts, FIGCAPTION, caption or self._captions.by_class(node))
         if around.link is not None:
-            for text in self.captions.of_link(around.link):
+            for text in self._captions.of_link(around.link):
                 append_text(texts, LINK, text)
         return texts
 

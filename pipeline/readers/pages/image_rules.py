@@ -25,6 +25,7 @@ _PLACEHOLDER_PARTS = frozenset(
 _PLACEHOLDER_STEMS = frozenset({"loading", "loader", "lazy", "trans", "empty", "dot", "px", "grey", "gray", "space"})
 # They name no thing that is photographed.
 _STRONG_PARTS = frozenset({"placeholder", "lazyload", "spaceball", "1x1"})
+_BLANK_PARTS = _STRONG_PARTS | {"transparent", "blank", "spacer"}
 # Words that make no thing of a placeholder's name: `image-placeholder-400x300.png`.
 _FILLER = re.compile(r"\d+|\d+x\d+|image|img|picture|photo|bg|default|white|black|gif|png|the|load|small|large|square")
 # "emoji-pillow-on-a-sofa.jpg" is a photo.
@@ -114,6 +115,8 @@ def name_reason(url: str, rules: ImageRules, evidence: Evidence = _NO_EVIDENCE) 
     parts = _parts(stem)
     if _is_placeholder(stem, parts):
         return PLACEHOLDER
+    if extension == "gif" and not _BLANK_PARTS.isdisjoint(parts):
+        return PLACEHOLDER  # `index-transparent_h-313_w-466.gif` stands for a photo of that size and that text
     if extension in _PHOTO_EXTENSIONS or evidence.large:
         return None
     is_short = len(parts) <= _MOST_PARTS or extension == "gif"
@@ -137,7 +140,7 @@ def is_placeholder_url(reference: str) -> bool:
     parts = _parts(stem)
     if _is_placeholder(stem, parts):
         return True
-    return extension == "gif" and len(parts) <= _MOST_PARTS and not _PLACEHOLDER_PARTS.isdisjoint(parts)
+    return extension == "gif" and not _BLANK_PARTS.isdisjoint(parts)
 
 
 def _is_placeholder(stem: str, parts: list[str]) -> bool:

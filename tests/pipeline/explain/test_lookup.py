@@ -192,3 +192,30 @@ def test_a_broken_file_is_a_sentence(merged, tmp_path):
     (alone / "train" / "00000.parquet").write_bytes(b"")
     with pytest.raises(OpenWITError, match="train/00000.parquet cannot be read"):
         explain(alone, "x")
+
+
+def test_an_unfinished_build_tells_what_it_dropped_so_far(dataset, tmp_path, capsys, monkeypatch):
+    shutil.copytree(dataset.parent / "stages", tmp_path / "stages")
+    shutil.rmtree(tmp_path / "stages" / "dedup")
+    [lost] = explain(tmp_path / "dataset", "http://a.org/broken.jpg")[1]
+    assert (lost.stage, lost.reason) == ("fetch", "not_an_image")
+    assert explain(tmp_path, "http://a.org/broken.jpg") == ([], [lost])
+    shown = wit(["explain", tmp_path, "http://a.org/other.jpg"], capsys, monkeypatch)
+    assert "not finished" in str(shown)
+
+
+def test_a_scheme_that_is_not_supported_is_named(dataset, capsys, monkeypatch):
+    shown = wit(["explain", dataset, "FTP://a.org/x.jpg"], capsys, monkeypatch)
+    assert "the scheme ftp is not supported" in str(shown)
+
+
+def test_a_removed_sample_says_so_by_url_and_by_key(dataset, tmp_path, capsys, monkeypatch):
+    shutil.copytree(dataset.parent, tmp_path / "build")
+    copy = tmp_path / "build" / "dataset"
+    [sample] = [kept for n in range(6) for kept in explain(copy, f"http://a.org/{n}.jpg")[0]][:1]
+    (tmp_path / "list.txt").write_text(f"{sample.url}\n")
+    wit(["remove", copy, "--list", tmp_path / "list.txt"], capsys, monkeypatch)
+    for name in (sample.url, sample.key):
+        kept, [lost] = explain(copy, name)
+        assert (kept, lost.stage, lost.reason) == ([], "wit remove", "removed")
+    assert explain(copy, "http://a.org/never.jpg") == explain(copy, "9999999999") == ([], [])

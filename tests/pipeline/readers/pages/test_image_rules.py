@@ -114,6 +114,7 @@ def test_a_word_in_a_photos_name_drops_nothing(name: str) -> None:
             for name in (
                 "pixel.gif", "blank.png", "spacer.gif", "blank.jpg", "1x1.png", "image-placeholder-400x300.jpg",
                 "lazy-placeholder.png", "transparent-1.png", "placeholder.webp", "grey.gif", "blank_square.png",
+                "index-transparent_h-313_w-466_zc-2b7900b6.gif",
             )
         ),
     ],
