@@ -59,7 +59,7 @@ _LAZY_SRCSET = ("data-srcset", "data-lazy-srcset", "data-original-set", "data-sr
 _BETTER_THAN_SRC = frozenset({"srcset", *_LAZY_SRC, *_LAZY_SRCSET})
 # Names of attributes that lazy loaders invent, and values that are an image by their extension.
 _LAZY_NAME = re.compile(r"data-|lazy|original|.+src")
-_SAYS_SOURCE = re.compile(r"src|lazy|original|full|large")
+_SAYS_SOURCE = re.compile(r"(?!.*(?:link|href|page|title|alt))(?:.*(?:src|lazy|original|full|large|img|image|photo))")
 _IMAGE_URL = re.compile(
     r"[^\s{}\[\]]+\.(?:jpe?g|jfif|png|webp|gif|avif|bmp|tiff?)(?:[?#&!@:/][^\s{}\[\]]*)?", re.IGNORECASE
 )
@@ -245,7 +245,7 @@ class _Extractor:
                 if best is not None:
                     return best
             elif len(value) <= _MAX_REFERENCE and _is_usable(value):
-                is_url = _IMAGE_URL.fullmatch(value) or (_SAYS_SOURCE.search(name) and _ABSOLUTE.fullmatch(value))
+                is_url = _IMAGE_URL.fullmatch(value) or (_SAYS_SOURCE.match(name) and _ABSOLUTE.fullmatch(value))
                 if is_url:
                     return Reference(value, LAZY)
         return None

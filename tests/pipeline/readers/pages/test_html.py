@@ -94,6 +94,7 @@ def test_on_a_page_without_usable_url_only_absolute_references_count() -> None:
             "r.png",
             "lazy",
         ),
+        ("<img src=blank.gif data-image-link=//a.example/p data-big-image=//a.example/i alt=a>", "i", "lazy"),
         ("<img src=real.jpg data-other=other.jpg alt=a>", "real.jpg", "src"),
         ("<img src=google-pixel-6.jpg data-other=other.jpg alt=a>", "google-pixel-6.jpg", "src"),
         ("<img src=pixel.png srcset='phone-pixel.png 800w' width=16 height=12 alt=a>", "phone-pixel.png", "srcset"),

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openwit.pipeline.readers.pages.srcset import Candidate, choose, parse_srcset
+from openwit.pipeline.readers.pages.srcset import MAX_CANDIDATES, Candidate, best_first, choose, parse_srcset
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,13 @@ def test_reads_what_was_written(pairs: list[tuple[str, int]]) -> None:
 def test_long_hostile_input_takes_linear_time() -> None:
     for hostile in ("a" * 200_000 + " " * 200_000, "," * 400_000, "a " * 200_000, "a, " * 200_000):
         parse_srcset(hostile)
+
+
+def test_only_the_first_candidates_of_a_srcset_are_read() -> None:
+    assert len(parse_srcset(", ".join(f"{n}.jpg {n}w" for n in range(500)))) == MAX_CANDIDATES
+
+
+def test_the_order_of_choice() -> None:
+    candidates = [Candidate("a", 300), Candidate("b", 900), Candidate("c", 600), Candidate("d", 300)]
+    assert [one.url for one in best_first(candidates)] == ["b", "c", "a", "d"]
+    assert [one.url for one in best_first(candidates, 500)] == ["c", "b", "a", "d"]
