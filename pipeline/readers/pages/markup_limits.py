@@ -21,6 +21,7 @@ _MANY_OPEN = 1_000
 _MANY_TAGS = 20_000
 _LONG_TAG = 4096
 _LESS, _SLASH = b"</"
+_NAME = re.compile(rb"<[a-zA-Z][^\s<>/(){};,.=&|+\"']{0,99}[\s/]")
 _QUOTED = re.compile(rb""""[^"]*(?:"|$)|'[^']*(?:'|$)""")
 
 _TAG = re.compile(r"<(?:(!--)|(/?)([a-zA-Z][^\s/>\x00]*))")
@@ -73,7 +74,7 @@ def _is_suspect(document: bytes | str) -> bool:
 
 
 def _has_many_attributes(data: bytes, start: int, end: int) -> bool:
-    if not data[start + 1 : start + 2].isalpha():
+    if _NAME.match(data, start) is None:  # `a<b.c` of a script
         return False
     closed = data.find(b">", start, end)
     if closed >= 0 and not any(data.count(quote, start, closed) % 2 for quote in (b'"', b"'")):
