@@ -102,7 +102,7 @@ def print_damage(console: Console, manifest: StageManifest, folder: Path) -> Non
     counts: dict[str, int] = manifest.extra.get("damage", {})
     if not counts:
         return
-    table = Table(title="Damage in the inputs", title_justify="left", show_edge=False, pad_edge=False)
+    table = Table(title="Notes on the inputs", title_justify="left", show_edge=False, pad_edge=False)
     table.add_column("reason")
     table.add_column("places", justify="right")
     table.add_column("first", overflow="fold")
