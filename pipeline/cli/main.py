@@ -143,7 +143,9 @@ def candidates(
     context: typer.Context,
     inputs: Annotated[
         list[str],
-        typer.Option("--input", help="WARC, WAT or ARC file, table, list of paths, or folder; globs, URLs. Repeatable."),
+        typer.Option(
+            "--input", help="WARC, WAT or ARC file, table, list of paths, or folder; globs, URLs. Repeatable."
+        ),
     ],
     out: Out,
     sets: Sets = None,

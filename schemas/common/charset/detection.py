@@ -11,7 +11,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 
-from openwit.pipeline.text.charset.models import Pairs, cjk_score, letter_model
+from openwit.schemas.common.charset.models import Pairs, cjk_score, letter_model
 
 FALLBACK = "cp1252"
 
