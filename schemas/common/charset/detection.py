@@ -24,10 +24,11 @@ _BOMS = (
 )
 _CENTRAL = ("pl", "cs", "sk", "hu", "sl", "hr", "ro")
 _CYRILLIC = ("ru", "uk", "bg", "mk")
-_WESTERN = ("en", "de", "fr", "es", "it", "pt", "nl", "sv", "da", "no", "fi", "ca", "sq", "et", "id")
+_WESTERN = ("en", "de", "fr", "es", "it", "pt", "nl", "sv", "da", "no", "fi", "ca", "sq", "et", "id", "is")
 # codec: (prior, languages)
 _ALPHABETS: dict[str, tuple[float, tuple[str, ...]]] = {
     "cp1252": (5.0, _WESTERN),
+    "iso8859-15": (3.0, _WESTERN),
     "cp1250": (0.5, _CENTRAL),
     "iso8859-2": (0.0, _CENTRAL),
     "cp1251": (1.0, _CYRILLIC),
@@ -57,7 +58,7 @@ _LANGUAGES_OF_DOMAINS = {
     "su": "ru", "be": "nl", "sa": "ar", "eg": "ar", "ae": "ar", "al": "sq", "pk": "ur", "xn--p1ai": "ru",
     **{code: code for code in (
         "de", "fr", "es", "it", "pt", "nl", "no", "fi", "pl", "sk", "hu", "hr", "ro", "ru", "bg", "mk", "lt", "lv",
-        "tr", "th", "id",
+        "tr", "th", "id", "is",
     )},
 }  # fmt: skip
 _SAME = {"nb": "no", "nn": "no", "sr": "mk", "be": "ru", "kk": "ru", "bs": "hr", "iw": "he", "az": "tr", "gl": "pt"}
@@ -66,6 +67,9 @@ _CHINESE = {"zh-tw": "tw", "zh-hk": "tw", "zh-hant": "tw", "zh-mo": "tw"}
 _SCANNED = 1 << 18
 _SAMPLE = 2048
 _TAG = re.compile(rb"<[^<>]{0,2000}>")
+# Words with the few bytes that ISO 8859-15 and windows-1252 read differently; they are rare, and decide.
+_LATIN_9 = re.compile(rb"[A-Za-z\xc0-\xff]{0,20}[\xa4\xa6\xa8\xb4\xb8\xbc-\xbe][A-Za-z\xc0-\xff]{0,20}")
+_TELLING = 40
 _MOST_BAD = 0.03
 
 
@@ -90,7 +94,8 @@ def detect(data: bytes, *, languages: Iterable[str] = (), tld: str = "") -> str:
         return "iso2022_jp" if _is_iso2022_jp(data) else "utf-8"
     if is_mostly_utf8(data):
         return "utf-8"
-    return _best(_sample(data), _hints(languages, tld))
+    best = _best(_sample(data), _hints(languages, tld))
+    return _latin(data) if best in (FALLBACK, "iso8859-15") else best
 
 
 def is_mostly_utf8(data: bytes) -> bool:
@@ -140,6 +145,16 @@ def _sample(data: bytes) -> bytes:
             if size > _SAMPLE:
                 break
     return b" ".join(taken)[: 2 * _SAMPLE]
+
+
+def _latin(data: bytes) -> str:
+    """Return windows-1252 or ISO 8859-15 for a Western text, by the words that they read differently."""
+    words = [found[0] for found in itertools.islice(_LATIN_9.finditer(data, 0, _SCANNED), _TELLING)]
+    scores = {}
+    for codec in (FALLBACK, "iso8859-15"):
+        pairs = _pairs(b" ".join(words).decode(codec, "replace"))
+        scores[codec] = _ALPHABETS[codec][0] + max(letter_model(language).score(pairs) for language in _WESTERN)
+    return max(scores, key=lambda codec: scores[codec])
 
 
 def _hints(languages: Iterable[str], tld: str) -> dict[str, float]:

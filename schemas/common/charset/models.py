@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import itertools
 import json
 import math
 import unicodedata
@@ -78,6 +79,8 @@ class LetterModel:
 
 def symbol_cost(character: str, *, between_letters: bool) -> float:
     """Return the logarithm of the probability of a character that is no letter."""
+    if character == "¤":
+        return _MIXED_COST  # in no text: the euro sign of ISO 8859-15 in another encoding
     if character in _PUNCTUATION:
         return _PUNCTUATION_COST
     if character == "\ufffd" or unicodedata.category(character) in ("Cc", "Cn", "Co"):
@@ -93,7 +96,34 @@ def letter_model(language: str) -> LetterModel:
     return LetterModel(language)
 
 
+# langdetect has no profile of Icelandic: the Universal Declaration of Human Rights, articles 1 to 5, on top of the
+# pairs of Norwegian.
+_ICELANDIC = (
+    "hver maður er borinn frjáls og jafn öðrum að virðingu og réttindum menn eru gæddir vitsmunum og samvisku og "
+    "ber þeim að breyta bróðurlega hverjum við annan hver maður skal eiga kröfu á réttindum þeim og því "
+    "frjálsræði sem fólgin eru í yfirlýsingu þessari og skal þar engan greinarmun gera vegna kynþáttar "
+    "litarháttar kynferðis tungu trúar stjórnmálaskoðana eða annarra skoðana þjóðernis uppruna eigna ætternis eða "
+    "annarra aðstæðna allir menn eiga rétt til lífs frelsis og mannhelgi engan mann skal hneppa í þrældóm né "
+    "nauðungarvinnu þrælahald og þrælaverslun hverju nafni sem nefnist skulu bönnuð enginn maður skal sæta "
+    "pyndingum grimmilegri ómannlegri eða vanvirðandi meðferð eða refsingu"
+)
+_ICELANDIC_WEIGHT = 4  # of a pair of the text, against a base of a thousand letters
+
+
+def _icelandic() -> dict[str, int]:
+    base = _profile("no")
+    letters = sum(n for gram, n in base.items() if len(gram) == 1)
+    found = Counter({gram: n * 1000 // letters for gram, n in base.items()})
+    for first, second in itertools.pairwise(f" {_ICELANDIC} "):
+        found[first + second] += _ICELANDIC_WEIGHT
+        if second != " ":
+            found[second] += _ICELANDIC_WEIGHT
+    return {gram: n for gram, n in found.items() if n and gram != " "}
+
+
 def _profile(language: str) -> dict[str, int]:
+    if language == "is":
+        return _icelandic()
     spec = importlib.util.find_spec("langdetect")
     for folder in (spec.submodule_search_locations or []) if spec is not None else []:
         path = Path(folder) / "profiles" / language
