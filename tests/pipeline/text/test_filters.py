@@ -184,9 +184,11 @@ def test_an_unreadable_word_list_is_the_users_error(tmp_path: Path) -> None:
     with pytest.raises(OpenWITError, match="nowhere.txt cannot be read"):
         read_word_list(tmp_path / "nowhere.txt")
     binary = tmp_path / "binary.txt"
-    binary.write_bytes(b"\xff\xfe\xff")
-    with pytest.raises(OpenWITError, match="UTF-8"):
+    binary.write_bytes(b"PK\x03\x04\x00\x00")
+    with pytest.raises(OpenWITError, match="binary.txt is not a text file"):
         read_word_list(binary)
+    binary.write_bytes("schön\n".encode("cp1252"))
+    assert read_word_list(binary).words == {"schön"}
 
 
 def test_boilerplate_entries_can_match() -> None:

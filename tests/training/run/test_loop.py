@@ -228,7 +228,7 @@ def test_unreadable_samples_are_counted_across_a_restart(configure, factory: Sim
     display = Recorder()
     outcome = train(raw, display)
     assert outcome.position.samples == 180
-    assert "1 samples were unreadable" in display.said[-1]
+    assert "; 1 unreadable sample" in display.said[-1]
     found = latest_checkpoint(Path(raw["run"]), lambda _: None)
     assert found is not None
     assert found.info.corrupt == ["bad"]
