@@ -23,6 +23,10 @@ _MAX_CHARACTERS = 1000  # a longer prefix does not change the result, only the t
 _SURE = 0.8  # confidence above which the context is not used
 # Added to the prior of every language: a page in one language holds texts in others.
 _FOREIGN_WORD = 0.05
+# A name of up to four words on a page in a wanted language is read in that language, unless it is surely in another.
+_NAME_WORDS = 4
+_SURE_NAME = 0.97
+_SURE_PAGE = 0.75
 _LANGDETECT_CODES = {"zh-cn": "zh", "zh-tw": "zh"}
 
 
@@ -64,7 +68,9 @@ class LanguageIdentifier:
         if contexts is not None:
             prior_of = cache(self._prior)  # neighbours share their context
             answers = [
-                self._in_context(text, prior_of(context)) if context and answer[1] < _SURE else answer
+                self._in_context(text, prior_of(context), answer)
+                if context and (answer[1] < _SURE or self._is_foreign_name(text, answer))
+                else answer
                 for text, context, answer in zip(texts, contexts, answers, strict=True)
             ]
         if self._settings.langdetect:
@@ -77,13 +83,26 @@ class LanguageIdentifier:
     def _prior(self, context: str) -> dict[str, float]:
         return dict(self._predict(context, _ALL_LABELS))
 
-    def _in_context(self, text: str, prior: dict[str, float]) -> tuple[str, float]:
+    def _in_context(self, text: str, prior: dict[str, float], answer: tuple[str, float]) -> tuple[str, float]:
+        page = max(prior, key=lambda language: (prior[language], language))
+        if prior[page] >= _SURE_PAGE and page in self._settings.languages and self._is_foreign_name(text, answer):
+            return page, prior[page]
+        if answer[1] >= _SURE:
+            return answer
         weights = {
             language: score * (_FOREIGN_WORD + prior.get(language, 0.0))
             for language, score in self._predict(text, _ALL_LABELS)
         }
         best = max(weights, key=lambda language: (weights[language], language))
         return best, weights[best] / sum(weights.values())
+
+    def _is_foreign_name(self, text: str, answer: tuple[str, float]) -> bool:
+        """Return whether a text that is not in a wanted language may be a name, which has no language of its own."""
+        if not self._settings.languages or answer[0] in self._settings.languages:
+            return False
+        words = text.split()
+        least_sure = _SURE if len(words) == 1 else _SURE_NAME
+        return len(words) <= _NAME_WORDS and answer[1] < least_sure and all(not word[0].islower() for word in words)
 
     def _predict(self, text: str, k: int) -> list[tuple[str, float]]:
         line = " ".join(text[:_MAX_CHARACTERS].lower().split())

@@ -1,6 +1,7 @@
 """Settings of text filters and language identification."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -11,7 +12,12 @@ from openwit.schemas.common.settings import Settings
 class TextFilterSettings(Settings):
     """Settings of text filters: which texts are dropped before anything is downloaded."""
 
-    min_characters: int = Field(3, ge=1, description="shortest text; a Chinese, Japanese or Korean character counts 2")
+    apply_to: Literal["pages", "all", "none"] = Field(
+        "pages",
+        description="whose texts are filtered: pages (with WAT files), all (tables and readers of your own too) or "
+        "none; a changed limit, adult_words and custom apply to every input",
+    )
+    min_characters: int = Field(3, ge=1, description="shortest text; a Chinese, Japanese or Korean character counts 3")
     min_words: int = Field(1, ge=1, description="fewest words, separated by white space; not asked of such scripts")
     max_characters: int = Field(1000, ge=1, description="longest text in code points")
     boilerplate: bool = Field(True, description="leave out frequent alts that say nothing, such as 'image' or 'logo'")

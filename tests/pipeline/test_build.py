@@ -61,7 +61,7 @@ def inputs(tmp_path_factory):
                     "bigrams": {"min_count": 2},
                 }
             },
-            {"candidates": {"inputs": [str(folder / "birds-*.parquet")]}},
+            {"candidates": {"inputs": [str(folder / "birds-*.parquet")], "filters": {"apply_to": "all"}}},
             {"select": {"cap": 25, "oversample": 1.4}},
             {"fetch": {"image": {"size": 64}, "chunk": 30}},
             {"dedup": {}},

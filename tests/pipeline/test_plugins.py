@@ -60,7 +60,7 @@ def test_the_example_builds_and_its_drops_are_counted_and_explained(stranger, ca
     funnel = {(step.stage, step.unit): step for step in manifest.funnel}
     pairs = funnel["candidates", "pairs"]
     assert (pairs.rows_in, pairs.rows_out) == (5, 2)
-    assert pairs.reasons == {"file_name": 1, "fewer_than_3_words": 1, "no_memes": 1}
+    assert pairs.reasons == {"fewer_than_3_words": 2, "no_memes": 1}  # no text filter but those asked for
     images = funnel["fetch", "images"]
     assert (images.rows_in, images.rows_out, images.reasons) == (2, 1, {"no_dark": 1})
     (shard,) = manifest.shards

@@ -11,7 +11,7 @@ from openwit.pipeline.stages.candidates.pair import TABLE, Drop, Pair, pair_id
 from openwit.pipeline.stages.candidates.settings import SPLIT_NAME, CandidateSettings
 from openwit.pipeline.stages.candidates.splits import split_chooser
 from openwit.pipeline.text.clean import clean_text, fix_mojibake
-from openwit.pipeline.text.filters import TEXT_REASONS, TextContext, build_filters, drop_reason
+from openwit.pipeline.text.filters import TEXT_REASONS, TextContext, build_asked_filters, build_filters, drop_reason
 from openwit.pipeline.text.language import LanguageIdentifier, keeps
 
 NO_TEXT = Reason("no_text", "no text describes it")
@@ -46,7 +46,10 @@ class PairFilter:
             OpenWITError: a list cannot be read, a language is unknown, or a custom filter cannot be used.
         """
         self.settings = settings
-        self._filters = build_filters(settings.filters)
+        apply_to = settings.filters.apply_to
+        every, asked = build_filters(settings.filters), build_asked_filters(settings.filters)
+        self._page_filters = asked if apply_to == "none" else every
+        self._table_filters = every if apply_to == "all" else asked
         self._custom = load_custom_filters(settings)
         for custom in self._custom:
             custom.setup()
@@ -85,21 +88,13 @@ class PairFilter:
             return BAD_URL
         if pair.split is not None and not _SPLIT_NAME.fullmatch(pair.split):
             return BAD_SPLIT
-        return drop_reason(pair.text, self._filters)
+        filters = self._table_filters if pair.text_source == TABLE else self._page_filters
+        return drop_reason(pair.text, filters, _context(pair)) if filters else None
 
     def _custom_reason(self, pair: Pair) -> str | None:
         if not self._custom:
             return None
-        context = TextContext(
-            url=pair.url,
-            text_source=pair.text_source,
-            image_source=pair.image_source,
-            archive=pair.archive,
-            page_url=pair.page_url,
-            page_title=pair.page_title,
-            license=pair.license,
-            language=pair.language,
-        )
+        context = _context(pair)
         about = f"the text {pair.text!r:.80} of {pair.url:.200}"
         for custom in self._custom:
             reason = custom.drop_reason(pair.text, context, about)
@@ -118,6 +113,19 @@ class PairFilter:
         for pair, (language, score) in zip(pairs, found, strict=True):
             pair.language, pair.language_score = language, score
         return keeps(found, self.settings.language)
+
+
+def _context(pair: Pair) -> TextContext:
+    return TextContext(
+        url=pair.url,
+        text_source=pair.text_source,
+        image_source=pair.image_source,
+        archive=pair.archive,
+        page_url=pair.page_url,
+        page_title=pair.page_title,
+        license=pair.license,
+        language=pair.language,
+    )
 
 
 def _contexts(pairs: Sequence[Pair]) -> Iterator[str | None]:

@@ -1,7 +1,8 @@
 """Candidates: read every (image, text) pair of a crawl or a table, cleaned, filtered, with its provenance."""
 
+import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -23,7 +24,7 @@ from openwit.pipeline.readers.tables.tables import ROW_NOTES, ROW_REASONS, row_g
 from openwit.pipeline.stages.candidates import Candidates, CandidatesPaths
 from openwit.pipeline.stages.candidates.extraction_stats import FOUND, KEPT, count_pairs
 from openwit.pipeline.stages.candidates.filter import PAIR_REASONS, PairFilter
-from openwit.pipeline.stages.candidates.pair import Drop, Pair, candidates_table, drops_table
+from openwit.pipeline.stages.candidates.pair import TABLE, Drop, Pair, candidates_table, drops_table
 from openwit.pipeline.stages.candidates.settings import CandidateSettings
 from openwit.pipeline.stages.candidates.sources import (
     IMAGES_TAKEN,
@@ -36,6 +37,8 @@ from openwit.pipeline.stages.candidates.sources import (
     table_pairs,
     wat_pairs,
 )
+from openwit.pipeline.text.filters import TEXT_REASONS
+from openwit.pipeline.text.settings import TextFilterSettings
 from openwit.schemas.common.errors import DataError, OpenWITError, PluginError
 from openwit.schemas.tables.candidates import CANDIDATES, DAMAGE, DROPS
 
@@ -44,12 +47,16 @@ RECORDS_STEP = "crawl/records"
 IMAGES_STEP = "pages/images"
 PAIRS_STEP = "candidates/pairs"
 UNREADABLE = Reason("unreadable", "a file that could not be read")
+TABLES_UNFILTERED = "filters.tables_unfiltered"
+TABLE_TEXTS = "filters.table_texts"
+TABLE_TEXTS_TAKEN = "filters.table_texts_taken"
 _BATCH = 4096
 # Rows of a Parquet table per task, so that one large table keeps several workers busy.
 _TASK_ROWS = 500_000
 # Rows of a candidates file: what later stages hold in memory at a time.
 _PART_ROWS = 262_144
 
+_log = logging.getLogger(__name__)
 
 CANDIDATES_REASONS = unique((UNREADABLE,), PAGE_REASONS, WAT_REASONS, IMAGE_REASONS, ROW_REASONS, PAIR_REASONS)
 """Every reason for which the stage drops a file, a record, an image of a page, a row or a pair."""
@@ -89,8 +96,23 @@ def read_candidates(job: Job, settings: CandidateSettings, folder: Path) -> Stag
             "check candidates.inputs, and candidates.language and filters against the texts"
             f"{_left_aside(result, results)}"
         )
+    _say_filters(result.counters)
     _write_damage(folder, tasks, results, result)
     return result
+
+
+def _say_filters(counters: Mapping[str, int]) -> None:
+    """Say whether the text filters were applied to tables, and what share of the texts they took."""
+    if tables := counters.get(TABLES_UNFILTERED, 0):
+        _log.warning(
+            "text filters were not applied to %s (candidates.filters.apply_to: all applies them)",
+            f"{tables:,} table{'s' if tables != 1 else ''}",
+        )
+    if found := counters.get(TABLE_TEXTS, 0):
+        taken = counters.get(TABLE_TEXTS_TAKEN, 0)
+        _log.warning(
+            "text filters took %s of %s texts of tables (%.1f%%)", f"{taken:,}", f"{found:,}", 100 * taken / found
+        )
 
 
 def _left_aside(result: StageResult, results: list[TaskResult]) -> str:
@@ -190,7 +212,12 @@ class ReadInput(FileTask[InputPart]):
             DROPS.write(drops, DROPS.empty())
         else:
             stats.leave(FILES_STEP, files)
+            if self.settings.filters.apply_to != "all" and self._is_table(name):
+                stats.counters[TABLES_UNFILTERED] += files
         return [*candidates, drops]
+
+    def _is_table(self, name: str) -> bool:
+        return reader_of(name, self.settings.readers) is not None or kind_of(name) is InputKind.TABLE
 
     def _pairs(self, path: str, part: InputPart, stats: TaskStats, of_images: list[Drop]) -> Iterator[Pair]:
         name = part.input
@@ -224,6 +251,7 @@ class ReadInput(FileTask[InputPart]):
         while batch := list(islice(found, _BATCH)):
             kept, dropped = self._filter.split(batch)
             _count(stats, batch, kept, dropped)
+            _count_filtered(stats, batch, dropped, self.settings.filters)
             if self.settings.keep_drops and (dropped or of_images):
                 write_drops(drops_table([*of_images, *dropped]))
             of_images.clear()
@@ -241,6 +269,16 @@ def _count(stats: TaskStats, found: list[Pair], kept: list[Pair], dropped: list[
         stats.drop(PAIRS_STEP, drop.reason)
     count_pairs(stats.counters, FOUND, found)
     count_pairs(stats.counters, KEPT, kept)
+
+
+def _count_filtered(stats: TaskStats, found: list[Pair], dropped: list[Drop], filters: TextFilterSettings) -> None:
+    """Count the texts of tables, and those that text filters took, where any filter is applied to tables."""
+    if filters.apply_to != "all":
+        return
+    stats.counters[TABLE_TEXTS] += sum(pair.text_source == TABLE for pair in found)
+    stats.counters[TABLE_TEXTS_TAKEN] += sum(
+        drop.pair.text_source == TABLE and drop.reason in TEXT_REASONS for drop in dropped
+    )
 
 
 def _lost_rows(stats: TaskStats) -> Count:

@@ -6,6 +6,7 @@ reasons in `TEXT_REASONS`. Your own filters need no change here: the recipe name
 (`candidates.filters.custom`, see `openwit.pipeline.common.custom_filters`).
 """
 
+import sys
 from collections.abc import Sequence
 
 from openwit.pipeline.text.filters.adult_words import ADULT_WORD, adult_word_filter
@@ -26,6 +27,7 @@ __all__ = [
     "TextContext",
     "TextFilter",
     "Verdict",
+    "build_asked_filters",
     "build_filters",
     "drop_reason",
 ]
@@ -55,6 +57,14 @@ TEXT_REASONS = (
 )
 """Reasons that the families give, in the order in which they are applied."""
 
+# Values of limits that no text reaches.
+_NO_LIMIT = {
+    "min_characters": 1,
+    "min_words": 1,
+    "max_characters": sys.maxsize,
+    "max_character_run": 1_000_000,
+    "max_word_run": 1_000_000,
+}
 _NO_CONTEXT = TextContext()
 
 
@@ -68,13 +78,30 @@ def build_filters(settings: TextFilterSettings) -> list[TextFilter]:
     return [check for check in made if check is not None]
 
 
+def build_asked_filters(settings: TextFilterSettings) -> list[TextFilter]:
+    """Build the filters that the user asked for: limits that differ from their defaults, and the word list.
+
+    Raises:
+        DataError: a word list cannot be read.
+    """
+    fields = TextFilterSettings.model_fields
+    changed = {key for key in _NO_LIMIT if getattr(settings, key) != fields[key].default}
+    only = settings.model_copy(update={key: limit for key, limit in _NO_LIMIT.items() if key not in changed})
+    made = [
+        length_filter(only) if changed & {"min_characters", "min_words", "max_characters"} else None,
+        repetition_filter(only) if changed & {"max_character_run", "max_word_run"} else None,
+        adult_word_filter(only),
+    ]
+    return [check for check in made if check is not None]
+
+
 def drop_reason(text: str, filters: Sequence[TextFilter], context: TextContext = _NO_CONTEXT) -> str | None:
     """Return the first reason to drop a text, or None to keep it.
 
     Args:
         text: as `clean_text` returns it.
         filters: from `build_filters`.
-        context: what else is known of the text; the filters of this package do not read it.
+        context: what else is known of the text; the title of the page and the place of the text keep short names.
     """
     for check in filters:
         verdict = check(text, context)

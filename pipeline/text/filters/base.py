@@ -1,5 +1,6 @@
 """Define text filters: a callable `(text, context) -> True | (False, reason)`, built once per worker."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -32,6 +33,13 @@ class TextContext:
     page_title: str = ""
     license: str | None = None
     language: str | None = None
+
+
+def in_title(text: str, context: TextContext) -> bool:
+    """Return whether a text occurs in the title of its page, as whole words in any case."""
+    title = context.page_title.casefold()
+    wanted = text.casefold()
+    return wanted in title and re.search(rf"(?<!\w){re.escape(wanted)}(?!\w)", title) is not None
 
 
 TextFilter = Callable[[str, TextContext], Verdict]

@@ -22,7 +22,7 @@ BOILERPLATE_PATTERN = re.compile(
 _ENGLISH = """
 image|images|img|picture|pictures|pic|pics|photo|photos|photograph|photography|photo of|image of|picture of
 graphic|logo|our logo|site logo|website logo|company logo|header logo|footer logo|logo image|brand logo
-logo white|logo dark|icon|icons|button|banner|banners|banner image|banner ad|header|header image|footer
+logo white|logo dark|icon|icons|banners|banner image|banner ad|header|header image|footer
 background|background image|bg|thumbnail|thumb|thumbnails|thumbnail image|avatar|user avatar|profile
 profile picture|profile photo|profile image|profile pic|user|author|author image|author photo|gravatar
 placeholder|placeholder image|image placeholder|no image|no image available|image not available|image not found
@@ -30,9 +30,9 @@ no photo|no photo available|no picture|no picture available|not available|photo 
 picture not available|default|default image|default avatar|missing image|alt|alt text|alt tag|image alt
 image alt text|alternate text|alternative text|your alt text|insert alt text here|description|image description
 picture description|caption|title|image title|untitled|untitled image|null|none|undefined|nan|n a|na|unknown
-empty|blank|test|spacer|pixel|tracking pixel|separator|divider|line|arrow|arrow left|arrow right|arrow down
-arrow up|left arrow|right arrow|down arrow|bullet|star|stars|dot|check|checkmark|close|menu|hamburger menu
-search|search icon|cart|shopping cart|home|home page|homepage|back|back to top|top|next|previous|prev|next page
+empty|blank|test|spacer|pixel|tracking pixel|separator|divider|line|arrow left|arrow right|arrow down
+arrow up|left arrow|right arrow|down arrow|dot|check|checkmark|close|menu|hamburger menu
+search|search icon|home|home page|homepage|back|back to top|top|next|previous|prev|next page
 previous page|first|last|more|more info|more information|more details|details|read more|learn more|see more
 show more|view more|load more|view all|see all|show all|find out more|continue reading|read full article
 full story|read article|read the article|read now|read post|click|click here|click me|click to enlarge
@@ -49,17 +49,17 @@ add to wishlist|add to favorites|add to compare|quick view|quick shop|shop now|o
 sign up|sign in|log in|login|register|download|download now|play|play video|play button|video|video thumbnail
 watch|watch now|watch video|loading|loading image|loading please wait|please wait|lazy load|share|share this
 share on facebook|share on twitter|share on pinterest|share on linkedin|share on whatsapp|share by email|tweet
-tweet this|pin|pin it|pin this|bookmark|bookmark and share|submit a complaint|like|follow|follow us
+tweet this|pin it|pin this|bookmark|bookmark and share|submit a complaint|like|follow|follow us
 follow us on facebook|follow us on twitter
 follow us on instagram|facebook|twitter|instagram|linkedin|youtube|pinterest|tumblr|whatsapp|telegram|tiktok
 reddit|google|google plus|facebook icon|twitter icon|instagram icon|linkedin icon|youtube icon|facebook logo
 twitter logo|instagram logo|youtube logo|email|e mail|email icon|mail|print|print this page|rss|rss feed
-rss icon|feed|flag|map|location|phone|phone icon|calendar|clock|comment|comments|reply|edit|delete|settings|help
+rss icon|feed|location|phone icon|comment|comments|reply|edit|delete|settings|help
 info|information|contact|contact us|about|about us|language|english|deutsch|español|français|verified
 verified account|online|offline|app store|google play|download on the app store|get it on google play
 available on the app store|android app on|creative commons license|creative commons|creative commons licence
 cc by|cc by sa|powered by|powered by wordpress|view profile|go to home|go home|skip to content|screenshot
-screen shot|attachment|file|files|document|pdf|link|permalink|source|image source|image credit|photo credit
+screen shot|attachment|file|files|pdf|link|permalink|source|image source|image credit|photo credit
 image courtesy|photo courtesy|credit|credits|post video
 getty|getty images|shutterstock|reuters|ap photo|ap|afp|istock|image by author
 photo by author|courtesy photo|file photo|handout|submitted photo|captcha|visit counter|counter|web statistics
@@ -157,22 +157,33 @@ baca selengkapnya|baca juga|lihat|iklan|cari|รูปภาพ|รูป|ภา
 תמונות|לוגו|דף הבית|קרא עוד|עוד|הבא|הקודם|חיפוש|פרסומת|चित्र|छवि|फोटो|फ़ोटो|होम|और पढ़ें
 """
 
-BOILERPLATE = frozenset(
-    entry.strip().casefold()
-    for block in (
-        _ENGLISH,
-        _GERMAN,
-        _FRENCH,
-        _SPANISH,
-        _ITALIAN,
-        _PORTUGUESE,
-        _DUTCH,
-        _POLISH,
-        _NORDIC,
-        _SLAVIC_CYRILLIC,
-        _CENTRAL_AND_SOUTHERN,
-        _ASIAN_AND_SEMITIC,
+DRAWN = frozenset(
+    {"arrow", "bullet", "button", "calendar", "cart", "clock", "flag", "map", "phone", "pin"}
+) | frozenset({"shopping cart", "star", "stars", "hamburger", "banner", "document"})
+"""Names of things that a picture may show; boilerplate only on a control of a page."""
+
+NAMES = frozenset(_NETWORKS.split("|")) - {"email", "e mail", "mail", "rss", "threads"}
+"""Names of companies; boilerplate, unless the title of the page names them."""
+
+BOILERPLATE = (
+    frozenset(
+        entry.strip().casefold()
+        for block in (
+            _ENGLISH,
+            _GERMAN,
+            _FRENCH,
+            _SPANISH,
+            _ITALIAN,
+            _PORTUGUESE,
+            _DUTCH,
+            _POLISH,
+            _NORDIC,
+            _SLAVIC_CYRILLIC,
+            _CENTRAL_AND_SOUTHERN,
+            _ASIAN_AND_SEMITIC,
+        )
+        for line in block.strip().splitlines()
+        for entry in line.split("|")
     )
-    for line in block.strip().splitlines()
-    for entry in line.split("|")
+    - DRAWN
 )

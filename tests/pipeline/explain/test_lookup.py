@@ -46,7 +46,7 @@ def merged(dataset, tmp_path_factory):
 def recipe(folder, merge_texts):
     steps = [
         {"queries": {"tables": [str(folder / "queries.txt")]}},
-        {"candidates": {"inputs": [str(folder / "birds.parquet")]}},
+        {"candidates": {"inputs": [str(folder / "birds.parquet")], "filters": {"apply_to": "all"}}},
         {"select": {"cap": 4}},
         {"fetch": {"image": {"size": 64}}},
         {"dedup": {"merge_texts": merge_texts}},

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from openwit.pipeline.common.reasons import Reason
 from openwit.pipeline.stages.meanings import meanings
-from openwit.pipeline.text.filters import TEXT_REASONS, TextFilter, build_filters, drop_reason
+from openwit.pipeline.text.filters import (
+    TEXT_REASONS,
+    TextContext,
+    TextFilter,
+    build_asked_filters,
+    build_filters,
+    drop_reason,
+)
 from openwit.pipeline.text.filters.adult_words import WordList, adult_word_filter, read_word_list
 from openwit.pipeline.text.filters.boilerplate_entries import BOILERPLATE
 from openwit.pipeline.text.settings import TextFilterSettings
@@ -33,6 +40,17 @@ def text_reason(text: str, settings: TextFilterSettings) -> str | None:
         "A dog runs over the grass.",
         "Cat",
         "東京",
+        "猫",
+        "개",
+        "ox",
+        "VW",
+        "cat",
+        "house",
+        "star",
+        "clock",
+        "S 500",
+        "Tom Kha Soup.png",
+        "Booking.com",
         "고양이",
         "BMW M3 (2015)",
         "Apollo 11",
@@ -63,7 +81,6 @@ def test_texts_that_say_something_stay(text: str) -> None:
         ("", "too_short"),
         ("x", "too_short"),
         (":)", "too_short"),
-        ("猫", "too_short"),
         ("word " * 300, "too_long"),
         ("12345", "no_letters"),
         ("-----", "no_letters"),
@@ -214,3 +231,56 @@ def test_hostile_texts_take_no_time() -> None:
         "a1" * 30_000 + "!",
     ):
         text_reason(text, wide)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "title"),
+    [
+        ("vw", "too_short", "VW-Chef warns of cars"),
+        ("747", "no_letters", "Boeing 747 - a history"),
+        ("P1000", "file_name", "The P1000 and other cameras"),
+        ("hide.me", "url_text", "hide.me at a lower price"),
+        ("Twitter", "boilerplate", "What Twitter means for birds"),
+    ],
+)
+def test_a_name_in_the_title_of_its_page_stays(text: str, reason: str, title: str) -> None:
+    def judged(context: TextContext) -> str | None:
+        return drop_reason(text, filters_of(SETTINGS), context)
+
+    assert judged(TextContext(url="http://a.org/1.jpg", text_source="alt")) == reason
+    assert judged(TextContext(url="http://a.org/1.jpg", text_source="alt", page_title=title)) is None
+
+
+def test_a_drawing_of_a_thing_is_no_control() -> None:
+    for url, source, reason in (
+        ("http://a.org/star.png", "alt", None),
+        ("http://a.org/icons/star.png", "alt", "boilerplate"),
+        ("http://a.org/star.png", "link", "boilerplate"),
+    ):
+        context = TextContext(url=url, text_source=source)
+        assert drop_reason("star", filters_of(SETTINGS), context) == reason
+    social = TextContext(url="http://a.org/social/tw.png", text_source="alt", page_title="What Twitter means")
+    assert drop_reason("Twitter", filters_of(SETTINGS), social) == "boilerplate"
+
+
+@pytest.mark.parametrize("word", ["cat", "house", "ox", "tree", "dog", "Katze", "star", "clock", "flag", "猫", "pin"])
+def test_no_reason_drops_a_real_word(word: str) -> None:
+    assert text_reason(word, SETTINGS) is None
+
+
+def test_filters_that_were_asked_for(tmp_path: Path) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("foo\n")
+    assert build_asked_filters(SETTINGS) == []
+    asked = build_asked_filters(TextFilterSettings(min_words=2, max_word_run=2, adult_words=words))
+    texts = ("IMG_0042.jpg", "logo", "no no no", "a foo", "12345 67", "word " * 300 + "x", "aaaaaaaaaaaa b")
+    reasons = [drop_reason(text, asked) for text in texts]
+    assert reasons == [
+        "too_short",
+        "too_short",
+        "repeated_characters",
+        "adult_word",
+        None,
+        "repeated_characters",
+        None,
+    ]

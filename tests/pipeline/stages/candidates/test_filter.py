@@ -55,3 +55,32 @@ def test_held_out_hosts_and_shares():
     assert 0.17 < share < 0.33
     again, _ = pair_filter.split([pair("an oak", url="http://x0.org/0.jpg")])
     assert again[0].split == kept[0].split  # the image decides, not the text
+
+
+def test_tables_are_cleaned_but_not_filtered_unless_asked():
+    texts = ["IMG_0042.jpg", "logo", "12", "", "A &amp; B"]
+
+    def kept(source, **filters):
+        found = [pair(text, text_source=source, image_source=source) for text in texts]
+        return [p.text for p in PairFilter(settings(filters=filters)).split(found)[0]]
+
+    assert kept("table") == ["IMG_0042.jpg", "logo", "12", "A & B"]
+    assert kept("table", min_characters=5) == ["IMG_0042.jpg", "A & B"]
+    assert kept("alt") == kept("table", apply_to="all") == ["A & B"]
+    assert kept("alt", apply_to="none") == kept("table")
+
+
+def test_a_name_on_an_english_page_is_english():
+    english = settings(language={"languages": ["en"]})
+    page = {
+        "page_url": "http://a.org/",
+        "page_title": "Sweden drops its investigation into the allegation that was made against him, and what the court said",
+    }
+    found = [
+        pair("Al Bawaba News", **page),
+        pair("Jürgen Neuhuber", **page),
+        pair("the house where he lived in the last years", **page),
+    ]
+    assert [p.text for p in PairFilter(english).split(found)[0]] == [p.text for p in found]
+    german = {"page_url": "http://b.de/", "page_title": "Bilder von Tieren und Dingen für den Alltag zu Hause"}
+    assert PairFilter(english).split([pair("Jürgen Neuhuber", **german)])[0] == []
