@@ -74,7 +74,7 @@ def test_a_name_on_an_english_page_is_english():
     english = settings(language={"languages": ["en"]})
     page = {
         "page_url": "http://a.org/",
-        "page_title": "Sweden drops its investigation into the allegation that was made against him, and what the court said",
+        "page_title": "Sweden drops its investigation into the allegation that was made, and what the court said",
     }
     found = [
         pair("Al Bawaba News", **page),
