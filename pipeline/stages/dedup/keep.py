@@ -17,10 +17,17 @@ import pyarrow.parquet as pq
 from openwit.pipeline.execution.blobs import split_by
 from openwit.pipeline.execution.files import STAGE
 from openwit.pipeline.execution.jobs import FileTask, Task, TaskResult, TaskStats
+from openwit.pipeline.images.descriptor import may_share_texts
 from openwit.pipeline.stages.dedup import DedupPaths
 from openwit.pipeline.stages.dedup.examples import ExamplePicker, KeptExamples
 from openwit.pipeline.stages.dedup.find_pass import ImagesFile, copies_path
-from openwit.pipeline.stages.dedup.reasons import COPY_OF_HELD_OUT, EVALUATION_IMAGE, SAME_TEXT
+from openwit.pipeline.stages.dedup.reasons import (
+    COPY_OF_HELD_OUT,
+    EVALUATION_IMAGE,
+    NEAR_DUPLICATE,
+    OTHER_COLOURS,
+    SAME_TEXT,
+)
 from openwit.pipeline.text.normalise import normalise
 from openwit.schemas.common.atomic import atomic_path
 from openwit.schemas.tables.candidates import DROPS
@@ -36,7 +43,7 @@ _MOVED = pa.schema(
         pa.field("reason", pa.string()),
         pa.field("distance", pa.int32()),
         pa.field("row", pa.int64()),
-        *(IMAGES.arrow.field(name).remove_metadata() for name in ("url", "split", "pairs")),
+        *(IMAGES.arrow.field(name).remove_metadata() for name in ("url", "split", "pairs", "fingerprint")),
     ]
 )
 
@@ -88,11 +95,11 @@ class TransferTexts(FileTask[ImagesFile]):
 
     @staticmethod
     def _rows(task: Task[ImagesFile], moving: pa.Table) -> pa.Table:
-        images = pq.read_table(task.payload.images, columns=["url", "split", "pairs"])
+        images = pq.read_table(task.payload.images, columns=["url", "split", "pairs", "fingerprint"])
         images = images.take(moving.column("row")).combine_chunks()
         columns = {"to_row": moving.column("other_row"), "reason": moving.column("reason")}
         columns |= {name: moving.column(name) for name in ("distance", "row")}
-        columns |= {name: images.column(name) for name in ("url", "split", "pairs")}
+        columns |= {name: images.column(name) for name in ("url", "split", "pairs", "fingerprint")}
         return pa.table(columns).cast(_MOVED)
 
 
@@ -171,9 +178,11 @@ class KeepSurvivors(FileTask[KeepInput]):
         kept = list(image["pairs"])
         stats.enter(PAIRS_STEP, len(kept))
         for copy in absorbed:
+            near = copy["reason"] == NEAR_DUPLICATE
+            fits = not near or may_share_texts(copy["fingerprint"], image["fingerprint"])
             stats.enter(PAIRS_STEP, len(copy["pairs"]))
             for pair in copy["pairs"]:
-                reason = self._drop_reason(copy, image, normalise(pair["text"]) in known)
+                reason = self._drop_reason(copy, image, normalise(pair["text"]) in known, fits=fits)
                 if reason is None:
                     known.add(normalise(pair["text"]))
                     kept.append(pair)
@@ -183,13 +192,22 @@ class KeepSurvivors(FileTask[KeepInput]):
         stats.leave(PAIRS_STEP, len(kept))
         return sorted(kept, key=lambda pair: (pair["priority"], pair["pair_id"]))
 
-    def _drop_reason(self, copy: Row, image: Row, same_text: bool) -> str | None:
-        """Return why a text of a duplicate is dropped; None if the survivor gets it."""
+    def _drop_reason(self, copy: Row, image: Row, same_text: bool, *, fits: bool) -> str | None:
+        """Return why a text of a duplicate is dropped; None if the survivor gets it.
+
+        Args:
+            copy: the duplicate.
+            image: its survivor.
+            same_text: whether the survivor has the text.
+            fits: whether the texts of the one fit the other.
+        """
         if copy["split"] != image["split"]:
             return COPY_OF_HELD_OUT
         if not self.merge_texts:
             return str(copy["reason"])
-        return SAME_TEXT if same_text else None
+        if same_text:
+            return SAME_TEXT
+        return None if fits else OTHER_COLOURS
 
     @staticmethod
     def _write(

@@ -11,9 +11,12 @@ PLAIN_IMAGE = Reason("plain_image", "of one colour, without any structure")
 REMOVED = Reason("removed", "on the removal list of the recipe")
 EVALUATION_IMAGE = Reason("evaluation_image", "a copy of an evaluation image")
 SAME_TEXT = Reason("same_text_of_copy", "a text of a duplicate that the kept image already has")
+OTHER_COLOURS = Reason(
+    "other_colours", "a text of a near duplicate whose colours differ from the kept image's, so that it may not fit"
+)
 
 DEDUP_REASONS = (
     DUPLICATE_BYTES, DUPLICATE_PIXELS, NEAR_DUPLICATE, COPY_OF_HELD_OUT, FREQUENT_IMAGE, EVALUATION_IMAGE, PLAIN_IMAGE,
-    REMOVED, SAME_TEXT,
+    REMOVED, SAME_TEXT, OTHER_COLOURS,
 )  # fmt: skip
 """In the order in which the card shows examples."""

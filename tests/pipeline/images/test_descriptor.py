@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
-from openwit.pipeline.images.descriptor import is_plain, is_similar, phash_and_descriptor
+from openwit.pipeline.images.descriptor import is_plain, is_similar, may_share_texts, phash_and_descriptor
 from openwit.pipeline.images.process import ImageSettings, ProcessedImage, process_image
 
 R, W, B, G, Y, K, A, N, S = (
@@ -168,3 +168,31 @@ def test_one_colour_has_one_hash_and_no_signs() -> None:
     value, descriptor = phash_and_descriptor(Image.new("RGB", (64, 64), (9, 9, 9)))
     assert value == 1 << 63
     assert descriptor == bytes(32) + bytes([9] * 12)
+
+
+@pytest.mark.parametrize("across", [True, False])
+def test_texts_do_not_move_between_flags_of_other_colours(across: bool) -> None:
+    names = ("firebrick", "white", "navy", "seagreen", "gold", "black")
+    looks = [
+        phash_and_descriptor(stripes((a, b, c), across=across))[1]
+        for a, b, c in ((a, b, c) for a in names for b in names for c in names if len({a, b, c}) == 3)
+    ]
+    assert len(looks) == 120
+    assert not any(may_share_texts(a, b) for a, b in combinations(looks, 2) if is_near(a, b))
+
+
+def is_near(a: bytes, b: bytes) -> bool:
+    return bool(is_similar(np.frombuffer(a, np.uint8), np.frombuffer(b, np.uint8)))
+
+
+def test_texts_move_between_copies_of_a_photograph(photo: Any) -> None:
+    original = phash_and_descriptor(photo)[1]
+    for changed in (
+        photo.resize((photo.width // 2, photo.height // 2)),
+        photo.point(lambda level: min(255, level * 1.1)),
+    ):
+        assert may_share_texts(original, phash_and_descriptor(changed)[1])
+    hue = np.array(photo.convert("HSV"))
+    hue[..., 0] += 64
+    recoloured = Image.fromarray(hue, "HSV").convert("RGB")
+    assert not may_share_texts(original, phash_and_descriptor(recoloured)[1])

@@ -40,7 +40,7 @@ def jpeg(shade):
     return out.getvalue()
 
 
-def image(url, phash=HASH, texts=("a dog",), split="train", side=100, body=None, pixels=None, look=0):
+def image(url, phash=HASH, texts=("a dog",), split="train", side=100, body=None, pixels=None, look=0, red=100):
     """A row of IMAGES; body and pixels name equal bytes and pixels, by default none are equal."""
     pairs = [
         {**PAIR, "pair_id": hashlib.md5(f"{url} {text}".encode()).digest(), "text": text, "priority": 0.1 + n}
@@ -59,7 +59,7 @@ def image(url, phash=HASH, texts=("a dog",), split="train", side=100, body=None,
         "sha256": hashlib.sha256((body or url).encode()).hexdigest(),
         "pixels_hash": hashlib.sha256(b"pixels " + (pixels or body or url).encode()).hexdigest(),
         "phash": phash,
-        "fingerprint": bytes([look] * 32 + [100] * 12),
+        "fingerprint": bytes([look] * 32 + [red, 100, 100] * 4),
         "image": jpeg(len(url)),
     }
 
@@ -158,6 +158,20 @@ def test_a_copy_of_a_held_out_image_leaves_with_its_texts_whatever_its_size(dedu
     assert list(survivors(folder)) == ["held"]
     assert [pair["text"] for pair in survivors(folder)["held"]["pairs"]] == ["x"]
     assert reasons(manifest, "pairs") == {"copy_of_held_out": 2}
+
+
+@pytest.mark.parametrize(("red", "moves"), [(100, True), (104, True), (110, False)])
+def test_texts_move_only_between_near_duplicates_of_the_same_colours(dedup_of, red, moves):
+    other = image("b", texts=["a red dog", "a dog"], red=red)
+    folder, manifest = dedup_of([image("a", side=200), other])
+    assert reasons(manifest, "images") == {"near_duplicate": 1}
+    texts = {pair["text"] for pair in survivors(folder)["a"]["pairs"]}
+    assert texts == ({"a dog", "a red dog"} if moves else {"a dog"})
+    expected = {"same_text_of_copy": 1} if moves else {"same_text_of_copy": 1, "other_colours": 1}
+    assert reasons(manifest, "pairs") == expected
+    assert [drop["detail"] for drop in rows(folder, "drops", DROPS)] == ["copy of http://web.example/a"] * len(
+        expected
+    )
 
 
 def test_texts_of_copies_leave_where_they_are_not_merged(dedup_of):
