@@ -285,11 +285,17 @@ def _surroundings(node: LexborNode) -> _Surroundings:
 
 
 def _picture_sets(picture: LexborNode) -> list[str | None]:
+    """Return the sets of the first sources of a `<picture>`, which are its children: nested ones have their own."""
     sets: list[str | None] = []
-    for source in picture.css("source")[:_MAX_SOURCES]:
-        attributes = source.attributes
-        if (attributes.get("type") or "").lower() not in _UNREADABLE_TYPES:
-            sets.extend(attributes.get(name) for name in ("srcset", *_LAZY_SRCSET))
+    left = _MAX_SOURCES
+    source = picture.child
+    while source is not None and left:
+        if source.tag == "source":
+            left -= 1
+            attributes = source.attributes
+            if (attributes.get("type") or "").lower() not in _UNREADABLE_TYPES:
+                sets.extend(attributes.get(name) for name in ("srcset", *_LAZY_SRCSET))
+        source = source.next
     return sets
 
 

@@ -44,8 +44,8 @@ _FLAT = frozenset({
 _DRAWN = frozenset(
     {"path", "use", "circle", "rect", "line", "polygon", "polyline", "ellipse", "stop", "image", "animate"}
 )
-# What the reader of a page looks for is never left out.
-_KEPT = _FLAT | _RAW.keys() | {"amp-img", "picture", "figcaption"}
+# Images and elements that do not nest are never left out; a `<picture>` below the depth limit has no use.
+_KEPT = _FLAT | _RAW.keys() | {"amp-img"}
 
 
 def limit_markup(document: bytes | str) -> tuple[bytes | str, int]:

@@ -106,6 +106,17 @@ def test_ordinary_markup_passes_unchanged(page: str | bytes) -> None:
     assert limit_markup(page) == (page, 0)
 
 
+def test_pictures_and_captions_nest_no_deeper_than_others() -> None:
+    # Their cost is in the parser and in its queries, which a count of calls does not see.
+    for tag in ("picture", "figcaption"):
+        limited, cut = limit_markup(f"<{tag}>" * 2000 + IMG)
+        assert cut == 2000 - MAX_DEPTH
+        assert depth_of(limited) <= MAX_DEPTH + 5
+    body = f"<picture>{IMG}<picture><source srcset='b.jpg 9x'><img src=c.jpg alt=c></picture></picture>"
+    images = extract(Page("https://site.example/", body.encode(), None, 0, None, 200))
+    assert [image.url.rpartition("/")[2] for image in images] == ["a.jpg", "b.jpg"]
+
+
 def test_limits_are_counted() -> None:
     tally = ReasonCounter()
     extract(Page("https://site.example/", ("<div>" * 5000 + IMG).encode(), None, 0, None, 200), tally)
