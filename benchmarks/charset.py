@@ -2,10 +2,10 @@
 
     python benchmarks/charset.py --data ../shared/data
 
-Pages are made of seeded draws of languages.parquet (sentences of 31 languages), in each of the legacy encodings that a
-language was written in, at three lengths of text. A page is right when every character of it is. Three forms: nothing
-declares anything; `<html lang=…>` names the language; a `<meta charset>` names the encoding. The peer gets the same
-bytes in the same run; it reads no hints.
+Pages are made of seeded draws of languages.parquet (sentences of the languages of `ENCODINGS`), in each of the legacy
+encodings that a language was written in, at three lengths of text. A page is right when every character of it is.
+Three forms: nothing declares anything; `<html lang=…>` names the language; a `<meta charset>` names the encoding.
+The peer gets the same bytes in the same run; it reads no hints.
 """
 
 import argparse
@@ -100,10 +100,13 @@ def main() -> None:
     by_language: dict[str, list[bool]] = defaultdict(list)
     seconds: dict[tuple[str, int], list[float]] = defaultdict(list)
     wrong = []
+    pages: dict[str, int] = defaultdict(int)
     for language, codecs in ENCODINGS.items():
         for codec in codecs:
             for length in LENGTHS:
-                for text in draws(texts[language], codec, length, arguments.times, rng):
+                drawn = draws(texts[language], codec, length, arguments.times, rng)
+                pages[f"{language} {codec}"] += len(drawn)
+                for text in drawn:
                     for form in FORMS:
                         document = page(text, language, codec, form)
                         body = document.encode(codec)
@@ -140,6 +143,10 @@ def main() -> None:
         )
     worst = sorted(by_language.items(), key=lambda item: sum(item[1]) / len(item[1]))
     print("\nBelow 100 %: " + ", ".join(f"{name} {sum(hits)}/{len(hits)}" for name, hits in worst if not all(hits)))
+    expected = arguments.times * len(LENGTHS)
+    fewer = [f"{name} {n}/{expected}" for name, n in pages.items() if n < expected]
+    drawn_pairs = sum(n > 0 for n in pages.values())
+    print(f"Pairs with pages: {drawn_pairs} of {len(pages)}; fewer than asked: {', '.join(fewer)}")
     print("Wrong: " + ", ".join(sorted(set(wrong))))
 
 

@@ -6,6 +6,7 @@ Detection takes the page's language and its domain as a prior.
 """
 
 import codecs
+import itertools
 import re
 
 from openwit.pipeline.common.counting import Count, ignore
@@ -15,10 +16,11 @@ from openwit.schemas.common.charset import detect
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 
 _META_BYTES = 4096
-_META_CHARSET = re.compile(
-    rb"""<meta\b[^>]{0,300}?charset\s*=\s*["']?\s*([\w:.+-]{2,40})|^\s*<\?xml[^>]{0,100}?encoding\s*=\s*["']([\w:.+-]{2,40})""",
-    re.IGNORECASE,
-)
+_META_TAG_BYTES = 1000
+_META = re.compile(rb"<meta(?=[\s/])", re.IGNORECASE)
+_ATTRIBUTE = re.compile(rb"""(>)|([^\s=>/"']{1,40})(?:\s{0,9}=\s{0,9}(?:"([^"]*)"?|'([^']*)'?|([^\s>]*)))?""")
+_CHARSET = re.compile(rb"""charset\s{0,9}=\s{0,9}["']?\s{0,9}([^\s"';]{2,40})""", re.IGNORECASE)
+_XML = re.compile(rb"""\s{0,99}<\?xml[^>]{0,100}?encoding\s{0,9}=\s{0,9}["']([\w:.+-]{2,40})""", re.IGNORECASE)
 
 # Codecs that browsers use for a label (https://encoding.spec.whatwg.org), where they differ from Python's.
 _SUPERSETS = {
@@ -38,26 +40,42 @@ _SUPERSETS = {
     "utf-16-be": "utf-8",
 }
 _LABELS = {
-    "x-sjis": "cp932",
-    "windows-31j": "cp932",
-    "x-gbk": "gb18030",
-    "x-euc-jp": "euc_jp",
-    "ks_c_5601-1987": "cp949",
-    "ksc5601": "cp949",
-    "windows-949": "cp949",
-    "x-x-big5": "big5hkscs",
-    "iso-8859-8-i": "iso8859-8",
-    "dos-874": "cp874",
-    "windows-874": "cp874",
-    "x-user-defined": "cp1252",
-    "x-cp1251": "cp1251",
-    "x-cp1252": "cp1252",
-    "x-mac-roman": "mac-roman",
-    "macintosh": "mac-roman",
-    "unicode": "utf-8",
-    "unicode-1-1-utf-8": "utf-8",
-    "x-mac-cyrillic": "mac-cyrillic",
-}
+    label: codec
+    for codec, labels in {
+        "utf-8": "unicode unicode-1-1-utf-8 unicode11utf8 unicode20utf8 x-unicode20utf8 csunicode iso-10646-ucs-2 "
+        "ucs-2 unicodefeff unicodefffe",
+        "cp1250": "x-cp1250",
+        "cp1251": "x-cp1251",
+        "cp1252": "x-cp1252 iso88591 x-user-defined",
+        "cp1253": "x-cp1253",
+        "cp1254": "x-cp1254 iso88599",
+        "cp1255": "x-cp1255",
+        "cp1256": "x-cp1256",
+        "cp1257": "x-cp1257",
+        "cp1258": "x-cp1258",
+        "cp874": "dos-874 windows-874 iso885911",
+        "iso8859-2": "iso88592",
+        "iso8859-3": "iso88593",
+        "iso8859-4": "iso88594",
+        "iso8859-5": "iso88595",
+        "iso8859-6": "iso88596 csiso88596e csiso88596i iso-8859-6-e iso-8859-6-i",
+        "iso8859-7": "iso88597 sun_eu_greek",
+        "iso8859-8": "iso88598 csiso88598e csiso88598i iso-8859-8-e iso-8859-8-i logical visual",
+        "iso8859-13": "iso885913",
+        "iso8859-14": "iso885914",
+        "iso8859-15": "iso885915 csisolatin9",
+        "koi8-r": "koi koi8",
+        "koi8-u": "koi8-ru",
+        "mac-roman": "x-mac-roman macintosh csmacintosh mac",
+        "mac-cyrillic": "x-mac-cyrillic x-mac-ukrainian",
+        "gb18030": "x-gbk csgb2312 gb_2312 gb_2312-80",
+        "big5hkscs": "x-x-big5 cn-big5",
+        "euc_jp": "x-euc-jp cseucpkdfmtjapanese",
+        "cp932": "x-sjis windows-31j",
+        "cp949": "ks_c_5601-1987 ks_c_5601-1989 ksc5601 ksc_5601 windows-949 cseuckr csksc56011987 iso-ir-149",
+    }.items()
+    for label in labels.split()
+}  # https://encoding.spec.whatwg.org/#names-and-labels, what Python's registry lacks
 _CODECS = frozenset(
     {
         "utf-8", "cp866", "iso8859-2", "iso8859-3", "iso8859-4", "iso8859-5", "iso8859-6", "iso8859-7", "iso8859-8",
@@ -133,10 +151,26 @@ def codec_of(label: str | None) -> str | None:
 
 
 def _meta_codec(body: bytes) -> str | None:
-    found = _META_CHARSET.search(_COMMENT.sub(b"", body[:_META_BYTES]))
-    if found is None:
-        return None
-    return codec_of((found.group(1) or found.group(2)).decode("ascii", "replace"))
+    """Return the codec that an XML declaration or the first `meta` with a known label names."""
+    head = _COMMENT.sub(b"", body[:_META_BYTES])
+    xml = _XML.match(head)
+    named = (_meta_label(head[tag.end() : tag.end() + _META_TAG_BYTES]) for tag in _META.finditer(head))
+    labels = itertools.chain([xml.group(1)] if xml is not None else [], named)
+    return next((codec for label in labels if (codec := codec_of(label.decode("ascii", "replace")))), None)
+
+
+def _meta_label(tag: bytes) -> bytes:
+    """Return the label of a `meta`: `charset`, or `content` beside `http-equiv`; a description declares nothing."""
+    attributes: dict[bytes, bytes] = {}
+    for found in _ATTRIBUTE.finditer(tag):
+        end, name, *values = found.groups(b"")
+        if end:
+            break
+        attributes.setdefault(name.lower(), b"".join(values))
+    if b"charset" in attributes:
+        return attributes[b"charset"].strip()
+    label = _CHARSET.search(attributes.get(b"content", b"")) if b"http-equiv" in attributes else None
+    return label.group(1) if label is not None else b""
 
 
 def _is_utf8(body: bytes) -> bool:

@@ -131,7 +131,10 @@ def _is_iso2022_jp(data: bytes) -> bool:
 
 
 def _sample(data: bytes) -> bytes:
-    """Return words with bytes beyond ASCII, and the words beside them, without tags."""
+    """Return words with bytes beyond ASCII, and the words beside them, without tags.
+
+    It ends with a blank unless a character may be cut there, so that half a character at its end counts as wrong.
+    """
     first = next(iter(re.finditer(rb"[\x80-\xff]", data))).start()
     words = _TAG.sub(b" ", data[max(0, first - 200) : first + _SCANNED]).split()
     taken: list[bytes] = []
@@ -144,7 +147,9 @@ def _sample(data: bytes) -> bytes:
             size += len(word) + 1
             if size > _SAMPLE:
                 break
-    return b" ".join(taken)[: 2 * _SAMPLE]
+    sample = b" ".join(taken)[: 2 * _SAMPLE - 1]
+    may_be_cut = data[-1] >= 0x80 or len(sample) == 2 * _SAMPLE - 1 or len(data) > first + _SCANNED
+    return sample if may_be_cut else sample + b" "
 
 
 def _latin(data: bytes) -> str:

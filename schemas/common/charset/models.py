@@ -24,6 +24,7 @@ _MIXED_COST = -14.0  # letters of two scripts side by side
 _LETTER_COST = -11.5  # a letter that the language does not use
 _CASE_COST = -5.0
 _SMOOTHING = 0.002
+_MARKS = ("Mn", "Mc")  # accents and vowel signs, which are parts of words
 
 
 class LetterModel:
@@ -62,6 +63,8 @@ class LetterModel:
 
     def _cost(self, pair: tuple[str, str]) -> float:
         first, second = (letter.lower() for letter in pair)
+        if not pair[0].isalpha() and unicodedata.category(pair[0]) not in _MARKS:
+            first = " "  # after a sign, as after a blank, a word begins
         if second == " ":
             return max(self._pairs.get((first, second), _UNSEEN / 2), _UNSEEN / 2) if first != " " else 0.0
         if not second.isalpha():
@@ -85,8 +88,8 @@ def symbol_cost(character: str, *, between_letters: bool) -> float:
         return _PUNCTUATION_COST
     if character == "\ufffd" or unicodedata.category(character) in ("Cc", "Cn", "Co"):
         return _BAD_COST
-    if unicodedata.category(character) in ("Mn", "Mc"):
-        return _PUNCTUATION_COST  # accents and vowel signs
+    if unicodedata.category(character) in _MARKS:
+        return _PUNCTUATION_COST
     return _SYMBOL_COST + (-2.0 if between_letters else 0.0)
 
 

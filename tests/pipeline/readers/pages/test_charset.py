@@ -27,6 +27,13 @@ def text_of(body: bytes, header: str | None = None) -> str:
         ("windows-1251", "cp1251"),
         ("koi8-r", "koi8-r"),
         ("utf-16", "utf-8"),
+        ("iso88592", "iso8859-2"),
+        ("x-cp1253", "cp1253"),
+        ("koi8-ru", "koi8-u"),
+        ("logical", "iso8859-8"),
+        ("csEUCKR", "cp949"),
+        ("gb_2312-80", "gb18030"),
+        ("unicode11utf8", "utf-8"),
         ("utf-7", None),
         ("idna", None),
         ("rot13", None),
@@ -127,3 +134,22 @@ def test_a_declaration_that_the_bytes_contradict_is_counted() -> None:
 def test_a_declaration_in_a_comment_is_none() -> None:
     text = RUSSIAN.format(meta="<!-- <meta charset=koi8-r> -->")
     assert text_of(text.encode("cp1251")) == text
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        '<meta name="description" content="what charset=koi8-r means"><meta charset=windows-1251>',
+        "<meta name=a content='a > b' charset='windows-1251'>",
+        '<meta charset="no-such"><meta charset="x-cp1251">',
+        '<META HTTP-EQUIV="Content-Type"\nCONTENT="text/html;charset=windows-1251"/>',
+        "<meta/charset=windows-1251>",
+        '<?xml version="1.0" encoding="windows-1251"?>',
+    ],
+)
+def test_a_declaration_is_an_attribute_and_not_a_description(meta: str) -> None:
+    text = meta + RUSSIAN.format(meta="")
+    assert text_of(text.encode("cp1251")) == text
+    notes: list[str] = []
+    to_utf8(text.encode("cp1251"), count=lambda reason, *_: notes.append(reason))
+    assert notes == []
