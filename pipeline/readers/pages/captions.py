@@ -6,6 +6,7 @@ for it are limited for each caption and for the page, so that a page costs time 
 
 import re
 from collections import Counter
+from collections.abc import Callable
 
 from selectolax.lexbor import LexborNode
 
@@ -41,15 +42,16 @@ class Captions:
 
     Args:
         count: receives `CAPTION_TOO_FAR`.
-        figures: whether the page has a `figcaption`.
+        has_figcaption: whether the page has a `figcaption`; asked at the first figure with an image.
 
     Attributes:
         visits: nodes visited so far.
     """
 
-    def __init__(self, count: Count, *, figures: bool) -> None:
+    def __init__(self, count: Count, *, has_figcaption: Callable[[], bool]) -> None:
         self.visits = 0
-        self._has_figures = figures
+        self._ask_figcaption = has_figcaption
+        self._has_figcaption: bool | None = None
         self._count = count
         self._figures: dict[int, str] = {}
         self._links: dict[int, tuple[str, str]] = {}
@@ -80,7 +82,9 @@ class Captions:
 
     def of_figure(self, figure: LexborNode) -> str:
         """Return the caption of a figure with one image, or an empty text."""
-        if not self._has_figures:
+        if self._has_figcaption is None:
+            self._has_figcaption = self._ask_figcaption()
+        if not self._has_figcaption:
             return ""
         key = figure.mem_id
         caption = self._figures.get(key)
@@ -95,9 +99,8 @@ class Captions:
         key = link.mem_id
         texts = self._links.get(key)
         if texts is None:
-            first = link.child
-            if first is not None and first.next is None and first.tag in IMAGE_TAGS:
-                text, images = "", 1  # most links around an image contain nothing else
+            if _has_only_image(link):
+                text, images = "", 1
             else:
                 text, images, _, _ = self._read(link)
             texts = (text if images <= 1 else "", (link.attributes.get("title") or "")[:MAX_TEXT])
@@ -146,6 +149,19 @@ class Captions:
                 child = child.next
             parts.append(" ")
         return "".join(parts), images, image, caption
+
+
+def _has_only_image(link: LexborNode) -> bool:
+    """Return whether a link contains an image between white space and nothing else, as most links around images do."""
+    node = link.child
+    if node is not None and node.is_text_node:
+        if (node.text_content or "").strip():
+            return False
+        node = node.next
+    if node is None or node.tag not in IMAGE_TAGS:
+        return False
+    node = node.next
+    return node is None or (node.is_text_node and node.next is None and not (node.text_content or "").strip())
 
 
 def is_caption_class(classes: str | None) -> bool:

@@ -46,7 +46,7 @@ from openwit.pipeline.readers.pages.page_images import (
     ignore_dropped,
     is_data,
 )
-from openwit.pipeline.readers.pages.srcset import MAX_CANDIDATES, Candidate, best_first, parse_srcset
+from openwit.pipeline.readers.pages.srcset import MAX_CANDIDATES, Candidate, best_first, choose, parse_srcset
 
 __all__ = ["IMAGES", "IMAGE_REASONS", "ExtractSettings", "FoundImage", "extract"]
 
@@ -66,10 +66,9 @@ _IMAGE_URL = re.compile(
 _ABSOLUTE = re.compile(r"(?:https?:)?//[^\s{}\[\]]+", re.IGNORECASE)
 _SRCSET_VALUE = re.compile(r"\s\d{1,5}(?:\.\d{1,3})?[wx]\s*(?:,|$)")
 _UNREADABLE_TYPES = ("image/svg+xml", "image/jxl", "image/heic", "image/heif")
-_SELECTOR = (
-    "img, amp-img, figcaption, meta, base, title, "
-    'a[rel~="license"], link[rel~="license"], a[href*="creativecommons.org/"], ' + CAPTION_SELECTOR
-)
+# Each part costs time at each element of a page: what few pages have is looked for where it is needed.
+_SELECTOR = 'img, meta, base, title, [rel~="license"], a[href*="creativecommons.org/"], ' + CAPTION_SELECTOR
+_AMP = "amp-img"
 _MAX_DEPTH = 16  # ancestors looked at around an image
 _MAX_SOURCES = 50  # of a `<picture>`
 _MAX_REFERENCE = 8192
@@ -77,6 +76,16 @@ _MAX_SRCSET = 65_536
 
 _DEFAULTS = ExtractSettings()
 
+
+def _tag_id(name: str) -> int:
+    """Return the parser's number of a tag of HTML, which costs less to read of a node than the name."""
+    node = LexborHTMLParser(f"<body><{name}></{name}>").css_first(name)
+    assert node is not None
+    return node.tag_id
+
+
+_AROUND_IDS = tuple(map(_tag_id, ("a", "figure", "picture", "noscript", "body")))
+_A, _FIGURE, _PICTURE, _NOSCRIPT, _BODY = _AROUND_IDS
 
 _Attributes = dict[str, str | None]
 
@@ -111,7 +120,7 @@ def extract(
     settings = settings or _DEFAULTS
     base = document_base(page.url, _base_href(nodes))
     images = PageImages(base, count, settings, on_drop)
-    captions = Captions(count, figures=bool(nodes.figcaptions))
+    captions = Captions(count, has_figcaption=lambda: tree.css_first("figcaption") is not None)
     extractor = _Extractor(images, captions, settings)
     for node in nodes.captions:
         captions.add_by_class(node)
@@ -131,15 +140,15 @@ class _Nodes:
         self.titles: list[LexborNode] = []
         self.license_links: list[LexborNode] = []
         self.captions: list[LexborNode] = []
-        self.figcaptions: list[LexborNode] = []
         lists = {
-            "img": self.images, "amp-img": self.images, "figcaption": self.figcaptions,
-            "meta": self.metas, "base": self.bases, "title": self.titles,
+            "img": self.images, _AMP: self.images, "meta": self.metas, "base": self.bases, "title": self.titles,
         }  # fmt: skip
-        for node in tree.css(_SELECTOR):
+        for node in tree.css(f"{_AMP}, {_SELECTOR}" if tree.tags(_AMP) else _SELECTOR):
             tag = node.tag or ""
             if tag in lists:
                 lists[tag].append(node)
+                continue
+            if tag == "figcaption":  # it is read with its figure
                 continue
             if tag in ("a", "link"):
                 self.license_links.append(node)
@@ -256,6 +265,11 @@ def _candidates(value: str | None) -> list[Candidate]:
 
 
 def _best(candidates: Mapping[Candidate, str], settings: ExtractSettings) -> Reference | None:
+    if not candidates:
+        return None
+    first = choose(candidates, settings.srcset_width)
+    if _is_usable(first.url):  # nearly always
+        return Reference(first.url, candidates[first], first.size)
     for best in best_first(candidates, settings.srcset_width):
         if _is_usable(best.url):
             return Reference(best.url, candidates[best], best.size)
@@ -269,16 +283,18 @@ def _surroundings(node: LexborNode) -> _Surroundings:
     for _ in range(_MAX_DEPTH):
         if parent is None:
             break
-        tag = parent.tag
-        if tag == "a":
+        tag = parent.tag_id
+        if tag not in _AROUND_IDS:  # nearly all
+            pass
+        elif tag == _A:
             link = link or parent
-        elif tag == "figure":
+        elif tag == _FIGURE:
             figure = figure or parent
-        elif tag == "picture":
+        elif tag == _PICTURE:
             picture = picture or parent
-        elif tag == "noscript":
+        elif tag == _NOSCRIPT:
             in_noscript = True
-        elif tag == "body":
+        elif tag == _BODY:
             break
         parent = parent.parent
     return _Surroundings(link, figure, picture, in_noscript)

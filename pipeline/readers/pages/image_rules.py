@@ -1,5 +1,6 @@
 """Decide from declared size and file name which images of a page cannot be training images."""
 
+import functools
 import re
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -105,7 +106,7 @@ def name_reason(url: str, rules: ImageRules, evidence: Evidence = _NO_EVIDENCE) 
     against it: a photo's extension, a specific text, a large size.
     """
     name = url.partition("#")[0].partition("?")[0].rpartition("/")[2].lower()
-    if _SUSPECT.search(name) is None:  # nearly all
+    if not _is_suspect(name):  # nearly all
         return None
     stem, extension = _split_name(name)
     if rules.drop_svg and extension in ("svg", "svgz"):
@@ -134,13 +135,19 @@ def is_placeholder_url(reference: str) -> bool:
     As a whole (`blank.gif`, `lazy-placeholder.png`), or by a word in the short name of a file that is no photo.
     """
     name = reference.partition("#")[0].partition("?")[0].rpartition("/")[2].lower()
-    if _SUSPECT.search(name) is None:
+    if not _is_suspect(name):
         return False
     stem, extension = _split_name(name)
     parts = _parts(stem)
     if _is_placeholder(stem, parts):
         return True
     return extension == "gif" and not _BLANK_PARTS.isdisjoint(parts)
+
+
+@functools.lru_cache(maxsize=512)
+def _is_suspect(name: str) -> bool:
+    """Return whether a file name may be one of those looked for; asked of the reference, and again of its URL."""
+    return _SUSPECT.search(name) is not None
 
 
 def _is_placeholder(stem: str, parts: list[str]) -> bool:

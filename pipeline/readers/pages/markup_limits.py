@@ -65,8 +65,10 @@ def _is_suspect(document: bytes | str) -> bool:
         return True
     if not len(starts):
         return False
-    steps = np.where(codes[np.minimum(starts + 1, len(codes) - 1)] == _SLASH, -1, 1)
-    if np.max(np.cumsum(steps)) > _MANY_OPEN:
+    closes = codes.take(starts + 1, mode="clip") == _SLASH
+    opened = len(starts) - int(np.count_nonzero(closes))
+    # Of most pages, all tags together are no more than may be open.
+    if opened > _MANY_OPEN and np.max(np.cumsum(1 - 2 * closes.astype(np.int32))) > _MANY_OPEN:
         return True
     ends = np.append(starts[1:], len(codes))
     long = np.flatnonzero(ends - starts > _LONG_TAG)

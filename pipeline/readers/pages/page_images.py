@@ -13,7 +13,7 @@ from pydantic import Field
 
 from openwit.pipeline.common.counting import Count
 from openwit.pipeline.common.reasons import Reason
-from openwit.pipeline.common.urls import is_relative, resolve
+from openwit.pipeline.common.urls import MAX_URL_LENGTH, is_plain, is_relative, resolve
 from openwit.pipeline.readers.pages.image_rules import (
     ICON,
     PLACEHOLDER,
@@ -63,6 +63,7 @@ _LARGE_SIDE = 100
 _SHOWN = 200  # code points of a reference that is no URL
 _SPECIFIC_WORDS, _SPECIFIC_LENGTH = 2, 10
 
+_OPEN_GRAPH = ("og:", "twitter:image")
 _OG_IMAGE = ("og:image", "og:image:url", "og:image:secure_url")
 _CREATIVE_COMMONS = ("creativecommons.org/licenses/", "creativecommons.org/publicdomain/")
 
@@ -146,6 +147,7 @@ class PageImages:
         on_drop: Callable[[DroppedImage], None] = ignore_dropped,
     ) -> None:
         self._base = base
+        self._origin = "/".join(base.split("/", 3)[:3]) if base and is_plain(base) else ""
         self._count = count
         self._settings = settings
         self._on_drop = on_drop
@@ -162,11 +164,20 @@ class PageImages:
         self._count(TOO_MANY)
         return False
 
+    def _resolve(self, reference: str) -> str | None:
+        """Return the absolute URL of a reference; most are plain, and need no parser."""
+        url = reference
+        if reference[:1] == "/" and reference[1:2] != "/":
+            url = self._origin + reference
+        if len(url) <= MAX_URL_LENGTH and is_plain(url):
+            return url
+        return resolve(self._base, reference)
+
     def drop(self, reason: str, reference: str = "", texts: Texts | None = None) -> None:
         """Count an admitted image as dropped, and report it if it has a text."""
         self._count(reason)
         if texts and self._on_drop is not ignore_dropped:
-            url = None if is_data(reference) or not reference else resolve(self._base, reference)
+            url = None if is_data(reference) or not reference else self._resolve(reference)
             self._on_drop(DroppedImage(url or reference.strip()[:_SHOWN], texts[0][1], reason))
 
     def add(self, reference: Reference, texts: Texts, *, largest_side: int = 0) -> None:
@@ -177,7 +188,7 @@ class PageImages:
             texts: all its texts.
             largest_side: that the page declares, in pixels; 0 if unknown.
         """
-        url = resolve(self._base, reference.url)
+        url = self._resolve(reference.url)
         if url is None:
             self.drop(DATA_URI if is_data(reference.url) else BAD_URL, reference.url, texts)
             return
@@ -210,8 +221,10 @@ class PageImages:
         images: list[tuple[str, Texts]] = []
         description = twitter_image = twitter_alt = ""
         for name, content in metas:
+            if not content:
+                continue
             name = name.strip().lower()
-            if not content or not name.startswith(("og:", "twitter:image")):
+            if not name.startswith(_OPEN_GRAPH):
                 continue
             if name in _OG_IMAGE:
                 # og:image:url and :secure_url repeat the og:image before them.

@@ -41,7 +41,9 @@ def parse_srcset(srcset: str) -> list[Candidate]:
 
 def choose(candidates: Collection[Candidate], enough_width: int = 0) -> Candidate:
     """Return the first of `best_first`. `candidates` must not be empty."""
-    return best_first(candidates, enough_width)[0]
+    if enough_width:
+        return best_first(candidates, enough_width)[0]
+    return max(candidates, key=_SIZE)
 
 
 def best_first(candidates: Collection[Candidate], enough_width: int = 0) -> list[Candidate]:
