@@ -68,8 +68,11 @@ def _is_suspect(document: bytes | str) -> bool:
     closes = codes.take(starts + 1, mode="clip") == _SLASH
     opened = len(starts) - int(np.count_nonzero(closes))
     # Of most pages, all tags together are no more than may be open.
-    if opened > _MANY_OPEN and np.max(np.cumsum(1 - 2 * closes.astype(np.int32))) > _MANY_OPEN:
-        return True
+    if opened > _MANY_OPEN or len(starts) > 2 * _MANY_OPEN:
+        depth = np.cumsum(1 - 2 * closes.astype(np.int32))
+        # Above the lowest so far: end tags of nothing close no tag that opens after them.
+        if np.max(depth - np.minimum(np.minimum.accumulate(depth), 0)) > _MANY_OPEN:
+            return True
     ends = np.append(starts[1:], len(codes))
     long = np.flatnonzero(ends - starts > _LONG_TAG)
     return any(_has_many_attributes(data, int(starts[n]), int(ends[n])) for n in long)

@@ -117,6 +117,14 @@ def test_pictures_and_captions_nest_no_deeper_than_others() -> None:
     assert [image.url.rpartition("/")[2] for image in images] == ["a.jpg", "b.jpg"]
 
 
+def test_end_tags_of_nothing_do_not_hide_what_opens_after_them() -> None:
+    tags = "".join(f"<b id={n}>" for n in range(3000)) + "<p>" * 2000
+    _, cut = limit_markup(tags)
+    assert cut > 2000
+    for stray in (1, 3000, 9000):
+        assert limit_markup("</b>" * stray + tags)[1] == cut
+
+
 def test_limits_are_counted() -> None:
     tally = ReasonCounter()
     extract(Page("https://site.example/", ("<div>" * 5000 + IMG).encode(), None, 0, None, 200), tally)
