@@ -21,6 +21,7 @@ _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _STANDALONE = frozenset({0x00, 0x01, _SOI, *range(0xD0, 0xD8)})
 _PLAIN_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_SEQUENTIAL = frozenset({0xC0, 0xC1})
 # Quantisation and Huffman tables, arithmetic conditioning, restart interval, frames, scans; and the two application
 # segments that declare the colour coding: JFIF and Adobe.
 _NEEDED = frozenset({0xDB, 0xC4, 0xCC, _DRI, _DNL, _SOS}) | _FRAMES
@@ -59,10 +60,12 @@ def jpeg_picture(body: bytes) -> Picture:
     exif: bytes | None = None
     profile: dict[int, bytes] = {}
     parts = tables = table_bytes = 0
+    frames: list[int] = []
     # A slice of the file that grows as long as nothing is left out.
     start = position = 2
     while True:
-        at = _marker_at(body, position)
+        pair = body[position : position + 2]
+        at = position if len(pair) == 2 and pair[0] == 0xFF and pair[1] != 0xFF else _marker_at(body, position)
         marker = body[at + 1]
         if marker == _EOI:
             raise ImageFileError(ImageFault.BROKEN, "it ends before its picture data")
@@ -84,6 +87,8 @@ def jpeg_picture(body: bytes) -> Picture:
             start = at
         if marker == _SOS:
             break
+        if marker in _FRAMES:
+            frames.append(at)
         if marker == _APP1 and exif is None and body.startswith(b"Exif\0\0", at + 4):
             exif = body[at + 4 : end]
         elif marker == _APP2 and length > 16 and body.startswith(b"ICC_PROFILE\0", at + 4):
@@ -93,14 +98,19 @@ def jpeg_picture(body: bytes) -> Picture:
     orientation = 1 if exif is None else orientation_of(exif)
     tail = b"" if complete else _END
     clean = body if len(kept) == 1 and not tail else b"".join((*kept, body[start:], tail))
-    return Picture(clean, orientation, _joined(profile), complete)
+    return Picture(clean, orientation, _joined(profile), complete, _is_one_scan(body, frames, at))
+
+
+def _is_one_scan(body: bytes, frames: list[int], scan: int) -> bool:
+    """Return whether the first scan has all components of the only frame, a sequential one: decoders stop behind it."""
+    if len(frames) != 1 or body[frames[0] + 1] not in _SEQUENTIAL:
+        return False
+    count = body[frames[0] + 9 : frames[0] + 10]
+    return count != b"" and count == body[scan + 4 : scan + 5]
 
 
 def _marker_at(body: bytes, position: int) -> int:
     """Return the offset of the next marker, behind junk and fill bytes; a stuffed byte counts as one."""
-    pair = body[position : position + 2]
-    if len(pair) == 2 and pair[0] == 0xFF and pair[1] != 0xFF:
-        return position
     found = body.find(b"\xff", position)
     end = _FILL.match(body, max(found, 0)).end()  # type: ignore[union-attr]
     if found < 0 or end >= len(body):

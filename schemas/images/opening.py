@@ -103,7 +103,8 @@ def open_image(
         _check_tiles(image, max_pixels)
         orientation, icc_profile = picture.orientation, picture.icc_profile
         if name == "JPEG":
-            _check_scans(picture.body, image.size)
+            if not picture.one_scan:
+                _check_scans(picture.body, image.size)
             if not picture.complete:
                 _check_end(picture.body)
             # In several blocks, fill bytes that cross their borders would be read again and again.

@@ -12,9 +12,11 @@ class Picture:
         orientation: of EXIF, 1 to 8.
         icc_profile: the colour profile; None if there is none or it is damaged.
         complete: False if the end of the file is missing, and maybe a part of the picture.
+        one_scan: whether the header says that decoders read one scan only, whatever follows it.
     """
 
     body: bytes
     orientation: int = 1
     icc_profile: bytes | None = None
     complete: bool = True
+    one_scan: bool = False

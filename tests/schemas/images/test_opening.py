@@ -1,5 +1,6 @@
 """The picture of a file decides, whatever its metadata are; and the work on a file grows with its bytes at most."""
 
+import contextlib
 import io
 import struct
 import zlib
@@ -297,6 +298,28 @@ def test_scans_are_limited_by_the_pixels(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(opening, "_SCANNED_PIXELS", 96 * 64 * 20)
     with pytest.raises(ImageFileError, match="more than 20"):
         pixels(many)
+
+
+def test_scans_are_counted_only_where_decoders_read_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[bytes] = []
+    monkeypatch.setattr(opening, "has_many_scans", lambda body, limit: counted.append(body))  # noqa: ARG005
+    sequential = encode(make_photo(96, 64), "JPEG")
+    with open_image(sequential):
+        assert not counted
+    at = sequential.index(b"\xff\xda")
+    frame = sequential.index(b"\xff\xc0")
+    hostile = [
+        encode(make_photo(96, 64), "JPEG", progressive=True),
+        # One component a scan, as in files of several scans, and a second frame.
+        sequential[: at + 4] + b"\1" + sequential[at + 5 :],
+        sequential[:at] + sequential[frame : frame + 19] + sequential[at:],
+    ]
+    for number, body in enumerate(hostile, 1):
+        assert not jpeg.jpeg_picture(body).one_scan
+        with contextlib.suppress(ImageFileError), open_image(body):
+            pass
+        assert len(counted) <= number
+    assert counted[0] == hostile[0]
 
 
 def test_run_length_budgets(monkeypatch: pytest.MonkeyPatch) -> None:
