@@ -49,7 +49,7 @@ IMAGES, HASHED = "evaluation_images", "evaluation_images_hashed"
 EVALUATION_REASONS = tuple(str(reason) for reason in ImageReason)
 """Why an evaluation image is not in the table. `too_small` and `bad_aspect_ratio` do not occur."""
 PLAIN = "evaluation_image_is_plain"
-"""Note: a low-information image; it is recognised by its bytes and pixels only."""
+"""Note: an image whose hash does not tell it from others; it is recognised by its bytes and pixels only."""
 
 # Beyond any image: the dataset's own limits do not apply to evaluation images.
 _ANY_ASPECT = 1e9
@@ -67,7 +67,7 @@ EVALUATION_IMAGES = TableSchema(
         Column(
             "variants", pa.list_(pa.string()), "same | centre_3 | square | wider_6 | same_mirrored …, `same` first"
         ),
-        Column("hashes", pa.list_(pa.uint64()), "perceptual hash of each variant; none for a low-information image"),
+        Column("hashes", pa.list_(pa.uint64()), "perceptual hash of each variant; none where they tell nothing"),
     ),
 )
 
@@ -128,7 +128,7 @@ def relaxed(settings: ImageSettings) -> ImageSettings:
 
 
 def _forms(result: ProcessedImage, body: bytes, settings: ImageSettings, variants: bool) -> list[tuple[str, int]]:
-    """Return name and hash of each variant, `same` first; none for a low-information image."""
+    """Return name and hash of each variant, `same` first; none for an image that hashes do not tell from others."""
     whole = result
     if settings.mode not in _WHOLE:
         again = process_image(body, settings.model_copy(update={"mode": ResizeMode.KEEP_RATIO}))

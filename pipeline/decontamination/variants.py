@@ -54,7 +54,7 @@ def is_plain(grey: Image.Image) -> bool:
 
 
 def variant_hashes(grey: Image.Image, mode: ResizeMode = ResizeMode.KEEP_RATIO) -> list[tuple[str, int]]:
-    """Return name and hash of every variant of an image except `same`, each hash once, without low-information hashes.
+    """Return name and hash of every variant of an image except `same`, each hash once, without those that many share.
 
     Args:
         grey: from `grey_of`.

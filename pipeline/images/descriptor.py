@@ -21,9 +21,13 @@ _DCT = dct_rows(_LOW)
 _DARK = 32.0
 MAX_BITS = 48
 MAX_COLOUR = 0.15
-# Texts move between near duplicates within this only: a re-encoded, resized or brightened copy differs by less than
-# 0.05, the same flag in other colours by 0.06 to 0.13.
-MAX_COLOUR_OF_TEXT = 0.05
+# Texts move between near duplicates within these only: copies that were re-encoded, halved, brightened or cropped by
+# 2 % hardly ever differ by more, the same flag in other colours does.
+_SAME_BITS, _SAME_COLOUR = 32, 0.03
+# Levels: where the quarters hardly differ, or nearly all is ground, as in words and charts on white, descriptors that
+# are nearly equal prove little; and where no quarter differs, not even equal ones.
+_TELLING_CONTRAST, _TELLING_IF_EQUAL = 10, 4
+_DARKEST, _BRIGHTEST = 30, 200
 # Levels by which the brightness and each colour of 32 x 32 areas may differ in an image of one colour.
 _ONE_GREY, _ONE_COLOUR = 2, 4
 _ONE_COLOUR_HASH = 1 << 63
@@ -76,14 +80,39 @@ def is_similar(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def may_share_texts(a: bytes, b: bytes) -> bool:
-    """Return whether a text of one near duplicate fits the other: their colours are the same, not only similar.
+    """Return whether a text of one near duplicate fits the other, as they surely show the same.
+
+    Stricter than `is_similar`, as a wrong text costs more than a lost one. Pictures with little to compare (words,
+    charts and line art on white, flags of level stripes) are surely the same only if their descriptors are equal.
 
     Args:
         a: descriptor, 44 bytes.
         b: descriptor, 44 bytes.
     """
-    distance = _colour_distance(np.frombuffer(a, np.uint8), np.frombuffer(b, np.uint8))
-    return bool(distance <= MAX_COLOUR_OF_TEXT)
+    if not have_same_colours(a, b):
+        return False
+    contrast = min(_contrast(a), _contrast(b))
+    if a == b:
+        return contrast >= _TELLING_IF_EQUAL
+    bits = (int.from_bytes(a[:_BIT_BYTES]) ^ int.from_bytes(b[:_BIT_BYTES])).bit_count()
+    between = all(_DARKEST <= sum(x[_BIT_BYTES:]) / 12 <= _BRIGHTEST for x in (a, b))
+    return bits <= _SAME_BITS and contrast >= _TELLING_CONTRAST and between
+
+
+def have_same_colours(a: bytes, b: bytes) -> bool:
+    """Return whether the colours of two near duplicates are the same, not only similar.
+
+    Args:
+        a: descriptor, 44 bytes.
+        b: descriptor, 44 bytes.
+    """
+    return bool(_colour_distance(np.frombuffer(a, np.uint8), np.frombuffer(b, np.uint8)) <= _SAME_COLOUR)
+
+
+def _contrast(descriptor: bytes) -> int:
+    """Return the levels by which the quarters differ in red, green or blue."""
+    channels = (descriptor[_BIT_BYTES + n :: 3] for n in range(3))
+    return max(max(levels) - min(levels) for levels in channels)
 
 
 def _colour_distance(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -51,7 +51,7 @@ def phash_pair_batch(thumbnails: NDArray[np.uint8]) -> tuple[NDArray[np.uint64],
 
 
 def is_low_information(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Return [n] bool: whether a hash is that of a low-information image (one colour, stripes, a gradient).
+    """Return [n] bool: whether a hash is shared by unlike images (of one colour, stripes, a gradient).
 
     Half of the frequencies are above the median, unless some equal it, as the missing frequencies of such images do.
     All of 38,702 photographs have 32 bits set; one colour has one or none, a gradient 1 to 25.

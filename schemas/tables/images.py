@@ -61,7 +61,7 @@ COPIES = TableSchema(
     "copies",
     3,
     "Dropped rows of the images file of the same name: duplicates of a better image or of an evaluation image, or "
-    "low-information images.",
+    "images of one colour.",
     (
         Column("row", pa.int64(), "row in this images file"),
         Column("reason", pa.string(), "duplicate_bytes, duplicate_pixels, near_duplicate, frequent_image …"),

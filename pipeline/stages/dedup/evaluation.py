@@ -68,7 +68,7 @@ class EvaluationLookup:
 
     def _nearest(self, images: pa.Table) -> Nearest:
         found = self._index.lookup(images.column("phash").to_numpy())
-        # Equal bytes are stronger evidence than equal hashes, and the only evidence for a low-information image.
+        # Equal bytes are stronger evidence than equal hashes, and the only evidence where many images share a hash.
         for column, name in (("pixels_hash", SAME_PIXELS), ("sha256", SAME_BYTES)):
             same = self._index.lookup_checksums(images.column(column).to_pylist(), column)
             for at in np.flatnonzero(same >= 0):

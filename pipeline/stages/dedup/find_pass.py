@@ -146,7 +146,7 @@ class SendImages(Emitter[ImagesFile]):
     def _decided_alone(self, table: pa.Table) -> pa.Table:
         """Return COPIES of images that are dropped independently of others.
 
-        These are images on the removal list, duplicates of evaluation images, and low-information images.
+        These are images on the removal list, duplicates of evaluation images, and images of one colour.
         """
         found = drops_without_survivor(self._removed(table), REMOVED)
         if self.evaluation is not None:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from openwit.pipeline.execution.blobs import split_by
 from openwit.pipeline.execution.files import STAGE
 from openwit.pipeline.execution.jobs import FileTask, Task, TaskResult, TaskStats
-from openwit.pipeline.images.descriptor import may_share_texts
+from openwit.pipeline.images.descriptor import have_same_colours, may_share_texts
 from openwit.pipeline.stages.dedup import DedupPaths
 from openwit.pipeline.stages.dedup.examples import ExamplePicker, KeptExamples
 from openwit.pipeline.stages.dedup.find_pass import ImagesFile, copies_path
@@ -25,6 +25,7 @@ from openwit.pipeline.stages.dedup.reasons import (
     COPY_OF_HELD_OUT,
     EVALUATION_IMAGE,
     NEAR_DUPLICATE,
+    NOT_SURELY_SAME,
     OTHER_COLOURS,
     SAME_TEXT,
 )
@@ -178,11 +179,10 @@ class KeepSurvivors(FileTask[KeepInput]):
         kept = list(image["pairs"])
         stats.enter(PAIRS_STEP, len(kept))
         for copy in absorbed:
-            near = copy["reason"] == NEAR_DUPLICATE
-            fits = not near or may_share_texts(copy["fingerprint"], image["fingerprint"])
+            misfit = _misfit(copy, image)
             stats.enter(PAIRS_STEP, len(copy["pairs"]))
             for pair in copy["pairs"]:
-                reason = self._drop_reason(copy, image, normalise(pair["text"]) in known, fits=fits)
+                reason = self._drop_reason(copy, image, normalise(pair["text"]) in known, misfit)
                 if reason is None:
                     known.add(normalise(pair["text"]))
                     kept.append(pair)
@@ -192,22 +192,20 @@ class KeepSurvivors(FileTask[KeepInput]):
         stats.leave(PAIRS_STEP, len(kept))
         return sorted(kept, key=lambda pair: (pair["priority"], pair["pair_id"]))
 
-    def _drop_reason(self, copy: Row, image: Row, same_text: bool, *, fits: bool) -> str | None:
+    def _drop_reason(self, copy: Row, image: Row, same_text: bool, misfit: str | None) -> str | None:
         """Return why a text of a duplicate is dropped; None if the survivor gets it.
 
         Args:
             copy: the duplicate.
             image: its survivor.
             same_text: whether the survivor has the text.
-            fits: whether the texts of the one fit the other.
+            misfit: why texts of the duplicate may not fit the survivor; None if they do.
         """
         if copy["split"] != image["split"]:
             return COPY_OF_HELD_OUT
         if not self.merge_texts:
             return str(copy["reason"])
-        if same_text:
-            return SAME_TEXT
-        return None if fits else OTHER_COLOURS
+        return SAME_TEXT if same_text else misfit
 
     @staticmethod
     def _write(
@@ -224,6 +222,14 @@ class KeepSurvivors(FileTask[KeepInput]):
             schema.write(path, table)
             paths.append(path)
         return paths
+
+
+def _misfit(copy: Row, image: Row) -> str | None:
+    """Return why texts of a duplicate may not fit its survivor; None if they do."""
+    descriptors = copy["fingerprint"], image["fingerprint"]
+    if copy["reason"] != NEAR_DUPLICATE or may_share_texts(*descriptors):
+        return None
+    return NOT_SURELY_SAME if have_same_colours(*descriptors) else OTHER_COLOURS
 
 
 def _incoming_images(task: Task[KeepInput]) -> dict[int, list[Row]]:

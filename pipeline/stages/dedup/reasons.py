@@ -14,9 +14,13 @@ SAME_TEXT = Reason("same_text_of_copy", "a text of a duplicate that the kept ima
 OTHER_COLOURS = Reason(
     "other_colours", "a text of a near duplicate whose colours differ from the kept image's, so that it may not fit"
 )
+NOT_SURELY_SAME = Reason(
+    "not_surely_same",
+    "a text of a near duplicate with too little in it to tell other words, charts or drawings, so that it may not fit",
+)
 
 DEDUP_REASONS = (
     DUPLICATE_BYTES, DUPLICATE_PIXELS, NEAR_DUPLICATE, COPY_OF_HELD_OUT, FREQUENT_IMAGE, EVALUATION_IMAGE, PLAIN_IMAGE,
-    REMOVED, SAME_TEXT, OTHER_COLOURS,
+    REMOVED, SAME_TEXT, OTHER_COLOURS, NOT_SURELY_SAME,
 )  # fmt: skip
 """In the order in which the card shows examples."""

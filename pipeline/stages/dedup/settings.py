@@ -33,7 +33,9 @@ class DedupSettings(Settings):
     plain: Literal["keep", "drop"] = Field(
         "drop", description="images of one colour, as placeholders are; flags, drawings and gradients are not"
     )
-    merge_texts: bool = Field(True, description="move the texts of duplicates to the survivor")
+    merge_texts: bool = Field(
+        True, description="move the texts of duplicates that surely show the same to the survivor"
+    )
     frequent_texts: int | None = Field(
         20,
         ge=2,

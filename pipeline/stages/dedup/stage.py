@@ -1,4 +1,4 @@
-"""Dedup: keep the best image of each group of duplicates; drop evaluation images and low-information images.
+"""Dedup: keep the best image of each group of duplicates; drop evaluation images and images of one colour.
 
 The image bytes are not copied; only keys cross a shuffle.
 """

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 from openwit.pipeline.images.descriptor import is_plain, is_similar, may_share_texts, phash_and_descriptor
 from openwit.pipeline.images.process import ImageSettings, ProcessedImage, process_image
@@ -194,3 +194,40 @@ def test_texts_move_between_copies_of_a_photograph(photo: Any) -> None:
     hue[..., 0] += 64
     recoloured = Image.fromarray(hue, "HSV").convert("RGB")
     assert not may_share_texts(original, phash_and_descriptor(recoloured)[1])
+
+
+def shares(a: Image.Image, b: Image.Image) -> bool:
+    return may_share_texts(look(a)[1].tobytes(), look(b)[1].tobytes())
+
+
+def word(text: str, size: int, colour: str = "black") -> Image.Image:
+    image = Image.new("RGB", (200, 120), "white")
+    ImageDraw.Draw(image).text((100, 60), text, colour, ImageFont.load_default(size), anchor="mm")
+    return image
+
+
+def test_texts_do_not_move_between_different_flags() -> None:
+    """Thailand and Costa Rica, Niger and Japan are near duplicates, whose texts stay where they are."""
+    looks = {name: look(image)[1].tobytes() for name, image in FLAGS.items()}
+    near = {(a, b) for a, b in combinations(FLAGS, 2) if is_near(looks[a], looks[b])}
+    assert {("Thailand", "Costa Rica"), ("Japan", "Niger")} <= near
+    assert {(a, b) for a, b in near if may_share_texts(looks[a], looks[b])} <= ALIKE
+
+
+@pytest.mark.parametrize("size", [16, 40, 60])
+def test_texts_do_not_move_between_digits_and_words(size: int) -> None:
+    texts = [*map(str, range(24)), "cat", "car", "push", "pull", "April", "August"]
+    looks = {text: look(word(text, size))[1].tobytes() for text in texts}
+    assert [pair for pair in combinations(texts, 2) if may_share_texts(*(looks[text] for text in pair))] == []
+    assert not shares(word("7", size), word("7", size, "red"))
+
+
+def test_texts_move_between_copies_of_a_photograph_only(photo: Any) -> None:
+    for seed in range(6):
+        original = photo(320, 240, seed=seed)
+        # Quality, a smaller size, and a crop of 2 %.
+        assert may_share_texts(look(original)[1].tobytes(), look(original, quality=50)[1].tobytes())
+        assert shares(original, original.resize((160, 120)))
+        assert shares(original, original.crop((3, 2, 317, 238)))
+        assert not shares(original, ImageOps.mirror(original))
+        assert not shares(original, Image.merge("RGB", original.split()[::-1]))

@@ -40,7 +40,9 @@ def jpeg(shade):
     return out.getvalue()
 
 
-def image(url, phash=HASH, texts=("a dog",), split="train", side=100, body=None, pixels=None, look=0, red=100):
+def image(
+    url, phash=HASH, texts=("a dog",), split="train", side=100, body=None, pixels=None, look=0, red=100, contrast=40
+):
     """A row of IMAGES; body and pixels name equal bytes and pixels, by default none are equal."""
     pairs = [
         {**PAIR, "pair_id": hashlib.md5(f"{url} {text}".encode()).digest(), "text": text, "priority": 0.1 + n}
@@ -59,7 +61,7 @@ def image(url, phash=HASH, texts=("a dog",), split="train", side=100, body=None,
         "sha256": hashlib.sha256((body or url).encode()).hexdigest(),
         "pixels_hash": hashlib.sha256(b"pixels " + (pixels or body or url).encode()).hexdigest(),
         "phash": phash,
-        "fingerprint": bytes([look] * 32 + [red, 100, 100] * 4),
+        "fingerprint": bytes([look] * 32 + [red, 100, 100] * 2 + [red + contrast, 100 + contrast, 100 + contrast] * 2),
         "image": jpeg(len(url)),
     }
 
@@ -172,6 +174,18 @@ def test_texts_move_only_between_near_duplicates_of_the_same_colours(dedup_of, r
     assert [drop["detail"] for drop in rows(folder, "drops", DROPS)] == ["copy of http://web.example/a"] * len(
         expected
     )
+
+
+@pytest.mark.parametrize(("look", "contrast", "moves"), [(0, 40, True), (1, 40, True), (0, 0, False), (1, 5, False)])
+def test_texts_move_only_where_there_is_enough_to_tell_other_pictures(dedup_of, look, contrast, moves):
+    other = image("b", texts=["the word cat", "a dog"], look=look, contrast=contrast)
+    folder, manifest = dedup_of([image("a", side=200, contrast=contrast), other])
+    texts = {pair["text"] for pair in survivors(folder)["a"]["pairs"]}
+    assert texts == ({"a dog", "the word cat"} if moves else {"a dog"})
+    expected = {"same_text_of_copy": 1} if moves else {"same_text_of_copy": 1, "not_surely_same": 1}
+    assert reasons(manifest, "pairs") == expected
+    pairs = next(step for step in manifest.funnel if step.unit == "pairs")
+    assert pairs.rows_in == pairs.rows_out + sum(pairs.reasons.values()) == 3
 
 
 def test_texts_of_copies_leave_where_they_are_not_merged(dedup_of):
