@@ -102,7 +102,7 @@ def jpeg_picture(body: bytes) -> Picture:
 
 
 def _is_one_scan(body: bytes, frames: list[int], scan: int) -> bool:
-    """Return whether the first scan has all components of the only frame, a sequential one: decoders stop behind it."""
+    """Return whether the first scan has all components of the only frame, a sequential one, so no other is read."""
     if len(frames) != 1 or body[frames[0] + 1] not in _SEQUENTIAL:
         return False
     count = body[frames[0] + 9 : frames[0] + 10]
