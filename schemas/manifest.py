@@ -76,12 +76,14 @@ class Removal(_Model):
         list_sha256: of the list as it was read, decompressed.
         entries: number of entries in the list.
         samples, pairs: number of removed ones.
+        shards: number of removed samples by the path of their tar; empty in manifests of older versions.
     """
 
     list_sha256: str
     entries: int
     samples: int
     pairs: int
+    shards: dict[str, int] = {}
 
 
 class DatasetManifest(_Model):

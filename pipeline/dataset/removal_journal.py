@@ -58,16 +58,22 @@ class Journal(msgspec.Struct):
     def applied(self, manifest: DatasetManifest) -> DatasetManifest:
         """Return the manifest with the removal's funnel lines, which count the shards already rewritten."""
         entries = {shard.tar.path: shard for shard in manifest.shards}
-        done = [plan for path, plan in self.shards.items() if entries[path].samples == plan.before - len(plan.gone)]
-        samples = Counter(sample.kind for plan in done for sample in plan.gone)
+        done = {
+            path: plan for path, plan in self.shards.items() if entries[path].samples == plan.before - len(plan.gone)
+        }
+        samples = Counter(sample.kind for plan in done.values() for sample in plan.gone)
         pairs: Counter[str] = Counter()
-        for plan in done:
+        for plan in done.values():
             for sample in plan.gone:
                 pairs[sample.kind] += sample.pairs
         left = {"samples": sum(s.samples for s in manifest.shards), "pairs": sum(s.pairs for s in manifest.shards)}
         lines = [_line(unit, left[unit], reasons) for unit, reasons in (("samples", samples), ("pairs", pairs))]
         record = Removal(
-            list_sha256=self.list_sha256, entries=self.entries, samples=samples.total(), pairs=pairs.total()
+            list_sha256=self.list_sha256,
+            entries=self.entries,
+            samples=samples.total(),
+            pairs=pairs.total(),
+            shards={path: len(plan.gone) for path, plan in done.items()},
         )
         return manifest.model_copy(
             update={

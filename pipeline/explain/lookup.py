@@ -184,14 +184,21 @@ def _manifest(place: DatasetStore, stages: Path | None) -> DatasetManifest:
 
 
 def _was_a_key(manifest: DatasetManifest, key: str) -> bool:
-    """Return whether a key that no sample has now can be that of a removed one: its shard held as many samples."""
+    """Return whether a key that no sample has now was that of a removed one: its shard held as many samples.
+
+    Removals that did not record their shards count for every shard.
+    """
     if _KEY.fullmatch(key) is None:
         return False
-    removed = sum(removal.samples for removal in manifest.removals)
-    return any(
-        shard.tar.path.endswith(f"/{key[:5]}.tar") and int(key[5:]) < shard.samples + removed
-        for shard in manifest.shards
-    )
+    for shard in manifest.shards:
+        if shard.tar.path.endswith(f"/{key[:5]}.tar"):
+            removed = sum(
+                removal.shards.get(shard.tar.path, 0) if removal.shards else removal.samples
+                for removal in manifest.removals
+            )
+            if int(key[5:]) < shard.samples + removed:
+                return True
+    return False
 
 
 def _kept(place: DatasetStore, manifest: DatasetManifest, stages: BuildStages, lookup: Lookup) -> Iterator[KeptSample]:

@@ -7,10 +7,11 @@ that puts such a text into one line of its own calls `printable`, which escapes 
 import re
 
 # C0 and C1 controls (ANSI sequences begin with one), marks and overrides of writing direction, invisible operators,
-# line separators, byte order mark, annotations, unpaired surrogates, tags. Joiners stay: letters and emoji need them.
+# line separators, byte order mark, annotations, unpaired surrogates, invisible controls of hieroglyphs, shorthand and
+# musical notation, tags. Joiners stay: letters and emoji need them.
 _INVISIBLE = (
     "\x7f-\x9f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
-    "\U000e0000-\U000e007f"
+    "\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e007f"
 )
 _ALL = re.compile(f"[\x00-\x1f{_INVISIBLE}]")
 _NOT_LINES = re.compile(f"[\x00-\x08\x0b-\x1f{_INVISIBLE}]")

@@ -14,16 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from openwit.schemas.common.charset import detect_or_western
+from openwit.schemas.common.charset.unicode import wide_codec
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.wording import counted
 
-_BOMS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),
-    (codecs.BOM_UTF32_BE, "utf-32-be"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
 _SAMPLE_BYTES = 1 << 16
 _CHUNK_BYTES = 1 << 18
 
@@ -63,25 +57,6 @@ def decode_text(data: bytes) -> DecodedText:
         return DecodedText(data.decode(), "utf-8", guessed=False, lost=0)
     except UnicodeDecodeError:
         return _decoded(data, detect_or_western(data), guessed=True)
-
-
-def wide_codec(head: bytes) -> tuple[str | None, int]:
-    """Return (UTF-16 or UTF-32 codec, or None; length of the byte order mark) for the beginning of a text."""
-    for mark, codec in _BOMS:
-        if head.startswith(mark):
-            return (None, 0) if codec == "utf-8" else (codec, len(mark))
-    sample = head[: len(head) // 4 * 4]
-    if len(sample) < 8 or sample.count(0) * 4 < len(sample):
-        return None, 0
-    zeros = [sample[at::4].count(0) * 4 / len(sample) for at in range(4)]
-    first, second, third, fourth = (share > 0.6 for share in zeros)
-    found = {
-        (False, True, True, True): "utf-32-le",
-        (True, True, True, False): "utf-32-be",
-        (False, True, False, True): "utf-16-le",
-        (True, False, True, False): "utf-16-be",
-    }.get((first, second, third, fourth))
-    return found, 0
 
 
 def read_text(path: Path, *, say: Callable[[str], None] | None = None) -> str:

@@ -12,6 +12,7 @@ import re
 from openwit.pipeline.common.counting import Count, ignore
 from openwit.pipeline.common.urls import host_of
 from openwit.schemas.common.charset import detect
+from openwit.schemas.common.charset.unicode import is_utf8
 
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 
@@ -110,8 +111,8 @@ def to_utf8(body: bytes, header_charset: str | None = None, *, url: str = "", co
     for bom, codec in _BOMS:
         if body.startswith(bom):
             rest = body[len(bom) :]
-            return rest if codec == "utf-8" and _is_utf8(rest) else rest.decode(codec, "replace")
-    if b"\0" not in body[:_META_BYTES] and b"\x1b" not in body and _is_utf8(body):
+            return rest if codec == "utf-8" and is_utf8(rest) else rest.decode(codec, "replace")
+    if b"\0" not in body[:_META_BYTES] and b"\x1b" not in body and is_utf8(body):
         return body
     declared = [codec for codec in (codec_of(header_charset), _meta_codec(body)) if codec is not None]
     if "iso2022_jp" in declared:  # it uses escape sequences and is valid ASCII
@@ -123,7 +124,7 @@ def to_utf8(body: bytes, header_charset: str | None = None, *, url: str = "", co
     codec = detect(body, languages=_languages(body), tld=_top_level_domain(url))
     if codec != "utf-8" or not body.isascii():
         count(CHARSET_WRONG if declared else CHARSET_DETECTED)
-    return body if codec == "utf-8" and _is_utf8(body) else body.decode(codec, "replace")
+    return body if codec == "utf-8" and is_utf8(body) else body.decode(codec, "replace")
 
 
 def _languages(body: bytes) -> list[str]:
@@ -171,16 +172,6 @@ def _meta_label(tag: bytes) -> bytes:
         return attributes[b"charset"].strip()
     label = _CHARSET.search(attributes.get(b"content", b"")) if b"http-equiv" in attributes else None
     return label.group(1) if label is not None else b""
-
-
-def _is_utf8(body: bytes) -> bool:
-    if body.isascii():
-        return True
-    try:
-        body.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _mostly_decoded(text: str) -> bool:

@@ -1,7 +1,7 @@
-"""Limit what markup of a page costs its parser: depth, open formatting elements, and attributes of a tag.
+"""Limit what markup of a page costs its parser: depth, open formatting elements, attributes, and repeated roots.
 
-An HTML parser takes quadratic time in each of the three, as the HTML Standard defines it. Tags beyond a limit are left
-out, with a count; what stands between them stays. Ordinary pages are passed through after a test of a few counts.
+An HTML parser takes quadratic time in each of the four, as the HTML Standard defines it. Tags beyond a limit are left
+out and counted; the text between them is kept. Ordinary pages are passed through after a test of a few counts.
 """
 
 import re
@@ -17,10 +17,13 @@ MAX_FORMATTING = 64
 MAX_ATTRIBUTES = 256
 """Attributes of one tag."""
 
+MAX_ROOTS = 16
+"""`<html>` and `<body>` tags; the parser adds the attributes of each to those of the first."""
+
 _MANY_OPEN = 1_000
 _MANY_TAGS = 20_000
 _LONG_TAG = 4096
-_LESS, _SLASH = b"</"
+_LESS, _SLASH, _B, _H, _O, _T, _LOWER = *b"</bhot", 0x20
 _NAME = re.compile(rb"<[a-zA-Z][^\s<>/(){};,.=&|+\"']{0,99}[\s/]")
 _QUOTED = re.compile(rb""""[^"]*(?:"|$)|'[^']*(?:'|$)""")
 
@@ -38,8 +41,9 @@ _FORMATTING = frozenset({
 _FLAT = frozenset({
     "area", "base", "basefont", "bgsound", "br", "col", "embed", "frame", "hr", "image", "img", "input", "keygen",
     "link", "meta", "param", "source", "track", "wbr", "p", "li", "dt", "dd", "option", "optgroup", "tr", "td", "th",
-    "tbody", "thead", "tfoot", "caption", "colgroup", "rb", "rp", "rt", "rtc", "html", "head", "body",
+    "tbody", "thead", "tfoot", "caption", "colgroup", "rb", "rp", "rt", "rtc", "head",
 })  # fmt: skip
+_ROOTS = frozenset({"html", "body"})
 # Parts of drawings, which end with `/>`.
 _DRAWN = frozenset(
     {"path", "use", "circle", "rect", "line", "polygon", "polyline", "ellipse", "stop", "image", "animate"}
@@ -65,13 +69,20 @@ def _is_suspect(document: bytes | str) -> bool:
         return True
     if not len(starts):
         return False
-    closes = codes.take(starts + 1, mode="clip") == _SLASH
+    initials = codes.take(starts + 1, mode="clip")
+    closes = initials == _SLASH
     opened = len(starts) - int(np.count_nonzero(closes))
     # Of most pages, all tags together are no more than may be open.
     if opened > _MANY_OPEN or len(starts) > 2 * _MANY_OPEN:
         depth = np.cumsum(1 - 2 * closes.astype(np.int32))
         # Above the lowest so far: end tags of nothing close no tag that opens after them.
         if np.max(depth - np.minimum(np.minimum.accumulate(depth), 0)) > _MANY_OPEN:
+            return True
+    initials |= _LOWER
+    roots = np.flatnonzero((initials == _B) | (initials == _H))
+    if len(roots) > MAX_ROOTS:
+        seconds = codes.take(starts[roots] + 2, mode="clip") | _LOWER  # `<bo…` or `<ht…`
+        if np.count_nonzero(seconds == np.where(initials[roots] == _B, _O, _T)) > MAX_ROOTS:
             return True
     ends = np.append(starts[1:], len(codes))
     long = np.flatnonzero(ends - starts > _LONG_TAG)
@@ -99,6 +110,7 @@ class _Limiter:
         self._open: dict[str, int] = {}
         self._depth = 0
         self._formatting = 0
+        self._roots = 0
 
     def run(self) -> tuple[str, int]:
         text = self._text
@@ -151,6 +163,9 @@ class _Limiter:
             if self._formatting >= MAX_FORMATTING or self._depth >= MAX_DEPTH:
                 return False
             self._formatting += 1
+        elif name in _ROOTS:
+            self._roots += 1
+            return self._roots <= MAX_ROOTS
         elif name in _KEPT:
             return True
         elif self._depth >= MAX_DEPTH:

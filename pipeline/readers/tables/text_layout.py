@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from openwit.pipeline.readers.tables.settings import TableColumns
-from openwit.schemas.common.text_files import wide_codec
+from openwit.schemas.common.charset.unicode import wide_codec
 
 HEAD_BYTES = 1 << 18
 _DELIMITERS = (",", ";", "\t", "|")

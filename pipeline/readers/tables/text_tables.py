@@ -23,6 +23,7 @@ from openwit.pipeline.readers.tables.open_quotes import ClosedQuotes
 from openwit.pipeline.readers.tables.settings import TableColumns
 from openwit.pipeline.readers.tables.text_layout import TextLayout
 from openwit.schemas.common.charset import detect_or_western
+from openwit.schemas.common.charset.unicode import is_utf8
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.lenient_json import lenient_json
 from openwit.schemas.common.text_files import Utf8Stream
@@ -191,7 +192,7 @@ class _Decoder:
         except pa.ArrowInvalid:
             values = column.to_pylist()
             if self._codec is None:
-                odd = [value for value in values if value is not None and not _is_utf8(value)]
+                odd = [value for value in values if value is not None and not is_utf8(value)]
                 self._codec = detect_or_western(b"\n".join(odd))
             return pa.array([None if value is None else self.text(value) for value in values], pa.string())
 
@@ -231,17 +232,9 @@ def _json_row(line: bytes, decoder: "_Decoder | None" = None) -> tuple[dict[str,
     if not line.strip():
         return None, ""
     row, problem = lenient_json(line)
-    if problem and decoder is not None and not _is_utf8(line):
+    if problem and decoder is not None and not is_utf8(line):
         row, problem = lenient_json(decoder.text(line).encode())
     return (row if isinstance(row, dict) else None), problem
-
-
-def _is_utf8(line: bytes) -> bool:
-    try:
-        line.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _json_batch(rows: list[dict[str, Any]], light: list[str]) -> pa.RecordBatch:

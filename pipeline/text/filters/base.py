@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from openwit.pipeline.text.settings import TextFilterSettings
 
@@ -10,8 +10,7 @@ Verdict = bool | tuple[bool, str]
 """True keeps a text; False or (False, reason) drops it. The filters of this package always give a reason."""
 
 
-@dataclass(frozen=True, slots=True)
-class TextContext:
+class TextContext(NamedTuple):
     """The facts of a text besides its characters.
 
     Attributes:

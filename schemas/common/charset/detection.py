@@ -12,16 +12,15 @@ from collections import Counter
 from collections.abc import Iterable
 
 from openwit.schemas.common.charset.models import Pairs, cjk_score, letter_model
+from openwit.schemas.common.charset.unicode import marked_codec, wide_codec
 
 FALLBACK = "cp1252"
 
-_BOMS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
+# Codecs that remove the mark.
+_READS_MARK = {
+    "utf-8": "utf-8-sig", "utf-16-le": "utf-16", "utf-16-be": "utf-16", "utf-32-le": "utf-32", "utf-32-be": "utf-32",
+}  # fmt: skip
+
 _CENTRAL = ("pl", "cs", "sk", "hu", "sl", "hr", "ro")
 _CYRILLIC = ("ru", "uk", "bg", "mk")
 _WESTERN = ("en", "de", "fr", "es", "it", "pt", "nl", "sv", "da", "no", "fi", "ca", "sq", "et", "id", "is")
@@ -84,10 +83,10 @@ def detect(data: bytes, *, languages: Iterable[str] = (), tld: str = "") -> str:
         languages: languages that the text may be in, such as a page's `lang`: ISO 639-1, with or without a region.
         tld: the last label of the host that it came from, such as `pl`.
     """
-    for bom, codec in _BOMS:
-        if data.startswith(bom):
-            return codec
-    wide = _utf16(data)
+    marked, _ = marked_codec(data[:4])
+    if marked is not None:
+        return _READS_MARK[marked]
+    wide, _ = wide_codec(data[:_SCANNED])
     if wide is not None:
         return wide
     if data.isascii():
@@ -108,19 +107,6 @@ def is_mostly_utf8(data: bytes) -> bool:
         return bad * 10 <= len(text) - len(text.encode("ascii", "ignore"))
     # a single byte at the end may be a letter of another encoding
     return data.isascii() or not text.isascii()
-
-
-def _utf16(data: bytes) -> str | None:
-    """Return UTF-16 for text without a mark, in which the zeros of ASCII stand in every other place only."""
-    head = data[: _SAMPLE & ~1]
-    if b"\0" not in head:
-        return None
-    even, odd = head[::2].count(0), head[1::2].count(0)
-    codec, most, least = ("utf-16-le", odd, even) if odd > even else ("utf-16-be", even, odd)
-    if most * 20 < len(head) or least * 20 > most:
-        return None
-    text = head[: len(head) & ~1].decode(codec, "replace")
-    return codec if text.count("\ufffd") * 20 <= len(text) else None
 
 
 def _is_iso2022_jp(data: bytes) -> bool:

@@ -121,6 +121,11 @@ def test_what_is_named_goes_and_nothing_else_changes(built, dataset, some, wit):
     assert samples.reasons == {"domain": len(keys) - 3, "phash": 1, "sha256": 1, "url": 1}
     assert pairs.rows_in - pairs.rows_out == sum(len(row["texts"]) for row in before if row["key"] in keys)
     assert (manifest.removals[0].entries, manifest.removals[0].samples) == (6, len(keys))
+    lost = {
+        new.tar.path: old.samples - new.samples
+        for old, new in zip(DatasetManifest.load(built).shards, manifest.shards, strict=True)
+    }
+    assert manifest.removals[0].shards == {path: count for path, count in lost.items() if count}
     for entry in manifest.shards:
         with tarfile.open(dataset / entry.tar.path) as tar, tarfile.open(built / entry.tar.path) as old:
             for name in tar.getnames():

@@ -15,6 +15,7 @@ from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.explain.lookup import explain
 from openwit.pipeline.recipe import Recipe
 from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.manifest import DatasetManifest
 
 
 @pytest.fixture(scope="module")
@@ -219,3 +220,18 @@ def test_a_removed_sample_says_so_by_url_and_by_key(dataset, tmp_path, capsys, m
         kept, [lost] = explain(copy, name)
         assert (kept, lost.stage, lost.reason) == ([], "wit remove", "removed")
     assert explain(copy, "http://a.org/never.jpg") == explain(copy, "9999999999") == ([], [])
+
+
+def test_a_key_that_no_shard_ever_had_was_not_removed(dataset, tmp_path, capsys, monkeypatch):
+    shutil.copytree(dataset.parent, tmp_path / "build")
+    copy = tmp_path / "build" / "dataset"
+    shards = DatasetManifest.load(copy).shards
+    samples = [kept for n in range(6) for kept in explain(copy, f"http://a.org/{n}.jpg")[0]]
+    (tmp_path / "list.txt").write_text("".join(f"{sample.url}\n" for sample in samples))
+    wit(["remove", copy, "--list", tmp_path / "list.txt"], capsys, monkeypatch)
+    keys = {sample.key for sample in samples}
+    assert len(keys) > 1
+    for key in keys:
+        assert [drop.reason for drop in explain(copy, key)[1]] == ["removed"]
+    for shard in shards:
+        assert explain(copy, f"{shard.tar.path[-9:-4]}{shard.samples:05}") == ([], [])

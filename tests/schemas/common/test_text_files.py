@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from openwit.schemas.common.charset.unicode import wide_codec
 from openwit.schemas.common.errors import DataError
-from openwit.schemas.common.text_files import Utf8Stream, decode_text, read_text, wide_codec
+from openwit.schemas.common.text_files import Utf8Stream, decode_text, read_text
 
 TEXT = "Crème brûlée\nein Mädchen mit Hut\n"
 

@@ -11,7 +11,13 @@ from openwit.pipeline.readers.crawl.warc import Page
 from openwit.pipeline.readers.pages import page_images
 from openwit.pipeline.readers.pages.captions import CAPTION_TOO_FAR, MAX_CAPTION_NODES
 from openwit.pipeline.readers.pages.html import IMAGES, extract
-from openwit.pipeline.readers.pages.markup_limits import MAX_ATTRIBUTES, MAX_DEPTH, MAX_FORMATTING, limit_markup
+from openwit.pipeline.readers.pages.markup_limits import (
+    MAX_ATTRIBUTES,
+    MAX_DEPTH,
+    MAX_FORMATTING,
+    MAX_ROOTS,
+    limit_markup,
+)
 from openwit.pipeline.readers.pages.page_images import TAGS_LEFT_OUT
 
 IMG = "<img src=a.jpg alt=a>"
@@ -28,6 +34,7 @@ SHAPES: dict[str, Callable[[int], str]] = {
     "depth": lambda n: "<div>" * n + IMG * n,
     "links": lambda n: "".join(f"<a href={i}><b>" for i in range(n)) + IMG * n,
     "open formatting": lambda n: "".join(f"<p><b a{i}>" for i in range(n)) + IMG,
+    "repeated bodies": lambda n: "".join(f"<BODY a{i}></b><hTmL b{i}></b>" for i in range(n)) + IMG,
     "one URL": lambda n: "".join(f"<img src=a.jpg alt='text {i}'>" for i in range(n)),
     "noscript": lambda n: f"<figure><noscript>{IMG}</noscript>" * n,
     "data URIs": lambda n: "<img srcset='" + "data:,b 2x," * n + "' src='data:," + "A" * n + "' alt=a>",
@@ -85,6 +92,13 @@ def test_the_parser_gets_limited_markup() -> None:
     limited, cut = limit_markup(f"<div {attributes}>{IMG}")
     assert cut == 1
     assert len(LexborHTMLParser(limited).css("div")[0].attributes) == MAX_ATTRIBUTES
+    bodies = "".join(f"<body a{i}=x></p>" for i in range(100)) + IMG
+    limited, cut = limit_markup(bodies)
+    assert cut == 100 - MAX_ROOTS
+    body = LexborHTMLParser(limited).body
+    assert body is not None
+    assert list(body.attributes) == [f"a{i}" for i in range(MAX_ROOTS)]
+    assert limit_markup("<b>x</b><br><h1>y</h1>" * 100) == ("<b>x</b><br><h1>y</h1>" * 100, 0)
     assert len(LexborHTMLParser(limited).css("img")) == 1
 
 
