@@ -123,7 +123,7 @@ def load_list(path: Path) -> RemovalList:
     """Load the list that `--list` names."""
     from openwit.pipeline.dataset.removal_list import load_removal_list
 
-    return load_removal_list(path)
+    return load_removal_list(path, once=True)
 
 
 def _print_removal(console: Console, dataset: str, wanted: RemovalList, plan: Journal, dry_run: bool) -> None:

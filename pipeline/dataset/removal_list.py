@@ -13,6 +13,7 @@ from openwit.pipeline.common.urls import host_of, normalise_url
 from openwit.pipeline.download.target import BadUrlError, encode_host
 from openwit.pipeline.readers.crawl.archive_file import GZIP_MAGIC
 from openwit.schemas.common.errors import DataError
+from openwit.schemas.common.matching_paths import refuse_special
 from openwit.schemas.common.text_files import decode_text, said
 
 KINDS = (
@@ -62,13 +63,18 @@ class RemovalList:
         return [name for n in range(len(labels)) if (name := ".".join(labels[n:])) in self.lines["domain"]]
 
 
-def load_removal_list(path: Path) -> RemovalList:
+def load_removal_list(path: Path, *, once: bool = False) -> RemovalList:
     """Read a list, gzip or not; `#` at the start of a line or after white space begins a comment.
+
+    Args:
+        path: the list.
+        once: see `refuse_special`.
 
     Raises:
         DataError: the file cannot be read, a line is none of the kinds (the message has its number), or no line
             has an entry.
     """
+    refuse_special(path, f"list {path}", once=once)
     try:
         data = path.read_bytes()
         data = gzip.decompress(data) if data.startswith(GZIP_MAGIC) else data

@@ -4,7 +4,6 @@ The sources that a user names are first listed as pieces, cheaply and in order, 
 parallel. An image that cannot be read is counted; only a wrong source is an error.
 """
 
-import glob
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from openwit.pipeline.common.remote import is_remote, local_copy, remote_glob
 from openwit.pipeline.readers.tables.columns import is_binary, is_list
 from openwit.schemas.common.decompress import MAGIC_BYTES, TAR_ENDINGS, Plain, compression_of, plain_chunks
 from openwit.schemas.common.errors import DataError
+from openwit.schemas.common.matching_paths import matching_paths, special_kind
 from openwit.schemas.common.tar_members import Forward, Member, is_metadata, members
 from openwit.schemas.images.sniff import sniff_format
 from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest
@@ -110,10 +110,8 @@ def read_piece(piece: EvaluationPiece, count: Count) -> Iterator[EvaluationImage
 def _expand(source: str) -> list[str]:
     if is_remote(source):
         matches = remote_glob(source) if "*" in source else [source]
-    elif os.path.exists(source):
-        return [source]
     else:
-        matches = sorted(glob.glob(source, recursive=True)) if any(c in source for c in "*?[") else []
+        matches = matching_paths(source, "evaluation images")
     if not matches:
         raise DataError(f"evaluation images: {source} {'matches no file' if '*' in source else 'does not exist'}")
     return matches
@@ -182,9 +180,11 @@ def _files_below(folder: Path) -> list[str]:
 
 def _kind(name: str) -> str:
     lower = name.partition("?")[0].lower() if is_remote(name) else name.lower()
-    if lower.endswith(TAR_ENDINGS):
-        return "tar"
-    return "parquet" if lower.endswith(_PARQUET_SUFFIXES) else "files"
+    if not lower.endswith((*TAR_ENDINGS, *_PARQUET_SUFFIXES)):
+        return "files"
+    if not is_remote(name) and special_kind(name) is not None:
+        return "files"  # a pipe in a folder, which is counted as another file
+    return "tar" if lower.endswith(TAR_ENDINGS) else "parquet"
 
 
 def _shown(piece: EvaluationPiece, path: str) -> str:

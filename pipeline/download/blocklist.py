@@ -19,6 +19,7 @@ import xxhash
 from openwit.pipeline.download.target import BadUrlError, encode_host
 from openwit.pipeline.readers.crawl.archive_file import GZIP_MAGIC
 from openwit.schemas.common.errors import DataError
+from openwit.schemas.common.matching_paths import refuse_special
 
 _MAX_CACHED_HOSTS = 65_536
 # Most lines: a domain, or one after the address in a hosts file.
@@ -66,6 +67,7 @@ def load_blocklist(path: Path) -> Blocklist:
     Raises:
         DataError: the file cannot be read, or a line holds no domain; the message names the line.
     """
+    refuse_special(path, f"blocklist: {path}")
     hashes = array("Q")
     digest = xxhash.xxh3_64_intdigest
     try:

@@ -1,6 +1,5 @@
 """Expand a recipe's inputs to files: paths, globs, URLs, and lists of paths as Common Crawl publishes them."""
 
-import glob
 import gzip
 import logging
 import os
@@ -12,6 +11,7 @@ from pathlib import Path
 from openwit.pipeline.common.remote import is_remote, local_copy, remote_glob
 from openwit.pipeline.readers.settings import COMMON_CRAWL
 from openwit.schemas.common.errors import DataError
+from openwit.schemas.common.matching_paths import matching_paths, refuse_special, special_kind
 from openwit.schemas.common.text_files import decode_text, said
 from openwit.schemas.common.wording import counted
 
@@ -29,7 +29,8 @@ def expand_inputs(
 ) -> list[str]:
     """Return the files that the patterns match, sorted, each once.
 
-    A path that exists is taken as it is, whatever characters it has; only then it is a pattern.
+    A path that exists is taken as it is, whatever characters it has; only then it is a pattern. Named pipes, sockets
+    and devices are refused: inputs are read more than once.
 
     Args:
         patterns: paths or globs, relative to the current folder; folders, whose files at any depth are taken; URLs for
@@ -40,7 +41,7 @@ def expand_inputs(
         wanted: whether a file of a folder is taken, by its name; hidden files never are. None takes all.
 
     Raises:
-        DataError: a pattern matches no file, or a list cannot be read or is empty.
+        DataError: a pattern matches no file, or a named pipe or the like; or a list cannot be read or is empty.
     """
     found: set[str] = set()
     for pattern in patterns:
@@ -58,10 +59,10 @@ def _matches(pattern: str, key: str, wanted: Callable[[str], bool] | None) -> li
         matches = remote_glob(pattern)
     elif Path(pattern).is_dir():
         return _files_below(Path(pattern), key, wanted)
-    elif Path(pattern).exists():
-        return [pattern]
     else:
-        matches = [match for match in glob.glob(pattern, recursive=True) if Path(match).is_file()]
+        matches = [
+            match for match in matching_paths(pattern, key) if Path(match).exists() and not Path(match).is_dir()
+        ]
     if not matches:
         what = "matches no file" if is_glob else "does not exist"
         where = "" if is_remote(pattern) else f" (relative to {Path.cwd().name}/, the current folder)"
@@ -79,7 +80,8 @@ def _files_below(folder: Path, key: str, wanted: Callable[[str], bool] | None) -
             if name.startswith((".", "_")):
                 continue
             path = str(Path(parent) / name)
-            (taken if wanted is None or wanted(path) else others).append(path)
+            is_taken = (wanted is None or wanted(path)) and special_kind(path) is None
+            (taken if is_taken else others).append(path)
     if not taken:
         held = (
             f"holds {counted(len(others), 'file')} of other kinds only, such as {min(others)}"
@@ -103,4 +105,7 @@ def _listed(name: str, key: str, base: str) -> Iterator[str]:
     if not lines:
         raise DataError(f"{key}: path list {name} is empty")
     for line in lines:
-        yield line if is_remote(line) or line.startswith("/") else base.rstrip("/") + "/" + line
+        path = line if is_remote(line) or line.startswith("/") else base.rstrip("/") + "/" + line
+        if not is_remote(path):
+            refuse_special(path, f"{key}: {path}, of path list {name},")
+        yield path

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from openwit.pipeline.common.reasons import Reason
 from openwit.schemas.common.errors import DataError, RecipeError
+from openwit.schemas.common.matching_paths import refuse_special
 from openwit.schemas.common.settings import Settings
 
 if TYPE_CHECKING:
@@ -345,6 +346,7 @@ def _open(port: Port, location: Location) -> Upstream:
 
     if port.kind == DATASET:
         return Upstream(str(location))
+    refuse_special(location, str(location))
     folder = Path(location)
     if port.takes_file and folder.is_file():
         if not (folder.parent / STAGE_MANIFEST).exists():

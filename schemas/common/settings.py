@@ -14,6 +14,7 @@ import pydantic
 import yaml
 
 from openwit.schemas.common.errors import RecipeError
+from openwit.schemas.common.matching_paths import refuse_special
 from openwit.schemas.common.setting_messages import setting_message
 from openwit.schemas.common.storage_faults import shown
 
@@ -97,8 +98,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file that holds a mapping; an empty file holds an empty one.
 
     Raises:
+        DataError: it is a named pipe or the like, and none of the shell.
         RecipeError: the file is missing, cannot be read, is not YAML, or holds something else.
     """
+    refuse_special(path, shown(path), once=True)
     try:
         with path.open("rb") as file:
             data = file.read(_MOST_BYTES + 1)

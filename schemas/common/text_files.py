@@ -16,6 +16,7 @@ from typing import Any
 from openwit.schemas.common.charset import detect_or_western
 from openwit.schemas.common.charset.unicode import wide_codec
 from openwit.schemas.common.errors import DataError
+from openwit.schemas.common.matching_paths import refuse_special
 from openwit.schemas.common.wording import counted
 
 _SAMPLE_BYTES = 1 << 16
@@ -59,17 +60,19 @@ def decode_text(data: bytes) -> DecodedText:
         return _decoded(data, detect_or_western(data), guessed=True)
 
 
-def read_text(path: Path, *, say: Callable[[str], None] | None = None) -> str:
+def read_text(path: Path, *, say: Callable[[str], None] | None = None, once: bool = False) -> str:
     """Read a text file of unknown charset; a charset that was guessed is said.
 
     Args:
         path: the file.
         say: called with one line about a guess or a loss; by default it is logged as a warning.
+        once: see `refuse_special`.
 
     Raises:
         OSError: the file cannot be read.
-        DataError: it is no text.
+        DataError: it is no text, or a named pipe or the like.
     """
+    refuse_special(path, str(path), once=once)
     return said(decode_text(path.read_bytes()), str(path), say=say)
 
 

@@ -16,6 +16,7 @@ from torch import nn
 
 from openwit.schemas.common.atomic import atomic_path, atomic_write, remove_partials, sha256_of
 from openwit.schemas.common.errors import DataError
+from openwit.schemas.common.matching_paths import refuse_special
 from openwit.schemas.common.sealed import seal, unseal
 from openwit.schemas.common.storage_faults import storage_faults
 from openwit.training.config import TrainConfig
@@ -155,6 +156,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         DataError: it is missing or damaged.
     """
+    refuse_special(path, str(path))
     if not path.is_file():
         raise DataError(f"{path} does not exist")
     try:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from openwit.schemas.common.atomic import sha256_of
 from openwit.schemas.common.errors import DataError, RecipeError
+from openwit.schemas.common.matching_paths import refuse_special
 from openwit.schemas.common.wording import counted
 from openwit.training.checkpoints.files import FOLDER, Checkpoint, find_checkpoint, load_checkpoint, restore_model
 from openwit.training.config.choices import Weights
@@ -200,6 +201,7 @@ def load_model(
     if weights not in list(Weights):
         raise RecipeError(f"weights {str(weights)!r} must be one of {', '.join(Weights)}")
     weights = Weights(weights)
+    refuse_special(path, str(path))
     if not path.exists():
         raise DataError(f"{path} does not exist")
     if path.is_dir() or path.with_suffix(".json").is_file():

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from openwit.schemas.common.decompress import TAR_ENDINGS
 from openwit.schemas.common.errors import DataError
+from openwit.schemas.common.matching_paths import matching_paths, refuse_special
 from openwit.schemas.common.tar_members import LINK, members
 from openwit.schemas.tables.samples import SHARD_INDEX
 from openwit.training.data.sharded import Shard, Shards
@@ -114,6 +115,7 @@ class TarDataset(Shards):
         report: Callable[[str], None] = lambda _: None,
     ) -> None:
         for path in paths:
+            refuse_special(path, f"data.tars: {path}")
             if not path.is_file():
                 raise DataError(f"{path} of data.tars does not exist")
         self.reasons: Counter[str] = Counter()
@@ -165,17 +167,17 @@ def local_tars(patterns: Sequence[str]) -> list[Path]:
     A path that exists is itself before it is a pattern.
 
     Raises:
-        DataError: a pattern matches nothing.
+        DataError: a pattern matches nothing, or a named pipe, a socket or a device.
     """
     from webdataset.shardlists import expand_urls
 
     paths: list[Path] = []
     for pattern in patterns:
         for name in [pattern] if Path(pattern).exists() else expand_urls(pattern):
+            matches = [Path(match) for match in matching_paths(name, "data.tars")]
             if Path(name).is_dir():
                 here = tars_in(Path(name)) or sorted(path for path in Path(name).rglob("*") if _is_tar(path))
             elif glob.has_magic(name) and not Path(name).exists():
-                matches = sorted(Path(match) for match in glob.glob(name, recursive=True))
                 here = [each for match in matches for each in (tars_in(match) if match.is_dir() else [match])]
             else:
                 here = [Path(name)]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openwit.schemas.common.errors import DataError
+from openwit.schemas.common.matching_paths import refuse_special
 from openwit.training.data.sampling import Shuffle
 from openwit.training.evaluation.class_names import BESIDE, folder_numbers, names_of_folders, read_class_names
 from openwit.training.evaluation.classification_readers import (
@@ -92,6 +93,7 @@ def open_classification(wanted: LabelledData) -> ClassificationSet:
         DataError: there is no such set, numbers have no names, or fewer than two classes or no images remain.
     """
     path = wanted.data
+    refuse_special(path, str(path))
     if not path.exists():
         raise DataError(f"{path} does not exist")
     if path.suffix == ".parquet" and path.is_file():

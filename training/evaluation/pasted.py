@@ -35,7 +35,7 @@ def read_lines(path: Path, missing: str = "no file") -> Sequence[Line]:
             plain lines.
     """
     try:
-        text = read_text(path)
+        text = read_text(path, once=True)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise DataError(f"{path} is {missing}") from None
     except OSError as error:

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from openwit.schemas.common.atomic import atomic_path
 from openwit.schemas.common.errors import DataError
+from openwit.schemas.common.matching_paths import refuse_special
 from openwit.schemas.common.settings import parse_settings
 from openwit.schemas.common.storage_faults import storage_faults
 from openwit.training.config.zoo import ClipSpec
@@ -70,6 +71,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         DataError: the file is missing or damaged, holds code, or does not hold a state dict.
     """
+    refuse_special(path, str(path))
     if not path.is_file():
         raise DataError(f"{path} does not exist")
     if path.suffix == ".safetensors":

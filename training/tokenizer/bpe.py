@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.html_text import unescape
+from openwit.schemas.common.matching_paths import refuse_special
 
 VOCABULARY_SIZE = 49_408
 START_OF_TEXT = 49_406
@@ -187,6 +188,7 @@ def vocabulary(merges: Sequence[tuple[str, str]]) -> dict[str, int]:
 
 
 def _merges_text(path: Path) -> str:
+    refuse_special(path, str(path))
     try:
         data = path.read_bytes()
         return (gzip.decompress(data) if path.suffix == ".gz" else data).decode()

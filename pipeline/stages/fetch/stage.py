@@ -25,6 +25,7 @@ from openwit.pipeline.stages.fetch.settings import FetchSettings
 from openwit.pipeline.stages.sidecars import copy_query_counts
 from openwit.schemas.common.atomic import sha256_of
 from openwit.schemas.common.errors import DataError
+from openwit.schemas.common.matching_paths import refuse_special
 
 FETCH_REASONS = unique(
     (reason for reason in FetchStatus.reasons() if reason != str(FetchStatus.SUCCESS)), ImageReason.reasons()
@@ -78,6 +79,7 @@ def blocklist_identity(settings: FetchSettings) -> dict[str, str]:
     if settings.blocklist is None:
         return {}
     path = Path(settings.blocklist)
+    refuse_special(path, f"blocklist: {path}")
     try:
         return {"blocklist": sha256_of(path)}
     except OSError as error:

@@ -19,6 +19,7 @@ from openwit.pipeline.text.matching.settings import MatchMode
 from openwit.pipeline.text.normalise import normalise
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.lenient_json import lenient_json
+from openwit.schemas.common.matching_paths import refuse_special
 from openwit.schemas.common.text_files import decode_text, said
 
 _log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ def read_wordnet(folder: Path) -> list[str]:
         path = folder / name
         if not path.exists():
             raise DataError(f"{folder} is not WordNet's dict folder: {name} is missing")
+        refuse_special(path, str(path))
         with path.open(encoding="utf-8", errors="replace") as lines:
             # Lines of the licence begin with a space (wndb(5WN)).
             lemmas.update(line.split(" ", 1)[0].replace("_", " ") for line in lines if not line.startswith(" "))
@@ -61,6 +63,7 @@ def read_query_table(path: Path) -> list[str]:
         DataError: the file is missing, unreadable, of an unknown kind, or a table without that column.
     """
     name = str(path)
+    refuse_special(path, f"query list {path}")
     try:
         if is_table_name(name):
             kind, compression = format_of(name)
