@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from openwit.schemas.common.atomic import atomic_path
-from openwit.schemas.common.errors import SchemaError
+from openwit.schemas.common.errors import SchemaError, one_line
 
 _TABLE_KEY = b"openwit.table"
 _VERSION_KEY = b"openwit.version"
@@ -236,5 +236,4 @@ def _readable(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise SchemaError(f"{path} does not exist") from None
     except (pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise SchemaError(f"{path} is not a readable Parquet file: {reason}") from error
+        raise SchemaError(f"{path} is not a readable Parquet file: {one_line(error)}") from error

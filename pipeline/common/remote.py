@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import fsspec
 import tenacity
 
-from openwit.schemas.common.errors import DataError, NetworkError, OpenWITError, RecipeError, StorageError
+from openwit.schemas.common.errors import DataError, NetworkError, OpenWITError, RecipeError, StorageError, one_line
 from openwit.schemas.common.storage_faults import is_disk_full
 
 _ATTEMPTS = 5
@@ -40,11 +40,6 @@ def is_remote(name: str) -> bool:
 def lacks_credentials(error: BaseException) -> bool:
     """Return whether an object store's library found no valid credentials."""
     return type(error).__name__ in _NO_CREDENTIALS
-
-
-def one_line(error: BaseException) -> str:
-    """Return the message of an error on one line, or its type if it has none."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def is_final(error: BaseException) -> bool:

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import fsspec
 
-from openwit.pipeline.common.remote import lacks_credentials, one_line, with_retries
-from openwit.schemas.common.errors import DataError, NetworkError, OpenWITError, RecipeError, StorageError
+from openwit.pipeline.common.remote import lacks_credentials, with_retries
+from openwit.schemas.common.errors import DataError, NetworkError, OpenWITError, RecipeError, StorageError, one_line
 from openwit.schemas.common.storage_faults import is_disk_full
 
 # Object stores have keys only. Creating a folder there would create a bucket.

@@ -34,10 +34,11 @@ from openwit.pipeline.execution.jobs import (
     TaskResult,
     VectorSum,
 )
-from openwit.pipeline.execution.tasks import results_of, run_file_task, task_faults, user_errors_of
+from openwit.pipeline.execution.tasks import results_of, run_file_task, user_errors_of
 from openwit.schemas.common.atomic import atomic_path
 from openwit.schemas.common.errors import OpenWITError, RecipeError
 from openwit.schemas.common.stopping import stop_if_asked
+from openwit.schemas.common.storage_faults import storage_faults
 
 # `DirectRunner` tries to download Prism first, and the Dask runner loses rows silently: neither is offered.
 _RUNNERS: dict[str, str] = {
@@ -194,7 +195,7 @@ class RunFileTask(beam.DoFn):
 
     def setup(self) -> None:
         """Prepare the worker."""
-        with task_faults(Path(self.folder)):
+        with storage_faults(Path(self.folder), only_os_errors=True):
             self.file_task.setup()
 
     # Beam checks annotations at run time and does not support generic classes.
@@ -210,7 +211,7 @@ class _Emit(beam.DoFn):
     emitter: Emitter[Any]
 
     def setup(self) -> None:
-        with task_faults():
+        with storage_faults(only_os_errors=True):
             self.emitter.setup()
 
     def process(self, task: Any) -> Iterator[tuple[str, int, Any]]:
@@ -225,7 +226,7 @@ class _Process(beam.DoFn):
     reads: tuple[str, ...]
 
     def setup(self) -> None:
-        with task_faults():
+        with storage_faults(only_os_errors=True):
             self.grouping.setup()
 
     def process(self, element: tuple[int, Any]) -> Iterator[tuple[str, int, Any]]:
@@ -236,7 +237,7 @@ class _Process(beam.DoFn):
 
 def _plain(emit: Callable[[], Emitted]) -> Iterator[tuple[str, int, Any]]:
     stop_if_asked()
-    with task_faults():
+    with storage_faults(only_os_errors=True):
         for item in emit():
             if isinstance(item, Addend):
                 yield item.sum, 0, item.vector
@@ -286,6 +287,6 @@ class _WriteSum(beam.DoFn):
     path: str
 
     def process(self, vector: np.ndarray) -> Iterator[None]:
-        with task_faults(), atomic_path(Path(self.path)) as path, path.open("wb") as file:
+        with storage_faults(only_os_errors=True), atomic_path(Path(self.path)) as path, path.open("wb") as file:
             np.save(file, vector)
         yield None

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from openwit.schemas.common.atomic import sha256_of
-from openwit.schemas.common.errors import DataError
+from openwit.schemas.common.errors import DataError, one_line
 from openwit.schemas.common.sealed import unseal
 from openwit.schemas.manifest import FileEntry
 
@@ -64,7 +64,7 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError) as error:
         checked(path)
-        raise DataError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+        raise DataError(f"{path} cannot be read: {one_line(error)}") from error
 
 
 def _damage(path: Path, folder: Path, stage: str) -> str:

@@ -22,7 +22,7 @@ from openwit.schemas.common.atomic import TEMPORARY_PREFIX, atomic_write
 from openwit.schemas.common.errors import OpenWITError, StorageError
 from openwit.schemas.common.sealed import seal, unseal
 from openwit.schemas.common.stopping import stop_if_asked
-from openwit.schemas.common.storage_faults import sentence_of, storage_error
+from openwit.schemas.common.storage_faults import storage_error, storage_faults
 
 RESULTS = f"{STAGE}/results"
 PROGRESS = f"{STAGE}/progress"
@@ -49,7 +49,7 @@ def run_file_task(folder: Path, task: Task[Any], file_task: FileTask[Any]) -> Ta
         return result
     stats = task_stats(folder, task.name)
     try:
-        with task_faults(folder):
+        with storage_faults(folder, only_os_errors=True):
             paths = file_task.run(task, folder, stats)
             result = stats.result(task.name, [file_entry(folder, path) for path in paths])
             text = json.dumps(_RESULT.dump_python(result, mode="json"), sort_keys=True)
@@ -60,19 +60,6 @@ def run_file_task(folder: Path, task: Task[Any], file_task: FileTask[Any]) -> Ta
             atomic_write(folder / FAILURES / f"{task.name}.json", json.dumps(_failure(error)))
         raise
     return result
-
-
-@contextmanager
-def task_faults(folder: Path | None = None) -> Iterator[None]:
-    """Turn what the system refuses to a task into a StorageError, before an engine wraps it.
-
-    Args:
-        folder: what the task writes to, for errors that name no path.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise storage_error(error, folder) or StorageError(sentence_of(error)) from error
 
 
 def read_result(folder: Path, name: str) -> TaskResult | None:
@@ -133,10 +120,10 @@ def user_errors_of(folder: Path) -> Iterator[None]:
         stop_if_asked()
         for failure in sorted(failures.glob("*.json")):
             raise _error_of(json.loads(failure.read_text())) from error
-        told = _error_in(str(error)) or storage_error(error, folder)
-        if told is None:
+        cause = _error_in(str(error)) or storage_error(error, folder)
+        if cause is None:
             raise
-        raise told from error
+        raise cause from error
 
 
 def _error_in(text: str) -> OpenWITError | None:

@@ -40,3 +40,12 @@ class StorageError(OpenWITError):
 
 class SchemaError(DataError):
     """A table does not have the expected schema; the message names the table and the column."""
+
+
+def one_line(error: BaseException, limit: int | None = None) -> str:
+    """Return the message of an error on one line, or its type if it has none.
+
+    Args:
+        limit: the most characters of it.
+    """
+    return (" ".join(str(error).split()) or type(error).__name__)[:limit]

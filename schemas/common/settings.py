@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import pydantic
 import yaml
 
-from openwit.schemas.common.errors import RecipeError
+from openwit.schemas.common.errors import RecipeError, one_line
 from openwit.schemas.common.matching_paths import refuse_special
 from openwit.schemas.common.setting_messages import setting_message
 from openwit.schemas.common.storage_faults import shown
@@ -145,9 +145,9 @@ def parse_yaml(data: bytes | str, where: str) -> Any:
     except RecursionError:
         raise RecipeError(f"{where} is nested too deeply, or within itself") from None
     except yaml.YAMLError as error:
-        raise RecipeError(f"{where} is not valid YAML: {_one_line(error)}") from error
+        raise RecipeError(f"{where} is not valid YAML: {one_line(error)}") from error
     except (ValueError, OverflowError) as error:  # a date or number that there is none of
-        raise RecipeError(f"{where} is not valid YAML: {_one_line(error)}") from error
+        raise RecipeError(f"{where} is not valid YAML: {one_line(error)}") from error
 
 
 def _values(node: yaml.Node, known: dict[int, int]) -> int:
@@ -268,7 +268,3 @@ def _models_in(annotation: Any) -> list[type[pydantic.BaseModel]]:
     if typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated, list):
         return [found for argument in typing.get_args(annotation) for found in _models_in(argument)]
     return []
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from openwit.schemas.common.errors import OpenWITError, StorageError
+from openwit.schemas.common.errors import OpenWITError, StorageError, one_line
 
 _FULL = {
     errno.ENOSPC: "",
@@ -78,11 +78,13 @@ def storage_error(error: BaseException, where: Path | None = None) -> StorageErr
 
 
 @contextmanager
-def storage_faults(where: Path | None = None) -> Iterator[None]:
+def storage_faults(where: Path | None = None, *, only_os_errors: bool = False) -> Iterator[None]:
     """Turn faults of a disk or file system into a StorageError; other errors pass.
 
     Args:
         where: what the block writes to, for errors that name no path.
+        only_os_errors: turn every OSError, known as such a fault or not, and no other error: for the tasks of an
+            engine, which keeps no more than the text of what they raise.
     """
     try:
         yield
@@ -90,6 +92,8 @@ def storage_faults(where: Path | None = None) -> Iterator[None]:
         raise
     except Exception as error:
         found = storage_error(error, where)
+        if only_os_errors:
+            found = (found or StorageError(sentence_of(error))) if isinstance(error, OSError) else None
         if found is None:
             raise
         raise found from error
@@ -101,7 +105,7 @@ def sentence_of(error: OSError) -> str:
     if found is not None:
         return str(found)
     path = _path_of(error)
-    reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
+    reason = error.strerror or one_line(error)
     return reason if path is None or str(path) in reason else f"{shown(path)}: {reason}"
 
 

@@ -1,6 +1,5 @@
 """The build from end to end on tables that hold their images: kills, repeats, bad input."""
 
-import bz2
 import hashlib
 import os
 import shutil
@@ -17,6 +16,7 @@ import pytest
 import webdataset
 import yaml
 from support.pictures import picture
+from support.wiki_dump import write_dump
 
 from openwit.pipeline.cli.main import main
 from openwit.schemas.manifest import DatasetManifest
@@ -44,18 +44,13 @@ def inputs(tmp_path_factory):
         rows.append({"image": picture(1000 + number), "texts": ["IMG_0042.jpg"], "split": "train"})
         pq.write_table(pa.Table.from_pylist(rows), folder / f"birds-{number}.parquet", row_group_size=16)
     (folder / "queries.txt").write_text("\n".join(WORDS))
-    pages = "".join(
-        f"<page><title>{word.title()}</title><ns>0</ns><id>{n}</id><revision><text>The [[{word}]] is a {word}."
-        "</text></revision></page>"
-        for n, word in enumerate(WORDS)
-    )
-    (folder / "wiki.xml.bz2").write_bytes(bz2.compress(f"<mediawiki>{pages}</mediawiki>".encode()))
+    dump = write_dump(folder, WORDS, titles=[word.title() for word in WORDS])
     recipe = {
         "name": "birds",
         "steps": [
             {
                 "queries": {
-                    "wikipedia": [str(folder / "wiki.xml.bz2")],
+                    "wikipedia": [str(dump)],
                     "tables": [str(folder / "queries.txt")],
                     "min_count": 4,
                     "bigrams": {"min_count": 2},

@@ -1,12 +1,12 @@
 """A whole build of a few pictures from tables, without Beam: about a second, every kind of work file in it."""
 
-import bz2
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from support.pictures import picture
 from support.serial_engine import SerialEngine
+from support.wiki_dump import write_dump
 
 from openwit.pipeline.build import build
 from openwit.pipeline.execution.stage import Job
@@ -28,13 +28,8 @@ def make_recipe(folder: Path) -> Recipe:
         rows.append({"image": b"not an image", "texts": ["a wren"], "split": "train"})
         pq.write_table(pa.Table.from_pylist(rows), folder / f"birds-{number}.parquet")
     (folder / "queries.txt").write_text("\n".join(WORDS))
-    pages = "".join(
-        f"<page><title>{word}</title><ns>0</ns><id>{n}</id><revision><text>The [[{word}]] is a {word}.</text>"
-        "</revision></page>"
-        for n, word in enumerate(WORDS)
-    )
-    (folder / "wiki.xml.bz2").write_bytes(bz2.compress(f"<mediawiki>{pages}</mediawiki>".encode()))
-    queries = {"wikipedia": [str(folder / "wiki.xml.bz2")], "tables": [str(folder / "queries.txt")], "min_count": 2}
+    dump = write_dump(folder, WORDS)
+    queries = {"wikipedia": [str(dump)], "tables": [str(folder / "queries.txt")], "min_count": 2}
     return Recipe.parse(
         {
             "name": "birds",

@@ -18,7 +18,7 @@ from typing import BinaryIO
 import fsspec
 
 from openwit.pipeline.common.counting import Count
-from openwit.schemas.common.errors import DataError, NetworkError, RecipeError
+from openwit.schemas.common.errors import DataError, NetworkError, RecipeError, one_line
 
 ARCHIVE_DAMAGED = "archive_damaged"
 """Note: a stretch of an archive that could not be read. Not a drop reason: its number of records is unknown."""
@@ -126,7 +126,7 @@ def recover(
                 pending = record
                 last = record.offset
         except OSError as error:
-            problem = " ".join(str(error).split()) or type(error).__name__
+            problem = one_line(error)
         if pending is not None:
             if pending.cut_short:
                 problem = problem or "the file ends inside a record"

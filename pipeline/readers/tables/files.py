@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from openwit.pipeline.common.counting import Count, ignore
 from openwit.pipeline.common.reasons import Reason
-from openwit.schemas.common.errors import DataError, NetworkError, RecipeError
+from openwit.schemas.common.errors import DataError, NetworkError, RecipeError, one_line
 
 BROKEN_LINE = Reason("broken_line", "a line of a table that could not be read")
 DAMAGED_ROWS = Reason("damaged_rows", "rows of a table that could not be read")
@@ -28,6 +28,9 @@ ROW_NOTES = (GUESSED, REPAIRED)
 JSON that were repaired. They are counted with n = 0 and a detail."""
 
 BATCH_ROWS = 16_384
+LONGEST_MESSAGE = 300
+"""Characters kept of the message of a library, which may quote a whole row."""
+
 TEXT_LISTS = pa.list_(pa.string())
 
 _FORMATS = {
@@ -84,7 +87,7 @@ def head_of(name: str, compression: str | None, size: int) -> bytes:
             while len(head) < size and (chunk := file.read(size - len(head))):
                 head += chunk
         except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{name} cannot be read: {one_line(error)}") from error
+            raise DataError(f"{name} cannot be read: {one_line(error, LONGEST_MESSAGE)}") from error
         return head
 
 
@@ -108,13 +111,8 @@ def opened(name: str, compression: str | None = None, count: Count = ignore) -> 
             raise RecipeError(f"{name} needs a package that is not installed: {error}") from error
         except (OSError, ValueError) as error:
             kind = NetworkError if "://" in name else DataError
-            raise kind(f"{name} cannot be opened: {one_line(error)}") from error
+            raise kind(f"{name} cannot be opened: {one_line(error, LONGEST_MESSAGE)}") from error
         yield file
-
-
-def one_line(error: Exception) -> str:
-    """Return an error's message on one line, of at most 300 characters."""
-    return " ".join(str(error).split())[:300]
 
 
 class _WholeLines(io.RawIOBase):
@@ -142,7 +140,7 @@ class _WholeLines(io.RawIOBase):
         try:
             chunk = self._stream.read(_READ_BYTES)
         except (pa.ArrowException, OSError) as error:
-            self._count(DAMAGED_ROWS, 0, f"the rest of the file cannot be read: {one_line(error)}")
+            self._count(DAMAGED_ROWS, 0, f"the rest of the file cannot be read: {one_line(error, LONGEST_MESSAGE)}")
             self._at_end = True
             return
         if not chunk:

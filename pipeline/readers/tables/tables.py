@@ -20,20 +20,20 @@ from openwit.pipeline.readers.tables.files import (
     BATCH_ROWS,
     BROKEN_LINE,
     DAMAGED_ROWS,
+    LONGEST_MESSAGE,
     ROW_NOTES,
     ROW_REASONS,
     TEXT_LISTS,
     format_of,
     head_of,
     is_table_name,
-    one_line,
     opened,
 )
 from openwit.pipeline.readers.tables.partitions import partitions_of
 from openwit.pipeline.readers.tables.settings import TableColumns
 from openwit.pipeline.readers.tables.text_layout import HEAD_BYTES, text_layout
 from openwit.pipeline.readers.tables.text_tables import csv_batches, csv_names, jsonl_batches, jsonl_schema
-from openwit.schemas.common.errors import DataError
+from openwit.schemas.common.errors import DataError, one_line
 
 __all__ = [
     "BROKEN_LINE",
@@ -171,7 +171,7 @@ def read_images(
         try:
             yield from _wanted_images(file, image, wanted)
         except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{name} is damaged: {one_line(error)}") from error
+            raise DataError(f"{name} is damaged: {one_line(error, LONGEST_MESSAGE)}") from error
 
 
 def row_group_spans(path: str | Path, rows: int) -> list[tuple[int, int]]:
@@ -241,7 +241,7 @@ def _parquet(name: str) -> Iterator[pq.ParquetFile]:
         try:
             parquet = pq.ParquetFile(file)
         except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{name} is not a readable Parquet file: {one_line(error)}") from error
+            raise DataError(f"{name} is not a readable Parquet file: {one_line(error, LONGEST_MESSAGE)}") from error
         yield parquet
 
 
@@ -259,7 +259,7 @@ def _parquet_batches(
                     yield batch
                     done += batch.num_rows
             except (pa.ArrowException, OSError) as error:
-                count(DAMAGED_ROWS, rows - done, f"row group {group}: {one_line(error)}")
+                count(DAMAGED_ROWS, rows - done, f"row group {group}: {one_line(error, LONGEST_MESSAGE)}")
                 yield rows - done
 
 

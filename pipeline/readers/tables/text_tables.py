@@ -14,9 +14,9 @@ from openwit.pipeline.readers.tables.files import (
     BROKEN_LINE,
     DAMAGED_ROWS,
     GUESSED,
+    LONGEST_MESSAGE,
     REPAIRED,
     TEXT_LISTS,
-    one_line,
     opened,
 )
 from openwit.pipeline.readers.tables.open_quotes import ClosedQuotes
@@ -24,7 +24,7 @@ from openwit.pipeline.readers.tables.settings import TableColumns
 from openwit.pipeline.readers.tables.text_layout import TextLayout
 from openwit.schemas.common.charset import detect_or_western
 from openwit.schemas.common.charset.unicode import is_utf8
-from openwit.schemas.common.errors import DataError
+from openwit.schemas.common.errors import DataError, one_line
 from openwit.schemas.common.lenient_json import lenient_json
 from openwit.schemas.common.text_files import Utf8Stream
 from openwit.schemas.common.wording import counted
@@ -49,7 +49,7 @@ def csv_names(name: str, compression: str | None, columns: TableColumns, layout:
             )
         except (pa.ArrowException, OSError) as error:
             kind = "TSV" if layout.delimiter == "\t" else "CSV"
-            raise DataError(f"{name} is not a readable {kind} file: {one_line(error)}") from error
+            raise DataError(f"{name} is not a readable {kind} file: {one_line(error, LONGEST_MESSAGE)}") from error
         names = list(reader.schema.names)
     if not columns.names and any(column.startswith(("http://", "https://")) for column in names):
         raise DataError(
@@ -81,7 +81,7 @@ def csv_batches(
             for batch in reader:
                 yield pa.RecordBatch.from_arrays([decoder.decode(column) for column in batch.columns], names=light)
         except (pa.ArrowException, OSError) as error:
-            count(DAMAGED_ROWS, 0, f"the rest of the file cannot be read: {one_line(error)}")
+            count(DAMAGED_ROWS, 0, f"the rest of the file cannot be read: {one_line(error, LONGEST_MESSAGE)}")
     for note in (*layout.notes, *decoder.notes()):
         count(GUESSED, 0, note)
 
@@ -136,7 +136,7 @@ def jsonl_batches(
                     yield _json_batch(rows, light)
                     rows = []
         except (pa.ArrowException, OSError) as error:
-            count(DAMAGED_ROWS, 0, f"the rest of the file cannot be read: {one_line(error)}")
+            count(DAMAGED_ROWS, 0, f"the rest of the file cannot be read: {one_line(error, LONGEST_MESSAGE)}")
         if rows:
             yield _json_batch(rows, light)
     for note in (*layout.notes, *decoder.notes()):

@@ -17,7 +17,7 @@ from openwit.pipeline.readers.tables.text_layout import HEAD_BYTES, text_layout
 from openwit.pipeline.readers.tables.text_tables import csv_batches, csv_names
 from openwit.pipeline.text.matching.settings import MatchMode
 from openwit.pipeline.text.normalise import normalise
-from openwit.schemas.common.errors import DataError
+from openwit.schemas.common.errors import DataError, one_line
 from openwit.schemas.common.lenient_json import lenient_json
 from openwit.schemas.common.matching_paths import refuse_special
 from openwit.schemas.common.text_files import decode_text, said
@@ -81,7 +81,7 @@ def read_query_table(path: Path) -> list[str]:
     except IsADirectoryError:
         raise DataError(f"query list {path} is a folder: name its files") from None
     except (pa.ArrowInvalid, OSError, EOFError, zlib.error) as error:
-        raise DataError(f"query list {path} cannot be read: {' '.join(str(error).split())}") from error
+        raise DataError(f"query list {path} cannot be read: {one_line(error)}") from error
     # Not splitlines(), which also splits at characters that may stand in a query.
     return [line for line in (raw.strip() for raw in re.split("\r\n|\r|\n", text)) if line]
 

@@ -1,23 +1,13 @@
 import io
 import sys
 import tarfile
-from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.tars import add_without_data, tar_of
 
 from openwit.schemas.common.tar_members import DAMAGED, NO_END, Forward, Member, members
-
-
-def tar_of(files: Sequence[tuple[str, bytes]], form: int = tarfile.PAX_FORMAT) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=form) as tar:
-        for name, body in files:
-            info = tarfile.TarInfo(name)
-            info.size = len(body)
-            tar.addfile(info, io.BytesIO(body))
-    return buffer.getvalue()
 
 
 def both(raw: bytes) -> tuple[list[tuple[str, bytes]], list[str]]:
@@ -109,16 +99,14 @@ def test_an_impossible_size_is_damage(size: bytes) -> None:
 def test_links_name_their_target_and_names_are_cleaned() -> None:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as tar:
-        for name, kind, target in [
+        entries = [
             ("./d/a.jpg", tarfile.REGTYPE, ""),
             ("./d", tarfile.DIRTYPE, ""),
             ("./e//b.jpg", tarfile.SYMTYPE, "../d/a.jpg"),
             ("./c.jpg", tarfile.LNKTYPE, "./d/a.jpg"),
             ("pipe", tarfile.FIFOTYPE, ""),
-        ]:
-            info = tarfile.TarInfo(name)
-            info.type, info.linkname = kind, target
-            tar.addfile(info)
+        ]
+        add_without_data(tar, entries)
     found = [(each.name, each.target) for each in members(buffer.getvalue())]
     assert found == [("d/a.jpg", ""), ("e/b.jpg", "d/a.jpg"), ("c.jpg", "d/a.jpg")]
 

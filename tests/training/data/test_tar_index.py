@@ -1,25 +1,15 @@
 import contextlib
-import io
 import tarfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from support.tars import add_without_data, write_tar
 
 from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.manifest import DatasetManifest
 from openwit.training.data.sample_texts import CorruptSampleError
 from openwit.training.data.sharded import ShardedDataset
 from openwit.training.data.tar_index import TarDataset, local_tars, scan_tar
-
-
-def write_tar(path: Path, files: Sequence[tuple[str, bytes]], form: int = tarfile.PAX_FORMAT) -> Path:
-    with tarfile.open(path, "w", format=form) as tar:
-        for name, body in files:
-            info = tarfile.TarInfo(name)
-            info.size = len(body)
-            tar.addfile(info, io.BytesIO(body))
-    return path
 
 
 def test_a_scan_gives_what_the_dataset_has(dataset: Path) -> None:
@@ -143,15 +133,13 @@ def test_a_tar_made_on_a_mac(tmp_path: Path) -> None:
 def test_links_are_what_they_point_to(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "a.tar", [("a.jpg", b"image"), ("a.txt", b"words"), ("b.txt", b"more")])
     with tarfile.open(path, "a") as tar:
-        for name, kind, target in [
+        entries = [
             ("b.jpg", tarfile.LNKTYPE, "a.jpg"),
             ("c.jpg", tarfile.SYMTYPE, "a.jpg"),
             ("c.txt", tarfile.SYMTYPE, "./b.txt"),
             ("d.jpg", tarfile.SYMTYPE, "/photos/d.jpg"),
-        ]:
-            info = tarfile.TarInfo(name)
-            info.type, info.linkname = kind, target
-            tar.addfile(info)
+        ]
+        add_without_data(tar, entries)
     found = TarDataset([path])
     assert [found.sample(n)[:3] for n in range(3)] == [
         ("a", b"image", ("words",)),
