@@ -1,9 +1,7 @@
 """Parse a removal list: URLs, hashes and domains, one per line, with the kind inferred from the format."""
 
-import gzip
 import hashlib
 import re
-import zlib
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -11,9 +9,8 @@ from pathlib import Path
 from openwit.pipeline.common.reasons import Reason
 from openwit.pipeline.common.urls import host_of, normalise_url
 from openwit.pipeline.download.target import BadUrlError, encode_host
-from openwit.pipeline.readers.crawl.archive_file import GZIP_MAGIC
 from openwit.schemas.common.errors import DataError
-from openwit.schemas.common.matching_paths import refuse_special
+from openwit.schemas.common.packed_lists import read_list
 from openwit.schemas.common.text_files import decode_text, said
 
 KINDS = (
@@ -64,7 +61,7 @@ class RemovalList:
 
 
 def load_removal_list(path: Path, *, once: bool = False) -> RemovalList:
-    """Read a list, gzip or not; `#` at the start of a line or after white space begins a comment.
+    """Read a list, compressed or not; `#` at the start of a line or after white space begins a comment.
 
     Args:
         path: the list.
@@ -74,15 +71,8 @@ def load_removal_list(path: Path, *, once: bool = False) -> RemovalList:
         DataError: the file cannot be read, a line is none of the kinds (the message has its number), or no line
             has an entry.
     """
-    refuse_special(path, f"list {path}", once=once)
-    try:
-        data = path.read_bytes()
-        data = gzip.decompress(data) if data.startswith(GZIP_MAGIC) else data
-        text = said(decode_text(data), f"list {path}")
-    except FileNotFoundError:
-        raise DataError(f"list {path} does not exist") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"list {path} cannot be read: {error}") from error
+    data = read_list(path, f"list {path}", once=once)
+    text = said(decode_text(data), f"list {path}")
     return parse_removal_list(text, hashlib.sha256(data).hexdigest(), f"list {path}")
 
 

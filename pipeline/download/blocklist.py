@@ -4,22 +4,19 @@ One domain per line, or the lines of a hosts file (`0.0.0.0 ads.example.org`); `
 its subdomains. Only a 64-bit hash of each is kept: a list of a million domains takes 8 MB.
 """
 
-import gzip
+import io
 import ipaddress
 import re
-import zlib
 from array import array
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO, cast
 
 import numpy as np
 import xxhash
 
 from openwit.pipeline.download.target import BadUrlError, encode_host
-from openwit.pipeline.readers.crawl.archive_file import GZIP_MAGIC
 from openwit.schemas.common.errors import DataError
-from openwit.schemas.common.matching_paths import refuse_special
+from openwit.schemas.common.packed_lists import read_list
 
 _MAX_CACHED_HOSTS = 65_536
 # Most lines: a domain, or one after the address in a hosts file.
@@ -62,35 +59,23 @@ class Blocklist:
 
 
 def load_blocklist(path: Path) -> Blocklist:
-    """Read a blocklist, gzip or not.
+    """Read a blocklist, compressed or not.
 
     Raises:
         DataError: the file cannot be read, or a line holds no domain; the message names the line.
     """
-    refuse_special(path, f"blocklist: {path}")
     hashes = array("Q")
     digest = xxhash.xxh3_64_intdigest
     try:
-        with _open(path) as file:
-            for number, line in enumerate(file, 1):
-                plain = _PLAIN.match(line)
-                if plain is not None:
-                    hashes.append(digest(plain.group(1)))
-                else:
-                    hashes.extend(digest(name.encode()) for name in _names(line, path, number))
-    except FileNotFoundError:
-        raise DataError(f"blocklist: {path} does not exist") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"blocklist: {path} cannot be read: {error}") from error
+        for number, line in enumerate(io.BytesIO(read_list(path, f"blocklist: {path}")), 1):
+            plain = _PLAIN.match(line)
+            if plain is not None:
+                hashes.append(digest(plain.group(1)))
+            else:
+                hashes.extend(digest(name.encode()) for name in _names(line, path, number))
     except UnicodeDecodeError:
         raise DataError(f"blocklist: {path} is not UTF-8 text: use a file with one domain per line") from None
     return Blocklist(np.unique(np.frombuffer(hashes, np.uint64)))
-
-
-def _open(path: Path) -> BinaryIO:
-    with path.open("rb") as file:
-        packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
-    return cast(BinaryIO, gzip.open(path, "rb")) if packed else path.open("rb")
 
 
 def _names(line: bytes, path: Path, number: int) -> list[str]:

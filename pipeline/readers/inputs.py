@@ -1,10 +1,8 @@
 """Expand a recipe's inputs to files: paths, globs, URLs, and lists of paths as Common Crawl publishes them."""
 
-import gzip
 import logging
 import os
 import re
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -12,12 +10,13 @@ from openwit.pipeline.common.remote import is_remote, local_copy, remote_glob
 from openwit.pipeline.readers.settings import COMMON_CRAWL
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.matching_paths import matching_paths, refuse_special, special_kind
+from openwit.schemas.common.packed_lists import read_list
 from openwit.schemas.common.text_files import decode_text, said
 from openwit.schemas.common.wording import counted
 
 _log = logging.getLogger(__name__)
 
-_LIST_NAME = re.compile(r"\.paths(?:\.txt)?(?:\.gz)?$", re.IGNORECASE)
+_LIST_NAME = re.compile(r"\.paths(?:\.txt)?(?:\.gz|\.bz2|\.xz|\.zst)?$", re.IGNORECASE)
 
 
 def expand_inputs(
@@ -95,12 +94,8 @@ def _files_below(folder: Path, key: str, wanted: Callable[[str], bool] | None) -
 
 
 def _listed(name: str, key: str, base: str) -> Iterator[str]:
-    try:
-        with local_copy(name) as path:
-            data = Path(path).read_bytes()
-        text = said(decode_text(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data), name)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{key}: path list {name} cannot be read: {error}") from error
+    with local_copy(name) as path:
+        text = said(decode_text(read_list(Path(path), f"{key}: path list {name}")), name)
     lines = [line for line in map(str.strip, text.splitlines()) if line]
     if not lines:
         raise DataError(f"{key}: path list {name} is empty")

@@ -145,7 +145,7 @@ def parse_yaml(data: bytes | str, where: str) -> Any:
     except RecursionError:
         raise RecipeError(f"{where} is nested too deeply, or within itself") from None
     except yaml.YAMLError as error:
-        raise RecipeError(f"{where} is not valid YAML: {one_line(error)}") from error
+        raise RecipeError(f"{where} {_what_is_wrong(error, is_file=isinstance(data, bytes))}") from error
     except (ValueError, OverflowError) as error:  # a date or number that there is none of
         raise RecipeError(f"{where} is not valid YAML: {one_line(error)}") from error
 
@@ -268,3 +268,11 @@ def _models_in(annotation: Any) -> list[type[pydantic.BaseModel]]:
     if typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated, list):
         return [found for argument in typing.get_args(annotation) for found in _models_in(argument)]
     return []
+
+
+def _what_is_wrong(error: yaml.YAMLError, *, is_file: bool) -> str:
+    mark = getattr(error, "problem_mark", None)
+    if not is_file or mark is None or "'\\t'" not in (getattr(error, "problem", None) or ""):
+        return f"is not valid YAML: {one_line(error)}"
+    where = f"a tab at line {mark.line + 1}, where YAML allows only spaces"
+    return f"is not a recipe or configuration, because it is not valid YAML: {where}"

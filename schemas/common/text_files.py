@@ -16,7 +16,7 @@ from typing import Any
 from openwit.schemas.common.charset import detect_or_western
 from openwit.schemas.common.charset.unicode import wide_codec
 from openwit.schemas.common.errors import DataError
-from openwit.schemas.common.matching_paths import refuse_special
+from openwit.schemas.common.packed_lists import read_list
 from openwit.schemas.common.wording import counted
 
 _SAMPLE_BYTES = 1 << 16
@@ -61,7 +61,7 @@ def decode_text(data: bytes) -> DecodedText:
 
 
 def read_text(path: Path, *, say: Callable[[str], None] | None = None, once: bool = False) -> str:
-    """Read a text file of unknown charset; a charset that was guessed is said.
+    """Read a text file of unknown charset, compressed or not; a charset that was guessed is said.
 
     Args:
         path: the file.
@@ -69,11 +69,9 @@ def read_text(path: Path, *, say: Callable[[str], None] | None = None, once: boo
         once: see `refuse_special`.
 
     Raises:
-        OSError: the file cannot be read.
-        DataError: it is no text, or a named pipe or the like.
+        DataError: see `read_list`; or it is no text.
     """
-    refuse_special(path, str(path), once=once)
-    return said(decode_text(path.read_bytes()), str(path), say=say)
+    return said(decode_text(read_list(path, str(path), once=once)), str(path), say=say)
 
 
 def said(decoded: DecodedText, name: str, *, say: Callable[[str], None] | None = None) -> str:

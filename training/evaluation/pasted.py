@@ -6,6 +6,7 @@ among plain lines is an error that names it, so that no quote or comma becomes p
 
 import ast
 import json
+import os
 import re
 import textwrap
 from collections.abc import Sequence
@@ -34,12 +35,9 @@ def read_lines(path: Path, missing: str = "no file") -> Sequence[Line]:
         DataError: it does not exist (`missing` is the beginning of the message), or mixes code and
             plain lines.
     """
-    try:
-        text = read_text(path, once=True)
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise DataError(f"{path} is {missing}") from None
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+    if not os.path.exists(path) or path.is_dir():
+        raise DataError(f"{path} is {missing}")
+    text = read_text(path, once=True)
     found = _as_json(text, path) or _as_python(text, path) or _as_lines(text, path)
     return [Line(number, line) for number, each in found if (line := each.strip())]
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.html_text import unescape
-from openwit.schemas.common.matching_paths import refuse_special
+from openwit.schemas.common.packed_lists import read_list
 
 VOCABULARY_SIZE = 49_408
 START_OF_TEXT = 49_406
@@ -188,13 +188,9 @@ def vocabulary(merges: Sequence[tuple[str, str]]) -> dict[str, int]:
 
 
 def _merges_text(path: Path) -> str:
-    refuse_special(path, str(path))
     try:
-        data = path.read_bytes()
-        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist") from None
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+        return read_list(path, str(path)).decode()
+    except UnicodeDecodeError as error:
         raise DataError(f"{path} cannot be read as a merges file: {error}") from error
 
 

@@ -1,10 +1,8 @@
 """Read the sources of queries besides a corpus: WordNet's own files and the user's lists."""
 
-import bz2
 import gzip
 import logging
 import re
-import zlib
 from pathlib import Path, PurePath
 
 import pyarrow as pa
@@ -20,6 +18,7 @@ from openwit.pipeline.text.normalise import normalise
 from openwit.schemas.common.errors import DataError, one_line
 from openwit.schemas.common.lenient_json import lenient_json
 from openwit.schemas.common.matching_paths import refuse_special
+from openwit.schemas.common.packed_lists import LIST_COMPRESSIONS, read_list
 from openwit.schemas.common.text_files import decode_text, said
 
 _log = logging.getLogger(__name__)
@@ -70,17 +69,21 @@ def read_query_table(path: Path) -> list[str]:
             if kind == "parquet":
                 return _column(pq.read_table(path, partitioning=None), path)
             return _json_queries(path) if kind == "jsonl" else _text_column(name, kind, compression)
-        if not is_text_name(name) and PurePath(name.lower().removesuffix(".gz")).suffix:
+        plain = PurePath(name.lower())
+        plain = plain.with_suffix("") if plain.suffix in LIST_COMPRESSIONS else plain
+        if is_table_name(plain.name) and format_of(plain.name)[0] == "jsonl":
+            return _json_queries(path)
+        if not is_text_name(plain.name) and plain.suffix:
             raise DataError(
                 f"query list {path} is of an unknown kind by its name: use .txt (one query per line), .csv, .tsv, "
                 ".parquet, .json or .jsonl"
             )
-        text = said(decode_text(_unpacked(path)), f"query list {path}")
+        text = said(decode_text(read_list(path, f"query list {path}")), f"query list {path}")
     except FileNotFoundError:
         raise DataError(f"query list {path} does not exist") from None
     except IsADirectoryError:
         raise DataError(f"query list {path} is a folder: name its files") from None
-    except (pa.ArrowInvalid, OSError, EOFError, zlib.error) as error:
+    except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"query list {path} cannot be read: {one_line(error)}") from error
     # Not splitlines(), which also splits at characters that may stand in a query.
     return [line for line in (raw.strip() for raw in re.split("\r\n|\r|\n", text)) if line]
@@ -109,7 +112,7 @@ def _text_column(name: str, kind: str, compression: str | None) -> list[str]:
 
 def _json_queries(path: Path) -> list[str]:
     """Return the queries of a JSON list of texts or of objects with `query`, or of JSON lines of either."""
-    text = said(decode_text(_unpacked(path)), f"query list {path}")
+    text = said(decode_text(read_list(path, f"query list {path}")), f"query list {path}")
     value, problem = lenient_json(text.encode())
     if not isinstance(value, list) or problem.startswith("JSON is malformed: trailing"):
         value = []
@@ -128,13 +131,6 @@ def _json_queries(path: Path) -> list[str]:
                 f"query list {path} holds {str(each)[:60]!r} where a query should be: give a list of texts"
             )
     return [str(each) for each in queries]
-
-
-def _unpacked(path: Path) -> bytes:
-    data = path.read_bytes()
-    if data.startswith(b"\x1f\x8b"):
-        return gzip.decompress(data)
-    return bz2.decompress(data) if data.startswith(b"BZh") else data
 
 
 def title_query(title: str) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 from openwit.pipeline.common.reasons import Reason
 from openwit.pipeline.text.filters.base import TextContext, TextFilter, Verdict
 from openwit.pipeline.text.settings import TextFilterSettings
-from openwit.schemas.common.errors import DataError
-from openwit.schemas.common.text_files import read_text
+from openwit.schemas.common.packed_lists import read_list
+from openwit.schemas.common.text_files import decode_text, said
 
 ADULT_WORD = Reason("adult_word", "holds a word of the recipe's list")
 
@@ -45,10 +45,7 @@ def read_word_list(path: Path) -> WordList:
     Raises:
         DataError: the file is missing or cannot be read.
     """
-    try:
-        lines = read_text(path).splitlines()
-    except OSError as error:
-        raise DataError(f"word list {path} cannot be read: {error}") from error
+    lines = said(decode_text(read_list(path, f"word list {path}")), f"word list {path}").splitlines()
     entries = {_spaced(line).strip() for line in lines if line.strip() and not line.lstrip().startswith("#")} - {""}
     return WordList(
         frozenset(entry for entry in entries if " " not in entry),

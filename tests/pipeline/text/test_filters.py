@@ -198,7 +198,7 @@ def test_word_lists(tmp_path: Path) -> None:
 
 
 def test_an_unreadable_word_list_is_the_users_error(tmp_path: Path) -> None:
-    with pytest.raises(OpenWITError, match="nowhere.txt cannot be read"):
+    with pytest.raises(OpenWITError, match="nowhere.txt does not exist"):
         read_word_list(tmp_path / "nowhere.txt")
     binary = tmp_path / "binary.txt"
     binary.write_bytes(b"PK\x03\x04\x00\x00")

@@ -173,3 +173,11 @@ def test_one_text_is_a_list_of_one(raw, found):
 def test_what_is_no_list_of_one_is_refused(raw):
     with pytest.raises(OpenWITError):
         parse_settings(raw, Listed, "here")
+
+
+@pytest.mark.parametrize(("text", "line"), [("http://a.org/x.jpg\tcaption\n", 1), ("steps:\n\t- queries: {}\n", 2)])
+def test_a_tab_is_said_with_its_line(tmp_path, text, line):
+    (tmp_path / "urls.txt").write_text(text)
+    message = f"urls.txt is not a recipe or configuration, because it is not valid YAML: a tab at line {line}, "
+    with pytest.raises(RecipeError, match=message):
+        read_yaml(tmp_path / "urls.txt")
