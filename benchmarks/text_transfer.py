@@ -52,7 +52,7 @@ def copies(image: Image.Image) -> Iterator[Look | None]:
 
 
 def hue(image: Image.Image, turn: int) -> Image.Image:
-    """Return an image with its hue turned by so many of 256."""
+    """Return an image with its hue rotated by `turn` of 256 steps."""
     h, s, v = image.convert("HSV").split()
     return Image.merge("HSV", (h.point(lambda level: (level + turn) % 256), s, v)).convert("RGB")
 

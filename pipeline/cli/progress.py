@@ -164,7 +164,7 @@ def _columns() -> tuple[TextColumn, BarColumn, TextColumn, TimeElapsedColumn]:
 class Pace:
     """How fast work goes, from the first sight of it on: nothing is said before there is evidence.
 
-    What was done before, by an earlier run or in the first moments, says nothing about what is to come.
+    Work that an earlier run did, or that was done in the first moments, does not predict the speed of the rest.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Undo content codings (RFC 9110 section 8.4) with a limit on size, and tell codings from words that are none.
+"""Undo content codings (RFC 9110 section 8.4) with a limit on size, and recognise words that are no codings.
 
 Servers declare charsets (`utf-8`), storage formats (`aws-chunked`) and nothing at all (`identity`, `none`) as codings.
 """

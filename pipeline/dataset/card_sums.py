@@ -1,5 +1,5 @@
-"""Keep the checksums of a card beside it, in the format of `sha256sum`: the card cites the manifest, so it cannot
-stand in it.
+"""Keep the checksums of a card beside it, in the format of `sha256sum`: the manifest cannot list the card,
+which cites it.
 """
 
 import hashlib

@@ -24,7 +24,7 @@ from openwit.schemas.images.sniff import sniff_format
 
 # An unwanted body of up to this size is read to its end, because aborting costs the connection.
 _UNWANTED_BODY_BYTES = 64 * 1024
-# A body that may be truncated may unpack to so many times its limit before it is given up.
+# A body that may be truncated is given up once it has unpacked to this multiple of its limit.
 _ROBOTS_FACTOR = 8
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # Header lines of one answer, interim answers (1xx) included. libcurl has limits too, but calls them lost connections.

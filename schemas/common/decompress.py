@@ -1,4 +1,4 @@
-"""Decompress streams whose format their first bytes tell: gzip, bzip2, xz, Zstandard; up to the first damage."""
+"""Decompress streams recognised by their first bytes (gzip, bzip2, xz, Zstandard), up to the first damage."""
 
 import bz2
 import lzma

@@ -1,6 +1,6 @@
 """Unpack compressed tars (gzip, bzip2, xz, Zstandard), which give no random access, to a folder of their own.
 
-A format is told by the first bytes, never by the name. What a cut or damaged file gives before the damage is used.
+A format is known by the first bytes, never by the name. What a cut or damaged file gives before the damage is used.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Find the texts around an image of a page: its figure's caption, its link's text, and captions told by their class.
+"""Find the texts around an image of a page: its figure's caption, its link's text, and captions known by their class.
 
 A caption describes an image only where it is the only one of its figure, link or wrapper. The nodes that are visited
 for it are limited for each caption and for the page, so that a page costs time in proportion to its size.
@@ -42,7 +42,7 @@ class Captions:
 
     Args:
         count: receives `CAPTION_TOO_FAR`.
-        has_figcaption: whether the page has a `figcaption`; asked at the first figure with an image.
+        has_figcaption: whether the page has a `figcaption`; looked up at the first figure with an image.
 
     Attributes:
         visits: nodes visited so far.
@@ -77,7 +77,7 @@ class Captions:
             wrapper = wrapper.parent
 
     def by_class(self, image: LexborNode) -> str:
-        """Return the caption that its class tells, or an empty text."""
+        """Return the caption recognised by its class, or an empty text."""
         return self._by_class.get(image.mem_id, "") if self._by_class else ""
 
     def of_figure(self, figure: LexborNode) -> str:

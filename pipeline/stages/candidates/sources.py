@@ -198,7 +198,7 @@ def _page_pairs(
 
 
 def _image_drops(dropped: Sequence[DroppedImage], name: str, page_url: str, offset: int) -> Iterator[Drop]:
-    """Yield the dropped images of a page as drops that tell the page and its place."""
+    """Yield the dropped images of a page as drops that name the page and its place."""
     for image in dropped:
         pair = Pair(image.url, image.text, "", "", name, offset, page_url=page_url)
         yield Drop(pair, image.reason, f"on {page_url}, in {name} at byte {offset}")

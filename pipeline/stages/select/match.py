@@ -262,11 +262,11 @@ class _CompileNotice(numba_event.Listener):
     """Log that a kernel is compiled, which takes long; one that is loaded from numba's cache is not compiled."""
 
     def __init__(self) -> None:
-        self.told = False
+        self.reported = False
 
     def on_start(self, event: Any) -> None:  # noqa: ARG002
-        if not self.told:
-            self.told = True
+        if not self.reported:
+            self.reported = True
             _log.warning(
                 "Compiling the matcher, about half a minute: once after an installation, or at each run where neither "
                 "the package's folder nor NUMBA_CACHE_DIR can be written"

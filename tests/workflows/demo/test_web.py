@@ -54,7 +54,7 @@ def test_a_killed_run_is_completed_to_the_same_bytes(web, tmp_path):
     assert tree(tmp_path / "web") == tree(web)
 
 
-def test_a_complete_web_is_left_alone_and_a_damaged_one_mended(web, tmp_path):
+def test_a_complete_web_is_left_alone_and_a_damaged_one_repaired(web, tmp_path):
     copy = tmp_path / "web"
     shutil.copytree(web, copy)
     assert not make_web(copy, CONCEPTS).made

@@ -138,7 +138,7 @@ def test_charsets_of_other_scripts(tmp_path, name, codec, text):
     assert any(f"read as {codec}" in note for note in count.details["read_under_a_guess"])
 
 
-def mended(data, size=1 << 18):
+def closed_quotes(data, size=1 << 18):
     dropped = []
     stream = ClosedQuotes(io.BytesIO(data), ",", dropped.append)
     return io.BufferedReader(stream, size).read(), dropped
@@ -160,7 +160,7 @@ def mended(data, size=1 << 18):
 )
 @pytest.mark.parametrize("size", [1, 7, 1 << 18])
 def test_records_with_open_quotes(data, kept, dropped, size):
-    assert mended(data, size) == (kept, dropped)
+    assert closed_quotes(data, size) == (kept, dropped)
 
 
 def test_work_on_open_quotes_grows_with_the_input(monkeypatch):
@@ -175,7 +175,7 @@ def test_work_on_open_quotes_grows_with_the_input(monkeypatch):
         scanned = []
         for times in (500, 1000, 2000):
             asked.clear()
-            mended(b"a,b\n" + shape * times)
+            closed_quotes(b"a,b\n" + shape * times)
             scanned.append(sum(asked))
         assert scanned[2] <= 2.2 * scanned[1] + 1000 <= 4.84 * scanned[0] + 4000
 

@@ -186,7 +186,7 @@ def test_chunks_hold_every_bucket_once_and_whole(counts, target):
 
 
 class FailsOnce(dict):
-    """Statuses of paths: one fails at first, and tells when it was asked again."""
+    """Statuses of paths: one fails at first, and records when it was retried."""
 
     def __init__(self, path):
         super().__init__()
