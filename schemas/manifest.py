@@ -20,6 +20,7 @@ import pydantic
 
 from openwit.schemas.common.atomic import atomic_write, sha256_of
 from openwit.schemas.common.errors import DataError
+from openwit.schemas.common.matching_paths import refuse_special
 
 MANIFEST_NAME = "manifest.json"
 MANIFEST_VERSION = 1
@@ -156,6 +157,7 @@ class DatasetManifest(_Model):
             DataError: it does not exist, or is not a manifest of this version.
         """
         path = folder / MANIFEST_NAME
+        refuse_special(path, str(path))
         try:
             text = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):

@@ -16,6 +16,7 @@ from openwit.pipeline.common.remote import is_remote
 from openwit.pipeline.dataset.object_store import ObjectStore
 from openwit.schemas.common.atomic import atomic_write
 from openwit.schemas.common.errors import DataError
+from openwit.schemas.common.matching_paths import refuse_special
 from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest
 
 
@@ -89,19 +90,19 @@ class LocalFolder:
             return None
 
     def read(self, name: str) -> bytes:
-        return (self.folder / name).read_bytes()
+        return self._file(name).read_bytes()
 
     @contextlib.contextmanager
     def open(self, name: str) -> Iterator[Any]:
-        yield str(self.folder / name)
+        yield str(self._file(name))
 
     def ranges(self, name: str, starts: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
-        with (self.folder / name).open("rb") as file:
+        with self._file(name).open("rb") as file:
             return [_span(file, start, size) for start, size in zip(starts, sizes, strict=True)]
 
     @contextlib.contextmanager
     def local(self, name: str) -> Iterator[Path]:
-        yield self.folder / name
+        yield self._file(name)
 
     def write(self, name: str, data: bytes) -> None:
         atomic_write(self.folder / name, data)
@@ -114,6 +115,12 @@ class LocalFolder:
 
     def delete(self, name: str) -> None:
         (self.folder / name).unlink(missing_ok=True)
+
+    def _file(self, name: str) -> Path:
+        """Return the path of a file; a named pipe, which would be waited for, is refused."""
+        path = self.folder / name
+        refuse_special(path, str(path))
+        return path
 
 
 class RemoteFolder:

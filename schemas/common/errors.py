@@ -13,6 +13,11 @@
 The commands print the sentence and end with exit code 2. Any other exception is a bug in OpenWIT.
 """
 
+import re
+
+# What Python prints of an object without a text of its own.
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+(?=>)")
+
 
 class OpenWITError(ValueError):
     """A problem that the caller can fix: the message names the problem and the remedy."""
@@ -43,9 +48,10 @@ class SchemaError(DataError):
 
 
 def one_line(error: BaseException, limit: int | None = None) -> str:
-    """Return the message of an error on one line, or its type if it has none.
+    """Return the message of an error on one line, or its type if it has none; the same in every process.
 
     Args:
         limit: the most characters of it.
     """
-    return (" ".join(str(error).split()) or type(error).__name__)[:limit]
+    text = _ADDRESS.sub("", " ".join(str(error).split()))
+    return (text or type(error).__name__)[:limit]

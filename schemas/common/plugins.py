@@ -20,6 +20,7 @@ import pydantic.json_schema
 from pydantic import Field
 from pydantic_core import CoreSchema
 
+from openwit.schemas.common import errors
 from openwit.schemas.common.errors import RecipeError
 
 
@@ -129,8 +130,8 @@ def check_call(
 
 def one_line(error: BaseException) -> str:
     """Return an exception as part of a sentence: type and message, white space collapsed, at most 200 characters."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}"[:200] if text else type(error).__name__
+    text, name = errors.one_line(error), type(error).__name__
+    return text if text == name else f"{name}: {text}"[:200]
 
 
 def _import(module_name: str, name: str, where: str) -> Any:

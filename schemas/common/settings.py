@@ -29,6 +29,16 @@ class Settings(pydantic.BaseModel):
         allow_inf_nan=False,  # every comparison with .nan is false: a share of .nan would switch its check off
     )
 
+    @pydantic.field_validator("*", mode="before")
+    @classmethod
+    def _no_booleans_as_numbers(cls, raw: Any, info: pydantic.ValidationInfo) -> Any:
+        """Refuse true and false where a number is wanted: Python takes them for 1 and 0."""
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        for value, wanted in _items(raw, annotation):
+            if isinstance(value, bool) and not _takes(wanted, bool) and (_takes(wanted, int) or _takes(wanted, float)):
+                raise ValueError(f"must be a number, not {str(value).lower()}")
+        return raw
+
     @pydantic.model_validator(mode="before")
     @classmethod
     def _lists_of_one(cls, raw: Any) -> Any:
@@ -43,6 +53,35 @@ class Settings(pydantic.BaseModel):
             and _takes_list(cls.model_fields[key].annotation)
         }
         return {**raw, **single} if single else raw
+
+
+def _items(raw: Any, annotation: Any) -> list[tuple[Any, Any]]:
+    """Return a value, or the items of a list, each with the annotation that it should fit."""
+    if not isinstance(raw, list):
+        return [(raw, annotation)]
+    arguments = [part for option in _options(annotation) for part in typing.get_args(option)[:1]]
+    return [(value, arguments[0]) for value in raw] if arguments else []
+
+
+def _options(annotation: Any) -> list[Any]:
+    """Return the alternatives of a union; an annotation that is none is its only one."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _options(arguments[0])
+    if origin in (typing.Union, types.UnionType):
+        return [option for argument in arguments for option in _options(argument)]
+    return [annotation]
+
+
+def _takes(annotation: Any, kind: type) -> bool:
+    """Return whether values of a type fit an annotation."""
+    for option in _options(annotation):
+        if typing.get_origin(option) is typing.Literal:
+            if any(isinstance(value, kind) for value in typing.get_args(option)):
+                return True
+        elif option in (object, Any) or (isinstance(option, type) and issubclass(option, kind)):
+            return True
+    return False
 
 
 def _takes_list(annotation: Any) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from openwit.schemas.common.errors import one_line
 from openwit.schemas.images.avif import avif_picture
 from openwit.schemas.images.bmp import bmp_picture
 from openwit.schemas.images.colour import needs_conversion, resamplable, to_srgb
@@ -42,6 +43,7 @@ _PICTURES: dict[str, Callable[[bytes], Picture]] = {
 }
 # Encoders write about ten scans; each is a pass over all pixels, however few bytes it has.
 _MAX_SCANS, _FEWEST_SCANS, _SCANNED_PIXELS = 100, 16, 1_000_000_000
+_MOST_CHARACTERS = 200  # of a message
 _TILE_WIDTH, _TILE_LENGTH = 0x0142, 0x0143
 # Bytes that decode to something else than the zeros that a decoder supposes behind the end.
 _JUNK = bytes(1 + (167 * n * n + 89 * n) % 254 for n in range(4096))
@@ -165,7 +167,8 @@ def _file_error(error: Exception) -> ImageFileError:
         fault = ImageFault.TOO_MANY_PIXELS
     elif isinstance(error, EOFError) or any(word in text for word in ("truncated", "unexpected end", "not enough")):
         fault = ImageFault.TRUNCATED
-    return ImageFileError(fault, f"{type(error).__name__}: {error}"[:200])
+    message = one_line(error, _MOST_CHARACTERS)
+    return ImageFileError(fault, message if message == type(error).__name__ else f"{type(error).__name__}: {message}")
 
 
 def _exif_orientation(image: Image.Image) -> int:

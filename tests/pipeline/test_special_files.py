@@ -10,6 +10,8 @@ import pytest
 
 from openwit.pipeline.cli.dataset import load_list
 from openwit.pipeline.dataset.removal_list import load_removal_list
+from openwit.pipeline.dataset.store import LocalFolder, load_manifest
+from openwit.pipeline.dataset.verify import verify_dataset
 from openwit.pipeline.decontamination.files import OTHER_FILE, list_pieces, read_piece
 from openwit.pipeline.download.blocklist import load_blocklist
 from openwit.pipeline.readers.inputs import expand_inputs
@@ -19,6 +21,7 @@ from openwit.pipeline.stages.fetch.stage import blocklist_identity
 from openwit.pipeline.stages.queries.sources import read_query_table, read_wordnet
 from openwit.pipeline.text.filters.adult_words import read_word_list
 from openwit.schemas.common.errors import DataError
+from openwit.schemas.manifest import DatasetManifest
 
 
 @pytest.mark.parametrize(
@@ -58,6 +61,23 @@ def test_pipes_in_folders_are_other_files(tmp_path: Path, caplog: pytest.LogCapt
     assert [piece.kind for piece in pieces] == ["files"]
     assert list(read_piece(pieces[0], lambda reason, _, __: counted.append(reason))) == []
     assert counted == [OTHER_FILE] * 4
+
+
+@pytest.mark.parametrize(
+    "read", [DatasetManifest.load, lambda folder: load_manifest(LocalFolder(folder)), verify_dataset]
+)
+def test_a_pipe_for_a_manifest_is_refused(tmp_path: Path, read: Callable[[Path], Any]) -> None:
+    os.mkfifo(tmp_path / "manifest.json")
+    with pytest.raises(DataError, match=r"manifest\.json is a named pipe"):
+        read(tmp_path)
+
+
+def test_a_pipe_for_a_file_of_a_dataset_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x")
+    store = LocalFolder(tmp_path)
+    for read in (store.read, lambda name: store.ranges(name, [0], [1]), lambda name: store.local(name).__enter__()):
+        with pytest.raises(DataError, match="x is a named pipe"):
+            read("x")
 
 
 def test_a_pipe_in_a_path_list_is_refused(tmp_path: Path) -> None:

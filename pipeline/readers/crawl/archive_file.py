@@ -8,6 +8,7 @@ import contextlib
 import io
 import itertools
 import os
+import re
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -30,6 +31,11 @@ COMPRESSION_MAGICS = (GZIP_MAGIC, ZSTD_MAGIC, LZ4_MAGIC)
 
 Source = str | os.PathLike[str] | BinaryIO
 
+WARC_MARK = b"WARC/"
+
+_HEADER_BYTES = 1 << 16
+_HEADER_END = re.compile(rb"\r*\n\r*\n")
+_LENGTH = re.compile(rb"^Content-Length:\s*(\d{1,18})\s*$", re.IGNORECASE | re.MULTILINE)
 _SCAN_BYTES = 1 << 16
 _MEMBER_BYTES = 512
 _MOST_RESTARTS = 10_000
@@ -93,8 +99,29 @@ def open_source(source: Source) -> tuple[BinaryIO, contextlib.ExitStack]:
         raise kind(f"{name} cannot be opened: {error}") from error
 
 
+class DamageCount:
+    """Pass counts on, and keep the number of damaged stretches.
+
+    Attributes:
+        damage: damaged stretches so far.
+    """
+
+    def __init__(self, count: Count) -> None:
+        self._count = count
+        self.damage = 0
+
+    def __call__(self, reason: str, n: int = 1, detail: str = "") -> None:
+        """Count."""
+        self.damage += n if reason == ARCHIVE_DAMAGED else 0
+        self._count(reason, n, detail)
+
+
 def recover(
-    file: BinaryIO, read: Callable[[BinaryIO], Iterator[ArchiveRecord]], *, record_mark: bytes | None, count: Count
+    file: BinaryIO,
+    read: Callable[[BinaryIO], Iterator[ArchiveRecord]],
+    *,
+    record_mark: bytes | None,
+    count: "DamageCount",
 ) -> Iterator[ArchiveRecord]:
     """Read records past every damaged stretch; count each stretch once as `ARCHIVE_DAMAGED` with its offset.
 
@@ -103,7 +130,7 @@ def recover(
         read: yields the records from the file's position on; raises OSError where it cannot continue.
         record_mark: bytes with which a record starts, at the start of a line unless it is a compression magic;
             None if `read` recovers by itself.
-        count: receives each damaged stretch.
+        count: receives each damaged stretch; `read` counts with it too.
     """
     start: int | None = 0
     in_damage = False
@@ -117,7 +144,7 @@ def recover(
         file.seek(start)
         last = start
         pending: ArchiveRecord | None = None
-        problem = ""
+        problem, damage = "", count.damage
         try:
             for record in read(file):
                 in_damage = False
@@ -125,6 +152,7 @@ def recover(
                     yield pending
                 pending = record
                 last = record.offset
+                damage = count.damage
         except OSError as error:
             problem = one_line(error)
         if pending is not None:
@@ -133,11 +161,52 @@ def recover(
             # A length that is too large swallowed the records that follow.
             yield _without_swallowed(pending, record_mark) if problem else pending
         if not problem:
+            cut = _cut_after(file, last, record_mark) if pending is not None and count.damage == damage else ""
+            if cut:
+                count(ARCHIVE_DAMAGED, 1, f"after the record at offset {last}: {cut}")
             return
         start = marks.after(last)
         if not in_damage:
             count(ARCHIVE_DAMAGED, 1, f"after the record at offset {last}: {problem}")
         in_damage = True
+
+
+def _cut_after(file: BinaryIO, last: int, record_mark: bytes | None) -> str:
+    """Return how a file ends too early after its last record, which readers take for its end; "" if it does not."""
+    file.seek(last)
+    head = file.read(_HEADER_BYTES)
+    if record_mark == GZIP_MAGIC:
+        file.seek(last)
+        return _cut_member(file) if head.startswith(GZIP_MAGIC) else ""
+    if record_mark != WARC_MARK:
+        return ""
+    size = file.seek(0, os.SEEK_END)
+    end = _HEADER_END.search(head)
+    if end is None:
+        return "" if len(head) == _HEADER_BYTES else "the file ends inside the header of a record"
+    length = _LENGTH.search(head, 0, end.end())
+    if length is not None and last + end.end() + int(length.group(1)) > size:
+        return "the file ends inside a record"
+    return ""
+
+
+def _cut_member(file: BinaryIO) -> str:
+    """Read gzip members to the end of a file; return how the last is cut."""
+    inflater, member = zlib.decompressobj(zlib.MAX_WBITS | 16), 0
+    try:
+        while data := file.read(_COPY_BYTES):
+            while data:
+                inflater.decompress(data, _COPY_BYTES)
+                member += len(data)
+                data = inflater.unconsumed_tail
+                if inflater.eof:
+                    data = inflater.unused_data
+                    if not data.startswith(GZIP_MAGIC[: len(data)]):
+                        return ""
+                    inflater, member = zlib.decompressobj(zlib.MAX_WBITS | 16), 0
+    except zlib.error as error:
+        return f"a damaged gzip member: {error}"
+    return "the file ends inside a gzip member" if member else ""
 
 
 def _without_swallowed(record: ArchiveRecord, record_mark: bytes | None) -> ArchiveRecord:

@@ -20,7 +20,9 @@ from openwit.pipeline.readers.crawl.archive_file import (
     ARCHIVE_DAMAGED,
     COMPRESSION_MAGICS,
     GZIP_MAGIC,
+    WARC_MARK,
     ArchiveRecord,
+    DamageCount,
     Source,
     open_source,
     recover,
@@ -73,7 +75,6 @@ HTML_TYPES = ("text/html", "application/xhtml+xml")
 # The time of HTML parsers grows with the square of the depth: 50,000 open <div> take 5 s, a million half an hour.
 _MOST_UNCLOSED_TAGS = 50_000
 _HARMLESS_BYTES = 5 * _MOST_UNCLOSED_TAGS
-_RECORD_MARK = b"WARC/"
 _BAD_HEADER = "Invalid WARC header"  # FastWARC's words
 _KINDS = frozenset({
     "warcinfo", "response", "resource", "request", "metadata", "revisit", "conversion", "continuation",
@@ -143,18 +144,19 @@ def read_records(
     """
     head = file.read(len(ARC_START))
     file.seek(0)
+    counting = DamageCount(count)
     magic = next((m for m in COMPRESSION_MAGICS if head.startswith(m)), None)
     if _starts_as_arc(file, magic):
-        read = functools.partial(read_arc_records, max_block=max_block, count=count)
+        read = functools.partial(read_arc_records, max_block=max_block, count=counting)
         mark = magic
     else:
         falls_back = magic in (None, GZIP_MAGIC)
         read = functools.partial(
-            _read_warc_records, max_block=max_block, wanted=wanted, count=count, falls_back=falls_back
+            _read_warc_records, max_block=max_block, wanted=wanted, count=counting, falls_back=falls_back
         )
-        mark = magic or _RECORD_MARK
+        mark = magic or WARC_MARK
     found = False
-    for record in recover(file, read, record_mark=mark, count=count):
+    for record in recover(file, read, record_mark=mark, count=counting):
         found = True
         yield record
     if not found:

@@ -12,9 +12,7 @@ import re
 from openwit.pipeline.common.counting import Count, ignore
 from openwit.pipeline.common.urls import host_of
 from openwit.schemas.common.charset import detect
-from openwit.schemas.common.charset.unicode import is_utf8
-
-_BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+from openwit.schemas.common.charset.unicode import is_utf8, marked_codec
 
 _META_BYTES = 4096
 _META_TAG_BYTES = 1000
@@ -108,10 +106,10 @@ def to_utf8(body: bytes, header_charset: str | None = None, *, url: str = "", co
         url: of the page; the domain is evidence of a language.
         count: receives one of `CHARSET_NOTES` where the declaration is wrong or there is none.
     """
-    for bom, codec in _BOMS:
-        if body.startswith(bom):
-            rest = body[len(bom) :]
-            return rest if codec == "utf-8" and is_utf8(rest) else rest.decode(codec, "replace")
+    marked, mark = marked_codec(body[:4])
+    if marked is not None:
+        rest = body[mark:]
+        return rest if marked == "utf-8" and is_utf8(rest) else rest.decode(marked, "replace")
     if b"\0" not in body[:_META_BYTES] and b"\x1b" not in body and is_utf8(body):
         return body
     declared = [codec for codec in (codec_of(header_charset), _meta_codec(body)) if codec is not None]

@@ -1,3 +1,4 @@
+import io
 from pathlib import Path
 
 import pytest
@@ -94,4 +95,5 @@ def test_callables_without_a_signature_pass() -> None:
 def test_errors_as_part_of_a_sentence() -> None:
     assert one_line(KeyError()) == "KeyError"
     assert one_line(ValueError("a\n  b")) == "ValueError: a b"
+    assert one_line(ValueError(f"cannot read {io.BytesIO()!r}")) == "ValueError: cannot read <_io.BytesIO object>"
     assert len(one_line(ValueError("x" * 999))) == 200

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Literal
 
 import pydantic
 import pytest
@@ -15,6 +16,9 @@ from openwit.training.config import OptimSettings, TrainConfig
 class Inner(Settings):
     cap: int = 3
     names: list[str] = []
+    shares: list[float] | None = None
+    either: bool | int = 7
+    choice: Literal[1, 2, True] = 1
 
 
 class Outer(Settings):
@@ -31,12 +35,15 @@ def load(tmp_path, text, *overrides):
 def test_values_and_overrides(tmp_path):
     settings = load(tmp_path, "title: a\ninner: {cap: 5}", "inner.names=[x, y]", "title=b")
     assert settings == Outer(title="b", inner=Inner(cap=5, names=["x", "y"]))
+    assert load(tmp_path, "title: a\ninner: {either: true, choice: true, shares: [1, 0.5]}").inner.either is True
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("title: a\ninner: {capp: 5}", r"unknown key 'inner.capp'; did you mean 'cap'\?"),
+        ("title: a\ninner: {cap: true}", "key 'inner.cap': must be a number, not true"),
+        ("title: a\ninner: {shares: [0.5, false]}", "key 'inner.shares': must be a number, not false"),
         ("title: a\nzzz: 1", "unknown key 'zzz'; known keys: inner, title"),
         ("title: a\ncap: 1", r"unknown key 'cap'; did you mean 'inner.cap'\?"),
         ("title: a\ninner: {title: b}", r"unknown key 'inner.title'; did you mean 'title'\?"),

@@ -130,6 +130,19 @@ def test_a_truncated_file_gives_what_is_there(form: str) -> None:
     assert "offset" in tally.details["archive_damaged"][0]
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_every_cut_is_noted(form: str) -> None:
+    parts = [FORMS[form](page_record(number)) for number in range(3)]
+    whole, before = b"".join(parts), len(parts[0]) + len(parts[1])
+    for end in range(before + 1, len(whole) - 4):  # the last bytes are the empty lines or the checksum
+        pages, tally = read(whole[:end])
+        assert numbers(pages)[:2] == [0, 1]
+        assert tally.counts["archive_damaged"] == 1, end
+    for end in (before, len(whole)):
+        pages, tally = read(whole[:end])
+        assert tally.counts["archive_damaged"] == 0
+
+
 @pytest.mark.parametrize("form", ["gzip", "zstd"])
 @pytest.mark.parametrize("damage", ["flip", "cut", "insert", "zero"])
 def test_damage_to_one_compressed_record_costs_that_record(form: str, damage: str) -> None:

@@ -63,7 +63,14 @@ def test_the_header_goes_before_meta() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bom", "codec"), [(b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")]
+    ("bom", "codec"),
+    [
+        (b"\xef\xbb\xbf", "utf-8"),
+        (b"\xff\xfe", "utf-16-le"),
+        (b"\xfe\xff", "utf-16-be"),
+        (b"\xff\xfe\0\0", "utf-32-le"),
+        (b"\0\0\xfe\xff", "utf-32-be"),
+    ],
 )
 def test_a_byte_order_mark_goes_before_all(bom: bytes, codec: str) -> None:
     text = RUSSIAN.format(meta="<meta charset=koi8-r>")
