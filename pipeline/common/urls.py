@@ -4,6 +4,7 @@ The one parser for pages, identities, redirects and requests: the WHATWG URL Sta
 by Ada. Normalisation adds the percent-encoding rules of RFC 3986 section 6.2.2, and drops the dot at a host's end.
 """
 
+import functools
 import re
 from typing import NamedTuple
 
@@ -12,12 +13,10 @@ import ada_url
 MAX_URL_LENGTH = 8192
 """Longer URLs are rejected: servers reject them too, and they are nearly always data in the wrong place."""
 
-# A host of lower-case labels whose last is a word (no number, which would be an IPv4 address), no port, a path without
-# dot segments, and only characters that need no encoding in path and query.
-_PLAIN = re.compile(
-    r"https?://(?=[a-z0-9.-]{1,253}/)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,24}"
-    r"(?:/(?!\.)[A-Za-z0-9._~!$&()*+,;=:@-]*)+(?:\?[A-Za-z0-9._~!$&()*+,;=:@/?-]*)?"
-)
+# A host of lower-case labels whose last is a word (no number, which would be an IPv4 address), no port; then a path
+# without dot segments, and only characters that need no encoding in path and query.
+_PLAIN_ORIGIN = re.compile(r"https?://(?=[a-z0-9.-]{1,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,24}")
+_PLAIN_PLACE = re.compile(r"/[A-Za-z0-9._~!$&()*+,;=:@/-]*(?:\?[A-Za-z0-9._~!$&()*+,;=:@/?-]*)?")
 _SCHEMES = ("http://", "https://")
 # Not after a stray `%`, of which an unreserved character would make another escape.
 _ESCAPE = re.compile(r"(?<!%)(?<!%[0-9A-Fa-f])%([0-9A-Fa-f]{2})")
@@ -79,6 +78,8 @@ def resolve(base: str | None, reference: str, *, encoding: str = "utf-8") -> str
     """
     if len(reference) > MAX_URL_LENGTH:
         return None
+    if base is None and is_plain(reference):
+        return reference
     if not reference.isascii() and "?" in reference and encoding not in _UNICODE:
         reference = _with_query_in(encoding, reference)
     try:
@@ -112,7 +113,19 @@ def _with_query_in(encoding: str, reference: str) -> str:
 
 def is_plain(url: str) -> bool:
     """Return whether the parser would leave a URL unchanged: it does for most, and this test is cheap."""
-    return _PLAIN.fullmatch(url) is not None and "xn--" not in url
+    end = url.find("/", len("https://"))
+    return (
+        end > 0
+        and _PLAIN_PLACE.fullmatch(url, end) is not None
+        and _is_plain_origin(url[:end])
+        and "xn--" not in url
+        and ("/." not in url or "/." not in url[end:].partition("?")[0])
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _is_plain_origin(origin: str) -> bool:
+    return _PLAIN_ORIGIN.fullmatch(origin) is not None
 
 
 def normalise_url(url: str) -> str:

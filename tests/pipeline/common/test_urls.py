@@ -207,12 +207,17 @@ PARTS = st.lists(
 ).map("".join)  # fmt: skip
 
 
-@given(PARTS | st.from_regex(urls._PLAIN, fullmatch=True))
+PLAIN = st.tuples(
+    st.from_regex(urls._PLAIN_ORIGIN, fullmatch=True), st.from_regex(urls._PLAIN_PLACE, fullmatch=True)
+).map("".join)
+
+
+@given(PARTS | PLAIN)
 @example("http://a.org:80@evil.org/")
 @example("http://a.org\n.evil.org/")
 @example("https://a.org/x/../y")
 def test_the_short_way_for_plain_urls_changes_nothing(url: str) -> None:
-    fast = normalise_url(url), host_of(url)
+    fast = normalise_url(url), host_of(url), resolve(None, url)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(urls, "is_plain", lambda _: False)
-        assert fast == (normalise_url(url), host_of(url))
+        assert fast == (normalise_url(url), host_of(url), resolve(None, url))
