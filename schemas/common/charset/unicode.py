@@ -1,6 +1,9 @@
 """Recognise Unicode's own encodings: by a byte order mark, by the zeros of UTF-16 and UTF-32, and by validity."""
 
 import codecs
+import struct
+
+import pyarrow as pa
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -11,15 +14,28 @@ _MARKS = (
 )
 _SAMPLE_BYTES = 1 << 16
 _FEWEST_BYTES = 8
+_LONG_BYTES = 1 << 14
 
 
 def is_utf8(data: bytes) -> bool:
     """Return whether bytes are valid UTF-8."""
     if data.isascii():
         return True
+    if len(data) >= _LONG_BYTES:
+        return _is_long_utf8(data)
     try:
         data.decode()
     except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _is_long_utf8(data: bytes) -> bool:
+    """Return whether bytes are valid UTF-8, by Arrow, which makes no text of them."""
+    offsets = pa.py_buffer(struct.pack("=qq", 0, len(data)))
+    try:
+        pa.LargeStringArray.from_buffers(1, offsets, pa.py_buffer(data)).validate(full=True)
+    except pa.ArrowInvalid:
         return False
     return True
 

@@ -1,10 +1,10 @@
 """Unicode's encodings are recognised with and without a mark, and nothing else is taken for them."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from openwit.schemas.common.charset.unicode import is_utf8, marked_codec, wide_codec
+from openwit.schemas.common.charset.unicode import _LONG_BYTES, is_utf8, marked_codec, wide_codec
 
 WIDE = ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
 TEXTS = ["url,text\nhttp://a.example/1,a red house\n", "запрос\tссылка\nкрасный дом у моря\n" * 3, '{"a": "é"}\n' * 2]
@@ -31,3 +31,13 @@ def test_other_text_is_not_wide(codec, text):
 @given(st.binary(max_size=80))
 def test_validity_is_that_of_the_codec(data):
     assert is_utf8(data) == (data.decode("utf-8", "replace").encode("utf-8", "surrogatepass") == data)
+
+
+@given(st.binary(max_size=6) | st.text(max_size=4).map(str.encode))
+@example(b"\xed\xa0\x80")
+@example(b"\xc0\xaf")
+@example(b"\xf4\x90\x80\x80")
+@example(b"\xe2\x82")
+def test_long_bytes_are_checked_as_short_ones(data):
+    padding = b"a" * _LONG_BYTES
+    assert is_utf8(data) == is_utf8(padding + data) == is_utf8(data + b"." + padding)
