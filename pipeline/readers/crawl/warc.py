@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
+import numpy as np
 from fastwarc import ArchiveIterator, WarcRecordType
 from fastwarc.warc import WarcRecordPayloadReader
 
@@ -75,6 +76,7 @@ HTML_TYPES = ("text/html", "application/xhtml+xml")
 # The time of HTML parsers grows with the square of the depth: 50,000 open <div> take 5 s, a million half an hour.
 _MOST_UNCLOSED_TAGS = 50_000
 _HARMLESS_BYTES = 5 * _MOST_UNCLOSED_TAGS
+_LESS = ord("<")
 _BAD_HEADER = "Invalid WARC header"  # FastWARC's words
 _KINDS = frozenset({
     "warcinfo", "response", "resource", "request", "metadata", "revisit", "conversion", "continuation",
@@ -274,7 +276,7 @@ def _page(record: ArchiveRecord, count: Count, max_body_bytes: int) -> Page | No
     except BodyTooLargeError as error:
         count(PAGE_TOO_LARGE, 1, f"{where}: {error}")
         return None
-    if not body.strip():
+    if not body or body.isspace():
         count(EMPTY_PAGE)
         return None
     if not media_type and not _looks_like_html(body):
@@ -307,7 +309,7 @@ def _is_too_nested(body: bytes) -> bool:
     """Return whether far more tags are opened than closed: not written by a person, and a trap for parsers."""
     if len(body) <= _HARMLESS_BYTES:
         return False
-    tags = body.count(b"<")
+    tags = int(np.count_nonzero(np.frombuffer(body, np.uint8) == _LESS))  # bytes.count is slower
     return tags > _MOST_UNCLOSED_TAGS and tags - 2 * body.count(b"</") > _MOST_UNCLOSED_TAGS
 
 

@@ -7,6 +7,7 @@ out and counted; the text between them is kept. Ordinary pages are passed throug
 import re
 
 import numpy as np
+from numpy.typing import NDArray
 
 MAX_DEPTH = 512
 """Open elements; deeper ones become children of the one at this depth, as in browsers."""
@@ -28,6 +29,8 @@ _NAME = re.compile(rb"<[a-zA-Z][^\s<>/(){};,.=&|+\"']{0,99}[\s/]")
 _QUOTED = re.compile(rb""""[^"]*(?:"|$)|'[^']*(?:'|$)""")
 
 _TAG = re.compile(r"<(?:(!--)|(/?)([a-zA-Z][^\s/>\x00]*))")
+# What follows the name of a usual tag: each value unquoted or directly behind its `=`.
+_USUAL_REST = re.compile(r"""(?:[^>"'=]++|=(?:"[^"]*"|'[^']*')?+)*+>""")
 _NEXT = re.compile(r"""[>"']""")
 _ATTRIBUTE = re.compile(r"""[^\s"'=<>/]+(?:\s*=\s*(?:"[^"]*"|'[^']*'|[^\s"'>]+))?""")
 _RAW = {
@@ -51,6 +54,9 @@ _DRAWN = frozenset(
 # Images and elements that do not nest are never left out; a `<picture>` below the depth limit has no use.
 _KEPT = _FLAT | _RAW.keys() | {"amp-img"}
 
+_Codes = NDArray[np.uint8]
+_Positions = NDArray[np.intp]
+
 
 def limit_markup(document: bytes | str) -> tuple[bytes | str, int]:
     """Return a document as it is safe to parse, and the number of tags that were left out or cut."""
@@ -64,7 +70,7 @@ def _is_suspect(document: bytes | str) -> bool:
     """Return whether a document may exceed a limit: many tags, many of them open, or one with many attributes."""
     data = document.encode("utf-8", "replace") if isinstance(document, str) else document
     codes = np.frombuffer(data, np.uint8)
-    starts = np.flatnonzero(codes == _LESS)
+    (starts,) = (codes == _LESS).nonzero()
     if len(starts) > _MANY_TAGS:
         return True
     if not len(starts):
@@ -74,23 +80,30 @@ def _is_suspect(document: bytes | str) -> bool:
     opened = len(starts) - int(np.count_nonzero(closes))
     # Of most pages, all tags together are no more than may be open.
     if opened > _MANY_OPEN or len(starts) > 2 * _MANY_OPEN:
-        depth = np.cumsum(1 - 2 * closes.astype(np.int32))
+        depth = (1 - 2 * closes.view(np.int8)).cumsum(dtype=np.int32)
         # Above the lowest so far: end tags of nothing close no tag that opens after them.
-        if np.max(depth - np.minimum(np.minimum.accumulate(depth), 0)) > _MANY_OPEN:
+        if (depth - np.minimum(np.minimum.accumulate(depth), 0)).max() > _MANY_OPEN:
             return True
-    initials |= _LOWER
-    roots = np.flatnonzero((initials == _B) | (initials == _H))
-    if len(roots) > MAX_ROOTS:
-        seconds = codes.take(starts[roots] + 2, mode="clip") | _LOWER  # `<bo…` or `<ht…`
-        if np.count_nonzero(seconds == np.where(initials[roots] == _B, _O, _T)) > MAX_ROOTS:
+    return _has_many_roots(codes, starts, initials | _LOWER) or _has_large_tag(data, starts)
+
+
+def _has_many_roots(codes: _Codes, starts: _Positions, initials: _Codes) -> bool:
+    seconds = codes.take(starts + 2, mode="clip") | _LOWER  # `<bo…` or `<ht…`
+    roots = ((initials == _B) & (seconds == _O)) | ((initials == _H) & (seconds == _T))
+    return int(np.count_nonzero(roots)) > MAX_ROOTS
+
+
+def _has_large_tag(data: bytes, starts: _Positions) -> bool:
+    """Return whether one of the tags that begin there has many attributes; most are followed closely by another."""
+    (long,) = (starts[1:] - starts[:-1] > _LONG_TAG).nonzero()
+    for start, end in zip(starts[long].tolist(), starts[long + 1].tolist(), strict=True):
+        if _has_many_attributes(data, start, end):
             return True
-    ends = np.append(starts[1:], len(codes))
-    long = np.flatnonzero(ends - starts > _LONG_TAG)
-    return any(_has_many_attributes(data, int(starts[n]), int(ends[n])) for n in long)
+    return _has_many_attributes(data, int(starts[-1]), len(data))
 
 
 def _has_many_attributes(data: bytes, start: int, end: int) -> bool:
-    if _NAME.match(data, start) is None:  # `a<b.c` of a script
+    if end - start <= _LONG_TAG or _NAME.match(data, start) is None:  # `a<b.c` of a script
         return False
     closed = data.find(b">", start, end)
     if closed >= 0 and not any(data.count(quote, start, closed) % 2 for quote in (b'"', b"'")):
@@ -143,6 +156,9 @@ class _Limiter:
     def _end(self, at: int) -> int:
         """Return where the tag ends whose name ends at a position: behind its `>`, which no quotes enclose."""
         text = self._text
+        usual = _USUAL_REST.match(text, at)
+        if usual is not None:
+            return usual.end()
         while (found := _NEXT.search(text, at)) is not None:
             at = found.end()
             if found.group() == ">":

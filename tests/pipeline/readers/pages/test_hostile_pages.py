@@ -1,14 +1,17 @@
 """Pages built to cost time: the operations grow with the size, not with its square."""
 
+import re
 import sys
 from collections.abc import Callable
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from selectolax.lexbor import LexborHTMLParser
 
 from openwit.pipeline.common.counting import ReasonCounter
 from openwit.pipeline.readers.crawl.warc import Page
-from openwit.pipeline.readers.pages import page_images
+from openwit.pipeline.readers.pages import markup_limits, page_images
 from openwit.pipeline.readers.pages.captions import CAPTION_TOO_FAR, MAX_CAPTION_NODES
 from openwit.pipeline.readers.pages.html import IMAGES, extract
 from openwit.pipeline.readers.pages.markup_limits import (
@@ -155,3 +158,20 @@ def test_images_after_the_limit_have_a_reason(monkeypatch: pytest.MonkeyPatch) -
     assert len(images) == 1
     assert tally.counts[IMAGES] == 5
     assert tally.counts["too_many_images"] == 2
+
+
+MARKUP = st.lists(
+    st.sampled_from(["<div", "<b", "</b>", " a=", "=", '"', "'", " ", ">", "x", "<p>", "=''", '="', "/>", "<!--"]),
+    max_size=30,
+).map("".join)
+
+
+@given(MARKUP)
+@example("<b a=\"x>y\" b='>'>" * 70)
+@example('<b a= ">">' * 70)
+def test_the_short_way_to_the_end_of_a_tag_changes_nothing(markup: str) -> None:
+    document = "<b>" * MAX_FORMATTING + markup
+    fast = markup_limits._Limiter(document).run()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(markup_limits, "_USUAL_REST", re.compile(r"(?!)"))
+        assert markup_limits._Limiter(document).run() == fast
