@@ -5,13 +5,13 @@ for it are limited for each caption and for the page, so that a page costs time 
 """
 
 import re
-from collections import Counter
 from collections.abc import Callable
 
 from selectolax.lexbor import LexborNode
 
 from openwit.pipeline.common.counting import Count
 from openwit.pipeline.readers.pages.page_images import MAX_TEXT
+from openwit.pipeline.readers.pages.surroundings import tag_id
 
 IMAGE_TAGS = ("img", "amp-img")
 CAPTION_SELECTOR = '[class*="caption" i], .gallerytext'
@@ -28,7 +28,9 @@ MAX_PAGE_NODES = 200_000
 CAPTION_TOO_FAR = "captions_too_far"
 """Note: captions that were not looked for to the end, because of one of these limits."""
 
-_SILENT_TAGS = frozenset({"script", "style", "noscript", "template"})
+_IMG, _FIGCAPTION = map(tag_id, ("img", "figcaption"))
+_SILENT = frozenset(map(tag_id, ("script", "style", "noscript", "template")))
+_LAST_KNOWN = 4096  # the numbers of tags that HTML does not have are addresses
 _WRAPPER_LEVELS = 3
 _TITLED_IMAGES = 4
 _CLASSES = 1_000  # code points of a class attribute
@@ -55,7 +57,7 @@ class Captions:
         self._count = count
         self._figures: dict[int, str] = {}
         self._links: dict[int, tuple[str, str]] = {}
-        self._titled: Counter[int] = Counter()
+        self._titled: dict[int, int] = {}
         self._by_class: dict[int, str] = {}  # by image
 
     def add_by_class(self, node: LexborNode) -> None:
@@ -105,8 +107,8 @@ class Captions:
                 text, images, _, _ = self._read(link)
             texts = (text if images <= 1 else "", (link.attributes.get("title") or "")[:MAX_TEXT])
             self._links[key] = texts
-        self._titled[key] += 1
-        return texts if self._titled[key] <= _TITLED_IMAGES else (texts[0], "")
+        titled = self._titled[key] = self._titled.get(key, 0) + 1
+        return texts if titled <= _TITLED_IMAGES else (texts[0], "")
 
     def _read(
         self, node: LexborNode, *, text: bool = True, most: int = MAX_CAPTION_NODES
@@ -127,25 +129,26 @@ class Captions:
                     self._count(CAPTION_TOO_FAR)
                     return "", 2, None, None
                 self.visits += 1
-                if child.is_text_node:
+                tag = child.tag_id
+                if tag in _SILENT:
+                    pass
+                elif child.is_text_node:
                     if text:
                         words = child.text_content or ""
                         parts.append(words)
                         length += len(words)
+                elif tag == _IMG or (tag > _LAST_KNOWN and child.tag in IMAGE_TAGS):
+                    images += 1
+                    image = image or child
+                    if images > 1:
+                        return "", 2, None, None
                 elif child.is_element_node:
-                    tag = child.tag
-                    if tag in IMAGE_TAGS:
-                        images += 1
-                        image = image or child
-                        if images > 1:
-                            return "", 2, None, None
-                    elif tag not in _SILENT_TAGS:
-                        if tag == "figcaption":
-                            caption = caption or child
-                        parts.append(" ")  # blocks and breaks separate words
-                        stack.append(child.next)
-                        child = child.child
-                        continue
+                    if tag == _FIGCAPTION:
+                        caption = caption or child
+                    parts.append(" ")  # blocks and breaks separate words
+                    stack.append(child.next)
+                    child = child.child
+                    continue
                 child = child.next
             parts.append(" ")
         return "".join(parts), images, image, caption
@@ -158,7 +161,7 @@ def _has_only_image(link: LexborNode) -> bool:
         if (node.text_content or "").strip():
             return False
         node = node.next
-    if node is None or node.tag not in IMAGE_TAGS:
+    if node is None or (node.tag_id != _IMG and node.tag not in IMAGE_TAGS):
         return False
     node = node.next
     return node is None or (node.is_text_node and node.next is None and not (node.text_content or "").strip())

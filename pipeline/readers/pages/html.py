@@ -5,8 +5,7 @@ missed: the others are in relative references, lazy loading, `srcset` and `<nosc
 """
 
 import re
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 from selectolax.lexbor import LexborDocumentOptions, LexborHTMLParser, LexborNode
 
@@ -47,6 +46,7 @@ from openwit.pipeline.readers.pages.page_images import (
     is_data,
 )
 from openwit.pipeline.readers.pages.srcset import MAX_CANDIDATES, Candidate, best_first, choose, parse_srcset
+from openwit.pipeline.readers.pages.surroundings import Ancestors, tag_id
 
 __all__ = ["IMAGES", "IMAGE_REASONS", "ExtractSettings", "FoundImage", "extract"]
 
@@ -56,6 +56,8 @@ _LAZY_SRC = (
     "data-defer-src",
 )  # fmt: skip
 _LAZY_SRCSET = ("data-srcset", "data-lazy-srcset", "data-original-set", "data-src-set")
+_SRCSETS = ("srcset", *_LAZY_SRCSET)
+_SOURCE = tag_id("source")
 _BETTER_THAN_SRC = frozenset({"srcset", *_LAZY_SRC, *_LAZY_SRCSET})
 # Names of attributes that lazy loaders invent, and values that are an image by their extension.
 _LAZY_NAME = re.compile(r"data-|lazy|original|.+src")
@@ -67,9 +69,9 @@ _ABSOLUTE = re.compile(r"(?:https?:)?//[^\s{}\[\]]+", re.IGNORECASE)
 _SRCSET_VALUE = re.compile(r"\s\d{1,5}(?:\.\d{1,3})?[wx]\s*(?:,|$)")
 _UNREADABLE_TYPES = ("image/svg+xml", "image/jxl", "image/heic", "image/heif")
 # Each part costs time at each element of a page: what few pages have is looked for where it is needed.
-_SELECTOR = 'img, meta, base, title, [rel~="license"], a[href*="creativecommons.org/"], ' + CAPTION_SELECTOR
+_SELECTOR = 'img, meta, base, [rel~="license"], a[href*="creativecommons.org/"], ' + CAPTION_SELECTOR
 _AMP = "amp-img"
-_MAX_DEPTH = 16  # ancestors looked at around an image
+_NO_URL_STARTS = ("{", "[", "#")
 _MAX_SOURCES = 50  # of a `<picture>`
 _MAX_REFERENCE = 8192
 _MAX_SRCSET = 65_536
@@ -77,24 +79,7 @@ _MAX_SRCSET = 65_536
 _DEFAULTS = ExtractSettings()
 
 
-def _tag_id(name: str) -> int:
-    """Return the parser's number of a tag of HTML, which costs less to read of a node than the name."""
-    node = LexborHTMLParser(f"<body><{name}></{name}>").css_first(name)
-    assert node is not None
-    return node.tag_id
-
-
-_AROUND_IDS = tuple(map(_tag_id, ("a", "figure", "picture", "noscript", "body")))
-_A, _FIGURE, _PICTURE, _NOSCRIPT, _BODY = _AROUND_IDS
-
 _Attributes = dict[str, str | None]
-
-
-class _Surroundings(NamedTuple):
-    link: LexborNode | None
-    figure: LexborNode | None
-    picture: LexborNode | None
-    in_noscript: bool
 
 
 def extract(
@@ -127,7 +112,7 @@ def extract(
     for node in nodes.images:
         extractor.add_element(node)
     images.add_open_graph(map(_meta, nodes.metas))
-    return images.found(choose_license(base, map(_href_and_rel, nodes.license_links)), _title(nodes))
+    return images.found(choose_license(base, map(_href_and_rel, nodes.license_links)), _title(tree))
 
 
 class _Nodes:
@@ -137,11 +122,10 @@ class _Nodes:
         self.images: list[LexborNode] = []
         self.metas: list[LexborNode] = []
         self.bases: list[LexborNode] = []
-        self.titles: list[LexborNode] = []
         self.license_links: list[LexborNode] = []
         self.captions: list[LexborNode] = []
         lists = {
-            "img": self.images, _AMP: self.images, "meta": self.metas, "base": self.bases, "title": self.titles,
+            "img": self.images, _AMP: self.images, "meta": self.metas, "base": self.bases,
         }  # fmt: skip
         for node in tree.css(f"{_AMP}, {_SELECTOR}" if tree.tags(_AMP) else _SELECTOR):
             tag = node.tag or ""
@@ -160,70 +144,76 @@ class _Extractor:
         self._captions = captions
         self._images = images
         self._settings = settings
+        self._ancestors = Ancestors()
         self._pictures: dict[int, list[Candidate]] = {}
 
     def add_element(self, node: LexborNode) -> None:
         if not self._images.admit():
             return
         attributes = node.attributes
-        around = _surroundings(node)
-        texts = self._texts(node, attributes, around)
+        link, figure, picture, noscript = self._ancestors.around(node)
+        texts = self._texts(node, attributes, link, figure)
         if not texts:
             self._images.drop(NO_TEXT)
             return
-        reference = self._reference(attributes, around)
+        found = self._reference(attributes, picture)
+        reference = found if isinstance(found, Reference) else None
+        if reference is not None and noscript is not None:
+            reference = reference._replace(source=NOSCRIPT)
         get = attributes.get
-        sides = declared_sides(get("width"), get("height"), get("style"))
-        if is_ratio(*sides, get("layout")) or (isinstance(reference, Reference) and reference.is_wide):
-            sides = (None, None)
-        reason = size_reason(*sides, self._settings)
+        width, height = declared_sides(get("width"), get("height"), get("style"))
+        reason = None
+        if width is not None or height is not None:
+            if is_ratio(width, height, get("layout")) or (reference is not None and reference.is_wide):
+                width = height = None
+            else:
+                reason = size_reason(width, height, self._settings)
         if reason is not None:
-            url = reference.url if isinstance(reference, Reference) else (get("src") or "")
-            self._images.drop(reason, url, texts)
-        elif isinstance(reference, str):
-            self._images.drop(reference, get("src") or "", texts)
-        else:
-            self._images.add(reference, texts, largest_side=max(filter(None, sides), default=0))
+            self._images.drop(reason, reference.url if reference is not None else (get("src") or ""), texts)
+        elif reference is not None:
+            self._images.add(reference, texts, largest_side=max(width or 0, height or 0))
+        elif isinstance(found, str):
+            self._images.drop(found, get("src") or "", texts)
 
-    def _texts(self, node: LexborNode, attributes: _Attributes, around: _Surroundings) -> Texts:
+    def _texts(
+        self, node: LexborNode, attributes: _Attributes, link: LexborNode | None, figure: LexborNode | None
+    ) -> Texts:
         texts: Texts = []
         for source in (ALT, TITLE, ARIA_LABEL):
             value = attributes.get(source)
             if value:
                 append_text(texts, source, value)
-        caption = self._captions.of_figure(around.figure) if around.figure is not None else ""
-        append_text(texts, FIGCAPTION, caption or self._captions.by_class(node))
-        if around.link is not None:
-            for text in self._captions.of_link(around.link):
-                append_text(texts, LINK, text)
+        caption = (figure is not None and self._captions.of_figure(figure)) or self._captions.by_class(node)
+        if caption:
+            append_text(texts, FIGCAPTION, caption)
+        if link is not None:
+            for text in self._captions.of_link(link):
+                if text:
+                    append_text(texts, LINK, text)
         return texts
 
-    def _reference(self, attributes: _Attributes, around: _Surroundings) -> Reference | str:
+    def _reference(self, attributes: _Attributes, picture: LexborNode | None) -> Reference | str:
         """Return the best source of an image element, or the reason why it has none."""
         found = None
-        if around.picture is not None or not _BETTER_THAN_SRC.isdisjoint(attributes):
-            found = self._better_than_src(attributes, around)
+        if picture is not None or not _BETTER_THAN_SRC.isdisjoint(attributes):
+            found = self._better_than_src(attributes, picture)
+        if found is not None:
+            return found
         src = (attributes.get("src") or "").strip()
-        if found is None and not (src and _is_usable(src)):
+        if not (src and _is_usable(src)):
             found = self._invented(attributes)
         if found is not None:
-            return found._replace(source=NOSCRIPT) if around.in_noscript else found
+            return found
         if not src:
             return NO_URL
-        if is_data(src):
-            return DATA_URI
-        return Reference(src, NOSCRIPT if around.in_noscript else SRC)
+        return DATA_URI if is_data(src) else Reference(src, SRC)
 
-    def _better_than_src(self, attributes: _Attributes, around: _Surroundings) -> Reference | None:
-        candidates: dict[Candidate, str] = {}  # of equal candidates, the first counts
-        for name in _LAZY_SRCSET:
-            for candidate in _candidates(attributes.get(name)):
-                candidates.setdefault(candidate, LAZY)
-        for candidate in _candidates(attributes.get("srcset")):
-            candidates.setdefault(candidate, SRCSET)
-        for candidate in self._of_picture(around.picture):
-            candidates.setdefault(candidate, PICTURE)
-        best = _best(candidates, self._settings)
+    def _better_than_src(self, attributes: _Attributes, picture: LexborNode | None) -> Reference | None:
+        sets = [(LAZY, _candidates(attributes[name])) for name in _LAZY_SRCSET if name in attributes]
+        sets.append((SRCSET, _candidates(attributes.get("srcset"))))
+        if picture is not None:
+            sets.append((PICTURE, self._of_picture(picture)))
+        best = _best(sets, self._settings)
         if best is not None:
             return best
         for name in _LAZY_SRC:
@@ -232,10 +222,8 @@ class _Extractor:
                 return Reference(value, LAZY)
         return None
 
-    def _of_picture(self, picture: LexborNode | None) -> list[Candidate]:
+    def _of_picture(self, picture: LexborNode) -> list[Candidate]:
         """Return the candidates of the first sources of a `<picture>`, which may contain several images."""
-        if picture is None:
-            return []
         found = self._pictures.get(picture.mem_id)
         if found is None:
             sets = _picture_sets(picture)
@@ -250,7 +238,7 @@ class _Extractor:
                 continue
             value = value.strip()
             if "srcset" in name or (len(value) <= _MAX_SRCSET and _SRCSET_VALUE.search(value)):
-                best = _best(dict.fromkeys(_candidates(value), LAZY), self._settings)
+                best = _best([(LAZY, _candidates(value))], self._settings)
                 if best is not None:
                     return best
             elif len(value) <= _MAX_REFERENCE and _is_usable(value):
@@ -264,40 +252,19 @@ def _candidates(value: str | None) -> list[Candidate]:
     return parse_srcset(value[:_MAX_SRCSET]) if value else []
 
 
-def _best(candidates: Mapping[Candidate, str], settings: ExtractSettings) -> Reference | None:
+def _best(sets: Sequence[tuple[str, list[Candidate]]], settings: ExtractSettings) -> Reference | None:
+    """Return the best usable candidate of several sources; of equal ones, that of the first source."""
+    candidates = [candidate for _, found in sets for candidate in found]
     if not candidates:
         return None
-    first = choose(candidates, settings.srcset_width)
-    if _is_usable(first.url):  # nearly always
-        return Reference(first.url, candidates[first], first.size)
-    for best in best_first(candidates, settings.srcset_width):
-        if _is_usable(best.url):
-            return Reference(best.url, candidates[best], best.size)
-    return None
-
-
-def _surroundings(node: LexborNode) -> _Surroundings:
-    link = figure = picture = None
-    in_noscript = False
-    parent = node.parent
-    for _ in range(_MAX_DEPTH):
-        if parent is None:
-            break
-        tag = parent.tag_id
-        if tag not in _AROUND_IDS:  # nearly all
-            pass
-        elif tag == _A:
-            link = link or parent
-        elif tag == _FIGURE:
-            figure = figure or parent
-        elif tag == _PICTURE:
-            picture = picture or parent
-        elif tag == _NOSCRIPT:
-            in_noscript = True
-        elif tag == _BODY:
-            break
-        parent = parent.parent
-    return _Surroundings(link, figure, picture, in_noscript)
+    best: Candidate | None = choose(candidates, settings.srcset_width)
+    assert best is not None
+    if not _is_usable(best.url):  # hardly ever
+        ordered = best_first(dict.fromkeys(candidates), settings.srcset_width)
+        best = next((candidate for candidate in ordered if _is_usable(candidate.url)), None)
+    if best is None:
+        return None
+    return Reference(best.url, next(source for source, found in sets if best in found), best.size)
 
 
 def _picture_sets(picture: LexborNode) -> list[str | None]:
@@ -306,23 +273,24 @@ def _picture_sets(picture: LexborNode) -> list[str | None]:
     left = _MAX_SOURCES
     source = picture.child
     while source is not None and left:
-        if source.tag == "source":
+        if source.tag_id == _SOURCE:
             left -= 1
             attributes = source.attributes
             if (attributes.get("type") or "").lower() not in _UNREADABLE_TYPES:
-                sets.extend(attributes.get(name) for name in ("srcset", *_LAZY_SRCSET))
+                sets += [attributes[name] for name in _SRCSETS if name in attributes]
         source = source.next
     return sets
 
 
 def _is_usable(reference: str) -> bool:
-    if len(reference) > _MAX_REFERENCE or is_data(reference) or reference[:1] in ("{", "[", "#"):
+    if len(reference) > _MAX_REFERENCE or reference[:1] in _NO_URL_STARTS or is_data(reference):
         return False
     return not is_placeholder_url(reference)
 
 
-def _title(nodes: _Nodes) -> str:
-    return nodes.titles[0].text(strip=True)[:MAX_TITLE] if nodes.titles else ""
+def _title(tree: LexborHTMLParser) -> str:
+    title = tree.css_first("title")
+    return title.text(strip=True)[:MAX_TITLE] if title is not None else ""
 
 
 def _base_href(nodes: _Nodes) -> str | None:

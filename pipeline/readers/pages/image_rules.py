@@ -1,6 +1,7 @@
 """Decide from declared size and file name which images of a page cannot be training images."""
 
 import functools
+import itertools
 import re
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -16,6 +17,7 @@ PLACEHOLDER = Reason("placeholder", "a stand-in for an image loaded later")
 SVG = Reason("svg", "a vector drawing")
 
 _LEADING_NUMBER = re.compile(r"(\d{1,5})(?:\.\d{1,9})?\s*(?:px)?", re.IGNORECASE)
+_MOST_DIGITS = 5
 _STYLE_SIDE = re.compile(r"(?<![-\w])(width|height)\s{0,9}:\s{0,9}([^;!]{1,30})")
 _MAX_STYLE = 2_000
 _NAME_PARTS = re.compile(r"[^a-z0-9]+")
@@ -35,9 +37,16 @@ _PHOTO_EXTENSIONS = frozenset({"jpg", "jpeg", "webp", "avif"})
 _MOST_PARTS = 3
 _RATIOS = frozenset({(16, 9), (16, 10), (4, 3), (3, 2), (5, 4), (21, 9), (5, 3), (7, 5), (18, 9), (8, 5), (6, 4)})
 _RATIO_LAYOUTS = frozenset({"responsive", "fill", "intrinsic", "flex-item"})
-_SUSPECT = re.compile(
-    "|".join((*sorted(_ICON_PARTS | _PLACEHOLDER_PARTS | _PLACEHOLDER_STEMS), r"\.svgz?$", r"\.ico$"))
-)
+
+
+def _any_of(words: frozenset[str]) -> str:
+    """Return a pattern that finds any of some words: grouped by their first letter, which searches faster."""
+    shortest = sorted(word for word in words if not any(other in word for other in words - {word}))
+    groups = itertools.groupby(shortest, key=lambda word: word[0])
+    return "|".join(f"{first}(?:{'|'.join(word[1:] for word in group)})" for first, group in groups)
+
+
+_SUSPECT = re.compile(_any_of(_ICON_PARTS | _PLACEHOLDER_PARTS | _PLACEHOLDER_STEMS) + r"|\.(?:svgz?|ico)$")
 
 
 class Evidence(NamedTuple):
@@ -73,11 +82,11 @@ def declared_sides(width: str | None, height: str | None, style: str | None) -> 
 
     The style outweighs the attribute: with `width:100%` the attribute is only one side of a ratio.
     """
-    sides = {"width": _pixels(width), "height": _pixels(height)}
-    if style:
-        for name, value in _STYLE_SIDE.findall(style[:_MAX_STYLE].lower()):
-            sides[name] = _pixels(value)
-    return sides["width"], sides["height"]
+    sides = (_pixels(width) if width else None, _pixels(height) if height else None)
+    if not style:
+        return sides
+    of_style = {name: _pixels(value) for name, value in _STYLE_SIDE.findall(style[:_MAX_STYLE].lower())}
+    return of_style.get("width", sides[0]), of_style.get("height", sides[1])
 
 
 def is_ratio(width: int | None, height: int | None, layout: str | None) -> bool:
@@ -105,7 +114,7 @@ def name_reason(url: str, rules: ImageRules, evidence: Evidence = _NO_EVIDENCE) 
     A name that is a placeholder's as a whole (`pixel.gif`) decides; a word in it (`pixel`) only where nothing speaks
     against it: a photo's extension, a specific text, a large size.
     """
-    name = url.partition("#")[0].partition("?")[0].rpartition("/")[2].lower()
+    name = _file_name(url)
     if not _is_suspect(name):  # nearly all
         return None
     stem, extension = _split_name(name)
@@ -134,7 +143,7 @@ def is_placeholder_url(reference: str) -> bool:
 
     As a whole (`blank.gif`, `lazy-placeholder.png`), or by a word in the short name of a file that is no photo.
     """
-    name = reference.partition("#")[0].partition("?")[0].rpartition("/")[2].lower()
+    name = _file_name(reference)
     if not _is_suspect(name):
         return False
     stem, extension = _split_name(name)
@@ -142,6 +151,12 @@ def is_placeholder_url(reference: str) -> bool:
     if _is_placeholder(stem, parts):
         return True
     return extension == "gif" and not _BLANK_PARTS.isdisjoint(parts)
+
+
+def _file_name(url: str) -> str:
+    if "#" in url or "?" in url:
+        url = url.partition("#")[0].partition("?")[0]
+    return url[url.rfind("/") + 1 :].lower()
 
 
 @functools.lru_cache(maxsize=512)
@@ -169,8 +184,8 @@ def _parts(stem: str) -> list[str]:
     return [part for part in _NAME_PARTS.split(stem) if part]
 
 
-def _pixels(value: str | None) -> int | None:
-    if not value:
-        return None
+def _pixels(value: str) -> int | None:
+    if value.isdecimal() and len(value) <= _MOST_DIGITS:  # most
+        return int(value)
     found = _LEADING_NUMBER.fullmatch(value[:_MAX_STYLE].strip())
     return int(found.group(1)) if found else None

@@ -63,6 +63,7 @@ _LARGE_SIDE = 100
 _SHOWN = 200  # code points of a reference that is no URL
 _SPECIFIC_WORDS, _SPECIFIC_LENGTH = 2, 10
 
+_NO_PATH = ("", "?", "#")
 _OPEN_GRAPH = ("og:", "twitter:image")
 _OG_IMAGE = ("og:image", "og:image:url", "og:image:secure_url")
 _CREATIVE_COMMONS = ("creativecommons.org/licenses/", "creativecommons.org/publicdomain/")
@@ -147,7 +148,11 @@ class PageImages:
         on_drop: Callable[[DroppedImage], None] = ignore_dropped,
     ) -> None:
         self._base = base
-        self._origin = "/".join(base.split("/", 3)[:3]) if base and is_plain(base) else ""
+        self._scheme = self._origin = self._directory = ""  # of a plain base
+        if base and is_plain(base):
+            self._scheme = base.partition("/")[0]
+            self._origin = "/".join(base.split("/", 3)[:3])
+            self._directory = base.partition("?")[0].rpartition("/")[0] + "/"
         self._count = count
         self._settings = settings
         self._on_drop = on_drop
@@ -167,10 +172,14 @@ class PageImages:
     def _resolve(self, reference: str) -> str | None:
         """Return the absolute URL of a reference; most are plain, and need no parser."""
         url = reference
-        if reference[:1] == "/" and reference[1:2] != "/":
-            url = self._origin + reference
+        if reference[:1] == "/":
+            url = (self._scheme if reference[1:2] == "/" else self._origin) + reference
+        elif ":" not in reference and reference[:1] not in _NO_PATH:
+            url = self._directory + reference
         if len(url) <= MAX_URL_LENGTH and is_plain(url):
             return url
+        if self._base is None and ":" not in reference:
+            return None  # relative to nothing
         return resolve(self._base, reference)
 
     def drop(self, reason: str, reference: str = "", texts: Texts | None = None) -> None:
@@ -201,7 +210,9 @@ class PageImages:
             return
         image = self._images.get(url)
         if image is None:
-            image = self._images[url] = FoundImage(url, reference.source, relative=is_relative(reference.url))
+            image = self._images[url] = FoundImage(
+                url, reference.source, relative=url is not reference.url and is_relative(reference.url)
+            )
         else:
             self._count(REPEATED)
         known = self._known.setdefault(url, set())
@@ -287,7 +298,8 @@ def append_text(texts: Texts, source: str, value: str | None) -> None:
 
 def is_data(reference: str) -> bool:
     """Return whether a reference is a `data:` URI."""
-    return reference.lstrip()[:5].lower() == "data:"
+    first = reference[:1]
+    return (first in "dD" or first.isspace()) and reference.lstrip()[:5].lower() == "data:"
 
 
 def document_base(page_url: str, href: str | None) -> str | None:

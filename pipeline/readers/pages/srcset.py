@@ -10,6 +10,7 @@ MAX_CANDIDATES = 100
 
 _SIZE = operator.itemgetter(1)
 _DESCRIPTOR = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)[wx]", re.IGNORECASE)
+_USUAL = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)[wx],", re.IGNORECASE)  # a descriptor that ends its candidate
 
 
 class Candidate(NamedTuple):
@@ -32,8 +33,11 @@ def parse_srcset(srcset: str) -> list[Candidate]:
         url = tokens.pop().lstrip(",")
         if not url:
             continue
-        if url.endswith(","):
+        if url[-1] == ",":
             candidates.append(Candidate(url.rstrip(","), 1.0))
+        elif tokens and (found := _USUAL.fullmatch(tokens[-1])) is not None:
+            tokens.pop()
+            candidates.append(Candidate(url, float(found.group(1))))
         else:
             candidates.append(Candidate(url, _take_size(tokens)))
     return candidates
