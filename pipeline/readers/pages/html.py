@@ -78,7 +78,6 @@ _MAX_SRCSET = 65_536
 
 _DEFAULTS = ExtractSettings()
 
-
 _Attributes = dict[str, str | None]
 
 
@@ -124,9 +123,7 @@ class _Nodes:
         self.bases: list[LexborNode] = []
         self.license_links: list[LexborNode] = []
         self.captions: list[LexborNode] = []
-        lists = {
-            "img": self.images, _AMP: self.images, "meta": self.metas, "base": self.bases,
-        }  # fmt: skip
+        lists = {"img": self.images, _AMP: self.images, "meta": self.metas, "base": self.bases}
         for node in tree.css(f"{_AMP}, {_SELECTOR}" if tree.tags(_AMP) else _SELECTOR):
             tag = node.tag or ""
             if tag in lists:

@@ -70,6 +70,7 @@ _TAG = re.compile(rb"<[^<>]{0,2000}>")
 _LATIN_9 = re.compile(rb"[A-Za-z\xc0-\xff]{0,20}[\xa4\xa6\xa8\xb4\xb8\xbc-\xbe][A-Za-z\xc0-\xff]{0,20}")
 _TELLING = 40
 _MOST_BAD = 0.03
+_BLANKED = {code: " " for code in range(128) if not chr(code).isalpha()}
 
 
 def detect(data: bytes, *, languages: Iterable[str] = (), tld: str = "") -> str:
@@ -182,5 +183,4 @@ def _best(sample: bytes, hints: dict[str, float]) -> str:
 
 def _pairs(text: str) -> Pairs:
     """Count the pairs of neighbours; ASCII that is no letter is a space."""
-    plain = "".join(letter if letter.isalpha() or not letter.isascii() else " " for letter in f" {text} ")
-    return Counter(itertools.pairwise(plain))
+    return Counter(itertools.pairwise(f" {text} ".translate(_BLANKED)))
