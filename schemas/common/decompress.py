@@ -64,7 +64,14 @@ def _decompressed(stream: Readable, compression: str, note: Note) -> Iterator[by
             if not is_begun and not compression_of(data) and not data.strip(b"\0"):
                 return  # padding after the last part
             is_begun = True
-            yield decompressor.decompress(data, _PLAIN_AT_ONCE)
+            before = decompressor.copy() if hasattr(decompressor, "copy") else None
+            try:
+                plain = decompressor.decompress(data, _PLAIN_AT_ONCE)
+            except zlib.error:
+                if before is not None:
+                    yield from _before_damage(before, data)
+                raise
+            yield plain
             data = getattr(decompressor, "unconsumed_tail", b"")
             while not decompressor.eof and not getattr(decompressor, "needs_input", True):
                 yield decompressor.decompress(b"", _PLAIN_AT_ONCE)
@@ -73,6 +80,15 @@ def _decompressed(stream: Readable, compression: str, note: Note) -> Iterator[by
                 decompressor, is_begun = make(), False
     if is_begun:
         note(DAMAGED, f"the {compression} stream ends too early")
+
+
+def _before_damage(decompressor: Any, data: bytes) -> Iterator[bytes]:
+    """Yield what comes before a damaged byte, such as a checksum at the end, of bytes that fail as a whole."""
+    try:
+        for at in range(len(data)):
+            yield decompressor.decompress(data[at : at + 1])
+    except zlib.error:
+        return
 
 
 class Plain:

@@ -95,12 +95,28 @@ def resolve_columns(
         columns.language or _first(list(constants), _LANGUAGE_NAMES),
         constants,
     )
+    _check_repeated(names, [*resolved.light(), *filter(None, [image])], where)
     for name in texts:
-        if not (name in columns.text and pa.types.is_integer(schema.field(name).type)):
-            _check_text_type(schema.field(name), where)
-    if url is not None and not _is_text(schema.field(url).type):
-        raise DataError(f"{where}: column {url!r} holds {schema.field(url).type}, not URLs: {_HOW}")
+        if not (name in columns.text and pa.types.is_integer(_field(schema, name).type)):
+            _check_text_type(_field(schema, name), where)
+    if url is not None and not _is_text(_field(schema, url).type):
+        raise DataError(f"{where}: column {url!r} holds {_field(schema, url).type}, not URLs: {_HOW}")
     return resolved
+
+
+def _field(schema: pa.Schema, name: str) -> pa.Field:
+    """Return the column of a name; of several, which Arrow does not look up by name, the first."""
+    return schema.field(schema.names.index(name))
+
+
+def _check_repeated(names: Sequence[str], used: Sequence[str], where: str) -> None:
+    """Refuse a table in which a column that is read has the name of another: which one is meant is not known."""
+    for name in used:
+        if names.count(name) > 1:
+            raise DataError(
+                f"{where} has {names.count(name)} columns called {name!r}: give each its own name, or name another "
+                "column in the recipe"
+            )
 
 
 def is_string(kind: pa.DataType) -> bool:
@@ -124,11 +140,11 @@ def _image_column(schema: pa.Schema, columns: TableColumns) -> str | None:
     if columns.image == "":
         return None
     if columns.image is not None:
-        if not _holds_image(schema.field(columns.image).type):
-            kind = schema.field(columns.image).type
+        if not _holds_image(_field(schema, columns.image).type):
+            kind = _field(schema, columns.image).type
             raise DataError(f"column {columns.image!r} holds {kind}, not image bytes or a struct with `bytes`")
         return columns.image
-    return _first([name for name in schema.names if _holds_image(schema.field(name).type)], _IMAGE_NAMES)
+    return _first([field.name for field in schema if _holds_image(field.type)], _IMAGE_NAMES)
 
 
 def _holds_image(kind: pa.DataType) -> bool:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from openwit.pipeline.common.counting import Count, ignore
 from openwit.pipeline.common.reasons import Reason
+from openwit.schemas.common.decompress import MAGIC_BYTES, Plain, compression_of, plain_chunks
 from openwit.schemas.common.errors import DataError, NetworkError, RecipeError, one_line
 
 BROKEN_LINE = Reason("broken_line", "a line of a table that could not be read")
@@ -37,9 +38,11 @@ _FORMATS = {
     ".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl",
     ".json": "jsonl",
 }  # fmt: skip
-_COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4", ".br": "brotli"}
+_COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd", ".lz4": "lz4", ".br": "brotli"}
+_OF_ARROW = ("lz4", "brotli")
 _TEXT_SUFFIXES = (".txt", ".text", ".lst", ".list")
 _READ_BYTES = 1 << 16
+_REST = "the rest of the file cannot be read: "
 
 
 def is_table_name(name: str) -> bool:
@@ -70,41 +73,79 @@ def format_of(name: str) -> tuple[str, str | None]:
     kind = _FORMATS.get(path.with_suffix("").suffix if compression else path.suffix)
     if kind is None:
         raise DataError(
-            f"{name} is not a table by its name: use .parquet, .csv, .tsv or .jsonl (.gz, .zst and .bz2 too)"
+            f"{name} is not a table by its name: use .parquet, .csv, .tsv or .jsonl (.gz, .zst, .bz2 and .xz too)"
         )
     return kind, compression if kind != "parquet" else None
 
 
 def head_of(name: str, compression: str | None, size: int) -> bytes:
-    """Return the first bytes of a file, decompressed.
+    """Return the first bytes of a text table, decompressed.
 
     Raises:
         DataError: it cannot be read.
     """
-    with opened(name, compression) as file:
+    damage: list[str] = []
+
+    def note(reason: str, n: int = 1, detail: str = "") -> None:  # noqa: ARG001
+        damage.append(detail)
+
+    with opened_text(name, compression, note) as file:
         head = b""
         try:
             while len(head) < size and (chunk := file.read(size - len(head))):
                 head += chunk
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{name} cannot be read: {one_line(error, LONGEST_MESSAGE)}") from error
-        return head
+    if not head and damage:
+        raise DataError(f"{name}: nothing of it can be read: {damage[0].removeprefix(_REST)}")
+    return head
 
 
 @contextlib.contextmanager
-def opened(name: str, compression: str | None = None, count: Count = ignore) -> Iterator[Any]:
-    """Open a file for Arrow. Damaged compressed text ends after its last whole line, and the damage is counted."""
+def opened(name: str) -> Iterator[Any]:
+    """Open a file for Arrow.
+
+    Raises:
+        DataError: it does not exist or cannot be opened.
+        NetworkError: the URL cannot be opened.
+        RecipeError: the package for the URL is not installed.
+    """
+    with _raw(name) as file:
+        yield pa.PythonFile(file, mode="r") if "://" in name else file
+
+
+@contextlib.contextmanager
+def opened_text(name: str, compression: str | None, count: Count = ignore) -> Iterator[Any]:
+    """Open a text table, decompressed as its first bytes show; its name decides only where those show nothing.
+
+    Compressed text that is cut or damaged ends after its last whole line, and the damage is counted.
+
+    Raises:
+        DataError, NetworkError, RecipeError: see `opened`.
+    """
+    with _raw(name) as file:
+        found = compression_of(file.read(MAGIC_BYTES))
+        file.seek(0)
+        damage: list[str] = []
+        if found is not None:
+            stream: Any = Plain(plain_chunks(file, found, lambda _, about: damage.append(about)))
+        elif compression in _OF_ARROW:
+            stream = pa.CompressedInputStream(pa.PythonFile(file, mode="r"), compression)
+        else:
+            yield file
+            return
+        yield io.BufferedReader(_WholeLines(stream, damage, count), _READ_BYTES)
+
+
+@contextlib.contextmanager
+def _raw(name: str) -> Iterator[Any]:
     with contextlib.ExitStack() as stack:
         try:
             if "://" in name:
-                file = pa.PythonFile(stack.enter_context(fsspec.open(name, "rb")), mode="r")
+                file = stack.enter_context(fsspec.open(name, "rb"))
             else:
                 file = pa.OSFile(name, "rb")
-            stack.callback(file.close)
-            if compression is not None:
-                lines = _WholeLines(pa.CompressedInputStream(file, compression), count)
-                # Buffered, or Arrow would treat every short read as a block.
-                file = pa.PythonFile(io.BufferedReader(lines, _READ_BYTES), mode="r")
+                stack.callback(file.close)
         except FileNotFoundError:
             raise DataError(f"{name} does not exist") from None
         except ImportError as error:
@@ -116,10 +157,17 @@ def opened(name: str, compression: str | None = None, count: Count = ignore) -> 
 
 
 class _WholeLines(io.RawIOBase):
-    """Read text from a compressed stream up to the first damage, in whole lines, so that no cell is cut off."""
+    """Read text from a compressed stream up to the first damage, in whole lines, so that no cell is cut off.
 
-    def __init__(self, stream: Any, count: Count) -> None:
+    Args:
+        stream: the decompressed bytes.
+        damage: what the stream found damaged; it ends there.
+        count: receives the damage.
+    """
+
+    def __init__(self, stream: Any, damage: list[str], count: Count) -> None:
         self._stream = stream
+        self._damage = damage
         self._count = count
         self._ready = b""
         self._line = b""  # the start of a line whose end is not read yet
@@ -140,12 +188,14 @@ class _WholeLines(io.RawIOBase):
         try:
             chunk = self._stream.read(_READ_BYTES)
         except (pa.ArrowException, OSError) as error:
-            self._count(DAMAGED_ROWS, 0, f"the rest of the file cannot be read: {one_line(error, LONGEST_MESSAGE)}")
-            self._at_end = True
-            return
+            self._damage.append(one_line(error, LONGEST_MESSAGE))
+            chunk = b""
         if not chunk:
             self._at_end = True
-            self._ready = self._line
+            if self._damage:
+                self._count(DAMAGED_ROWS, 0, f"{_REST}{self._damage[0]}")
+            else:
+                self._ready = self._line
             return
         end = chunk.rfind(b"\n") + 1
         self._ready = self._line + chunk[:end] if end else b""

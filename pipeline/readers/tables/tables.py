@@ -20,6 +20,7 @@ from openwit.pipeline.readers.tables.files import (
     BATCH_ROWS,
     BROKEN_LINE,
     DAMAGED_ROWS,
+    GUESSED,
     LONGEST_MESSAGE,
     ROW_NOTES,
     ROW_REASONS,
@@ -31,6 +32,7 @@ from openwit.pipeline.readers.tables.files import (
 )
 from openwit.pipeline.readers.tables.partitions import partitions_of
 from openwit.pipeline.readers.tables.settings import TableColumns
+from openwit.pipeline.readers.tables.sound_text import TextDecoder
 from openwit.pipeline.readers.tables.text_layout import HEAD_BYTES, text_layout
 from openwit.pipeline.readers.tables.text_tables import csv_batches, csv_names, jsonl_batches, jsonl_schema
 from openwit.schemas.common.errors import DataError, one_line
@@ -201,9 +203,10 @@ def _check_images(file: pq.ParquetFile, columns: ResolvedColumns, name: str) -> 
     """Refuse a table whose image column holds no bytes at all, such as a struct with paths only."""
     if columns.image is None or columns.url is not None or file.metadata.num_rows == 0:
         return
-    is_struct = pa.types.is_struct(file.schema_arrow.field(columns.image).type)
+    kind = file.schema_arrow.field(file.schema_arrow.names.index(columns.image)).type
+    is_struct = pa.types.is_struct(kind)
     path = f"{columns.image}.bytes" if is_struct else columns.image
-    untyped = is_struct and pa.types.is_null(file.schema_arrow.field(columns.image).type.field("bytes").type)
+    untyped = is_struct and pa.types.is_null(kind.field("bytes").type)
     for group in range(0 if untyped else file.num_row_groups):
         row_group = file.metadata.row_group(group)
         found = [row_group.column(at) for at in range(row_group.num_columns)]
@@ -248,6 +251,7 @@ def _parquet(name: str) -> Iterator[pq.ParquetFile]:
 def _parquet_batches(
     name: str, columns: ResolvedColumns, count: Count, row_groups: tuple[int, int] | None
 ) -> Iterator[pa.RecordBatch | int]:
+    decoder = TextDecoder()
     with _parquet(name) as file:
         first, end = row_groups or (0, file.num_row_groups)
         yield sum(file.metadata.row_group(group).num_rows for group in range(first))
@@ -256,11 +260,13 @@ def _parquet_batches(
             rows = file.metadata.row_group(group).num_rows
             try:
                 for batch in file.iter_batches(BATCH_ROWS, [group], columns.light(), use_threads=False):
-                    yield batch
+                    yield decoder.sound(batch)
                     done += batch.num_rows
             except (pa.ArrowException, OSError) as error:
                 count(DAMAGED_ROWS, rows - done, f"row group {group}: {one_line(error, LONGEST_MESSAGE)}")
                 yield rows - done
+    for note in decoder.notes():
+        count(GUESSED, 0, note)
 
 
 def _table_batch(batch: pa.RecordBatch, first_row: int, columns: ResolvedColumns) -> TableBatch:

@@ -11,6 +11,8 @@ from openwit.schemas.common.charset.unicode import wide_codec
 
 HEAD_BYTES = 1 << 18
 _DELIMITERS = (",", ";", "\t", "|")
+# Excel's own first line, which states the delimiter.
+_EXCEL = re.compile(r"[\r\n]*\"?sep=([^\r\n\"])\"?\r?\n", re.IGNORECASE)
 _NAMES = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 
 
@@ -23,6 +25,7 @@ class TextLayout:
         mark: bytes of its byte order mark.
         delimiter: between fields.
         quoted: whether fields may stand in double quotes (RFC 4180).
+        skipped: lines before the header.
         notes: what was not as the file's name says, in words.
     """
 
@@ -30,6 +33,7 @@ class TextLayout:
     mark: int
     delimiter: str
     quoted: bool
+    skipped: int
     notes: tuple[str, ...]
 
 
@@ -52,8 +56,10 @@ def text_layout(head: bytes, kind: str, columns: TableColumns) -> TextLayout:
         text = text[: text.rfind("\n") + 1] or text
     notes = [f"read as {wide}"] if wide else []
     if kind == "jsonl":
-        return TextLayout(wide, mark, "", False, tuple(notes))
-    delimiter = _NAMES.get(columns.delimiter, "")
+        return TextLayout(wide, mark, "", False, 0, tuple(notes))
+    stated = _EXCEL.match(text)
+    text = text[stated.end() :] if stated else text
+    delimiter = _NAMES.get(columns.delimiter, "") or (stated.group(1) if stated else "")
     if not delimiter:
         delimiter = "\t" if kind == "tsv" else _delimiter(text)
         if kind == "csv" and delimiter != ",":
@@ -63,7 +69,7 @@ def text_layout(head: bytes, kind: str, columns: TableColumns) -> TextLayout:
         quoted = kind == "csv" or _is_quoted(text, delimiter)
         if kind == "tsv" and quoted:
             notes.append("fields in double quotes were unquoted (columns.quotes: text keeps the quotes)")
-    return TextLayout(wide, mark, delimiter, quoted, tuple(notes))
+    return TextLayout(wide, mark, delimiter, quoted, int(stated is not None), tuple(notes))
 
 
 def _delimiter(text: str) -> str:

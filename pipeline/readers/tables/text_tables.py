@@ -17,13 +17,12 @@ from openwit.pipeline.readers.tables.files import (
     LONGEST_MESSAGE,
     REPAIRED,
     TEXT_LISTS,
-    opened,
+    opened_text,
 )
 from openwit.pipeline.readers.tables.open_quotes import ClosedQuotes
 from openwit.pipeline.readers.tables.settings import TableColumns
+from openwit.pipeline.readers.tables.sound_text import TextDecoder, Utf8Lines
 from openwit.pipeline.readers.tables.text_layout import TextLayout
-from openwit.schemas.common.charset import detect_or_western
-from openwit.schemas.common.charset.unicode import is_utf8
 from openwit.schemas.common.errors import DataError, one_line
 from openwit.schemas.common.lenient_json import lenient_json
 from openwit.schemas.common.text_files import Utf8Stream
@@ -40,7 +39,7 @@ def csv_names(name: str, compression: str | None, columns: TableColumns, layout:
     Raises:
         DataError: the file cannot be read, or has no header line and `columns.names` is empty.
     """
-    with opened(name, compression) as file:
+    with opened_text(name, compression) as file:
         try:
             reader = pa.csv.open_csv(
                 _stream(file, layout, ignore),
@@ -73,10 +72,10 @@ def csv_batches(
     convert = pa.csv.ConvertOptions(
         column_types=dict.fromkeys(light, pa.binary()), include_columns=light, check_utf8=False, null_values=[]
     )
-    decoder = _Decoder()
-    with opened(name, compression, count) as file:
+    decoder = TextDecoder("line")
+    with opened_text(name, compression, count) as file:
         try:
-            stream = _stream(file, layout, count)
+            stream = _stream(file, layout, count, decoder)
             reader = pa.csv.open_csv(stream, **_csv_options(columns, layout, count), convert_options=convert)
             for batch in reader:
                 yield pa.RecordBatch.from_arrays([decoder.decode(column) for column in batch.columns], names=light)
@@ -94,7 +93,7 @@ def jsonl_schema(name: str, compression: str | None, layout: TextLayout) -> pa.S
     """
     fields: dict[str, pa.DataType] = {}
     rows = 0
-    with opened(name, compression) as file:
+    with opened_text(name, compression) as file:
         for line in itertools.islice(_lines(_stream(file, layout, ignore), name), _PEEK_LINES):
             row = _json_row(line)[0]
             if row is None:
@@ -118,12 +117,12 @@ def jsonl_batches(
     Lines that are not valid JSON are repaired, or dropped and counted.
     """
     repaired, first = 0, ""
-    decoder = _Decoder()
-    with opened(name, compression, count) as file:
+    decoder = TextDecoder("line")
+    with opened_text(name, compression, count) as file:
         rows: list[dict[str, Any]] = []
         try:
-            for number, line in enumerate(_lines(_stream(file, layout, count), name), start=1):
-                row, problem = _json_row(line, decoder)
+            for number, line in enumerate(_lines(_stream(file, layout, count, decoder), name), start=1):
+                row, problem = _json_row(line)
                 if row is None:
                     if line.strip():
                         count(BROKEN_LINE, 1, f"line {number}")
@@ -145,7 +144,7 @@ def jsonl_batches(
         count(REPAIRED, 0, f"{counted(repaired, 'line')} of JSON; the first: {first}")
 
 
-def _stream(file: Any, layout: TextLayout, count: Count) -> Any:
+def _stream(file: Any, layout: TextLayout, count: Count, decoder: TextDecoder | None = None) -> Any:
     """Return a file as UTF-8, and if its fields are quoted without the lines whose quote is never closed."""
     if layout.wide is not None:
 
@@ -153,6 +152,9 @@ def _stream(file: Any, layout: TextLayout, count: Count) -> Any:
             count(REPAIRED, 0, f"{counted(characters, 'character')} could not be decoded")
 
         file = io.BufferedReader(Utf8Stream(file, layout.wide, layout.mark, lose), _READ_BYTES)
+    else:
+        # Arrow reports a line that it cannot parse as text, whatever the columns are read as.
+        file = io.BufferedReader(Utf8Lines(file, decoder or TextDecoder()), _READ_BYTES)
     if layout.quoted:
 
         def drop(number: int) -> None:
@@ -171,48 +173,13 @@ def _csv_options(columns: TableColumns, layout: TextLayout, count: Count) -> dic
     quoting = {"quote_char": '"', "newlines_in_values": True} if layout.quoted else {"quote_char": False}
     return {
         "read_options": pa.csv.ReadOptions(
-            use_threads=False, block_size=_CSV_BLOCK_BYTES, column_names=list(columns.names) or None
+            use_threads=False,
+            block_size=_CSV_BLOCK_BYTES,
+            skip_rows=layout.skipped,
+            column_names=list(columns.names) or None,
         ),
         "parse_options": pa.csv.ParseOptions(delimiter=layout.delimiter, invalid_row_handler=skip, **quoting),
     }
-
-
-class _Decoder:
-    """Decode columns of bytes; values that are not UTF-8 are read in a charset that is detected once per file."""
-
-    def __init__(self) -> None:
-        self._codec: str | None = None
-        self._values = 0
-        self._lost = 0
-
-    def decode(self, column: pa.Array) -> pa.Array:
-        """Return a column as strings."""
-        try:
-            return column.cast(pa.string())
-        except pa.ArrowInvalid:
-            values = column.to_pylist()
-            if self._codec is None:
-                odd = [value for value in values if value is not None and not is_utf8(value)]
-                self._codec = detect_or_western(b"\n".join(odd))
-            return pa.array([None if value is None else self.text(value) for value in values], pa.string())
-
-    def notes(self) -> list[str]:
-        """Return what was taken, and how many characters could not be decoded."""
-        if not self._values:
-            return []
-        lost = f"; {counted(self._lost, 'character')} could not be decoded" if self._lost else ""
-        return [f"{counted(self._values, 'value')} not in UTF-8 read as {self._codec}{lost}"]
-
-    def text(self, value: bytes) -> str:
-        """Return a value, or a line, as text."""
-        try:
-            return value.decode()
-        except UnicodeDecodeError:
-            self._codec = self._codec or detect_or_western(value)
-            text = value.decode(self._codec, "replace")
-            self._values += 1
-            self._lost += text.count("\ufffd")
-            return text
 
 
 def _lines(file: Any, name: str) -> Iterator[bytes]:
@@ -227,13 +194,11 @@ def _lines(file: Any, name: str) -> Iterator[bytes]:
         yield rest
 
 
-def _json_row(line: bytes, decoder: "_Decoder | None" = None) -> tuple[dict[str, Any] | None, str]:
+def _json_row(line: bytes) -> tuple[dict[str, Any] | None, str]:
     """Return the object of a line, or None, and what had to be repaired."""
     if not line.strip():
         return None, ""
     row, problem = lenient_json(line)
-    if problem and decoder is not None and not is_utf8(line):
-        row, problem = lenient_json(decoder.text(line).encode())
     return (row if isinstance(row, dict) else None), problem
 
 

@@ -3,6 +3,7 @@
 import gzip
 import logging
 import re
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 from openwit.pipeline.common.counting import ReasonCounter
 from openwit.pipeline.readers.tables.files import format_of, head_of, is_table_name, is_text_name
 from openwit.pipeline.readers.tables.settings import TableColumns
+from openwit.pipeline.readers.tables.sound_text import TextDecoder
 from openwit.pipeline.readers.tables.text_layout import HEAD_BYTES, text_layout
 from openwit.pipeline.readers.tables.text_tables import csv_batches, csv_names
 from openwit.pipeline.text.matching.settings import MatchMode
@@ -23,6 +25,7 @@ from openwit.schemas.common.text_files import decode_text, said
 
 _log = logging.getLogger(__name__)
 
+_COUNT_NAMES = ("count", "counts", "n", "frequency", "freq")
 _WORDNET_INDEXES = ("index.noun", "index.verb", "index.adj", "index.adv")
 # Made by .ci/make_wordnet.py; see NOTICE for its licence.
 _BUILTIN_LEMMAS = Path(__file__).with_name("wordnet-3.0.txt.gz")
@@ -67,7 +70,7 @@ def read_query_table(path: Path) -> list[str]:
         if is_table_name(name):
             kind, compression = format_of(name)
             if kind == "parquet":
-                return _column(pq.read_table(path, partitioning=None), path)
+                return _column(pq.ParquetFile(path).read(), path)
             return _json_queries(path) if kind == "jsonl" else _text_column(name, kind, compression)
         plain = PurePath(name.lower())
         plain = plain.with_suffix("") if plain.suffix in LIST_COMPRESSIONS else plain
@@ -100,9 +103,13 @@ def _text_column(name: str, kind: str, compression: str | None) -> list[str]:
     columns = TableColumns()
     layout = text_layout(head_of(name, compression, HEAD_BYTES), kind, columns)
     header = csv_names(name, compression, columns, layout)
-    column = next((found for found in header if found.strip().lower() == "query"), None)
+    named = [found for found in header if found.strip().lower() == "query"]
+    if len(named) > 1:
+        raise DataError(f"query list {name} has {len(named)} columns called 'query': give each its own name")
+    column = next(iter(named), None)
     if column is None:
         raise DataError(f"query list {name} has no column 'query' (it has: {', '.join(header)})")
+    _say_unused(name, header)
     batches = csv_batches(name, compression, columns, [column], counter, layout=layout)
     queries = [query or "" for batch in batches for query in batch.column(0).to_pylist()]
     for reason, details in counter.details.items():
@@ -124,6 +131,12 @@ def _json_queries(path: Path) -> list[str]:
                         f"query list {path}, line {number}: {problem}: give a list of texts, or one per line"
                     )
                 value.append(found)
+    without = next((each for each in value if isinstance(each, dict) and "query" not in each), None)
+    if without is not None:
+        raise DataError(
+            f"query list {path} holds an object without `query` (it has: {', '.join(map(repr, list(without)[:5]))}): "
+            "give a list of texts, or objects with `query`"
+        )
     queries = [each.get("query") if isinstance(each, dict) else each for each in value]
     for each in queries:
         if isinstance(each, bool) or not isinstance(each, str | int | float):
@@ -144,8 +157,26 @@ def title_query(title: str) -> str:
     return stripped[:begin].rstrip()
 
 
+def _say_unused(path: Path | str, names: Sequence[str]) -> None:
+    """Say that counts are not read: they come from the captions themselves, or from Wikipedia."""
+    unused = [name for name in names if name.strip().lower() in _COUNT_NAMES]
+    if unused:
+        _log.warning("query list %s: column %r is not used: only `query` is read", path, unused[0])
+
+
 def _column(table: pa.Table, path: Path) -> list[str]:
-    if "query" not in table.column_names:
+    named = table.column_names.count("query")
+    if named > 1:
+        raise DataError(f"query list {path} has {named} columns called 'query': give each its own name")
+    if not named:
         raise DataError(f"query list {path} has no column 'query' (it has: {', '.join(table.column_names)})")
-    column = table.column("query")
+    _say_unused(path, table.column_names)
+    decoder = TextDecoder()
+    column = (
+        pa.chunked_array([decoder.sound(batch).column(0) for batch in table.select(["query"]).to_batches()], type=None)
+        if table.num_rows
+        else table.column("query")
+    )
+    for note in decoder.notes():
+        _log.warning("query list %s: %s", path, note)
     return ["" if value is None else str(value) for value in column.to_pylist()]

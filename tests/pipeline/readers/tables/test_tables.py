@@ -142,7 +142,11 @@ def test_columns_that_do_not_fit_are_the_users_error(
         ("t.jsonl", b"not json\n", "holds no JSON objects"),
         ("t.json", b'[{"url": "a"}]', "JSON array: write one object per line"),
         ("t.tsv", b"A cat\thttp://a.example/1\nA dog\thttp://a.example/2\n", "has no header line"),
-        ("t.csv.gz", b"url,text\n", "t.csv.gz"),
+        ("t.csv.gz", b"", "t.csv.gz"),
+        ("t.csv.gz", b"\x1f\x8b\x08\0", "t.csv.gz: nothing of it can be read: the gzip stream ends too early"),
+        ("t.csv.bz2", bz2.compress(b"url,text\nu,t\n")[:20], "t.csv.bz2: nothing of it can be read: the bzip2 stream"),
+        ("t.csv", b"url,text,text\nu,a,b\n", "t.csv has 2 columns called 'text': give each its own name"),
+        ("t.csv", b"url,url,text\nu,a,b\n", "t.csv has 2 columns called 'url'"),
     ],
 )
 def test_files_that_are_no_tables_are_the_users_error(
@@ -172,7 +176,7 @@ def test_broken_lines_are_counted_and_passed_over(tmp_path: Path) -> None:
         (2, "u5", ["café"]),
     ]
     assert tally.counts == {"broken_line": 2, "read_under_a_guess": 0}
-    assert tally.details["read_under_a_guess"] == ["1 value not in UTF-8 read as cp1252"]
+    assert tally.details["read_under_a_guess"] == ["1 line not in UTF-8 read as cp1252"]
     jsonl = tmp_path / "t.jsonl"
     jsonl.write_bytes(
         b'{"url": "u1", "text": "one"}\n{"url": \n[1]\n\n{"url": "u2", "text": ["a", null, "b"], "z": {}}\n{"text": 5}'

@@ -99,3 +99,33 @@ def test_a_raw_list_of_500_000_stays_whole(tmp_path):
 def test_only_line_ends_end_a_query(tmp_path):
     (tmp_path / "q.txt").write_text("red\u2028kite\nblue\x0cwhale\n", "utf-8")
     assert read_query_table(tmp_path / "q.txt") == ["red\u2028kite", "blue\x0cwhale"]
+
+
+def test_tables_of_queries_with_repeated_or_unused_columns(tmp_path, caplog):
+    (tmp_path / "twice.csv").write_text("query,query\na,b\n")
+    twice = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["query", "query"])
+    pq.write_table(twice, tmp_path / "twice.parquet")
+    for name in ("twice.csv", "twice.parquet"):
+        with pytest.raises(DataError, match=f"{name} has 2 columns called 'query': give each its own name"):
+            read_query_table(tmp_path / name)
+    (tmp_path / "counted.csv").write_text("query,count\nred kite,10\n")
+    pq.write_table(pa.table({"query": ["red kite"], "Freq": [3]}), tmp_path / "counted.parquet")
+    for name in ("counted.csv", "counted.parquet"):
+        assert read_query_table(tmp_path / name) == ["red kite"]
+    assert [record.getMessage().rpartition("/")[2] for record in caplog.records] == [
+        "counted.csv: column 'count' is not used: only `query` is read",
+        "counted.parquet: column 'Freq' is not used: only `query` is read",
+    ]
+
+
+def test_an_object_without_queries_is_named(tmp_path):
+    (tmp_path / "q.json").write_text('{"q": ["a", "b"]}')
+    with pytest.raises(DataError, match=r"holds an object without `query` \(it has: 'q'\): give a list of texts"):
+        read_query_table(tmp_path / "q.json")
+
+
+def test_a_parquet_list_in_another_charset_is_decoded(tmp_path, caplog):
+    values = pa.array([b"caf\xe9 noir", b"tea"], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"query": values}), tmp_path / "q.parquet")
+    assert read_query_table(tmp_path / "q.parquet") == ["café noir", "tea"]
+    assert "1 value not in UTF-8 read as cp1252" in caplog.text
