@@ -11,6 +11,8 @@ from openwit.schemas.common.tar_members import DAMAGED, Note, Readable, ignore
 
 TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz", ".tar.zst", ".tzst")
 MAGIC_BYTES = 6
+AFTER_END = "there are other bytes after the end"
+"""In the note on a stream whose data are whole."""
 
 _MAGICS = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _BZIP2 = re.compile(rb"BZh[1-9](?:1A|\x17r|\Z)")  # the three letters alone may begin a text
@@ -58,11 +60,14 @@ def _decompressed(stream: Readable, compression: str, note: Note) -> Iterator[by
         "xz": lzma.LZMADecompressor,
     }[compression]
     decompressor = make()
-    is_begun = False
+    is_begun = is_ended = False
     while data := stream.read(_PACKED_AT_ONCE):
         while data:
-            if not is_begun and not compression_of(data) and not data.strip(b"\0"):
-                return  # padding after the last part
+            if is_ended and not is_begun and not compression_of(data):
+                if data.strip(b"\0"):  # else it is padding after the last part
+                    note(DAMAGED, f"{AFTER_END} of the {compression} stream")
+                    return
+                break
             is_begun = True
             before = decompressor.copy() if hasattr(decompressor, "copy") else None
             try:
@@ -77,7 +82,7 @@ def _decompressed(stream: Readable, compression: str, note: Note) -> Iterator[by
                 yield decompressor.decompress(b"", _PLAIN_AT_ONCE)
             if decompressor.eof:
                 data = decompressor.unused_data
-                decompressor, is_begun = make(), False
+                decompressor, is_begun, is_ended = make(), False, True
     if is_begun:
         note(DAMAGED, f"the {compression} stream ends too early")
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from openwit.pipeline.common.counting import Count, ignore
 from openwit.pipeline.common.reasons import Reason
-from openwit.schemas.common.decompress import MAGIC_BYTES, Plain, compression_of, plain_chunks
+from openwit.schemas.common.decompress import AFTER_END, MAGIC_BYTES, Plain, compression_of, plain_chunks
 from openwit.schemas.common.errors import DataError, NetworkError, RecipeError, one_line
 
 BROKEN_LINE = Reason("broken_line", "a line of a table that could not be read")
@@ -194,7 +194,7 @@ class _WholeLines(io.RawIOBase):
             self._at_end = True
             if self._damage:
                 self._count(DAMAGED_ROWS, 0, f"{_REST}{self._damage[0]}")
-            else:
+            if not self._damage or AFTER_END in self._damage[0]:
                 self._ready = self._line
             return
         end = chunk.rfind(b"\n") + 1
