@@ -139,8 +139,8 @@ def scale(arguments: argparse.Namespace, folder: Path) -> None:
 def ours(folder: Path, matches: list[Path], queries: int) -> Counter[int]:
     """The select stage's second half: keys in batches, winners by sorting, counts as vectors."""
 
-    from openwit.pipeline.execution.beam_engine import BeamEngine
     from openwit.pipeline.execution.jobs import Task
+    from openwit.pipeline.execution.runners import make_engine
     from openwit.pipeline.execution.stage import Job
     from openwit.pipeline.stages.select import match as select_match
     from openwit.pipeline.stages.select.settings import SelectSettings
@@ -149,7 +149,7 @@ def ours(folder: Path, matches: list[Path], queries: int) -> Counter[int]:
     shutil.rmtree(work, ignore_errors=True)
     tasks = [Task(n, path.stem, select_match.MatchInput("", "", str(path))) for n, path in enumerate(matches)]
     rows = sum(pq.read_metadata(path).num_rows for path in matches)
-    job = Job(BeamEngine())
+    job = Job(make_engine("local", 1))
     pool = select_match.match_and_count(job, SelectSettings(), work, tasks, Path(), queries, rows)
     return Counter({q: int(n) for q, n in enumerate(pool) if n})
 

@@ -33,8 +33,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from openwit.pipeline.dataset.sample import sample_keys, sample_rows
 from openwit.pipeline.dataset.tar_writer import TarWriter
 from openwit.pipeline.dataset.write_shard import add_samples, write_shard
-from openwit.pipeline.execution.beam_engine import BeamEngine
 from openwit.pipeline.execution.files import file_entry
+from openwit.pipeline.execution.runners import make_engine
 from openwit.pipeline.execution.stage import Job, StageResult, run_stage
 from openwit.pipeline.stages.base import BuildContext, DatasetInfo
 from openwit.pipeline.stages.shard import Shard
@@ -116,7 +116,7 @@ def members_of(path: Path) -> dict[str, Any]:
 
 def finished_stages(folder: Path, rows: list[dict[str, Any]]) -> Path:
     """Folders of fetch and dedup with these images, for the whole stage."""
-    job = Job(BeamEngine())
+    job = Job(make_engine("local", 1))
 
     def write(kind: str, schema: Any, extra: dict[str, Any]) -> Callable[[], StageResult]:
         def body() -> StageResult:
@@ -162,7 +162,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="openwit-") as name:
         folder = Path(name)
         deduplicated = finished_stages(folder, rows)
-        job, build = Job(BeamEngine()), BuildContext(dataset=DatasetInfo("bench"))
+        job, build = Job(make_engine("local", 1)), BuildContext(dataset=DatasetInfo("bench"))
 
         def stage() -> None:
             settings = ShardSettings(samples=max(1, len(rows) // 4))

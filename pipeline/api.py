@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from openwit.pipeline.build import BuildResult, StepResult
     from openwit.pipeline.dataset.removal_journal import Journal
     from openwit.pipeline.dataset.removal_list import RemovalList
+    from openwit.pipeline.execution.runners import WorkerCount
     from openwit.pipeline.execution.stage import Job, StageManifest
     from openwit.pipeline.recipe import Recipe
     from openwit.pipeline.stages.base import Location
@@ -31,7 +32,7 @@ def build(
     overrides: Sequence[str] = (),
     dataset_url: str | None = None,
     runner: str = "local",
-    workers: int = 1,
+    workers: WorkerCount = "auto",
     beam_flags: Sequence[str] = (),
     replace: bool = False,
     retry_failed: bool = False,
@@ -44,9 +45,9 @@ def build(
         workdir: folder of the build: `stages/NAME` for each step, `dataset` for the result.
         overrides: `NAME.key=value` for a recipe that is read from a path, as `--set` takes them.
         dataset_url: where the dataset is written instead of `workdir`/dataset, as s3://bucket/name.
-        runner: Beam runner: local, portable, flink, spark or dataflow.
-        workers: worker processes of the local runner. With more than one, call this below
-            `if __name__ == "__main__":`.
+        runner: local (processes of this machine), or a Beam runner: beam (in this process), portable, flink, spark
+            or dataflow.
+        workers: worker processes of the runners local and beam; auto for one per core (beam: for none).
         beam_flags: flags of the Beam runner.
         replace: rebuild what other settings or inputs made in `workdir`.
         retry_failed: retry images whose download failed for a transient reason.
@@ -57,12 +58,15 @@ def build(
         RecipeError: the recipe is wrong, or `workdir` holds another recipe's build and `replace` is off.
         OpenWITError: bad input.
     """
-    job = _job("openwit.build", runner, workers, beam_flags, replace)
+    job = _job("openwit.build", runner, workers, beam_flags, replace=replace)
     from openwit.pipeline.build import build as run_build
     from openwit.pipeline.recipe import load_recipe
 
     loaded = load_recipe(Path(recipe), overrides) if isinstance(recipe, str | Path) else recipe
-    return run_build(loaded, Path(workdir), job, retry_failed=retry_failed, dataset_url=dataset_url, on_step=on_step)
+    with closing(job.engine):
+        return run_build(
+            loaded, Path(workdir), job, retry_failed=retry_failed, dataset_url=dataset_url, on_step=on_step
+        )
 
 
 def run_stage(
@@ -72,7 +76,7 @@ def run_stage(
     inputs: Mapping[str, Location | Sequence[Location]] | None = None,
     settings: Mapping[str, Any] | None = None,
     runner: str = "local",
-    workers: int = 1,
+    workers: WorkerCount = "auto",
     beam_flags: Sequence[str] = (),
     replace: bool = False,
 ) -> StageManifest:
@@ -85,8 +89,9 @@ def run_stage(
         out: folder to write. Nothing is done if it holds this stage, complete, with the same settings and inputs.
         inputs: port of the stage to a folder, file or URL, or to several.
         settings: as in a recipe; defaults for the rest.
-        runner: Beam runner: local, portable, flink, spark or dataflow.
-        workers: worker processes of the local runner.
+        runner: local (processes of this machine), or a Beam runner: beam (in this process), portable, flink, spark
+            or dataflow.
+        workers: worker processes of the runners local and beam; auto for one per core (beam: for none).
         beam_flags: flags of the Beam runner.
         replace: rebuild what other settings or inputs made in `out`.
 
@@ -95,13 +100,14 @@ def run_stage(
         RecipeError: there is no such stage, or a setting is wrong.
         OpenWITError: an input is missing or of the wrong kind, or `out` holds something else.
     """
-    job = _job(f'openwit.run_stage("{stage}")', runner, workers, beam_flags, replace)
+    job = _job(f'openwit.run_stage("{stage}")', runner, workers, beam_flags, replace=replace)
     from openwit.pipeline.stages import stage_named
     from openwit.schemas.common.settings import parse_settings
 
     found = stage_named(stage)
     parsed = parse_settings(dict(settings or {}), found.settings, stage)
-    return found.run(job, parsed, inputs or {}, Path(out)).manifest
+    with closing(job.engine):
+        return found.run(job, parsed, inputs or {}, Path(out)).manifest
 
 
 def remove(
@@ -127,7 +133,7 @@ def remove(
         DataError: the list or the dataset cannot be read.
         OpenWITError: a shard is damaged, the disk is full, or the store cannot be written. The same call resumes.
     """
-    job = _job("openwit.remove", "local", 1, (), False)
+    job = _job("openwit.remove", "local", 1)
     from openwit.pipeline.dataset import remove as removal
     from openwit.pipeline.dataset.removal_list import RemovalList, load_removal_list, parse_removal_list
     from openwit.pipeline.dataset.store import open_store
@@ -154,14 +160,17 @@ def remove(
     return plan
 
 
-def _job(needed_by: str, runner: str, workers: int, flags: Sequence[str], replace: bool) -> Job:
+def _job(
+    needed_by: str, runner: str, workers: WorkerCount, flags: Sequence[str] = (), *, replace: bool = False
+) -> Job:
     refuse_unsupported_system()
     require_part("build", needed_by)
-    with _beam_silent():
-        from openwit.pipeline.execution.beam_engine import BeamEngine
+    from openwit.pipeline.execution.runners import make_engine
     from openwit.pipeline.execution.stage import Job
 
-    return Job(BeamEngine(runner, workers, tuple(flags)), replace=replace)
+    with _beam_silent():
+        engine = make_engine(runner, workers, flags)
+    return Job(engine, replace=replace)
 
 
 @contextmanager

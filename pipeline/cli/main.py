@@ -67,7 +67,7 @@ def build(
         typer.Option("--set", metavar="STEP.KEY=VALUE", help="Override a setting of a step. Repeatable."),
     ] = None,
     runner: Runner = "local",
-    workers: Workers = 1,
+    workers: Workers = "auto",
     replace: Replace = False,
     retry_failed: RetryFailed = False,
 ) -> None:
@@ -122,7 +122,7 @@ def queries(
     ] = None,
     sets: Sets = None,
     runner: Runner = "local",
-    workers: Workers = 1,
+    workers: Workers = "auto",
     replace: Replace = False,
 ) -> None:
     """Make the query list: words, bigrams, titles and synsets."""
@@ -150,7 +150,7 @@ def candidates(
     out: Out,
     sets: Sets = None,
     runner: Runner = "local",
-    workers: Workers = 1,
+    workers: Workers = "auto",
     replace: Replace = False,
 ) -> None:
     """Read (image, text) pairs from crawls and tables."""
@@ -196,7 +196,7 @@ def select(
     ] = None,
     sets: Sets = None,
     runner: Runner = "local",
-    workers: Workers = 1,
+    workers: Workers = "auto",
     replace: Replace = False,
 ) -> None:
     """Match captions with queries and draw pairs up to the cap."""
@@ -218,7 +218,7 @@ def fetch(
     out: Out,
     sets: Sets = None,
     runner: Runner = "local",
-    workers: Workers = 1,
+    workers: Workers = "auto",
     replace: Replace = False,
     retry_failed: RetryFailed = False,
 ) -> None:
@@ -252,7 +252,7 @@ def dedup(
     ] = None,
     sets: Sets = None,
     runner: Runner = "local",
-    workers: Workers = 1,
+    workers: Workers = "auto",
     replace: Replace = False,
 ) -> None:
     """Drop duplicate images and copies of evaluation images.
@@ -272,7 +272,7 @@ def redraw(
     source: Annotated[Path, typer.Option("--input", help="Folder that `wit dedup` wrote.")],
     out: Out,
     runner: Runner = "local",
-    workers: Workers = 1,
+    workers: Workers = "auto",
     replace: Replace = False,
 ) -> None:
     """Draw again up to the cap among the pairs that were fetched.
@@ -301,7 +301,7 @@ def shard(
     ] = None,
     sets: Sets = None,
     runner: Runner = "local",
-    workers: Workers = 1,
+    workers: Workers = "auto",
     replace: Replace = False,
 ) -> None:
     """Write WebDataset shards with index, metadata and manifest."""

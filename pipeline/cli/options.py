@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 from rich.console import Console
 
-from openwit.pipeline.execution.runners import RunnerName
+from openwit.pipeline.execution.runners import RunnerName, WorkerCount, make_engine, parse_workers
 from openwit.schemas.common.command import make_console
 from openwit.schemas.common.parts import require_part
 from openwit.schemas.common.settings import Settings, apply_override, parse_settings
@@ -23,8 +23,31 @@ if TYPE_CHECKING:
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
-Runner = Annotated[RunnerName, typer.Option("--runner", help="Beam runner; its own flags follow after --.")]
-Workers = Annotated[int, typer.Option("--workers", min=1, help="Worker processes of the local runner.")]
+
+def _workers(text: Any) -> WorkerCount:
+    """Read `--workers`.
+
+    Raises:
+        BadParameter: it is neither `auto` nor a number from 1.
+    """
+    try:
+        return parse_workers(str(text))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+Runner = Annotated[
+    RunnerName,
+    typer.Option(
+        "--runner", help="local (processes of this machine), or a Beam runner; Beam's flags follow after --."
+    ),
+]
+Workers = Annotated[
+    Any,
+    typer.Option(
+        "--workers", metavar="N|auto", parser=_workers, help="Worker processes of local and beam; auto: all cores."
+    ),
+]
 Replace = Annotated[
     bool, typer.Option("--replace", help="Rebuild a folder that was made with other settings or inputs.")
 ]
@@ -39,16 +62,15 @@ RetryFailed = Annotated[
 BEAM_FLAGS = {"allow_extra_args": True, "ignore_unknown_options": False}
 
 
-def make_job(runner: RunnerName, workers: int, replace: bool, context: typer.Context) -> Job:
+def make_job(runner: RunnerName, workers: WorkerCount, replace: bool, context: typer.Context) -> Job:
     """Make the job of a command, which shows progress and messages on the terminal."""
     require_part("build", f"wit {context.info_name}")
     console = make_console()
     show_library_messages(console)
     from openwit.pipeline.cli.progress import ConsoleProgress
-    from openwit.pipeline.execution.beam_engine import BeamEngine
     from openwit.pipeline.execution.stage import Job
 
-    engine = BeamEngine(runner, workers, tuple(context.args))
+    engine = make_engine(runner, workers, tuple(context.args))
     engine.check()
     return Job(engine, ConsoleProgress(console), replace=replace)
 
@@ -80,7 +102,7 @@ class JobFlags:
     """The flags that control how a command runs."""
 
     runner: RunnerName
-    workers: int
+    workers: WorkerCount
     replace: bool
     context: typer.Context
 

@@ -1,4 +1,4 @@
-"""Run jobs on Apache Beam: its local runner by default, or any Beam runner with its own flags.
+"""Run jobs on Apache Beam: its in-process runner, or any other Beam runner with its own flags.
 
 Only this module and its neighbours named `beam_…` import Beam. Elements are (key, blob) pairs, so that a runner's
 shuffle encodes them with its fast coders; the stream of a blob decides which collection it goes to.
@@ -42,7 +42,7 @@ from openwit.schemas.common.storage_faults import storage_faults
 
 # `DirectRunner` tries to download Prism first, and the Dask runner loses rows silently: neither is offered.
 _RUNNERS: dict[str, str] = {
-    "local": "apache_beam.runners.portability.fn_api_runner.FnApiRunner",
+    "beam": "apache_beam.runners.portability.fn_api_runner.FnApiRunner",
     "portable": "PortableRunner",
     "flink": "FlinkRunner",
     "spark": "SparkRunner",
@@ -56,19 +56,19 @@ class BeamEngine:
     """Run jobs on a Beam runner; see `openwit.pipeline.execution.engine.Engine`.
 
     Args:
-        name: one of `openwit.pipeline.execution.runners.RunnerName`.
-        workers: worker processes of the local runner; 1 runs in this process (starting more costs seconds).
+        name: one of `openwit.pipeline.execution.runners.RunnerName` but `local`.
+        workers: worker processes of the runner `beam`; 1 runs in this process (starting more costs seconds a job).
         flags: Beam's own flags, passed on unchanged.
     """
 
-    name: str = "local"
+    name: str = "beam"
     workers: int = 1
     flags: Sequence[str] = field(default_factory=tuple)
 
     def __post_init__(self) -> None:
         """Raise a RecipeError for an unknown runner or no worker."""
         if self.name not in _RUNNERS:
-            raise RecipeError(f"unknown runner {self.name!r}; known: {', '.join(_RUNNERS)}")
+            raise RecipeError(f"unknown runner {self.name!r}; known: local, {', '.join(_RUNNERS)}")
         if self.workers < 1:
             raise RecipeError(f"workers must be at least 1, got {self.workers}")
         check_flags(self.name, self.flags)
@@ -76,6 +76,9 @@ class BeamEngine:
     def check(self) -> None:
         """Raise a NetworkError if the runner's cluster does not answer: better now than after hours of other steps."""
         check_endpoint(self.name, self.flags)
+
+    def close(self) -> None:
+        """Do nothing: Beam ends its workers with each job."""
 
     def run_tasks(
         self, folder: Path, tasks: Sequence[Task[Any]], label: str, file_task: FileTask[Any]
@@ -100,7 +103,7 @@ class BeamEngine:
     def options(self) -> PipelineOptions:
         """Return Beam's options for this runner."""
         flags = [f"--runner={_RUNNERS[self.name]}"]
-        if self.name == "local":
+        if self.name == "beam":
             flags += ["--direct_running_mode=in_memory", f"--direct_num_workers={self.workers}"]
         return PipelineOptions([*flags, *self.flags])
 
@@ -113,8 +116,8 @@ class BeamEngine:
             pipeline.run().wait_until_finish()
 
     def _beam_runner(self) -> FnApiRunner | None:
-        """Return the local runner with its own worker command if there are several workers; else None."""
-        if self.name != "local" or self.workers == 1:
+        """Return the in-process runner with its own worker command if there are several workers; else None."""
+        if self.name != "beam" or self.workers == 1:
             return None
         # Beam's own mode for this, multi_processing, starts workers that log to the user's screen.
         worker = f"{shlex.quote(sys.executable)} -m openwit.pipeline.execution.beam_worker"

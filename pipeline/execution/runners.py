@@ -1,5 +1,57 @@
-"""Name the Beam runners that jobs can run on, without importing Beam."""
+"""Name the engines that jobs can run on, and make them; no engine's library is imported before it is asked for."""
 
-from typing import Literal
+from __future__ import annotations
 
-RunnerName = Literal["local", "portable", "flink", "spark", "dataflow"]
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from openwit.pipeline.execution.engine import default_workers
+from openwit.schemas.common.errors import RecipeError
+
+if TYPE_CHECKING:
+    from openwit.pipeline.execution.engine import Engine
+
+RunnerName = Literal["local", "beam", "portable", "flink", "spark", "dataflow"]
+WorkerCount = int | Literal["auto"]
+"""Number of worker processes; `auto` for one per core that this process may use."""
+
+
+def make_engine(runner: str, workers: WorkerCount, flags: Sequence[str] = ()) -> Engine:
+    """Make the engine of a runner.
+
+    Args:
+        runner: a `RunnerName`.
+        workers: processes of the runners `local` and `beam`; for `beam`, `auto` runs in this process.
+        flags: Beam's flags.
+
+    Raises:
+        RecipeError: the runner is unknown, the number of workers is wrong, or flags do not belong to the runner.
+    """
+    if workers != "auto" and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
+        raise RecipeError(f"workers must be auto or a number from 1, got {workers!r}")
+    if runner != "local":
+        from openwit.pipeline.execution.beam_engine import BeamEngine
+
+        return BeamEngine(runner, 1 if workers == "auto" else workers, tuple(flags))
+    if flags:
+        raise RecipeError(f"{flags[0]} is a flag of Beam, which --runner local does not use: name a Beam runner")
+    from openwit.pipeline.execution.local_pool import LocalPool
+    from openwit.pipeline.execution.pool import InProcessPool
+    from openwit.pipeline.execution.pool_engine import PoolEngine
+
+    cores = default_workers()
+    count = cores if workers == "auto" else workers
+    return PoolEngine(InProcessPool() if count == 1 else LocalPool(count, cores=cores, required=workers != "auto"))
+
+
+def parse_workers(text: str) -> WorkerCount:
+    """Read a number of workers as the command line gives it.
+
+    Raises:
+        ValueError: it is neither `auto` nor a number from 1.
+    """
+    if text == "auto":
+        return "auto"
+    if not text.isascii() or not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"{text!r} is neither auto nor a number from 1")
+    return int(text)

@@ -8,7 +8,8 @@
     ├── DataError            an input, dataset or checkpoint is missing, damaged or of the wrong kind
     │   └── SchemaError      a table does not have the columns it should have
     ├── NetworkError         a server or a remote store does not respond, or refuses
-    └── StorageError         a disk is full, a folder cannot be written, or another process holds it
+    ├── StorageError         a disk is full, a folder cannot be written, or another process holds it
+    └── WorkerError          worker processes died again and again
 
 The commands print the sentence and end with exit code 2. Any other exception is a bug in OpenWIT.
 """
@@ -41,6 +42,10 @@ class NetworkError(OpenWITError):
 
 class StorageError(OpenWITError):
     """A disk is full, a folder cannot be written, or another process holds it."""
+
+
+class WorkerError(OpenWITError):
+    """Worker processes died again and again; the message names the task."""
 
 
 class SchemaError(DataError):

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from openwit.pipeline.execution.beam_engine import BeamEngine
 from openwit.pipeline.execution.files import file_entry
+from openwit.pipeline.execution.runners import make_engine
 from openwit.pipeline.execution.stage import Job, StageResult, run_stage
 from openwit.schemas.manifest import FunnelStep
 from openwit.schemas.tables.images import IMAGES, SURVIVORS
@@ -59,7 +59,7 @@ def survivor(number: int, image: bytes, texts: int = 1, split: str = "train") ->
 
 def finished_dedup(folder: Path, files: list[list[dict[str, Any]]], drop_every: int = 4) -> Path:
     """Stage folders FOLDER/fetch and FOLDER/dedup of some images, of which dedup took out every n-th."""
-    job = Job(BeamEngine())
+    job = Job(make_engine("local", 1))
     fetched, deduplicated = folder / "fetch", folder / "dedup"
     total = sum(map(len, files))
     pairs = sum(len(row["pairs"]) for rows in files for row in rows)

@@ -16,7 +16,7 @@ from support.survivors import HOSTS, finished_dedup, survivor
 from openwit.pipeline.cli.main import main
 from openwit.pipeline.dataset.store import LocalFolder, RemoteFolder, load_manifest, open_store
 from openwit.pipeline.dataset.verify import verify_dataset
-from openwit.pipeline.execution.beam_engine import BeamEngine
+from openwit.pipeline.execution.runners import make_engine
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.stages.base import BuildContext, DatasetInfo
 from openwit.pipeline.stages.shard import Shard
@@ -44,7 +44,7 @@ def built(tmp_path_factory):
     DUPLICATE_EXAMPLES.write(deduplicated / "duplicates.parquet", pa.Table.from_pylist(kept, DUPLICATE_EXAMPLES.arrow))
     dataset = folder / "dataset"
     Shard().run(
-        Job(BeamEngine()),
+        Job(make_engine("local", 1)),
         ShardSettings(samples=16),
         {"survivors": deduplicated},
         dataset,

@@ -16,7 +16,7 @@ def closed_port():
         return free.getsockname()[1]
 
 
-@pytest.mark.parametrize("runner", ["local", "dataflow"])
+@pytest.mark.parametrize("runner", ["beam", "dataflow"])
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [

@@ -7,7 +7,6 @@ import pyarrow as pa
 import pytest
 from support.serial_engine import SerialEngine
 
-from openwit.pipeline.execution.beam_engine import BeamEngine
 from openwit.pipeline.execution.blobs import concat_blobs, split_by, to_blob
 from openwit.pipeline.execution.jobs import (
     Addend,
@@ -20,6 +19,7 @@ from openwit.pipeline.execution.jobs import (
     Task,
     VectorSum,
 )
+from openwit.pipeline.execution.runners import make_engine
 from openwit.schemas.common.atomic import atomic_write
 from openwit.schemas.common.errors import DataError
 
@@ -116,23 +116,52 @@ def outputs(folder):
     return {path: data for path, data in files(folder).items() if path.parts[:2] != (".stage", "sums")}
 
 
-def test_beam_gives_what_the_definition_gives_in_any_order(tmp_path):
-    beam = BeamEngine().run_rounds(tmp_path / "beam", job(tmp_path / "beam"))
-    assert beam["seen"].sum() == 37 + 25
-    assert beam["won"].tolist() == [1] * LENGTH
-    assert beam["nobody's"].tolist() == [0, 0, 0]
-    assert len(files(tmp_path / "beam" / "winners")) == 3
-    for seed in range(5):
+@pytest.fixture(scope="module", params=[("local", 1), ("local", 2), ("beam", 1)], ids=str)
+def engine(request):
+    made = make_engine(*request.param)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def defined(tmp_path_factory):
+    """The sums and files of the definition."""
+    folder = tmp_path_factory.mktemp("defined")
+    return SerialEngine().run_rounds(folder, job(folder)), outputs(folder)
+
+
+def test_an_engine_gives_what_the_definition_gives(engine, defined, tmp_path):
+    for again in ("first", "second"):
+        sums = engine.run_rounds(tmp_path / again, job(tmp_path / again))
+        assert {name: vector.tolist() for name, vector in sums.items()} == {
+            n: v.tolist() for n, v in defined[0].items()
+        }
+        assert outputs(tmp_path / again) == defined[1]
+    assert sums["seen"].sum() == 37 + 25
+    assert sums["won"].tolist() == [1] * LENGTH
+    assert sums["nobody's"].tolist() == [0, 0, 0]
+    assert len(files(tmp_path / again / "winners")) == 3
+
+
+def test_the_order_of_tasks_and_blobs_does_not_matter(defined, tmp_path):
+    for seed in range(1, 5):
         folder = tmp_path / str(seed)
         sums = SerialEngine(seed).run_rounds(folder, job(folder))
-        assert {name: vector.tolist() for name, vector in sums.items()} == {n: v.tolist() for n, v in beam.items()}
-        assert outputs(folder) == outputs(tmp_path / "beam")
+        assert {name: vector.tolist() for name, vector in sums.items()} == {
+            n: v.tolist() for n, v in defined[0].items()
+        }
+        assert outputs(folder) == defined[1]
 
 
-@pytest.mark.parametrize("engine", [BeamEngine(), SerialEngine()])
-def test_an_error_in_an_emitter_is_the_users_own(tmp_path, engine):
+def test_an_error_in_an_emitter_is_the_users_own(engine, tmp_path):
     with pytest.raises(DataError, match="^the numbers are wrong: take others$"):
         engine.run_rounds(tmp_path, job(tmp_path, bad=1))
+    assert not (tmp_path / ".stage" / "exchange").exists()
+
+
+def test_the_definition_raises_the_users_own_error(tmp_path):
+    with pytest.raises(DataError, match="^the numbers are wrong: take others$"):
+        SerialEngine().run_rounds(tmp_path, job(tmp_path, bad=1))
 
 
 def test_a_job_whose_streams_do_not_fit_is_refused():

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 
 import pytest
 
-from openwit.pipeline.execution.beam_engine import BeamEngine
 from openwit.pipeline.execution.jobs import FileTask, Task
+from openwit.pipeline.execution.runners import make_engine
 from openwit.pipeline.execution.stage import Job, StageResult, run_stage
 from openwit.pipeline.execution.tasks import FAILURES, read_result
 from openwit.schemas.common.atomic import atomic_write
@@ -46,37 +46,46 @@ def calls(folder):
     return Counter((folder / "calls").read_text().split())
 
 
-def test_done_tasks_are_not_done_again(tmp_path):
-    results = BeamEngine().run_tasks(tmp_path, tasks("a", "b"), "Shout", Shout())
+@pytest.fixture(scope="module", params=[("local", 1), ("local", 2), ("beam", 1)], ids=str)
+def engine(request):
+    made = make_engine(*request.param)
+    yield made
+    made.close()
+
+
+def test_done_tasks_are_not_done_again(engine, tmp_path):
+    results = engine.run_tasks(tmp_path, tasks("a", "b"), "Shout", Shout())
     assert [asdict(r.steps["shout/texts"]) for r in results] == [
         {"rows_in": 2, "rows_out": 1, "reasons": {"whisper": 1}}
     ] * 2
-    assert BeamEngine().run_tasks(tmp_path, tasks("a", "b", "c"), "Shout", Shout())[:2] == results
+    assert engine.run_tasks(tmp_path, tasks("a", "b", "c"), "Shout", Shout())[:2] == results
     assert calls(tmp_path) == {"00000": 1, "00001": 1, "00002": 1}
 
 
-def test_a_task_whose_file_is_gone_or_cut_is_done_again(tmp_path):
-    BeamEngine().run_tasks(tmp_path, tasks("a", "bb"), "Shout", Shout())
+def test_a_task_whose_file_is_gone_or_cut_is_done_again(engine, tmp_path):
+    engine.run_tasks(tmp_path, tasks("a", "bb"), "Shout", Shout())
     (tmp_path / "out" / "00001.txt").write_text("B")
     assert read_result(tmp_path, "00001") is None
-    BeamEngine().run_tasks(tmp_path, tasks("a", "bb"), "Shout", Shout())
+    engine.run_tasks(tmp_path, tasks("a", "bb"), "Shout", Shout())
     assert (tmp_path / "out" / "00001.txt").read_text() == "BB"
 
 
-def test_a_users_error_comes_out_of_the_runner_as_itself(tmp_path):
+def test_a_users_error_comes_out_of_the_runner_as_itself(engine, tmp_path):
     with pytest.raises(OpenWITError, match="^the text 'forbidden' is not allowed: take another$"):
-        BeamEngine().run_tasks(tmp_path, tasks("a", "forbidden"), "Shout", Shout())
+        engine.run_tasks(tmp_path, tasks("a", "forbidden"), "Shout", Shout())
     assert list((tmp_path / FAILURES).iterdir())
-    BeamEngine().run_tasks(tmp_path, tasks("a", "fine"), "Shout", Shout())
+    engine.run_tasks(tmp_path, tasks("a", "fine"), "Shout", Shout())
     assert not list((tmp_path / FAILURES).iterdir())
 
 
 def test_worker_processes_give_the_same_files(tmp_path):
-    for workers in (1, 2):
-        BeamEngine(workers=workers).run_tasks(tmp_path / str(workers), tasks("a", "b", "c"), "Shout", Quiet())
+    for runner, workers in (("local", 1), ("local", 2), ("beam", 2)):
+        engine = make_engine(runner, workers)
+        engine.run_tasks(tmp_path / f"{runner}{workers}", tasks("a", "b", "c"), "Shout", Quiet())
+        engine.close()
     for name in ("00000", "00001", "00002"):
-        one, two = ((tmp_path / w / "out" / f"{name}.txt").read_bytes() for w in ("1", "2"))
-        assert one == two
+        first, *others = ((folder / "out" / f"{name}.txt").read_bytes() for folder in sorted(tmp_path.iterdir()))
+        assert others == [first] * 2
 
 
 class Quiet(Shout):
@@ -86,12 +95,12 @@ class Quiet(Shout):
 
 
 def test_unknown_runner_is_named():
-    with pytest.raises(OpenWITError, match="unknown runner 'dask'; known: local"):
-        BeamEngine("dask")
+    with pytest.raises(OpenWITError, match="unknown runner 'dask'; known: local, beam"):
+        make_engine("dask", 1)
 
 
 def job(replace=False):
-    return Job(BeamEngine(), replace=replace)
+    return Job(make_engine("local", 1), replace=replace)
 
 
 def body(folder, counted):
@@ -136,8 +145,8 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path):
 SLOW = """
 import sys, time
 from pathlib import Path
-from openwit.pipeline.execution.beam_engine import BeamEngine
 from openwit.pipeline.execution.jobs import FileTask, Task
+from openwit.pipeline.execution.runners import make_engine
 from openwit.schemas.common.atomic import atomic_path
 
 class Slow(FileTask):
@@ -148,16 +157,22 @@ class Slow(FileTask):
                 file.write(f"{task.name} {n}\\n"); file.flush(); time.sleep(0.02)
         return [target]
 
-BeamEngine().run_tasks(Path(sys.argv[1]), [Task(n, f"{n:05d}", None) for n in range(4)], "Slow", Slow())
+def main():
+    tasks = [Task(n, f"{n:05d}", None) for n in range(4)]
+    make_engine(sys.argv[2], int(sys.argv[3])).run_tasks(Path(sys.argv[1]), tasks, "Slow", Slow())
 """
 
 
-def test_a_kill_loses_nothing_that_was_done_and_leaves_nothing_half(tmp_path):
-    script = tmp_path / "slow.py"
-    script.write_text(textwrap.dedent(SLOW))
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+@pytest.mark.parametrize("where", [("local", 1), ("local", 2), ("beam", 1)], ids=str)
+def test_a_kill_loses_nothing_that_was_done_and_leaves_nothing_half(where, tmp_path):
+    (tmp_path / "slow.py").write_text(textwrap.dedent(SLOW))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
     folder = tmp_path / "killed"
-    process = subprocess.Popen([sys.executable, str(script), str(folder)], env=environment)
+
+    def command(folder, runner, workers):
+        return [sys.executable, "-c", "import slow; slow.main()", str(folder), runner, str(workers)]
+
+    process = subprocess.Popen(command(folder, *where), env=environment)
     results = folder / ".stage" / "results"
     # The runner takes the tasks in an order of its own.
     while len(list(results.glob("0*.json"))) < 2:
@@ -165,9 +180,9 @@ def test_a_kill_loses_nothing_that_was_done_and_leaves_nothing_half(tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     done = {path.stem: (folder / "out" / f"{path.stem}.txt").stat().st_mtime_ns for path in results.glob("0*.json")}
-    assert 2 <= len(done) < 4
-    for attempt in (folder, tmp_path / "undisturbed"):
-        subprocess.run([sys.executable, str(script), str(attempt)], env=environment, check=True)
+    assert 2 <= len(done) <= 4
+    subprocess.run(command(folder, *where), env=environment, check=True)
+    subprocess.run(command(tmp_path / "undisturbed", "local", 1), env=environment, check=True)
     whole = sorted((tmp_path / "undisturbed" / "out").glob("*.txt"))
     assert [path.name for path in whole] == ["00000.txt", "00001.txt", "00002.txt", "00003.txt"]
     for path in whole:

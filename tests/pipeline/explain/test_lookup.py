@@ -10,7 +10,7 @@ from support.pictures import picture
 
 from openwit.pipeline.build import build
 from openwit.pipeline.cli.main import main
-from openwit.pipeline.execution.beam_engine import BeamEngine
+from openwit.pipeline.execution.runners import make_engine
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.explain.lookup import explain
 from openwit.pipeline.recipe import Recipe
@@ -30,7 +30,7 @@ def dataset(tmp_path_factory):
     rows.append({"url": "http://a.org/none.jpg", "image": picture(51), "text": "nothing that is asked for"})
     pq.write_table(pa.Table.from_pylist(rows), folder / "birds.parquet")
     (folder / "queries.txt").write_text("kite\nwren\n")
-    build(recipe(folder, merge_texts=False), folder / "build", Job(BeamEngine()))
+    build(recipe(folder, merge_texts=False), folder / "build", Job(make_engine("local", 1)))
     return folder / "build" / "dataset"
 
 
@@ -40,7 +40,7 @@ def merged(dataset, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("merged") / "build"
     shutil.copytree(dataset.parent, workdir)
     changed = recipe(dataset.parent.parent, merge_texts=True)
-    build(changed, workdir, Job(BeamEngine(), replace=True))
+    build(changed, workdir, Job(make_engine("local", 1), replace=True))
     return workdir / "dataset"
 
 

@@ -7,8 +7,8 @@ import pytest
 from support.picture_web import Web
 from support.rows import candidate
 
-from openwit.pipeline.execution.beam_engine import BeamEngine
 from openwit.pipeline.execution.files import file_entry
+from openwit.pipeline.execution.runners import make_engine
 from openwit.pipeline.execution.stage import Job, StageResult, run_stage
 from openwit.pipeline.stages.fetch import stage as fetch
 from openwit.schemas.manifest import FunnelStep
@@ -18,7 +18,7 @@ from openwit.schemas.tables.queries import QUERIES
 
 @pytest.fixture
 def job():
-    return Job(BeamEngine())
+    return Job(make_engine("local", 1))
 
 
 @pytest.fixture

@@ -171,10 +171,10 @@ def test_a_stage_from_elsewhere_runs_in_a_build(foreign):
 WITH_WORKERS = """
 from pathlib import Path
 from mypkg.memes import NoMemes, NoMemesSettings
-from openwit.pipeline.execution.beam_engine import BeamEngine
+from openwit.pipeline.execution.runners import make_engine
 from openwit.pipeline.execution.stage import Job
 inputs = {"images": Path("build/stages/fetch")}
-print(NoMemes().run(Job(BeamEngine(workers=2)), NoMemesSettings(share=0.2), inputs, Path("alone")).executed)
+print(NoMemes().run(Job(make_engine("local", 2)), NoMemesSettings(share=0.2), inputs, Path("alone")).executed)
 """
 
 

@@ -8,7 +8,7 @@ import yaml
 
 from openwit.pipeline.build import build
 from openwit.pipeline.dataset.verify import verify_dataset
-from openwit.pipeline.execution.beam_engine import BeamEngine
+from openwit.pipeline.execution.runners import make_engine
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.recipe import load_recipe
 from openwit.schemas.manifest import DatasetManifest
@@ -31,7 +31,7 @@ def built(port: int, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Da
         "fetch.download.stall_s=2",
         "shard.samples=50",
     ]
-    manifest = build(load_recipe(RECIPE, overrides), folder / "build", Job(BeamEngine())).dataset
+    manifest = build(load_recipe(RECIPE, overrides), folder / "build", Job(make_engine("local", 1))).dataset
     assert manifest is not None
     return folder, manifest
 

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 from support.pictures import picture
 
-from openwit.pipeline.execution.beam_engine import BeamEngine
 from openwit.pipeline.execution.files import file_entry
+from openwit.pipeline.execution.runners import make_engine
 from openwit.pipeline.execution.stage import Job
 from openwit.schemas.manifest import DatasetManifest, FunnelStep, ShardEntry
 from openwit.schemas.tables.images import DUPLICATE_EXAMPLES
@@ -86,7 +86,7 @@ def make_dataset(tmp_path):
 
 @pytest.fixture
 def job():
-    return Job(BeamEngine())
+    return Job(make_engine("local", 1))
 
 
 @pytest.fixture

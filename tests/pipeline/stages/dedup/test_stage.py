@@ -299,12 +299,12 @@ def test_the_manifest_can_be_loaded_again_and_a_second_run_does_nothing(dedup_of
 
 
 def test_same_bytes_from_two_workers(dedup_of):
-    from openwit.pipeline.execution.beam_engine import BeamEngine
+    from openwit.pipeline.execution.runners import make_engine
     from openwit.pipeline.execution.stage import Job
 
     files = [[image(f"{k}.{n}", HASH ^ (1 << n), side=50 + n) for n in range(6)] for k in range(3)]
     one, _ = dedup_of(*files)
-    two, _ = dedup_of(*files, job=Job(BeamEngine(workers=2)))
+    two, _ = dedup_of(*files, job=Job(make_engine("local", 2)))
     names = sorted(str(p.relative_to(one)) for p in one.rglob("*.parquet"))
     assert names == sorted(str(p.relative_to(two)) for p in two.rglob("*.parquet"))
     assert all((one / name).read_bytes() == (two / name).read_bytes() for name in names)

@@ -18,14 +18,14 @@ RUN = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from openwit.pipeline.execution.beam_engine import BeamEngine
+from openwit.pipeline.execution.runners import make_engine
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.stages.fetch.settings import FetchSettings
 from openwit.pipeline.stages.fetch import Fetch
 from openwit.pipeline.stages.fetch import stage as fetch
 fetch.copy_query_counts = lambda *_: []
 settings = FetchSettings.model_validate_json(sys.argv[2])
-Fetch().run(Job(BeamEngine()), settings, {"selected": Path(sys.argv[3])}, Path(sys.argv[4]))
+Fetch().run(Job(make_engine("local", 1)), settings, {"selected": Path(sys.argv[3])}, Path(sys.argv[4]))
 """
 CHUNK = 30
 

@@ -7,8 +7,8 @@ from support.picture_web import HOSTS_OF_WEB, Web, settings, spread_over_hosts, 
 
 from openwit.pipeline.cli.progress import Pace, progress_note
 from openwit.pipeline.download.status import NO_RESPONSE, RESPONDED, FetchStatus
-from openwit.pipeline.execution.beam_engine import BeamEngine
 from openwit.pipeline.execution.progress import SilentProgress, Snapshot
+from openwit.pipeline.execution.runners import make_engine
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.execution.tasks import RESULTS
 from openwit.pipeline.stages.fetch import Fetch
@@ -76,7 +76,7 @@ def test_an_outage_stops_the_run_and_the_same_command_goes_on(tmp_path, job, sel
 
 
 def test_an_outage_that_passes_costs_nothing_but_time(tmp_path, select, web, monkeypatch, caplog):
-    job = Job(BeamEngine())
+    job = Job(make_engine("local", 1))
     source = select(tmp_path / "s", {0: spread_over_hosts(web, 130)})
     pauses = []
 
@@ -179,6 +179,6 @@ def test_reasons_so_far_are_in_the_progress(tmp_path, select, web):
             seen.append(progress_note(Snapshot(folder, names), len(names), unit, Pace(), 0.0))
 
     source = select(tmp_path / "s", {0: spread_over_hosts(web)})
-    job = Job(BeamEngine(), Watch())
+    job = Job(make_engine("local", 1), Watch())
     Fetch().run(job, settings(download={"robots": False}), {"selected": source}, tmp_path / "f")
     assert "dropped: http_not_found" in seen[0]

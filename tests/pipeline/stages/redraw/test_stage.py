@@ -9,7 +9,7 @@ import pytest
 from support.pictures import picture
 
 from openwit.pipeline.build import build
-from openwit.pipeline.execution.beam_engine import BeamEngine
+from openwit.pipeline.execution.runners import make_engine
 from openwit.pipeline.execution.stage import Job, StageManifest
 from openwit.pipeline.images.settings import ImageSettings
 from openwit.pipeline.recipe import Recipe
@@ -49,7 +49,7 @@ def built(tmp_path_factory):
             fetch=FetchSettings(image=ImageSettings(size=64)),
             dedup=DedupSettings(max_distance=0),
         )
-        manifest = build(recipe, folder / name, Job(BeamEngine())).dataset
+        manifest = build(recipe, folder / name, Job(make_engine("local", 1))).dataset
         return manifest, folder / name
 
     return run

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from support.rows import candidate
 
-from openwit.pipeline.execution.beam_engine import BeamEngine
+from openwit.pipeline.execution.runners import make_engine
 from openwit.pipeline.stages.queries import Queries
 from openwit.pipeline.stages.queries.settings import QuerySettings
 from openwit.pipeline.stages.select import Select
@@ -104,7 +104,7 @@ def test_worker_processes_do_not_matter(tmp_path, job, make_queries, make_candid
     rows = make_rows(300, seed=6)
     queries = make_queries(tmp_path / "q", WORDS)
     source = make_candidates(tmp_path / "c", [rows[:100], rows[100:]])
-    for name, engine in (("one", job.engine), ("two", BeamEngine(workers=2))):
+    for name, engine in (("one", job.engine), ("two", make_engine("local", 2))):
         Select().run(
             replace(job, engine=engine),
             SelectSettings(cap=5),

@@ -12,7 +12,7 @@ from openwit.pipeline.common import remote
 from openwit.pipeline.dataset.object_store import ObjectStore
 from openwit.pipeline.dataset.store import LocalFolder, load_manifest, open_store
 from openwit.pipeline.dataset.verify import verify_dataset
-from openwit.pipeline.execution.beam_engine import BeamEngine
+from openwit.pipeline.execution.runners import make_engine
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.explain.lookup import explain
 from openwit.pipeline.stages.base import BuildContext, DatasetInfo
@@ -20,8 +20,8 @@ from openwit.pipeline.stages.shard import Shard
 from openwit.pipeline.stages.shard.settings import ShardSettings
 from openwit.schemas.common.errors import OpenWITError
 
-LOCAL = Job(BeamEngine())
-REPLACING = Job(BeamEngine(), replace=True)
+LOCAL = Job(make_engine("local", 1))
+REPLACING = Job(make_engine("local", 1), replace=True)
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,7 @@ from support.pictures import picture
 from support.survivors import finished_dedup, survivor
 
 from openwit.pipeline.dataset.verify import verify_dataset
-from openwit.pipeline.execution.beam_engine import BeamEngine
+from openwit.pipeline.execution.runners import make_engine
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.stages.base import BuildContext, DatasetInfo
 from openwit.pipeline.stages.shard import Shard
@@ -40,7 +40,7 @@ def deduplicated(tmp_path_factory):
 
 
 def build(deduplicated, folder, target=None, workers=1, **settings):
-    job = Job(BeamEngine(workers=workers))
+    job = Job(make_engine("local", workers))
     Shard().run(
         job,
         ShardSettings(**settings or {"samples": 25}),
@@ -160,7 +160,7 @@ def test_an_empty_file_among_others(tmp_path):
 RUN = """
 import os, resource, signal, sys
 from pathlib import Path
-from openwit.pipeline.execution.beam_engine import BeamEngine
+from openwit.pipeline.execution.runners import make_engine
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.stages.shard.settings import ShardSettings
 from openwit.pipeline.stages.shard import stage as shard
@@ -182,7 +182,7 @@ if limit < 0:
     shard.write_shard = write_and_die
 with user_errors("wit"):
     target = sys.argv[4] if len(sys.argv) > 4 else None
-    job = Job(BeamEngine())
+    job = Job(make_engine("local", 1))
     build = BuildContext(dataset=DatasetInfo("d"), target=target)
     Shard().run(job, ShardSettings(samples=25), {"survivors": Path(sys.argv[1])}, Path(sys.argv[2]), build=build)
 """

@@ -1,0 +1,286 @@
+"""Run items of work in processes of this machine that live until the pool is closed.
+
+`concurrent.futures` with a fork server does the work: the server imports the libraries once, and each worker is a copy
+of it that starts in milliseconds. On top of it, the items of a worker that died are done again.
+"""
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import types
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.context import BaseContext
+from pathlib import Path
+from typing import Any
+
+from openwit.pipeline.execution.engine import limit_cores
+from openwit.pipeline.execution.pool import InProcessPool, Work
+from openwit.schemas.common.errors import OpenWITError, RecipeError, WorkerError
+from openwit.schemas.common.stopping import stop_if_asked
+
+_PRELOADED = "openwit.pipeline.execution.preloaded"
+_POLL_S = 0.2
+_QUEUED_PER_WORKER = 2
+_MAX_DEATHS = 3
+_SUSPECT_DEATHS = 2
+# The kernel ends the process with the highest score when memory runs out: a worker, whose item is done again.
+_OOM_SCORE = "500"
+
+_log = logging.getLogger(__name__)
+
+
+class LocalPool:
+    """Run items in worker processes of this machine; see `openwit.pipeline.execution.pool.Pool`.
+
+    Workers start with the first `run` of several items, and end with `close` or with this process. An item runs again
+    when a worker dies; after `_MAX_DEATHS` deaths while only that item ran, the job fails.
+
+    Args:
+        workers: at least 2.
+        cores: that the workers share.
+        required: refuse work that workers cannot import, instead of doing it in this process.
+    """
+
+    def __init__(self, workers: int, *, cores: int, required: bool = True) -> None:
+        self._workers = workers
+        self._required = required
+        self._cores_each = max(cores // workers, 1)
+        self._executor: ProcessPoolExecutor | None = None
+        self._lock = threading.Lock()
+
+    def run(self, work: Work, items: Sequence[Any], names: Sequence[str]) -> Iterator[tuple[int, Any]]:
+        """See `Pool`.
+
+        Raises:
+            WorkerError: workers died again and again.
+            RecipeError: something of the work is defined where workers cannot import it.
+        """
+        if len(items) < 2:
+            yield from InProcessPool().run(work, items, names)
+            return
+        try:
+            data = _pickled(work)
+        except RecipeError as error:
+            if self._required:
+                raise
+            _log.warning("%s: one process does it", error)
+            yield from InProcessPool().run(work, items, names)
+            return
+        with tempfile.TemporaryDirectory(prefix="openwit-job-") as folder:
+            job = Path(folder) / "work.pickle"
+            job.write_bytes(data)
+            try:
+                yield from self._run(str(job), items, names)
+            except BaseException:
+                self.close()  # whatever still runs is of no use
+                raise
+
+    def close(self) -> None:
+        """End the workers at once; a later `run` starts new ones."""
+        with self._lock:
+            executor, self._executor = self._executor, None
+        if executor is not None:
+            _kill(executor)
+
+    def _run(self, job: str, items: Sequence[Any], names: Sequence[str]) -> Iterator[tuple[int, Any]]:
+        waiting = deque(range(len(items)))
+        # Several items run when a worker dies: those that did more than once run alone in the end, so that the culprit
+        # shows.
+        suspects: deque[int] = deque()
+        running: dict[Future[_Outcome], int] = {}
+        deaths: Counter[int] = Counter()
+        alone: Counter[int] = Counter()
+        while waiting or suspects or running:
+            stop_if_asked()
+            try:
+                if waiting:
+                    while waiting and len(running) < self._workers * _QUEUED_PER_WORKER:
+                        running[self._submit(job, items[waiting[0]])] = waiting[0]
+                        waiting.popleft()
+                elif suspects and not running:
+                    running[self._submit(job, items[suspects[0]])] = suspects[0]
+                    suspects.popleft()
+                done, _ = wait(running, _POLL_S, FIRST_COMPLETED)
+                for future in done:
+                    outcome = future.result()
+                    yield running.pop(future), outcome.value()
+            except BrokenProcessPool as error:
+                died = list(running.values())
+                running = {}
+                self.close()
+                deaths.update(died)
+                for index in died:
+                    (suspects if deaths[index] >= _SUSPECT_DEATHS else waiting).append(index)
+                    alone[index] += len(died) == 1
+                    if alone[index] >= _MAX_DEATHS:
+                        raise WorkerError(
+                            f"a worker process died {alone[index]} times while it ran only {names[index]!r}: did "
+                            "memory run out? Use fewer --workers; run the same command to resume"
+                        ) from error
+                _log.warning("a worker process died; what it had not finished is done again")
+
+    def _submit(self, job: str, item: Any) -> "Future[_Outcome]":
+        with self._lock:
+            if self._executor is None:
+                self._executor = self._start()
+            with _hidden_main():
+                return self._executor.submit(_serve, job, _pickled(item))
+
+    def _start(self) -> ProcessPoolExecutor:
+        context = _context()
+        return ProcessPoolExecutor(
+            self._workers, mp_context=context, initializer=_prepare_worker, initargs=(os.getpid(), self._cores_each)
+        )
+
+
+class _Outcome:
+    """The result of an item or the error that it raised, and what it logged."""
+
+    def __init__(self, result: Any, error: BaseException | None, logged: list[logging.LogRecord]) -> None:
+        self._result = result
+        self._error = error
+        self._logged = logged
+
+    def value(self) -> Any:
+        """Log what the item logged; return its result or raise its error."""
+        for record in self._logged:
+            logging.getLogger(record.name).handle(record)
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+
+def _context() -> BaseContext:
+    """Return the way processes start: from a fork server on Linux, else anew."""
+    if not sys.platform.startswith("linux"):
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([_PRELOADED])
+    return context
+
+
+@contextlib.contextmanager
+def _hidden_main() -> Iterator[None]:
+    """Start processes that do not run the user's main script again, whether or not it guards against that."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _pickled(value: Any) -> bytes:
+    try:
+        data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise RecipeError(f"{_type_name(value)} cannot be sent to worker processes ({error}): use 1 worker") from error
+    if b"__main__" in data:
+        raise RecipeError(
+            f"{_type_name(value)} is defined in the main script or a notebook, where worker processes cannot import "
+            "it: move it to a module, or use 1 worker"
+        )
+    return data
+
+
+def _type_name(value: Any) -> str:
+    return type(value).__qualname__
+
+
+def _kill(executor: ProcessPoolExecutor) -> None:
+    processes = list((executor._processes or {}).values())
+    executor.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        process.kill()
+    for process in processes:
+        process.join()
+
+
+# What follows runs in the workers.
+
+_current: tuple[str, Work] | None = None
+
+
+def _prepare_worker(driver: int, cores: int) -> None:
+    # Ctrl-C goes to all processes of a terminal: the driver ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
+    threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
+    limit_cores(cores)
+    logging.getLogger().setLevel(logging.ERROR)
+    logging.getLogger("openwit").setLevel(logging.WARNING)
+
+
+def _end_with(driver: int) -> None:
+    """End this process when that of the driver is gone."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+    else:
+        while _runs(driver):
+            time.sleep(_POLL_S)
+    os._exit(1)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+class _Recorder(logging.Handler):
+    """Keep what an item logs for the driver."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        record.msg, record.args = record.getMessage(), None
+        record.exc_info = None
+        self.records.append(record)
+
+
+def _serve(job: str, item: bytes) -> _Outcome:
+    """Run an item in a worker, which keeps the work of the job until the next job begins."""
+    global _current
+    recorder = _Recorder()
+    logging.getLogger().addHandler(recorder)
+    try:
+        if _current is None or _current[0] != job:
+            _current = None
+            work: Work = pickle.loads(Path(job).read_bytes())
+            work.setup()
+            _current = job, work
+        return _Outcome(_current[1].run(pickle.loads(item)), None, recorder.records)
+    except Exception as error:
+        return _Outcome(None, _portable(error), recorder.records)
+    finally:
+        logging.getLogger().removeHandler(recorder)
+
+
+def _portable(error: Exception) -> Exception:
+    """Return an error as it can be pickled; one that is a bug has its traceback as a note."""
+    if not isinstance(error, OpenWITError):
+        error.add_note("".join(traceback.format_exception(error)))
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError("".join(traceback.format_exception(error)))
+    return error

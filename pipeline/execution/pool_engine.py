@@ -1,0 +1,196 @@
+"""Run jobs on a pool of workers: file tasks as items, rounds as items that exchange blobs through files."""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from openwit.pipeline.execution.exchange import BlobReader, BlobWriter, Written, grouped
+from openwit.pipeline.execution.files import STAGE
+from openwit.pipeline.execution.jobs import (
+    Addend,
+    Emitted,
+    Emitter,
+    FileTask,
+    Grouping,
+    Round,
+    RoundsJob,
+    Task,
+    TaskResult,
+)
+from openwit.pipeline.execution.pool import Pool
+from openwit.pipeline.execution.tasks import run_file_task, task_faults, user_errors_of
+from openwit.schemas.common.stopping import stop_if_asked
+
+_EXCHANGE = f"{STAGE}/exchange"
+
+Sums = dict[str, np.ndarray]
+
+
+class PoolEngine:
+    """Run jobs on a pool; see `openwit.pipeline.execution.engine.Engine`."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def check(self) -> None:
+        """Do nothing: a pool's workers belong to this process."""
+
+    def close(self) -> None:
+        """End the workers."""
+        self._pool.close()
+
+    def run_tasks(
+        self, folder: Path, tasks: Sequence[Task[Any]], label: str, file_task: FileTask[Any]
+    ) -> list[TaskResult]:
+        """See `Engine.run_tasks`."""
+        results: list[TaskResult | None] = [None] * len(tasks)
+        with user_errors_of(folder):
+            names = [f"{label}: {task.name}" for task in tasks]
+            for index, result in self._pool.run(_RunTasks(folder, file_task), tasks, names):
+                results[index] = result
+        return [result for result in results if result is not None]
+
+    def run_rounds(self, folder: Path, job: RoundsJob[Any]) -> Sums:
+        """See `Engine.run_rounds`."""
+        exchange = folder / _EXCHANGE
+        shutil.rmtree(exchange, ignore_errors=True)
+        sums = {total.name: np.zeros(total.length, np.int64) for total in job.sums}
+        try:
+            with user_errors_of(folder):
+                run = _Rounds(self._pool, folder, exchange, sums)
+                run.emit(job)
+                for number, part in enumerate(job.rounds):
+                    run.round(part, number)
+        finally:
+            shutil.rmtree(exchange, ignore_errors=True)
+        return sums
+
+
+@dataclass
+class _Rounds:
+    """The state of a job of rounds: the files of each step so far, and the sums."""
+
+    pool: Pool
+    folder: Path
+    exchange: Path
+    sums: Sums
+    files: list[tuple[Written, tuple[str, ...]]] = field(default_factory=list)
+
+    def emit(self, job: RoundsJob[Any]) -> None:
+        groups = [[job.tasks[index] for index in part] for part in grouped(len(job.tasks))]
+        names = [f"{job.label}: {group[0].name}" for group in groups]
+        work = _Emit(self.folder, job.file_task, job.emitter, job.writes, self.exchange / "emit")
+        self._run(work, list(enumerate(groups)), names, job.writes)
+
+    def round(self, part: Round, number: int) -> None:
+        found: set[int] = set()
+        for written, _ in self.files:
+            for stream in part.reads:
+                found.update(written.keys.get(stream, ()))
+        keys = sorted(found)
+        # A file that has nothing for the round is not opened.
+        files = [
+            (written.path, streams)
+            for written, streams in self.files
+            if any(written.keys.get(stream) for stream in part.reads)
+        ]
+        groups = [[keys[index] for index in group] for group in grouped(len(keys))]
+        names = [f"{part.label}: bucket {group[0]}" for group in groups]
+        work = _Process(part.grouping, part.reads, part.writes, files, self.exchange / f"round-{number}")
+        self._run(work, list(enumerate(groups)), names, part.writes)
+
+    def _run(self, work: Any, items: list[Any], names: list[str], writes: tuple[str, ...]) -> None:
+        made: dict[int, Written] = {}
+        for index, (written, sums) in self.pool.run(work, items, names):
+            made[index] = written
+            for name, vector in sums.items():
+                self.sums[name] += vector
+        self.files += [(made[index], writes) for index in sorted(made)]
+
+
+@dataclass
+class _RunTasks:
+    """task -> its result."""
+
+    folder: Path
+    file_task: FileTask[Any]
+
+    def setup(self) -> None:
+        with task_faults(self.folder):
+            self.file_task.setup()
+
+    def run(self, task: Task[Any]) -> TaskResult:
+        return run_file_task(self.folder, task, self.file_task)
+
+
+@dataclass
+class _Emit:
+    """(number, tasks) -> the file of their blobs, and their sums."""
+
+    folder: Path
+    file_task: FileTask[Any] | None
+    emitter: Emitter[Any]
+    writes: tuple[str, ...]
+    exchange: Path
+
+    def setup(self) -> None:
+        with task_faults(self.folder):
+            if self.file_task is not None:
+                self.file_task.setup()
+            self.emitter.setup()
+
+    def run(self, item: tuple[int, list[Task[Any]]]) -> tuple[Written, Sums]:
+        number, tasks = item
+        return _collected(self._emitted(tasks), self.exchange / f"{number:05d}", self.writes)
+
+    def _emitted(self, tasks: list[Task[Any]]) -> Emitted:
+        for task in tasks:
+            if self.file_task is not None:
+                run_file_task(self.folder, task, self.file_task)
+            yield from self.emitter.emit(task)
+
+
+@dataclass
+class _Process:
+    """(number, keys) -> the file of the blobs that the round emits for them, and their sums."""
+
+    grouping: Grouping
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    files: list[tuple[str, tuple[str, ...]]]
+    exchange: Path
+
+    def setup(self) -> None:
+        self._reader = BlobReader(self.files)
+        with task_faults():
+            self.grouping.setup()
+
+    def run(self, item: tuple[int, list[int]]) -> tuple[Written, Sums]:
+        number, keys = item
+        return _collected(self._emitted(keys), self.exchange / f"{number:05d}", self.writes)
+
+    def _emitted(self, keys: list[int]) -> Emitted:
+        for key in keys:
+            yield from self.grouping.process(key, self._reader.read(self.reads, [key])[key])
+
+
+def _collected(emitted: Emitted, target: Path, writes: tuple[str, ...]) -> tuple[Written, Sums]:
+    sums: Sums = {}
+    with task_faults(target.parent), BlobWriter(target, writes) as writer:
+        for item in _stoppable(emitted):
+            if isinstance(item, Addend):
+                known = sums.get(item.sum)
+                sums[item.sum] = item.vector.astype(np.int64) if known is None else known + item.vector
+            else:
+                writer.add(item.stream, item.key, item.blob)
+    return writer.written(), sums
+
+
+def _stoppable(emitted: Emitted) -> Iterator[Any]:
+    for item in emitted:
+        stop_if_asked()
+        yield item

@@ -1,0 +1,60 @@
+"""Blobs through files: what is read of a key is what was written for it, from few files, opened one at a time."""
+
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from openwit.pipeline.execution import exchange
+from openwit.pipeline.execution.exchange import MAX_GROUPS, BlobReader, BlobWriter, grouped
+
+STREAMS = ("a", "b", "ordered late")
+BLOBS = st.lists(st.tuples(st.sampled_from(STREAMS), st.integers(0, 5), st.binary(max_size=9)), max_size=30)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(BLOBS, max_size=4), st.booleans())
+def test_a_key_gets_what_was_written_for_it(tmp_path_factory, groups, spilled):
+    folder = tmp_path_factory.mktemp("exchange")
+    expected = defaultdict(list)
+    files = []
+    with pytest.MonkeyPatch.context() as patch:
+        if spilled:
+            patch.setattr(exchange, "_BUFFERED_BYTES", 10)
+        for number, blobs in enumerate(groups):
+            with BlobWriter(folder / str(number), STREAMS) as writer:
+                for stream, key, blob in blobs:
+                    writer.add(stream, key, blob)
+                    expected[stream, key].append(blob)
+            written = writer.written()
+            assert bool(written.path) == bool(blobs)
+            assert written.keys == {
+                name: sorted({key for stream, key, _ in blobs if stream == name}) for name in STREAMS
+            }
+            files.append((written.path, STREAMS))
+    reader = BlobReader(files)
+    for key in range(6):
+        found = reader.read(("ordered late", "a"), [key])[key]
+        assert list(found) == ["ordered late", "a"]
+        for stream in found:
+            assert sorted(found[stream]) == sorted(expected[stream, key])
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_an_error_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), BlobWriter(tmp_path / "x", STREAMS) as writer:
+        writer.add("a", 1, b"blob")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(KeyError), BlobWriter(tmp_path / "x", STREAMS) as writer:
+        writer.add("undeclared", 1, b"blob")
+
+
+@given(st.integers(0, 100_000))
+def test_groups_hold_each_item_once_and_are_few(items: int) -> None:
+    groups = grouped(items)
+    assert [index for group in groups for index in group] == list(range(items))
+    assert len(groups) <= MAX_GROUPS
+    assert all(len(group) > 0 for group in groups)
