@@ -38,9 +38,7 @@ def _workers(text: Any) -> WorkerCount:
 
 Runner = Annotated[
     RunnerName,
-    typer.Option(
-        "--runner", help="local (processes of this machine), or a Beam runner; Beam's flags follow after --."
-    ),
+    typer.Option("--runner", help="Processes of this machine (local), or a Beam runner, whose flags follow after --."),
 ]
 Workers = Annotated[
     Any,

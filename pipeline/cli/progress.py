@@ -13,7 +13,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from openwit.pipeline.execution.progress import Snapshot
+from openwit.pipeline.execution.progress import JobProgress, Snapshot
 from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.common.printable import printable
 
@@ -50,16 +50,16 @@ class ConsoleProgress:
     def _show_bar(self, label: str, folder: Path, names: Sequence[str], unit: str, stop: threading.Event) -> None:
         with Progress(*_columns(), console=self._console, transient=True) as progress:
             bar = progress.add_task(label, total=1.0, note="")
-            pace = Pace()
+            pace, job = Pace(), JobProgress(folder, names)
             while not stop.wait(_POLL_SECONDS):
-                snapshot = Snapshot(folder, names)
+                snapshot = job.look()
                 note = progress_note(snapshot, len(names), unit, pace, time.monotonic())
                 progress.update(bar, completed=snapshot.fraction, note=note)
 
     def _print_lines(self, label: str, folder: Path, names: Sequence[str], unit: str, stop: threading.Event) -> None:
-        pace = Pace()
+        pace, job = Pace(), JobProgress(folder, names)
         while not stop.wait(_LINE_SECONDS):
-            snapshot = Snapshot(folder, names)
+            snapshot = job.look()
             note = progress_note(snapshot, len(names), unit, pace, time.monotonic())
             self._console.print(f"  {label}: {snapshot.fraction:.0%}, {note}", highlight=False)
             sys.stdout.flush()

@@ -22,8 +22,9 @@ from openwit.pipeline.execution.jobs import (
     TaskResult,
 )
 from openwit.pipeline.execution.pool import Pool
-from openwit.pipeline.execution.tasks import run_file_task, task_faults, user_errors_of
+from openwit.pipeline.execution.tasks import run_file_task, user_errors_of
 from openwit.schemas.common.stopping import stop_if_asked
+from openwit.schemas.common.storage_faults import storage_faults
 
 _EXCHANGE = f"{STAGE}/exchange"
 
@@ -120,7 +121,7 @@ class _RunTasks:
     file_task: FileTask[Any]
 
     def setup(self) -> None:
-        with task_faults(self.folder):
+        with storage_faults(self.folder, only_os_errors=True):
             self.file_task.setup()
 
     def run(self, task: Task[Any]) -> TaskResult:
@@ -138,7 +139,7 @@ class _Emit:
     exchange: Path
 
     def setup(self) -> None:
-        with task_faults(self.folder):
+        with storage_faults(self.folder, only_os_errors=True):
             if self.file_task is not None:
                 self.file_task.setup()
             self.emitter.setup()
@@ -166,7 +167,7 @@ class _Process:
 
     def setup(self) -> None:
         self._reader = BlobReader(self.files)
-        with task_faults():
+        with storage_faults(only_os_errors=True):
             self.grouping.setup()
 
     def run(self, item: tuple[int, list[int]]) -> tuple[Written, Sums]:
@@ -180,7 +181,7 @@ class _Process:
 
 def _collected(emitted: Emitted, target: Path, writes: tuple[str, ...]) -> tuple[Written, Sums]:
     sums: Sums = {}
-    with task_faults(target.parent), BlobWriter(target, writes) as writer:
+    with storage_faults(target.parent, only_os_errors=True), BlobWriter(target, writes) as writer:
         for item in _stoppable(emitted):
             if isinstance(item, Addend):
                 known = sums.get(item.sum)

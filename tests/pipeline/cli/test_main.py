@@ -12,7 +12,7 @@ from openwit.pipeline.build import BuildResult
 from openwit.pipeline.cli.main import app, main
 from openwit.pipeline.cli.progress import Pace, progress_note
 from openwit.pipeline.cli.report import print_build, print_steps
-from openwit.pipeline.execution.progress import Snapshot
+from openwit.pipeline.execution.progress import JobProgress
 from openwit.pipeline.stages import STAGES
 from openwit.schemas.common.command import make_console
 from openwit.schemas.manifest import DatasetManifest, FunnelStep
@@ -130,7 +130,7 @@ def test_a_progress_line_says_nothing_before_there_is_evidence() -> None:
 
 
 def test_a_stuck_job_has_no_rate(tmp_path: Path) -> None:
-    snapshot = Snapshot(tmp_path, ["a"])
+    snapshot = JobProgress(tmp_path, ["a"]).look()
     snapshot.reasons.update({"dns_failed": 5, "timeout": 2000, "too_small": 1, "http_gone": 7})
     note = progress_note(snapshot, 1, "images", Pace(), 0.0)
     assert note == "0/1 files; 2,013 dropped: timeout 2,000, http_gone 7, dns_failed 5, …"

@@ -7,7 +7,7 @@ from support.picture_web import HOSTS_OF_WEB, Web, settings, spread_over_hosts, 
 
 from openwit.pipeline.cli.progress import Pace, progress_note
 from openwit.pipeline.download.status import NO_RESPONSE, RESPONDED, FetchStatus
-from openwit.pipeline.execution.progress import SilentProgress, Snapshot
+from openwit.pipeline.execution.progress import JobProgress, SilentProgress
 from openwit.pipeline.execution.runners import make_engine
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.execution.tasks import RESULTS
@@ -176,7 +176,7 @@ def test_reasons_so_far_are_in_the_progress(tmp_path, select, web):
         @contextlib.contextmanager
         def watch(self, _label, folder, names, unit):
             yield
-            seen.append(progress_note(Snapshot(folder, names), len(names), unit, Pace(), 0.0))
+            seen.append(progress_note(JobProgress(folder, names).look(), len(names), unit, Pace(), 0.0))
 
     source = select(tmp_path / "s", {0: spread_over_hosts(web)})
     job = Job(make_engine("local", 1), Watch())
