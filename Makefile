@@ -1,7 +1,8 @@
 # On a fresh machine with Python 3.11 or newer and a package index:
 #   make demo            installs, then builds a dataset from a small crawl, trains a CLIP on it and shows what it learned
 #   make test            installs, then runs lint, types and the tests that take seconds
-#   make test-all        installs, then runs the slow tests and the release check
+#   make test-all        installs, then runs the slow tests, the engines and the release check
+#   make test-engines    installs, then builds on a Ray cluster of two nodes and on Beam's job service, on this machine
 #   make docs            installs, then builds the documentation as a site into build/site
 #   make check-wheels    asks the package index whether all is to be had without a compiler, for each Python and system
 #   make release-check   builds sdist and wheel and uses them in empty environments of every Python here
@@ -10,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_OUT ?= out/demo
 
-.PHONY: demo test test-all docs check-wheels release-check clean
+.PHONY: demo test test-all test-engines docs check-wheels release-check clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/wit demo --out $(DEMO_OUT)
@@ -18,11 +19,14 @@ demo: $(VENV)/.installed-demo
 test: $(VENV)/.installed-dev
 	@echo "== lint" && $(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@echo "== types" && $(BIN)/mypy
-	@echo "== tests" && $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --durations 10
+	@echo "== tests" && $(BIN)/python -m pytest -m "not slow and not engines" -n 2 --dist loadfile --durations 10
 	@echo "All of lint, types and tests passed. Next: make demo, then open $(DEMO_OUT)/dataset/card.html"
 
-test-all: $(VENV)/.installed-dev docs release-check
-	@echo "== slow tests" && $(BIN)/python -m pytest -m slow --timeout 1800 --durations 10
+test-all: $(VENV)/.installed-dev docs release-check test-engines
+	@echo "== slow tests" && $(BIN)/python -m pytest -m "slow and not engines" --timeout 1800 --durations 10
+
+test-engines: $(VENV)/.installed-engines
+	@echo "== engines" && $(BIN)/python -m pytest -m engines --timeout 1800 --durations 10
 
 docs: $(VENV)/.installed-dev
 	@echo "== docs" && $(BIN)/mkdocs build --quiet && echo "Open build/site/index.html"
@@ -43,6 +47,7 @@ $(VENV)/.installed-%: pyproject.toml constraints.txt
 
 $(VENV)/.installed-demo: EXTRAS := demo
 $(VENV)/.installed-dev: EXTRAS := dev
+$(VENV)/.installed-engines: EXTRAS := engines
 
 clean:
 	rm -rf $(VENV) build *.egg-info

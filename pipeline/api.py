@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openwit.schemas.common.parts import refuse_unsupported_system, require_part
+from openwit.schemas.common.storage.store_path import as_path
 
 if TYPE_CHECKING:
     from openwit.pipeline.build import BuildResult, StepResult
@@ -33,6 +34,7 @@ def build(
     dataset_url: str | None = None,
     runner: str = "local",
     workers: WorkerCount = "auto",
+    cluster: str | None = None,
     beam_flags: Sequence[str] = (),
     replace: bool = False,
     retry_failed: bool = False,
@@ -45,9 +47,10 @@ def build(
         workdir: folder of the build: `stages/NAME` for each step, `dataset` for the result.
         overrides: `NAME.key=value` for a recipe that is read from a path, as `--set` takes them.
         dataset_url: where the dataset is written instead of `workdir`/dataset, as s3://bucket/name.
-        runner: local (processes of this machine), or a Beam runner: beam (in this process), portable, flink, spark
-            or dataflow.
+        runner: local (processes of this machine), ray, or a Beam runner: beam (in this process), portable, flink,
+            spark or dataflow.
         workers: worker processes of the runners local and beam; auto for one per core (beam: for none).
+        cluster: address of the cluster of the runners ray, flink, spark and portable.
         beam_flags: flags of the Beam runner.
         replace: rebuild what other settings or inputs made in `workdir`.
         retry_failed: retry images whose download failed for a transient reason.
@@ -58,14 +61,14 @@ def build(
         RecipeError: the recipe is wrong, or `workdir` holds another recipe's build and `replace` is off.
         OpenWITError: bad input.
     """
-    job = _job("openwit.build", runner, workers, beam_flags, replace=replace)
+    job = _job("openwit.build", runner, workers, beam_flags, cluster=cluster, replace=replace)
     from openwit.pipeline.build import build as run_build
     from openwit.pipeline.recipe import load_recipe
 
     loaded = load_recipe(Path(recipe), overrides) if isinstance(recipe, str | Path) else recipe
     with closing(job.engine):
         return run_build(
-            loaded, Path(workdir), job, retry_failed=retry_failed, dataset_url=dataset_url, on_step=on_step
+            loaded, as_path(workdir), job, retry_failed=retry_failed, dataset_url=dataset_url, on_step=on_step
         )
 
 
@@ -77,6 +80,7 @@ def run_stage(
     settings: Mapping[str, Any] | None = None,
     runner: str = "local",
     workers: WorkerCount = "auto",
+    cluster: str | None = None,
     beam_flags: Sequence[str] = (),
     replace: bool = False,
 ) -> StageManifest:
@@ -89,9 +93,10 @@ def run_stage(
         out: folder to write. Nothing is done if it holds this stage, complete, with the same settings and inputs.
         inputs: port of the stage to a folder, file or URL, or to several.
         settings: as in a recipe; defaults for the rest.
-        runner: local (processes of this machine), or a Beam runner: beam (in this process), portable, flink, spark
-            or dataflow.
+        runner: local (processes of this machine), ray, or a Beam runner: beam (in this process), portable, flink,
+            spark or dataflow.
         workers: worker processes of the runners local and beam; auto for one per core (beam: for none).
+        cluster: address of the cluster of the runners ray, flink, spark and portable.
         beam_flags: flags of the Beam runner.
         replace: rebuild what other settings or inputs made in `out`.
 
@@ -100,14 +105,14 @@ def run_stage(
         RecipeError: there is no such stage, or a setting is wrong.
         OpenWITError: an input is missing or of the wrong kind, or `out` holds something else.
     """
-    job = _job(f'openwit.run_stage("{stage}")', runner, workers, beam_flags, replace=replace)
+    job = _job(f'openwit.run_stage("{stage}")', runner, workers, beam_flags, cluster=cluster, replace=replace)
     from openwit.pipeline.stages import stage_named
     from openwit.schemas.common.settings import parse_settings
 
     found = stage_named(stage)
     parsed = parse_settings(dict(settings or {}), found.settings, stage)
     with closing(job.engine):
-        return found.run(job, parsed, inputs or {}, Path(out)).manifest
+        return found.run(job, parsed, inputs or {}, as_path(out)).manifest
 
 
 def remove(
@@ -154,14 +159,20 @@ def remove(
         settings = parse_settings(plan.card or {}, CardSettings, JSON)
 
         def renew_card() -> None:
-            Card().run(job, settings, {"dataset": str(dataset)}, Path(dataset))
+            Card().run(job, settings, {"dataset": str(dataset)}, as_path(dataset))
 
         removal.remove(place, wanted, plan, renew_card, show_progress)
     return plan
 
 
 def _job(
-    needed_by: str, runner: str, workers: WorkerCount, flags: Sequence[str] = (), *, replace: bool = False
+    needed_by: str,
+    runner: str,
+    workers: WorkerCount,
+    flags: Sequence[str] = (),
+    *,
+    cluster: str | None = None,
+    replace: bool = False,
 ) -> Job:
     refuse_unsupported_system()
     require_part("build", needed_by)
@@ -169,7 +180,7 @@ def _job(
     from openwit.pipeline.execution.stage import Job
 
     with _beam_silent():
-        engine = make_engine(runner, workers, flags)
+        engine = make_engine(runner, workers, flags, cluster=cluster)
     return Job(engine, replace=replace)
 
 

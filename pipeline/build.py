@@ -23,6 +23,7 @@ from openwit.schemas.common.errors import RecipeError, StorageError
 from openwit.schemas.common.locks import hold_lock
 from openwit.schemas.common.settings import parse_yaml
 from openwit.schemas.common.stopping import stop_if_asked
+from openwit.schemas.common.storage.store_path import as_path
 from openwit.schemas.common.storage_faults import is_disk_full, shown, storage_error, storage_faults
 from openwit.schemas.manifest import DatasetManifest
 
@@ -169,7 +170,7 @@ class _Build:
             return folder, folder
         self.writes_dataset = True
         # For a dataset at a URL the work folder keeps what a resume needs.
-        return (folder if self._target() else Path(self.dataset)), self.dataset
+        return (folder if self._target() else as_path(self.dataset)), self.dataset
 
     def _target(self) -> str | None:
         """Return the URL of the dataset; None for a local folder."""

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from openwit.schemas.common.atomic import atomic_path
 from openwit.schemas.common.errors import SchemaError, one_line
+from openwit.schemas.common.storage.cache import cached
 
 _TABLE_KEY = b"openwit.table"
 _VERSION_KEY = b"openwit.version"
@@ -226,7 +227,7 @@ def _regrouped(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
 
 def _open_parquet(path: Path) -> pq.ParquetFile:
     with _readable(path):
-        return pq.ParquetFile(path)
+        return pq.ParquetFile(cached(path))
 
 
 @contextmanager

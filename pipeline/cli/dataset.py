@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from openwit.pipeline.cli.options import Sets, make_job, make_settings, show_library_messages
+from openwit.pipeline.cli.options import JobFlags, Sets, make_job, make_settings, show_library_messages
 from openwit.schemas.common.command import examples, make_console
 from openwit.schemas.common.parts import require_part
 from openwit.schemas.common.printable import printable
+from openwit.schemas.common.storage.store_path import as_path
 from openwit.schemas.common.wording import counted
 
 if TYPE_CHECKING:
@@ -46,8 +47,8 @@ def card(context: typer.Context, dataset: Dataset, sets: Sets = None) -> None:
     from openwit.pipeline.stages.card import HTML, Card
 
     settings = make_settings(Card.settings, "card", {}, sets)
-    job = make_job("local", 1, False, context)
-    done = Card().run(job, settings, {"dataset": dataset}, Path(dataset))
+    job = make_job(JobFlags("local", 1, None, False, context))
+    done = Card().run(job, settings, {"dataset": dataset}, as_path(dataset))
     shown = f"{'Wrote' if done.executed else 'Nothing to do:'} {dataset.rstrip('/')}/{HTML}"
     make_console().print(shown, highlight=False)
 

@@ -10,6 +10,7 @@ import typer
 from openwit.pipeline.cli import dataset as cli_dataset
 from openwit.pipeline.cli.options import (
     BEAM_FLAGS,
+    Cluster,
     JobFlags,
     Out,
     Replace,
@@ -17,6 +18,7 @@ from openwit.pipeline.cli.options import (
     Runner,
     Sets,
     Workers,
+    folder,
     make_job,
     run_stage_command,
 )
@@ -57,7 +59,15 @@ def _root(version: Version = False) -> None:
 def build(
     context: typer.Context,
     recipe: Annotated[Path, typer.Argument(help="Recipe (YAML).", metavar="RECIPE.yaml")],
-    workdir: Annotated[Path | None, typer.Option("--workdir", help="Folder of the build [default: out/NAME].")] = None,
+    workdir: Annotated[
+        Path | None,
+        typer.Option(
+            "--workdir",
+            parser=folder,
+            metavar="FOLDER|URL",
+            help="Folder of the build, or its URL [default: out/NAME].",
+        ),
+    ] = None,
     dataset: Annotated[
         str | None,
         typer.Option("--dataset", help="Folder or URL to write the dataset to [default: dataset/ in the workdir]."),
@@ -68,6 +78,7 @@ def build(
     ] = None,
     runner: Runner = "local",
     workers: Workers = "auto",
+    cluster: Cluster = None,
     replace: Replace = False,
     retry_failed: RetryFailed = False,
 ) -> None:
@@ -78,7 +89,7 @@ def build(
     from openwit.pipeline.recipe import load_recipe
 
     loaded = load_recipe(recipe, sets or [])
-    job = make_job(runner, workers, replace, context)
+    job = make_job(JobFlags(runner, workers, cluster, replace, context))
     from openwit.pipeline.build import build as run_build
     from openwit.pipeline.cli.report import print_build, print_step
 
@@ -100,7 +111,12 @@ def build(
 )
 def queries(
     context: typer.Context,
-    out: Annotated[Path, typer.Option("--out", help="Folder to write; the list is queries.parquet in it.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", parser=folder, metavar="FOLDER|URL", help="Folder to write; the list is queries.parquet in it."
+        ),
+    ],
     wikipedia: Annotated[
         list[str] | None,
         typer.Option("--wikipedia", help="Wikipedia dump: pages-articles or CirrusSearch. Repeatable."),
@@ -123,6 +139,7 @@ def queries(
     sets: Sets = None,
     runner: Runner = "local",
     workers: Workers = "auto",
+    cluster: Cluster = None,
     replace: Replace = False,
 ) -> None:
     """Make the query list: words, bigrams, titles and synsets."""
@@ -130,7 +147,7 @@ def queries(
 
     sources = {"wikipedia": wikipedia, "pageviews": pageviews, "wordnet": wordnet, "tables": table}
     flags = {**sources, "limit": limit, "match": match}
-    job = JobFlags(runner, workers, replace, context)
+    job = JobFlags(runner, workers, cluster, replace, context)
     done = run_stage_command("queries", job, {}, out, flags=flags, sets=sets)
     print_examples(make_console(), done.manifest)
 
@@ -151,12 +168,13 @@ def candidates(
     sets: Sets = None,
     runner: Runner = "local",
     workers: Workers = "auto",
+    cluster: Cluster = None,
     replace: Replace = False,
 ) -> None:
     """Read (image, text) pairs from crawls and tables."""
     from openwit.pipeline.cli.report import print_damage, print_extraction_stats
 
-    job = JobFlags(runner, workers, replace, context)
+    job = JobFlags(runner, workers, cluster, replace, context)
     done = run_stage_command("candidates", job, {}, out, flags={"inputs": inputs}, sets=sets)
     print_extraction_stats(make_console(), done.manifest.counters)
     print_damage(make_console(), done.manifest, out)
@@ -173,10 +191,19 @@ def candidates(
 def select(
     context: typer.Context,
     candidates: Annotated[
-        list[Path], typer.Option("--candidates", help="Folder that `wit candidates` wrote. Repeatable.")
+        list[Path],
+        typer.Option(
+            "--candidates", parser=folder, metavar="FOLDER|URL", help="Folder that `wit candidates` wrote. Repeatable."
+        ),
     ],
     queries: Annotated[
-        Path, typer.Option("--queries", help="Query list (queries.parquet), or the folder that `wit queries` wrote.")
+        Path,
+        typer.Option(
+            "--queries",
+            parser=folder,
+            metavar="FOLDER|URL",
+            help="Query list (queries.parquet), or the folder that `wit queries` wrote.",
+        ),
     ],
     out: Out,
     cap: Annotated[
@@ -197,12 +224,15 @@ def select(
     sets: Sets = None,
     runner: Runner = "local",
     workers: Workers = "auto",
+    cluster: Cluster = None,
     replace: Replace = False,
 ) -> None:
     """Match captions with queries and draw pairs up to the cap."""
     flags = {"cap": cap, "balance": balance, "match": match, "seed": seed}
     inputs: InputMap = {"candidates": candidates, "queries": queries, "reuse": [reuse] if reuse else []}
-    run_stage_command("select", JobFlags(runner, workers, replace, context), inputs, out, flags=flags, sets=sets)
+    run_stage_command(
+        "select", JobFlags(runner, workers, cluster, replace, context), inputs, out, flags=flags, sets=sets
+    )
 
 
 @app.command(
@@ -214,11 +244,14 @@ def select(
 )
 def fetch(
     context: typer.Context,
-    source: Annotated[Path, typer.Option("--input", help="Folder that `wit select` wrote.")],
+    source: Annotated[
+        Path, typer.Option("--input", parser=folder, metavar="FOLDER|URL", help="Folder that `wit select` wrote.")
+    ],
     out: Out,
     sets: Sets = None,
     runner: Runner = "local",
     workers: Workers = "auto",
+    cluster: Cluster = None,
     replace: Replace = False,
     retry_failed: RetryFailed = False,
 ) -> None:
@@ -227,7 +260,7 @@ def fetch(
     from openwit.pipeline.stages.base import BuildContext
 
     build = BuildContext(retry_failed=retry_failed)
-    job = JobFlags(runner, workers, replace, context)
+    job = JobFlags(runner, workers, cluster, replace, context)
     run_stage_command("fetch", job, {"selected": source}, out, sets=sets, build=build)
     print_hosts(make_console(), out)
 
@@ -241,7 +274,9 @@ def fetch(
 )
 def dedup(
     context: typer.Context,
-    source: Annotated[Path, typer.Option("--input", help="Folder that `wit fetch` wrote.")],
+    source: Annotated[
+        Path, typer.Option("--input", parser=folder, metavar="FOLDER|URL", help="Folder that `wit fetch` wrote.")
+    ],
     out: Out,
     exclude: Annotated[
         list[str] | None,
@@ -253,6 +288,7 @@ def dedup(
     sets: Sets = None,
     runner: Runner = "local",
     workers: Workers = "auto",
+    cluster: Cluster = None,
     replace: Replace = False,
 ) -> None:
     """Drop duplicate images and copies of evaluation images.
@@ -261,7 +297,7 @@ def dedup(
     """
     from openwit.pipeline.cli.report import print_excluded
 
-    job = JobFlags(runner, workers, replace, context)
+    job = JobFlags(runner, workers, cluster, replace, context)
     done = run_stage_command("dedup", job, {"images": source}, out, flags={"exclude": exclude}, sets=sets)
     print_excluded(make_console(), done.manifest, out)
 
@@ -269,10 +305,13 @@ def dedup(
 @app.command(context_settings=BEAM_FLAGS, epilog=examples("wit redraw --input out/deduplicated --out out/redrawn"))
 def redraw(
     context: typer.Context,
-    source: Annotated[Path, typer.Option("--input", help="Folder that `wit dedup` wrote.")],
+    source: Annotated[
+        Path, typer.Option("--input", parser=folder, metavar="FOLDER|URL", help="Folder that `wit dedup` wrote.")
+    ],
     out: Out,
     runner: Runner = "local",
     workers: Workers = "auto",
+    cluster: Cluster = None,
     replace: Replace = False,
 ) -> None:
     """Draw again up to the cap among the pairs that were fetched.
@@ -280,7 +319,7 @@ def redraw(
     For a selection that was made with oversample > 1: it drew more pairs than the cap, because some are lost in the
     download.
     """
-    run_stage_command("redraw", JobFlags(runner, workers, replace, context), {"survivors": source}, out)
+    run_stage_command("redraw", JobFlags(runner, workers, cluster, replace, context), {"survivors": source}, out)
 
 
 @app.command(
@@ -292,7 +331,12 @@ def redraw(
 )
 def shard(
     context: typer.Context,
-    source: Annotated[Path, typer.Option("--input", help="Folder that `wit dedup` or `wit redraw` wrote.")],
+    source: Annotated[
+        Path,
+        typer.Option(
+            "--input", parser=folder, metavar="FOLDER|URL", help="Folder that `wit dedup` or `wit redraw` wrote."
+        ),
+    ],
     out: Annotated[str, typer.Option("--out", help="Folder or URL to write: s3://bucket/name, gs://bucket/name, ….")],
     name: Annotated[str, typer.Option("--name", help="Dataset name.")] = "dataset",
     work: Annotated[
@@ -302,6 +346,7 @@ def shard(
     sets: Sets = None,
     runner: Runner = "local",
     workers: Workers = "auto",
+    cluster: Cluster = None,
     replace: Replace = False,
 ) -> None:
     """Write WebDataset shards with index, metadata and manifest."""
@@ -312,7 +357,7 @@ def shard(
     remote = isinstance(store, RemoteFolder)
     folder = (work or source.absolute().parent / "shard") if remote else Path(out)
     build = BuildContext(dataset=DatasetInfo(name), target=str(store) if remote else None)
-    job = JobFlags(runner, workers, replace, context)
+    job = JobFlags(runner, workers, cluster, replace, context)
     run_stage_command("shard", job, {"survivors": source}, folder, sets=sets, build=build, shown=out)
 
 

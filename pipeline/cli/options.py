@@ -14,8 +14,10 @@ from rich.console import Console
 
 from openwit.pipeline.execution.runners import RunnerName, WorkerCount, make_engine, parse_workers
 from openwit.schemas.common.command import make_console
+from openwit.schemas.common.errors import RecipeError
 from openwit.schemas.common.parts import require_part
 from openwit.schemas.common.settings import Settings, apply_override, parse_settings
+from openwit.schemas.common.storage.store_path import as_path
 
 if TYPE_CHECKING:
     from openwit.pipeline.execution.stage import Job
@@ -36,6 +38,18 @@ def _workers(text: Any) -> WorkerCount:
         raise typer.BadParameter(str(error)) from None
 
 
+def folder(text: Any) -> Path:
+    """Read a folder that a command reads or writes: a path, or the URL of a folder in a store.
+
+    Raises:
+        BadParameter: the URL cannot be used.
+    """
+    try:
+        return as_path(text)
+    except RecipeError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 Runner = Annotated[
     RunnerName,
     typer.Option("--runner", help="Processes of this machine (local), or a Beam runner, whose flags follow after --."),
@@ -53,24 +67,41 @@ Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a setting of the stage. Repeatable."),
 ]
-Out = Annotated[Path, typer.Option("--out", help="Folder to write.")]
+Out = Annotated[Path, typer.Option("--out", parser=folder, metavar="FOLDER|URL", help="Folder or URL to write.")]
 RetryFailed = Annotated[
     bool, typer.Option("--retry-failed", help="Retry images whose download failed with a transient error.")
 ]
 BEAM_FLAGS = {"allow_extra_args": True, "ignore_unknown_options": False}
 
 
-def make_job(runner: RunnerName, workers: WorkerCount, replace: bool, context: typer.Context) -> Job:
+Cluster = Annotated[
+    str | None,
+    typer.Option("--cluster", metavar="HOST:PORT|auto", help="Address of the cluster of ray, flink, spark, portable."),
+]
+
+
+@dataclass(frozen=True)
+class JobFlags:
+    """The flags that control how a command runs."""
+
+    runner: RunnerName
+    workers: WorkerCount
+    cluster: str | None
+    replace: bool
+    context: typer.Context
+
+
+def make_job(flags: JobFlags) -> Job:
     """Make the job of a command, which shows progress and messages on the terminal."""
-    require_part("build", f"wit {context.info_name}")
+    require_part("build", f"wit {flags.context.info_name}")
     console = make_console()
     show_library_messages(console)
     from openwit.pipeline.cli.progress import ConsoleProgress
     from openwit.pipeline.execution.stage import Job
 
-    engine = make_engine(runner, workers, tuple(context.args))
+    engine = make_engine(flags.runner, flags.workers, tuple(flags.context.args), cluster=flags.cluster)
     engine.check()
-    return Job(engine, ConsoleProgress(console), replace=replace)
+    return Job(engine, ConsoleProgress(console), replace=flags.replace)
 
 
 def show_library_messages(console: Console) -> None:
@@ -93,16 +124,6 @@ def make_settings(model: type[SettingsT], command: str, flags: dict[str, Any], s
     for override in sets or []:
         apply_override(raw, override)
     return parse_settings(raw, model, f"wit {command}")
-
-
-@dataclass(frozen=True)
-class JobFlags:
-    """The flags that control how a command runs."""
-
-    runner: RunnerName
-    workers: WorkerCount
-    replace: bool
-    context: typer.Context
 
 
 def run_stage_command(
@@ -131,7 +152,7 @@ def run_stage_command(
 
     stage = stage_named(name)
     settings = make_settings(stage.settings, name, flags or {}, sets)
-    made = make_job(job.runner, job.workers, job.replace, job.context)
+    made = make_job(job)
     from openwit.pipeline.cli.report import print_steps
 
     done = stage.run(made, settings, inputs, out, build=build)

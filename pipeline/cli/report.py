@@ -13,6 +13,7 @@ from openwit.pipeline.stages.candidates.extraction_stats import extraction_stats
 from openwit.pipeline.stages.card import HTML as CARD_HTML
 from openwit.pipeline.stages.dedup import DedupPaths
 from openwit.schemas.common.printable import printable
+from openwit.schemas.common.storage.store_path import as_path
 from openwit.schemas.manifest import DatasetManifest, FunnelStep
 from openwit.schemas.tables.candidates import DAMAGE_FILE
 
@@ -23,7 +24,7 @@ def print_step(console: Console, result: StepResult) -> None:
     funnel = result.manifest.funnel
     rows = f"{funnel[-1].rows_in:>9,} {funnel[-1].unit} in  {funnel[-1].rows_out:>9,} out" if funnel else ""
     console.print(Text.assemble((f"{result.name:<11}", "bold"), f" {rows}   {done}"), highlight=False)
-    print_excluded(console, result.manifest, Path(result.folder))
+    print_excluded(console, result.manifest, as_path(result.folder))
 
 
 def print_build(console: Console, result: BuildResult) -> None:

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from openwit.pipeline.common.remote import is_remote
-from openwit.pipeline.dataset.object_store import ObjectStore
 from openwit.schemas.common.atomic import atomic_write
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.matching_paths import refuse_special
+from openwit.schemas.common.storage.object_store import ObjectStore
+from openwit.schemas.common.storage.remote import is_remote
 from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest
 
 

@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from openwit.pipeline.common.counting import Count
-from openwit.pipeline.common.remote import is_remote, local_copy, remote_glob
 from openwit.pipeline.readers.tables.columns import is_binary, is_list
 from openwit.schemas.common.decompress import MAGIC_BYTES, TAR_ENDINGS, Plain, compression_of, plain_chunks
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.matching_paths import matching_paths, special_kind
+from openwit.schemas.common.storage.remote import is_remote, local_copy, remote_glob
 from openwit.schemas.common.tar_members import Forward, Member, is_metadata, members
 from openwit.schemas.images.sniff import sniff_format
 from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest

@@ -20,7 +20,8 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
-from openwit.pipeline.execution.beam_flags import check_endpoint, check_flags
+from openwit.pipeline.execution.beam_flags import check_endpoint, check_flags, job_endpoint
+from openwit.pipeline.execution.beam_parts import prism_flags
 from openwit.pipeline.execution.files import STAGE
 from openwit.pipeline.execution.jobs import (
     Addend,
@@ -38,12 +39,15 @@ from openwit.pipeline.execution.tasks import results_of, run_file_task, user_err
 from openwit.schemas.common.atomic import atomic_path
 from openwit.schemas.common.errors import OpenWITError, RecipeError
 from openwit.schemas.common.stopping import stop_if_asked
+from openwit.schemas.common.storage.cache import cached
+from openwit.schemas.common.storage.store_path import as_path
 from openwit.schemas.common.storage_faults import storage_faults
 
 # `DirectRunner` tries to download Prism first, and the Dask runner loses rows silently: neither is offered.
 _RUNNERS: dict[str, str] = {
     "beam": "apache_beam.runners.portability.fn_api_runner.FnApiRunner",
     "portable": "PortableRunner",
+    "prism": "apache_beam.runners.portability.prism_runner.PrismRunner",
     "flink": "FlinkRunner",
     "spark": "SparkRunner",
     "dataflow": "DataflowRunner",
@@ -71,6 +75,8 @@ class BeamEngine:
             raise RecipeError(f"unknown runner {self.name!r}; known: local, {', '.join(_RUNNERS)}")
         if self.workers < 1:
             raise RecipeError(f"workers must be at least 1, got {self.workers}")
+        if self.name == "prism" and job_endpoint(self.flags) is None:
+            object.__setattr__(self, "flags", (*prism_flags(self.flags), *self.flags))
         check_flags(self.name, self.flags)
 
     def check(self) -> None:
@@ -98,7 +104,7 @@ class BeamEngine:
         for total in job.sums:
             _sum_path(folder, total).unlink(missing_ok=True)
         self._run(folder, lambda pipeline: build_rounds(pipeline, folder, job))
-        return {total.name: np.load(_sum_path(folder, total)) for total in job.sums}
+        return {total.name: np.load(cached(_sum_path(folder, total))) for total in job.sums}
 
     def options(self) -> PipelineOptions:
         """Return Beam's options for this runner."""
@@ -198,12 +204,12 @@ class RunFileTask(beam.DoFn):
 
     def setup(self) -> None:
         """Prepare the worker."""
-        with storage_faults(Path(self.folder), only_os_errors=True):
+        with storage_faults(as_path(self.folder), only_os_errors=True):
             self.file_task.setup()
 
     # Beam checks annotations at run time and does not support generic classes.
     def process(self, task: Any) -> Iterator[Any]:
-        run_file_task(Path(self.folder), task, self.file_task)
+        run_file_task(as_path(self.folder), task, self.file_task)
         yield task
 
 
@@ -290,6 +296,6 @@ class _WriteSum(beam.DoFn):
     path: str
 
     def process(self, vector: np.ndarray) -> Iterator[None]:
-        with storage_faults(only_os_errors=True), atomic_path(Path(self.path)) as path, path.open("wb") as file:
+        with storage_faults(only_os_errors=True), atomic_path(as_path(self.path)) as path, path.open("wb") as file:
             np.save(file, vector)
         yield None

@@ -14,10 +14,11 @@ import grpc
 from apache_beam.options.pipeline_options import FlinkRunnerOptions, PipelineOptions, PortableOptions
 from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 
+from openwit.pipeline.execution.beam_parts import check_parts
 from openwit.schemas.common.errors import NetworkError, RecipeError
 
 ANSWER_SECONDS = 5.0
-_PORTABLE = ("portable", "flink", "spark")
+_PORTABLE = ("portable", "prism", "flink", "spark")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -61,25 +62,27 @@ def check_flags(runner: str, flags: Sequence[str]) -> None:
 
 
 def check_endpoint(runner: str, flags: Sequence[str]) -> None:
-    """Check that the cluster of a portable runner answers.
+    """Check that the parts of a runner are there and that its cluster answers.
 
     Args:
         runner: short name of the runner.
         flags: Beam's flags.
 
     Raises:
-        NetworkError: its job service or Flink's master does not answer within `ANSWER_SECONDS`.
+        NetworkError: its job service, Flink's master or a worker pool does not answer within `ANSWER_SECONDS`.
+        RecipeError: a program, a file or a flag is missing.
     """
-    if runner not in _PORTABLE:
+    if runner == "beam":
         return
     options = PipelineOptions(list(flags))
     endpoint = job_endpoint(flags)
     if endpoint is not None:
         job_service_options(endpoint)
-        return
-    master = options.view_as(FlinkRunnerOptions).flink_master if runner == "flink" else "[auto]"
-    if not master.startswith("["):
-        _connect(master, "--flink_master")
+    elif runner == "flink":
+        master = options.view_as(FlinkRunnerOptions).flink_master
+        if not master.startswith("["):
+            _connect(master, "--flink_master")
+    check_parts(runner, flags, has_job_service=endpoint is not None)
 
 
 def job_endpoint(flags: Sequence[str]) -> str | None:

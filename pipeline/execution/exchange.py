@@ -7,8 +7,8 @@ bounded, and grows neither with the tasks nor with the keys.
 
 import math
 import mmap
-import os
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, NamedTuple, Self
@@ -16,9 +16,12 @@ from typing import BinaryIO, NamedTuple, Self
 import numpy as np
 
 from openwit.schemas.common.atomic import atomic_path
+from openwit.schemas.common.storage.reading import read_ranges
+from openwit.schemas.common.storage.store_path import as_path, is_store
 
 MAX_GROUPS = 256
 _BUFFERED_BYTES = 64 << 20
+_FOOTER_BYTES = 8
 _INDEX = np.dtype([("stream", "<i8"), ("key", "<i8"), ("start", "<i8"), ("size", "<i8")])
 
 
@@ -33,10 +36,12 @@ class Written(NamedTuple):
 
     Attributes:
         path: of the file; "" if there were no blobs.
+        bytes: size of the file.
         keys: by stream, ascending.
     """
 
     path: str
+    bytes: int
     keys: dict[str, list[int]]
 
 
@@ -79,7 +84,8 @@ class BlobWriter:
         names = list(self._streams)
         for stream, key, _, _ in self._entries:
             keys[names[stream]].add(key)
-        return Written(str(self._target) if self._entries else "", {name: sorted(keys[name]) for name in keys})
+        size = self._position + len(self._entries) * _INDEX.itemsize + _FOOTER_BYTES if self._entries else 0
+        return Written(str(self._target) if self._entries else "", size, {name: sorted(keys[name]) for name in keys})
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -94,10 +100,10 @@ class BlobWriter:
 
     def _flush(self) -> None:
         if self._spill is None:
-            self._target.parent.mkdir(parents=True, exist_ok=True)
-            name = self._target.with_name(f".partial-{os.getpid()}-unsorted-{self._target.name}")
-            self._spill = name.open("wb+")
-            name.unlink()  # it ends with this process
+            here = None if is_store(self._target) else self._target.parent
+            if here is not None:
+                here.mkdir(parents=True, exist_ok=True)
+            self._spill = tempfile.TemporaryFile(dir=here)  # noqa: SIM115 - closed at the end of the block
         self._spill.writelines(self._blobs)
         self._blobs, self._buffered = [], 0
 
@@ -113,7 +119,7 @@ class BlobWriter:
                 self._copy_sorted(index, file)
             index["start"] = np.concatenate(([0], np.cumsum(index["size"])[:-1]))
             file.write(index.tobytes())
-            file.write(len(index).to_bytes(8, "little"))
+            file.write(len(index).to_bytes(_FOOTER_BYTES, "little"))
 
     def _copy_sorted(self, index: np.ndarray, file: BinaryIO) -> None:
         assert self._spill is not None
@@ -124,46 +130,47 @@ class BlobWriter:
 
 
 class BlobReader:
-    """Read the blobs of keys from the files of all groups; files are opened one at a time.
+    """Read the blobs of keys from the files of all groups, one file at a time.
 
     Args:
-        paths: files of `BlobWriter`.
-        streams: names of the streams of their writers, by file.
+        files: what each `BlobWriter` wrote, and its streams.
     """
 
-    def __init__(self, files: Sequence[tuple[str, Sequence[str]]]) -> None:
-        self._files = [(Path(path), sorted(streams)) for path, streams in files if path]
-        self._indices: dict[Path, np.ndarray] = {}
+    def __init__(self, files: Sequence[tuple[Written, Sequence[str]]]) -> None:
+        self._files = [(written, sorted(streams)) for written, streams in files if written.path]
+        self._indices: dict[str, np.ndarray] = {}
 
-    def read(self, streams: Sequence[str], keys: Sequence[int]) -> dict[int, dict[str, list[bytes]]]:
-        """Return the blobs of some keys by stream; every stream that was asked for, empty where a key has none."""
-        found: dict[int, dict[str, list[bytes]]] = {key: {name: [] for name in streams} for key in keys}
-        for path, names in self._files:
-            index = self._index(path)
-            wanted = [(name, names.index(name)) for name in streams if name in names]
-            with path.open("rb") as file:
-                for name, stream in wanted:
-                    for key in keys:
-                        found[key][name] += _blobs(file, index, stream, key)
+    def read(self, streams: Sequence[str], key: int) -> dict[str, list[bytes]]:
+        """Return the blobs of a key by stream; every stream that was asked for, empty where the key has none."""
+        found: dict[str, list[bytes]] = {name: [] for name in streams}
+        for written, names in self._files:
+            index = self._index(written)
+            parts = {name: _entries(index, names.index(name), key) for name in streams if name in names}
+            parts = {name: part for name, part in parts.items() if len(part)}
+            if not parts:
+                continue
+            starts = [int(part["start"][0]) for part in parts.values()]
+            sizes = [int(part["size"].sum()) for part in parts.values()]
+            for (name, part), data in zip(
+                parts.items(), read_ranges(as_path(written.path), starts, sizes), strict=True
+            ):
+                ends = np.cumsum(part["size"]).tolist()
+                found[name] += [data[end - size : end] for end, size in zip(ends, part["size"].tolist(), strict=True)]
         return found
 
-    def _index(self, path: Path) -> np.ndarray:
-        if path not in self._indices:
-            with path.open("rb") as file:
-                file.seek(-8, os.SEEK_END)
-                entries = int.from_bytes(file.read(8), "little")
-                file.seek(-8 - entries * _INDEX.itemsize, os.SEEK_END)
-                self._indices[path] = np.frombuffer(file.read(entries * _INDEX.itemsize), _INDEX)
-        return self._indices[path]
+    def _index(self, written: Written) -> np.ndarray:
+        known = self._indices.get(written.path)
+        if known is None:
+            path, end = as_path(written.path), written.bytes - _FOOTER_BYTES
+            [footer] = read_ranges(path, [end], [_FOOTER_BYTES])
+            size = int.from_bytes(footer, "little") * _INDEX.itemsize
+            [data] = read_ranges(path, [end - size], [size])
+            known = self._indices[written.path] = np.frombuffer(data, _INDEX)
+        return known
 
 
-def _blobs(file: BinaryIO, index: np.ndarray, stream: int, key: int) -> Iterator[bytes]:
-    first = np.searchsorted(index["stream"], stream, "left")
-    last = np.searchsorted(index["stream"], stream, "right")
-    begin = first + np.searchsorted(index["key"][first:last], key, "left")
-    end = first + np.searchsorted(index["key"][first:last], key, "right")
-    if begin == end:
-        return
-    file.seek(int(index["start"][begin]))
-    for size in index["size"][begin:end].tolist():
-        yield file.read(size)
+def _entries(index: np.ndarray, stream: int, key: int) -> np.ndarray:
+    """Return the entries of a key in a stream: their blobs lie one after the other."""
+    first, last = np.searchsorted(index["stream"], [stream, stream + 1])
+    begin, end = first + np.searchsorted(index["key"][first:last], [key, key + 1])
+    return index[begin:end]

@@ -23,9 +23,10 @@ import pydantic
 
 from openwit.schemas.common.atomic import atomic_write
 from openwit.schemas.common.stopping import stop_if_asked
+from openwit.schemas.common.storage.store_path import is_store
 from openwit.schemas.manifest import FileEntry
 
-_TICK_SECONDS = 0.5
+_TICK_SECONDS, _STORE_TICK_SECONDS = 0.5, 10.0
 _MAX_NOTES_PER_REASON = 100
 
 P = TypeVar("P")
@@ -93,6 +94,7 @@ class TaskStats:
     def __init__(self, progress_file: Path | None = None) -> None:
         self._progress_file = progress_file
         self._last_tick = 0.0
+        self._every = _TICK_SECONDS if progress_file is None or not is_store(progress_file) else _STORE_TICK_SECONDS
         self.reset()
 
     def reset(self) -> None:
@@ -134,7 +136,7 @@ class TaskStats:
         """
         stop_if_asked()
         now = time.monotonic()
-        if self._progress_file is None or now - self._last_tick < _TICK_SECONDS:
+        if self._progress_file is None or now - self._last_tick < self._every:
             return
         self._last_tick = now
         self._progress_file.parent.mkdir(parents=True, exist_ok=True)

@@ -8,13 +8,11 @@ import contextlib
 import logging
 import multiprocessing
 import os
-import pickle
 import signal
 import sys
 import tempfile
 import threading
 import time
-import traceback
 import types
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
@@ -26,7 +24,8 @@ from typing import Any
 
 from openwit.pipeline.execution.engine import limit_cores
 from openwit.pipeline.execution.pool import InProcessPool, Work
-from openwit.schemas.common.errors import OpenWITError, RecipeError, WorkerError
+from openwit.pipeline.execution.pool_worker import Outcome, pickled, quiet_logs, serve
+from openwit.schemas.common.errors import RecipeError, WorkerError
 from openwit.schemas.common.stopping import stop_if_asked
 
 _PRELOADED = "openwit.pipeline.execution.preloaded"
@@ -70,7 +69,7 @@ class LocalPool:
             yield from InProcessPool().run(work, items, names)
             return
         try:
-            data = _pickled(work)
+            data = pickled(work)
         except RecipeError as error:
             if self._required:
                 raise
@@ -86,6 +85,9 @@ class LocalPool:
                 self.close()  # whatever still runs is of no use
                 raise
 
+    def check(self) -> None:
+        """Do nothing: workers start on this machine."""
+
     def close(self) -> None:
         """End the workers at once; a later `run` starts new ones."""
         with self._lock:
@@ -98,7 +100,7 @@ class LocalPool:
         # Several items run when a worker dies: those that did more than once run alone in the end, so that the culprit
         # shows.
         suspects: deque[int] = deque()
-        running: dict[Future[_Outcome], int] = {}
+        running: dict[Future[Outcome], int] = {}
         deaths: Counter[int] = Counter()
         alone: Counter[int] = Counter()
         while waiting or suspects or running:
@@ -130,35 +132,18 @@ class LocalPool:
                         ) from error
                 _log.warning("a worker process died; what it had not finished is done again")
 
-    def _submit(self, job: str, item: Any) -> "Future[_Outcome]":
+    def _submit(self, job: str, item: Any) -> "Future[Outcome]":
         with self._lock:
             if self._executor is None:
                 self._executor = self._start()
             with _hidden_main():
-                return self._executor.submit(_serve, job, _pickled(item))
+                return self._executor.submit(_serve, job, pickled(item))
 
     def _start(self) -> ProcessPoolExecutor:
         context = _context()
         return ProcessPoolExecutor(
             self._workers, mp_context=context, initializer=_prepare_worker, initargs=(os.getpid(), self._cores_each)
         )
-
-
-class _Outcome:
-    """The result of an item or the error that it raised, and what it logged."""
-
-    def __init__(self, result: Any, error: BaseException | None, logged: list[logging.LogRecord]) -> None:
-        self._result = result
-        self._error = error
-        self._logged = logged
-
-    def value(self) -> Any:
-        """Log what the item logged; return its result or raise its error."""
-        for record in self._logged:
-            logging.getLogger(record.name).handle(record)
-        if self._error is not None:
-            raise self._error
-        return self._result
 
 
 def _context() -> BaseContext:
@@ -181,23 +166,6 @@ def _hidden_main() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-def _pickled(value: Any) -> bytes:
-    try:
-        data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise RecipeError(f"{_type_name(value)} cannot be sent to worker processes ({error}): use 1 worker") from error
-    if b"__main__" in data:
-        raise RecipeError(
-            f"{_type_name(value)} is defined in the main script or a notebook, where worker processes cannot import "
-            "it: move it to a module, or use 1 worker"
-        )
-    return data
-
-
-def _type_name(value: Any) -> str:
-    return type(value).__qualname__
-
-
 def _kill(executor: ProcessPoolExecutor) -> None:
     processes = list((executor._processes or {}).values())
     executor.shutdown(wait=False, cancel_futures=True)
@@ -209,8 +177,6 @@ def _kill(executor: ProcessPoolExecutor) -> None:
 
 # What follows runs in the workers.
 
-_current: tuple[str, Work] | None = None
-
 
 def _prepare_worker(driver: int, cores: int) -> None:
     # Ctrl-C goes to all processes of a terminal: the driver ends its workers.
@@ -219,8 +185,7 @@ def _prepare_worker(driver: int, cores: int) -> None:
         Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
     threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
     limit_cores(cores)
-    logging.getLogger().setLevel(logging.ERROR)
-    logging.getLogger("openwit").setLevel(logging.WARNING)
+    quiet_logs()
 
 
 def _end_with(driver: int) -> None:
@@ -244,43 +209,5 @@ def _runs(process: int) -> bool:
     return True
 
 
-class _Recorder(logging.Handler):
-    """Keep what an item logs for the driver."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.records: list[logging.LogRecord] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        record.msg, record.args = record.getMessage(), None
-        record.exc_info = None
-        self.records.append(record)
-
-
-def _serve(job: str, item: bytes) -> _Outcome:
-    """Run an item in a worker, which keeps the work of the job until the next job begins."""
-    global _current
-    recorder = _Recorder()
-    logging.getLogger().addHandler(recorder)
-    try:
-        if _current is None or _current[0] != job:
-            _current = None
-            work: Work = pickle.loads(Path(job).read_bytes())
-            work.setup()
-            _current = job, work
-        return _Outcome(_current[1].run(pickle.loads(item)), None, recorder.records)
-    except Exception as error:
-        return _Outcome(None, _portable(error), recorder.records)
-    finally:
-        logging.getLogger().removeHandler(recorder)
-
-
-def _portable(error: Exception) -> Exception:
-    """Return an error as it can be pickled; one that is a bug has its traceback as a note."""
-    if not isinstance(error, OpenWITError):
-        error.add_note("".join(traceback.format_exception(error)))
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        return RuntimeError("".join(traceback.format_exception(error)))
-    return error
+def _serve(job: str, item: bytes) -> Outcome:
+    return serve(job, Path(job).read_bytes, item)

@@ -39,6 +39,10 @@ class Pool(Protocol):
         """
         ...
 
+    def check(self) -> None:
+        """Raise an OpenWITError if there are no workers, now rather than after hours of other steps."""
+        ...
+
     def close(self) -> None:
         """End the workers; a later `run` starts new ones."""
         ...
@@ -54,6 +58,9 @@ class InProcessPool:
         for index, item in enumerate(items):
             stop_if_asked()
             yield index, work.run(item)
+
+    def check(self) -> None:
+        """See `Pool`."""
 
     def close(self) -> None:
         """See `Pool`."""

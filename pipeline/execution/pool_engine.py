@@ -1,6 +1,5 @@
 """Run jobs on a pool of workers: file tasks as items, rounds as items that exchange blobs through files."""
 
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +21,10 @@ from openwit.pipeline.execution.jobs import (
     TaskResult,
 )
 from openwit.pipeline.execution.pool import Pool
+from openwit.pipeline.execution.probe import Probe, check_probe, write_probe
 from openwit.pipeline.execution.tasks import run_file_task, user_errors_of
 from openwit.schemas.common.stopping import stop_if_asked
+from openwit.schemas.common.storage.reading import remove_tree
 from openwit.schemas.common.storage_faults import storage_faults
 
 _EXCHANGE = f"{STAGE}/exchange"
@@ -32,13 +33,20 @@ Sums = dict[str, np.ndarray]
 
 
 class PoolEngine:
-    """Run jobs on a pool; see `openwit.pipeline.execution.engine.Engine`."""
+    """Run jobs on a pool; see `openwit.pipeline.execution.engine.Engine`.
 
-    def __init__(self, pool: Pool) -> None:
+    Args:
+        pool: of workers.
+        elsewhere: whether they may run on other machines, which may not see the folders of this one.
+    """
+
+    def __init__(self, pool: Pool, *, elsewhere: bool = False) -> None:
         self._pool = pool
+        self._elsewhere = elsewhere
 
     def check(self) -> None:
-        """Do nothing: a pool's workers belong to this process."""
+        """See `Engine.check`."""
+        self._pool.check()
 
     def close(self) -> None:
         """End the workers."""
@@ -51,23 +59,25 @@ class PoolEngine:
         results: list[TaskResult | None] = [None] * len(tasks)
         with user_errors_of(folder):
             names = [f"{label}: {task.name}" for task in tasks]
-            for index, result in self._pool.run(_RunTasks(folder, file_task), tasks, names):
+            probe = write_probe(folder) if self._elsewhere else None
+            for index, result in self._pool.run(_RunTasks(folder, probe, file_task), tasks, names):
                 results[index] = result
         return [result for result in results if result is not None]
 
     def run_rounds(self, folder: Path, job: RoundsJob[Any]) -> Sums:
         """See `Engine.run_rounds`."""
         exchange = folder / _EXCHANGE
-        shutil.rmtree(exchange, ignore_errors=True)
+        remove_tree(exchange)
         sums = {total.name: np.zeros(total.length, np.int64) for total in job.sums}
         try:
             with user_errors_of(folder):
-                run = _Rounds(self._pool, folder, exchange, sums)
+                probe = write_probe(folder) if self._elsewhere else None
+                run = _Rounds(self._pool, folder, probe, exchange, sums)
                 run.emit(job)
                 for number, part in enumerate(job.rounds):
                     run.round(part, number)
         finally:
-            shutil.rmtree(exchange, ignore_errors=True)
+            remove_tree(exchange)
         return sums
 
 
@@ -77,6 +87,7 @@ class _Rounds:
 
     pool: Pool
     folder: Path
+    probe: Probe | None
     exchange: Path
     sums: Sums
     files: list[tuple[Written, tuple[str, ...]]] = field(default_factory=list)
@@ -84,7 +95,7 @@ class _Rounds:
     def emit(self, job: RoundsJob[Any]) -> None:
         groups = [[job.tasks[index] for index in part] for part in grouped(len(job.tasks))]
         names = [f"{job.label}: {group[0].name}" for group in groups]
-        work = _Emit(self.folder, job.file_task, job.emitter, job.writes, self.exchange / "emit")
+        work = _Emit(self.folder, self.probe, job.file_task, job.emitter, job.writes, self.exchange / "emit")
         self._run(work, list(enumerate(groups)), names, job.writes)
 
     def round(self, part: Round, number: int) -> None:
@@ -95,7 +106,7 @@ class _Rounds:
         keys = sorted(found)
         # A file that has nothing for the round is not opened.
         files = [
-            (written.path, streams)
+            (written, streams)
             for written, streams in self.files
             if any(written.keys.get(stream) for stream in part.reads)
         ]
@@ -118,9 +129,11 @@ class _RunTasks:
     """task -> its result."""
 
     folder: Path
+    probe: Probe | None
     file_task: FileTask[Any]
 
     def setup(self) -> None:
+        check_probe(self.probe)
         with storage_faults(self.folder, only_os_errors=True):
             self.file_task.setup()
 
@@ -133,12 +146,14 @@ class _Emit:
     """(number, tasks) -> the file of their blobs, and their sums."""
 
     folder: Path
+    probe: Probe | None
     file_task: FileTask[Any] | None
     emitter: Emitter[Any]
     writes: tuple[str, ...]
     exchange: Path
 
     def setup(self) -> None:
+        check_probe(self.probe)
         with storage_faults(self.folder, only_os_errors=True):
             if self.file_task is not None:
                 self.file_task.setup()
@@ -162,7 +177,7 @@ class _Process:
     grouping: Grouping
     reads: tuple[str, ...]
     writes: tuple[str, ...]
-    files: list[tuple[str, tuple[str, ...]]]
+    files: list[tuple[Written, tuple[str, ...]]]
     exchange: Path
 
     def setup(self) -> None:
@@ -176,7 +191,7 @@ class _Process:
 
     def _emitted(self, keys: list[int]) -> Emitted:
         for key in keys:
-            yield from self.grouping.process(key, self._reader.read(self.reads, [key])[key])
+            yield from self.grouping.process(key, self._reader.read(self.reads, key))
 
 
 def _collected(emitted: Emitted, target: Path, writes: tuple[str, ...]) -> tuple[Written, Sums]:

@@ -11,30 +11,46 @@ from openwit.schemas.common.errors import RecipeError
 if TYPE_CHECKING:
     from openwit.pipeline.execution.engine import Engine
 
-RunnerName = Literal["local", "beam", "portable", "flink", "spark", "dataflow"]
+RunnerName = Literal["local", "ray", "beam", "portable", "prism", "flink", "spark", "dataflow"]
+_CLUSTER_FLAGS = {
+    "portable": "--job_endpoint",
+    "prism": "--job_endpoint",
+    "flink": "--flink_master",
+    "spark": "--spark_master_url",
+}
 WorkerCount = int | Literal["auto"]
 """Number of worker processes; `auto` for one per core that this process may use."""
 
 
-def make_engine(runner: str, workers: WorkerCount, flags: Sequence[str] = ()) -> Engine:
+def make_engine(runner: str, workers: WorkerCount, flags: Sequence[str] = (), *, cluster: str | None = None) -> Engine:
     """Make the engine of a runner.
 
     Args:
         runner: a `RunnerName`.
         workers: processes of the runners `local` and `beam`; for `beam`, `auto` runs in this process.
         flags: Beam's flags.
+        cluster: address of the cluster: Ray's head (None for the cluster that this machine belongs to), Flink's or
+            Spark's master, or the job service of a portable runner.
 
     Raises:
         RecipeError: the runner is unknown, the number of workers is wrong, or flags do not belong to the runner.
     """
     if workers != "auto" and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
         raise RecipeError(f"workers must be auto or a number from 1, got {workers!r}")
+    if cluster is not None and runner != "ray" and runner not in _CLUSTER_FLAGS:
+        raise RecipeError(f"--cluster is for {', '.join(['ray', *_CLUSTER_FLAGS])}; the runner is {runner}")
+    if runner in ("local", "ray") and flags:
+        raise RecipeError(f"{flags[0]} is a flag of Beam, which --runner {runner} does not use: name a Beam runner")
+    if runner == "ray":
+        from openwit.pipeline.execution.pool_engine import PoolEngine
+        from openwit.pipeline.execution.ray_pool import RayPool
+
+        return PoolEngine(RayPool(cluster or "auto"), elsewhere=True)
     if runner != "local":
         from openwit.pipeline.execution.beam_engine import BeamEngine
 
-        return BeamEngine(runner, 1 if workers == "auto" else workers, tuple(flags))
-    if flags:
-        raise RecipeError(f"{flags[0]} is a flag of Beam, which --runner local does not use: name a Beam runner")
+        of_cluster = [] if cluster is None else [f"{_CLUSTER_FLAGS[runner]}={cluster}"]
+        return BeamEngine(runner, 1 if workers == "auto" else workers, (*of_cluster, *flags))
     from openwit.pipeline.execution.local_pool import LocalPool
     from openwit.pipeline.execution.pool import InProcessPool
     from openwit.pipeline.execution.pool_engine import PoolEngine

@@ -3,7 +3,6 @@
 import json
 import logging
 import re
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,8 @@ from openwit.schemas.common.errors import DataError, RecipeError, StorageError
 from openwit.schemas.common.locks import hold_lock
 from openwit.schemas.common.sealed import DamagedError, seal, unseal
 from openwit.schemas.common.stopping import stop_if_asked
+from openwit.schemas.common.storage.reading import remove_tree
+from openwit.schemas.common.storage.store_path import StorePath
 from openwit.schemas.common.storage_faults import is_disk_full, shown, storage_faults
 from openwit.schemas.manifest import FileEntry, FunnelStep
 
@@ -297,8 +298,8 @@ def run_stage(
             extra=result.extra,
             history=[record for before in upstream for record in [*before.history, before.record()]],
         )
-        shutil.rmtree(folder / PROGRESS, ignore_errors=True)
-        shutil.rmtree(folder / FAILURES, ignore_errors=True)
+        remove_tree(folder / PROGRESS)
+        remove_tree(folder / FAILURES)
         stop_if_asked()
         atomic_write(folder / STAGE_MANIFEST, seal(manifest.model_dump_json(indent=1) + "\n"))
     return manifest, True
@@ -320,15 +321,23 @@ def locked_stage(folder: Path) -> Iterator[None]:
             yield
         finally:
             if new and not (folder / CLAIM).exists() and not _is_foreign(folder):
-                shutil.rmtree(folder, ignore_errors=True)  # refused before anything was written
+                remove_tree(folder)  # refused before anything was written
 
 
 def _is_foreign(folder: Path) -> bool:
     """Return whether a folder holds files and was not claimed by a stage."""
     if (folder / CLAIM).exists() or not folder.is_dir():
         return folder.exists() and not folder.is_dir()
-    own = {folder / STAGE, folder / LOCK}
-    return any(path not in own for path in [*folder.iterdir(), *(folder / STAGE).glob("*")])
+    return any(not _is_bookkeeping(folder, path) for path in _contents(folder))
+
+
+def _contents(folder: Path) -> list[Path]:
+    return [*folder.iterdir(), *(folder / STAGE).glob("*")]
+
+
+def _is_bookkeeping(folder: Path, path: Path) -> bool:
+    """Return whether a path is that of a lock, or of the folder in which locks are."""
+    return path == folder / STAGE or path.relative_to(folder).as_posix().startswith(LOCK)
 
 
 def _claim(job: Job, folder: Path, identity: dict[str, Any]) -> bool:
@@ -353,8 +362,13 @@ def _claim(job: Job, folder: Path, identity: dict[str, Any]) -> bool:
             if not folder.is_dir()
             else f"{folder} is not empty and was not made by this stage: choose another output folder"
         )
+    text = json.dumps(identity, indent=1, sort_keys=True) + "\n"
     try:
-        atomic_write(marker, json.dumps(identity, indent=1, sort_keys=True) + "\n")
+        if isinstance(marker, StorePath) and not marker.exists():
+            if not marker.create(text.encode()):
+                raise StorageError(f"{folder} was claimed by another command a moment ago: choose another folder")
+        else:
+            atomic_write(marker, text)
     except OSError as error:
         if is_disk_full(error):
             raise
@@ -373,11 +387,11 @@ def _held(marker: Path) -> dict[str, Any] | None:
 
 def _empty(folder: Path) -> None:
     """Delete everything in a folder but its lock, which this process holds."""
-    for path in [*folder.iterdir(), *(folder / STAGE).glob("*")]:
-        if path in (folder / STAGE, folder / LOCK):
+    for path in _contents(folder):
+        if _is_bookkeeping(folder, path):
             continue
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+            remove_tree(path)
         else:
             path.unlink(missing_ok=True)
 

@@ -22,6 +22,7 @@ from openwit.schemas.common.atomic import TEMPORARY_PREFIX, atomic_write
 from openwit.schemas.common.errors import OpenWITError, StorageError
 from openwit.schemas.common.sealed import seal, unseal
 from openwit.schemas.common.stopping import stop_if_asked
+from openwit.schemas.common.storage.store_path import is_store
 from openwit.schemas.common.storage_faults import storage_error, storage_faults
 
 RESULTS = f"{STAGE}/results"
@@ -143,6 +144,8 @@ def _error_of(failure: dict[str, str]) -> OpenWITError:
 
 def clean_partials(folder: Path) -> None:
     """Remove files that killed tasks wrote in part, anywhere below a stage's folder."""
+    if is_store(folder):  # what is sent appears when it is whole
+        return
     for root, _, names in os.walk(folder):
         for name in names:
             if name.startswith(TEMPORARY_PREFIX):

@@ -15,6 +15,7 @@ from openwit.pipeline.stages.base import IMAGES, SELECTED, Kind, Stage, StagePat
 from openwit.pipeline.stages.meanings import meaning_of
 from openwit.pipeline.stages.select import Select, SelectPaths
 from openwit.schemas.common.errors import DataError, RecipeError
+from openwit.schemas.common.storage.cache import cached
 from openwit.schemas.manifest import DatasetManifest
 from openwit.schemas.tables.queries import QUERY_COUNTS
 
@@ -129,7 +130,7 @@ def url_mask(urls: pa.ChunkedArray, wanted: Iterable[str]) -> pa.Array:
 def _groups(path: Path, columns: list[str] | None) -> Iterator[pa.Table]:
     """Read a Parquet file, one row group in memory at a time."""
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(cached(path)) as file:
             for group in range(file.num_row_groups):
                 yield file.read_row_group(group, columns=columns)
     except (pa.ArrowException, OSError) as error:
@@ -138,6 +139,6 @@ def _groups(path: Path, columns: list[str] | None) -> Iterator[pa.Table]:
 
 def _filtered(path: Path, columns: list[str], filters: pc.Expression) -> pa.Table:
     try:
-        return pq.read_table(path, columns=columns, filters=filters)
+        return pq.read_table(cached(path), columns=columns, filters=filters)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error

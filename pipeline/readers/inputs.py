@@ -6,11 +6,11 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from openwit.pipeline.common.remote import is_remote, local_copy, remote_glob
 from openwit.pipeline.readers.settings import COMMON_CRAWL
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.matching_paths import matching_paths, refuse_special, special_kind
 from openwit.schemas.common.packed_lists import read_list
+from openwit.schemas.common.storage.remote import is_remote, local_copy, remote_glob
 from openwit.schemas.common.text_files import decode_text, said
 from openwit.schemas.common.wording import counted
 

@@ -23,6 +23,7 @@ from openwit.pipeline.common.reasons import Reason
 from openwit.schemas.common.errors import DataError, RecipeError
 from openwit.schemas.common.matching_paths import refuse_special
 from openwit.schemas.common.settings import Settings
+from openwit.schemas.common.storage.store_path import as_path
 
 if TYPE_CHECKING:
     from openwit.pipeline.execution.stage import Job, StageManifest, StageResult
@@ -131,8 +132,8 @@ class Upstream:
 
     @property
     def folder(self) -> Path:
-        """Return the location as a local path."""
-        return Path(self.location)
+        """Return the location as a path."""
+        return as_path(self.location)
 
     def stage_manifest(self) -> StageManifest:
         """Return the manifest of a port that takes finished stages only."""
@@ -347,7 +348,7 @@ def _open(port: Port, location: Location) -> Upstream:
     if port.kind == DATASET:
         return Upstream(str(location))
     refuse_special(location, str(location))
-    folder = Path(location)
+    folder = as_path(location)
     if port.takes_file and folder.is_file():
         if not (folder.parent / STAGE_MANIFEST).exists():
             return Upstream(str(location))

@@ -1,10 +1,10 @@
 """Copy small tables with the data from stage to stage, so that a dataset explains itself."""
 
-import shutil
 from pathlib import Path
 
 from openwit.pipeline.execution.files import checked, file_entry
 from openwit.schemas.common.atomic import atomic_path
+from openwit.schemas.common.storage.reading import copy_file
 from openwit.schemas.manifest import FileEntry
 
 QUERY_COUNTS_FILE = "queries.parquet"
@@ -26,5 +26,5 @@ def copy_sidecar(source: Path, target: Path, name: str) -> list[FileEntry]:
     if not path.exists():
         return []
     with atomic_path(target / name) as temporary:
-        shutil.copyfile(path, temporary)
+        copy_file(path, temporary)
     return [file_entry(target, target / name)]

@@ -1,10 +1,19 @@
-"""Write files that are whole or absent: under a temporary name beside the target, renamed when complete."""
+"""Write files that are whole or absent: under a temporary name beside the target, renamed when complete.
+
+A file of an object store is written to a temporary folder of this machine, and sent when it is complete.
+"""
 
 import hashlib
 import os
+import tempfile
+import uuid
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from openwit.schemas.common.storage.reading import local_file, send_file
+from openwit.schemas.common.storage.store_path import is_store
 
 TEMPORARY_PREFIX = ".partial-"
 
@@ -16,7 +25,15 @@ def atomic_path(target: Path) -> Iterator[Path]:
     The data is flushed to disk before the rename, so that a power cut cannot leave half a file under the final name.
     On an error the temporary file is removed and `target` is untouched; an error of the system names `target`.
     """
-    temporary = target.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{target.name}")
+    if is_store(target):
+        with tempfile.TemporaryDirectory(prefix="openwit-") as folder:
+            local = Path(folder) / target.name
+            yield local
+            _note_sent(target, local.stat().st_size, sha256_of(local))
+            send_file(local, target)
+        return
+    # Unique on every machine: process numbers are equal in containers.
+    temporary = target.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:12]}-{target.name}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -34,17 +51,38 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 def atomic_write(target: Path, data: bytes | str) -> None:
     """Write `data` (text as UTF-8) to `target`, whole or not at all."""
+    if is_store(target):
+        target.write_bytes(data.encode() if isinstance(data, str) else data)
+        return
     with atomic_path(target) as temporary:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
 def sha256_of(path: Path) -> str:
     """Return the hex sha256 of a file, read in chunks."""
-    with path.open("rb") as file:
+    with local_file(path) as local, local.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+_sent: OrderedDict[str, tuple[int, str]] = OrderedDict()
+_SENT_KEPT = 4096
+
+
+def _note_sent(target: Path, size: int, sha256: str) -> None:
+    _sent[str(target)] = size, sha256
+    while len(_sent) > _SENT_KEPT:
+        _sent.popitem(last=False)
+
+
+def size_and_sha256(path: Path) -> tuple[int, str]:
+    """Return the size in bytes and the hex sha256 of a file; one that this process sent is not read again."""
+    known = _sent.get(str(path)) if is_store(path) else None
+    return (path.stat().st_size, sha256_of(path)) if known is None else known
 
 
 def remove_partials(folder: Path) -> None:
     """Remove temporary files of killed processes from `folder` (not from its subfolders)."""
+    if is_store(folder):
+        return
     for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
         leftover.unlink(missing_ok=True)

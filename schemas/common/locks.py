@@ -1,6 +1,10 @@
-"""Lock files; a lock ends with the process that holds it, however that ends."""
+"""Lock files; a lock ends with the process that holds it, however that ends.
+
+In an object store a lock is a lease that its holder renews (`openwit.schemas.common.storage.leases`).
+"""
 
 import errno
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,8 +12,11 @@ from typing import IO, Any
 
 from openwit.schemas.common.errors import StorageError
 from openwit.schemas.common.parts import refuse_unsupported_system
+from openwit.schemas.common.storage.leases import hold_lease
+from openwit.schemas.common.storage.store_path import StorePath, is_store
 from openwit.schemas.common.storage_faults import is_disk_full, storage_faults
 
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 _READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 
@@ -36,6 +43,9 @@ def lock_file(file: IO[Any], *, wait: bool) -> bool:
     return True
 
 
+_log = logging.getLogger(__name__)
+
+
 @contextmanager
 def hold_lock(path: Path, busy: str) -> Iterator[None]:
     """Hold a lock file while the block runs.
@@ -51,13 +61,25 @@ def hold_lock(path: Path, busy: str) -> Iterator[None]:
     Raises:
         StorageError: another process holds it, or the file cannot be made.
     """
+    if is_store(path):
+        assert isinstance(path, StorePath)
+        with hold_lease(path, busy):
+            yield
+        return
     with storage_faults(path.parent):
         file = _open(path)
     if file is None:
         yield
         return
     with file:
-        if not lock_file(file, wait=False):
+        try:
+            locked = lock_file(file, wait=False)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            _log.warning("%s: its file system has no locks: make sure that no other command uses it", path.parent)
+            locked = True
+        if not locked:
             raise StorageError(busy)
         yield
 

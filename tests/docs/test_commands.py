@@ -9,7 +9,21 @@ import typer
 from support.doc_pages import ROOT, Block, blocks, pages, words
 
 SHELL = [block for page in pages() for block in blocks(page) if block.language == "sh"]
-PLAIN = ("cd", "ls", "mkdir", "git", "tensorboard", "source", "mkdocs", "pre-commit", "ruff", "mypy", "pytest", "srun")
+PLAIN = (
+    "cd",
+    "ls",
+    "mkdir",
+    "git",
+    "tensorboard",
+    "source",
+    "mkdocs",
+    "pre-commit",
+    "ruff",
+    "mypy",
+    "pytest",
+    "ray",
+    "srun",
+)
 
 
 def command_of(name: str) -> click.Command:

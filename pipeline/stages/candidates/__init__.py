@@ -59,8 +59,8 @@ class Candidates(Stage[CandidateSettings]):
         load_custom_filters(settings)
 
     def check_inputs(self, settings: CandidateSettings) -> None:
-        from openwit.pipeline.common.remote import is_remote
         from openwit.pipeline.stages.candidates.stage import input_files
+        from openwit.schemas.common.storage.remote import is_remote
 
         local = [name for name in settings.inputs if not is_remote(name)]
         if local:

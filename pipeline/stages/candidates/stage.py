@@ -11,7 +11,6 @@ import pyarrow as pa
 
 from openwit.pipeline.common.counting import Count
 from openwit.pipeline.common.reasons import Reason, unique
-from openwit.pipeline.common.remote import is_remote, local_copy
 from openwit.pipeline.execution.files import file_entry
 from openwit.pipeline.execution.jobs import FileTask, Task, TaskResult, TaskStats, counting
 from openwit.pipeline.execution.stage import Job, StageResult
@@ -40,6 +39,7 @@ from openwit.pipeline.stages.candidates.sources import (
 from openwit.pipeline.text.filters import TEXT_REASONS
 from openwit.pipeline.text.settings import TextFilterSettings
 from openwit.schemas.common.errors import DataError, OpenWITError, PluginError
+from openwit.schemas.common.storage.remote import is_remote, local_copy
 from openwit.schemas.tables.candidates import CANDIDATES, DAMAGE, DROPS
 
 FILES_STEP = "inputs/files"

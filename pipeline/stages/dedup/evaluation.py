@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from openwit.pipeline.decontamination.files import EvaluationPiece, list_pieces
 from openwit.pipeline.decontamination.images import EVALUATION_IMAGES, EVALUATION_REASONS, HASHED, IMAGES, hash_piece
 from openwit.pipeline.decontamination.index import EvaluationIndex, Nearest
+from openwit.pipeline.execution.files import read_columns
 from openwit.pipeline.execution.jobs import FileTask, Task, TaskStats, counting
 from openwit.pipeline.execution.stage import Job, StageManifest, StageResult, file_inputs
 from openwit.pipeline.images.settings import ImageSettings
@@ -125,7 +125,7 @@ def summarise(excluded: Sequence[Path], result: StageResult) -> None:
     variants: Counter[str] = Counter()
     names: set[str] = set()
     for path in excluded:
-        table = pq.read_table(path, columns=["evaluation_image", "variant"])
+        table = read_columns(path, ["evaluation_image", "variant"])
         names.update(table.column("evaluation_image").to_pylist())
         variants.update(table.column("variant").to_pylist())
     result.extra["excluded"] = {

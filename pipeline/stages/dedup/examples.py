@@ -12,6 +12,7 @@ from openwit.pipeline.execution.files import file_entry
 from openwit.pipeline.execution.jobs import TaskResult
 from openwit.pipeline.images.resize import thumbnail
 from openwit.pipeline.stages.sidecars import EXAMPLES_FILE
+from openwit.schemas.common.storage.cache import cached
 from openwit.schemas.manifest import FileEntry
 from openwit.schemas.tables.images import DUPLICATE_EXAMPLES
 
@@ -87,7 +88,7 @@ def write_examples(folder: Path, files: Sequence[Path], results: Sequence[TaskRe
 
 def _thumbnail_of(path: Path, row: int) -> bytes:
     """Return a thumbnail of one image of a file; reads the row group that holds it."""
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(cached(path)) as file:
         for group in range(file.num_row_groups):
             rows = file.metadata.row_group(group).num_rows
             if row < rows:

@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import xxhash
 
 from openwit.pipeline.dataset.removal_list import load_removal_list
 from openwit.pipeline.execution.blobs import bucket_count, concat_blobs, fixed_bytes, split_by, to_blob
-from openwit.pipeline.execution.files import checked, explained
+from openwit.pipeline.execution.files import explained, read_columns, row_count
 from openwit.pipeline.execution.jobs import Emitted, Emitter, Grouping, KeyedBlob, Round, RoundsJob, Streams, Task
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.execution.tasks import task_stats
@@ -36,6 +35,7 @@ from openwit.pipeline.stages.dedup.reasons import (
 )
 from openwit.pipeline.stages.dedup.settings import DedupSettings
 from openwit.pipeline.text.normalise import normalise
+from openwit.schemas.common.storage.store_path import as_path
 from openwit.schemas.tables.images import COPIES
 
 # An image's id: its file's number above its row.
@@ -75,8 +75,8 @@ def find_copies(
     """
     images = 0
     for task in tasks:
-        with explained(Path(task.payload.images)):
-            images += pq.read_metadata(task.payload.images).num_rows
+        with explained(as_path(task.payload.images)):
+            images += row_count(as_path(task.payload.images))
     job.run_rounds(
         folder, copies_job(settings, tasks, folder, images, evaluation), "images", progress_prefix=_PROGRESS_PREFIX
     )
@@ -131,7 +131,7 @@ class SendImages(Emitter[ImagesFile]):
 
     def emit(self, task: Task[ImagesFile]) -> Emitted:
         yield KeyedBlob(_FILES, task.number, b"")
-        table = pq.read_table(checked(Path(task.payload.images)), columns=_READ)
+        table = read_columns(as_path(task.payload.images), _READ)
         rows = np.arange(table.num_rows, dtype=np.int64)
         settled = self._decided_alone(table)
         if settled.num_rows:
@@ -141,7 +141,7 @@ class SendImages(Emitter[ImagesFile]):
         keys = self._keys(table)
         keys["id"] = (np.uint64(task.number) << _FILE_SHIFT) | rows.astype(np.uint64)
         yield from by_bucket(IMAGES, keys, "hash", self.buckets)
-        task_stats(Path(self.folder), _PROGRESS_PREFIX + task.name).tick(len(rows), 1.0)
+        task_stats(as_path(self.folder), _PROGRESS_PREFIX + task.name).tick(len(rows), 1.0)
 
     def _decided_alone(self, table: pa.Table) -> pa.Table:
         """Return COPIES of images that are dropped independently of others.
@@ -260,7 +260,7 @@ class WriteCopies(Grouping):
 
     def process(self, key: int, streams: Streams) -> Emitted:
         table = concat_blobs(streams[_VERDICTS]) if streams[_VERDICTS] else COPIES.empty()
-        COPIES.write(copies_path(Path(self.folder), self.names[key]), table.sort_by("row"))
+        COPIES.write(copies_path(as_path(self.folder), self.names[key]), table.sort_by("row"))
         return iter(())
 
 

@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from openwit.pipeline.execution.blobs import split_by
-from openwit.pipeline.execution.files import STAGE
+from openwit.pipeline.execution.files import STAGE, read_columns
 from openwit.pipeline.execution.jobs import FileTask, Task, TaskResult, TaskStats
 from openwit.pipeline.images.descriptor import have_same_colours, may_share_texts
 from openwit.pipeline.stages.dedup import DedupPaths
@@ -31,6 +30,8 @@ from openwit.pipeline.stages.dedup.reasons import (
 )
 from openwit.pipeline.text.normalise import normalise
 from openwit.schemas.common.atomic import atomic_path
+from openwit.schemas.common.storage.cache import cached
+from openwit.schemas.common.storage.store_path import as_path
 from openwit.schemas.tables.candidates import DROPS
 from openwit.schemas.tables.images import COPIES, EXCLUDED, IMAGES, SURVIVORS
 
@@ -78,7 +79,7 @@ class TransferTexts(FileTask[ImagesFile]):
     """Write the texts of a file's dropped images, one batch per file that has their survivors."""
 
     def run(self, task: Task[ImagesFile], folder: Path, stats: TaskStats) -> list[Path]:
-        copies = COPIES.read(copies_path(folder, Path(task.payload.images).stem))
+        copies = COPIES.read(copies_path(folder, as_path(task.payload.images).stem))
         moving = copies.filter(pc.is_valid(copies.column("other_file")))
         target = folder / TRANSFERS / f"{task.name}.arrow"
         takers: list[int] = []
@@ -96,7 +97,7 @@ class TransferTexts(FileTask[ImagesFile]):
 
     @staticmethod
     def _rows(task: Task[ImagesFile], moving: pa.Table) -> pa.Table:
-        images = pq.read_table(task.payload.images, columns=["url", "split", "pairs", "fingerprint"])
+        images = read_columns(as_path(task.payload.images), ["url", "split", "pairs", "fingerprint"])
         images = images.take(moving.column("row")).combine_chunks()
         columns = {"to_row": moving.column("other_row"), "reason": moving.column("reason")}
         columns |= {name: moving.column(name) for name in ("distance", "row")}
@@ -124,7 +125,7 @@ class KeepSurvivors(FileTask[KeepInput]):
         self.merge_texts = merge_texts
 
     def run(self, task: Task[KeepInput], folder: Path, stats: TaskStats) -> list[Path]:
-        images = pq.read_table(task.payload.images, columns=_METADATA)
+        images = read_columns(as_path(task.payload.images), _METADATA)
         copies = COPIES.read(copies_path(folder, task.name))
         taken = _incoming_images(task)
         picker = ExamplePicker(task.number)
@@ -236,7 +237,7 @@ def _incoming_images(task: Task[KeepInput]) -> dict[int, list[Row]]:
     """Return what the rows of a file receive: row to its dropped duplicates."""
     taken: dict[int, list[Row]] = {}
     for giver, path, batch in task.payload.taken:
-        with pa.memory_map(path) as source:
+        with pa.memory_map(str(cached(as_path(path)))) as source:
             for row in pa.ipc.open_file(source).get_batch(batch).to_pylist():
                 taken.setdefault(row["to_row"], []).append({**row, "file": giver})
     return taken

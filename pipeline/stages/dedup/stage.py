@@ -4,7 +4,6 @@ The image bytes are not copied; only keys cross a shuffle.
 """
 
 import os
-import shutil
 from pathlib import Path
 
 from openwit.pipeline.dataset.removal_list import load_removal_list
@@ -26,6 +25,7 @@ from openwit.pipeline.stages.dedup.keep import (
 from openwit.pipeline.stages.dedup.settings import DedupSettings
 from openwit.pipeline.stages.sidecars import copy_query_counts
 from openwit.schemas.common.errors import DataError
+from openwit.schemas.common.storage.reading import remove_tree
 
 
 def removal_identity(settings: DedupSettings) -> dict[str, str]:
@@ -57,7 +57,7 @@ def deduplicate(job: Job, settings: DedupSettings, inputs: Inputs, folder: Path)
         summarise([folder / f.path for f in result.files if f.path.startswith("excluded/")], result)
     # A relative path, so that a build can be moved as a whole.
     result.extra["images"] = os.path.relpath(fetched, folder)
-    shutil.rmtree(folder / TRANSFERS, ignore_errors=True)
+    remove_tree(folder / TRANSFERS)
     if next(step for step in result.funnel if step.unit == "images").rows_out == 0:
         raise DataError(f"no image of {fetched} is kept: see the drop reasons there and in {folder}")
     return result

@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from openwit.pipeline.common.remote import local_copy
 from openwit.pipeline.execution.stage import StageManifest
 from openwit.pipeline.readers.custom import check_readers, read_record_images, reader_of
 from openwit.pipeline.readers.tables.settings import TableColumns
 from openwit.pipeline.readers.tables.tables import read_images
 from openwit.schemas.common.plugins import PluginSettings
+from openwit.schemas.common.storage.remote import local_copy
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,8 @@ from openwit.pipeline.stages.fetch.outage import (
 from openwit.pipeline.stages.fetch.settings import FetchSettings
 from openwit.schemas.common.errors import NetworkError
 from openwit.schemas.common.malloc import keep_freed_memory
+from openwit.schemas.common.storage.cache import cached
+from openwit.schemas.common.storage.store_path import as_path
 from openwit.schemas.tables.candidates import DROPS, SELECTED
 
 IMAGES_STEP = "fetch/images"
@@ -117,7 +119,7 @@ class FetchChunk(FileTask[HostBuckets]):
         within = [("host_bucket", ">=", task.payload.first), ("host_bucket", "<=", task.payload.last)]
         by_url: ByUrl = {}
         for path in self.selected:
-            for row in SELECTED.conform(pq.read_table(path, filters=within), path).to_pylist():
+            for row in SELECTED.conform(pq.read_table(cached(as_path(path)), filters=within), path).to_pylist():
                 by_url.setdefault(row["url"], []).append(row)
         return {url: sorted(by_url[url], key=lambda p: (p["priority"], p["pair_id"])) for url in sorted(by_url)}
 
@@ -223,7 +225,7 @@ class FetchChunk(FileTask[HostBuckets]):
         ]
         chosen: list[str] = []
         for path in self.selected:
-            urls = pq.read_table(path, columns=["url"], filters=outside).column("url").to_pylist()
+            urls = pq.read_table(cached(as_path(path)), columns=["url"], filters=outside).column("url").to_pylist()
             chosen = one_of_each_host([*chosen, *sorted(urls)], _OTHER_HOSTS)
             if len(chosen) == _OTHER_HOSTS:
                 break

@@ -7,8 +7,8 @@ from types import TracebackType
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from openwit.pipeline.execution.files import read_columns
 from openwit.pipeline.images.process import ProcessedImage
 from openwit.schemas.common.atomic import TEMPORARY_PREFIX
 from openwit.schemas.tables.images import IMAGES
@@ -93,7 +93,7 @@ def read_image_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 def image_pairs(path: Path) -> Iterator[tuple[str, int]]:
     """Yield (URL, number of its pairs) of an images file, without reading images."""
-    table = pq.read_table(path, columns=["url", "pairs"])
+    table = read_columns(path, ["url", "pairs"])
     for url, pairs in zip(table.column("url").to_pylist(), table.column("pairs"), strict=True):
         yield url, len(pairs)
 

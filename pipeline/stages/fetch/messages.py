@@ -1,7 +1,6 @@
 """Relay messages of workers to the driver's log by files: a task may run in another process or machine."""
 
 import logging
-import shutil
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ from openwit.pipeline.download.status import NO_RESPONSE, RESPONDED, FetchStatus
 from openwit.pipeline.execution.files import STAGE
 from openwit.schemas.common.atomic import atomic_write
 from openwit.schemas.common.printable import printable
+from openwit.schemas.common.storage.reading import remove_tree
 
 _log = logging.getLogger(__name__)
 _NOTICES = f"{STAGE}/notices"
@@ -43,7 +43,7 @@ def post_message(folder: Path, chunk: str, number: int, message: str) -> None:
 @contextmanager
 def relay_worker_messages(folder: Path) -> Iterator[None]:
     """Log the messages of tasks while the block runs."""
-    shutil.rmtree(folder / _NOTICES, ignore_errors=True)
+    remove_tree(folder / _NOTICES)
     stop, logged = threading.Event(), set[str]()
 
     def log_new() -> None:
@@ -64,4 +64,4 @@ def relay_worker_messages(folder: Path) -> Iterator[None]:
         stop.set()
         watcher.join(_JOIN_S)
         log_new()
-        shutil.rmtree(folder / _NOTICES, ignore_errors=True)
+        remove_tree(folder / _NOTICES)

@@ -6,7 +6,6 @@ moved into place, in this run or the next: the folder holds either the old or th
 
 import heapq
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,9 @@ from openwit.pipeline.stages.fetch.log import FETCH_LOG, LOG
 from openwit.pipeline.stages.fetch.settings import FetchSettings
 from openwit.schemas.common.atomic import atomic_path, atomic_write
 from openwit.schemas.common.errors import DataError
+from openwit.schemas.common.storage.cache import cached
+from openwit.schemas.common.storage.reading import copy_file, remove_tree
+from openwit.schemas.common.storage.store_path import as_path
 from openwit.schemas.tables.candidates import DROPS
 
 _STAGING = f"{STAGE}/retry"
@@ -74,7 +76,7 @@ def promote(folder: Path) -> None:
     for name in _FOLDERS:
         for path in sorted((staging / name).glob("[!.]*")):
             os.replace(path, folder / name / path.name)
-    shutil.rmtree(staging)
+    remove_tree(staging)
 
 
 def _check_chunk(folder: Path, name: str) -> None:
@@ -92,7 +94,7 @@ def _check_chunk(folder: Path, name: str) -> None:
 
 
 def _has_retryable(log: Path) -> bool:
-    statuses = pq.read_table(log, columns=["status"]).column("status")
+    statuses = pq.read_table(cached(log), columns=["status"]).column("status")
     return any(status in RETRY_LATER for status in statuses.unique().to_pylist())
 
 
@@ -109,7 +111,7 @@ class RetryChunk(FetchChunk):
 
     def run(self, task: Task[HostBuckets], folder: Path, stats: TaskStats) -> list[Path]:
         """See the class."""
-        home, name = Path(self.home), f"{task.name}.parquet"
+        home, name = as_path(self.home), f"{task.name}.parquet"
         log = {row["url"]: row for row in FETCH_LOG.read(home / LOG / name).to_pylist()}
         again = [url for url, row in log.items() if row["status"] in RETRY_LATER]
         by_url = self.pairs(task)
@@ -125,7 +127,7 @@ class RetryChunk(FetchChunk):
                 write_images(images_path, _merged(FetchPaths(home).images / name, images.rows(by_url)))
             else:
                 with atomic_path(images_path) as temporary:
-                    shutil.copyfile(FetchPaths(home).images / name, temporary)
+                    copy_file(FetchPaths(home).images / name, temporary)
         drops = [drop for drop in DROPS.read(FetchPaths(home).drops / name).to_pylist() if drop["url"] not in results]
         drops += [drop for url, result in results.items() for drop in drops_of(url, by_url[url], result)]
         count(stats, image_pairs(images_path), drops)

@@ -6,11 +6,10 @@ Image bytes that a table holds skip the download and pass the same checks.
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from openwit.pipeline.common.reasons import unique
 from openwit.pipeline.download.status import FetchStatus
-from openwit.pipeline.execution.files import checked
+from openwit.pipeline.execution.files import read_columns
 from openwit.pipeline.execution.jobs import Task
 from openwit.pipeline.execution.stage import Job, StageManifest, StageResult
 from openwit.pipeline.images.process import ImageReason
@@ -89,7 +88,7 @@ def blocklist_identity(settings: FetchSettings) -> dict[str, str]:
 def _bucket_counts(files: list[Path]) -> np.ndarray:
     counts = np.zeros(0, np.int64)
     for path in files:
-        buckets = pq.read_table(checked(path), columns=["host_bucket"]).column("host_bucket").to_numpy()
+        buckets = read_columns(path, ["host_bucket"]).column("host_bucket").to_numpy()
         here = np.bincount(buckets, minlength=len(counts)).astype(np.int64)
         here[: len(counts)] += counts
         counts = here

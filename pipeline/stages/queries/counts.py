@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from openwit.pipeline.common.remote import is_remote, local_copy
 from openwit.pipeline.execution.blobs import concat_blobs, split_by, to_blob
 from openwit.pipeline.execution.jobs import (
     Emitted,
@@ -41,6 +40,8 @@ from openwit.pipeline.stages.queries.ngrams import TermCounter
 from openwit.pipeline.stages.queries.settings import QuerySettings
 from openwit.pipeline.stages.queries.sources import title_text
 from openwit.schemas.common.atomic import atomic_write
+from openwit.schemas.common.storage.remote import is_remote, local_copy
+from openwit.schemas.common.storage.store_path import as_path
 from openwit.schemas.tables.queries import TERM_COUNTS
 
 PAGES_STEP = "articles/pages"
@@ -194,7 +195,7 @@ class SendCounts(Emitter[CountInput]):
         self.folder = folder
 
     def emit(self, task: Task[CountInput]) -> Emitted:
-        for batch in TERM_COUNTS.read_batches(Path(self.folder) / "counts" / f"{task.name}.parquet"):
+        for batch in TERM_COUNTS.read_batches(as_path(self.folder) / "counts" / f"{task.name}.parquet"):
             terms = batch.column("term").to_pylist()
             buckets = np.fromiter(
                 (xxhash.xxh3_64_intdigest(t.encode()) % _BUCKETS for t in terms), np.int64, len(terms)
@@ -218,7 +219,7 @@ class SumCounts(Grouping):
         enough = sums.column("count").to_numpy() >= floor
         below = Counter(sums.filter(pa.array(~enough)).column("kind").to_pylist())
         kept = sums.filter(pa.array(enough))
-        target = Path(self.folder) / "sums" / f"{key:05d}.parquet"
+        target = as_path(self.folder) / "sums" / f"{key:05d}.parquet"
         TERM_COUNTS.write(target, TERM_COUNTS.table({name: kept.column(name) for name in kept.column_names}))
         atomic_write(target.with_suffix(".json"), json.dumps(dict(sorted(below.items()))))
         return iter(())

@@ -32,6 +32,8 @@ from openwit.pipeline.stages.select.thresholds import find_thresholds
 from openwit.pipeline.stages.sidecars import copy_examples
 from openwit.schemas.common.atomic import atomic_path
 from openwit.schemas.common.errors import DataError
+from openwit.schemas.common.storage.cache import cached
+from openwit.schemas.common.storage.store_path import as_path
 from openwit.schemas.tables.candidates import DROPS
 from openwit.schemas.tables.images import SURVIVORS
 from openwit.schemas.tables.queries import QUERY_COUNTS, QUERY_DRAWS
@@ -111,7 +113,7 @@ class SurvivorDraws(DrawSource):
         self.survivors = str(survivors)
 
     def pairs(self, file: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        images = SURVIVORS.read(Path(self.survivors, f"{file}.parquet"))
+        images = SURVIVORS.read(as_path(self.survivors) / f"{file}.parquet")
         pairs = images.column("pairs").combine_chunks().flatten()
         rows, ids = ragged(pc.struct_field(pairs, "query_ids"))
         return rows, ids, pair_hashes(pc.struct_field(pairs, "pair_id"))
@@ -124,7 +126,7 @@ class CountPairs(FileTask[str]):
         self.source = source
 
     def run(self, task: Task[str], folder: Path, stats: TaskStats) -> list[Path]:
-        checked(Path(self.source.survivors, f"{task.payload}.parquet"))
+        checked(as_path(self.source.survivors) / f"{task.payload}.parquet")
         _, ids, pairs = self.source.pairs(task.payload)
         found, counts = np.unique(ids, return_counts=True)
         draws = QUERY_DRAWS.table({"query_id": found.astype(np.int32), "drawn": np.zeros_like(counts), "kept": counts})
@@ -144,8 +146,8 @@ class KeepAgain(FileTask[SurvivorsFile]):
     def run(self, task: Task[SurvivorsFile], folder: Path, stats: TaskStats) -> list[Path]:
         paths = RedrawPaths(folder)
         if self._thresholds is None:
-            self._thresholds = np.load(paths.thresholds)
-        checked(Path(task.payload.survivors))
+            self._thresholds = np.load(cached(paths.thresholds))
+        checked(as_path(task.payload.survivors))
         draws = self.source.draws(task.name)
         result = keep_drawn(draws.rows, draws.ids, u=draws.u, thresholds=self._thresholds, n=draws.pairs)
         kept, drops = self._apply(task, result, stats)
@@ -168,7 +170,7 @@ class KeepAgain(FileTask[SurvivorsFile]):
         drops: list[dict[str, Any]] = []
         drawn_by = result.drawn_by.to_pylist()
         row = 0
-        for image in _images(Path(task.payload.survivors)):
+        for image in _images(as_path(task.payload.survivors)):
             left = []
             for pair in image["pairs"]:
                 if result.kept[row]:

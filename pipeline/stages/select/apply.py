@@ -17,6 +17,8 @@ from openwit.pipeline.stages.select.draw import DrawResult, keep_drawn
 from openwit.pipeline.stages.select.layout import MatchedDraws, draws_table, query_offsets
 from openwit.pipeline.stages.select.reasons import NOT_DRAWN
 from openwit.pipeline.stages.select.winners import VERDICT_REASONS
+from openwit.schemas.common.storage.cache import cached
+from openwit.schemas.common.storage.store_path import as_path
 from openwit.schemas.tables.candidates import CANDIDATES, DROPS, MATCHES, SELECTED, VERDICTS
 from openwit.schemas.tables.queries import QUERY_DRAWS
 
@@ -42,11 +44,11 @@ class ApplyThresholds(FileTask[MatchedFile]):
         self._thresholds = np.zeros(0)
 
     def setup(self) -> None:
-        self._thresholds = np.load(SelectPaths(Path(self.source.folder)).thresholds)
+        self._thresholds = np.load(cached(SelectPaths(as_path(self.source.folder)).thresholds))
 
     def run(self, task: Task[MatchedFile], folder: Path, stats: TaskStats) -> list[Path]:
         matched_by = task.payload.matched_by
-        candidates = CANDIDATES.read(checked(Path(task.payload.candidates)))
+        candidates = CANDIDATES.read(checked(as_path(task.payload.candidates)))
         paths = SelectPaths(folder)
         matches = MATCHES.read(paths.matches(matched_by))
         verdict = VERDICTS.read(paths.verdicts(matched_by)).column("verdict").to_numpy()

@@ -15,6 +15,8 @@ from openwit.pipeline.stages.select import DrawPaths, SelectPaths
 from openwit.pipeline.stages.select.balance import ragged
 from openwit.pipeline.stages.select.draw import DrawResult
 from openwit.pipeline.stages.select.hash_uniform import pair_hashes, query_hashes, uniform
+from openwit.schemas.common.storage.cache import cached
+from openwit.schemas.common.storage.store_path import as_path
 from openwit.schemas.tables.candidates import MATCHES, VERDICTS
 from openwit.schemas.tables.queries import QUERY_DRAWS
 
@@ -82,7 +84,7 @@ class DrawSource(ABC):
     @cached_property
     def texts(self) -> list[str]:
         """Return the queries, read once per worker."""
-        texts: list[str] = pq.read_table(self.queries, columns=["query"]).column("query").to_pylist()
+        texts: list[str] = pq.read_table(cached(as_path(self.queries)), columns=["query"]).column("query").to_pylist()
         return texts
 
     @cached_property
@@ -121,7 +123,7 @@ class MatchedDraws(DrawSource):
         self.folder = str(folder)
 
     def pairs(self, file: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        paths = SelectPaths(Path(self.folder))
+        paths = SelectPaths(as_path(self.folder))
         matches = MATCHES.read(paths.matches(file))
         verdict = VERDICTS.read(paths.verdicts(file)).column("verdict").to_numpy()
         rows, ids = ragged(matches.column("query_ids").combine_chunks())

@@ -1,7 +1,6 @@
 """Selection, passes 1 and 2: match every caption, choose winners among equals, count the pairs of each query."""
 
 import logging
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +41,8 @@ from openwit.pipeline.text.matching.matcher import Matcher
 from openwit.pipeline.text.matching.rows import ROWS_FOR_TABLES
 from openwit.pipeline.text.normalise import words
 from openwit.schemas.common.atomic import atomic_path
+from openwit.schemas.common.storage.reading import copy_file
+from openwit.schemas.common.storage.store_path import as_path
 from openwit.schemas.manifest import FileEntry
 from openwit.schemas.tables.candidates import CANDIDATES, MATCHES, PAIR_SAMPLES, VERDICTS
 from openwit.schemas.tables.queries import QUERIES
@@ -94,14 +95,14 @@ class MatchFile(FileTask[MatchInput]):
     def run(self, task: Task[MatchInput], folder: Path, stats: TaskStats) -> list[Path]:
         target = SelectPaths(folder).matches(task.name)
         stats.extra = MatchExtra(task.payload.match_key)
-        candidates = checked(Path(task.payload.candidates))
+        candidates = checked(as_path(task.payload.candidates))
         earlier = task.payload.earlier
-        if earlier is not None and is_intact(Path(earlier.path), earlier):
+        if earlier is not None and is_intact(as_path(earlier.path), earlier):
             with atomic_path(target) as path:
-                shutil.copyfile(earlier.path, path)
+                copy_file(as_path(earlier.path), path)
             return [target]
         if self._matcher is None:  # built for the first file that needs it
-            texts = QUERIES.read(Path(self.queries)).column("query")
+            texts = QUERIES.read(as_path(self.queries)).column("query")
             self._matcher = Matcher(texts, self.settings.match)
         MATCHES.write(target, self._matches(candidates, self._matcher, stats))
         return [target]
@@ -150,7 +151,7 @@ class SendPairKeys(Emitter[MatchInput]):
 
     def emit(self, task: Task[MatchInput]) -> Emitted:
         yield KeyedBlob(_FILES, task.number, b"")
-        matches = MATCHES.read(SelectPaths(Path(self.folder)).matches(task.name))
+        matches = MATCHES.read(SelectPaths(as_path(self.folder)).matches(task.name))
         matched = np.diff(query_offsets(matches)) > 0
         rows = np.flatnonzero(matched)
         url_hash = matches.column("url_hash").to_numpy()[rows]
@@ -204,7 +205,7 @@ class WriteVerdicts(Grouping):
         self.sample_share = sample_share
 
     def process(self, key: int, streams: Streams) -> Emitted:
-        folder, name = Path(self.folder), self.names[key]
+        folder, name = as_path(self.folder), self.names[key]
         matches = MATCHES.read(SelectPaths(folder).matches(name))
         verdict = np.where(np.diff(query_offsets(matches)) > 0, 0, NO_MATCH).astype(np.int8)
         if streams[_LOSERS]:

@@ -14,6 +14,7 @@ from openwit.pipeline.stages.select import DrawPaths
 from openwit.pipeline.stages.select.balance import cap_smallest, probabilistic_thresholds, send_bounds
 from openwit.pipeline.stages.select.layout import DrawSource
 from openwit.pipeline.stages.select.settings import SelectSettings
+from openwit.schemas.common.storage.store_path import as_path
 from openwit.schemas.tables.queries import THRESHOLDS
 
 # Factor on the bound for queries that sent fewer than their cap by chance.
@@ -51,7 +52,7 @@ class FindThresholds(Grouping):
             draws.column("query_id").to_numpy(), draws.column("u").to_numpy(), self.cap
         )
         table = THRESHOLDS.table({"query_id": ids.astype(np.int32), "threshold": thresholds, "sent": sent})
-        THRESHOLDS.write(Path(self.folder) / f"{key:05d}.parquet", table)
+        THRESHOLDS.write(as_path(self.folder) / f"{key:05d}.parquet", table)
         return iter(())
 
 

@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 
 from openwit.pipeline.dataset.sample import sample_documents, sample_keys, sample_rows
 from openwit.pipeline.dataset.tar_writer import BLOCK
-from openwit.pipeline.execution.files import explained
+from openwit.pipeline.execution.files import explained, read_columns
 from openwit.pipeline.stages.shard.order import shard_count
+from openwit.schemas.common.storage.cache import cached
 from openwit.schemas.tables.images import SURVIVORS
 
 # Texts and JSON of this many samples of a file are the estimate for the whole file.
@@ -22,7 +23,7 @@ def plan_by_samples(survivors: Sequence[Path], per_shard: int) -> dict[str, int]
     """Return the number of shards of each split, train first, for about `per_shard` samples each."""
     sizes: Counter[str] = Counter()
     for path in survivors:
-        sizes.update(pq.read_table(path, columns=["split"]).column("split").to_pylist())
+        sizes.update(read_columns(path, ["split"]).column("split").to_pylist())
     return _counts(sizes, per_shard)
 
 
@@ -59,7 +60,7 @@ def _train_first(item: tuple[str, int]) -> tuple[bool, str]:
 def _mean_image_bytes(images: Path, rows: np.ndarray) -> np.ndarray:
     """Return for each row of a file of IMAGES the mean size of the images in its row group: float64 (N,)."""
     with explained(images):
-        metadata = pq.ParquetFile(images).metadata
+        metadata = pq.ParquetFile(cached(images)).metadata
     column = next(n for n in range(metadata.num_columns) if metadata.schema.column(n).path == "image")
     groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
     # Parquet's plain encoding puts a length of four bytes before each value.

@@ -19,6 +19,8 @@ import xxhash
 from openwit.pipeline.stages.shard.order import sample_hashes, shard_of
 from openwit.schemas.common.atomic import atomic_path
 from openwit.schemas.common.errors import SchemaError
+from openwit.schemas.common.storage.cache import cached
+from openwit.schemas.common.storage.store_path import as_path
 from openwit.schemas.tables.images import IMAGES, SURVIVORS
 
 SPILL_SCHEMA = pa.schema(
@@ -98,7 +100,7 @@ def _image_column(images: Path) -> Iterator[pa.ChunkedArray]:
         SchemaError: it is not such a file.
     """
     try:
-        file = pq.ParquetFile(images)
+        file = pq.ParquetFile(cached(images))
     except (OSError, pa.ArrowInvalid) as error:
         raise SchemaError(f"{images} is not a readable Parquet file: {error}") from error
     if IMAGES.arrow.field("image") != file.schema_arrow.field("image"):
@@ -114,11 +116,11 @@ def read_spills(slices: Sequence[Sequence[Any]]) -> Iterator[tuple[pa.Table, lis
     Args:
         slices: (base path of a spill, first row, rows).
     """
-    maps = [_Mapped(Path(base).with_suffix(".images")) for base, _, _ in slices]
+    maps = [_Mapped(as_path(base).with_suffix(".images")) for base, _, _ in slices]
     try:
         parts, owners = [], []
         for number, (base, first, rows) in enumerate(slices):
-            with pa.memory_map(str(Path(base).with_suffix(".arrow"))) as source:
+            with pa.memory_map(str(cached(as_path(base).with_suffix(".arrow")))) as source:
                 parts.append(pa.ipc.open_file(source).read_all().slice(first, rows))
             owners.append(np.full(rows, number))
         table = pa.concat_tables(parts)

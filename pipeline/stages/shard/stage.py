@@ -7,7 +7,6 @@ its manifest is written last, so that a reader never sees half a dataset.
 
 import importlib.metadata
 import platform
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +33,8 @@ from openwit.pipeline.stages.shard.spill import Slice, fast_sum, read_spills, wr
 from openwit.pipeline.stages.sidecars import copy_examples, copy_query_counts
 from openwit.schemas.common.atomic import sha256_of
 from openwit.schemas.common.errors import DataError
+from openwit.schemas.common.storage.reading import remove_tree
+from openwit.schemas.common.storage.store_path import as_path
 from openwit.schemas.common.storage_faults import storage_faults
 from openwit.schemas.manifest import DatasetManifest, FileEntry, ShardEntry
 
@@ -135,7 +136,7 @@ class ShardJob:
         if self.target is not None:
             close_target(RemoteFolder(self.target), self.folder, tables=[entry.path for entry in tables])
         for leftover in (SPILL, RESULTS, PROGRESS):
-            shutil.rmtree(self.folder / leftover, ignore_errors=True)
+            remove_tree(self.folder / leftover)
         return result
 
     def _plan(self) -> dict[str, int]:
@@ -238,9 +239,9 @@ class SpillFile(FileTask[SpillInput]):
 
     def run(self, task: Task[SpillInput], folder: Path, stats: TaskStats) -> list[Path]:
         base = folder / SPILL / task.name
-        images = checked(Path(task.payload.images))
+        images = checked(as_path(task.payload.images))
         with storage_faults(folder):
-            slices = write_spill(base, Path(task.payload.survivors), images, self.shards, self.seed)
+            slices = write_spill(base, as_path(task.payload.survivors), images, self.shards, self.seed)
         stats.tick(sum(part.rows for part in slices), 1.0)
         files = [base.with_suffix(suffix) for suffix in (".images", ".arrow")]
         stats.extra = SpillContents(slices, {path.name: fast_sum(path) for path in files})

@@ -33,10 +33,10 @@ def test_a_key_gets_what_was_written_for_it(tmp_path_factory, groups, spilled):
             assert written.keys == {
                 name: sorted({key for stream, key, _ in blobs if stream == name}) for name in STREAMS
             }
-            files.append((written.path, STREAMS))
+            files.append((written, STREAMS))
     reader = BlobReader(files)
     for key in range(6):
-        found = reader.read(("ordered late", "a"), [key])[key]
+        found = reader.read(("ordered late", "a"), key)
         assert list(found) == ["ordered late", "a"]
         for stream in found:
             assert sorted(found[stream]) == sorted(expected[stream, key])

@@ -4,12 +4,9 @@ import os
 
 import fsspec
 import pytest
-import tenacity
 from support.pictures import picture
 from support.survivors import finished_dedup, survivor
 
-from openwit.pipeline.common import remote
-from openwit.pipeline.dataset.object_store import ObjectStore
 from openwit.pipeline.dataset.store import LocalFolder, load_manifest, open_store
 from openwit.pipeline.dataset.verify import verify_dataset
 from openwit.pipeline.execution.runners import make_engine
@@ -19,6 +16,8 @@ from openwit.pipeline.stages.base import BuildContext, DatasetInfo
 from openwit.pipeline.stages.shard import Shard
 from openwit.pipeline.stages.shard.settings import ShardSettings
 from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.storage import remote
+from openwit.schemas.common.storage.object_store import ObjectStore
 
 LOCAL = Job(make_engine("local", 1))
 REPLACING = Job(make_engine("local", 1), replace=True)
@@ -26,7 +25,7 @@ REPLACING = Job(make_engine("local", 1), replace=True)
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
-    monkeypatch.setattr(remote.with_retries.retry, "wait", tenacity.wait_none())
+    monkeypatch.setattr(remote, "_LONGEST_WAIT_S", 0)
 
 
 @pytest.fixture(scope="module")

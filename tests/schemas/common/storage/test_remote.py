@@ -5,9 +5,9 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from openwit.pipeline.common import remote
-from openwit.pipeline.common.remote import local_copy
 from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.storage import remote
+from openwit.schemas.common.storage.remote import local_copy
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def flaky_server():
 
 @pytest.fixture(autouse=True)
 def quick_retries(monkeypatch):
-    monkeypatch.setattr(remote.with_retries.retry, "wait", lambda _: 0)
+    monkeypatch.setattr(remote, "_LONGEST_WAIT_S", 0)
 
 
 def test_a_local_file_is_itself(tmp_path):

@@ -11,9 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-import fsspec
-import tenacity
-
 from openwit.schemas.common.errors import DataError, NetworkError, OpenWITError, RecipeError, StorageError, one_line
 from openwit.schemas.common.storage_faults import is_disk_full
 
@@ -47,15 +44,17 @@ def is_final(error: BaseException) -> bool:
     return isinstance(error, _FINAL) or lacks_credentials(error) or getattr(error, "errno", None) in _FINAL_NUMBERS
 
 
-@tenacity.retry(
-    retry=tenacity.retry_if_exception(lambda error: not is_final(error)),
-    stop=tenacity.stop_after_attempt(_ATTEMPTS),
-    wait=tenacity.wait_exponential(max=_LONGEST_WAIT_S),
-    reraise=True,
-)
 def with_retries(action: Callable[[], T]) -> T:
     """Call `action` up to five times with growing waits, while its error may be transient; return its result."""
-    return action()
+    import tenacity  # it loads asyncio
+
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(lambda error: not is_final(error)),
+        stop=tenacity.stop_after_attempt(_ATTEMPTS),
+        wait=tenacity.wait_exponential(max=_LONGEST_WAIT_S),
+        reraise=True,
+    )
+    return retrying(action)
 
 
 @contextlib.contextmanager
@@ -78,6 +77,8 @@ def local_copy(name: str) -> Iterator[str]:
         # Readers recognise formats by the name.
         copy = Path(folder) / (name.partition("?")[0].rstrip("/").rpartition("/")[2] or "file")
 
+        import fsspec
+
         def get() -> None:
             filesystem: Any
             filesystem, path = fsspec.url_to_fs(name)
@@ -99,6 +100,8 @@ def remote_glob(pattern: str) -> list[str]:
         NetworkError: the pattern's filesystem cannot list, or cannot be reached.
         RecipeError: the filesystem's package is not installed.
     """
+    import fsspec
+
     try:
         filesystem, path = fsspec.url_to_fs(pattern)
         return sorted(filesystem.unstrip_protocol(match) for match in filesystem.glob(path))

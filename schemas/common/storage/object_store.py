@@ -2,15 +2,15 @@
 
 import base64
 import contextlib
+import datetime
 import hashlib
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-import fsspec
-
-from openwit.pipeline.common.remote import lacks_credentials, with_retries
 from openwit.schemas.common.errors import DataError, NetworkError, OpenWITError, RecipeError, StorageError, one_line
+from openwit.schemas.common.storage.remote import lacks_credentials, with_retries
 from openwit.schemas.common.storage_faults import is_disk_full
 
 # Object stores have keys only. Creating a folder there would create a bucket.
@@ -21,6 +21,20 @@ _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 _BLOCK = 1 << 20
 
 T = TypeVar("T")
+
+
+class Facts(NamedTuple):
+    """What a store states of a file.
+
+    Attributes:
+        size: in bytes.
+        modified: time of change in seconds since 1970, 0 if it states none.
+        version: changes with the content: the checksum or generation, or else the time.
+    """
+
+    size: int
+    modified: float
+    version: str
 
 
 class ObjectStore:
@@ -71,10 +85,66 @@ class ObjectStore:
 
     def size(self, name: str) -> int | None:
         """Return the size of a file in bytes, or None if it does not exist."""
+        facts = self.facts(name)
+        return None if facts is None else facts.size
+
+    def facts(self, name: str) -> Facts | None:
+        """Return size and time of change of a file, or None if it does not exist."""
         try:
-            return int(self._call("inspected", name, lambda: self._info(name)["size"]))
+            info = self._call("inspected", name, lambda: self._info(name))
         except FileNotFoundError:
             return None
+        if info["type"] != "file":
+            return None
+        times = (info.get(key) for key in ("LastModified", "mtime", "updated", "created"))
+        modified = next((_timestamp(value) for value in times if value is not None), 0.0)
+        version = next((str(info[key]) for key in ("ETag", "etag", "generation") if info.get(key)), str(modified))
+        return Facts(int(info["size"]), modified, version)
+
+    def names(self) -> list[str]:
+        """Return the names of the files and folders directly below the URL, sorted; none if there is nothing."""
+
+        def ls() -> list[str]:
+            filesystem, root = self._filesystem()
+            filesystem.invalidate_cache()
+            found = filesystem.ls(root, detail=False)
+            names = {str(path).rstrip("/").removeprefix(root).strip("/") for path in found}
+            return sorted(name for name in names if name and "/" not in name)
+
+        try:
+            return self._call("listed", "", ls)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def is_folder(self) -> bool:
+        """Return whether there is a file below the URL, or a folder that a file system made."""
+
+        def look() -> bool:
+            filesystem, root = self._filesystem()
+            filesystem.invalidate_cache()
+            return bool(filesystem.isdir(root))
+
+        return self._call("inspected", "", look)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write a small file unless it exists, by one conditional request; return whether it was written.
+
+        Raises:
+            StorageError: the store, or the library for it, has no such request.
+        """
+
+        def pipe() -> bool:
+            filesystem, root = self._filesystem()
+            if "mode" not in inspect.signature(getattr(filesystem, "_pipe_file", filesystem.pipe_file)).parameters:
+                raise StorageError(f"{self.url}: its library cannot create a file only where there is none")
+            try:
+                filesystem.pipe_file(self._prepared(filesystem, f"{root}/{name}"), data, mode="create")
+            except FileExistsError:
+                # A request whose answer was lost is repeated: then the file is there, and ours.
+                return self.read(name) == data
+            return True
+
+        return self._call("written", name, pipe)
 
     def read(self, name: str) -> bytes:
         """Return the content of a file.
@@ -90,16 +160,25 @@ class ObjectStore:
 
         return self._call("read", name, cat)
 
-    @contextlib.contextmanager
-    def open(self, name: str) -> Iterator[Any]:
-        """Yield a file object that reads ranges on demand."""
+    def opened(self, name: str) -> Any:
+        """Return a file object that reads ranges on demand.
+
+        Raises:
+            FileNotFoundError: it does not exist.
+        """
 
         def start() -> Any:
             filesystem, root = self._filesystem()
+            filesystem.invalidate_cache()
             return filesystem.open(f"{root}/{name}", "rb", block_size=_BLOCK)
 
+        return self._call("read", name, start)
+
+    @contextlib.contextmanager
+    def open(self, name: str) -> Iterator[Any]:
+        """Yield a file object that reads ranges on demand."""
         try:
-            file = self._call("read", name, start)
+            file = self.opened(name)
         except FileNotFoundError:
             raise self._missing(name) from None
         with file:
@@ -164,7 +243,20 @@ class ObjectStore:
 
         self._write("removed", name, remove)
 
+    def delete_all(self) -> None:
+        """Delete everything below the URL."""
+
+        def remove() -> None:
+            filesystem, root = self._filesystem()
+            filesystem.invalidate_cache()
+            with contextlib.suppress(FileNotFoundError):
+                filesystem.rm(root, recursive=True)
+
+        self._write("removed", "", remove)
+
     def _filesystem(self) -> tuple[Any, str]:
+        import fsspec  # many programs name paths and never use a store
+
         filesystem, root = fsspec.url_to_fs(self.url)
         return filesystem, str(root).rstrip("/")
 
@@ -235,3 +327,17 @@ def _md5_of(info: dict[str, Any]) -> bytes | None:
 def _md5(path: Path) -> bytes:
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).digest()
+
+
+def _timestamp(value: Any) -> float:
+    """Return a store's time of change in seconds since 1970; 0 if it states none."""
+    if isinstance(value, datetime.datetime):
+        return value.timestamp()
+    if isinstance(value, int | float):
+        return float(value)
+    if isinstance(value, str):
+        try:
+            return datetime.datetime.fromisoformat(value.replace("Z", "+00:00")).timestamp()
+        except ValueError:
+            return 0.0
+    return 0.0
