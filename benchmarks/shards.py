@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from openwit.pipeline.dataset.sample import sample_keys, sample_rows
 from openwit.pipeline.dataset.tar_writer import TarWriter
-from openwit.pipeline.dataset.write_shard import add_samples, write_shard
+from openwit.pipeline.dataset.write_shard import HeldImages, add_samples, write_shard
 from openwit.pipeline.execution.files import file_entry
 from openwit.pipeline.execution.runners import make_engine
 from openwit.pipeline.execution.stage import Job, StageResult, run_stage
@@ -171,7 +171,9 @@ def main() -> None:
         ways: dict[str, Callable[[], Any]] = {
             "webdataset.ShardWriter": lambda: by_shard_writer(folder / "theirs-%d.tar", samples),
             "ours, tar": lambda: by_ours(folder / "ours.tar", survivors, images),
-            "ours, beside": lambda: write_shard(folder / "00000", 0, survivors=survivors, images=images),
+            "ours, beside": lambda: write_shard(
+                folder / "00000", 0, survivors=survivors, images=HeldImages(images)
+            ),
             "ours, stage": stage,
         }
         for action in ways.values():

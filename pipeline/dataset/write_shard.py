@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,34 @@ EXTENSIONS = {"image": "jpg", "text": "txt", "json": "json"}
 SHARD_FILES = ("tar", "index", "stats", "metadata")
 """Manifest names of the files that `write_shard` writes, in the order in which they are written."""
 _BLOCK_ROWS = 1024
+_BLOCK_BYTES = 64 << 20
+"""Images held in memory at a time."""
+
+
+class ImageSource(Protocol):
+    """Images in the order of a shard, read block by block.
+
+    Attributes:
+        sizes: int64 (N,), their bytes.
+    """
+
+    sizes: np.ndarray
+
+    def read(self, first: int, end: int) -> Sequence[bytes | memoryview]:
+        """Return the images of some neighbouring rows."""
+        ...
+
+
+class HeldImages:
+    """Images that are in memory, as an `ImageSource`."""
+
+    def __init__(self, images: Sequence[bytes | memoryview]) -> None:
+        self._images = images
+        self.sizes = np.fromiter(map(len, images), np.int64, len(images))
+
+    def read(self, first: int, end: int) -> Sequence[bytes | memoryview]:
+        """See `ImageSource`."""
+        return self._images[first:end]
 
 
 class ShardFiles(NamedTuple):
@@ -35,7 +63,7 @@ def write_shard(
     number: int,
     *,
     survivors: pa.Table,
-    images: Sequence[bytes | memoryview],
+    images: ImageSource,
     tick: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> ShardFiles:
     """Write BASE.tar and its sidecar files, each whole or not at all.
@@ -51,10 +79,10 @@ def write_shard(
     with atomic_path(tar) as temporary, temporary.open("wb", buffering=0) as file:
         digest = hashlib.sha256()
         writer = TarWriter(file, digest)
-        for first in range(0, survivors.num_rows, _BLOCK_ROWS):
-            part = survivors.slice(first, _BLOCK_ROWS)
+        for first, end in _blocks(images.sizes):
+            part = survivors.slice(first, end - first)
             rows = sample_rows(sample_keys(number, first, part.num_rows), part)
-            at, size = add_samples(writer, rows, images[first : first + _BLOCK_ROWS])
+            at, size = add_samples(writer, rows, images.read(first, end))
             samples.append(rows)
             offsets.append(at)
             sizes.append(size)
@@ -64,6 +92,17 @@ def write_shard(
     beside = write_sidecars(base, table, offsets=_joined(offsets), sizes=_joined(sizes))
     pairs = int(pc.sum(pc.list_value_length(table.column("texts"))).as_py() or 0)
     return ShardFiles([(tar, digest.hexdigest()), *beside], table.num_rows, pairs)
+
+
+def _blocks(sizes: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Yield the blocks in which samples are written, of limited rows and bytes: first, and end."""
+    ends = np.cumsum(sizes)
+    first = 0
+    while first < len(sizes):
+        limit = ends[first] - sizes[first] + _BLOCK_BYTES
+        end = min(max(int(np.searchsorted(ends, limit, "right")), first + 1), first + _BLOCK_ROWS)
+        yield first, end
+        first = end
 
 
 def add_samples(

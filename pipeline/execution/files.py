@@ -62,11 +62,7 @@ def checked(path: Path) -> Path:
     stat = manifest.stat()
     stage, entries = _written(manifest, stat.st_mtime_ns, stat.st_size)
     entry = entries.get(path.relative_to(folder).as_posix())
-    try:
-        local = cached(path)
-    except FileNotFoundError:
-        raise DataError(_damage(path, folder, stage)) from None
-    if entry is not None and not is_intact(local, entry):
+    if entry is not None and not is_intact(path, FileEntry(path=str(path), bytes=entry[0], sha256=entry[1])):
         raise DataError(_damage(path, folder, stage))
     return local
 
@@ -130,8 +126,7 @@ def _damage(path: Path, folder: Path, stage: str) -> str:
 
 
 @lru_cache(maxsize=8)
-def _written(manifest: Path, changed: int, size: int) -> tuple[str, dict[str, FileEntry]]:  # noqa: ARG001
-    """Return the stage and the files of a manifest; of the same file read once per process."""
+def _written(manifest: Path, changed: int, size: int) -> tuple[str, dict[str, tuple[int, str]]]:  # noqa: ARG001
+    """Return the stage of a manifest, and bytes and sha256 of its files; of the same file read once per process."""
     listed = json.loads(unseal(manifest.read_bytes(), manifest, required=False))
-    entries = (FileEntry.model_validate(entry) for entry in listed["files"])
-    return str(listed["stage"]), {entry.path: entry for entry in entries}
+    return str(listed["stage"]), {entry["path"]: (entry["bytes"], entry["sha256"]) for entry in listed["files"]}

@@ -98,7 +98,6 @@ def copies_job(
     buckets = bucket_count(images)
     rounds = [] if masks is None else near_rounds(settings, masks, buckets, bucket_count(images * len(masks)))
     reads = (IMAGES,) if masks is None else (IMAGES, LOST)
-    names = [task.name for task in tasks]
     return RoundsJob(
         "Find copies",
         tasks,
@@ -107,7 +106,7 @@ def copies_job(
         [
             *rounds,
             Round("Judge images", reads, JudgeImages(masks is None, settings.frequent_texts), (_VERDICTS,)),
-            Round("Write verdicts", (_VERDICTS, _FILES), WriteCopies(str(folder), names)),
+            Round("Write verdicts", (_VERDICTS, _FILES), WriteCopies(str(folder))),
         ],
     )
 
@@ -130,8 +129,8 @@ class SendImages(Emitter[ImagesFile]):
         self.removals = None if self.remove is None else load_removal_list(Path(self.remove))
 
     def emit(self, task: Task[ImagesFile]) -> Emitted:
-        yield KeyedBlob(_FILES, task.number, b"")
-        table = read_columns(as_path(task.payload.images), _READ)
+        yield KeyedBlob(_FILES, task.number, task.name.encode())
+        table = pq.read_table(checked(Path(task.payload.images)), columns=_READ)
         rows = np.arange(table.num_rows, dtype=np.int64)
         settled = self._decided_alone(table)
         if settled.num_rows:
@@ -252,15 +251,15 @@ class JudgeImages(Grouping):
 
 
 class WriteCopies(Grouping):
-    """(file, its verdicts) -> the file's verdicts on disk."""
+    """(file, its verdicts and its name) -> the file's verdicts on disk."""
 
-    def __init__(self, folder: str, names: list[str]) -> None:
+    def __init__(self, folder: str) -> None:
         self.folder = folder
-        self.names = names
 
-    def process(self, key: int, streams: Streams) -> Emitted:
+    def process(self, key: int, streams: Streams) -> Emitted:  # noqa: ARG002
+        name = streams[_FILES][0].decode()
         table = concat_blobs(streams[_VERDICTS]) if streams[_VERDICTS] else COPIES.empty()
-        COPIES.write(copies_path(as_path(self.folder), self.names[key]), table.sort_by("row"))
+        COPIES.write(copies_path(Path(self.folder), name), table.sort_by("row"))
         return iter(())
 
 

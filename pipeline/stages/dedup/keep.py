@@ -1,21 +1,22 @@
 """Dedup, last passes: transfer the texts of dropped duplicates to their survivors, and write the files.
 
-Texts are transferred through files: the texts of a dropped image are one row of a batch for the survivor's file, so
-that no file has to read all the others.
+Texts are transferred through files, one per group of images files: the texts of a dropped image are one row for the
+survivor's file, which reads its rows of each group (see `openwit.pipeline.execution.routed`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from openwit.pipeline.execution.blobs import split_by
-from openwit.pipeline.execution.files import STAGE, read_columns
-from openwit.pipeline.execution.jobs import FileTask, Task, TaskResult, TaskStats
+from openwit.pipeline.execution.exchange import grouped
+from openwit.pipeline.execution.files import STAGE
+from openwit.pipeline.execution.jobs import FileTask, Task, TaskStats
+from openwit.pipeline.execution.routed import RoutedWriter, read_all_routed
 from openwit.pipeline.images.descriptor import have_same_colours, may_share_texts
 from openwit.pipeline.stages.dedup import DedupPaths
 from openwit.pipeline.stages.dedup.examples import ExamplePicker, KeptExamples
@@ -29,9 +30,6 @@ from openwit.pipeline.stages.dedup.reasons import (
     SAME_TEXT,
 )
 from openwit.pipeline.text.normalise import normalise
-from openwit.schemas.common.atomic import atomic_path
-from openwit.schemas.common.storage.cache import cached
-from openwit.schemas.common.storage.store_path import as_path
 from openwit.schemas.tables.candidates import DROPS
 from openwit.schemas.tables.images import COPIES, EXCLUDED, IMAGES, SURVIVORS
 
@@ -39,95 +37,103 @@ IMAGES_STEP = "dedup/images"
 PAIRS_STEP = "dedup/pairs"
 TRANSFERS = f"{STAGE}/handed"
 _METADATA = [name for name in IMAGES.arrow.names if name != "image"]
+_TEXTS = ["url", "split", "pairs", "fingerprint"]
 _MOVED = pa.schema(
     [
         pa.field("to_row", pa.int64()),
+        pa.field("file", pa.int32()),
         pa.field("reason", pa.string()),
         pa.field("distance", pa.int32()),
         pa.field("row", pa.int64()),
-        *(IMAGES.arrow.field(name).remove_metadata() for name in ("url", "split", "pairs", "fingerprint")),
+        *(IMAGES.arrow.field(name).remove_metadata() for name in _TEXTS),
     ]
 )
 
 Row = dict[str, Any]
 
 
-class Batch(NamedTuple):
-    """A batch of transferred texts: number of their file, path of the texts, index of the batch in it."""
-
-    giver: int
-    path: str
-    batch: int
-
-
 @dataclass(frozen=True)
-class TransferTargets:
-    """Numbers of the files that take a batch, in the order of the batches."""
+class ImagesGroup:
+    """Neighbouring files of IMAGES, and the number of the first."""
 
-    takers: list[int]
-
-
-@dataclass(frozen=True)
-class KeepInput:
-    """A file of IMAGES, and its incoming batches."""
-
-    images: str
-    taken: tuple[Batch, ...]
+    first: int
+    images: tuple[str, ...]
 
 
-class TransferTexts(FileTask[ImagesFile]):
-    """Write the texts of a file's dropped images, one batch per file that has their survivors."""
+def transfer_tasks(files: Sequence[Path]) -> list[Task[ImagesGroup]]:
+    """Return the tasks of `TransferTexts`, one per group of files."""
+    return [
+        Task(n, f"transfer-{n:05d}", ImagesGroup(group.start, tuple(str(files[number]) for number in group)))
+        for n, group in enumerate(grouped(len(files)))
+    ]
 
-    def run(self, task: Task[ImagesFile], folder: Path, stats: TaskStats) -> list[Path]:
-        copies = COPIES.read(copies_path(folder, as_path(task.payload.images).stem))
-        moving = copies.filter(pc.is_valid(copies.column("other_file")))
-        target = folder / TRANSFERS / f"{task.name}.arrow"
-        takers: list[int] = []
-        with (
-            atomic_path(target) as path,
-            pa.OSFile(str(path), "wb") as sink,
-            pa.ipc.new_file(sink, _MOVED) as writer,
-        ):
-            if moving.num_rows:
-                for file, part in split_by(self._rows(task, moving), moving.column("other_file").to_numpy()):
-                    writer.write_batch(part.combine_chunks().to_batches()[0])
-                    takers.append(file)
-        stats.extra = TransferTargets(takers)
+
+def transfer_path(folder: Path, name: str) -> Path:
+    """Return the path of the texts that a task of `TransferTexts` transfers."""
+    return folder / TRANSFERS / f"{name}.rows"
+
+
+class TransferTexts(FileTask[ImagesGroup]):
+    """Write the texts of the dropped images of a group of files, for the files that have their survivors.
+
+    Args:
+        files: number of all images files.
+    """
+
+    def __init__(self, files: int) -> None:
+        self.files = files
+
+    def run(self, task: Task[ImagesGroup], folder: Path, stats: TaskStats) -> list[Path]:
+        target = transfer_path(folder, task.name)
+        with RoutedWriter(target, _MOVED, self.files) as routed:
+            for number, images in enumerate(task.payload.images):
+                copies = COPIES.read(copies_path(folder, Path(images).stem))
+                moving = copies.filter(pc.is_valid(copies.column("other_file")))
+                if moving.num_rows:
+                    for rows in _moved(images, task.payload.first + number, moving):
+                        routed.add(rows.drop_columns("other_file"), rows.column("other_file").to_numpy())
+                stats.tick(number + 1, (number + 1) / len(task.payload.images))
         return [target]
 
-    @staticmethod
-    def _rows(task: Task[ImagesFile], moving: pa.Table) -> pa.Table:
-        images = read_columns(as_path(task.payload.images), ["url", "split", "pairs", "fingerprint"])
-        images = images.take(moving.column("row")).combine_chunks()
-        columns = {"to_row": moving.column("other_row"), "reason": moving.column("reason")}
-        columns |= {name: moving.column(name) for name in ("distance", "row")}
-        columns |= {name: images.column(name) for name in ("url", "split", "pairs", "fingerprint")}
-        return pa.table(columns).cast(_MOVED)
+
+def _moved(images: str, number: int, moving: pa.Table) -> Iterator[pa.Table]:
+    """Yield the texts of dropped images per row group of their file, with the number of the survivor's file.
+
+    Args:
+        number: of the file.
+        moving: verdicts with a survivor, by row.
+    """
+    rows, first = moving.column("row").to_numpy(), 0
+    with pq.ParquetFile(images) as file:
+        for group in range(file.num_row_groups):
+            count = file.metadata.row_group(group).num_rows
+            verdicts = moving.filter(pa.array((rows >= first) & (rows < first + count)))
+            if verdicts.num_rows:
+                texts = file.read_row_group(group, columns=_TEXTS)
+                texts = texts.take(pa.array(verdicts.column("row").to_numpy() - first))
+                columns = {"to_row": verdicts.column("other_row"), "file": pa.repeat(number, verdicts.num_rows)}
+                columns |= {name: verdicts.column(name) for name in ("reason", "distance", "row")}
+                table = pa.table(columns | {name: texts.column(name) for name in _TEXTS}).cast(_MOVED)
+                yield table.append_column("other_file", verdicts.column("other_file"))
+            first += count
 
 
-def incoming_batches(folder: Path, results: Iterable[TaskResult]) -> dict[int, list[Batch]]:
-    """Return the batches for each file, by the file's number."""
-    taken: dict[int, list[Batch]] = {}
-    for giver, result in enumerate(results):
-        for batch, taker in enumerate(result.extra_as(TransferTargets).takers):
-            taken.setdefault(taker, []).append(Batch(giver, str(folder / result.files[0].path), batch))
-    return taken
-
-
-class KeepSurvivors(FileTask[KeepInput]):
+class KeepSurvivors(FileTask[ImagesFile]):
     """Apply the verdicts to one images file: write survivors with their texts, and the dropped pairs.
 
     Args:
         merge_texts: whether survivors get the texts of their duplicates.
+        transfers: names of the tasks that transferred texts.
     """
 
-    def __init__(self, merge_texts: bool) -> None:
+    def __init__(self, merge_texts: bool, transfers: Sequence[str]) -> None:
         self.merge_texts = merge_texts
+        self.transfers = tuple(transfers)
 
-    def run(self, task: Task[KeepInput], folder: Path, stats: TaskStats) -> list[Path]:
-        images = read_columns(as_path(task.payload.images), _METADATA)
+    def run(self, task: Task[ImagesFile], folder: Path, stats: TaskStats) -> list[Path]:
+        images = pq.read_table(task.payload.images, columns=_METADATA)
         copies = COPIES.read(copies_path(folder, task.name))
-        taken = _incoming_images(task)
+        taken = self._incoming_images(task, folder)
         picker = ExamplePicker(task.number)
         drops: list[Row] = []
         excluded = self._drop_without_survivor(images, copies, stats, drops, picker)
@@ -153,6 +159,14 @@ class KeepSurvivors(FileTask[KeepInput]):
         kept = pa.concat_tables([alone, pa.Table.from_pylist(joined, schema=SURVIVORS.arrow)])
         stats.extra = KeptExamples(picker.chosen())
         return self._write(folder, task, kept.sort_by("source_row"), drops, excluded)
+
+    def _incoming_images(self, task: Task[ImagesFile], folder: Path) -> dict[int, list[Row]]:
+        """Return what the rows of a file receive: row to its dropped duplicates."""
+        taken: dict[int, list[Row]] = {}
+        paths = [transfer_path(folder, name) for name in self.transfers]
+        for row in read_all_routed(paths, _MOVED, task.number).to_pylist():
+            taken.setdefault(row["to_row"], []).append(row)
+        return taken
 
     @staticmethod
     def _drop_without_survivor(
@@ -210,7 +224,7 @@ class KeepSurvivors(FileTask[KeepInput]):
 
     @staticmethod
     def _write(
-        folder: Path, task: Task[KeepInput], kept: pa.Table, drops: list[Row], excluded: list[Row]
+        folder: Path, task: Task[ImagesFile], kept: pa.Table, drops: list[Row], excluded: list[Row]
     ) -> list[Path]:
         at = DedupPaths(folder)
         dropped = pa.Table.from_pylist(drops, schema=DROPS.arrow)
@@ -231,16 +245,6 @@ def _misfit(copy: Row, image: Row) -> str | None:
     if copy["reason"] != NEAR_DUPLICATE or may_share_texts(*descriptors):
         return None
     return NOT_SURELY_SAME if have_same_colours(*descriptors) else OTHER_COLOURS
-
-
-def _incoming_images(task: Task[KeepInput]) -> dict[int, list[Row]]:
-    """Return what the rows of a file receive: row to its dropped duplicates."""
-    taken: dict[int, list[Row]] = {}
-    for giver, path, batch in task.payload.taken:
-        with pa.memory_map(str(cached(as_path(path)))) as source:
-            for row in pa.ipc.open_file(source).get_batch(batch).to_pylist():
-                taken.setdefault(row["to_row"], []).append({**row, "file": giver})
-    return taken
 
 
 def _as_survivors(images: pa.Table, rows: np.ndarray) -> pa.Table:

@@ -17,10 +17,9 @@ from openwit.pipeline.stages.dedup.keep import (
     IMAGES_STEP,
     PAIRS_STEP,
     TRANSFERS,
-    KeepInput,
     KeepSurvivors,
     TransferTexts,
-    incoming_batches,
+    transfer_tasks,
 )
 from openwit.pipeline.stages.dedup.settings import DedupSettings
 from openwit.pipeline.stages.sidecars import copy_query_counts
@@ -45,11 +44,10 @@ def deduplicate(job: Job, settings: DedupSettings, inputs: Inputs, folder: Path)
     tasks = [Task(n, path.stem, ImagesFile(str(path))) for n, path in enumerate(files)]
     evaluation = prepare_evaluation(job, settings, upstream, folder, result)
     find_copies(job, settings, tasks, folder, evaluation)
-    giving = [Task(task.number, f"hand-{task.name}", task.payload) for task in tasks]
-    handed = job.run(folder, giving, "Transfer texts", "images", TransferTexts())
-    taken = incoming_batches(folder, handed)
-    keeping = [Task(t.number, t.name, KeepInput(t.payload.images, tuple(taken.get(t.number, ())))) for t in tasks]
-    results = job.run(folder, keeping, "Keep survivors", "images", KeepSurvivors(settings.merge_texts))
+    giving = transfer_tasks(files)
+    job.run(folder, giving, "Transfer texts", "files", TransferTexts(len(files)))
+    keep = KeepSurvivors(settings.merge_texts, [task.name for task in giving])
+    results = job.run(folder, tasks, "Keep survivors", "images", keep)
     result.add_results(results, [IMAGES_STEP, PAIRS_STEP])
     result.files += copy_query_counts(fetched, folder)
     result.files += write_examples(folder, files, results)

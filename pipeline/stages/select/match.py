@@ -50,7 +50,7 @@ from openwit.schemas.tables.queries import QUERIES
 _log = logging.getLogger(__name__)
 
 _COLUMNS = ("text_length", "tie", "words_hash")
-# Streams: keys of rows by bucket of their URL; rows that lose, and an empty blob for every file, by file.
+# Streams: keys of rows by bucket of their URL; rows that lose, and the name of every file, by file.
 _KEYS, _LOSERS, _FILES = "keys", "losers", "files"
 _POOL = "pool"
 MATCH_VERSION = 1
@@ -150,8 +150,8 @@ class SendPairKeys(Emitter[MatchInput]):
         self.buckets = buckets
 
     def emit(self, task: Task[MatchInput]) -> Emitted:
-        yield KeyedBlob(_FILES, task.number, b"")
-        matches = MATCHES.read(SelectPaths(as_path(self.folder)).matches(task.name))
+        yield KeyedBlob(_FILES, task.number, task.name.encode())
+        matches = MATCHES.read(SelectPaths(Path(self.folder)).matches(task.name))
         matched = np.diff(query_offsets(matches)) > 0
         rows = np.flatnonzero(matched)
         url_hash = matches.column("url_hash").to_numpy()[rows]
@@ -192,20 +192,19 @@ class ChooseWinners(Grouping):
 
 
 class WriteVerdicts(Grouping):
-    """(file, its losers) -> the file's verdicts on disk, and what it adds to N_q.
+    """(file, its losers and its name) -> the file's verdicts on disk, and what it adds to N_q.
 
     Args:
         sample_share: share of the pool's pairs, drawn by hash, whose queries are kept as a sample.
     """
 
-    def __init__(self, folder: str, names: list[str], queries: int, sample_share: float) -> None:
+    def __init__(self, folder: str, queries: int, sample_share: float) -> None:
         self.folder = folder
-        self.names = names
         self.queries = queries
         self.sample_share = sample_share
 
-    def process(self, key: int, streams: Streams) -> Emitted:
-        folder, name = as_path(self.folder), self.names[key]
+    def process(self, key: int, streams: Streams) -> Emitted:  # noqa: ARG002
+        folder, name = Path(self.folder), streams[_FILES][0].decode()
         matches = MATCHES.read(SelectPaths(folder).matches(name))
         verdict = np.where(np.diff(query_offsets(matches)) > 0, 0, NO_MATCH).astype(np.int8)
         if streams[_LOSERS]:
@@ -317,7 +316,7 @@ def match_job(
     sample_share: float = 0.0,
 ) -> RoundsJob[MatchInput]:
     """Return the tasks and rounds of passes 1 and 2; see `match_and_count` and `WriteVerdicts`."""
-    write = WriteVerdicts(str(folder), [task.name for task in tasks], n_queries, sample_share)
+    write = WriteVerdicts(str(folder), n_queries, sample_share)
     return RoundsJob(
         "Match captions",
         tasks,

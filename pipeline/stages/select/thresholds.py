@@ -8,13 +8,14 @@ import numpy as np
 import pyarrow as pa
 
 from openwit.pipeline.execution.blobs import bucket_count, concat_blobs, split_by, to_blob
+from openwit.pipeline.execution.files import STAGE
 from openwit.pipeline.execution.jobs import Emitted, Emitter, Grouping, KeyedBlob, Round, RoundsJob, Streams, Task
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.stages.select import DrawPaths
 from openwit.pipeline.stages.select.balance import cap_smallest, probabilistic_thresholds, send_bounds
 from openwit.pipeline.stages.select.layout import DrawSource
 from openwit.pipeline.stages.select.settings import SelectSettings
-from openwit.schemas.common.storage.store_path import as_path
+from openwit.schemas.common.atomic import atomic_path
 from openwit.schemas.tables.queries import THRESHOLDS
 
 # Factor on the bound for queries that sent fewer than their cap by chance.
@@ -23,16 +24,25 @@ _DRAWS = "draws"
 
 
 class SendDraws(Emitter[Any]):
-    """File -> (bucket of queries, (q, u) of its pool rows below each query's bound)."""
+    """File -> (bucket of queries, (q, u) of its pool rows below each query's bound).
 
-    def __init__(self, source: DrawSource, bounds: np.ndarray, buckets: int) -> None:
+    Args:
+        bounds: path of the bounds as NumPy array, float64 (Q,): workers read them, so that they are not sent along.
+    """
+
+    def __init__(self, source: DrawSource, bounds: str, buckets: int) -> None:
         self.source = source
         self.bounds = bounds
         self.buckets = buckets
+        self._bounds = np.zeros(0)
+
+    def setup(self) -> None:
+        """Read the bounds."""
+        self._bounds = np.load(self.bounds)
 
     def emit(self, task: Task[Any]) -> Emitted:
         draws = self.source.draws(task.name)
-        below = draws.u <= self.bounds[draws.ids]
+        below = draws.u <= self._bounds[draws.ids]
         ids, u = draws.ids[below], draws.u[below]
         table = pa.table({"query_id": pa.array(ids), "u": pa.array(u)})
         for bucket, part in split_by(table, ids % self.buckets):
@@ -105,9 +115,13 @@ def _below_bounds(
     target.mkdir(exist_ok=True)
 
     buckets = bucket_count(float((bounds * pool).sum()))
-    send = SendDraws(source, bounds, buckets)
+    listed = folder / STAGE / "bounds.npy"
+    with atomic_path(listed) as path, path.open("wb") as file:
+        np.save(file, bounds)
+    send = SendDraws(source, str(listed), buckets)
     round_ = Round("Find thresholds", (_DRAWS,), FindThresholds(str(target), cap))
     job.engine.run_rounds(folder, RoundsJob("Find thresholds", tasks, send, (_DRAWS,), [round_]))
+    listed.unlink()
     found, sent = np.zeros(len(bounds)), np.zeros(len(bounds), np.int64)
     for path in sorted(target.glob("*.parquet")):
         table = THRESHOLDS.read(path)

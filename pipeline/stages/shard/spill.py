@@ -1,14 +1,14 @@
-"""Route images to shards through spill files: a flat byte file and an offset table.
+"""Spill images towards their shards: per group of files one file of image bytes, and one of rows sorted by shard.
 
-Image bytes are copied once from the Parquet files to a flat file; a shard maps those files into memory and reads its
-own images. The table is sorted by shard, so that a shard reads one slice of it.
+Image bytes are copied once from the Parquet files to a flat file, in runs that are sorted by shard and by their order
+in it. A shard reads its rows of each group (see `openwit.pipeline.execution.routed`), and its images block by block
+from one file at a time. There are at most `exchange.MAX_GROUPS` groups: what a shard opens does not grow with the
+number of files.
 """
 
-import mmap
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, Self
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 
+from openwit.pipeline.execution.files import checked
+from openwit.pipeline.execution.routed import RoutedWriter, read_range, read_routed
 from openwit.pipeline.stages.shard.order import sample_hashes, shard_of
 from openwit.schemas.common.atomic import atomic_path
 from openwit.schemas.common.errors import SchemaError
@@ -26,71 +28,127 @@ from openwit.schemas.tables.images import IMAGES, SURVIVORS
 SPILL_SCHEMA = pa.schema(
     [*SURVIVORS.arrow, pa.field("order", pa.uint64()), pa.field("start", pa.int64()), pa.field("bytes", pa.int64())]
 )
-
+IMAGES_SUFFIX, ROWS_SUFFIX = ".images", ".rows"
 
 _CHUNK = 1 << 20
+_RUN_BYTES = 64 << 20
+"""Images held in memory before they are sorted and written."""
+_OPEN_FILES = 32
+"""Files of images that a shard keeps open."""
 
 
-class Slice(NamedTuple):
-    """Rows of a spilled table that belong to one shard."""
-
-    split: str
-    shard: int
-    first: int
-    rows: int
-
-
-def write_spill(base: Path, survivors: Path, images: Path, shards: dict[str, int], seed: int) -> list[Slice]:
-    """Write BASE.images and BASE.arrow for one file of survivors; return the slice of the table per shard.
+def write_spill(
+    base: Path,
+    files: Sequence[tuple[Path, Path]],
+    shards: Mapping[str, int],
+    seed: int,
+    tick: Callable[[int, float], None] = lambda _rows, _fraction: None,
+) -> None:
+    """Write BASE.images and BASE.rows for a group of files.
 
     Args:
-        survivors, images: files of schemas.tables.images.SURVIVORS and IMAGES, row numbers of one into the other.
-        shards: number of shards of each split.
+        files: of schemas.tables.images.SURVIVORS and IMAGES, row numbers of one into the other.
+        shards: number of shards of each split; they are numbered through, in this order.
+        tick: called with rows and the fraction of the files that are done.
     """
-    table = SURVIVORS.read(survivors)
-    with atomic_path(base.with_suffix(".images")) as path, path.open("wb") as file:
-        starts, sizes = _copy_images(images, table.column("source_row").to_numpy(), file)
-    splits = np.array(table.column("split").to_pylist(), object)
-    hashes = sample_hashes(table.column("url").to_pylist(), seed)
-    names = sorted(shards)
-    keys = np.zeros(table.num_rows, np.int64)
-    for number, name in enumerate(names):
-        mine = splits == name
-        keys[mine] = number << 32 | shard_of(hashes[mine], shards[name])
-    columns = {"order": hashes, "start": starts, "bytes": sizes}
-    for name, values in columns.items():
-        table = table.append_column(name, pa.array(values))
-    order = np.argsort(keys, kind="stable")
+    images, rows = _paths(base)
     with (
-        atomic_path(base.with_suffix(".arrow")) as path,
-        pa.OSFile(str(path), "wb") as sink,
-        pa.ipc.new_file(sink, SPILL_SCHEMA) as writer,
+        atomic_path(images) as path,
+        path.open("wb") as file,
+        RoutedWriter(rows, SPILL_SCHEMA, sum(shards.values())) as routed,
     ):
-        writer.write_table(table.take(pa.array(order)).cast(SPILL_SCHEMA))
-    found, first, rows = np.unique(keys[order], return_index=True, return_counts=True)
-    cuts = zip(found.tolist(), first.tolist(), rows.tolist(), strict=True)
-    return [Slice(names[key >> 32], key & 0xFFFFFFFF, start, n) for key, start, n in cuts]
+        spill, done = _Spill(file, routed), 0
+        for number, (survivors, source) in enumerate(files):
+            table = SURVIVORS.read(survivors)
+            hashes = sample_hashes(table.column("url").to_pylist(), seed)
+            table = table.append_column(SPILL_SCHEMA.field("order"), pa.array(hashes))
+            spill.add(table, _numbers(table, hashes, shards), checked(source))
+            done += table.num_rows
+            tick(done, (number + 1) / len(files))
+        spill.flush()
 
 
-def _copy_images(images: Path, rows: np.ndarray, file: BinaryIO) -> tuple[np.ndarray, np.ndarray]:
-    """Copy the images of some rows; return where each begins and its size, int64 (N,) each.
+def _paths(base: Path) -> tuple[Path, Path]:
+    return base.with_suffix(IMAGES_SUFFIX), base.with_suffix(ROWS_SUFFIX)
 
-    Args:
-        rows: int64 (N,), each row once, in any order.
-    """
-    starts, sizes = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
-    first = position = 0
-    for column in _image_column(images):
-        here = np.flatnonzero((rows >= first) & (rows < first + len(column)))
-        for chunk in column.take(pa.array(rows[here] - first)).chunks:
-            offsets = np.frombuffer(chunk.buffers()[1], np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
-            mine, here = here[: len(chunk)], here[len(chunk) :]
-            sizes[mine] = np.diff(offsets)
-            starts[mine] = position + offsets[:-1] - offsets[0]
-            file.write(chunk.buffers()[2][int(offsets[0]) : int(offsets[-1])] if len(chunk) else b"")
-            position += int(offsets[-1] - offsets[0])
-        first += len(column)
-    return starts, sizes
+
+def spill_sums(base: Path) -> dict[str, str]:
+    """Return the checksums of the files of a spill, by name; "" for one that is missing."""
+    return {path.name: fast_sum(path) for path in _paths(base)}
+
+
+def _numbers(table: pa.Table, hashes: np.ndarray, shards: Mapping[str, int]) -> np.ndarray:
+    """Return the number of each row's shard: int64 (N,)."""
+    splits = np.array(table.column("split").to_pylist(), object)
+    numbers, first = np.zeros(table.num_rows, np.int64), 0
+    for split, count in shards.items():
+        mine = splits == split
+        numbers[mine] = first + shard_of(hashes[mine], count)
+        first += count
+    return numbers
+
+
+class _Spill:
+    """Copy images to a flat file and their rows to their shards, in sorted runs of limited bytes."""
+
+    def __init__(self, file: BinaryIO, routed: RoutedWriter) -> None:
+        self._file = file
+        self._routed = routed
+        self._position = 0
+        self._clear()
+
+    def _clear(self) -> None:
+        self._rows: list[pa.Table] = []
+        self._numbers: list[np.ndarray] = []
+        self._images: list[pa.ChunkedArray] = []
+        self._bytes = 0
+
+    def add(self, table: pa.Table, numbers: np.ndarray, images: Path) -> None:
+        """Add the rows of a file of survivors.
+
+        Args:
+            table: N survivors with their order.
+            numbers: int64 (N,), of their shards.
+            images: the file of their images.
+        """
+        source, first = table.column("source_row").to_numpy(), 0
+        for column in _image_column(images):
+            here = np.flatnonzero((source >= first) & (source < first + len(column)))
+            if len(here):
+                everything = len(here) == len(column) and bool((np.diff(source[here]) == 1).all())
+                self._rows.append(table if len(here) == table.num_rows else table.take(pa.array(here)))
+                self._numbers.append(numbers[here])
+                self._images.append(column if everything else column.take(pa.array(source[here] - first)))
+                self._bytes += self._images[-1].nbytes
+            if self._bytes > _RUN_BYTES:
+                self.flush()
+            first += len(column)
+
+    def flush(self) -> None:
+        """Write what waits."""
+        if not self._rows:
+            return
+        rows, numbers = pa.concat_tables(self._rows), np.concatenate(self._numbers)
+        order = np.lexsort((rows.column("order").to_numpy(), numbers))
+        images = pa.chunked_array([chunk for column in self._images for chunk in column.chunks])
+        self._clear()
+        starts, sizes = self._write(images, order)
+        rows = rows.take(pa.array(order))
+        rows = rows.append_column("start", pa.array(starts)).append_column("bytes", pa.array(sizes))
+        self._routed.add(rows.cast(SPILL_SCHEMA), numbers[order])
+
+    def _write(self, images: pa.ChunkedArray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Write images in an order; return where each begins and its size, int64 (N,) each."""
+        views: list[memoryview] = []
+        for chunk in images.chunks:
+            offsets = np.frombuffer(chunk.buffers()[1], np.int32)[chunk.offset : chunk.offset + len(chunk) + 1].tolist()
+            data = memoryview(chunk.buffers()[2] or b"")
+            views += [data[start:end] for start, end in zip(offsets, offsets[1:], strict=False)]
+        sizes = np.fromiter((len(views[row]) for row in order), np.int64, len(order))
+        starts = self._position + np.cumsum(sizes) - sizes
+        self._file.writelines(views[row] for row in order)
+        self._position += int(sizes.sum())
+        return starts, sizes
 
 
 def _image_column(images: Path) -> Iterator[pa.ChunkedArray]:
@@ -103,37 +161,74 @@ def _image_column(images: Path) -> Iterator[pa.ChunkedArray]:
         file = pq.ParquetFile(cached(images))
     except (OSError, pa.ArrowInvalid) as error:
         raise SchemaError(f"{images} is not a readable Parquet file: {error}") from error
-    if IMAGES.arrow.field("image") != file.schema_arrow.field("image"):
-        raise SchemaError(f"{images} holds no table {IMAGES.name!r}: run the stage fetch again")
-    for group in range(file.num_row_groups):
-        yield file.read_row_group(group, columns=["image"]).column("image")
+    with file:
+        if IMAGES.arrow.field("image") != file.schema_arrow.field("image"):
+            raise SchemaError(f"{images} holds no table {IMAGES.name!r}: run the stage fetch again")
+        for group in range(file.num_row_groups):
+            yield file.read_row_group(group, columns=["image"]).column("image")
 
 
-@contextmanager
-def read_spills(slices: Sequence[Sequence[Any]]) -> Iterator[tuple[pa.Table, list[memoryview]]]:
-    """Yield the samples of one shard in its order: rows of SURVIVORS, and each one's image.
+class SpilledImages:
+    """The images of a shard, read block by block from the spills; a context manager.
 
     Args:
-        slices: (base path of a spill, first row, rows).
+        paths: files of images.
+        owner: int64 (N,), the file of each image.
+        starts, sizes: int64 (N,) each.
     """
-    maps = [_Mapped(as_path(base).with_suffix(".images")) for base, _, _ in slices]
-    try:
-        parts, owners = [], []
-        for number, (base, first, rows) in enumerate(slices):
-            with pa.memory_map(str(cached(as_path(base).with_suffix(".arrow")))) as source:
-                parts.append(pa.ipc.open_file(source).read_all().slice(first, rows))
-            owners.append(np.full(rows, number))
-        table = pa.concat_tables(parts)
-        order = pc.sort_indices(table, sort_keys=[("order", "ascending"), ("url", "ascending")])
-        owner = np.concatenate(owners)[order.to_numpy()].tolist()
-        table = table.take(order).combine_chunks()
-        starts, sizes = table.column("start").to_pylist(), table.column("bytes").to_pylist()
-        images = [maps[o].view[start : start + size] for o, start, size in zip(owner, starts, sizes, strict=True)]
-        yield table.select(SURVIVORS.arrow.names), images
-    finally:
-        images = []
-        for mapped in maps:
-            mapped.close()
+
+    def __init__(self, paths: Sequence[Path], owner: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> None:
+        self._paths = paths
+        self._owner = owner
+        self._starts = starts
+        self.sizes = sizes
+        self._open: dict[int, BinaryIO] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self._open:
+            self._open.popitem()[1].close()
+
+    def read(self, first: int, end: int) -> list[bytes | memoryview]:
+        """Return the images of some neighbouring rows; each file is read once, neighbours in it together."""
+        found: list[bytes | memoryview] = [b""] * (end - first)
+        owner, starts, sizes = (values[first:end] for values in (self._owner, self._starts, self.sizes))
+        order = np.lexsort((starts, owner))
+        joined = (owner[order][1:] == owner[order][:-1]) & (starts[order][1:] == (starts + sizes)[order][:-1])
+        for rows in np.split(order, np.flatnonzero(~joined) + 1) if len(order) else ():
+            start, size = int(starts[rows[0]]), int(sizes[rows].sum())
+            number = int(owner[rows[0]])
+            data = memoryview(read_range(self._file(number), self._paths[number], start, size))
+            ends = np.cumsum(sizes[rows]).tolist()
+            for row, stop, length in zip(rows.tolist(), ends, sizes[rows].tolist(), strict=True):
+                found[row] = data[stop - length : stop]
+        return found
+
+    def _file(self, number: int) -> BinaryIO:
+        if number not in self._open:
+            if len(self._open) == _OPEN_FILES:
+                self._open.pop(next(iter(self._open))).close()
+            self._open[number] = self._paths[number].open("rb", buffering=0)
+        return self._open[number]
+
+
+def read_spills(bases: Sequence[Path], number: int) -> tuple[pa.Table, SpilledImages]:
+    """Return the samples of one shard in its order: rows of SURVIVORS, and their images.
+
+    Args:
+        bases: of the spills.
+        number: of the shard.
+    """
+    parts = [read_routed(_paths(base)[1], SPILL_SCHEMA, number) for base in bases]
+    table = pa.concat_tables([SPILL_SCHEMA.empty_table(), *parts])
+    order = pc.sort_indices(table, sort_keys=[("order", "ascending"), ("url", "ascending")])
+    owner = np.repeat(np.arange(len(parts)), [part.num_rows for part in parts])[order.to_numpy()]
+    table = table.take(order).combine_chunks()
+    starts, sizes = table.column("start").to_numpy(), table.column("bytes").to_numpy()
+    images = SpilledImages([_paths(base)[0] for base in bases], owner, starts, sizes)
+    return table.select(SURVIVORS.arrow.names), images
 
 
 def fast_sum(path: Path) -> str:
@@ -146,17 +241,3 @@ def fast_sum(path: Path) -> str:
     except FileNotFoundError:
         return ""
     return digest.hexdigest()
-
-
-class _Mapped:
-    """Map a file into memory; an empty one, which cannot be mapped, becomes no bytes."""
-
-    def __init__(self, path: Path) -> None:
-        with path.open("rb") as file:
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else None
-        self.view = memoryview(self._map if self._map is not None else b"")
-
-    def close(self) -> None:
-        """Release the mapping; it is freed with the last view of it."""
-        self.view = memoryview(b"")
-        self._map = None

@@ -1,7 +1,7 @@
 """Shard: write surviving images as WebDataset tars in a global random order, with index, metadata and manifest.
 
-Two file passes, memory limited by a row group and by the metadata of a shard: spill every image towards its shard,
-then sort and write each shard. No image crosses a shuffle. A dataset behind a URL gets each shard when it is whole;
+Two file passes, memory limited by a row group and by the metadata of a shard: spill the images of each group of files
+towards their shards, then sort and write each shard. No image crosses a shuffle. A dataset behind a URL gets each shard when it is whole;
 its manifest is written last, so that a reader never sees half a dataset.
 """
 
@@ -9,11 +9,12 @@ import importlib.metadata
 import platform
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from openwit.pipeline.dataset.store import LocalFolder, RemoteFolder
 from openwit.pipeline.dataset.target import claim_target, close_target
 from openwit.pipeline.dataset.write_shard import SHARD_FILES, write_shard
+from openwit.pipeline.execution.exchange import grouped
 from openwit.pipeline.execution.files import STAGE, checked, is_intact
 from openwit.pipeline.execution.jobs import FileTask, Task, TaskResult, TaskStats
 from openwit.pipeline.execution.stage import (
@@ -29,7 +30,7 @@ from openwit.pipeline.stages.base import IMAGES, BuildContext, StagePaths, Upstr
 from openwit.pipeline.stages.shard import Shard
 from openwit.pipeline.stages.shard.plan import plan_by_bytes, plan_by_samples
 from openwit.pipeline.stages.shard.settings import ShardSettings
-from openwit.pipeline.stages.shard.spill import Slice, fast_sum, read_spills, write_spill
+from openwit.pipeline.stages.shard.spill import read_spills, spill_sums, write_spill
 from openwit.pipeline.stages.sidecars import copy_examples, copy_query_counts
 from openwit.schemas.common.atomic import sha256_of
 from openwit.schemas.common.errors import DataError
@@ -57,34 +58,23 @@ def images_folder(survivors: Upstream) -> Path:
 
 @dataclass(frozen=True)
 class SpillInput:
-    """A file of SURVIVORS, and the file of IMAGES that has their bytes."""
+    """A group of files of SURVIVORS, each with the file of IMAGES that has their bytes."""
 
-    survivors: str
-    images: str
+    files: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
 class SpillContents:
-    """The contents of a spill file: the rows of each shard, and the checksums of its two files by name."""
+    """The checksums of the two files of a spill, by name."""
 
-    slices: list[Slice]
     sums: dict[str, str]
-
-
-class SpillRange(NamedTuple):
-    """Rows of a spill file: its path without suffix, the first row, their number."""
-
-    base: str
-    first: int
-    rows: int
 
 
 @dataclass(frozen=True)
 class ShardPlan:
-    """A shard to write: its split, and where its images are spilled."""
+    """A shard to write: its split."""
 
     split: str
-    slices: tuple[SpillRange, ...]
 
 
 @dataclass(frozen=True)
@@ -157,38 +147,27 @@ class ShardJob:
         written = store.sizes() if any((self.folder / RESULTS).glob("[0-9]*.json")) else {}
         local = None if self.target is not None else self.folder
         whole = [_is_written(self.folder, name, written, local) for name in names]
-        if all(whole):
-            slices: dict[tuple[str, int], list[SpillRange]] = {}
-        else:
-            slices = self._spill(shards)
+        spills = [] if all(whole) else self._spill(shards)
         tasks = [
-            Task(n, name, ShardPlan(split, tuple(slices.get((split, shard), ()))))
-            for n, (name, (split, shard)) in enumerate(zip(names, numbered, strict=True))
+            Task(n, name, ShardPlan(split))
+            for n, (name, (split, _)) in enumerate(zip(names, numbered, strict=True))
         ]
-        return self.job.run(self.folder, tasks, "Write shards", "samples", WriteShard(self.target))
+        return self.job.run(self.folder, tasks, "Write shards", "samples", WriteShard(self.target, spills))
 
-    def _spill(self, shards: dict[str, int]) -> dict[tuple[str, int], list[SpillRange]]:
-        """Spill every image for its shard; return the ranges of each (split, shard)."""
+    def _spill(self, shards: dict[str, int]) -> list[str]:
+        """Spill every image for its shard; return the names of the spills."""
         sources = self.upstream.paths(self.deduplicated, "survivors")
+        images = StagePaths(self.fetched).output(IMAGES)
+        files = [(str(path), str(images / path.name)) for path in sources]
+        # Not named spill-…, as earlier releases named theirs, one per file and of another form.
         tasks = [
-            Task(
-                n,
-                f"spill-{path.stem}",
-                SpillInput(str(path), str(StagePaths(self.fetched).output(IMAGES) / path.name)),
-            )
-            for n, path in enumerate(sources)
+            Task(n, f"spread-{n:05d}", SpillInput(tuple(files[group.start : group.stop])))
+            for n, group in enumerate(grouped(len(files)))
         ]
         for task in tasks:
             _forget_lost_spill(self.folder, task.name)
-        results = self.job.run(
-            self.folder, tasks, "Spread images over shards", "images", SpillFile(shards, self.settings.seed)
-        )
-        slices: dict[tuple[str, int], list[SpillRange]] = {}
-        for result in results:
-            base = str(self.folder / SPILL / result.task)
-            for part in result.extra_as(SpillContents).slices:
-                slices.setdefault((part.split, part.shard), []).append(SpillRange(base, part.first, part.rows))
-        return slices
+        self.job.run(self.folder, tasks, "Spread images over shards", "images", SpillGroup(shards, self.settings.seed))
+        return [task.name for task in tasks]
 
     def _manifest(self, results: list[TaskResult], tables: list[FileEntry], result: StageResult) -> DatasetManifest:
         history: list[StageRecord] = [*self.upstream.history, self.upstream.record()]
@@ -226,12 +205,12 @@ def _is_written(folder: Path, name: str, written: dict[str, int], local: Path | 
 def _forget_lost_spill(folder: Path, name: str) -> None:
     task_result = read_result(folder, name)
     sums = {} if task_result is None else task_result.extra_as(SpillContents).sums
-    if not sums or any(fast_sum(folder / SPILL / name) != known for name, known in sums.items()):
+    if not sums or spill_sums(folder / SPILL / name) != sums:
         (folder / RESULTS / f"{name}.json").unlink(missing_ok=True)
 
 
-class SpillFile(FileTask[SpillInput]):
-    """Write the images of one file to spills, where their shards read them. Spills are temporary."""
+class SpillGroup(FileTask[SpillInput]):
+    """Write the images of a group of files to a spill, where their shards read them. Spills are temporary."""
 
     def __init__(self, shards: dict[str, int], seed: int) -> None:
         self.shards = shards
@@ -239,12 +218,10 @@ class SpillFile(FileTask[SpillInput]):
 
     def run(self, task: Task[SpillInput], folder: Path, stats: TaskStats) -> list[Path]:
         base = folder / SPILL / task.name
-        images = checked(as_path(task.payload.images))
+        files = [(Path(survivors), Path(images)) for survivors, images in task.payload.files]
         with storage_faults(folder):
-            slices = write_spill(base, as_path(task.payload.survivors), images, self.shards, self.seed)
-        stats.tick(sum(part.rows for part in slices), 1.0)
-        files = [base.with_suffix(suffix) for suffix in (".images", ".arrow")]
-        stats.extra = SpillContents(slices, {path.name: fast_sum(path) for path in files})
+            write_spill(base, files, self.shards, self.seed, stats.tick)
+        stats.extra = SpillContents(spill_sums(base))
         return []
 
 
@@ -253,17 +230,25 @@ class WriteShard(FileTask[ShardPlan]):
 
     Args:
         target: URL of the dataset; None if it is the stage's own folder.
+        spills: names of the spills.
     """
 
-    def __init__(self, target: str | None) -> None:
+    def __init__(self, target: str | None, spills: list[str]) -> None:
         self.target = target
+        self.spills = spills
 
     def run(self, task: Task[ShardPlan], folder: Path, stats: TaskStats) -> list[Path]:
         base = folder / task.payload.split / task.name
-        with storage_faults(folder), read_spills(task.payload.slices) as (survivors, images):
-            written = write_shard(
-                base, task.number, survivors=survivors, images=images, tick=lambda n, of: stats.tick(n, n / max(of, 1))
-            )
+        with storage_faults(folder):
+            survivors, images = read_spills([folder / SPILL / name for name in self.spills], task.number)
+            with images:
+                written = write_shard(
+                    base,
+                    task.number,
+                    survivors=survivors,
+                    images=images,
+                    tick=lambda n, of: stats.tick(n, n / max(of, 1)),
+                )
         entries = [
             FileEntry(path=path.relative_to(folder).as_posix(), bytes=path.stat().st_size, sha256=sha256)
             for path, sha256 in written.files
