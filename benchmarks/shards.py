@@ -171,9 +171,7 @@ def main() -> None:
         ways: dict[str, Callable[[], Any]] = {
             "webdataset.ShardWriter": lambda: by_shard_writer(folder / "theirs-%d.tar", samples),
             "ours, tar": lambda: by_ours(folder / "ours.tar", survivors, images),
-            "ours, beside": lambda: write_shard(
-                folder / "00000", 0, survivors=survivors, images=HeldImages(images)
-            ),
+            "ours, beside": lambda: write_shard(folder / "00000", 0, survivors=survivors, images=HeldImages(images)),
             "ours, stage": stage,
         }
         for action in ways.values():

@@ -7,8 +7,10 @@ bounded, and grows neither with the tasks nor with the keys.
 
 import math
 import mmap
-import tempfile
-from collections.abc import Sequence
+import os
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, NamedTuple, Self
@@ -21,8 +23,14 @@ from openwit.schemas.common.storage.store_path import as_path, is_store
 
 MAX_GROUPS = 256
 _BUFFERED_BYTES = 64 << 20
-_FOOTER_BYTES = 8
-_INDEX = np.dtype([("stream", "<i8"), ("key", "<i8"), ("start", "<i8"), ("size", "<i8")])
+_READ_BYTES = 64 << 20
+"""Blobs that a reader holds at a time; the blobs of one key are held together, whatever their size."""
+_BLOB = np.dtype([("stream", "<i8"), ("key", "<i8"), ("start", "<i8"), ("size", "<i8")])
+# A file is: the blobs, sorted by stream and key; the size of each; a directory of entries; the number of entries and of
+# blobs. `first` is the number of an entry's first blob.
+_ENTRY = np.dtype([(name, "<i8") for name in ("stream", "key", "start", "bytes", "first", "blobs")])
+_NUMBER = np.dtype("<i8")
+_FOOTER_BYTES = 2 * _NUMBER.itemsize
 
 
 def grouped(items: int) -> list[range]:
@@ -36,13 +44,11 @@ class Written(NamedTuple):
 
     Attributes:
         path: of the file; "" if there were no blobs.
-        bytes: size of the file.
-        keys: by stream, ascending.
+        keys: of the streams that have blobs, ascending: int64 (K,) each.
     """
 
     path: str
-    bytes: int
-    keys: dict[str, list[int]]
+    keys: dict[str, np.ndarray]
 
 
 class BlobWriter:
@@ -56,7 +62,8 @@ class BlobWriter:
     def __init__(self, target: Path, streams: Sequence[str]) -> None:
         self._target = target
         self._streams = {name: number for number, name in enumerate(sorted(streams))}
-        self._entries: list[tuple[int, int, int, int]] = []
+        self._entries = array("q")  # stream, key, start and size of each blob
+        self._written = Written("", {})
         self._blobs: list[bytes] = []
         self._buffered = 0
         self._position = 0
@@ -71,7 +78,7 @@ class BlobWriter:
         Raises:
             KeyError: the stream was not declared.
         """
-        self._entries.append((self._streams[stream], key, self._position, len(blob)))
+        self._entries.extend((self._streams[stream], key, self._position, len(blob)))
         self._position += len(blob)
         self._blobs.append(blob)
         self._buffered += len(blob)
@@ -80,12 +87,7 @@ class BlobWriter:
 
     def written(self) -> Written:
         """Return what was written, after the block."""
-        keys: dict[str, set[int]] = {name: set() for name in self._streams}
-        names = list(self._streams)
-        for stream, key, _, _ in self._entries:
-            keys[names[stream]].add(key)
-        size = self._position + len(self._entries) * _INDEX.itemsize + _FOOTER_BYTES if self._entries else 0
-        return Written(str(self._target) if self._entries else "", size, {name: sorted(keys[name]) for name in keys})
+        return self._written
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -108,69 +110,125 @@ class BlobWriter:
         self._blobs, self._buffered = [], 0
 
     def _finish(self) -> None:
-        index = np.array(self._entries, np.int64).reshape(-1, 4).copy().view(_INDEX).reshape(-1)
-        order = np.lexsort((index["key"], index["stream"]))
-        index = index[order]
+        blobs = np.frombuffer(self._entries, _BLOB)
+        order = np.lexsort((blobs["key"], blobs["stream"]))
+        blobs = blobs[order]
         with atomic_path(self._target) as path, path.open("wb") as file:
             if self._spill is None:
                 file.writelines(self._blobs[number] for number in order)
             else:
                 self._flush()
-                self._copy_sorted(index, file)
-            index["start"] = np.concatenate(([0], np.cumsum(index["size"])[:-1]))
-            file.write(index.tobytes())
-            file.write(len(index).to_bytes(_FOOTER_BYTES, "little"))
+                self._copy_sorted(blobs, file)
+            entries = _directory(blobs)
+            file.write(np.ascontiguousarray(blobs["size"]).tobytes())
+            file.write(entries.tobytes())
+            file.write(np.array([len(entries), len(blobs)], _NUMBER).tobytes())
+        keys = {name: entries["key"][entries["stream"] == number] for name, number in self._streams.items()}
+        self._written = Written(str(self._target), {name: found for name, found in keys.items() if len(found)})
 
-    def _copy_sorted(self, index: np.ndarray, file: BinaryIO) -> None:
+    def _copy_sorted(self, blobs: np.ndarray, file: BinaryIO) -> None:
         assert self._spill is not None
         self._spill.flush()
         with mmap.mmap(self._spill.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as view:
-            for start, size in zip(index["start"].tolist(), index["size"].tolist(), strict=True):
+            for start, size in zip(blobs["start"].tolist(), blobs["size"].tolist(), strict=True):
                 file.write(view[start : start + size])
+
+
+def _directory(blobs: np.ndarray) -> np.ndarray:
+    """Return the entries of sorted blobs, at least one, one per stream and key."""
+    opens = np.flatnonzero(np.r_[True, (np.diff(blobs["stream"]) != 0) | (np.diff(blobs["key"]) != 0)])
+    entries = np.zeros(len(opens), _ENTRY)
+    entries["stream"], entries["key"] = blobs["stream"][opens], blobs["key"][opens]
+    entries["first"], entries["blobs"] = opens, np.diff(np.r_[opens, len(blobs)])
+    entries["bytes"] = np.add.reduceat(blobs["size"], opens)
+    entries["start"] = np.cumsum(entries["bytes"]) - entries["bytes"]
+    return entries
 
 
 class BlobReader:
     """Read the blobs of keys from the files of all groups, one file at a time.
 
     Args:
-        files: what each `BlobWriter` wrote, and its streams.
+        files: files of `BlobWriter`, each with the streams of its writer.
     """
 
-    def __init__(self, files: Sequence[tuple[Written, Sequence[str]]]) -> None:
-        self._files = [(written, sorted(streams)) for written, streams in files if written.path]
-        self._indices: dict[str, np.ndarray] = {}
+    def __init__(self, files: Sequence[tuple[str, Sequence[str]]]) -> None:
+        self._files = [(Path(path), sorted(streams)) for path, streams in files if path]
 
-    def read(self, streams: Sequence[str], key: int) -> dict[str, list[bytes]]:
-        """Return the blobs of a key by stream; every stream that was asked for, empty where the key has none."""
-        found: dict[str, list[bytes]] = {name: [] for name in streams}
-        for written, names in self._files:
-            index = self._index(written)
-            parts = {name: _entries(index, names.index(name), key) for name in streams if name in names}
-            parts = {name: part for name, part in parts.items() if len(part)}
-            if not parts:
-                continue
-            starts = [int(part["start"][0]) for part in parts.values()]
-            sizes = [int(part["size"].sum()) for part in parts.values()]
-            for (name, part), data in zip(
-                parts.items(), read_ranges(as_path(written.path), starts, sizes), strict=True
-            ):
-                ends = np.cumsum(part["size"]).tolist()
-                found[name] += [data[end - size : end] for end, size in zip(ends, part["size"].tolist(), strict=True)]
-        return found
+    def read(self, streams: Sequence[str], keys: Sequence[int]) -> Iterator[tuple[int, dict[str, list[bytes]]]]:
+        """Yield each key with its blobs by stream; every stream that was asked for, empty where a key has none.
 
-    def _index(self, written: Written) -> np.ndarray:
-        known = self._indices.get(written.path)
-        if known is None:
-            path, end = as_path(written.path), written.bytes - _FOOTER_BYTES
-            [footer] = read_ranges(path, [end], [_FOOTER_BYTES])
-            size = int.from_bytes(footer, "little") * _INDEX.itemsize
-            [data] = read_ranges(path, [end - size], [size])
-            known = self._indices[written.path] = np.frombuffer(data, _INDEX)
-        return known
+        Args:
+            streams: their names.
+            keys: ascending, and neighbours among the keys of these streams: what lies between them is read too.
+        """
+        located = [_located(path, names, streams, keys) for path, names in self._files] if keys else []
+        wanted, sizes = np.asarray(keys, np.int64), np.zeros(len(keys), np.int64)
+        for entries in located:
+            np.add.at(sizes, np.searchsorted(wanted, entries["key"]), entries["bytes"])
+        for first, end in _batches(sizes):
+            found: dict[int, dict[str, list[bytes]]] = {key: {name: [] for name in streams} for key in keys[first:end]}
+            for (path, names), entries in zip(self._files, located, strict=True):
+                here = entries[(entries["key"] >= keys[first]) & (entries["key"] <= keys[end - 1])]
+                if len(here):
+                    with path.open("rb") as file:
+                        directory = _Directory(file)
+                        for entry in here:
+                            found[int(entry["key"])][names[entry["stream"]]] += directory.blobs(entry)
+            for key in keys[first:end]:
+                yield key, found.pop(key)
 
 
-def _entries(index: np.ndarray, stream: int, key: int) -> np.ndarray:
-    """Return the entries of a key in a stream: their blobs lie one after the other."""
-    first, last = np.searchsorted(index["stream"], [stream, stream + 1])
-    begin, end = first + np.searchsorted(index["key"][first:last], [key, key + 1])
-    return index[begin:end]
+def _batches(sizes: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Yield runs of keys with up to `_READ_BYTES` of blobs, at least one key each: first, and end."""
+    ends = np.cumsum(sizes)
+    first = 0
+    while first < len(sizes):
+        limit = ends[first] - sizes[first] + _READ_BYTES
+        end = max(int(np.searchsorted(ends, limit, "right")), first + 1)
+        yield first, end
+        first = end
+
+
+class _Directory:
+    """The directory of an open file, a sequence of (stream, key); an entry is read when it is asked for."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        size = file.seek(0, os.SEEK_END)
+        file.seek(size - _FOOTER_BYTES)
+        self._entries: int
+        self._entries, blobs = np.frombuffer(file.read(_FOOTER_BYTES), _NUMBER).tolist()
+        self._start = size - _FOOTER_BYTES - self._entries * _ENTRY.itemsize
+        self._sizes = self._start - blobs * _NUMBER.itemsize
+
+    def __len__(self) -> int:
+        return self._entries
+
+    def __getitem__(self, number: int) -> tuple[int, int]:
+        entry = self.entries(number, number + 1)[0]
+        return int(entry["stream"]), int(entry["key"])
+
+    def entries(self, first: int, end: int) -> np.ndarray:
+        """Return a range of entries."""
+        self._file.seek(self._start + first * _ENTRY.itemsize)
+        return np.frombuffer(self._file.read((end - first) * _ENTRY.itemsize), _ENTRY)
+
+    def blobs(self, entry: np.void) -> Iterator[bytes]:
+        """Yield the blobs of an entry."""
+        self._file.seek(self._sizes + int(entry["first"]) * _NUMBER.itemsize)
+        sizes = np.frombuffer(self._file.read(int(entry["blobs"]) * _NUMBER.itemsize), _NUMBER).tolist()
+        self._file.seek(int(entry["start"]))
+        for size in sizes:
+            yield self._file.read(size)
+
+
+def _located(path: Path, names: Sequence[str], streams: Sequence[str], keys: Sequence[int]) -> np.ndarray:
+    """Return the entries of the streams in a file for keys from the first to the last."""
+    with path.open("rb") as file:
+        directory = _Directory(file)
+        parts = [np.zeros(0, _ENTRY)]
+        for stream in sorted(names.index(name) for name in streams if name in names):
+            first = bisect_left(directory, (stream, keys[0]))
+            parts.append(directory.entries(first, bisect_right(directory, (stream, keys[-1]), lo=first)))
+    return np.concatenate(parts)

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,6 +31,7 @@ from openwit.schemas.common.storage_faults import storage_faults
 _EXCHANGE = f"{STAGE}/exchange"
 
 Sums = dict[str, np.ndarray]
+_NO_KEYS = np.zeros(0, np.int64)
 
 
 class PoolEngine:
@@ -81,16 +83,25 @@ class PoolEngine:
         return sums
 
 
+class _BlobFile(NamedTuple):
+    """A file of blobs: its path, the streams of its writer, and those of which it has blobs."""
+
+    path: str
+    streams: tuple[str, ...]
+    found: frozenset[str]
+
+
 @dataclass
 class _Rounds:
-    """The state of a job of rounds: the files of each step so far, and the sums."""
+    """The state of a job of rounds: the files of each step so far with their streams, the keys by stream, the sums."""
 
     pool: Pool
     folder: Path
     probe: Probe | None
     exchange: Path
     sums: Sums
-    files: list[tuple[Written, tuple[str, ...]]] = field(default_factory=list)
+    files: list[_BlobFile] = field(default_factory=list)
+    keys: dict[str, np.ndarray] = field(default_factory=dict)
 
     def emit(self, job: RoundsJob[Any]) -> None:
         groups = [[job.tasks[index] for index in part] for part in grouped(len(job.tasks))]
@@ -99,29 +110,24 @@ class _Rounds:
         self._run(work, list(enumerate(groups)), names, job.writes)
 
     def round(self, part: Round, number: int) -> None:
-        found: set[int] = set()
-        for written, _ in self.files:
-            for stream in part.reads:
-                found.update(written.keys.get(stream, ()))
-        keys = sorted(found)
+        keys = reduce(np.union1d, [self.keys.get(stream, _NO_KEYS) for stream in part.reads], _NO_KEYS).tolist()
         # A file that has nothing for the round is not opened.
-        files = [
-            (written, streams)
-            for written, streams in self.files
-            if any(written.keys.get(stream) for stream in part.reads)
-        ]
+        files = [(file.path, file.streams) for file in self.files if file.found.intersection(part.reads)]
         groups = [[keys[index] for index in group] for group in grouped(len(keys))]
         names = [f"{part.label}: bucket {group[0]}" for group in groups]
         work = _Process(part.grouping, part.reads, part.writes, files, self.exchange / f"round-{number}")
         self._run(work, list(enumerate(groups)), names, part.writes)
 
     def _run(self, work: Any, items: list[Any], names: list[str], writes: tuple[str, ...]) -> None:
-        made: dict[int, Written] = {}
+        made: dict[int, _BlobFile] = {}
         for index, (written, sums) in self.pool.run(work, items, names):
-            made[index] = written
+            if written.path:
+                made[index] = _BlobFile(written.path, writes, frozenset(written.keys))
+            for stream, keys in written.keys.items():
+                self.keys[stream] = np.union1d(self.keys.get(stream, _NO_KEYS), keys)
             for name, vector in sums.items():
                 self.sums[name] += vector
-        self.files += [(made[index], writes) for index in sorted(made)]
+        self.files += [made[index] for index in sorted(made)]
 
 
 @dataclass
@@ -190,8 +196,8 @@ class _Process:
         return _collected(self._emitted(keys), self.exchange / f"{number:05d}", self.writes)
 
     def _emitted(self, keys: list[int]) -> Emitted:
-        for key in keys:
-            yield from self.grouping.process(key, self._reader.read(self.reads, key))
+        for key, streams in self._reader.read(self.reads, keys):
+            yield from self.grouping.process(key, streams)
 
 
 def _collected(emitted: Emitted, target: Path, writes: tuple[str, ...]) -> tuple[Written, Sums]:

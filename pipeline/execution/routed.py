@@ -42,8 +42,8 @@ class _Run(NamedTuple):
 class RoutedWriter:
     """Write rows for destinations; a context manager that leaves a sorted file, whole or not at all.
 
-    The rows of a destination keep the order in which they were added. Memory is limited by `_RUN_BYTES`, by the rows of
-    the largest destination, and by eight bytes per row.
+    The rows of a destination keep the order in which they were added. Memory is limited by `_RUN_BYTES`, by the rows
+    of the largest destination, and by eight bytes per row.
 
     Args:
         target: the file.
@@ -141,7 +141,9 @@ class RoutedWriter:
         self._aside.flush()
         mapped = pa.py_buffer(mmap.mmap(self._aside.fileno(), 0, access=mmap.ACCESS_READ))
         return [
-            pa.ipc.read_record_batch(mapped.slice(*run.rows), self._schema) if isinstance(run.rows, tuple) else run.rows
+            pa.ipc.read_record_batch(mapped.slice(*run.rows), self._schema)
+            if isinstance(run.rows, tuple)
+            else run.rows
             for run in self._runs
         ]
 
@@ -157,9 +159,7 @@ def _spans(counts: np.ndarray) -> Iterator[tuple[int, int]]:
         first, before = end, int(ends[end - 1])
 
 
-def _write_messages(
-    file: BinaryIO, position: int, rows: pa.Table, destinations: np.ndarray, index: np.ndarray
-) -> int:
+def _write_messages(file: BinaryIO, position: int, rows: pa.Table, destinations: np.ndarray, index: np.ndarray) -> int:
     """Write sorted rows as messages, and fill in the index; return the position behind them."""
     found, at = np.unique(destinations, return_index=True)
     # A destination belongs to the message of the block of rows in which it begins.
@@ -205,7 +205,7 @@ def read_range(file: BinaryIO, path: Path, start: int, size: int) -> bytes:
     parts: list[bytes] = []
     file.seek(max(start, 0))
     while size > 0:
-        data = file.read(size)
+        data = file.read(size) if start >= 0 else b""
         if not data:
             raise StorageError(f"{path} is cut short: run the same command, which writes it anew")
         parts.append(data)

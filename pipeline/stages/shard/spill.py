@@ -6,6 +6,7 @@ from one file at a time. There are at most `exchange.MAX_GROUPS` groups: what a 
 number of files.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -141,9 +142,11 @@ class _Spill:
         """Write images in an order; return where each begins and its size, int64 (N,) each."""
         views: list[memoryview] = []
         for chunk in images.chunks:
-            offsets = np.frombuffer(chunk.buffers()[1], np.int32)[chunk.offset : chunk.offset + len(chunk) + 1].tolist()
+            offsets = np.frombuffer(chunk.buffers()[1], np.int32)[
+                chunk.offset : chunk.offset + len(chunk) + 1
+            ].tolist()
             data = memoryview(chunk.buffers()[2] or b"")
-            views += [data[start:end] for start, end in zip(offsets, offsets[1:], strict=False)]
+            views += [data[start:end] for start, end in itertools.pairwise(offsets)]
         sizes = np.fromiter((len(views[row]) for row in order), np.int64, len(order))
         starts = self._position + np.cumsum(sizes) - sizes
         self._file.writelines(views[row] for row in order)

@@ -1,8 +1,8 @@
 """Shard: write surviving images as WebDataset tars in a global random order, with index, metadata and manifest.
 
 Two file passes, memory limited by a row group and by the metadata of a shard: spill the images of each group of files
-towards their shards, then sort and write each shard. No image crosses a shuffle. A dataset behind a URL gets each shard when it is whole;
-its manifest is written last, so that a reader never sees half a dataset.
+towards their shards, then sort and write each shard. No image crosses a shuffle. A dataset behind a URL gets each
+shard when it is whole; its manifest is written last, so that a reader never sees half a dataset.
 """
 
 import importlib.metadata
@@ -149,8 +149,7 @@ class ShardJob:
         whole = [_is_written(self.folder, name, written, local) for name in names]
         spills = [] if all(whole) else self._spill(shards)
         tasks = [
-            Task(n, name, ShardPlan(split))
-            for n, (name, (split, _)) in enumerate(zip(names, numbered, strict=True))
+            Task(n, name, ShardPlan(split)) for n, (name, (split, _)) in enumerate(zip(names, numbered, strict=True))
         ]
         return self.job.run(self.folder, tasks, "Write shards", "samples", WriteShard(self.target, spills))
 

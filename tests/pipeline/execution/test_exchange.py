@@ -3,6 +3,7 @@
 from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,8 +16,8 @@ BLOBS = st.lists(st.tuples(st.sampled_from(STREAMS), st.integers(0, 5), st.binar
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.lists(BLOBS, max_size=4), st.booleans())
-def test_a_key_gets_what_was_written_for_it(tmp_path_factory, groups, spilled):
+@given(st.lists(BLOBS, max_size=4), st.booleans(), st.sampled_from([1, 20, 1 << 20]))
+def test_a_key_gets_what_was_written_for_it(tmp_path_factory, groups, spilled, read_bytes):
     folder = tmp_path_factory.mktemp("exchange")
     expected = defaultdict(list)
     files = []
@@ -30,16 +31,20 @@ def test_a_key_gets_what_was_written_for_it(tmp_path_factory, groups, spilled):
                     expected[stream, key].append(blob)
             written = writer.written()
             assert bool(written.path) == bool(blobs)
-            assert written.keys == {
+            assert {name: written.keys.get(name, np.zeros(0)).tolist() for name in STREAMS} == {
                 name: sorted({key for stream, key, _ in blobs if stream == name}) for name in STREAMS
             }
-            files.append((written, STREAMS))
-    reader = BlobReader(files)
-    for key in range(6):
-        found = reader.read(("ordered late", "a"), key)
-        assert list(found) == ["ordered late", "a"]
-        for stream in found:
-            assert sorted(found[stream]) == sorted(expected[stream, key])
+            files.append((written.path, STREAMS))
+        patch.setattr(exchange, "_READ_BYTES", read_bytes)
+        reader = BlobReader(files)
+        for keys in (range(6), range(2, 4), [3], []):
+            seen = []
+            for key, found in reader.read(("ordered late", "a"), list(keys)):
+                seen.append(key)
+                assert list(found) == ["ordered late", "a"]
+                for stream in found:
+                    assert sorted(found[stream]) == sorted(expected[stream, key])
+            assert seen == list(keys)
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
 
 
