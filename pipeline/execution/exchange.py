@@ -26,8 +26,8 @@ _BUFFERED_BYTES = 64 << 20
 _READ_BYTES = 64 << 20
 """Blobs that a reader holds at a time; the blobs of one key are held together, whatever their size."""
 _BLOB = np.dtype([("stream", "<i8"), ("key", "<i8"), ("start", "<i8"), ("size", "<i8")])
-# A file is: the blobs, sorted by stream and key; the size of each; a directory of entries; the number of entries and of
-# blobs. `first` is the number of an entry's first blob.
+# A file is: the blobs, sorted by stream and key; the size of each; a directory of entries; the number of entries, and
+# that of blobs. `first` is the number of an entry's first blob.
 _ENTRY = np.dtype([(name, "<i8") for name in ("stream", "key", "start", "bytes", "first", "blobs")])
 _NUMBER = np.dtype("<i8")
 _FOOTER_BYTES = 2 * _NUMBER.itemsize

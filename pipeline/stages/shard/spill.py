@@ -29,7 +29,8 @@ from openwit.schemas.tables.images import IMAGES, SURVIVORS
 SPILL_SCHEMA = pa.schema(
     [*SURVIVORS.arrow, pa.field("order", pa.uint64()), pa.field("start", pa.int64()), pa.field("bytes", pa.int64())]
 )
-IMAGES_SUFFIX, ROWS_SUFFIX = ".images", ".rows"
+SUFFIXES = (".images", ".rows")
+"""Of the two files of a spill."""
 
 _CHUNK = 1 << 20
 _RUN_BYTES = 64 << 20
@@ -70,7 +71,7 @@ def write_spill(
 
 
 def _paths(base: Path) -> tuple[Path, Path]:
-    return base.with_suffix(IMAGES_SUFFIX), base.with_suffix(ROWS_SUFFIX)
+    return base.with_suffix(SUFFIXES[0]), base.with_suffix(SUFFIXES[1])
 
 
 def spill_sums(base: Path) -> dict[str, str]:

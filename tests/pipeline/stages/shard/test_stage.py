@@ -18,11 +18,13 @@ from pydantic import ValidationError
 from support.pictures import picture
 from support.survivors import finished_dedup, survivor
 
+from openwit.pipeline.dataset import write_shard
 from openwit.pipeline.dataset.verify import verify_dataset
+from openwit.pipeline.execution import exchange, routed
 from openwit.pipeline.execution.runners import make_engine
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.stages.base import BuildContext, DatasetInfo
-from openwit.pipeline.stages.shard import Shard
+from openwit.pipeline.stages.shard import Shard, spill
 from openwit.pipeline.stages.shard.settings import ShardSettings
 from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.manifest import DatasetManifest
@@ -201,6 +203,38 @@ def test_a_full_disk_is_one_sentence_and_a_rerun_goes_on(deduplicated, dataset, 
     assert done.stderr.strip().splitlines()[-1].startswith("wit: no space is left on the disk of")
     assert not list(tmp_path.rglob(".partial-*"))
     assert not (tmp_path / "d" / "manifest.json").exists()
+    build(deduplicated, tmp_path / "d")
+    assert tree(tmp_path / "d") == tree(dataset)
+
+
+def test_groups_runs_and_blocks_do_not_change_bytes(tmp_path, monkeypatch):
+    """The spill of a group may be larger than memory, and a shard may read more files than it keeps open."""
+    rows = [survivor(n, picture(n, size=(24, 24)), 1 + n % 2, "val" if n % 5 == 0 else "train") for n in range(90)]
+    source = finished_dedup(tmp_path, [rows[first : first + 10] for first in range(0, 90, 10)])
+    expected = tree(build(source, tmp_path / "d"))
+    monkeypatch.setattr(spill, "_RUN_BYTES", 2_000)
+    monkeypatch.setattr(routed, "_RUN_BYTES", 2_000)
+    monkeypatch.setattr(routed, "_MERGE_ROWS", 5)
+    monkeypatch.setattr(routed, "_MESSAGE_ROWS", 2)
+    monkeypatch.setattr(write_shard, "_BLOCK_BYTES", 3_000)
+    monkeypatch.setattr(spill, "_OPEN_FILES", 1)
+    for groups in (1, 3, 256):
+        monkeypatch.setattr(exchange, "MAX_GROUPS", groups)
+        assert tree(build(source, tmp_path / f"d{groups}")) == expected
+
+
+@pytest.mark.parametrize("suffix", spill.SUFFIXES)
+@pytest.mark.parametrize("harm", ["a byte", "cut", "gone"])
+def test_a_spill_that_was_damaged_after_a_kill_is_written_anew(deduplicated, dataset, tmp_path, suffix, harm):
+    command, options = script(deduplicated, tmp_path / "d", -1)
+    assert subprocess.run(command, check=False, **options).returncode == -signal.SIGKILL
+    spilled = sorted((tmp_path / "d" / ".stage" / "spill").glob(f"*{suffix}"))[-1]
+    data = bytearray(spilled.read_bytes())
+    data[len(data) // 2] ^= 1
+    if harm == "gone":
+        spilled.unlink()
+    else:
+        spilled.write_bytes(data if harm == "a byte" else data[: len(data) // 2])
     build(deduplicated, tmp_path / "d")
     assert tree(tmp_path / "d") == tree(dataset)
 
