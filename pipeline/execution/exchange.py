@@ -25,6 +25,8 @@ MAX_GROUPS = 256
 _BUFFERED_BYTES = 64 << 20
 _READ_BYTES = 64 << 20
 """Blobs that a reader holds at a time; the blobs of one key are held together, whatever their size."""
+_KEPT_ENTRIES = 1 << 18
+"""Entries of directories that a reader keeps; beyond them it looks them up in the files."""
 _BLOB = np.dtype([("stream", "<i8"), ("key", "<i8"), ("start", "<i8"), ("size", "<i8")])
 # A file is: the blobs, sorted by stream and key; the size of each; a directory of entries; the number of entries, and
 # that of blobs. `first` is the number of an entry's first blob.
@@ -154,6 +156,8 @@ class BlobReader:
 
     def __init__(self, files: Sequence[tuple[str, Sequence[str]]]) -> None:
         self._files = [(Path(path), sorted(streams)) for path, streams in files if path]
+        self._kept: dict[Path, np.ndarray] = {}
+        self._kept_entries = 0
 
     def read(self, streams: Sequence[str], keys: Sequence[int]) -> Iterator[tuple[int, dict[str, list[bytes]]]]:
         """Yield each key with its blobs by stream; every stream that was asked for, empty where a key has none.
@@ -162,21 +166,51 @@ class BlobReader:
             streams: their names.
             keys: ascending, and neighbours among the keys of these streams: what lies between them is read too.
         """
-        located = [_located(path, names, streams, keys) for path, names in self._files] if keys else []
+        located = [self._located(path, names, streams, keys) for path, names in self._files] if keys else []
         wanted, sizes = np.asarray(keys, np.int64), np.zeros(len(keys), np.int64)
         for entries in located:
             np.add.at(sizes, np.searchsorted(wanted, entries["key"]), entries["bytes"])
         for first, end in _batches(sizes):
             found: dict[int, dict[str, list[bytes]]] = {key: {name: [] for name in streams} for key in keys[first:end]}
             for (path, names), entries in zip(self._files, located, strict=True):
-                here = entries[(entries["key"] >= keys[first]) & (entries["key"] <= keys[end - 1])]
+                here = entries
+                if end - first < len(keys):
+                    here = entries[(entries["key"] >= keys[first]) & (entries["key"] <= keys[end - 1])]
                 if len(here):
                     with path.open("rb") as file:
-                        directory = _Directory(file)
-                        for entry in here:
-                            found[int(entry["key"])][names[entry["stream"]]] += directory.blobs(entry)
+                        for stream, key, start, size, number, blobs in here.tolist():
+                            each = [size] if blobs == 1 else _Directory(file).sizes(number, blobs)
+                            file.seek(start)
+                            found[key][names[stream]] += [file.read(length) for length in each]
             for key in keys[first:end]:
                 yield key, found.pop(key)
+
+    def _located(self, path: Path, names: Sequence[str], streams: Sequence[str], keys: Sequence[int]) -> np.ndarray:
+        """Return the entries of the streams in a file for keys from the first to the last."""
+        wanted = [names.index(name) for name in streams if name in names]
+        if path in self._kept:
+            return _between(self._kept[path], wanted, keys)
+        with path.open("rb") as file:
+            directory = _Directory(file)
+            if self._kept_entries + len(directory) <= _KEPT_ENTRIES:
+                self._kept_entries += len(directory)
+                self._kept[path] = directory.entries(0, len(directory))
+                return _between(self._kept[path], wanted, keys)
+            parts = [np.zeros(0, _ENTRY)]
+            for stream in wanted:
+                first = bisect_left(directory, (stream, keys[0]))
+                parts.append(directory.entries(first, bisect_right(directory, (stream, keys[-1]), lo=first)))
+            return np.concatenate(parts)
+
+
+def _between(entries: np.ndarray, streams: Sequence[int], keys: Sequence[int]) -> np.ndarray:
+    """Return the entries of some streams for keys from the first to the last."""
+    parts = [np.zeros(0, _ENTRY)]
+    for stream in streams:
+        first, end = np.searchsorted(entries["stream"], (stream, stream + 1))
+        mine = entries[first:end]
+        parts.append(mine[slice(*np.searchsorted(mine["key"], (keys[0], keys[-1] + 1)))])
+    return np.concatenate(parts)
 
 
 def _batches(sizes: np.ndarray) -> Iterator[tuple[int, int]]:
@@ -214,21 +248,8 @@ class _Directory:
         self._file.seek(self._start + first * _ENTRY.itemsize)
         return np.frombuffer(self._file.read((end - first) * _ENTRY.itemsize), _ENTRY)
 
-    def blobs(self, entry: np.void) -> Iterator[bytes]:
-        """Yield the blobs of an entry."""
-        self._file.seek(self._sizes + int(entry["first"]) * _NUMBER.itemsize)
-        sizes = np.frombuffer(self._file.read(int(entry["blobs"]) * _NUMBER.itemsize), _NUMBER).tolist()
-        self._file.seek(int(entry["start"]))
-        for size in sizes:
-            yield self._file.read(size)
-
-
-def _located(path: Path, names: Sequence[str], streams: Sequence[str], keys: Sequence[int]) -> np.ndarray:
-    """Return the entries of the streams in a file for keys from the first to the last."""
-    with path.open("rb") as file:
-        directory = _Directory(file)
-        parts = [np.zeros(0, _ENTRY)]
-        for stream in sorted(names.index(name) for name in streams if name in names):
-            first = bisect_left(directory, (stream, keys[0]))
-            parts.append(directory.entries(first, bisect_right(directory, (stream, keys[-1]), lo=first)))
-    return np.concatenate(parts)
+    def sizes(self, first: int, blobs: int) -> list[int]:
+        """Return the sizes of some blobs."""
+        self._file.seek(self._sizes + first * _NUMBER.itemsize)
+        sizes: list[int] = np.frombuffer(self._file.read(blobs * _NUMBER.itemsize), _NUMBER).tolist()
+        return sizes

@@ -16,8 +16,8 @@ BLOBS = st.lists(st.tuples(st.sampled_from(STREAMS), st.integers(0, 5), st.binar
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.lists(BLOBS, max_size=4), st.booleans(), st.sampled_from([1, 20, 1 << 20]))
-def test_a_key_gets_what_was_written_for_it(tmp_path_factory, groups, spilled, read_bytes):
+@given(st.lists(BLOBS, max_size=4), st.booleans(), st.sampled_from([1, 20, 1 << 20]), st.sampled_from([0, 4, 1 << 18]))
+def test_a_key_gets_what_was_written_for_it(tmp_path_factory, groups, spilled, read_bytes, kept):
     folder = tmp_path_factory.mktemp("exchange")
     expected = defaultdict(list)
     files = []
@@ -36,6 +36,7 @@ def test_a_key_gets_what_was_written_for_it(tmp_path_factory, groups, spilled, r
             }
             files.append((written.path, STREAMS))
         patch.setattr(exchange, "_READ_BYTES", read_bytes)
+        patch.setattr(exchange, "_KEPT_ENTRIES", kept)
         reader = BlobReader(files)
         for keys in (range(6), range(2, 4), [3], []):
             seen = []
