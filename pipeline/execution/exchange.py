@@ -8,6 +8,7 @@ bounded, and grows neither with the tasks nor with the keys.
 import math
 import mmap
 import os
+import tempfile
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,6 @@ from typing import BinaryIO, NamedTuple, Self
 import numpy as np
 
 from openwit.schemas.common.atomic import atomic_path
-from openwit.schemas.common.storage.reading import read_ranges
 from openwit.schemas.common.storage.store_path import as_path, is_store
 
 MAX_GROUPS = 256
@@ -155,7 +155,7 @@ class BlobReader:
     """
 
     def __init__(self, files: Sequence[tuple[str, Sequence[str]]]) -> None:
-        self._files = [(Path(path), sorted(streams)) for path, streams in files if path]
+        self._files = [(as_path(path), sorted(streams)) for path, streams in files if path]
         self._kept: dict[Path, np.ndarray] = {}
         self._kept_entries = 0
 

@@ -62,7 +62,11 @@ def checked(path: Path) -> Path:
     stat = manifest.stat()
     stage, entries = _written(manifest, stat.st_mtime_ns, stat.st_size)
     entry = entries.get(path.relative_to(folder).as_posix())
-    if entry is not None and not is_intact(path, FileEntry(path=str(path), bytes=entry[0], sha256=entry[1])):
+    try:
+        local = cached(path)
+    except FileNotFoundError:
+        raise DataError(_damage(path, folder, stage)) from None
+    if entry is not None and not is_intact(local, FileEntry(path=str(path), bytes=entry[0], sha256=entry[1])):
         raise DataError(_damage(path, folder, stage))
     return local
 

@@ -183,7 +183,7 @@ class _Process:
     grouping: Grouping
     reads: tuple[str, ...]
     writes: tuple[str, ...]
-    files: list[tuple[Written, tuple[str, ...]]]
+    files: list[tuple[str, tuple[str, ...]]]
     exchange: Path
 
     def setup(self) -> None:

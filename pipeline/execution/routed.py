@@ -11,7 +11,6 @@ Layout: messages of Arrow IPC without their schema, each with the rows of some n
 
 import mmap
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +21,7 @@ import pyarrow as pa
 
 from openwit.schemas.common.atomic import atomic_path
 from openwit.schemas.common.errors import StorageError
+from openwit.schemas.common.storage.reading import temporary_file
 
 _RUN_BYTES = 64 << 20
 """Rows held in memory before they are sorted and put aside."""
@@ -107,8 +107,7 @@ class RoutedWriter:
 
     def _put_aside(self, batch: pa.RecordBatch) -> tuple[int, int]:
         if self._aside is None:
-            self._target.parent.mkdir(parents=True, exist_ok=True)
-            self._aside = tempfile.TemporaryFile(dir=self._target.parent)  # noqa: SIM115
+            self._aside = temporary_file(self._target)
         start = self._aside.tell()
         self._aside.write(batch.serialize())
         return start, self._aside.tell() - start
@@ -183,7 +182,7 @@ def read_routed(path: Path, schema: pa.Schema, destination: int) -> pa.Table:
         StorageError: the file is cut short.
     """
     with path.open("rb", buffering=0) as file:
-        end = os.fstat(file.fileno()).st_size - _COUNT_BYTES
+        end = file.seek(0, os.SEEK_END) - _COUNT_BYTES
         count = int.from_bytes(read_range(file, path, end, _COUNT_BYTES), "little")
         at = end - (count - destination) * _ENTRY.itemsize
         entry = np.frombuffer(read_range(file, path, at, _ENTRY.itemsize), _ENTRY)[0]

@@ -130,7 +130,7 @@ class SendImages(Emitter[ImagesFile]):
 
     def emit(self, task: Task[ImagesFile]) -> Emitted:
         yield KeyedBlob(_FILES, task.number, task.name.encode())
-        table = pq.read_table(checked(Path(task.payload.images)), columns=_READ)
+        table = read_columns(as_path(task.payload.images), _READ)
         rows = np.arange(table.num_rows, dtype=np.int64)
         settled = self._decided_alone(table)
         if settled.num_rows:
@@ -259,7 +259,7 @@ class WriteCopies(Grouping):
     def process(self, key: int, streams: Streams) -> Emitted:  # noqa: ARG002
         name = streams[_FILES][0].decode()
         table = concat_blobs(streams[_VERDICTS]) if streams[_VERDICTS] else COPIES.empty()
-        COPIES.write(copies_path(Path(self.folder), name), table.sort_by("row"))
+        COPIES.write(copies_path(as_path(self.folder), name), table.sort_by("row"))
         return iter(())
 
 

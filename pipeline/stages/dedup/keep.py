@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from openwit.pipeline.execution.exchange import grouped
-from openwit.pipeline.execution.files import STAGE
+from openwit.pipeline.execution.files import STAGE, read_columns
 from openwit.pipeline.execution.jobs import FileTask, Task, TaskStats
 from openwit.pipeline.execution.routed import RoutedWriter, read_all_routed
 from openwit.pipeline.images.descriptor import have_same_colours, may_share_texts
@@ -30,6 +31,8 @@ from openwit.pipeline.stages.dedup.reasons import (
     SAME_TEXT,
 )
 from openwit.pipeline.text.normalise import normalise
+from openwit.schemas.common.storage.reading import open_ranges
+from openwit.schemas.common.storage.store_path import as_path
 from openwit.schemas.tables.candidates import DROPS
 from openwit.schemas.tables.images import COPIES, EXCLUDED, IMAGES, SURVIVORS
 
@@ -104,7 +107,7 @@ def _moved(images: str, number: int, moving: pa.Table) -> Iterator[pa.Table]:
         moving: verdicts with a survivor, by row.
     """
     rows, first = moving.column("row").to_numpy(), 0
-    with pq.ParquetFile(images) as file:
+    with open_ranges(as_path(images)) as source, pq.ParquetFile(source) as file:
         for group in range(file.num_row_groups):
             count = file.metadata.row_group(group).num_rows
             verdicts = moving.filter(pa.array((rows >= first) & (rows < first + count)))
@@ -131,7 +134,7 @@ class KeepSurvivors(FileTask[ImagesFile]):
         self.transfers = tuple(transfers)
 
     def run(self, task: Task[ImagesFile], folder: Path, stats: TaskStats) -> list[Path]:
-        images = pq.read_table(task.payload.images, columns=_METADATA)
+        images = read_columns(as_path(task.payload.images), _METADATA)
         copies = COPIES.read(copies_path(folder, task.name))
         taken = self._incoming_images(task, folder)
         picker = ExamplePicker(task.number)

@@ -151,7 +151,7 @@ class SendPairKeys(Emitter[MatchInput]):
 
     def emit(self, task: Task[MatchInput]) -> Emitted:
         yield KeyedBlob(_FILES, task.number, task.name.encode())
-        matches = MATCHES.read(SelectPaths(Path(self.folder)).matches(task.name))
+        matches = MATCHES.read(SelectPaths(as_path(self.folder)).matches(task.name))
         matched = np.diff(query_offsets(matches)) > 0
         rows = np.flatnonzero(matched)
         url_hash = matches.column("url_hash").to_numpy()[rows]
@@ -204,7 +204,7 @@ class WriteVerdicts(Grouping):
         self.sample_share = sample_share
 
     def process(self, key: int, streams: Streams) -> Emitted:  # noqa: ARG002
-        folder, name = Path(self.folder), streams[_FILES][0].decode()
+        folder, name = as_path(self.folder), streams[_FILES][0].decode()
         matches = MATCHES.read(SelectPaths(folder).matches(name))
         verdict = np.where(np.diff(query_offsets(matches)) > 0, 0, NO_MATCH).astype(np.int8)
         if streams[_LOSERS]:

@@ -31,6 +31,7 @@ from openwit.pipeline.stages.select.thresholds import find_thresholds
 from openwit.pipeline.text.matching.settings import MatchMode
 from openwit.schemas.common.atomic import atomic_path, sha256_of
 from openwit.schemas.common.errors import DataError, RecipeError
+from openwit.schemas.common.storage.store_path import as_path
 from openwit.schemas.common.wording import counted
 from openwit.schemas.tables.candidates import PAIR_SAMPLES, VERDICTS
 from openwit.schemas.tables.queries import MATCH_NOTE, QUERIES, QUERY_COUNTS
@@ -109,7 +110,7 @@ def _files(candidates: Sequence[Path]) -> tuple[list[CandidatesFile], int]:
         rows += manifest.rows_out("pairs")
         prefix = f"{number:02d}-" if len(candidates) > 1 else ""
         files += [
-            CandidatesFile(folder / entry.path, entry.sha256, prefix + Path(entry.path).stem)
+            CandidatesFile(folder / entry.path, entry.sha256, prefix + as_path(entry.path).stem)
             for entry in manifest.entries("candidates")
         ]
     return files, rows

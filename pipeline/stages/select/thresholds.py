@@ -16,6 +16,8 @@ from openwit.pipeline.stages.select.balance import cap_smallest, probabilistic_t
 from openwit.pipeline.stages.select.layout import DrawSource
 from openwit.pipeline.stages.select.settings import SelectSettings
 from openwit.schemas.common.atomic import atomic_path
+from openwit.schemas.common.storage.cache import cached
+from openwit.schemas.common.storage.store_path import as_path
 from openwit.schemas.tables.queries import THRESHOLDS
 
 # Factor on the bound for queries that sent fewer than their cap by chance.
@@ -38,7 +40,7 @@ class SendDraws(Emitter[Any]):
 
     def setup(self) -> None:
         """Read the bounds."""
-        self._bounds = np.load(self.bounds)
+        self._bounds = np.load(cached(as_path(self.bounds)))
 
     def emit(self, task: Task[Any]) -> Emitted:
         draws = self.source.draws(task.name)

@@ -23,7 +23,6 @@ from openwit.pipeline.stages.shard.order import sample_hashes, shard_of
 from openwit.schemas.common.atomic import atomic_path
 from openwit.schemas.common.errors import SchemaError
 from openwit.schemas.common.storage.cache import cached
-from openwit.schemas.common.storage.store_path import as_path
 from openwit.schemas.tables.images import IMAGES, SURVIVORS
 
 SPILL_SCHEMA = pa.schema(

@@ -7,13 +7,16 @@ shard when it is whole; its manifest is written last, so that a reader never see
 
 import importlib.metadata
 import platform
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from openwit.pipeline.dataset.store import LocalFolder, RemoteFolder
 from openwit.pipeline.dataset.target import claim_target, close_target
-from openwit.pipeline.dataset.write_shard import SHARD_FILES, write_shard
+from openwit.pipeline.dataset.write_shard import SHARD_FILES, ShardFiles, write_shard
 from openwit.pipeline.execution.exchange import grouped
 from openwit.pipeline.execution.files import STAGE, checked, is_intact
 from openwit.pipeline.execution.jobs import FileTask, Task, TaskResult, TaskStats
@@ -35,7 +38,7 @@ from openwit.pipeline.stages.sidecars import copy_examples, copy_query_counts
 from openwit.schemas.common.atomic import sha256_of
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.storage.reading import remove_tree
-from openwit.schemas.common.storage.store_path import as_path
+from openwit.schemas.common.storage.store_path import as_path, is_store
 from openwit.schemas.common.storage_faults import storage_faults
 from openwit.schemas.manifest import DatasetManifest, FileEntry, ShardEntry
 
@@ -217,7 +220,7 @@ class SpillGroup(FileTask[SpillInput]):
 
     def run(self, task: Task[SpillInput], folder: Path, stats: TaskStats) -> list[Path]:
         base = folder / SPILL / task.name
-        files = [(Path(survivors), Path(images)) for survivors, images in task.payload.files]
+        files = [(as_path(survivors), as_path(images)) for survivors, images in task.payload.files]
         with storage_faults(folder):
             write_spill(base, files, self.shards, self.seed, stats.tick)
         stats.extra = SpillContents(spill_sums(base))
@@ -237,30 +240,47 @@ class WriteShard(FileTask[ShardPlan]):
         self.spills = spills
 
     def run(self, task: Task[ShardPlan], folder: Path, stats: TaskStats) -> list[Path]:
-        base = folder / task.payload.split / task.name
-        with storage_faults(folder):
-            survivors, images = read_spills([folder / SPILL / name for name in self.spills], task.number)
-            with images:
-                written = write_shard(
-                    base,
-                    task.number,
-                    survivors=survivors,
-                    images=images,
-                    tick=lambda n, of: stats.tick(n, n / max(of, 1)),
-                )
+        with storage_faults(folder), _scratch(folder) as scratch:
+            written, entries = self._write(task, folder, scratch, stats)
+        for step, n in ((SAMPLES_STEP, written.samples), (STEP, written.pairs)):
+            stats.enter(step, n)
+            stats.leave(step, n)
+        stats.extra = WrittenShard(task.payload.split, written.samples, written.pairs, entries)
+        return []
+
+    def _write(
+        self, task: Task[ShardPlan], folder: Path, scratch: Path, stats: TaskStats
+    ) -> tuple[ShardFiles, list[FileEntry]]:
+        """Write the files below `scratch`, and from there to the dataset."""
+        base = scratch / task.payload.split / task.name
+        survivors, images = read_spills([folder / SPILL / name for name in self.spills], task.number)
+        with images:
+            written = write_shard(
+                base,
+                task.number,
+                survivors=survivors,
+                images=images,
+                tick=lambda n, of: stats.tick(n, n / max(of, 1)),
+            )
         entries = [
-            FileEntry(path=path.relative_to(folder).as_posix(), bytes=path.stat().st_size, sha256=sha256)
+            FileEntry(path=path.relative_to(scratch).as_posix(), bytes=path.stat().st_size, sha256=sha256)
             for path, sha256 in written.files
         ]
         if self.target is not None:
             store = RemoteFolder(self.target)
             for (path, _), entry in zip(written.files, entries, strict=True):
                 store.move_in(path, entry.path)
-        for step, n in ((SAMPLES_STEP, written.samples), (STEP, written.pairs)):
-            stats.enter(step, n)
-            stats.leave(step, n)
-        stats.extra = WrittenShard(task.payload.split, written.samples, written.pairs, entries)
-        return []
+        return written, entries
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """Yield the folder in which files are written: the stage's own, or one of this machine if that lies in a store."""
+    if not is_store(folder):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="openwit-") as scratch:
+        yield Path(scratch)
 
 
 def _shard_entry(task_result: TaskResult) -> ShardEntry:

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from openwit.schemas.common.storage.object_store import ObjectStore
 from openwit.schemas.common.storage.store_path import is_store
@@ -72,6 +72,14 @@ def send_file(source: Path, target: Path) -> None:
     """
     store, name = _place(target)
     store.upload(source, name)
+
+
+def temporary_file(target: Path) -> BinaryIO:
+    """Open a file without a name, which ends with this process: on the disk of a target that is on this machine."""
+    if is_store(target):
+        return cast(BinaryIO, tempfile.TemporaryFile())
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return cast(BinaryIO, tempfile.TemporaryFile(dir=target.parent))
 
 
 def remove_tree(folder: Path) -> None:
