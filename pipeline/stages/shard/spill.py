@@ -44,8 +44,8 @@ def write_spill(
     shards: Mapping[str, int],
     seed: int,
     tick: Callable[[int, float], None] = lambda _rows, _fraction: None,
-) -> None:
-    """Write BASE.images and BASE.rows for a group of files.
+) -> dict[str, str]:
+    """Write BASE.images and BASE.rows for a group of files; return their checksums, as `spill_sums` does.
 
     Args:
         files: of schemas.tables.images.SURVIVORS and IMAGES, row numbers of one into the other.
@@ -67,6 +67,7 @@ def write_spill(
             done += table.num_rows
             tick(done, (number + 1) / len(files))
         spill.flush()
+    return {images.name: spill.digest.hexdigest(), rows.name: fast_sum(rows)}
 
 
 def _paths(base: Path) -> tuple[Path, Path]:
@@ -90,12 +91,17 @@ def _numbers(table: pa.Table, hashes: np.ndarray, shards: Mapping[str, int]) -> 
 
 
 class _Spill:
-    """Copy images to a flat file and their rows to their shards, in sorted runs of limited bytes."""
+    """Copy images to a flat file and their rows to their shards, in sorted runs of limited bytes.
+
+    Attributes:
+        digest: of the images' file so far, so that it need not be read again for its checksum.
+    """
 
     def __init__(self, file: BinaryIO, routed: RoutedWriter) -> None:
         self._file = file
         self._routed = routed
         self._position = 0
+        self.digest = xxhash.xxh3_128()
         self._clear()
 
     def _clear(self) -> None:
@@ -149,7 +155,9 @@ class _Spill:
             views += [data[start:end] for start, end in itertools.pairwise(offsets)]
         sizes = np.fromiter((len(views[row]) for row in order), np.int64, len(order))
         starts = self._position + np.cumsum(sizes) - sizes
-        self._file.writelines(views[row] for row in order)
+        for row in order:
+            self.digest.update(views[row])
+            self._file.write(views[row])
         self._position += int(sizes.sum())
         return starts, sizes
 

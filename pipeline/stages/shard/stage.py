@@ -222,8 +222,8 @@ class SpillGroup(FileTask[SpillInput]):
         base = folder / SPILL / task.name
         files = [(as_path(survivors), as_path(images)) for survivors, images in task.payload.files]
         with storage_faults(folder):
-            write_spill(base, files, self.shards, self.seed, stats.tick)
-        stats.extra = SpillContents(spill_sums(base))
+            sums = write_spill(base, files, self.shards, self.seed, stats.tick)
+        stats.extra = SpillContents(sums)
         return []
 
 
