@@ -5,6 +5,7 @@ shuffle encodes them with its fast coders; the stream of a blob decides which co
 """
 
 import os
+import pickle
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -36,7 +37,7 @@ from openwit.pipeline.execution.jobs import (
     VectorSum,
 )
 from openwit.pipeline.execution.tasks import results_of, run_file_task, user_errors_of
-from openwit.schemas.common.atomic import atomic_path
+from openwit.schemas.common.atomic import atomic_path, atomic_write
 from openwit.schemas.common.errors import OpenWITError, RecipeError
 from openwit.schemas.common.stopping import stop_if_asked
 from openwit.schemas.common.storage.cache import cached
@@ -53,6 +54,9 @@ _RUNNERS: dict[str, str] = {
     "dataflow": "DataflowRunner",
 }
 _SUMS = f"{STAGE}/sums"
+_TASKS = f"{STAGE}/tasks"
+# Tasks per file that a graph names: graphs are limited (Dataflow: 10 MB), and have no tasks in them.
+_LISTED = 1000
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ class BeamEngine:
             return []
 
         def construct(pipeline: beam.Pipeline) -> None:
-            _ = _spread(pipeline, tasks) | label >> beam.ParDo(RunFileTask(str(folder), file_task))
+            _ = _spread(pipeline, folder, tasks) | label >> beam.ParDo(RunFileTask(str(folder), file_task))
 
         self._run(folder, construct)
         return results_of(folder, tasks)
@@ -118,8 +122,12 @@ class BeamEngine:
         self.check()
         with user_errors_of(folder), _unwrapped():
             pipeline = beam.Pipeline(runner=self._beam_runner(), options=self.options())
-            construct(pipeline)
-            pipeline.run().wait_until_finish()
+            try:
+                construct(pipeline)
+                pipeline.run().wait_until_finish()
+            finally:
+                for listed in (folder / _TASKS).glob("*.pickle"):
+                    listed.unlink()
 
     def _beam_runner(self) -> FnApiRunner | None:
         """Return the in-process runner with its own worker command if there are several workers; else None."""
@@ -142,7 +150,7 @@ def _unwrapped() -> Iterator[None]:
 
 def build_rounds(pipeline: beam.Pipeline, folder: Path, job: RoundsJob[Any]) -> None:
     """Add the steps of a job to a pipeline; sums are written below the folder."""
-    tasks = _spread(pipeline, job.tasks)
+    tasks = _spread(pipeline, folder, job.tasks)
     if job.file_task is not None:
         tasks = tasks | job.label >> beam.ParDo(RunFileTask(str(folder), job.file_task))
     emitted = tasks | "Emit" >> beam.ParDo(_Emit(job.emitter))
@@ -166,8 +174,24 @@ def build_rounds(pipeline: beam.Pipeline, folder: Path, job: RoundsJob[Any]) -> 
         )
 
 
-def _spread(pipeline: beam.Pipeline, tasks: Sequence[Task[Any]]) -> beam.PCollection:
-    return pipeline | "List tasks" >> beam.Create(list(tasks), reshuffle=False) | "Spread tasks" >> beam.Reshuffle()
+def _spread(pipeline: beam.Pipeline, folder: Path, tasks: Sequence[Task[Any]]) -> beam.PCollection:
+    """Return the tasks as a collection that is spread over workers; they travel in files below the folder."""
+    listed = []
+    for first in range(0, len(tasks), _LISTED):
+        path = folder / _TASKS / f"{first // _LISTED:05d}.pickle"
+        atomic_write(path, pickle.dumps(list(tasks[first : first + _LISTED]), pickle.HIGHEST_PROTOCOL))
+        listed.append(str(path))
+    names = pipeline | "List tasks" >> beam.Create(listed, reshuffle=False)
+    return names | "Read tasks" >> beam.ParDo(_ReadTasks()) | "Spread tasks" >> beam.Reshuffle()
+
+
+class _ReadTasks(beam.DoFn):
+    """Path of a file of `_spread` -> its tasks."""
+
+    def process(self, path: str) -> Iterator[Any]:
+        with storage_faults(only_os_errors=True):
+            data = Path(path).read_bytes()
+        yield from pickle.loads(data)
 
 
 def _add_streams(

@@ -169,3 +169,19 @@ def test_a_job_whose_streams_do_not_fit_is_refused():
         RoundsJob("x", [], SendNumbers(), ("a",), [Round("early", ("late",), Smallest(), ("late",))])
     with pytest.raises(ValueError, match="two rounds are called 'same'"):
         RoundsJob("x", [], SendNumbers(), ("a",), [Round("same", ("a",), Smallest())] * 2)
+
+
+def test_a_graph_of_beam_holds_no_tasks(tmp_path):
+    """Graphs are limited by runners: with ten times the tasks a graph is a few file names larger."""
+    import apache_beam as beam
+
+    from openwit.pipeline.execution.beam_engine import build_rounds
+
+    sizes = []
+    for tasks in (1_000, 10_000):
+        numbers = [Task(n, f"task-{n:05d}", Numbers(n, 1)) for n in range(tasks)]
+        job = RoundsJob("Sum numbers", numbers, SendNumbers(), ("files", "numbers"), [], sums=())
+        pipeline = beam.Pipeline()
+        build_rounds(pipeline, tmp_path / str(tasks), job)
+        sizes.append(len(pipeline.to_runner_api().SerializeToString()))
+    assert sizes[1] < sizes[0] + 9 * 500
