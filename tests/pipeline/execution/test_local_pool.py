@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from openwit.pipeline.execution import local_pool
+from openwit.pipeline.execution import pool_worker
 from openwit.pipeline.execution.engine import default_workers
 from openwit.pipeline.execution.local_pool import LocalPool
 from openwit.schemas.common.errors import DataError, RecipeError, WorkerError
@@ -207,4 +207,4 @@ def test_nothing_runs_after_close(pool, tmp_path):
     pids = [int(path.name.split("-")[1]) for path in tmp_path.iterdir()]
     pool.close()
     assert not any(map(runs, pids))
-    assert local_pool._current is None  # workers only
+    assert pool_worker._current is None  # workers only
