@@ -9,6 +9,8 @@ bytes), or a failure, which is printed. The table that this prints is in docs/re
 """
 
 import argparse
+import contextlib
+import os
 import random
 import shutil
 import signal
@@ -52,6 +54,29 @@ def signal_once(number: int) -> Callable[[Path, Path, random.Random, float], str
     return disturb
 
 
+def worker_killed(recipe: Path, workdir: Path, rng: random.Random, seconds: float) -> str:
+    """Kill workers of a build at three random moments; it must end by itself."""
+    command = [*WIT, str(recipe), "--workdir", str(workdir), "--workers", "2"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    for moment in sorted(rng.uniform(0.5, seconds) for _ in range(3)):
+        time.sleep(moment / 3)
+        workers = [child for server in children(process.pid) for child in children(server)]
+        if workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(rng.choice(workers), signal.SIGKILL)
+    _, said = process.communicate(timeout=120)
+    return "" if process.returncode == 0 else f"exit code {process.returncode}: {said.strip()[-300:]}"
+
+
+def children(process: int) -> list[int]:
+    """Return the children of a process; none if it is gone."""
+    try:
+        listed = Path(f"/proc/{process}/task/{process}/children").read_text()
+    except FileNotFoundError:
+        return []
+    return [int(child) for child in listed.split()]
+
+
 def damage_once(kind: str) -> Callable[[Path, Path, random.Random, float], str]:
     """Return a fault that kills a build at a random moment, and then damages a random work file."""
 
@@ -78,6 +103,7 @@ def damage_once(kind: str) -> Callable[[Path, Path, random.Random, float], str]:
 FAULTS = {
     "SIGKILL": signal_once(signal.SIGKILL),
     "Ctrl-C (SIGINT)": signal_once(signal.SIGINT),
+    "SIGKILL of workers, three times a build": worker_killed,
     "SIGTERM": signal_once(signal.SIGTERM),
     "a flipped bit in a work file, after a kill": damage_once("flip"),
     "a work file cut short, after a kill": damage_once("cut"),
