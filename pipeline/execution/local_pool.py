@@ -47,14 +47,14 @@ class LocalPool:
 
     Args:
         workers: at least 2.
-        cores: that the workers share.
+        cores: that the workers share; with fewer items than workers, each has more of them.
         required: refuse work that workers cannot import, instead of doing it in this process.
     """
 
     def __init__(self, workers: int, *, cores: int, required: bool = True) -> None:
         self._workers = workers
         self._required = required
-        self._cores_each = max(cores // workers, 1)
+        self._cores = cores
         self._executor: ProcessPoolExecutor | None = None
         self._lock = threading.Lock()
 
@@ -96,6 +96,7 @@ class LocalPool:
             _kill(executor)
 
     def _run(self, job: str, items: Sequence[Any], names: Sequence[str]) -> Iterator[tuple[int, Any]]:
+        cores = max(self._cores // min(self._workers, len(items)), 1)
         waiting = deque(range(len(items)))
         # Several items run when a worker dies: those that did more than once run alone in the end, so that the culprit
         # shows.
@@ -108,10 +109,10 @@ class LocalPool:
             try:
                 if waiting:
                     while waiting and len(running) < self._workers * _QUEUED_PER_WORKER:
-                        running[self._submit(job, items[waiting[0]])] = waiting[0]
+                        running[self._submit(job, items[waiting[0]], cores)] = waiting[0]
                         waiting.popleft()
                 elif suspects and not running:
-                    running[self._submit(job, items[suspects[0]])] = suspects[0]
+                    running[self._submit(job, items[suspects[0]], cores)] = suspects[0]
                     suspects.popleft()
                 done, _ = wait(running, _POLL_S, FIRST_COMPLETED)
                 for future in done:
@@ -132,17 +133,17 @@ class LocalPool:
                         ) from error
                 _log.warning("a worker process died; what it had not finished is done again")
 
-    def _submit(self, job: str, item: Any) -> "Future[Outcome]":
+    def _submit(self, job: str, item: Any, cores: int) -> "Future[Outcome]":
         with self._lock:
             if self._executor is None:
                 self._executor = self._start()
             with _hidden_main():
-                return self._executor.submit(_serve, job, pickled(item))
+                return self._executor.submit(_serve, job, pickled(item), cores)
 
     def _start(self) -> ProcessPoolExecutor:
         context = _context()
         return ProcessPoolExecutor(
-            self._workers, mp_context=context, initializer=_prepare_worker, initargs=(os.getpid(), self._cores_each)
+            self._workers, mp_context=context, initializer=_prepare_worker, initargs=(os.getpid(),)
         )
 
 
@@ -178,13 +179,12 @@ def _kill(executor: ProcessPoolExecutor) -> None:
 # What follows runs in the workers.
 
 
-def _prepare_worker(driver: int, cores: int) -> None:
+def _prepare_worker(driver: int) -> None:
     # Ctrl-C goes to all processes of a terminal: the driver ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
     threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
-    limit_cores(cores)
     quiet_logs()
 
 
@@ -209,5 +209,6 @@ def _runs(process: int) -> bool:
     return True
 
 
-def _serve(job: str, item: bytes) -> Outcome:
+def _serve(job: str, item: bytes, cores: int) -> Outcome:
+    limit_cores(cores)
     return serve(job, Path(job).read_bytes, item)

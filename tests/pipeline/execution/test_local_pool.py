@@ -64,6 +64,10 @@ def test_every_item_is_done_once_and_workers_stay(pool, tmp_path):
     assert results(pool, Square(tmp_path / "second"), list(range(50)))[7] == 49
     assert pids & {path.name.split("-")[1] for path in (tmp_path / "second").iterdir()}
     assert results(pool, Square(tmp_path), ["cores", "cores"]) == {0: 2, 1: 2}
+    wide = LocalPool(4, cores=8)
+    assert results(wide, Square(tmp_path), ["cores", "cores"]) == {0: 4, 1: 4}
+    assert results(wide, Square(tmp_path), ["cores"] * 9)[8] == 2
+    wide.close()
 
 
 def test_an_error_ends_the_run_and_not_the_pool(pool, tmp_path):
