@@ -11,6 +11,7 @@ server on the others, so that CPU time does not depend on what shares a core.
 
 `even`: images per CPU second (`os.times` of the client, threads included) of a quick server; medians of interleaved
 rounds. PSNR is against Pillow's Lanczos filter on the full decode, not encoded: means over the images both shrank.
+`big host`: one host that answers after 0.2 s; ours with the default `per_host`, img2dataset with all its connections.
 `bad web`: ten URLs a host; of ten hosts one refuses connections, one takes them and says nothing, one drips. Images
 per wall second until the last URL has ended, each client with its own default limits.
 """
@@ -40,6 +41,9 @@ SIZE = 256
 QUALITY = 95
 URLS_A_HOST = 10
 DRIP_BYTES, DRIP_SECONDS = 500, 30
+LATENCY_S = 0.2
+NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+CRAWL_DELAY = b"HTTP/1.1 200 OK\r\nContent-Length: 29\r\n\r\nUser-agent: *\nCrawl-delay: 1\n"
 
 Run = dict[str, Any]
 
@@ -48,7 +52,10 @@ Run = dict[str, Any]
 
 
 class _Photos(asyncio.Protocol):
-    """GET /NUMBER is a photo; /robots.txt is 404. 127.0.2.x says nothing, 127.0.3.x drips."""
+    """GET /NUMBER is a photo; /robots.txt is 404.
+
+    127.0.2.x says nothing, 127.0.3.x drips, 127.0.4.x answers after 0.2 s, 127.0.5.x has a Crawl-delay of 1 s.
+    """
 
     def __init__(self, answers: list[bytes]) -> None:
         self._answers = answers
@@ -57,7 +64,7 @@ class _Photos(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._kind = int(transport.get_extra_info("sockname")[0].split(".")[2])
+        self._kind = int(transport.get_extra_info("sockname")[0].split(".")[2]) % 10
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -67,7 +74,12 @@ class _Photos(asyncio.Protocol):
             if self._kind == 2:
                 return
             if not name.isdigit():
-                self._transport.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+                self._transport.write(CRAWL_DELAY if self._kind == 5 else NOT_FOUND)
+            elif self._kind == 4:
+                closes = b"connection: close" in head.lower()
+                answer = self._answers[int(name) % len(self._answers)]
+                asyncio.get_running_loop().call_later(LATENCY_S, self._late, answer, closes)
+                return
             elif self._kind == 3:
                 self._drip(self._answers[int(name) % len(self._answers)], DRIP_SECONDS)
                 return
@@ -75,6 +87,11 @@ class _Photos(asyncio.Protocol):
                 self._transport.write(self._answers[int(name) % len(self._answers)])
             if b"connection: close" in head.lower():
                 self._transport.close()
+
+    def _late(self, answer: bytes, closes: bool) -> None:
+        self._transport.write(answer)
+        if closes:
+            self._transport.close()
 
     def _drip(self, answer: bytes, left: int) -> None:
         if not left or self._transport.is_closing():
@@ -113,7 +130,11 @@ def _pin(client: bool) -> None:
 def client(name: str) -> None:
     """Runs what stands on stdin: {"urls": …, "dump": folder or null}; prints {"cpu", "wall", "ok"}."""
     _pin(client=True)
-    run = {"native": _native, "img2dataset": _img2dataset}[name]()
+    run = {
+        "native": lambda: _native(per_host=CONNECTIONS),
+        "native, default per_host": _native,
+        "img2dataset": _img2dataset,
+    }[name]()
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     for line in sys.stdin:
         order = json.loads(line)
@@ -125,13 +146,15 @@ def client(name: str) -> None:
         print(json.dumps({"cpu": cpu, "wall": wall, "ok": ok}), file=answers)
 
 
-def _native() -> Any:
+def _native(**download: int) -> Any:
     sys.path.insert(0, str(ROOT))
     from openwit.pipeline.download.downloader import DownloadSettings
     from openwit.pipeline.images.process import ImageSettings
-    from openwit.pipeline.stages.fetch.candidate_inputs import CandidateInputs
-    from openwit.pipeline.stages.fetch.chunk import FetchChunk
+    from openwit.pipeline.stages.fetch.chunk import OpenChunk
+    from openwit.pipeline.stages.fetch.engine import make_engine
     from openwit.pipeline.stages.fetch.settings import FetchSettings
+    from openwit.pipeline.stages.fetch.stream import Batch, ChunkStream
+    from openwit.pipeline.stages.fetch.task import FetchTask
 
     class Forget:
         """In the place of the images of a chunk."""
@@ -143,14 +166,18 @@ def _native() -> Any:
             if self.dump is not None:
                 (self.dump / f"{url.rpartition('/')[2]}.jpg").write_bytes(image.jpeg)
 
-    download = DownloadSettings(concurrency=CONNECTIONS, per_host=CONNECTIONS, allow_networks=("127.0.0.0/8",))
-    settings = FetchSettings(download=download, image=ImageSettings(size=SIZE, quality=QUALITY))
-    work = FetchChunk(settings, [], CandidateInputs())
+    chosen = DownloadSettings(concurrency=CONNECTIONS, allow_networks=("127.0.0.0/8",), **download)
+    settings = FetchSettings(download=chosen, image=ImageSettings(size=SIZE, quality=QUALITY))
+    work = FetchTask(settings, [], None)  # type: ignore[arg-type]
     work.setup()
-    return lambda urls, dump: sum(
-        ending.reason is None
-        for _, ending in work.fetch_urls(urls, Forget(dump), {url: [{"text": "a"}] for url in urls})
-    )  # type: ignore[arg-type]
+
+    def run(urls: list[str], dump: Path | None) -> int:
+        chunk = OpenChunk("0", {url: [{"text": "a", "has_bytes": False}] for url in urls}, Forget(dump))  # type: ignore[arg-type]
+        stream = ChunkStream(make_engine(settings), work.filters, on_result=lambda *_: None, on_end=lambda _: None)  # type: ignore[arg-type]
+        stream.run([Batch(chunk, urls, size=len(urls))])
+        return sum(result.reason is None for result in chunk.results.values())
+
+    return run
 
 
 def _img2dataset() -> Any:
@@ -270,6 +297,15 @@ def bad_web(clients: dict[str, Client], port: int, hosts: int) -> dict[str, Run]
     return {name: {**(run := one.run(urls)), "per_wall_s": run["ok"] / run["wall"]} for name, one in clients.items()}
 
 
+def big_host(clients: dict[str, Client], port: int, urls: int) -> dict[str, Run]:
+    """One run of each client on one host that answers after a while."""
+    names = [f"http://127.0.4.1:{port}/{n}" for n in range(urls)]
+    return {
+        name: {**(run := one.run(names)), "per_wall_s": run["ok"] / run["wall"], "per_cpu_s": run["ok"] / run["cpu"]}
+        for name, one in clients.items()
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--client", help=argparse.SUPPRESS)
@@ -279,6 +315,8 @@ def main() -> None:
     parser.add_argument("--tiles", type=int, default=1, help="mosaics of so many photos a side, as in resize.py")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each client")
     parser.add_argument("--hosts", type=int, default=100, help="hosts of the bad web, at most 250; 0 leaves it out")
+    parser.add_argument("--big-host", type=int, default=1500, help="URLs of the big host; 0 leaves it out")
+    parser.add_argument("--no-peer", action="store_true", help="leave img2dataset out")
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
     arguments = parser.parse_args()
     if arguments.client:
@@ -294,35 +332,44 @@ def main() -> None:
     server = context.Process(target=serve, args=(there, photos), daemon=True)
     server.start()
     port = here.recv()
-    clients = {"img2dataset": Client(arguments.peer_python, "img2dataset"), "native": Client(sys.executable, "native")}
+    clients = {} if arguments.no_peer else {"img2dataset": Client(arguments.peer_python, "img2dataset")}
+    clients["native"] = Client(sys.executable, "native")
+    adaptive = {name: one for name, one in clients.items() if name != "native"}
+    adaptive["native, default per_host"] = Client(sys.executable, "native, default per_host")
     try:
-        figures = even(clients, port, photos, arguments.rounds)
+        figures = even(clients, port, photos, arguments.rounds) if arguments.rounds else {}
+        big = big_host(adaptive, port, arguments.big_host) if arguments.big_host else {}
         bad = bad_web(clients, port, arguments.hosts) if arguments.hosts else {}
     finally:
-        for one in clients.values():
+        for one in {**clients, **adaptive}.values():
             one.close()
         server.kill()
         server.join()
-    _print(figures, bad, photos, arguments)
+    _print(figures, {"big host": big, "bad web": bad}, photos, arguments)
     if arguments.json:
-        arguments.json.write_text(json.dumps({"even": figures, "bad_web": bad}, indent=1) + "\n")
+        arguments.json.write_text(json.dumps({"even": figures, "big_host": big, "bad_web": bad}, indent=1) + "\n")
 
 
-def _print(figures: dict[str, Run], bad: dict[str, Run], photos: list[bytes], arguments: argparse.Namespace) -> None:
+def _print(
+    figures: dict[str, Run], webs: dict[str, dict[str, Run]], photos: list[bytes], arguments: argparse.Namespace
+) -> None:
     mean = sum(map(len, photos)) / len(photos)
     print(f"{len(photos)} photos, mean {mean:,.0f} bytes, {CONNECTIONS} connections, {arguments.rounds} rounds")
     print(f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores\n")
-    print(f"{'even':<14}{'per CPU s':>12}{'ratio':>8}{'per wall s':>12}{'ratio':>8}{'PSNR dB':>10}")
-    base = figures["img2dataset"]
-    for name, row in figures.items():
-        cpu, wall = row["per_cpu_s"], row["per_wall_s"]
-        ratios = cpu / base["per_cpu_s"], wall / base["per_wall_s"]
-        print(f"{name:<14}{cpu:>12.1f}{ratios[0]:>8.2f}{wall:>12.1f}{ratios[1]:>8.2f}{row['psnr_db']:>10.2f}")
-    if bad:
-        print(f"\n{'bad web':<14}{'images':>12}{'wall s':>10}{'per wall s':>12}{'ratio':>8}")
-        for name, row in bad.items():
-            ratio = row["per_wall_s"] / bad["img2dataset"]["per_wall_s"]
-            print(f"{name:<14}{row['ok']:>12}{row['wall']:>10.1f}{row['per_wall_s']:>12.1f}{ratio:>8.2f}")
+    if figures:
+        print(f"{'even':<26}{'per CPU s':>12}{'ratio':>8}{'per wall s':>12}{'ratio':>8}{'PSNR dB':>10}")
+        base = next(iter(figures.values()))
+        for name, row in figures.items():
+            cpu, wall = row["per_cpu_s"], row["per_wall_s"]
+            ratios = cpu / base["per_cpu_s"], wall / base["per_wall_s"]
+            print(f"{name:<26}{cpu:>12.1f}{ratios[0]:>8.2f}{wall:>12.1f}{ratios[1]:>8.2f}{row['psnr_db']:>10.2f}")
+    for title, rows in webs.items():
+        if rows:
+            print(f"\n{title:<26}{'images':>12}{'wall s':>10}{'per wall s':>12}{'ratio':>8}{'per CPU s':>12}")
+        for name, row in rows.items():
+            ratio = row["per_wall_s"] / next(iter(rows.values()))["per_wall_s"]
+            wall, rate = row["wall"], row["per_wall_s"]
+            print(f"{name:<26}{row['ok']:>12}{wall:>10.1f}{rate:>12.1f}{ratio:>8.2f}{row['ok'] / row['cpu']:>12.1f}")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,10 @@ class Backlog:
         """Call `wake` whenever a body is done, from the thread that ends it."""
         self._wake = wake
 
+    def wake(self) -> None:
+        """End the downloader's wait: its source may have more. Thread-safe."""
+        self._wake()
+
     def add(self) -> None:
         """Count a body as being worked on."""
         with self._lock:

@@ -17,11 +17,12 @@ from openwit.pipeline.download import robots
 from openwit.pipeline.download.address import AddressPolicy, port_refusal
 from openwit.pipeline.download.backlog import Backlog
 from openwit.pipeline.download.blocklist import Blocklist
+from openwit.pipeline.download.host_limits import HostLimits
 from openwit.pipeline.download.host_queues import HostQueues
 from openwit.pipeline.download.multi import Multi
 from openwit.pipeline.download.resolve import Resolution, Resolver
 from openwit.pipeline.download.settings import DownloadSettings
-from openwit.pipeline.download.status import HOST_FAILURES, NOT_REACHED, RETRY_NOW, Download, FetchStatus
+from openwit.pipeline.download.status import HOST_FAILURES, NOT_REACHED, OVERLOADED, RETRY_NOW, Download, FetchStatus
 from openwit.pipeline.download.system import ca_file, require_descriptors
 from openwit.pipeline.download.target import BadUrlError, Target, UnsupportedSchemeError, parse_target, redirect_target
 from openwit.pipeline.download.transfer import Answer, Transfer, TransferOptions
@@ -31,6 +32,7 @@ __all__ = ["Download", "DownloadSettings", "Downloader", "FetchStatus"]
 _SWEEP_S = 0.25
 _MAX_FAILING_HOSTS = 100_000
 _DUE_FACTOR = 2
+_UNAVAILABLE = 503
 
 
 @dataclass(slots=True)
@@ -84,16 +86,19 @@ class Downloader:
         self._multi = Multi(settings.concurrency)
         self._resolver = Resolver(settings.resolver_threads, settings.dns_timeout_s, self._multi.wake)
         self._robots = robots.RobotsCache()
+        self._limits = HostLimits(settings.per_host)
         self._failures: dict[str, int] = {}
+        self._refusals: dict[str, int] = {}  # HTTP 429 in a row
         self._idle: list[Transfer] = []
         self._active: dict[Any, _Active] = {}
-        self._queues: HostQueues[_Job] = HostQueues(settings.per_host)
+        self._queues: HostQueues[_Job] = HostQueues(self._limits.of)
         self._delayed: list[tuple[float, int, _Job]] = []
         self._sequence = itertools.count()
         self._done: deque[Download] = deque()
         self._open_jobs = 0
         self._backlog = Backlog()
         self._paused_s = 0.0
+        self._source_waits = False
         self._running = False
         self._next_sweep = 0.0
 
@@ -114,12 +119,13 @@ class Downloader:
         self._resolver.close()
         self._multi.close()
 
-    def download(self, urls: Iterable[str], backlog: Backlog | None = None) -> Iterator[Download]:
+    def download(self, urls: Iterable[str | None], backlog: Backlog | None = None) -> Iterator[Download]:
         """Yield one `Download` per URL, in the order of completion.
 
-        At most `lookahead` URLs are read ahead. All transfers pause while the caller handles a result; this time does
-        not count against any limit here, but servers have limits too. A caller that works on the bodies elsewhere
-        counts them in a `backlog` and comes back at once: they take the places of new transfers.
+        At most `lookahead` URLs are read ahead. A source that has none at the moment yields None: it is asked again
+        after the next event, which `backlog.wake` is too. All transfers pause while the caller handles a result; this
+        time does not count against any limit here, but servers have limits too. A caller that works on the bodies
+        elsewhere counts them in a `backlog` and comes back at once: they take the places of new transfers.
         """
         self._backlog = backlog if backlog is not None else Backlog()
         self._backlog.on_done(self._multi.wake)
@@ -146,13 +152,17 @@ class Downloader:
         """Return seconds on a clock that is paused while the caller handles a result."""
         return time.monotonic() - self._paused_s
 
-    def _admit(self, source: Iterator[str]) -> bool:
+    def _admit(self, source: Iterator[str | None]) -> bool:
         """Read URLs up to the limit; return whether there may be more."""
+        self._source_waits = False
         while self._open_jobs < self.settings.lookahead and len(self._done) < self.settings.lookahead:
             try:
                 url = next(source)
             except StopIteration:
                 return False
+            if url is None:
+                self._source_waits = True
+                return True
             try:
                 target = parse_target(url)
             except UnsupportedSchemeError as error:
@@ -187,6 +197,11 @@ class Downloader:
         target = job.target
         if self._failures.get(target.host, 0) >= self.settings.host_failures:
             self._end(job, Answer(FetchStatus.HOST_UNREACHABLE, detail=f"{target.host} failed too often"))
+            return
+        refusals = self._refusals.get(target.host, 0)
+        if refusals >= self.settings.host_failures and job.robots_of is None:
+            detail = f"{target.host} answered so to {refusals} requests in a row"
+            self._end(job, Answer(FetchStatus.HTTP_RATE_LIMITED, detail=detail))
             return
         blocked = self._blocklist.match(target.host) if self._blocklist is not None else None
         if blocked is not None:
@@ -248,7 +263,7 @@ class Downloader:
     def _step(self) -> None:
         """Wait for events and handle them."""
         now = self._now()
-        limit = now + (_SWEEP_S if self._open_jobs else 0.0)
+        limit = now + (_SWEEP_S if self._open_jobs or self._source_waits else 0.0)
         due = self._queues.next_due()
         limit = min(limit, due if due is not None else limit, self._delayed[0][0] if self._delayed else limit)
         for handle, code, message in self._multi.wait(limit - now):
@@ -287,6 +302,7 @@ class Downloader:
         self._multi.remove(active.transfer.handle)
         del self._active[active.transfer.handle]
         self._idle.append(active.transfer)
+        self._adapt(active, answer, now)
         self._queues.finished(job.target.host, now)
         job.attempts += max(0, active.transfer.requests - 1)
         job.spent_s += now - active.started
@@ -300,20 +316,32 @@ class Downloader:
         else:
             self._settle(job, answer)
 
+    def _adapt(self, active: _Active, answer: Answer, now: float) -> None:
+        """Give the host of a transfer that ended more or fewer transfers at once."""
+        host = active.job.target.host
+        refused = answer.status is FetchStatus.HTTP_RATE_LIMITED or answer.http_status == _UNAVAILABLE
+        if refused or answer.status in OVERLOADED:
+            self._limits.overloaded(host, now, started=active.started, refused=refused)
+        elif answer.http_status is not None:
+            self._limits.answered(host, active.transfer.latency_s(), active=self._queues.active(host))
+        if answer.status is FetchStatus.HTTP_RATE_LIMITED:
+            _count_up(self._refusals, host)
+        elif self._refusals and answer.http_status is not None:
+            self._refusals.pop(host, None)
+
     def _settle(self, job: _Job, answer: Answer) -> None:
         """Retry a failed job if its status and the number of attempts allow it, else end it."""
         host = job.target.host
         if answer.status in HOST_FAILURES:
-            self._failures[host] = self._failures.pop(host, 0) + 1
-            if len(self._failures) > _MAX_FAILING_HOSTS:
-                del self._failures[next(iter(self._failures))]
+            _count_up(self._failures, host)
         if answer.status not in RETRY_NOW or job.attempts > self.settings.retries:
             self._end(job, answer)
             return
         now = self._now()
         wait = self.settings.backoff_s * 2 ** (max(job.attempts, 1) - 1)
         wait = min(max(wait, answer.retry_after_s or 0.0), self.settings.max_backoff_s)
-        if answer.status is FetchStatus.HTTP_RATE_LIMITED:
+        asks_to_wait = answer.http_status == _UNAVAILABLE and answer.retry_after_s is not None
+        if answer.status is FetchStatus.HTTP_RATE_LIMITED or asks_to_wait:
             self._queues.delay(host, now + wait)
         if job.robots_of is None:
             job.target = parse_target(job.url)
@@ -398,6 +426,13 @@ class Downloader:
         self._delayed.clear()
         self._done.clear()
         self._open_jobs = 0
+
+
+def _count_up(counts: dict[str, int], host: str) -> None:
+    """Count one more of a host; beyond a number of hosts the oldest are forgotten."""
+    counts[host] = counts.pop(host, 0) + 1
+    if len(counts) > _MAX_FAILING_HOSTS:
+        del counts[next(iter(counts))]
 
 
 def _refused_by_robots(verdict: robots.Verdict, rules: robots.RobotsRules) -> Answer:

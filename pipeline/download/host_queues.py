@@ -2,6 +2,7 @@
 
 import heapq
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -19,6 +20,7 @@ class _Host(Generic[ItemT]):
     listed: bool = False  # in the ready queue
     first: bool = False  # in the queue of those that are due
     deferred: bool = False  # waiting for its interval
+    due: int = 0  # items that are due, at the front
 
 
 class HostQueues(Generic[ItemT]):
@@ -29,11 +31,11 @@ class HostQueues(Generic[ItemT]):
     which may be thousands. Times are any clock in seconds.
 
     Args:
-        per_host: maximum active items per host.
+        per_host: maximum active items per host, or a function that returns the present maximum of a host.
     """
 
-    def __init__(self, per_host: int) -> None:
-        self.per_host = per_host
+    def __init__(self, per_host: int | Callable[[str], int]) -> None:
+        self._limit_of = per_host if callable(per_host) else lambda _: per_host
         self._hosts: dict[str, _Host[ItemT]] = {}
         self._ready: deque[str] = deque()
         self._first: deque[str] = deque()
@@ -53,7 +55,8 @@ class HostQueues(Generic[ItemT]):
             line.appendleft(item)
         else:
             line.append(item)
-        self._list(host, state, due=due)
+        state.due += due
+        self._list(host, state)
 
     def next(self, now: float, *, due_only: bool = False) -> tuple[str, ItemT] | None:
         """Pop an item that may start now, or return None; with `due_only` one of a host that waited for a time.
@@ -73,7 +76,7 @@ class HostQueues(Generic[ItemT]):
                 state.first = False
             else:
                 state.listed = False
-            if not self._startable(state):
+            if not self._startable(host, state):
                 self.tidy(host, now)
                 continue
             if state.not_before > now:
@@ -81,6 +84,7 @@ class HostQueues(Generic[ItemT]):
                     self._defer(host, state)
                 continue
             item = (state.urgent or state.queue).popleft()
+            state.due = max(0, state.due - 1)
             self._list(host, state)
             return host, item
         return None
@@ -104,6 +108,11 @@ class HostQueues(Generic[ItemT]):
         state.active -= 1
         self._list(host, state)
         self.tidy(host, now)
+
+    def active(self, host: str) -> int:
+        """Return how many items of the host are active."""
+        state = self._hosts.get(host)
+        return 0 if state is None else state.active
 
     def delay(self, host: str, until: float) -> None:
         """Start nothing of the host before `until`."""
@@ -140,6 +149,7 @@ class HostQueues(Generic[ItemT]):
         items = [*state.urgent, *state.queue]
         state.urgent.clear()
         state.queue.clear()
+        state.due = 0
         return items
 
     def clear(self) -> None:
@@ -149,9 +159,9 @@ class HostQueues(Generic[ItemT]):
         self._first.clear()
         self._later.clear()
 
-    def _startable(self, state: _Host[ItemT]) -> bool:
+    def _startable(self, host: str, state: _Host[ItemT]) -> bool:
         waits = state.urgent or (state.queue and not state.holds)
-        return bool(waits) and not state.stopped and state.active < self.per_host
+        return bool(waits) and not state.stopped and state.active < self._limit_of(host)
 
     def tidy(self, host: str, now: float) -> None:
         """Remove a host without items, so that memory does not grow with the number of hosts."""
@@ -166,7 +176,8 @@ class HostQueues(Generic[ItemT]):
             del self._hosts[host]
 
     def _list(self, host: str, state: _Host[ItemT], *, due: bool = False) -> None:
-        if state.first or state.deferred or (state.listed and not due) or not self._startable(state):
+        due = due or state.due > 0  # also when the host's limit held them back until now
+        if state.first or state.deferred or (state.listed and not due) or not self._startable(host, state):
             return
         if due:
             state.first = True

@@ -24,7 +24,12 @@ class DownloadSettings(Settings):
         "letters, - and _ only (RFC 9309, section 2.2.1).",
     )
     concurrency: int = Field(256, ge=1, le=4096, description="Maximum concurrent transfers.")
-    per_host: int = Field(8, ge=1, description="Maximum concurrent transfers per host.")
+    per_host: int = Field(
+        32,
+        ge=1,
+        description="Maximum concurrent transfers per host. They begin with 8, grow while the host answers as fast as "
+        "before, and shrink when it is overloaded (429, 503, timeouts).",
+    )
     host_interval_s: float = Field(
         0.0, ge=0, description="Minimum time between the starts of two requests to one host, in seconds."
     )
@@ -64,7 +69,7 @@ class DownloadSettings(Settings):
         16,
         ge=1,
         description="After this many consecutive failures of a host, its other URLs end as host_unreachable without "
-        "an attempt.",
+        "an attempt; after as many 429 in a row as http_rate_limited.",
     )
     robots: bool = Field(True, description="Fetch and obey robots.txt (RFC 9309).")
     opt_outs: bool = Field(

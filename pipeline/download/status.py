@@ -57,6 +57,11 @@ RETRY_NOW = frozenset(
 )
 """Statuses that are retried in the same run, after a back-off: they fail fast and are often transient."""
 
+OVERLOADED = frozenset(
+    {FetchStatus.HTTP_RATE_LIMITED, FetchStatus.TIMEOUT, FetchStatus.STALLED, FetchStatus.CONNECT_TIMEOUT}
+)
+"""Statuses after which a host is given fewer transfers at once; HTTP 503 is another."""
+
 RETRY_LATER = RETRY_NOW | {
     FetchStatus.CONNECT_TIMEOUT,
     FetchStatus.HOST_UNREACHABLE,

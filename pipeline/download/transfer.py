@@ -105,6 +105,11 @@ class Transfer:
         """Return whether the request was sent."""
         return bool(self.handle.getinfo(pycurl.PRETRANSFER_TIME))
 
+    def latency_s(self) -> float:
+        """Return the seconds from the request to the first byte of the answer; call it before `begin` is called."""
+        first_byte_s, request_s = map(self.handle.getinfo, (pycurl.STARTTRANSFER_TIME, pycurl.PRETRANSFER_TIME))
+        return max(0.0, float(first_byte_s - request_s))
+
     def answer(self, code: int, message: str) -> Answer:
         """Return the result of the transfer; `code` and `message` are libcurl's."""
         http_status = self.handle.getinfo(pycurl.RESPONSE_CODE) or None

@@ -144,6 +144,15 @@ class TaskStats:
             self._progress_file, json.dumps({"rows": rows, "fraction": fraction, "reasons": dict(reasons or {})})
         )
 
+    def add(self, part: TaskResult) -> None:
+        """Add the counts of a finished part of the task."""
+        for step, counts in part.steps.items():
+            self.enter(step, counts.rows_in)
+            self.leave(step, counts.rows_out)
+            for reason, n in counts.reasons.items():
+                self.drop(step, reason, n)
+        self.counters.update(part.counters)
+
     def steps(self) -> dict[str, StepCounts]:
         """Return the funnel lines."""
         return {
@@ -195,8 +204,11 @@ class FileTask(Generic[P]):
     def setup(self) -> None:
         """Prepare a worker before its first task: the place for what is expensive to build."""
 
-    def run(self, task: Task[P], folder: Path, stats: TaskStats) -> list[Path]:
-        """Run a task: write files below the folder, whole or not at all, count in `stats`, return the files."""
+    def run(self, task: Task[P], folder: Path, stats: TaskStats) -> Sequence[Path | FileEntry]:
+        """Run a task: write files below the folder, whole or not at all, count in `stats`, return the files.
+
+        A task that knows the checksum of a file returns its entry instead of the path.
+        """
         raise NotImplementedError
 
 

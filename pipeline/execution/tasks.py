@@ -24,6 +24,7 @@ from openwit.schemas.common.sealed import seal, unseal
 from openwit.schemas.common.stopping import stop_if_asked
 from openwit.schemas.common.storage.store_path import is_store
 from openwit.schemas.common.storage_faults import storage_error, storage_faults
+from openwit.schemas.manifest import FileEntry
 
 RESULTS = f"{STAGE}/results"
 PROGRESS = f"{STAGE}/progress"
@@ -52,9 +53,9 @@ def run_file_task(folder: Path, task: Task[Any], file_task: FileTask[Any]) -> Ta
     try:
         with storage_faults(folder, only_os_errors=True):
             paths = file_task.run(task, folder, stats)
-            result = stats.result(task.name, [file_entry(folder, path) for path in paths])
-            text = json.dumps(_RESULT.dump_python(result, mode="json"), sort_keys=True)
-            atomic_write(folder / RESULTS / f"{task.name}.json", seal(text))
+            files = [path if isinstance(path, FileEntry) else file_entry(folder, path) for path in paths]
+            result = stats.result(task.name, files)
+            write_result(folder, result)
     except OpenWITError as error:
         # Engines wrap what a worker raises; the sentence for the user is passed by a file instead.
         with contextlib.suppress(OSError):  # on a full disk it is found in what the engine raises
@@ -63,13 +64,19 @@ def run_file_task(folder: Path, task: Task[Any], file_task: FileTask[Any]) -> Ta
     return result
 
 
-def read_result(folder: Path, name: str) -> TaskResult | None:
-    """Return the result of a finished task, or None when the task must be run (again).
+def write_result(folder: Path, result: TaskResult, where: str = RESULTS) -> None:
+    """Record the result of a finished task, or below another folder of a finished part of one, by its name."""
+    text = json.dumps(_RESULT.dump_python(result, mode="json"), sort_keys=True)
+    atomic_write(folder / where / f"{result.task}.json", seal(text))
+
+
+def read_result(folder: Path, name: str, where: str = RESULTS) -> TaskResult | None:
+    """Return the result of a finished task, or None when the task must be run (again); see `write_result`.
 
     Its files are there and have their sizes; `run_file_task` compares their bytes too, so that a task whose files were
     damaged since is run again.
     """
-    path = folder / RESULTS / f"{name}.json"
+    path = folder / where / f"{name}.json"
     try:
         result = _RESULT.validate_json(unseal(path.read_bytes(), path))
     except (FileNotFoundError, ValueError):

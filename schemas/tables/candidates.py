@@ -64,7 +64,8 @@ SELECTED = TableSchema(
         Column(
             "host_bucket",
             pa.int32(),
-            "hash of the URL's host modulo the number of buckets; one fetch worker per bucket",
+            "hash of the URL's host, or of the rows that are read together where a table holds the image, modulo the "
+            "number of buckets; a bucket is fetched by one task",
         ),
     ),
 )

@@ -84,7 +84,8 @@ def settings(**changes):
         "max_backoff_s": 0.1,
         **changes.pop("download", {}),
     }
-    base = {"chunk": 30, "outage_pause_s": 0.01, "image": {"size": 64}, **changes}
+    chunk = changes.get("chunk", 30)
+    base = {"chunk": chunk, "task": chunk, "outage_pause_s": 0.01, "image": {"size": 64}, **changes}
     return FetchSettings(download=download, **base)
 
 

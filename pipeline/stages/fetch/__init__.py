@@ -27,7 +27,7 @@ class Fetch(Stage[FetchSettings]):
     """Download, check and resize the selected images."""
 
     name = "fetch"
-    version = 4
+    version = 5
     settings = FetchSettings
     summary = "download, check and resize the selected images"
     inputs = (Port("selected", SELECTED, "the pairs whose images are fetched"),)
@@ -41,7 +41,7 @@ class Fetch(Stage[FetchSettings]):
         return FETCH_REASONS
 
     def check(self, settings: FetchSettings) -> None:
-        from openwit.pipeline.stages.fetch.chunk import load_image_filters
+        from openwit.pipeline.stages.fetch.task import load_image_filters
 
         load_image_filters(settings)
 

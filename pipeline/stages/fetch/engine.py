@@ -1,6 +1,6 @@
 """Download and resize with OpenWIT's own code or with img2dataset."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -21,8 +21,12 @@ class FetchEngine(Protocol):
 
     heeds_backlog: bool
 
-    def download(self, urls: Sequence[str], backlog: Backlog | None = None) -> Iterator[Download]:
-        """Yield one download per URL, in any order."""
+    def download(self, urls: Iterable[str | None], backlog: Backlog | None = None) -> Iterator[Download]:
+        """Yield one download per URL, in any order.
+
+        Args:
+            urls: None where there is none at the moment, which only an engine that heeds the backlog is given.
+        """
 
     def process(self, body: bytes, check: ImageCheck | None = None) -> ProcessedImage | ImageDrop:
         """Return the image as it will be stored, or the reason why it is dropped; see `process_image`."""
@@ -37,7 +41,7 @@ class NativeEngine:
         self.settings = settings
         self.blocklist = blocklist
 
-    def download(self, urls: Sequence[str], backlog: Backlog | None = None) -> Iterator[Download]:
+    def download(self, urls: Iterable[str | None], backlog: Backlog | None = None) -> Iterator[Download]:
         """Yield one download per URL; what an earlier call learnt about hosts is forgotten."""
         with Downloader(self.settings.download, self.blocklist) as downloader:
             yield from downloader.download(urls, backlog)

@@ -42,6 +42,10 @@ class ImageSpill:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the memory and the file."""
         self._file.close()
 
     def add(self, url: str, image: ProcessedImage, original_bytes: int) -> None:

@@ -13,7 +13,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from multiprocessing.pool import ThreadPool
 from typing import Any
 
@@ -83,13 +83,19 @@ class Img2datasetEngine:
         # Its resizer closes the process's own output while it works: one image at a time.
         self._one_at_a_time = threading.Lock()
 
-    def download(self, urls: Sequence[str], backlog: Backlog | None = None) -> Iterator[Download]:  # noqa: ARG002
+    def download(
+        self,
+        urls: Iterable[str | None],
+        backlog: Backlog | None = None,  # noqa: ARG002
+    ) -> Iterator[Download]:
         """Call its `download_image_with_retry` in as many threads as connections are allowed."""
         os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
         theirs = importlib.import_module("img2dataset.downloader")
         chosen = self.settings.download
         wanted = []
         for url in urls:
+            if url is None:
+                continue
             refused = self._refused(url)
             if refused is None:
                 wanted.append(url)

@@ -3,15 +3,16 @@
 These tables hold times, so the manifest has no checksums of them.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from openwit.pipeline.download.target import BadUrlError, parse_target
+from openwit.schemas.common.storage.cache import cached
 from openwit.schemas.table import Column, TableSchema
 
 LOG = "log"
@@ -63,36 +64,65 @@ def host_name(url: str) -> str:
         return ""
 
 
-def write_hosts(path: Path, logs: Sequence[Path]) -> None:
-    """Write the table of hosts, log by log: all URLs of a host are in one log."""
-    tables = [HOSTS.table(_columns(sum_hosts(FETCH_LOG.read(log)))) for log in logs]
+def write_hosts(path: Path, logs: Iterable[Sequence[Path]]) -> None:
+    """Write the table of hosts, task by task: all URLs of a host are in the logs of one task.
+
+    Args:
+        logs: of each task.
+    """
+    tables = [HOSTS.table(_columns(sum_hosts(_read_logs(task)))) for task in logs if task]
     HOSTS.write(path, pa.concat_tables([HOSTS.empty(), *tables]).sort_by("host").combine_chunks())
+
+
+def _read_logs(paths: Sequence[Path]) -> pa.Table:
+    """Read what is summed: numbers only, and strings once each, since a host may have millions of URLs."""
+    columns = ["host", "status", "bytes", "milliseconds"]
+    return pa.concat_tables(
+        [pq.read_table(cached(path), columns=columns, read_dictionary=columns[:2]) for path in paths]
+    )
 
 
 def sum_hosts(log: pa.Table) -> list[dict[str, Any]]:
     """Return the rows of HOSTS for a log.
 
     Args:
-        log: a table of FETCH_LOG.
+        log: a table of FETCH_LOG, strings as dictionaries or not.
     """
-    by_host: dict[str, list[int]] = {}
-    for n, host in enumerate(log.column("host").to_pylist()):
-        by_host.setdefault(host, []).append(n)
-    statuses = log.column("status").to_pylist()
-    sizes = log.column("bytes").to_numpy()
-    times = log.column("milliseconds").to_numpy()
-    return [_host(host, [statuses[n] for n in at], sizes[at], times[at]) for host, at in sorted(by_host.items())]
+    hosts, host_of = _encoded(log, "host")
+    statuses, status_of = _encoded(log, "status")
+    sizes, times = log.column("bytes").to_numpy(), log.column("milliseconds").to_numpy()
+    order = np.argsort(host_of, kind="stable")
+    bounds = np.searchsorted(host_of[order], np.arange(len(hosts) + 1))
+    rows = []
+    for host, start, end in sorted(zip(hosts, bounds, bounds[1:], strict=False)):
+        at = order[start:end]
+        counts = np.bincount(status_of[at], minlength=len(statuses)).tolist()
+        by_status = {status: n for status, n in zip(statuses, counts, strict=True) if n}
+        rows.append(_host(host, by_status, sizes[at], times[at]))
+    return rows
 
 
-def _host(host: str, statuses: list[str], sizes: np.ndarray, times: np.ndarray) -> dict[str, Any]:
-    failures = Counter(status for status in statuses if status != "success")
+def _encoded(log: pa.Table, name: str) -> tuple[list[str], np.ndarray]:
+    """Return the distinct values of a column of strings, and the number of the value in each row."""
+    column = log.column(name)
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    values = column.unify_dictionaries().combine_chunks()
+    values = values.chunk(0) if isinstance(values, pa.ChunkedArray) and values.num_chunks else values
+    if isinstance(values, pa.ChunkedArray):
+        return [], np.zeros(0, np.int64)
+    return values.dictionary.to_pylist(), values.indices.to_numpy()
+
+
+def _host(host: str, statuses: dict[str, int], sizes: np.ndarray, times: np.ndarray) -> dict[str, Any]:
+    failures = {status: n for status, n in statuses.items() if status != "success"}
     ranked = sorted(failures.items(), key=lambda item: (-item[1], item[0]))
     sent = times[times > 0]
     p50, p95 = np.percentile(sent, [50, 95]).tolist() if len(sent) else (None, None)
     return {
         "host": host,
-        "urls": len(statuses),
-        "ok": len(statuses) - failures.total(),
+        "urls": len(sizes),
+        "ok": len(sizes) - sum(failures.values()),
         "most_frequent_failure": ranked[0][0] if ranked else None,
         "failures": [{"reason": reason, "urls": n} for reason, n in ranked],
         "bytes": int(sizes.sum()),

@@ -35,6 +35,19 @@ def pause_message(
     )
 
 
+def outage_message(chunk: str, statuses: Sequence[FetchStatus], tries: int) -> str:
+    """Return the message of a run that ends because the network seems to be down."""
+    silent = [status for status in statuses if status in NO_RESPONSE]
+    responded = sum(status in RESPONDED for status in statuses)
+    worst = max(sorted(set(silent)), key=silent.count)
+    return (
+        f"chunk {chunk}: only {responded} of {responded + len(silent)} URLs got a response ({worst.value}) in "
+        f"{tries} {'try' if tries == 1 else 'tries'}, so this machine's network or resolver seems to be "
+        "down: fix it and rerun the build; finished chunks are kept "
+        "(or set fetch.min_success to 0 to accept the failures)"
+    )
+
+
 def post_message(folder: Path, chunk: str, number: int, message: str) -> None:
     """Write a sentence that the driver logs; see `relay_worker_messages`."""
     atomic_write(folder / _NOTICES / f"{chunk}-{number:02d}.txt", message)

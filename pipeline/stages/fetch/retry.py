@@ -5,65 +5,65 @@ moved into place, in this run or the next: the folder holds either the old or th
 """
 
 import heapq
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from openwit.pipeline.download.status import RESPONDED, RETRY_LATER
-from openwit.pipeline.execution.files import STAGE, STAGE_MANIFEST, is_intact
-from openwit.pipeline.execution.jobs import Task, TaskStats
+from openwit.pipeline.execution.files import STAGE, STAGE_MANIFEST
+from openwit.pipeline.execution.jobs import Task, TaskResult
 from openwit.pipeline.execution.stage import Job
-from openwit.pipeline.execution.tasks import RESULTS, clean_partials, read_result
+from openwit.pipeline.execution.tasks import clean_partials
 from openwit.pipeline.stages.fetch import FetchPaths
 from openwit.pipeline.stages.fetch.candidate_inputs import CandidateInputs
-from openwit.pipeline.stages.fetch.chunk import (
-    FetchChunk,
-    FetchResult,
-    HostBuckets,
-    count,
-    drops_of,
-    log_row,
-    write_drops,
-    write_log,
-)
-from openwit.pipeline.stages.fetch.images import ImageSpill, image_pairs, read_image_rows, write_images
+from openwit.pipeline.stages.fetch.chunk import CHUNKS, OpenChunk, drops_of, log_row, read_receipt, write_receipt
+from openwit.pipeline.stages.fetch.grouping import Cell
+from openwit.pipeline.stages.fetch.images import image_pairs, read_image_rows, write_images
 from openwit.pipeline.stages.fetch.log import FETCH_LOG, LOG
+from openwit.pipeline.stages.fetch.plan import HostTask
 from openwit.pipeline.stages.fetch.settings import FetchSettings
+from openwit.pipeline.stages.fetch.task import FetchTask
 from openwit.schemas.common.atomic import atomic_path, atomic_write
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.storage.cache import cached
-from openwit.schemas.common.storage.reading import copy_file, remove_tree
+from openwit.schemas.common.storage.reading import copy_file, move_file, remove_tree
 from openwit.schemas.common.storage.store_path import as_path
 from openwit.schemas.tables.candidates import DROPS
 
 _STAGING = f"{STAGE}/retry"
 _COMPLETE = "complete"
-_FOLDERS = ("images", "drops", LOG, RESULTS)
+_FOLDERS = ("images", "drops", LOG, CHUNKS)
 
 
-def retry_chunks(job: Job, folder: Path, tasks: list[Task[HostBuckets]], work: "RetryChunk") -> bool:
-    """Retry every chunk that has transient failures, and move the new files into place.
+def chunks_to_retry(folder: Path) -> frozenset[int]:
+    """Return the chunks of a finished folder that have transient failures.
 
-    Chunks that were finished before a kill are skipped. If this returns True, the stage's manifest has been deleted:
-    run the stage to write it again.
-
-    Returns:
-        Whether there was anything to retry.
+    Raises:
+        DataError: a file of a chunk is missing or damaged.
     """
-    for task in tasks:
-        _check_chunk(folder, task.name)
-    failed = [task for task in tasks if _has_retryable(folder / LOG / f"{task.name}.parquet")]
-    if not failed:
-        return False
+    names = sorted(path.stem for path in (folder / CHUNKS).glob("[!.]*.json"))
+    for name in names:
+        if read_receipt(folder, name) is None:
+            raise DataError(
+                f"a file of chunk {name} in {folder} is missing or damaged: delete {folder / STAGE_MANIFEST} and run "
+                "the stage again; only what is damaged is fetched anew"
+            )
+    return frozenset(int(name) for name in names if _has_retryable(folder / LOG / f"{name}.parquet"))
+
+
+def retry_chunks(job: Job, folder: Path, tasks: list[Task[HostTask]], work: "RetryTask") -> None:
+    """Retry chunks that have transient failures, and move the new files into place.
+
+    Chunks that were finished before a kill are skipped. Afterwards the stage's manifest is gone: run the stage to
+    write it again.
+    """
     staging = folder / _STAGING
     clean_partials(staging)
-    job.run(staging, failed, "Retry failed images", "images", work)
+    job.run(staging, tasks, "Retry failed images", "images", work)
     atomic_write(staging / _COMPLETE, "")
     promote(folder)
-    return True
 
 
 def promote(folder: Path) -> None:
@@ -75,22 +75,8 @@ def promote(folder: Path) -> None:
     (folder / STAGE_MANIFEST).unlink(missing_ok=True)
     for name in _FOLDERS:
         for path in sorted((staging / name).glob("[!.]*")):
-            os.replace(path, folder / name / path.name)
+            move_file(path, folder / name / path.name)
     remove_tree(staging)
-
-
-def _check_chunk(folder: Path, name: str) -> None:
-    """Compare the files of a finished chunk with what it recorded.
-
-    Raises:
-        DataError: one is missing or damaged.
-    """
-    result = read_result(folder, name)
-    if result is None or not all(is_intact(folder / entry.path, entry) for entry in result.files):
-        raise DataError(
-            f"a file of chunk {name} in {folder} is missing or damaged: delete {folder / STAGE_MANIFEST} and run the "
-            "stage again; only what is damaged is fetched anew"
-        )
 
 
 def _has_retryable(log: Path) -> bool:
@@ -98,41 +84,54 @@ def _has_retryable(log: Path) -> bool:
     return any(status in RETRY_LATER for status in statuses.unique().to_pylist())
 
 
-class RetryChunk(FetchChunk):
-    """Retry the failed URLs of a chunk, and write its files as if the new images had been fetched the first time.
+class RetryTask(FetchTask):
+    """Retry the failed URLs of chunks, and write their files as if the new images had been fetched the first time.
 
     Args:
         home: the finished fetch folder; new files are written to the task's folder.
+        failed: chunks with transient failures.
     """
 
-    def __init__(self, settings: FetchSettings, selected: list[str], inputs: CandidateInputs, home: str) -> None:
-        super().__init__(settings, selected, inputs)
-        self.home = home
+    judged = False
 
-    def run(self, task: Task[HostBuckets], folder: Path, stats: TaskStats) -> list[Path]:
-        """See the class."""
-        home, name = as_path(self.home), f"{task.name}.parquet"
-        log = {row["url"]: row for row in FETCH_LOG.read(home / LOG / name).to_pylist()}
-        again = [url for url, row in log.items() if row["status"] in RETRY_LATER]
-        by_url = self.pairs(task)
-        results: dict[str, FetchResult] = {}
-        with ImageSpill(FetchPaths(folder).images) as images:
-            for url, result in self.fetch_urls(again, images, by_url):
-                results[url] = result
-                stats.tick(len(results), len(results) / len(again))
-            if not any(result.status in RESPONDED for result in results.values()):
-                results.clear()  # perhaps a local outage: keep the earlier statuses
-            images_path = FetchPaths(folder).images / name
-            if len(images):
-                write_images(images_path, _merged(FetchPaths(home).images / name, images.rows(by_url)))
-            else:
-                with atomic_path(images_path) as temporary:
-                    copy_file(FetchPaths(home).images / name, temporary)
+    def __init__(
+        self,
+        settings: FetchSettings,
+        cells: Sequence[Cell],
+        inputs: CandidateInputs,
+        home: Path,
+        failed: frozenset[int],
+    ) -> None:
+        super().__init__(settings, cells, inputs)
+        self.home = str(home)
+        self.failed = failed
+
+    def chunks(self, task: HostTask) -> list[int]:
+        """See the base class."""
+        return [number for number in range(task.first, task.end) if number in self.failed]
+
+    def wanted(self, chunk: OpenChunk) -> set[str]:
+        """See the base class."""
+        log = FETCH_LOG.read(as_path(self.home) / LOG / f"{chunk.name}.parquet").select(["url", "status"])
+        return {row["url"] for row in log.to_pylist() if row["status"] in RETRY_LATER}
+
+    def write(self, folder: Path, chunk: OpenChunk) -> TaskResult:
+        """Merge the new results of a chunk with its earlier ones."""
+        home, name, results = as_path(self.home), f"{chunk.name}.parquet", dict(chunk.results)
+        if not any(result.status in RESPONDED for result in results.values()):
+            results.clear()  # perhaps a local outage: keep the earlier statuses
+        images = FetchPaths(folder).images / name
+        if results and len(chunk.images):
+            write_images(images, _merged(FetchPaths(home).images / name, chunk.images.rows(chunk.by_url)))
+        else:
+            with atomic_path(images) as temporary:
+                copy_file(FetchPaths(home).images / name, temporary)
         drops = [drop for drop in DROPS.read(FetchPaths(home).drops / name).to_pylist() if drop["url"] not in results]
-        drops += [drop for url, result in results.items() for drop in drops_of(url, by_url[url], result)]
-        count(stats, image_pairs(images_path), drops)
+        drops += [drop for url, result in results.items() for drop in drops_of(url, chunk.by_url[url], result)]
+        log = {row["url"]: row for row in FETCH_LOG.read(home / LOG / name).to_pylist()}
         log.update((url, log_row(url, result)) for url, result in results.items())
-        return [images_path, write_drops(folder, task, drops), write_log(folder, task, list(log.values()))]
+        kept = image_pairs(images)
+        return write_receipt(folder, chunk.name, images, kept=kept, drops=drops, log=list(log.values()))
 
 
 def _merged(old: Path, new: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -14,7 +14,10 @@ class FetchSettings(Settings):
 
     download: DownloadSettings = Field(DownloadSettings(), description="how to talk to servers")
     image: ImageSettings = Field(ImageSettings(), description="what to accept and how to resize")
-    chunk: int = Field(10_000, ge=1, description="target number of image URLs per task; a host is never split")
+    task: int = Field(50_000, ge=1, description="target number of pairs per task; a host is never split among tasks")
+    chunk: int = Field(
+        4_000, ge=1, description="target number of pairs per chunk, the part of a task that is finished on its own"
+    )
     engine: Literal["native", "img2dataset"] = Field(
         "native",
         description="img2dataset: its downloader and resizer (needs the extra img2dataset); it ignores robots.txt, "
@@ -26,6 +29,13 @@ class FetchSettings(Settings):
         "native checks redirects too, img2dataset only the URLs themselves",
     )
     # These do not change the data, so they may differ between two runs of one build.
+    open_chunks: int = Field(
+        8,
+        ge=1,
+        exclude=True,
+        description="maximum chunks of a task that are fetched at the same time; limits the memory, and what a kill "
+        "costs",
+    )
     min_success: float = Field(
         0.1,
         ge=0,

@@ -70,7 +70,7 @@ class Select(Stage[SelectSettings]):
     """Search every query in every caption, keep each pair once, and let each query draw up to its cap."""
 
     name = "select"
-    version = 2
+    version = 3
     settings = SelectSettings
     summary = "search every query in every caption and draw up to the cap per query"
     inputs = (

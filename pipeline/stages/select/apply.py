@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import xxhash
 
-from openwit.pipeline.common.urls import host_of
+from openwit.pipeline.common.host_buckets import host_bucket
 from openwit.pipeline.execution.files import checked
 from openwit.pipeline.execution.jobs import FileTask, Task, TaskStats
 from openwit.pipeline.stages.select import SelectPaths
@@ -23,7 +22,6 @@ from openwit.schemas.tables.candidates import CANDIDATES, DROPS, MATCHES, SELECT
 from openwit.schemas.tables.queries import QUERY_DRAWS
 
 STEP = "select/pairs"
-HOST_BUCKETS = 4096
 # Small enough that a reader of a few buckets reads little else, large enough to be written fast.
 _ROW_GROUP = 4096
 
@@ -73,8 +71,9 @@ class ApplyThresholds(FileTask[MatchedFile]):
     def _write_selected(folder: Path, name: str, candidates: pa.Table, matches: pa.Table, result: DrawResult) -> Path:
         kept = np.flatnonzero(result.kept)
         table = candidates.take(pa.array(kept))
-        urls, has_bytes = table.column("url").to_pylist(), table.column("has_bytes").to_pylist()
-        buckets = [_host_bucket(u, b) for u, b in zip(urls, has_bytes, strict=True)]
+        names = ("url", "has_bytes", "archive", "record_offset")
+        rows = zip(*(table.column(name).to_pylist() for name in names), strict=True)
+        buckets = [host_bucket(url, stored, archive, offset) for url, stored, archive, offset in rows]
         table = table.append_column("query_ids", matches.column("query_ids").take(pa.array(kept)))
         table = table.append_column("drawn_by", result.drawn_by.take(pa.array(kept)))
         table = table.append_column("priority", pa.array(result.priority[kept]))
@@ -108,9 +107,3 @@ class ApplyThresholds(FileTask[MatchedFile]):
 def _near_miss(matched: int, query: str, priority: float) -> str:
     queries = "query" if matched == 1 else "queries"
     return f"matched {matched:,} {queries}, the nearest {query!r} at {priority:.3g} times its threshold"
-
-
-def _host_bucket(url: str, has_bytes: bool) -> int:
-    # Image bytes in a table need no politeness and are spread by URL; all URLs of a host are in one bucket.
-    key = url if has_bytes else host_of(url)
-    return xxhash.xxh3_64_intdigest(key.encode()) % HOST_BUCKETS

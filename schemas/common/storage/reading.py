@@ -1,6 +1,7 @@
 """Move files between stores and this machine, for libraries that read and write local files."""
 
 import contextlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -72,6 +73,16 @@ def send_file(source: Path, target: Path) -> None:
     """
     store, name = _place(target)
     store.upload(source, name)
+
+
+def move_file(source: Path, target: Path) -> None:
+    """Move a file within the folders of this machine, or within a store; what was at the target is replaced."""
+    if not is_store(source):
+        os.replace(source, target)
+        return
+    with local_file(source) as local:
+        send_file(local, target)
+    source.unlink(missing_ok=True)
 
 
 def temporary_file(target: Path) -> BinaryIO:

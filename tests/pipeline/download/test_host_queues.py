@@ -137,3 +137,33 @@ def test_every_item_is_handed_out_once_whatever_is_due(items: list[tuple[str, bo
     assert sorted(taken) == list(range(len(items)))
     queues.next(now + 10)
     assert len(queues) == 0
+
+
+def test_the_limit_of_a_host_may_change_while_it_is_served() -> None:
+    limits = {"a": 1}
+    queues: HostQueues[str] = HostQueues(lambda host: limits.get(host, 2))
+    for number in range(6):
+        queues.push("a", f"a{number}")
+    assert take(queues) == ["a0"]
+    limits["a"] = 3
+    queues.finished("a", 0)
+    assert take(queues) == ["a1", "a2", "a3"]
+    assert queues.active("a") == 3
+    limits["a"] = 1
+    queues.finished("a", 0)
+    queues.finished("a", 0)
+    assert take(queues) == []
+    queues.finished("a", 0)
+    assert take(queues) == ["a4"]
+
+
+def test_what_is_due_stays_due_while_the_limit_holds_it_back() -> None:
+    queues: HostQueues[str] = HostQueues(per_host=1)
+    for item in ("a1", "b1", "b2"):
+        queues.push(item[0], item)
+    assert take(queues) == ["a1", "b1"]
+    queues.push("a", "retry", front=True, due=True)
+    assert queues.next(0.0, due_only=True) is None
+    queues.finished("b", 0)
+    queues.finished("a", 0)
+    assert queues.next(0.0, due_only=True) == ("a", "retry")

@@ -12,7 +12,7 @@ from openwit.pipeline.execution.runners import make_engine
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.execution.tasks import RESULTS
 from openwit.pipeline.stages.fetch import Fetch
-from openwit.pipeline.stages.fetch import chunk as fetch_chunk
+from openwit.pipeline.stages.fetch import task as fetch_task
 from openwit.pipeline.stages.fetch.log import FETCH_LOG, host_name
 from openwit.pipeline.stages.fetch.messages import pause_message
 from openwit.pipeline.stages.fetch.outage import NetworkState, is_cut_off, judge, site_of
@@ -85,7 +85,7 @@ def test_an_outage_that_passes_costs_nothing_but_time(tmp_path, select, web, mon
         if len(pauses) == 2:
             web.start()
 
-    monkeypatch.setattr(fetch_chunk.time, "sleep", pause)
+    monkeypatch.setattr(fetch_task.time, "sleep", pause)
     manifest, _ = Fetch().run(job, settings(chunk=1000, outage_pause_s=7), {"selected": source}, tmp_path / "f")
     monkeypatch.undo()
     assert pauses[:2] == [7, 14]
@@ -136,7 +136,7 @@ def test_a_dead_host_of_its_own_is_believed(tmp_path, job, select, web, monkeypa
         assert manifest.rows_out("images") == 30
         alone = select(tmp_path / "alone", {0: dead})
         # Its name was resolved: that it is the only host does not make it our network.
-        monkeypatch.setattr(fetch_chunk.time, "sleep", lambda _: pytest.fail("paused for one dead host"))
+        monkeypatch.setattr(fetch_task.time, "sleep", lambda _: pytest.fail("paused for one dead host"))
         manifest, _ = Fetch().run(job, settings(outage_retries=1), {"selected": alone}, tmp_path / "f2")
         assert sum(manifest.funnel[0].reasons.values()) == 30
     finally:
@@ -181,4 +181,4 @@ def test_reasons_so_far_are_in_the_progress(tmp_path, select, web):
     source = select(tmp_path / "s", {0: spread_over_hosts(web)})
     job = Job(make_engine("local", 1), Watch())
     Fetch().run(job, settings(download={"robots": False}), {"selected": source}, tmp_path / "f")
-    assert "dropped: http_not_found" in seen[0]
+    assert "dropped: http_not_found" in seen[-1]

@@ -4,11 +4,8 @@ import gzip
 import importlib.util
 import threading
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from rich.console import Console
 from support.picture_web import HOSTS_OF_WEB, settings, spread_over_hosts, sums, tables
 from support.pictures import picture
@@ -18,13 +15,13 @@ from openwit.pipeline.cli.hosts_report import print_hosts
 from openwit.pipeline.download.status import RETRY_LATER, FetchStatus
 from openwit.pipeline.images.process import ProcessedImage
 from openwit.pipeline.stages.fetch import Fetch
-from openwit.pipeline.stages.fetch import chunk as fetch_chunk
-from openwit.pipeline.stages.fetch.candidate_inputs import CandidateInputs
-from openwit.pipeline.stages.fetch.chunk import FetchChunk
+from openwit.pipeline.stages.fetch import task as fetch_task
+from openwit.pipeline.stages.fetch.chunk import OpenChunk
 from openwit.pipeline.stages.fetch.engine import NativeEngine
 from openwit.pipeline.stages.fetch.images import ImageSpill, write_images
 from openwit.pipeline.stages.fetch.log import FETCH_LOG, HOSTS, sum_hosts
-from openwit.pipeline.stages.fetch.stage import plan_chunks
+from openwit.pipeline.stages.fetch.stream import Batch, ChunkStream
+from openwit.pipeline.stages.fetch.task import load_image_filters
 from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.tables.candidates import DROPS
 from openwit.schemas.tables.images import IMAGES
@@ -131,17 +128,19 @@ def test_img2dataset_leaves_the_same_tables(tmp_path, job, select, web):
 
 
 def test_the_bytes_do_not_depend_on_the_order_of_answers(tmp_path, job, select, web, monkeypatch):
+    web.statuses.update({"/3.jpg": 404, "/40.jpg": 503})
     web.start()
-    source = select(tmp_path / "s", {0: spread_over_hosts(web)})
-    Fetch().run(job, settings(), {"selected": source}, tmp_path / "one")
-    real = fetch_chunk.ImageSpill
-    monkeypatch.setattr(fetch_chunk, "ImageSpill", lambda folder: real(folder, memory_bytes=1))
-    backwards = fetch_chunk.FetchChunk.fetch_urls
-    monkeypatch.setattr(
-        fetch_chunk.FetchChunk, "fetch_urls", lambda self, urls, *rest: backwards(self, urls[::-1], *rest)
-    )
-    Fetch().run(job, settings(), {"selected": source}, tmp_path / "two")
-    assert sums(tmp_path / "one", "images", "drops") == sums(tmp_path / "two", "images", "drops")
+    source = select(tmp_path / "s", {0: spread_over_hosts(web, 60), 1: [web.url("late.localhost", 61)]})
+    one_by_one = settings(chunk=10, task=1000, open_chunks=1, download={"concurrency": 1})
+    Fetch().run(job, one_by_one, {"selected": source}, tmp_path / "one")
+    monkeypatch.setattr(fetch_task, "_SPILL_BYTES", 1)
+    forwards = OpenChunk.web.fget
+    monkeypatch.setattr(OpenChunk, "web", property(lambda chunk: forwards(chunk)[::-1]))
+    at_once = settings(chunk=10, task=1000, open_chunks=4, download={"concurrency": 1})
+    Fetch().run(job, at_once, {"selected": source}, tmp_path / "two")
+    kinds = ("images", "drops")
+    assert len(list((tmp_path / "one" / "images").iterdir())) == 8
+    assert sums(tmp_path / "one", *kinds) == sums(tmp_path / "two", *kinds)
 
 
 def spilled(folder, sizes):
@@ -172,17 +171,7 @@ def test_statuses_that_pass_are_those_of_the_log():
     assert "timeout" in RETRY_LATER
 
 
-# Hosts and chunks
-
-
-@given(st.lists(st.integers(0, 60), max_size=40), st.integers(1, 80))
-def test_chunks_hold_every_bucket_once_and_whole(counts, target):
-    """All URLs of a host share a bucket, so no host is asked by two tasks."""
-    runs = plan_chunks(np.array(counts, np.int64), target)
-    buckets = [bucket for first, last in runs for bucket in range(first, last + 1)]
-    assert buckets == sorted(set(buckets))
-    assert sum(counts[bucket] for bucket in buckets) == sum(counts)
-    assert all(sum(counts[first : last + 1]) >= target for first, last in runs[:-1])
+# The network and the decoders
 
 
 class FailsOnce(dict):
@@ -212,13 +201,17 @@ def test_the_network_is_served_while_images_are_decoded(tmp_path, web):
             return super().process(body, check)
 
     limits = {"robots": False, "retries": 1, "backoff_s": 0.01, "concurrency": 24, "per_host": 24}
-    work = FetchChunk(settings(download=limits), [], CandidateInputs())
-    work.setup()
-    work.engine = Engine(work.settings, None)
+    chosen = settings(download=limits)
+    filters = load_image_filters(chosen)
+    filters.setup()
     urls = spread_over_hosts(web, 60)
     with ImageSpill(tmp_path) as images:
-        results = dict(work.fetch_urls(urls, images, {url: [{"text": "a"}] for url in urls}))
-    assert {url: result.status for url, result in results.items()} == dict.fromkeys(urls, FetchStatus.SUCCESS)
+        chunk = OpenChunk("0", {url: [{"text": "a", "has_bytes": False}] for url in urls}, images)
+        ended = []
+        stream = ChunkStream(Engine(chosen, None), filters, on_result=lambda *_: None, on_end=ended.append)
+        stream.run([Batch(chunk, urls, size=len(urls))])
+    assert ended == [chunk]
+    assert chunk.statuses() == dict.fromkeys(urls, FetchStatus.SUCCESS)
     paths = [path for _, path in web.asked]
     # Bodies that nobody decodes yet take the places of transfers: no more was asked for than there are.
     assert paths.index("/5.jpg", paths.index("/5.jpg") + 1) <= 25
