@@ -54,7 +54,7 @@ def package_imports(base):
 
 
 def test_only_the_engine_knows_beam():
-    modules = ("beam_engine", "beam_flags", "beam_worker")
+    modules = ("beam_engine", "beam_flags", "beam_parts", "beam_worker")
     assert importers("apache_beam") == {f"pipeline/execution/{name}.py" for name in modules}
 
 

@@ -8,12 +8,13 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from openwit.pipeline.common.counting import Count
+from openwit.pipeline.common.ranges import path_or_ranges
 from openwit.pipeline.readers.tables.columns import is_binary, is_list
 from openwit.schemas.common.decompress import MAGIC_BYTES, TAR_ENDINGS, Plain, compression_of, plain_chunks
 from openwit.schemas.common.errors import DataError
@@ -102,9 +103,12 @@ def read_piece(piece: EvaluationPiece, count: Count) -> Iterator[EvaluationImage
     if piece.kind == "files":
         yield from _read_files(piece, count)
         return
-    read = _read_tar if piece.kind == "tar" else _read_parquet
+    if piece.kind == "parquet":
+        with path_or_ranges(piece.paths[0]) as source:
+            yield from _read_parquet(piece, source, count)
+        return
     with local_copy(piece.paths[0]) as path:
-        yield from read(piece, path, count)
+        yield from _read_tar(piece, path, count)
 
 
 def _expand(source: str) -> list[str]:
@@ -139,9 +143,9 @@ def _of_archive(source: str, path: str, below_folder: bool) -> Iterator[Evaluati
     if _kind(path) == "tar":
         yield EvaluationPiece(source, (path,), "tar")
         return
-    with local_copy(path) as local:
+    with path_or_ranges(path) as found:
         try:
-            file = _open_parquet(local)
+            file = _open_parquet(found)
             columns = _image_columns(file)
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"evaluation images: {path} is not a readable Parquet file: {error}") from error
@@ -275,8 +279,9 @@ def _member_body(archive: Forward, member: Member, shown: str, count: Count) -> 
     return head + archive[start + len(head) : end]
 
 
-def _open_parquet(path: str) -> pq.ParquetFile:
-    return pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False)
+def _open_parquet(source: str | BinaryIO) -> pq.ParquetFile:
+    file = source if isinstance(source, str) else pa.PythonFile(source, mode="r")
+    return pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
 
 
 def _image_columns(file: pq.ParquetFile) -> list[str]:
@@ -316,10 +321,10 @@ def _bodies(value: Any) -> Iterator[tuple[str, bytes]]:
         yield "", value
 
 
-def _read_parquet(piece: EvaluationPiece, path: str, count: Count) -> Iterator[EvaluationImage]:
+def _read_parquet(piece: EvaluationPiece, source: str | BinaryIO, count: Count) -> Iterator[EvaluationImage]:
     shown = _shown(piece, piece.paths[0])
     try:
-        file = _open_parquet(path)
+        file = _open_parquet(source)
         columns = _image_columns(file)
         row = sum(file.metadata.row_group(group).num_rows for group in range(piece.groups[0]))
         groups = list(range(*piece.groups))

@@ -220,7 +220,7 @@ def test_a_kill_in_every_stage_changes_no_byte(undisturbed, inputs, tmp_path):
         (["--set", "candidates.inputs=[gone-*.parquet]"], "candidates.inputs: gone-*.parquet matches no file"),
         (["--set", "queries.tables=[gone.txt]"], "queries.tables: gone.txt does not exist"),
         (["--set", "queries.tables=[]", "--set", "queries.wikipedia=[]"], "name at least one source of queries"),
-        (["--runner", "dask"], "'--runner': 'dask' is not one of 'local', 'beam', "),
+        (["--runner", "dask"], "'--runner': 'dask' is not one of 'local', 'ray', "),
         (["--workers", "0"], "wit build: invalid value for '--workers': "),
     ],
 )

@@ -34,6 +34,9 @@ Source = str | os.PathLike[str] | BinaryIO
 WARC_MARK = b"WARC/"
 
 _HEADER_BYTES = 1 << 16
+_HEAD_BYTES = 1 << 13
+_URL_BYTES = 1_000
+_ASCII = re.compile("[ -~]*")
 _HEADER_END = re.compile(rb"\r*\n\r*\n")
 _LENGTH = re.compile(rb"^Content-Length:\s*(\d{1,18})\s*$", re.IGNORECASE | re.MULTILINE)
 _SCAN_BYTES = 1 << 16
@@ -57,6 +60,7 @@ class ArchiveRecord:
         too_large: the block is larger than the reader's limit; `block` is empty.
         damaged: the header was read but not the data.
         cut_short: the data ends before the length in the header.
+        problem: what is wrong with the record although it was read; it is counted as damage.
     """
 
     offset: int
@@ -68,6 +72,52 @@ class ArchiveRecord:
     too_large: bool = False
     damaged: bool = False
     cut_short: bool = False
+    problem: str = ""
+
+
+@dataclass
+class RecordRange:
+    """The records of an archive that begin at byte `start` or after it, and before byte `end`.
+
+    Damage belongs to the range of the last record before it.
+
+    Attributes:
+        exact: a record begins at `start`, which need not be searched.
+        first: set while reading: offset of the first record that was read from `start` on.
+        after: set while reading: offset of the first record at or after `end`; None if the file ended before.
+    """
+
+    start: int = 0
+    end: int | None = None
+    exact: bool = False
+    first: int | None = None
+    after: int | None = None
+
+    def holds(self, file: BinaryIO, record: ArchiveRecord) -> bool:
+        """Note that a record of a file was read; return whether it belongs to the range."""
+        if self.first is None:
+            self.first = record.offset
+        # FastWARC gives further records of a gzip member the offset of the next member.
+        if self.end is None or record.offset < self.end or not _begins_member(file, record):
+            return True
+        self.after = record.offset
+        return False
+
+
+def _begins_member(file: BinaryIO, record: ArchiveRecord) -> bool:
+    """Return whether a record is the first of the gzip member at its offset."""
+    position = file.tell()
+    file.seek(record.offset)
+    try:
+        head = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(file.read(_HEAD_BYTES), _HEAD_BYTES)
+    except zlib.error:
+        return False
+    finally:
+        file.seek(position)
+    url = _ASCII.match(record.url[:_URL_BYTES])
+    assert url is not None
+    ending = b"" if url.end() < len(record.url) else rb"[\s>]"
+    return record.kind.encode() in head.lower() and re.search(re.escape(url[0].encode()) + ending, head) is not None
 
 
 def open_source(source: Source) -> tuple[BinaryIO, contextlib.ExitStack]:
@@ -104,16 +154,19 @@ class DamageCount:
 
     Attributes:
         damage: damaged stretches so far.
+        muted: damage is not passed on: another range of the file counts it.
     """
 
     def __init__(self, count: Count) -> None:
         self._count = count
         self.damage = 0
+        self.muted = False
 
     def __call__(self, reason: str, n: int = 1, detail: str = "") -> None:
         """Count."""
         self.damage += n if reason == ARCHIVE_DAMAGED else 0
-        self._count(reason, n, detail)
+        if not (self.muted and reason == ARCHIVE_DAMAGED):
+            self._count(reason, n, detail)
 
 
 def recover(
@@ -122,6 +175,7 @@ def recover(
     *,
     record_mark: bytes | None,
     count: "DamageCount",
+    span: RecordRange | None = None,
 ) -> Iterator[ArchiveRecord]:
     """Read records past every damaged stretch; count each stretch once as `ARCHIVE_DAMAGED` with its offset.
 
@@ -131,9 +185,12 @@ def recover(
         record_mark: bytes with which a record starts, at the start of a line unless it is a compression magic;
             None if `read` recovers by itself.
         count: receives each damaged stretch; `read` counts with it too.
+        span: the records that are wanted; a record begins at its start. Damage before the first record of a later
+            range is not counted.
     """
-    start: int | None = 0
-    in_damage = False
+    span = span or RecordRange()
+    start: int | None = span.start
+    in_damage = count.muted = span.start > 0
     marks = _Marks(file, record_mark)
     for restart in itertools.count():
         if start is None:
@@ -147,7 +204,13 @@ def recover(
         problem, damage = "", count.damage
         try:
             for record in read(file):
-                in_damage = False
+                if not span.holds(file, record):
+                    if pending is not None:
+                        yield pending
+                    return
+                in_damage = count.muted = False
+                if record.problem:
+                    count(ARCHIVE_DAMAGED, 1, f"offset {record.offset}: {record.problem}")
                 if pending is not None:
                     yield pending
                 pending = record

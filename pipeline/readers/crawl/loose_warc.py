@@ -22,7 +22,9 @@ _COMPACT_BYTES = 1 << 20
 def read_loose_records(
     stream: PlainStream, max_block: int, wanted: Callable[[str, bool], bool], *, count: Count, skip: int = 0
 ) -> Iterator[ArchiveRecord]:
-    """Yield the records of a stream; damage is counted, once per stretch. One pass, whatever the lengths claim.
+    """Yield the records of a stream, each with its problem; damage between records is counted, once per stretch.
+
+    One pass, whatever the lengths claim.
 
     Args:
         stream: at its start.
@@ -49,11 +51,9 @@ def read_loose_records(
             in_damage = True
             continue
         in_damage = False
-        record, problem = _read_record(window, stream.offset_of(position), max_block, wanted)
+        record = _read_record(window, stream.offset_of(position), max_block, wanted)
         skip -= 1
         if skip < 0:
-            if problem:
-                count(ARCHIVE_DAMAGED, 1, f"offset {record.offset}: {problem}")
             yield record
 
 
@@ -117,10 +117,8 @@ class _Window:
         return not rest or rest.startswith((b"WARC/", b"\0")) or after.startswith((b"\r\n\r\n", b"\n\n"))
 
 
-def _read_record(
-    window: _Window, offset: int, max_block: int, wanted: Callable[[str, bool], bool]
-) -> tuple[ArchiveRecord, str]:
-    """Return the record whose first line was taken, and what is wrong with it or nothing."""
+def _read_record(window: _Window, offset: int, max_block: int, wanted: Callable[[str, bool], bool]) -> ArchiveRecord:
+    """Return the record whose first line was taken."""
     headers = _read_headers(window)
     kind = headers.get("warc-type", "").lower()
     digits = headers.get("content-length", "")
@@ -133,7 +131,7 @@ def _read_record(
     else:
         head = window.take(size)
     is_http = "application/http" in headers.get("content-type", "").lower() or head.startswith(b"HTTP/")
-    record = ArchiveRecord(
+    return ArchiveRecord(
         offset,
         kind,
         headers.get("warc-target-uri", "").strip("<> "),
@@ -142,8 +140,8 @@ def _read_record(
         is_http=is_http,
         too_large=too_large,
         cut_short=cut_short,
+        problem=problem,
     )
-    return record, problem
 
 
 def _read_headers(window: _Window) -> dict[str, str]:

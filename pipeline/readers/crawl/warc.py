@@ -24,10 +24,12 @@ from openwit.pipeline.readers.crawl.archive_file import (
     WARC_MARK,
     ArchiveRecord,
     DamageCount,
+    RecordRange,
     Source,
     open_source,
     recover,
 )
+from openwit.pipeline.readers.crawl.archive_parts import next_record_start
 from openwit.pipeline.readers.crawl.http_message import (
     MAX_HEADER_BYTES,
     BadMessageError,
@@ -105,20 +107,27 @@ class Page:
     status: int
 
 
-def read_pages(source: Source, count: Count = ignore, *, max_body_bytes: int = MAX_BODY_BYTES) -> Iterator[Page]:
+def read_pages(
+    source: Source,
+    count: Count = ignore,
+    *,
+    max_body_bytes: int = MAX_BODY_BYTES,
+    span: RecordRange | None = None,
+) -> Iterator[Page]:
     """Yield the HTML pages of a WARC or ARC file (plain, gzip, or for WARC also zstd and lz4) in file order.
 
     Args:
         source: a path, a URL for fsspec, or an open binary file.
         count: receives `RECORDS` for each record, one of `PAGE_REASONS` for each that is not a page, and the notes.
         max_body_bytes: larger pages are dropped, which limits memory.
+        span: read these records only; for archives with a gzip member a record, see `archive_parts.can_be_split`.
 
     Raises:
         DataError, NetworkError: the file cannot be opened. Damage inside is counted, never raised.
     """
     file, stack = open_source(source)
     with stack:
-        for record in read_records(file, max_body_bytes + MAX_HEADER_BYTES, count=count):
+        for record in read_records(file, max_body_bytes + MAX_HEADER_BYTES, count=count, span=span):
             count(RECORDS)
             page = _page(record, count, max_body_bytes)
             if page is not None:
@@ -133,7 +142,12 @@ def is_http_response(kind: str, is_http: bool) -> bool:
 
 
 def read_records(
-    file: BinaryIO, max_block: int, *, count: Count, wanted: Callable[[str, bool], bool] = is_http_response
+    file: BinaryIO,
+    max_block: int,
+    *,
+    count: Count,
+    wanted: Callable[[str, bool], bool] = is_http_response,
+    span: RecordRange | None = None,
 ) -> Iterator[ArchiveRecord]:
     """Yield every record of a WARC or ARC file, past damaged stretches.
 
@@ -143,12 +157,14 @@ def read_records(
         count: receives each damaged stretch.
         wanted: selects the WARC records whose block is read, by WARC-Type and whether they are HTTP messages; the
             others get an empty block.
+        span: read these records only, of an archive with a gzip member a record.
     """
-    head = file.read(len(ARC_START))
+    span = span or RecordRange()
+    head = file.read(len(ARC_START)) if not span.start else GZIP_MAGIC
     file.seek(0)
     counting = DamageCount(count)
     magic = next((m for m in COMPRESSION_MAGICS if head.startswith(m)), None)
-    if _starts_as_arc(file, magic):
+    if not span.start and _starts_as_arc(file, magic):
         read = functools.partial(read_arc_records, max_block=max_block, count=counting)
         mark = magic
     else:
@@ -157,11 +173,13 @@ def read_records(
             _read_warc_records, max_block=max_block, wanted=wanted, count=counting, falls_back=falls_back
         )
         mark = magic or WARC_MARK
-    found = False
-    for record in recover(file, read, record_mark=mark, count=counting):
-        found = True
-        yield record
-    if not found:
+    if span.start and not span.exact:
+        start = next_record_start(file, span.start)
+        if start is None or (span.end is not None and start >= span.end):
+            return
+        span.start = start
+    yield from recover(file, read, record_mark=mark, count=counting, span=span)
+    if span.first is None and not span.start:
         count(ARCHIVE_DAMAGED, 1, "no record found: neither WARC nor ARC")
 
 

@@ -19,7 +19,13 @@ import msgspec
 from openwit.pipeline.common.counting import Count, ignore
 from openwit.pipeline.common.reasons import Reason
 from openwit.pipeline.common.urls import resolve
-from openwit.pipeline.readers.crawl.archive_file import ARCHIVE_DAMAGED, ArchiveRecord, Source, open_source
+from openwit.pipeline.readers.crawl.archive_file import (
+    ARCHIVE_DAMAGED,
+    ArchiveRecord,
+    RecordRange,
+    Source,
+    open_source,
+)
 from openwit.pipeline.readers.crawl.warc import (
     BAD_HTTP,
     BAD_PAGE_URL,
@@ -184,6 +190,7 @@ def read_wat(
     settings: ExtractSettings | None = None,
     on_drop: Callable[[DroppedImage], None] = ignore_dropped,
     max_block_bytes: int = MAX_BODY_BYTES,
+    span: RecordRange | None = None,
 ) -> Iterator[WatPage]:
     """Yield the HTML pages that a WAT file (plain, gzip, zstd or lz4) describes, in file order.
 
@@ -195,6 +202,7 @@ def read_wat(
         settings: rules for images; None for the defaults.
         on_drop: receives each image that has a text and is dropped, before its page is yielded.
         max_block_bytes: envelopes with more JSON are dropped, which limits memory.
+        span: read these records only, as in `crawl.warc.read_pages`.
 
     Raises:
         DataError, NetworkError: the file cannot be opened. Damage inside is counted, never raised.
@@ -202,7 +210,7 @@ def read_wat(
     settings = settings or _DEFAULTS
     file, stack = open_source(source)
     with stack:
-        for record in read_records(file, max_block_bytes, count=count_record, wanted=_is_metadata):
+        for record in read_records(file, max_block_bytes, count=count_record, wanted=_is_metadata, span=span):
             count_record(RECORDS)
             page = _page(record, count_record, _ImageReader(count_image, settings, on_drop))
             if page is not None:

@@ -18,11 +18,15 @@ class TextDecoder:
 
     Args:
         unit: what is decoded at a time, for the notes.
+        codec: the charset, if it is known.
+
+    Attributes:
+        codec: the charset; None until it is known.
     """
 
-    def __init__(self, unit: str = "value") -> None:
+    def __init__(self, unit: str = "value", codec: str | None = None) -> None:
         self._unit = unit
-        self._codec: str | None = None
+        self.codec = codec
         self._values = 0
         self._lost = 0
 
@@ -49,15 +53,15 @@ class TextDecoder:
         if not self._values:
             return []
         lost = f"; {counted(self._lost, 'character')} could not be decoded" if self._lost else ""
-        return [f"{counted(self._values, self._unit)} not in UTF-8 read as {self._codec}{lost}"]
+        return [f"{counted(self._values, self._unit)} not in UTF-8 read as {self.codec}{lost}"]
 
     def text(self, value: bytes) -> str:
         """Return a value, or a line, as text."""
         try:
             return value.decode()
         except UnicodeDecodeError:
-            self._codec = self._codec or detect_or_western(value)
-            text = value.decode(self._codec, "replace")
+            self.codec = self.codec or detect_or_western(value)
+            text = value.decode(self.codec, "replace")
             self._values += 1
             self._lost += text.count("\ufffd")
             return text
@@ -83,9 +87,9 @@ class TextDecoder:
         return column
 
     def _detect(self, values: Sequence[bytes | None]) -> None:
-        if self._codec is None:
+        if self.codec is None:
             odd = [value for value in values if value is not None and not is_utf8(value)]
-            self._codec = detect_or_western(b"\n".join(odd))
+            self.codec = detect_or_western(b"\n".join(odd))
 
     def _texts(self, values: list[Any]) -> list[str | None]:
         return [None if value is None else self.text(value) for value in values]

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from openwit.pipeline.common.counting import Count, ignore
+from openwit.pipeline.common.ranges import open_ranges
 from openwit.pipeline.readers.tables.columns import ResolvedColumns, is_list, resolve_columns
 from openwit.pipeline.readers.tables.files import (
     BATCH_ROWS,
@@ -33,9 +34,11 @@ from openwit.pipeline.readers.tables.files import (
 from openwit.pipeline.readers.tables.partitions import partitions_of
 from openwit.pipeline.readers.tables.settings import TableColumns
 from openwit.pipeline.readers.tables.sound_text import TextDecoder
+from openwit.pipeline.readers.tables.table_ranges import RowRange, TableRange, TextFacts, TextRange
 from openwit.pipeline.readers.tables.text_layout import HEAD_BYTES, text_layout
 from openwit.pipeline.readers.tables.text_tables import csv_batches, csv_names, jsonl_batches, jsonl_schema
 from openwit.schemas.common.errors import DataError, one_line
+from openwit.schemas.common.storage.remote import is_remote
 
 __all__ = [
     "BROKEN_LINE",
@@ -110,7 +113,7 @@ def open_table(
     columns: TableColumns | None = None,
     *,
     count: Count = ignore,
-    row_groups: tuple[int, int] | None = None,
+    part: TableRange | None = None,
     source: str | None = None,
 ) -> TableReader:
     """Open a table, local or at a URL that fsspec knows; CSV, TSV and JSON lines may be compressed.
@@ -119,7 +122,7 @@ def open_table(
         path: its extension gives the format: .parquet, .csv, .tsv, .jsonl (+ .gz, .zst, .bz2).
         columns: names of columns given by the user.
         count: receives `ROW_REASONS` and `ROW_NOTES` while the batches are read.
-        row_groups: (first, end): only these row groups of a Parquet table; rows keep their numbers.
+        part: read this part only, found by `splitting.table_ranges`; rows keep their numbers.
         source: where the table comes from, if `path` is a copy: its folders may name values (`split=test`).
 
     Raises:
@@ -130,23 +133,44 @@ def open_table(
     kind, compression = format_of(name)
     folders = partitions_of(name if source is None else source)
     if kind == "parquet":
-        with _parquet(name) as file:
+        with _parquet(name, in_ranges=part is not None) as file:
             resolved = resolve_columns(file.schema_arrow, columns, where=name, folders=folders)
             _check_images(file, resolved, name)
-        return TableReader(
-            name, kind, resolved, functools.partial(_parquet_batches, name, resolved, count, row_groups)
-        )
+        rows = part if isinstance(part, RowRange) else None
+        return TableReader(name, kind, resolved, functools.partial(_parquet_batches, name, resolved, count, rows))
+    span = part if isinstance(part, TextRange) else None
+    facts = span.facts if span else text_facts(name, columns)
+    resolved = resolve_columns(_schema_of(facts), columns, where=name, folders=folders)
+    light = resolved.light()
+    if kind == "jsonl":
+        read = functools.partial(jsonl_batches, name, compression, light, count, layout=facts.layout, part=span)
+    else:
+        read = functools.partial(csv_batches, name, compression, columns, light, count, layout=facts.layout, part=span)
+    return TableReader(name, kind, resolved, functools.partial(_numbered, read, span.row if span else 0))
+
+
+def text_facts(path: str | Path, columns: TableColumns) -> TextFacts:
+    """Return what the beginning of a text table tells about all of it.
+
+    Raises:
+        DataError: the file cannot be read, or has no header or no JSON objects.
+    """
+    name = str(path)
+    kind, compression = format_of(name)
     layout = text_layout(head_of(name, compression, HEAD_BYTES), kind, columns)
     if kind == "jsonl":
         schema = jsonl_schema(name, compression, layout)
-        resolved = resolve_columns(schema, columns, where=name, folders=folders)
-        batches = functools.partial(jsonl_batches, name, compression, resolved.light(), count, layout=layout)
-        return TableReader(name, kind, resolved, batches)
-    header = csv_names(name, compression, columns, layout)
-    schema = pa.schema([(column, pa.string()) for column in header])
-    resolved = resolve_columns(schema, columns, where=name, folders=folders)
-    read = functools.partial(csv_batches, name, compression, columns, resolved.light(), count, layout=layout)
-    return TableReader(name, kind, resolved, read)
+        return TextFacts(layout, tuple(schema.names), tuple(field.name for field in schema if is_list(field.type)))
+    return TextFacts(layout, tuple(csv_names(name, compression, columns, layout)))
+
+
+def _numbered(read: Callable[[], Iterator[pa.RecordBatch]], first_row: int) -> Iterator[pa.RecordBatch | int]:
+    yield first_row
+    yield from read()
+
+
+def _schema_of(facts: TextFacts) -> pa.Schema:
+    return pa.schema([(name, TEXT_LISTS if name in facts.lists else pa.string()) for name in facts.names])
 
 
 def read_images(
@@ -176,27 +200,22 @@ def read_images(
             raise DataError(f"{name} is damaged: {one_line(error, LONGEST_MESSAGE)}") from error
 
 
-def row_group_spans(path: str | Path, rows: int) -> list[tuple[int, int]]:
-    """Return spans (first, end) of row groups of a Parquet table with about `rows` rows each; empty for anything else.
+def parquet_sizes(path: str | Path, columns: TableColumns) -> list[tuple[int, int]]:
+    """Return (rows, stored bytes of the columns that are read, images apart) of each row group of a Parquet table.
 
-    An unreadable table has no spans: reading it raises the error.
+    Raises:
+        DataError: as `open_table`.
     """
     name = str(path)
-    if format_of(name)[0] != "parquet":
-        return []
-    try:
-        with _parquet(name) as file:
-            sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-    except DataError:
-        return []
-    spans: list[tuple[int, int]] = []
-    first = filled = 0
-    for group, size in enumerate(sizes, 1):
-        filled += size
-        if filled >= rows or group == len(sizes):
-            spans.append((first, group))
-            first, filled = group, 0
-    return spans
+    with _parquet(name, in_ranges=True) as file:
+        light = resolve_columns(file.schema_arrow, columns, where=name, folders=partitions_of(name)).light()
+        sizes = []
+        for number in range(file.num_row_groups):
+            group = file.metadata.row_group(number)
+            found = [group.column(at) for at in range(group.num_columns)]
+            read = (c for c in found if any(f"{c.path_in_schema}.".startswith(f"{column}.") for column in light))
+            sizes.append((group.num_rows, sum(column.total_compressed_size for column in read)))
+        return sizes
 
 
 def _check_images(file: pq.ParquetFile, columns: ResolvedColumns, name: str) -> None:
@@ -239,8 +258,12 @@ def _wanted_images(file: pq.ParquetFile, image: str, wanted: list[int]) -> Itera
 
 
 @contextlib.contextmanager
-def _parquet(name: str) -> Iterator[pq.ParquetFile]:
-    with opened(name) as file:
+def _parquet(name: str, *, in_ranges: bool = False) -> Iterator[pq.ParquetFile]:
+    with contextlib.ExitStack() as stack:
+        if in_ranges and is_remote(name):
+            file = pa.PythonFile(stack.enter_context(open_ranges(name)), mode="r")
+        else:
+            file = stack.enter_context(opened(name))
         try:
             parquet = pq.ParquetFile(file)
         except (pa.ArrowException, OSError) as error:
@@ -249,24 +272,40 @@ def _parquet(name: str) -> Iterator[pq.ParquetFile]:
 
 
 def _parquet_batches(
-    name: str, columns: ResolvedColumns, count: Count, row_groups: tuple[int, int] | None
+    name: str, columns: ResolvedColumns, count: Count, part: RowRange | None
 ) -> Iterator[pa.RecordBatch | int]:
     decoder = TextDecoder()
-    with _parquet(name) as file:
-        first, end = row_groups or (0, file.num_row_groups)
-        yield sum(file.metadata.row_group(group).num_rows for group in range(first))
-        for group in range(first, end):
-            done = 0
+    with _parquet(name, in_ranges=part is not None) as file:
+        part = part or RowRange(0, file.metadata.num_rows)
+        yield part.first
+        first = 0  # row of the row group
+        for group in range(file.num_row_groups):
             rows = file.metadata.row_group(group).num_rows
-            try:
-                for batch in file.iter_batches(BATCH_ROWS, [group], columns.light(), use_threads=False):
-                    yield decoder.sound(batch)
-                    done += batch.num_rows
-            except (pa.ArrowException, OSError) as error:
-                count(DAMAGED_ROWS, rows - done, f"row group {group}: {one_line(error, LONGEST_MESSAGE)}")
-                yield rows - done
+            if first < part.end and part.first < first + rows:
+                within = RowRange(max(part.first - first, 0), min(part.end - first, rows))
+                yield from _group_batches(file, group, columns, count, within, decoder)
+            first += rows
     for note in decoder.notes():
         count(GUESSED, 0, note)
+
+
+def _group_batches(
+    file: pq.ParquetFile, group: int, columns: ResolvedColumns, count: Count, within: RowRange, decoder: TextDecoder
+) -> Iterator[pa.RecordBatch | int]:
+    """Yield rows of a row group, counted from its first; those that cannot be read are counted."""
+    done = 0
+    try:
+        for batch in file.iter_batches(BATCH_ROWS, [group], columns.light(), use_threads=False):
+            start, end = max(within.first - done, 0), min(within.end - done, batch.num_rows)
+            done += batch.num_rows
+            if start < end:
+                yield decoder.sound(batch.slice(start, end - start))
+            if done >= within.end:
+                return
+    except (pa.ArrowException, OSError) as error:
+        if lost := within.end - max(done, within.first):
+            count(DAMAGED_ROWS, lost, f"row group {group}: {one_line(error, LONGEST_MESSAGE)}")
+            yield lost
 
 
 def _table_batch(batch: pa.RecordBatch, first_row: int, columns: ResolvedColumns) -> TableBatch:

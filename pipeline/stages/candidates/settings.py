@@ -33,6 +33,12 @@ class CandidateSettings(Settings):
         COMMON_CRAWL, description="base of relative paths in a list of paths (or s3://commoncrawl/, or a folder)"
     )
     max_files: int | None = Field(None, ge=1, description="read at most N files, the first by name")
+    part_bytes: int | None = Field(
+        None,
+        ge=1,
+        description="stored bytes of an input that one task reads, so that a large file keeps many workers busy; "
+        "default: 128 MiB of an archive, 16 MiB of a table (of a Parquet table's columns that are read)",
+    )
     skip_unreadable: bool = Field(False, description="skip files that cannot be read, and count them as unreadable")
     texts: list[TextSource] = Field(
         ["alt", "title", "figcaption", "aria-label", "link", "og:description"],

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from openwit.pipeline.common.counting import Count
+from openwit.pipeline.readers.crawl.archive_file import RecordRange, Source
 from openwit.pipeline.readers.crawl.warc import read_pages
 from openwit.pipeline.readers.custom import read_records
 from openwit.pipeline.readers.pages.html import FoundImage, extract
@@ -14,6 +15,7 @@ from openwit.pipeline.readers.pages.page_images import DroppedImage, ignore_drop
 from openwit.pipeline.readers.pages.wat import read_wat
 from openwit.pipeline.readers.tables.files import is_text_name
 from openwit.pipeline.readers.tables.settings import TableColumns
+from openwit.pipeline.readers.tables.table_ranges import TableRange
 from openwit.pipeline.readers.tables.tables import TableBatch, is_table_name, open_table
 from openwit.pipeline.stages.candidates.pair import TABLE, Drop, Pair
 from openwit.schemas.common.errors import DataError
@@ -69,18 +71,25 @@ def is_input_name(name: str) -> bool:
 
 
 def archive_pairs(
-    path: str, name: str, count_record: Count, count_image: Count, *, drops: list[Drop] | None = None
+    source: Source,
+    name: str,
+    count_record: Count,
+    count_image: Count,
+    *,
+    drops: list[Drop] | None = None,
+    span: RecordRange | None = None,
 ) -> Iterator[Pair]:
     """Yield the pairs of the pages of a WARC or ARC file.
 
     Args:
-        path: where to read.
+        source: where to read.
         name: the file as the recipe names it.
         count_record: called for every record, with a reason for each that is not a page, else with PAGES_TAKEN.
         count_image: called for every image, with a reason for each that is dropped, else with IMAGES_TAKEN.
         drops: takes the images that have a text and were dropped, before the pairs of their page.
+        span: read these records only.
     """
-    for page in read_pages(path, count_record):
+    for page in read_pages(source, count_record, span=span):
         count_record(PAGES_TAKEN)
         dropped: list[DroppedImage] = []
         images = extract(page, count_image, on_drop=ignore_dropped if drops is None else dropped.append)
@@ -91,12 +100,18 @@ def archive_pairs(
 
 
 def wat_pairs(
-    path: str, name: str, count_record: Count, count_image: Count, *, drops: list[Drop] | None = None
+    source: Source,
+    name: str,
+    count_record: Count,
+    count_image: Count,
+    *,
+    drops: list[Drop] | None = None,
+    span: RecordRange | None = None,
 ) -> Iterator[Pair]:
     """Yield the pairs of the pages that a WAT file describes; see `archive_pairs`."""
     dropped: list[DroppedImage] = []
     on_drop: Callable[[DroppedImage], None] = ignore_dropped if drops is None else dropped.append
-    for page in read_wat(path, count_record, count_image=count_image, on_drop=on_drop):
+    for page in read_wat(source, count_record, count_image=count_image, on_drop=on_drop, span=span):
         count_record(PAGES_TAKEN)
         count_image(IMAGES_TAKEN, len(page.images))
         if drops is not None:
@@ -106,7 +121,7 @@ def wat_pairs(
 
 
 def table_pairs(
-    path: str, name: str, columns: TableColumns, count_row: Count, row_groups: tuple[int, int] | None = None
+    path: str, name: str, columns: TableColumns, count_row: Count, part: TableRange | None = None
 ) -> Iterator[Pair]:
     """Yield the pairs of a table.
 
@@ -115,9 +130,9 @@ def table_pairs(
         name: the file as the recipe names it.
         columns: the user's names of columns.
         count_row: called with a reason for rows that could not be read, and with notes.
-        row_groups: (first, end) row groups of a Parquet table to read; None reads all.
+        part: rows to read; None reads all.
     """
-    reader = open_table(path, columns, count=count_row, row_groups=row_groups, source=name)
+    reader = open_table(path, columns, count=count_row, part=part, source=name)
     for batch in reader.batches():
         for row in _rows(batch):
             url = row["url"] or (_row_url(name, row["row"]) if reader.has_images else "")

@@ -3,27 +3,32 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from openwit.pipeline.common.counting import Count
+from openwit.pipeline.common.ranges import open_ranges
 from openwit.pipeline.common.reasons import Reason, unique
 from openwit.pipeline.execution.files import file_entry
-from openwit.pipeline.execution.jobs import FileTask, Task, TaskResult, TaskStats, counting
+from openwit.pipeline.execution.jobs import FileTask, StepCounts, Task, TaskResult, TaskStats, counting
 from openwit.pipeline.execution.stage import Job, StageResult
+from openwit.pipeline.readers.crawl.archive_file import RecordRange
 from openwit.pipeline.readers.crawl.warc import PAGE_REASONS, RECORDS
 from openwit.pipeline.readers.custom import reader_of
 from openwit.pipeline.readers.inputs import expand_inputs
 from openwit.pipeline.readers.pages.html import IMAGE_REASONS, IMAGES
 from openwit.pipeline.readers.pages.wat import WAT_REASONS
-from openwit.pipeline.readers.tables.tables import ROW_NOTES, ROW_REASONS, row_group_spans
+from openwit.pipeline.readers.tables.tables import ROW_NOTES, ROW_REASONS
 from openwit.pipeline.stages.candidates import Candidates, CandidatesPaths
 from openwit.pipeline.stages.candidates.extraction_stats import FOUND, KEPT, count_pairs
 from openwit.pipeline.stages.candidates.filter import PAIR_REASONS, PairFilter
 from openwit.pipeline.stages.candidates.pair import TABLE, Drop, Pair, candidates_table, drops_table
+from openwit.pipeline.stages.candidates.parts import SKIP, InputPart, RecordsRead, follow_records, plan
 from openwit.pipeline.stages.candidates.settings import CandidateSettings
 from openwit.pipeline.stages.candidates.sources import (
     IMAGES_TAKEN,
@@ -39,7 +44,7 @@ from openwit.pipeline.stages.candidates.sources import (
 from openwit.pipeline.text.filters import TEXT_REASONS
 from openwit.pipeline.text.settings import TextFilterSettings
 from openwit.schemas.common.errors import DataError, OpenWITError, PluginError
-from openwit.schemas.common.storage.remote import is_remote, local_copy
+from openwit.schemas.common.storage.remote import local_copy
 from openwit.schemas.tables.candidates import CANDIDATES, DAMAGE, DROPS
 
 FILES_STEP = "inputs/files"
@@ -51,8 +56,6 @@ TABLES_UNFILTERED = "filters.tables_unfiltered"
 TABLE_TEXTS = "filters.table_texts"
 TABLE_TEXTS_TAKEN = "filters.table_texts_taken"
 _BATCH = 4096
-# Rows of a Parquet table per task, so that one large table keeps several workers busy.
-_TASK_ROWS = 500_000
 # Rows of a candidates file: what later stages hold in memory at a time.
 _PART_ROWS = 262_144
 
@@ -83,8 +86,11 @@ def input_files(settings: CandidateSettings) -> list[str]:
 def read_candidates(job: Job, settings: CandidateSettings, folder: Path) -> StageResult:
     """Read the inputs that the settings name; write their candidates, and the dropped pairs with their reasons."""
     inputs = input_files(settings)
-    tasks = _tasks(inputs, settings)
-    results = job.run(folder, tasks, "Read inputs", "pairs", ReadInput(settings))
+    tasks = plan(job, folder, inputs, settings)
+    work = ReadInput(settings)
+    results = job.run(folder, tasks, "Read inputs", "pairs", work)
+    tasks, results = follow_records(job, folder, tasks, results, work)
+    results = _each_file_once(tasks, results)
     result = StageResult()
     steps = [FILES_STEP, RECORDS_STEP, IMAGES_STEP, PAIRS_STEP]
     seen = {step for task_result in results for step in task_result.steps}
@@ -130,24 +136,20 @@ def _left_aside(result: StageResult, results: list[TaskResult]) -> str:
     return f"; left aside: {', '.join(parts)}" if parts else ""
 
 
-@dataclass(frozen=True)
-class InputPart:
-    """An input, or the (first, end) row groups of a Parquet table."""
-
-    input: str
-    row_groups: tuple[int, int] | None = None
-
-
-def _tasks(inputs: list[str], settings: CandidateSettings) -> list[Task[InputPart]]:
-    """Return one task per input; several for a large Parquet table, each with its row groups."""
-    payloads: list[InputPart] = []
-    for path in inputs:
-        divisible = (
-            reader_of(path, settings.readers) is None and kind_of(path) is InputKind.TABLE and not is_remote(path)
-        )
-        spans = row_group_spans(path, _TASK_ROWS) if divisible else []
-        payloads += [InputPart(path, span) for span in spans] or [InputPart(path)]
-    return [Task(n, f"{n:05d}", payload) for n, payload in enumerate(payloads)]
+def _each_file_once(tasks: list[Task[InputPart]], results: list[TaskResult]) -> list[TaskResult]:
+    """Count a file as unreadable once if any of its parts could not be read; the pairs of its other parts stay."""
+    broken = {
+        task.payload.input
+        for task, result in zip(tasks, results, strict=True)
+        if any(reason == UNREADABLE for reason, _ in result.noted)
+    }
+    unread = {FILES_STEP: StepCounts(1, 0, {UNREADABLE: 1})}
+    return [
+        replace(result, steps=result.steps | unread)
+        if task.payload.number == 0 and task.payload.input in broken
+        else result
+        for task, result in zip(tasks, results, strict=True)
+    ]
 
 
 def _write_damage(folder: Path, tasks: list[Task[InputPart]], results: list[TaskResult], result: StageResult) -> None:
@@ -171,7 +173,7 @@ def _write_damage(folder: Path, tasks: list[Task[InputPart]], results: list[Task
 
 
 class ReadInput(FileTask[InputPart]):
-    """Read one archive or table; write its candidates and the dropped pairs, each with a reason."""
+    """Read an archive or a table, or a part of it; write its candidates and the dropped pairs, each with a reason."""
 
     def __init__(self, settings: CandidateSettings) -> None:
         self.settings = settings
@@ -189,19 +191,19 @@ class ReadInput(FileTask[InputPart]):
             return paths.part(task.name, number)
 
         # A file that several tasks read is counted by the one that reads its beginning.
-        files = int(task.payload.row_groups is None or task.payload.row_groups[0] == 0)
+        files = int(task.payload.number == 0)
         stats.enter(FILES_STEP, files)
         try:
-            with local_copy(name) as path, DROPS.writing(drops) as write_drops:
+            with _opened(task.payload) as source, DROPS.writing(drops) as write_drops:
                 of_images: list[Drop] = []
-                pairs = self._pairs(path, task.payload, stats, of_images)
+                pairs = self._pairs(source, task.payload, stats, of_images)
                 filtered = self._filtered(pairs, of_images, write_drops, stats)
                 candidates = CANDIDATES.write_parts(part, filtered, _PART_ROWS)
         except PluginError:
             raise  # a failing filter is not an unreadable file
         except OpenWITError as error:
             if not self.settings.skip_unreadable:
-                raise type(error)(f"{error} (candidates.skip_unreadable: true skips such files)") from error
+                raise type(error)(f"{error} ({SKIP})") from error
             stats.reset()
             stats.enter(FILES_STEP, files)
             stats.drop(FILES_STEP, UNREADABLE, files)
@@ -219,15 +221,16 @@ class ReadInput(FileTask[InputPart]):
     def _is_table(self, name: str) -> bool:
         return reader_of(name, self.settings.readers) is not None or kind_of(name) is InputKind.TABLE
 
-    def _pairs(self, path: str, part: InputPart, stats: TaskStats, of_images: list[Drop]) -> Iterator[Pair]:
+    def _pairs(self, source: Any, part: InputPart, stats: TaskStats, of_images: list[Drop]) -> Iterator[Pair]:
+        """Yield the pairs of a part of an input; `source` is a path, or the open file of a part of an archive."""
         name = part.input
         reader = reader_of(name, self.settings.readers)
         if reader is not None:
-            yield from custom_pairs(path, name, reader)
+            yield from custom_pairs(source, name, reader)
             return
         kind = kind_of(name)
         if kind is InputKind.TABLE:
-            yield from table_pairs(path, name, self.settings.columns, _lost_rows(stats), part.row_groups)
+            yield from table_pairs(source, name, self.settings.columns, _lost_rows(stats), part.table)
             return
         read, reasons = (wat_pairs, WAT_REASONS) if kind is InputKind.WAT else (archive_pairs, PAGE_REASONS)
         for step in (RECORDS_STEP, IMAGES_STEP):
@@ -235,7 +238,12 @@ class ReadInput(FileTask[InputPart]):
         count_record = counting(stats, RECORDS_STEP, RECORDS, reasons, PAGES_TAKEN)
         count_image = counting(stats, IMAGES_STEP, IMAGES, IMAGE_REASONS, IMAGES_TAKEN)
         drops = of_images if self.settings.keep_drops else None
-        yield from read(path, name, count_record, count_image, drops=drops)
+        if part.records is None:
+            yield from read(source, name, count_record, count_image, drops=drops)
+        elif not part.is_empty:
+            span = RecordRange(*part.records, exact=part.is_exact)
+            yield from read(source, name, count_record, count_image, drops=drops, span=span)
+            stats.extra = RecordsRead(span.first, span.after)
 
     def _filtered(
         self,
@@ -248,7 +256,7 @@ class ReadInput(FileTask[InputPart]):
         assert self._filter is not None
         rows = 0
         stats.enter(PAIRS_STEP, 0)
-        while batch := list(islice(found, _BATCH)):
+        for batch in _batches(found):
             kept, dropped = self._filter.split(batch)
             _count(stats, batch, kept, dropped)
             _count_filtered(stats, batch, dropped, self.settings.filters)
@@ -260,6 +268,34 @@ class ReadInput(FileTask[InputPart]):
             yield candidates_table(kept)
         if of_images:
             write_drops(drops_table(of_images))
+
+
+@contextmanager
+def _opened(part: InputPart) -> Iterator[Any]:
+    """Yield where a part of an input is read: a path, or for a part of an archive an open file."""
+    if part.table is not None:
+        yield part.input
+    elif part.records is not None:
+        with open_ranges(part.input) as file:
+            yield file
+    else:
+        with local_copy(part.input) as path:
+            yield path
+
+
+def _batches(found: Iterator[Pair]) -> Iterator[list[Pair]]:
+    """Yield the pairs in batches; those of a page stay together, since each is read in the light of the others."""
+    batch = list(islice(found, _BATCH))
+    while batch:
+        last = batch[-1]
+        after: list[Pair] = []
+        for pair in found:
+            if (pair.archive, pair.record_offset) != (last.archive, last.record_offset):
+                after = [pair]
+                break
+            batch.append(pair)
+        yield batch
+        batch = [*after, *islice(found, _BATCH - len(after))]
 
 
 def _count(stats: TaskStats, found: list[Pair], kept: list[Pair], dropped: list[Drop]) -> None:

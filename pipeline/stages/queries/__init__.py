@@ -27,7 +27,7 @@ class Queries(Stage[QuerySettings]):
     """Make the query list: words, bigrams, titles, synsets and your own lists (paper section 2.2)."""
 
     name = "queries"
-    version = 3
+    version = 4
     settings = QuerySettings
     summary = "make the query list from words, bigrams, titles, synsets and your own lists"
     output = QUERY_LIST

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
+from openwit.pipeline.common.ranges import divisible_size, path_or_ranges
 from openwit.pipeline.execution.blobs import concat_blobs, split_by, to_blob
 from openwit.pipeline.execution.jobs import (
     Emitted,
@@ -31,6 +32,7 @@ from openwit.pipeline.execution.jobs import (
 )
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.execution.tasks import results_of
+from openwit.pipeline.readers.crawl.archive_file import Source
 from openwit.pipeline.readers.wikipedia.boilerplate import without_identifiers
 from openwit.pipeline.readers.wikipedia.cirrusdump import CIRRUS_REASONS, is_cirrus, read_cirrus
 from openwit.pipeline.readers.wikipedia.pageviews import LINES, LINES_ADDED, VIEW_REASONS, sum_views
@@ -105,8 +107,10 @@ def plan(settings: QuerySettings, dumps: list[str], views: list[str]) -> list[Ta
     """Return the tasks: one per part of a dump (multistream dumps are read in parallel) and per page views file."""
     payloads: list[CountInput] = []
     for dump in dumps:
-        size = 0 if is_remote(dump) else Path(dump).stat().st_size
-        parts = max(1, -(-size // settings.part_bytes)) if ".bz2" in dump.lower() else 1
+        size = 0
+        if ".bz2" in dump.lower():
+            size = (divisible_size(dump) or 0) if is_remote(dump) else Path(dump).stat().st_size
+        parts = max(1, -(-size // settings.part_bytes))
         edges = [size * n // parts for n in range(parts)]
         payloads += [DumpPart(dump, start, end) for start, end in zip(edges, [*edges[1:], None], strict=True)]
     payloads += [ViewsFile(path) for path in views]
@@ -140,8 +144,9 @@ class CountTerms(FileTask[CountInput]):
     def _dump(self, part: DumpPart, stats: TaskStats) -> Iterator[pa.Table]:
         terms = TermCounter(self.settings.bigrams is not None)
         names = {kind: Counter[str]() for kind in (TITLE, LINK, POPULARITY)}
-        with local_copy(part.dump) as path:
-            for number, text in enumerate(self._texts(path, part, names, stats), 1):
+        is_whole = part.start == 0 and part.end is None
+        with local_copy(part.dump) if is_whole else path_or_ranges(part.dump) as source:
+            for number, text in enumerate(self._texts(source, part, names, stats), 1):
                 terms.add(text)
                 stats.tick(number)
                 if len(terms) > _FLUSH_AT:
@@ -151,13 +156,15 @@ class CountTerms(FileTask[CountInput]):
         for kind, counts in names.items():
             yield _table(kind, counts)
 
-    def _texts(self, path: str, part: DumpPart, names: dict[str, Counter[str]], stats: TaskStats) -> Iterator[str]:
+    def _texts(
+        self, source: Source, part: DumpPart, names: dict[str, Counter[str]], stats: TaskStats
+    ) -> Iterator[str]:
         """Yield the running text of each article; fill in what is known of names."""
         stats.enter(PAGES_STEP, 0)
         match = self.settings.match or "words"
-        if is_cirrus(path):
+        if is_cirrus(source):
             count = counting(stats, PAGES_STEP, PAGES, CIRRUS_REASONS, _TAKEN)
-            for page in read_cirrus(path, count) if not part.start else ():
+            for page in read_cirrus(source, count) if not part.start else ():
                 count(_TAKEN)
                 name = title_text(page.title, match)
                 names[TITLE][name] += 1
@@ -166,7 +173,7 @@ class CountTerms(FileTask[CountInput]):
                 yield without_identifiers(page.text, "\n")
             return
         count = counting(stats, PAGES_STEP, PAGES, ARTICLE_REASONS, _TAKEN)
-        for article in read_articles(path, count, start=part.start, end=part.end):
+        for article in read_articles(source, count, start=part.start, end=part.end):
             count(_TAKEN)
             names[TITLE][title_text(article.title, match)] += 1
             if self.settings.titles:

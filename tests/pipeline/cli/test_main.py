@@ -60,7 +60,7 @@ def test_help_is_in_one_style(name, capsys, monkeypatch):
     [
         (["select", "--balance", "x"], "wit select: invalid value for '--balance': 'x' is not one of 'cap', 'prob"),
         (["select", "--match", "x"], "wit select: invalid value for '--match': 'x' is not one of 'words', 'metac"),
-        (["redraw", "--runner", "x"], "wit redraw: invalid value for '--runner': 'x' is not one of 'local', 'beam'"),
+        (["redraw", "--runner", "x"], "wit redraw: invalid value for '--runner': 'x' is not one of 'local', 'ray',"),
         (["queries", "--limit", "0"], "wit queries: invalid value for '--limit': "),
         (["fetch", "--bogus"], "wit fetch: no such option: --bogus"),
         (["verify"], "wit verify: missing argument 'DATASET'"),

@@ -177,7 +177,7 @@ def test_a_large_table_is_read_by_several_tasks_and_written_in_parts(job, tmp_pa
     pq.write_table(table, tmp_path / "big.parquet", row_group_size=100)
     settings = CandidateSettings(inputs=[str(tmp_path / "big.parquet")])
     whole, _ = Candidates().run(job, settings, {}, tmp_path / "whole")
-    monkeypatch.setattr(stage, "_TASK_ROWS", 300)
+    settings = settings.model_copy(update={"part_bytes": 4_000})
     monkeypatch.setattr(stage, "_PART_ROWS", 150)
     monkeypatch.setattr(stage, "_BATCH", 64)
     parts, _ = Candidates().run(job, settings, {}, tmp_path / "parts")

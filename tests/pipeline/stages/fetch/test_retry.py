@@ -105,7 +105,7 @@ def test_a_second_try_while_we_are_cut_off_changes_nothing(tmp_path, job, web, h
 @pytest.mark.parametrize("moves", range(0, 8, 3))
 def test_a_kill_while_results_move_leaves_old_or_new(tmp_path, job, web, half_failed, monkeypatch, moves):
     web.statuses.clear()
-    real, left = fetch_retry.os.replace, [moves]
+    real, left = fetch_retry.move_file, [moves]
 
     def dying(source, target):
         if ".stage/retry" in str(source) and ".partial-" not in str(source):
@@ -114,7 +114,7 @@ def test_a_kill_while_results_move_leaves_old_or_new(tmp_path, job, web, half_fa
             left[0] -= 1
         real(source, target)
 
-    monkeypatch.setattr(fetch_retry.os, "replace", dying)
+    monkeypatch.setattr(fetch_retry, "move_file", dying)
     with pytest.raises(KeyboardInterrupt):
         Fetch().run(job, settings(), {"selected": half_failed}, tmp_path / "f", build=BuildContext(retry_failed=True))
     monkeypatch.undo()
