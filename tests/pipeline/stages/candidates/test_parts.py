@@ -229,8 +229,6 @@ def test_ranges_of_a_web_server_and_a_part_that_cannot_be_had(job, tmp_path, ser
     assert outcome(tmp_path / "parts", divided) == outcome(tmp_path / "whole", whole)
     assert len(divided.paths(tmp_path / "parts", "candidates")) > 2
 
-    from openwit.schemas.common.storage import remote
-
     monkeypatch.setattr("openwit.schemas.common.storage.remote._LONGEST_WAIT_S", 0)
     with pytest.raises((NetworkError, OpenWITError), match="broken.warc.gz cannot be fetched"):
         make(Job(make_engine("beam", 1)), tmp_path / "stops", [f"{base}/broken.warc.gz"], part_bytes=1500)
