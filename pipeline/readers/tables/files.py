@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from openwit.pipeline.common.counting import Count, ignore
 from openwit.pipeline.common.reasons import Reason
+from openwit.pipeline.readers.tables.line_stream import LineStream
 from openwit.schemas.common.decompress import AFTER_END, MAGIC_BYTES, Plain, compression_of, plain_chunks
 from openwit.schemas.common.errors import DataError, NetworkError, RecipeError, one_line
 
@@ -156,7 +157,7 @@ def _raw(name: str) -> Iterator[Any]:
         yield file
 
 
-class _WholeLines(io.RawIOBase):
+class _WholeLines(LineStream):
     """Read text from a compressed stream up to the first damage, in whole lines, so that no cell is cut off.
 
     Args:
@@ -166,37 +167,20 @@ class _WholeLines(io.RawIOBase):
     """
 
     def __init__(self, stream: Any, damage: list[str], count: Count) -> None:
+        super().__init__()
         self._stream = stream
         self._damage = damage
         self._count = count
-        self._ready = b""
-        self._line = b""  # the start of a line whose end is not read yet
-        self._at_end = False
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._ready and not self._at_end:
-            self._fill()
-        size = min(len(buffer), len(self._ready))
-        buffer[:size] = self._ready[:size]
-        self._ready = self._ready[size:]
-        return size
-
-    def _fill(self) -> None:
+    def _chunk(self) -> bytes:
         try:
-            chunk = self._stream.read(_READ_BYTES)
+            data: bytes = self._stream.read(_READ_BYTES)
         except (pa.ArrowException, OSError) as error:
             self._damage.append(one_line(error, LONGEST_MESSAGE))
-            chunk = b""
-        if not chunk:
-            self._at_end = True
-            if self._damage:
-                self._count(DAMAGED_ROWS, 0, f"{_REST}{self._damage[0]}")
-            if not self._damage or AFTER_END in self._damage[0]:
-                self._ready = self._line
-            return
-        end = chunk.rfind(b"\n") + 1
-        self._ready = self._line + chunk[:end] if end else b""
-        self._line = chunk[end:] if end else self._line + chunk
+            return b""
+        return data
+
+    def _last(self, data: bytes) -> bytes:
+        if self._damage:
+            self._count(DAMAGED_ROWS, 0, f"{_REST}{self._damage[0]}")
+        return data if not self._damage or AFTER_END in self._damage[0] else b""

@@ -1,11 +1,11 @@
 """Make sure that text columns are valid UTF-8, which Arrow takes for granted in what Parquet files call text."""
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 
+from openwit.pipeline.readers.tables.line_stream import LineStream
 from openwit.schemas.common.charset import detect_or_western
 from openwit.schemas.common.charset.unicode import is_utf8
 from openwit.schemas.common.wording import counted
@@ -95,7 +95,7 @@ class TextDecoder:
         return [None if value is None else self.text(value) for value in values]
 
 
-class Utf8Lines(io.RawIOBase):
+class Utf8Lines(LineStream):
     """A text file as UTF-8: lines in another charset are decoded one by one, all others pass unchanged.
 
     Args:
@@ -104,29 +104,13 @@ class Utf8Lines(io.RawIOBase):
     """
 
     def __init__(self, file: Any, decoder: TextDecoder) -> None:
+        super().__init__()
         self._file = file
         self._decoder = decoder
-        self._ready = memoryview(b"")
-        self._line = b""  # the start of a line whose end is not read yet
-        self._at_end = False
 
-    def readable(self) -> bool:
-        return True
+    def _chunk(self) -> bytes:
+        data: bytes = self._file.read(_READ_BYTES)
+        return data
 
-    def readinto(self, buffer: Any) -> int:
-        while not self._ready and not self._at_end:
-            self._fill()
-        size = min(len(buffer), len(self._ready))
-        buffer[:size] = self._ready[:size]
-        self._ready = self._ready[size:]
-        return size
-
-    def _fill(self) -> None:
-        chunk = self._file.read(_READ_BYTES)
-        end = chunk.rfind(b"\n") + 1
-        if chunk and not end:
-            self._line += chunk
-            return
-        self._at_end = not chunk
-        data, self._line = (self._line + chunk[:end], chunk[end:]) if chunk else (self._line, b"")
-        self._ready = memoryview(data if is_utf8(data) else self._decoder.lines(data))
+    def _lines(self, data: bytes) -> bytes:
+        return data if is_utf8(data) else self._decoder.lines(data)

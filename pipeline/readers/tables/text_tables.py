@@ -21,6 +21,7 @@ from openwit.pipeline.readers.tables.files import (
     TEXT_LISTS,
     opened_text,
 )
+from openwit.pipeline.readers.tables.line_stream import LONGEST_LINE
 from openwit.pipeline.readers.tables.open_quotes import ClosedQuotes
 from openwit.pipeline.readers.tables.settings import TableColumns
 from openwit.pipeline.readers.tables.sound_text import TextDecoder, Utf8Lines
@@ -33,7 +34,6 @@ from openwit.schemas.common.wording import counted
 
 NEVER_CLOSED = "a quote is opened and never closed"
 
-_CSV_BLOCK_BYTES = 16 << 20  # maximum size of a row
 _READ_BYTES = 1 << 20
 _PEEK_LINES = 100
 _EMPTY = "Empty CSV file"  # Arrow's words
@@ -251,7 +251,7 @@ def _csv_options(
     return {
         "read_options": pa.csv.ReadOptions(
             use_threads=False,
-            block_size=_CSV_BLOCK_BYTES,
+            block_size=LONGEST_LINE,
             skip_rows=layout.skipped if part is None or part.is_first else 0,
             column_names=names or None,
         ),
@@ -264,8 +264,8 @@ def _lines(file: Any, name: str) -> Iterator[bytes]:
     while chunk := file.read(_READ_BYTES):
         lines = (rest + chunk).split(b"\n")
         rest = lines.pop()
-        if len(rest) > _CSV_BLOCK_BYTES:
-            raise DataError(f"{name} has a line of more than {_CSV_BLOCK_BYTES} bytes: it is not a JSON lines file")
+        if len(rest) > LONGEST_LINE:
+            raise DataError(f"{name} has a line of more than {LONGEST_LINE} bytes: it is not a JSON lines file")
         yield from lines
     if rest:
         yield rest

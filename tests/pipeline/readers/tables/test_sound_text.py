@@ -1,6 +1,7 @@
 """Texts in tables that are not UTF-8: in Parquet files, which do not check, and in lines that Arrow cannot parse."""
 
 import bz2
+import contextlib
 import gzip
 import io
 import lzma
@@ -150,3 +151,21 @@ def test_lines_that_are_utf8_pass_unchanged_and_the_others_line_by_line(parts, s
         except UnicodeDecodeError:
             continue
         assert line == given_
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "t.jsonl"])
+def test_a_line_without_an_end_is_not_held_in_memory(tmp_path, name, monkeypatch):
+    from openwit.pipeline.readers.tables import line_stream
+
+    monkeypatch.setattr(line_stream, "LONGEST_LINE", 1 << 20)
+    kept = []
+    real = line_stream.LineStream._keep
+    monkeypatch.setattr(
+        line_stream.LineStream, "_keep", lambda self, start: (real(self, start), kept.append(self._line_bytes))
+    )
+    data = b"url,text\nu," + b"x" * (40 << 20)
+    (tmp_path / name).write_bytes(gzip.compress(data, 1) if name.endswith(".gz") else data)
+    with contextlib.suppress(DataError):
+        rows_of(tmp_path / name)
+    assert kept
+    assert max(kept) <= 1 << 20

@@ -155,7 +155,7 @@ def test_files_of_a_line_or_none(folder, text):
 
 def test_a_row_that_no_part_can_hold_ends_the_splitting(folder, monkeypatch):
     path = folder / "long.csv"
-    monkeypatch.setattr("openwit.pipeline.readers.tables.text_tables._CSV_BLOCK_BYTES", 1 << 10)
+    monkeypatch.setattr("openwit.pipeline.readers.tables.text_tables.LONGEST_LINE", 1 << 10)
     rows = [f"http://a.org/{n},text {n}\n" for n in range(200)]
     rows[150] = f"http://a.org/150,{'x' * 5000}\n"
     path.write_text(HEADER + "".join(rows))
