@@ -54,7 +54,7 @@ Run = dict[str, Any]
 class _Photos(asyncio.Protocol):
     """GET /NUMBER is a photo; /robots.txt is 404.
 
-    127.0.2.x says nothing, 127.0.3.x drips, 127.0.4.x answers after 0.2 s, 127.0.5.x has a Crawl-delay of 1 s.
+    127.0.2.x is silent, 127.0.3.x drips, 127.0.4.x answers after 0.2 s, 127.0.5.x has a Crawl-delay of 1 s.
     """
 
     def __init__(self, answers: list[bytes]) -> None:

@@ -122,7 +122,7 @@ class Downloader:
     def download(self, urls: Iterable[str | None], backlog: Backlog | None = None) -> Iterator[Download]:
         """Yield one `Download` per URL, in the order of completion.
 
-        At most `lookahead` URLs are read ahead. A source that has none at the moment yields None: it is asked again
+        At most `lookahead` URLs are read ahead. A source that has none at the moment yields None: it is called again
         after the next event, which `backlog.wake` is too. All transfers pause while the caller handles a result; this
         time does not count against any limit here, but servers have limits too. A caller that works on the bodies
         elsewhere counts them in a `backlog` and comes back at once: they take the places of new transfers.

@@ -13,7 +13,7 @@ class HostLimit:
     """The limit of one host, by the rule of TCP's congestion avoidance (AIMD; Chiu and Jain 1989, RFC 5681).
 
     A *round* is as many answers as the limit. After a round in which the limit was reached (RFC 7661: one that is not
-    reached says nothing) and in which the answers came about as fast as in the fastest round so far, the limit grows
+    reached does not count) and in which the answers came about as fast as in the fastest round so far, the limit grows
     by one. If they came slower, as when requests queue at the server (TCP Vegas, RFC 6817), it shrinks by one, but
     not below where it started: pages may differ. When the server says that it is overloaded, or requests time out, the
     limit is halved, once for all requests that were under way. After timeouts without any answer it is not halved

@@ -12,7 +12,6 @@ import signal
 import sys
 import tempfile
 import threading
-import time
 import types
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
@@ -142,9 +141,7 @@ class LocalPool:
 
     def _start(self) -> ProcessPoolExecutor:
         context = _context()
-        return ProcessPoolExecutor(
-            self._workers, mp_context=context, initializer=_prepare_worker, initargs=(os.getpid(),)
-        )
+        return ProcessPoolExecutor(self._workers, mp_context=context, initializer=_prepare_worker)
 
 
 def _context() -> BaseContext:
@@ -179,34 +176,21 @@ def _kill(executor: ProcessPoolExecutor) -> None:
 # What follows runs in the workers.
 
 
-def _prepare_worker(driver: int) -> None:
+def _prepare_worker() -> None:
     # Ctrl-C goes to all processes of a terminal: the driver ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
-    threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
+    threading.Thread(target=_end_with_driver, daemon=True).start()
     quiet_logs()
 
 
-def _end_with(driver: int) -> None:
+def _end_with_driver() -> None:
     """End this process when that of the driver is gone."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-    else:
-        while _runs(driver):
-            time.sleep(_POLL_S)
+    driver = multiprocessing.parent_process()
+    assert driver is not None, "a worker has a parent"
+    driver.join()
     os._exit(1)
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _serve(job: str, item: bytes, cores: int) -> Outcome:

@@ -28,7 +28,7 @@ def local(tmp_path_factory):
 
 @pytest.fixture
 def work():
-    yield as_path("memory://bucket/work")
+    yield as_path("memory://bucket/birds")
     fsspec.filesystem("memory").rm("/", recursive=True)
 
 
@@ -38,7 +38,7 @@ def test_the_bytes_are_those_of_a_local_build(local, work, tmp_path, monkeypatch
     scratch.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     job = Job(make_engine("local", 1))
-    assert build(recipe, work, job).where == "memory://bucket/work/dataset"
+    assert build(recipe, work, job).where == "memory://bucket/birds/dataset"
     assert dataset_tree(work / "dataset") == expected
     assert verify_dataset(str(work / "dataset")) == []
     # What is read again and again is kept for this process only.
@@ -72,14 +72,16 @@ def test_damage_between_stages_is_noticed(local, work):
             data[len(data) // 2] ^= 1
             first.write_bytes(bytes(data))
 
-    with pytest.raises(Exception, match=r"memory://bucket/work/stages/candidates/.* has changed since it was written"):
+    with pytest.raises(
+        Exception, match=r"memory://bucket/birds/stages/candidates/.* has changed since it was written"
+    ):
         build(recipe, work, Job(make_engine("local", 1)), on_step=damage)
 
 
 def test_a_folder_of_something_else_is_refused(local, work):
     recipe, _ = local
     (work / "stages" / "queries" / "thesis.txt").write_text("years of work")
-    with pytest.raises(RecipeError, match="memory://bucket/work holds stages/ or dataset/ of something else"):
+    with pytest.raises(RecipeError, match="memory://bucket/birds holds stages/ or dataset/ of something else"):
         build(recipe, work, Job(make_engine("local", 1)))
 
 

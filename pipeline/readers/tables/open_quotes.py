@@ -155,7 +155,7 @@ def _line_end(text: bytes, at: int) -> int:
 
 
 def in_order(text: bytes, delimiter: bytes) -> bool:
-    """Return whether whole lines are whole records by a glance at their quotes; False says nothing.
+    """Return whether whole lines are whole records by a glance at their quotes; False leaves it open.
 
     Each quote opens a field or doubles a quote, or closes before a delimiter, a line end or a quote; and no record
     spans more than two lines.

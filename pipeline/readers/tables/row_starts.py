@@ -9,7 +9,7 @@ from openwit.pipeline.readers.tables.open_quotes import RecordSplitter
 from openwit.pipeline.readers.tables.text_layout import TextLayout
 
 _LONGEST_ROW_BYTES = 32 << 20
-"""Where no row begins in so many bytes, none is looked for: such a row cannot be read either."""
+"""Longest row, in bytes, whose end is looked for: a longer one cannot be read either."""
 
 _BOM = codecs.BOM_UTF8
 

@@ -206,7 +206,7 @@ class ChunkReader:
 
 
 def some_urls(cells: Iterable[Cell], outside: range, row_groups: int) -> Iterator[list[str]]:
-    """Yield URLs of other chunks that must be downloaded, by row group, at most so many row groups.
+    """Yield URLs of other chunks that must be downloaded, by row group, of a limited number of row groups.
 
     Args:
         outside: chunks that are left out.

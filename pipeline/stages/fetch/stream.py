@@ -87,7 +87,7 @@ class ChunkStream:
         """Fetch all batches.
 
         Args:
-            batches: None where there is none at the moment; it is then asked again after the next event.
+            batches: None where there is none at the moment; it is called again after the next event.
         """
         self._stopped.clear()
         with ThreadPoolExecutor(self._threads) as pool:

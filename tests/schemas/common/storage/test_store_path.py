@@ -18,7 +18,7 @@ from openwit.schemas.common.storage.store_path import StorePath, is_store
 
 @pytest.fixture
 def store():
-    yield as_path("memory://bucket/work")
+    yield as_path("memory://bucket/birds")
     fsspec.filesystem("memory").rm("/", recursive=True)
 
 
