@@ -1,80 +1,27 @@
 """Builds on a Ray cluster of two nodes whose only common folder is an S3 server."""
 
-import os
-import socket
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
+from support.ray_cluster import ray_cluster
 from support.s3_server import BUCKET
 from support.trees import dataset_tree
 
 from openwit.pipeline.build import build
 from openwit.pipeline.execution.runners import make_engine
 from openwit.pipeline.execution.stage import Job
-from openwit.schemas.common.errors import NetworkError, OpenWITError, RecipeError, StorageError
+from openwit.schemas.common.errors import NetworkError, RecipeError, StorageError
 from openwit.schemas.common.storage import as_path
 
 pytestmark = pytest.mark.engines
 pytest.importorskip("ray")
 
-RAY = [sys.executable, "-m", "ray.scripts.scripts"]
-NODE = ["--num-cpus=1", "--object-store-memory=100000000", "--disable-usage-stats"]
-
-
-class Cluster:
-    """A head and nodes that come and go."""
-
-    def __init__(self, environment):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.address = f"127.0.0.1:{free.getsockname()[1]}"
-        paths = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
-        self.environment = {**os.environ, **environment, "PYTHONPATH": paths, "RAY_USAGE_STATS_ENABLED": "0"}
-        self.nodes = []
-        port = self.address.partition(":")[2]
-        self.start("--head", f"--port={port}", "--include-dashboard=false", "--dashboard-agent-listen-port=0")
-
-    def start(self, *arguments):
-        """Start a node; it ends with its process."""
-        command = [*RAY, "start", *(arguments or [f"--address={self.address}"]), *NODE, "--block"]
-        node = subprocess.Popen(
-            command, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-        )
-        self.nodes.append(node)
-        return node
-
-    def kill(self, node):
-        """End a node as a power cut does."""
-        os.killpg(node.pid, 9)
-        node.wait()
-        self.nodes.remove(node)
-
-    def stop(self):
-        for node in list(self.nodes):
-            self.kill(node)
-
 
 @pytest.fixture(scope="module")
 def cluster(s3):
-    made = Cluster(s3)
-    made.start()
-    deadline = time.monotonic() + 60
-    while True:
-        engine = make_engine("ray", "auto", cluster=made.address)
-        try:
-            engine.check()
-            break
-        except OpenWITError:
-            engine.close()
-            assert time.monotonic() < deadline
-            time.sleep(1)
-    yield made
-    engine.close()
-    made.stop()
+    with ray_cluster(s3) as made:
+        yield made
 
 
 def test_a_build_in_a_store_has_the_same_bytes(cluster, small):
