@@ -139,11 +139,14 @@ def local_workers(_: Place, driver: int) -> list[int]:
 
 def ray_workers(place: Place, _: int) -> list[int]:
     """Return the processes in which Ray runs tasks."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
+    assert place.cluster is not None
+    found, left = [], [node.pid for node in place.cluster.nodes]
+    while left:
+        process = left.pop()
+        left += children(process)
         with contextlib.suppress(OSError):
-            if (folder / "cmdline").read_bytes().startswith(b"ray::_serve"):
-                found.append(int(folder.name))
+            if Path(f"/proc/{process}/cmdline").read_bytes().startswith(b"ray::_serve"):
+                found.append(process)
     return found
 
 

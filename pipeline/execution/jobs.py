@@ -66,6 +66,7 @@ class TaskResult:
         counters: further counts, by name.
         extra: plain data of the stage's own dataclass; see `extra_as`.
         noted: (reason, detail) of the first rows of each reason.
+        versions: of files in a store, as it named them when they were written; see `files.is_same`.
     """
 
     task: str
@@ -74,6 +75,7 @@ class TaskResult:
     counters: dict[str, int]
     extra: dict[str, Any] = field(default_factory=dict)
     noted: list[tuple[str, str]] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
 
     def extra_as(self, kind: type[ExtraT]) -> ExtraT:
         """Return the task's extra as the dataclass that its `TaskStats.extra` was.

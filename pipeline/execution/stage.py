@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pydantic
 
 from openwit.pipeline.execution.engine import Engine
-from openwit.pipeline.execution.files import LOCK, STAGE, STAGE_MANIFEST
+from openwit.pipeline.execution.files import LOCK, STAGE, STAGE_MANIFEST, write_versions
 from openwit.pipeline.execution.jobs import FileTask, RoundsJob, Task, TaskResult
 from openwit.pipeline.execution.progress import SILENT, Progress
 from openwit.pipeline.execution.tasks import FAILURES, PROGRESS, clean_partials
@@ -175,9 +175,12 @@ def _sum_steps(stage: str, unit: str, steps: Sequence[FunnelStep]) -> FunnelStep
 
 @dataclass
 class StageResult:
-    """The result of a stage: everything that its manifest needs beyond the settings."""
+    """The result of a stage: everything that its manifest needs beyond the settings, and versions of files in a
+    store.
+    """
 
     files: list[FileEntry] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
     funnel: list[FunnelStep] = field(default_factory=list)
     counters: Counter[str] = field(default_factory=Counter)
     extra: dict[str, Any] = field(default_factory=dict)
@@ -191,6 +194,7 @@ class StageResult:
         """
         for task in results:
             self.files += task.files
+            self.versions.update(task.versions)
             self.counters.update(task.counters)
         for step in steps:
             stage, unit = step.split("/")
@@ -301,6 +305,7 @@ def run_stage(
         remove_tree(folder / PROGRESS)
         remove_tree(folder / FAILURES)
         stop_if_asked()
+        write_versions(folder, {e.path: result.versions[e.path] for e in manifest.files if e.path in result.versions})
         atomic_write(folder / STAGE_MANIFEST, seal(manifest.model_dump_json(indent=1) + "\n"))
     return manifest, True
 

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pydantic
 from openwit.pipeline.execution.files import STAGE, file_entry, is_intact
 from openwit.pipeline.execution.jobs import FileTask, Task, TaskResult, TaskStats
 from openwit.schemas.common import errors
-from openwit.schemas.common.atomic import TEMPORARY_PREFIX, atomic_write
+from openwit.schemas.common.atomic import TEMPORARY_PREFIX, atomic_write, version_of
 from openwit.schemas.common.errors import OpenWITError, StorageError
 from openwit.schemas.common.sealed import seal, unseal
 from openwit.schemas.common.stopping import stop_if_asked
@@ -47,7 +48,9 @@ def run_file_task(folder: Path, task: Task[Any], file_task: FileTask[Any]) -> Ta
     """
     stop_if_asked()
     result = read_result(folder, task.name)
-    if result is not None and all(is_intact(folder / entry.path, entry) for entry in result.files):
+    if result is not None and (
+        is_store(folder) or all(is_intact(folder / entry.path, entry) for entry in result.files)
+    ):
         return result
     stats = task_stats(folder, task.name)
     try:
@@ -55,7 +58,7 @@ def run_file_task(folder: Path, task: Task[Any], file_task: FileTask[Any]) -> Ta
             paths = file_task.run(task, folder, stats)
             files = [path if isinstance(path, FileEntry) else file_entry(folder, path) for path in paths]
             result = stats.result(task.name, files)
-            write_result(folder, result)
+            result = write_result(folder, result)
     except OpenWITError as error:
         # Engines wrap what a worker raises; the sentence for the user is passed by a file instead.
         with contextlib.suppress(OSError):  # on a full disk it is found in what the engine raises
@@ -64,24 +67,32 @@ def run_file_task(folder: Path, task: Task[Any], file_task: FileTask[Any]) -> Ta
     return result
 
 
-def write_result(folder: Path, result: TaskResult, where: str = RESULTS) -> None:
-    """Record the result of a finished task, or below another folder of a finished part of one, by its name."""
+def write_result(folder: Path, result: TaskResult, where: str = RESULTS) -> TaskResult:
+    """Record the result of a finished task, or below another folder of a finished part of one, by its name.
+
+    Returns:
+        The result, with the versions of its files if they are in a store.
+    """
+    if is_store(folder):
+        versions = {entry.path: version_of(folder / entry.path) for entry in result.files}
+        result = replace(result, versions=versions)
     text = json.dumps(_RESULT.dump_python(result, mode="json"), sort_keys=True)
     atomic_write(folder / where / f"{result.task}.json", seal(text))
+    return result
 
 
 def read_result(folder: Path, name: str, where: str = RESULTS) -> TaskResult | None:
     """Return the result of a finished task, or None when the task must be run (again); see `write_result`.
 
-    Its files are there and have their sizes; `run_file_task` compares their bytes too, so that a task whose files were
-    damaged since is run again.
+    Its files are there and have their sizes, in a store also their versions or bytes; `run_file_task` compares the
+    bytes of local files too, so that a task whose files were damaged since is run again.
     """
     path = folder / where / f"{name}.json"
     try:
         result = _RESULT.validate_json(unseal(path.read_bytes(), path))
     except (FileNotFoundError, ValueError):
         return None
-    complete = all(_has_size(folder / entry.path, entry.bytes) for entry in result.files)
+    complete = all(_is_there(folder / entry.path, entry, result) for entry in result.files)
     return result if complete else None
 
 
@@ -93,9 +104,11 @@ def finished_results(folder: Path) -> Iterator[TaskResult]:
             yield result
 
 
-def _has_size(path: Path, size: int) -> bool:
+def _is_there(path: Path, entry: FileEntry, result: TaskResult) -> bool:
+    if is_store(path):
+        return is_intact(path, entry, result.versions.get(entry.path, ""))
     try:
-        return path.stat().st_size == size
+        return path.stat().st_size == entry.bytes
     except FileNotFoundError:
         return False
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from openwit.schemas.common.storage.reading import local_file, send_file
+from openwit.schemas.common.storage.reading import local_file, send_file, store_facts
 from openwit.schemas.common.storage.store_path import is_store
 
 TEMPORARY_PREFIX = ".partial-"
@@ -29,8 +29,8 @@ def atomic_path(target: Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="openwit-") as folder:
             local = Path(folder) / target.name
             yield local
-            _note_sent(target, local.stat().st_size, sha256_of(local))
-            send_file(local, target)
+            size, sha256 = local.stat().st_size, sha256_of(local)
+            note_version(target, size, sha256, send_file(local, target).version)
         return
     # Unique on every machine: process numbers are equal in containers.
     temporary = target.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:12]}-{target.name}")
@@ -52,6 +52,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
 def atomic_write(target: Path, data: bytes | str) -> None:
     """Write `data` (text as UTF-8) to `target`, whole or not at all."""
     if is_store(target):
+        forget_version(target)
         target.write_bytes(data.encode() if isinstance(data, str) else data)
         return
     with atomic_path(target) as temporary:
@@ -64,20 +65,35 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-_sent: OrderedDict[str, tuple[int, str]] = OrderedDict()
-_SENT_KEPT = 4096
+_known: OrderedDict[str, tuple[int, str, str]] = OrderedDict()
+_FILES_KNOWN = 4096
 
 
-def _note_sent(target: Path, size: int, sha256: str) -> None:
-    _sent[str(target)] = size, sha256
-    while len(_sent) > _SENT_KEPT:
-        _sent.popitem(last=False)
+def note_version(path: Path, size: int, sha256: str, version: str) -> None:
+    """Keep what is known of a file of a store, which this process sent or compared."""
+    _known[str(path)] = size, sha256, version
+    while len(_known) > _FILES_KNOWN:
+        _known.popitem(last=False)
+
+
+def forget_version(path: Path) -> None:
+    """Forget what is known of a file of a store: it is written in another way."""
+    _known.pop(str(path), None)
+
+
+def version_of(path: Path) -> str:
+    """Return the version of a file of a store: the one that this process sent or compared, else that of now; or ""."""
+    known = _known.get(str(path))
+    if known is not None:
+        return known[2]
+    facts = store_facts(path)
+    return "" if facts is None else facts.version
 
 
 def size_and_sha256(path: Path) -> tuple[int, str]:
     """Return the size in bytes and the hex sha256 of a file; one that this process sent is not read again."""
-    known = _sent.get(str(path)) if is_store(path) else None
-    return (path.stat().st_size, sha256_of(path)) if known is None else known
+    known = _known.get(str(path)) if is_store(path) else None
+    return (path.stat().st_size, sha256_of(path)) if known is None else known[:2]
 
 
 def remove_partials(folder: Path) -> None:

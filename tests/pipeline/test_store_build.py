@@ -13,7 +13,7 @@ from openwit.pipeline.dataset.verify import verify_dataset
 from openwit.pipeline.execution.runners import make_engine
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.explain.lookup import explain
-from openwit.schemas.common.errors import RecipeError, StorageError
+from openwit.schemas.common.errors import DataError, RecipeError, StorageError
 from openwit.schemas.common.locks import hold_lock
 from openwit.schemas.common.storage import as_path
 
@@ -104,3 +104,33 @@ def test_a_url_with_a_password_is_refused_by_commands(capsys, monkeypatch):
         main()
     assert ended.value.code == 2
     assert "secret" not in capsys.readouterr().err
+
+
+def test_images_that_were_replaced_between_stages_are_noticed(local, work):
+    recipe, _ = local
+
+    def damage(step):
+        if step.name == "fetch":
+            [first, *_] = sorted((work / "stages" / "fetch" / "images").glob("*.parquet"))
+            data = bytearray(first.read_bytes())
+            data[len(data) // 2] ^= 1
+            first.write_bytes(bytes(data))
+
+    with pytest.raises(DataError, match=r"stages/fetch/images/.* has changed since it was written"):
+        build(recipe, work, Job(make_engine("local", 1)), on_step=damage)
+
+
+def test_a_copied_work_folder_goes_on(local, work):
+    recipe, expected = local
+    there = as_path("memory://bucket/copied")
+
+    def stop(step):
+        if step.name == "fetch":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(recipe, work, Job(make_engine("local", 1)), on_step=stop)
+    fsspec.filesystem("memory").copy(str(work), str(there), recursive=True)
+    done = build(recipe, there, Job(make_engine("local", 1)))
+    assert [step.executed for step in done.steps[:4]] == [False] * 4
+    assert dataset_tree(there / "dataset") == expected

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from openwit.pipeline.execution.exchange import grouped
-from openwit.pipeline.execution.files import STAGE, read_columns
+from openwit.pipeline.execution.files import STAGE, open_unchanged, read_columns
 from openwit.pipeline.execution.jobs import FileTask, Task, TaskStats
 from openwit.pipeline.execution.routed import RoutedWriter, read_all_routed
 from openwit.pipeline.images.descriptor import have_same_colours, may_share_texts
@@ -31,7 +31,6 @@ from openwit.pipeline.stages.dedup.reasons import (
     SAME_TEXT,
 )
 from openwit.pipeline.text.normalise import normalise
-from openwit.schemas.common.storage.reading import open_ranges
 from openwit.schemas.common.storage.store_path import as_path
 from openwit.schemas.tables.candidates import DROPS
 from openwit.schemas.tables.images import COPIES, EXCLUDED, IMAGES, SURVIVORS
@@ -107,7 +106,7 @@ def _moved(images: str, number: int, moving: pa.Table) -> Iterator[pa.Table]:
         moving: verdicts with a survivor, by row.
     """
     rows, first = moving.column("row").to_numpy(), 0
-    with open_ranges(as_path(images)) as source, pq.ParquetFile(source) as file:
+    with open_unchanged(as_path(images)) as source, pq.ParquetFile(source) as file:
         for group in range(file.num_row_groups):
             count = file.metadata.row_group(group).num_rows
             verdicts = moving.filter(pa.array((rows >= first) & (rows < first + count)))

@@ -5,6 +5,7 @@ moved into place, in this run or the next: the folder holds either the old or th
 """
 
 import heapq
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,18 +15,19 @@ import pyarrow.parquet as pq
 from openwit.pipeline.download.status import RESPONDED, RETRY_LATER
 from openwit.pipeline.execution.files import STAGE, STAGE_MANIFEST
 from openwit.pipeline.execution.jobs import Task, TaskResult
-from openwit.pipeline.execution.stage import Job
+from openwit.pipeline.execution.stage import Job, StageManifest
 from openwit.pipeline.execution.tasks import clean_partials
+from openwit.pipeline.stages.base import IMAGES
 from openwit.pipeline.stages.fetch import FetchPaths
 from openwit.pipeline.stages.fetch.candidate_inputs import CandidateInputs
 from openwit.pipeline.stages.fetch.chunk import CHUNKS, OpenChunk, drops_of, log_row, read_receipt, write_receipt
 from openwit.pipeline.stages.fetch.grouping import Cell
 from openwit.pipeline.stages.fetch.images import image_pairs, read_image_rows, write_images
 from openwit.pipeline.stages.fetch.log import FETCH_LOG, LOG
-from openwit.pipeline.stages.fetch.plan import HostTask
+from openwit.pipeline.stages.fetch.plan import HostTask, chunk_name
 from openwit.pipeline.stages.fetch.settings import FetchSettings
 from openwit.pipeline.stages.fetch.task import FetchTask
-from openwit.schemas.common.atomic import atomic_path, atomic_write
+from openwit.schemas.common.atomic import atomic_path, atomic_write, forget_version
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.storage.cache import cached
 from openwit.schemas.common.storage.reading import copy_file, move_file, remove_tree
@@ -34,7 +36,7 @@ from openwit.schemas.tables.candidates import DROPS
 
 _STAGING = f"{STAGE}/retry"
 _COMPLETE = "complete"
-_FOLDERS = ("images", "drops", LOG, CHUNKS)
+_FOLDERS = {"images": ".parquet", "drops": ".parquet", LOG: ".parquet", CHUNKS: ".json"}
 
 
 def chunks_to_retry(folder: Path) -> frozenset[int]:
@@ -43,7 +45,7 @@ def chunks_to_retry(folder: Path) -> frozenset[int]:
     Raises:
         DataError: a file of a chunk is missing or damaged.
     """
-    names = sorted(path.stem for path in (folder / CHUNKS).glob("[!.]*.json"))
+    names = [path.stem for path in StageManifest.load_any(folder, ["fetch"]).paths(folder, IMAGES.name)]
     for name in names:
         if read_receipt(folder, name) is None:
             raise DataError(
@@ -62,20 +64,26 @@ def retry_chunks(job: Job, folder: Path, tasks: list[Task[HostTask]], work: "Ret
     staging = folder / _STAGING
     clean_partials(staging)
     job.run(staging, tasks, "Retry failed images", "images", work)
-    atomic_write(staging / _COMPLETE, "")
+    atomic_write(staging / _COMPLETE, json.dumps([chunk_name(number) for number in sorted(work.failed)]))
     promote(folder)
 
 
 def promote(folder: Path) -> None:
     """Move the files of a complete retry into place, or resume a killed move; does nothing without one."""
     staging = folder / _STAGING
-    if not (staging / _COMPLETE).exists():
+    try:
+        names = json.loads((staging / _COMPLETE).read_bytes())
+    except FileNotFoundError:
         return
     # From here on a reader sees an unfinished stage.
     (folder / STAGE_MANIFEST).unlink(missing_ok=True)
-    for name in _FOLDERS:
-        for path in sorted((staging / name).glob("[!.]*")):
-            move_file(path, folder / name / path.name)
+    # Listed by the marker: a store may list late what was written a moment ago.
+    for place, suffix in _FOLDERS.items():
+        for name in names:
+            path = Path(place) / f"{name}{suffix}"
+            if (staging / path).exists():  # else a killed move was faster
+                forget_version(folder / path)
+                move_file(staging / path, folder / path)
     remove_tree(staging)
 
 

@@ -16,6 +16,7 @@ import xxhash
 
 from openwit.pipeline.common.ranges import divisible_size, path_or_ranges
 from openwit.pipeline.execution.blobs import concat_blobs, split_by, to_blob
+from openwit.pipeline.execution.bucket_files import bucket_path, bucket_paths, written_bucket, written_buckets
 from openwit.pipeline.execution.jobs import (
     Emitted,
     Emitter,
@@ -226,10 +227,10 @@ class SumCounts(Grouping):
         enough = sums.column("count").to_numpy() >= floor
         below = Counter(sums.filter(pa.array(~enough)).column("kind").to_pylist())
         kept = sums.filter(pa.array(enough))
-        target = as_path(self.folder) / "sums" / f"{key:05d}.parquet"
+        target = bucket_path(as_path(self.folder) / "sums", key)
         TERM_COUNTS.write(target, TERM_COUNTS.table({name: kept.column(name) for name in kept.column_names}))
         atomic_write(target.with_suffix(".json"), json.dumps(dict(sorted(below.items()))))
-        return iter(())
+        yield written_bucket(key, _BUCKETS)
 
 
 def _of_named(sums: pa.Table) -> pa.Table:
@@ -247,9 +248,9 @@ def count_terms(
         old.unlink()
 
     rounds_job = counts_job(settings, folder, tasks)
-    job.run_rounds(folder, rounds_job, "articles")
+    written = bucket_paths(folder / "sums", job.run_rounds(folder, rounds_job, "articles"))
     results = results_of(folder, tasks)
-    return results, _read_sums(folder, sum(result.counters.get("tokens", 0) for result in results))
+    return results, _read_sums(written, sum(result.counters.get("tokens", 0) for result in results))
 
 
 def counts_job(settings: QuerySettings, folder: Path, tasks: list[Task[CountInput]]) -> RoundsJob[CountInput]:
@@ -265,13 +266,14 @@ def counts_job(settings: QuerySettings, folder: Path, tasks: list[Task[CountInpu
         (_COUNTS,),
         [Round("Sum counts", (_COUNTS,), SumCounts(str(folder), floors))],
         file_task=CountTerms(settings),
+        sums=(written_buckets(_BUCKETS),),
     )
 
 
-def _read_sums(folder: Path, tokens: int) -> Sums:
+def _read_sums(files: list[Path], tokens: int) -> Sums:
     kinds: dict[str, dict[str, int]] = {kind: {} for kind in _KINDS}
     below = Counter[str]()
-    for path in sorted((folder / "sums").glob("*.parquet")):
+    for path in files:
         table = TERM_COUNTS.read(path)
         for kind, sums in kinds.items():
             part = table.filter(pc.equal(table.column("kind"), kind))

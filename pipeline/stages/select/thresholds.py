@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from openwit.pipeline.execution.blobs import bucket_count, concat_blobs, split_by, to_blob
+from openwit.pipeline.execution.bucket_files import bucket_path, bucket_paths, written_bucket, written_buckets
 from openwit.pipeline.execution.files import STAGE
 from openwit.pipeline.execution.jobs import Emitted, Emitter, Grouping, KeyedBlob, Round, RoundsJob, Streams, Task
 from openwit.pipeline.execution.stage import Job
@@ -54,9 +55,10 @@ class SendDraws(Emitter[Any]):
 class FindThresholds(Grouping):
     """(bucket, draws) -> a thresholds file of the bucket's queries."""
 
-    def __init__(self, folder: str, cap: int) -> None:
+    def __init__(self, folder: str, cap: int, buckets: int) -> None:
         self.folder = folder
         self.cap = cap
+        self.buckets = buckets
 
     def process(self, key: int, streams: Streams) -> Emitted:
         draws = concat_blobs(streams[_DRAWS])
@@ -64,8 +66,8 @@ class FindThresholds(Grouping):
             draws.column("query_id").to_numpy(), draws.column("u").to_numpy(), self.cap
         )
         table = THRESHOLDS.table({"query_id": ids.astype(np.int32), "threshold": thresholds, "sent": sent})
-        THRESHOLDS.write(as_path(self.folder) / f"{key:05d}.parquet", table)
-        return iter(())
+        THRESHOLDS.write(bucket_path(as_path(self.folder), key), table)
+        yield written_bucket(key, self.buckets)
 
 
 def find_thresholds(
@@ -121,11 +123,12 @@ def _below_bounds(
     with atomic_path(listed) as path, path.open("wb") as file:
         np.save(file, bounds)
     send = SendDraws(source, str(listed), buckets)
-    round_ = Round("Find thresholds", (_DRAWS,), FindThresholds(str(target), cap))
-    job.engine.run_rounds(folder, RoundsJob("Find thresholds", tasks, send, (_DRAWS,), [round_]))
+    round_ = Round("Find thresholds", (_DRAWS,), FindThresholds(str(target), cap, buckets))
+    rounds = RoundsJob("Find thresholds", tasks, send, (_DRAWS,), [round_], sums=(written_buckets(buckets),))
+    written = job.engine.run_rounds(folder, rounds)
     listed.unlink()
     found, sent = np.zeros(len(bounds)), np.zeros(len(bounds), np.int64)
-    for path in sorted(target.glob("*.parquet")):
+    for path in bucket_paths(target, written):
         table = THRESHOLDS.read(path)
         ids = table.column("query_id").to_numpy()
         found[ids] = table.column("threshold").to_numpy()

@@ -10,9 +10,8 @@ import pyarrow.parquet as pq
 
 from openwit.pipeline.dataset.sample import sample_documents, sample_keys, sample_rows
 from openwit.pipeline.dataset.tar_writer import BLOCK
-from openwit.pipeline.execution.files import explained, read_columns
+from openwit.pipeline.execution.files import explained, open_unchanged, read_columns
 from openwit.pipeline.stages.shard.order import shard_count
-from openwit.schemas.common.storage.cache import cached
 from openwit.schemas.tables.images import SURVIVORS
 
 # Texts and JSON of this many samples of a file are the estimate for the whole file.
@@ -59,8 +58,8 @@ def _train_first(item: tuple[str, int]) -> tuple[bool, str]:
 
 def _mean_image_bytes(images: Path, rows: np.ndarray) -> np.ndarray:
     """Return for each row of a file of IMAGES the mean size of the images in its row group: float64 (N,)."""
-    with explained(images):
-        metadata = pq.ParquetFile(cached(images)).metadata
+    with explained(images), open_unchanged(images) as file:
+        metadata = pq.read_metadata(file)
     column = next(n for n in range(metadata.num_columns) if metadata.schema.column(n).path == "image")
     groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
     # Parquet's plain encoding puts a length of four bytes before each value.

@@ -96,10 +96,7 @@ class ObjectStore:
             return None
         if info["type"] != "file":
             return None
-        times = (info.get(key) for key in ("LastModified", "mtime", "updated", "created"))
-        modified = next((_timestamp(value) for value in times if value is not None), 0.0)
-        version = next((str(info[key]) for key in ("ETag", "etag", "generation") if info.get(key)), str(modified))
-        return Facts(int(info["size"]), modified, version)
+        return _facts(info)
 
     def names(self) -> list[str]:
         """Return the names of the files and folders directly below the URL, sorted; none if there is nothing."""
@@ -170,7 +167,11 @@ class ObjectStore:
         def start() -> Any:
             filesystem, root = self._filesystem()
             filesystem.invalidate_cache()
-            return filesystem.open(f"{root}/{name}", "rb", block_size=_BLOCK)
+            file = filesystem.open(f"{root}/{name}", "rb", block_size=_BLOCK)
+            cache = getattr(file, "cache", None)
+            if cache is not None and hasattr(cache, "fetcher"):
+                cache.fetcher = self._tried_again(name, cache.fetcher)
+            return file
 
         return self._call("read", name, start)
 
@@ -190,7 +191,9 @@ class ObjectStore:
         def cat() -> list[bytes]:
             filesystem, root = self._filesystem()
             ends = [start + size for start, size in zip(starts, sizes, strict=True)]
-            found: list[bytes] = filesystem.cat_ranges([f"{root}/{name}"] * len(ends), [*starts], ends)
+            places = [f"{root}/{name}"] * len(ends)
+            # The default puts an error in the place of the bytes.
+            found: list[bytes] = filesystem.cat_ranges(places, [*starts], ends, on_error="raise")
             return found
 
         try:
@@ -213,16 +216,16 @@ class ObjectStore:
         except FileNotFoundError:
             raise self._missing(name) from None
 
-    def upload(self, source: Path, name: str) -> None:
-        """Upload a file and check that it arrived."""
+    def upload(self, source: Path, name: str) -> Facts:
+        """Upload a file, check that it arrived, and return what the store states of it."""
 
-        def put() -> None:
+        def put() -> Facts:
             filesystem, root = self._filesystem()
             target = self._prepared(filesystem, f"{root}/{name}")
             filesystem.put_file(str(source), target)
-            self._check(source, name)
+            return _facts(self._check(source, name))
 
-        self._write("written", name, put)
+        return self._write("written", name, put)
 
     def write(self, name: str, data: bytes) -> None:
         """Write a small file."""
@@ -271,7 +274,7 @@ class ObjectStore:
         info: dict[str, Any] = filesystem.info(f"{root}/{name}")
         return info
 
-    def _check(self, source: Path, name: str) -> None:
+    def _check(self, source: Path, name: str) -> dict[str, Any]:
         """Compare the size, and the MD5 if the store reports one, of the stored bytes with those sent."""
         info = self._info(name)
         size = source.stat().st_size
@@ -281,10 +284,22 @@ class ObjectStore:
         if given is not None and given != _md5(source) and self.read(name) != source.read_bytes():
             # With server-side encryption the store's checksum is not that of the bytes: only reading them back helps.
             raise OSError("the bytes that arrived differ from those sent")
+        return info
 
-    def _write(self, what: str, name: str, action: Callable[[], None]) -> None:
+    def _tried_again(self, name: str, fetch: Callable[[int, int], T]) -> Callable[[int, int], T]:
+        """Return a function that fetches a range, with retries and errors in a sentence as everywhere here."""
+
+        def fetch_range(start: int, end: int) -> T:
+            try:
+                return self._call("read", name, lambda: fetch(start, end))
+            except FileNotFoundError:
+                raise self._missing(name) from None
+
+        return fetch_range
+
+    def _write(self, what: str, name: str, action: Callable[[], T]) -> T:
         try:
-            self._call(what, name, action)
+            return self._call(what, name, action)
         except FileNotFoundError as error:
             raise StorageError(f"{self.url} cannot be {what}: there is no such bucket ({one_line(error)})") from error
 
@@ -312,6 +327,13 @@ class ObjectStore:
 
     def _missing(self, name: str) -> DataError:
         return DataError(f"{self.url}/{name} does not exist, but it should: verify the dataset")
+
+
+def _facts(info: dict[str, Any]) -> Facts:
+    times = (info.get(key) for key in ("LastModified", "mtime", "updated", "created"))
+    modified = next((_timestamp(value) for value in times if value is not None), 0.0)
+    version = next((str(info[key]) for key in ("ETag", "etag", "generation") if info.get(key)), str(modified))
+    return Facts(int(info["size"]), modified, version)
 
 
 def _md5_of(info: dict[str, Any]) -> bytes | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from openwit.schemas.common.storage.object_store import ObjectStore
+from openwit.schemas.common.storage.object_store import Facts, ObjectStore
 from openwit.schemas.common.storage.store_path import is_store
 
 
@@ -65,14 +65,20 @@ def copy_file(source: Path, target: Path) -> None:
         shutil.copyfile(local, target)
 
 
-def send_file(source: Path, target: Path) -> None:
-    """Send a local file to a store, where it appears when it is whole.
+def send_file(source: Path, target: Path) -> Facts:
+    """Send a local file to a store, where it appears when it is whole; return what the store states of it.
 
     Raises:
         OpenWITError: it could not be written.
     """
     store, name = _place(target)
-    store.upload(source, name)
+    return store.upload(source, name)
+
+
+def store_facts(path: Path) -> Facts | None:
+    """Return size and version of a file in a store, or None if it does not exist."""
+    store, name = _place(path)
+    return store.facts(name)
 
 
 def move_file(source: Path, target: Path) -> None:
