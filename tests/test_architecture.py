@@ -94,3 +94,16 @@ def test_wings_do_not_know_each_other():
         wing = module.split(".")[1]
         forbidden = {"pipeline": {"training"}, "training": {"pipeline"}, "schemas": {"pipeline", "training"}}[wing]
         assert not found & forbidden, f"{module} imports {found & forbidden}"
+
+
+def test_nothing_waits_by_a_clock_that_jumps():
+    """Pauses, retries, leases and crawl delays ask the monotonic clock; no module asks for the time of day."""
+    files = [path for part in ("pipeline", "schemas") for path in (ROOT / part).rglob("*.py")]
+    asked = {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.datetime.now", "datetime.today"}
+    calls = {
+        f"{path.relative_to(ROOT)}: {ast.unparse(node.func)}"
+        for path in files
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in asked
+    }
+    assert calls == set()

@@ -219,7 +219,12 @@ def select(
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Random seed of the balancing draw.")] = None,
     reuse: Annotated[
         Path | None,
-        typer.Option("--reuse", help="Earlier selection whose matches are reused for the candidates it has seen."),
+        typer.Option(
+            "--reuse",
+            parser=folder,
+            metavar="FOLDER|URL",
+            help="Earlier selection whose matches are reused for the candidates it has seen.",
+        ),
     ] = None,
     sets: Sets = None,
     runner: Runner = "local",
@@ -341,7 +346,12 @@ def shard(
     name: Annotated[str, typer.Option("--name", help="Dataset name.")] = "dataset",
     work: Annotated[
         Path | None,
-        typer.Option("--work", help="Work folder if --out is a URL [default: shard/ beside the input]."),
+        typer.Option(
+            "--work",
+            parser=folder,
+            metavar="FOLDER|URL",
+            help="Work folder if --out is a URL [default: shard/ beside the input].",
+        ),
     ] = None,
     sets: Sets = None,
     runner: Runner = "local",

@@ -272,6 +272,7 @@ class Stage(ABC, Generic[SettingsT]):
         from openwit.pipeline.execution.stage import locked_stage
 
         self.check(settings)
+        folder = folder.absolute()  # workers may run in another folder
         opened = self.open_inputs(inputs)
         with nullcontext() if self.in_place else locked_stage(folder):
             return self.run_opened(job, settings, opened, folder, build or BuildContext())
@@ -348,7 +349,8 @@ def _open(port: Port, location: Location) -> Upstream:
     if port.kind == DATASET:
         return Upstream(str(location))
     refuse_special(location, str(location))
-    folder = as_path(location)
+    folder = as_path(location).absolute()
+    location = str(folder)
     if port.takes_file and folder.is_file():
         if not (folder.parent / STAGE_MANIFEST).exists():
             return Upstream(str(location))

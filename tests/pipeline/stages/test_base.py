@@ -18,6 +18,7 @@ import yaml
 from PIL import Image
 from support.pictures import picture
 
+from openwit.pipeline.api import run_stage
 from openwit.pipeline.common.reasons import Reason
 from openwit.pipeline.stages import STAGES, stage_named, writers_of
 from openwit.pipeline.stages.base import DATASET, _open
@@ -211,3 +212,21 @@ def test_it_is_resumed_as_any_stage_is(foreign):
     assert "Nothing to do" in again.stdout, again.stderr
     changed = wit("build", "recipe.yaml", "--workdir", "build")
     assert "holds another recipe's build (no-memes.share was 0.2, now 0.1)" in changed.stderr
+
+
+def test_paths_are_absolute_before_a_worker_sees_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list.txt").write_text("oak\n")
+    (tmp_path / "pairs.jsonl").write_text('{"url": "https://example.org/oak.jpg", "text": "an oak"}\n')
+    run_stage("queries", "q", settings={"tables": ["list.txt"]}, workers=1)
+    run_stage("candidates", "c", settings={"inputs": ["pairs.jsonl"]}, workers=1)
+    select, seen = stage_named("select"), []
+
+    def execute(_self, _job, _settings, inputs, folder, _build):
+        seen.extend([folder, *(upstream.folder for upstream in inputs.all())])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(select), "execute", execute)
+    with pytest.raises(KeyboardInterrupt):
+        run_stage("select", "s", inputs={"candidates": "c", "queries": Path("q")}, workers=1)
+    assert seen == [tmp_path / "s", tmp_path / "c", tmp_path / "q"]
