@@ -54,6 +54,7 @@ def _root(version: Version = False) -> None:
     epilog=examples(
         "wit build workflows/demo/recipe.yaml --workdir out/demo --set select.cap=100",
         "wit build recipe.yaml --runner flink -- --flink_master=localhost:8081",
+        "wit build recipe.yaml --workdir gs://bucket/w --runner dataflow --check",
     ),
 )
 def build(
@@ -81,6 +82,9 @@ def build(
     cluster: Cluster = None,
     replace: Replace = False,
     retry_failed: RetryFailed = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Check the graphs, folders and flags for a Beam runner; run nothing.")
+    ] = False,
 ) -> None:
     """Build a dataset from a recipe, or resume the build.
 
@@ -89,14 +93,22 @@ def build(
     from openwit.pipeline.recipe import load_recipe
 
     loaded = load_recipe(recipe, sets or [])
-    job = make_job(JobFlags(runner, workers, cluster, replace, context))
+    where = workdir or Path("out") / loaded.name
+    flags = JobFlags(runner, workers, cluster, replace, context)
+    if check:
+        from openwit.pipeline.cli.check_report import run_check
+
+        if not run_check(loaded, where, flags, dataset):
+            raise typer.Exit(2)
+        return
+    job = make_job(flags)
     from openwit.pipeline.build import build as run_build
     from openwit.pipeline.cli.report import print_build, print_step
 
     console = make_console()
     done = run_build(
         loaded,
-        workdir or Path("out") / loaded.name,
+        where,
         job,
         retry_failed=retry_failed,
         dataset_url=dataset,

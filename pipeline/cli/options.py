@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 from rich.console import Console
 
-from openwit.pipeline.execution.runners import RunnerName, WorkerCount, make_engine, parse_workers
+from openwit.pipeline.execution.runners import RUNNER_NAMES, WorkerCount, make_engine, parse_workers, short_name
 from openwit.schemas.common.command import make_console
 from openwit.schemas.common.errors import RecipeError
 from openwit.schemas.common.parts import require_part
@@ -38,6 +38,19 @@ def _workers(text: Any) -> WorkerCount:
         raise typer.BadParameter(str(error)) from None
 
 
+def _runner(text: Any) -> str:
+    """Read `--runner`; a name that only Beam can know is left to it.
+
+    Raises:
+        BadParameter: it is no name of ours, and does not look like one of Beam's.
+    """
+    name = short_name(str(text))
+    if name not in RUNNER_NAMES and "." not in name and not name.endswith("Runner"):
+        known = ", ".join(map(repr, RUNNER_NAMES))
+        raise typer.BadParameter(f"{name!r} is not one of {known}, nor a runner of Beam (SomeRunner, package.Class)")
+    return name
+
+
 def folder(text: Any) -> Path:
     """Read a folder that a command reads or writes: a path, or the URL of a folder in a store.
 
@@ -51,8 +64,13 @@ def folder(text: Any) -> Path:
 
 
 Runner = Annotated[
-    RunnerName,
-    typer.Option("--runner", help="Processes of this machine (local), or a Beam runner, whose flags follow after --."),
+    Any,
+    typer.Option(
+        "--runner",
+        metavar="NAME",
+        parser=_runner,
+        help=f"One of {', '.join(RUNNER_NAMES)}, or another of Beam by name or class; Beam's flags follow after --.",
+    ),
 ]
 Workers = Annotated[
     Any,
@@ -84,7 +102,7 @@ Cluster = Annotated[
 class JobFlags:
     """The flags that control how a command runs."""
 
-    runner: RunnerName
+    runner: str
     workers: WorkerCount
     cluster: str | None
     replace: bool

@@ -15,6 +15,7 @@ def add_commands(app: typer.Typer) -> None:
     """Register the commands."""
     app.command(epilog=examples("wit init", "wit init pairs --out my-pairs"))(init)
     app.command(epilog=examples("wit settings select", "wit settings --json-schema > recipe.schema.json"))(settings)
+    app.command(epilog=examples("wit workers --port 50000"))(workers)
     app.command(epilog=examples("wit demo", "wit demo --out out/small --concepts 100"))(demo)
 
 
@@ -41,6 +42,19 @@ def init(
     written = copy_starter(name, out or Path(name))
     for path in written:
         print(f"wrote {path}")
+
+
+def workers(
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Where runners ask for workers.")] = 50000,
+) -> None:
+    """Start workers of Beam's runners on this machine.
+
+    It serves environments of the type EXTERNAL until it is ended.
+    """
+    require_part("build", "wit workers")
+    from openwit.pipeline.execution.beam_pool import serve_pool
+
+    serve_pool(port)
 
 
 def settings(

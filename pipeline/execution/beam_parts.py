@@ -41,7 +41,7 @@ def check_parts(runner: str, flags: Sequence[str], *, has_job_service: bool) -> 
     """
     options = PipelineOptions(list(flags))
     if runner == "dataflow":
-        _check_dataflow(options)
+        _check_dataflow(flags)
         return
     _check_worker_pool(options)
     if has_job_service:
@@ -60,11 +60,25 @@ def prism_flags(flags: Sequence[str]) -> list[str]:
     return [] if found is None else [f"--prism_location={found}"]
 
 
-def _check_dataflow(options: PipelineOptions) -> None:
-    given = options.view_as(GoogleCloudOptions)
-    missing = [f"--{name}" for name in _IN_CLOUD if not getattr(given, name)]
-    if missing:
-        raise RecipeError(f"--runner dataflow needs {', '.join(missing)} after --: see docs/clusters.md")
+def missing_flags(runner: str, flags: Sequence[str]) -> list[str]:
+    """Return a sentence for what a runner cannot do without and the flags do not give; nothing is asked of others."""
+    options = PipelineOptions(list(flags))
+    if runner == "dataflow":
+        given = options.view_as(GoogleCloudOptions)
+        missing = [f"--{name}" for name in _IN_CLOUD if not getattr(given, name)]
+        found = [f"--runner dataflow needs {', '.join(missing)} after --: see docs/dataflow.md"] if missing else []
+        if given.temp_location and not given.temp_location.startswith("gs://"):
+            found.append(f"--temp_location={given.temp_location}: must be a folder of Google's store (gs://BUCKET/…)")
+        return found
+    pool = options.view_as(PortableOptions)
+    if pool.environment_type == "EXTERNAL" and _pool_of(pool) is None:
+        return ["--environment_type=EXTERNAL needs --environment_config=HOST:PORT of a worker pool"]
+    return []
+
+
+def _check_dataflow(flags: Sequence[str]) -> None:
+    for sentence in missing_flags("dataflow", flags):
+        raise RecipeError(sentence)
     try:
         import google.auth  # type: ignore[import-not-found, import-untyped, unused-ignore]
         from google.auth.exceptions import (  # type: ignore[import-not-found, import-untyped, unused-ignore]
@@ -85,17 +99,23 @@ def _check_worker_pool(options: PipelineOptions) -> None:
     given = options.view_as(PortableOptions)
     if given.environment_type != "EXTERNAL":
         return
-    address = str(given.environment_config or "")
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal():
+    found = _pool_of(given)
+    if found is None:
         raise RecipeError("--environment_type=EXTERNAL needs --environment_config=HOST:PORT of a worker pool")
+    host, port = found
     try:
-        socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
+        socket.create_connection((host, port), ANSWER_SECONDS).close()
     except (OSError, OverflowError) as error:
         raise NetworkError(
-            f"--environment_config={address}: no worker pool answers ({one_line(error)}): start one with "
-            "python -m apache_beam.runners.worker.worker_pool_main --service_port PORT"
+            f"--environment_config={given.environment_config}: no worker pool answers ({one_line(error)}): "
+            "start one with wit workers --port PORT"
         ) from None
+
+
+def _pool_of(given: Any) -> tuple[str, int] | None:
+    """Return the address of the worker pool that the flags name; None if they name none."""
+    host, _, port = str(given.environment_config or "").rpartition(":")
+    return (host.strip("[]"), int(port)) if host and port.isdecimal() else None
 
 
 def _check_prism(options: PipelineOptions) -> None:

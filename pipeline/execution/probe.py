@@ -38,10 +38,14 @@ def check_probe(probe: Probe | None) -> None:
     except (FileNotFoundError, NotADirectoryError):
         found = ""
     if found != probe.content:
-        folder = probe.path.parent.parent
-        remedy = (
-            "give the workers the same store and credentials"
-            if is_store(folder)
-            else "give a URL (s3://…, gs://…), or a folder that all machines share"
-        )
-        raise StorageError(f"the worker on {socket.gethostname()} does not see {folder}: {remedy}")
+        raise unseen(probe.path.parent.parent)
+
+
+def unseen(folder: Path) -> StorageError:
+    """Return the error of a worker that does not see the folder of a job."""
+    remedy = (
+        "give the workers the same store and credentials"
+        if is_store(folder)
+        else "give a URL (s3://…, gs://…), or a folder that all machines share"
+    )
+    return StorageError(f"the worker on {socket.gethostname()} does not see {folder}: {remedy}")

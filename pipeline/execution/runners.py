@@ -11,7 +11,8 @@ from openwit.schemas.common.errors import RecipeError
 if TYPE_CHECKING:
     from openwit.pipeline.execution.engine import Engine
 
-RunnerName = Literal["local", "ray", "beam", "portable", "prism", "flink", "spark", "dataflow"]
+RUNNER_NAMES = ("local", "ray", "beam", "portable", "prism", "flink", "spark", "dataflow")
+"""Runners that a build was written for; Beam's others are named as Beam names them."""
 _CLUSTER_FLAGS = {
     "portable": "--job_endpoint",
     "prism": "--job_endpoint",
@@ -26,7 +27,7 @@ def make_engine(runner: str, workers: WorkerCount, flags: Sequence[str] = (), *,
     """Make the engine of a runner.
 
     Args:
-        runner: a `RunnerName`.
+        runner: one of `RUNNER_NAMES`, or a Beam runner by Beam's name or by its class (`package.module.Class`).
         workers: processes of the runners `local` and `beam`; for `beam`, `auto` runs in this process.
         flags: Beam's flags.
         cluster: address of the cluster: Ray's head (None for the cluster that this machine belongs to), Flink's or
@@ -37,6 +38,7 @@ def make_engine(runner: str, workers: WorkerCount, flags: Sequence[str] = (), *,
     """
     if workers != "auto" and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
         raise RecipeError(f"workers must be auto or a number from 1, got {workers!r}")
+    runner = short_name(runner)
     if cluster is not None and runner != "ray" and runner not in _CLUSTER_FLAGS:
         raise RecipeError(f"--cluster is for {', '.join(['ray', *_CLUSTER_FLAGS])}; the runner is {runner}")
     if runner in ("local", "ray") and flags:
@@ -58,6 +60,12 @@ def make_engine(runner: str, workers: WorkerCount, flags: Sequence[str] = (), *,
     cores = default_workers()
     count = cores if workers == "auto" else workers
     return PoolEngine(InProcessPool() if count == 1 else LocalPool(count, cores=cores, required=workers != "auto"))
+
+
+def short_name(runner: str) -> str:
+    """Return our name of a runner that is given by Beam's: `dataflow` for `DataflowRunner`; any other as it is."""
+    short = runner.lower().removesuffix("runner")
+    return "beam" if short == "fnapi" else short if short in RUNNER_NAMES else runner
 
 
 def parse_workers(text: str) -> WorkerCount:

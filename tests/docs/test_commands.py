@@ -23,6 +23,7 @@ PLAIN = (
     "pytest",
     "ray",
     "srun",
+    "gcloud",
 )
 
 

@@ -6,10 +6,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
+
+
+BEAMS_POOL = ("apache_beam.runners.worker.worker_pool_main", "--service_port")
+OUR_POOL = ("openwit.pipeline", "workers", "--port")
 
 
 class Services(NamedTuple):
@@ -29,15 +33,19 @@ def free_port() -> int:
 
 
 @contextmanager
-def beam_services(folder: Path) -> Iterator[Services]:
-    """Run them in a folder, from when both answer."""
+def beam_services(folder: Path, pool_command: Sequence[str] = BEAMS_POOL) -> Iterator[Services]:
+    """Run them in a folder, from when both answer.
+
+    Args:
+        pool_command: module of the pool and its arguments; a port follows.
+    """
     job, pool = free_port(), free_port()
-    # The pool starts a program called `python`.
+    # Beam's pool starts a program called `python`.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, sys.path)), "PATH": path}
     commands = [
         ["apache_beam.runners.portability.local_job_service_main", "--port", str(job)],
-        ["apache_beam.runners.worker.worker_pool_main", "--service_port", str(pool)],
+        [*pool_command, str(pool)],
     ]
     processes = [
         subprocess.Popen(

@@ -80,7 +80,7 @@ def beam_version():
 
 def test_dataflow_names_what_it_needs():
     assert refusal("dataflow", "--region=r")[1] == (
-        "--runner dataflow needs --project, --temp_location after --: see docs/clusters.md"
+        "--runner dataflow needs --project, --temp_location after --: see docs/dataflow.md"
     )
 
 

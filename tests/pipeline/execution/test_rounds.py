@@ -175,13 +175,14 @@ def test_a_graph_of_beam_holds_no_tasks(tmp_path):
     """Graphs are limited by runners: with ten times the tasks a graph is a few file names larger."""
     import apache_beam as beam
 
-    from openwit.pipeline.execution.beam_engine import build_rounds
+    from openwit.pipeline.execution.beam_graph import build_rounds, write_tasks
 
     sizes = []
     for tasks in (1_000, 10_000):
         numbers = [Task(n, f"task-{n:05d}", Numbers(n, 1)) for n in range(tasks)]
         job = RoundsJob("Sum numbers", numbers, SendNumbers(), ("files", "numbers"), [], sums=())
         pipeline = beam.Pipeline()
-        build_rounds(pipeline, tmp_path / str(tasks), job)
+        folder = tmp_path / str(tasks)
+        build_rounds(pipeline, folder, job, write_tasks(folder, numbers))
         sizes.append(len(pipeline.to_runner_api().SerializeToString()))
     assert sizes[1] < sizes[0] + 9 * 500

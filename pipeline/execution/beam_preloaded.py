@@ -1,0 +1,6 @@
+"""Import what Beam's workers need, once for all of them: the fork server of the worker pool loads this module."""
+
+# ruff: noqa: F401
+import apache_beam.runners.worker.sdk_worker_main
+
+import openwit.pipeline.execution.beam_graph

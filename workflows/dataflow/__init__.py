@@ -1,0 +1,1 @@
+"""Run builds on Dataflow: the image of its workers, and a flex template that starts a build."""
