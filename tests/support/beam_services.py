@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-
 BEAMS_POOL = ("apache_beam.runners.worker.worker_pool_main", "--service_port")
 OUR_POOL = ("openwit.pipeline", "workers", "--port")
 
