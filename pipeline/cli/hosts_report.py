@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from openwit.pipeline.stages.fetch.log import HOSTS, HOSTS_FILE, worst_hosts
+from openwit.pipeline.stages.fetch.hosts import HOSTS_FILE, worst_hosts
 from openwit.schemas.common.printable import printable
 from openwit.schemas.common.wording import counted
 
@@ -16,8 +16,7 @@ def print_hosts(console: Console, folder: Path, n: int = 10) -> None:
     path = folder / HOSTS_FILE
     if not path.exists():
         return
-    hosts = HOSTS.read(path)
-    worst = worst_hosts(hosts, n)
+    worst, hosts = worst_hosts(path, n)
     if not worst:
         return
     table = Table(title="Hosts with most failures", title_justify="left", show_edge=False, pad_edge=False)
@@ -30,4 +29,4 @@ def print_hosts(console: Console, folder: Path, n: int = 10) -> None:
         table.add_row(host, f"{row['urls']:,}", f"{row['ok']:,}", first["reason"], f"{first['urls']:,}", *times)
     console.print()
     console.print(table)
-    console.print(f"{counted(hosts.num_rows, 'host')} in {path}. Every URL: {folder / 'log'}", highlight=False)
+    console.print(f"{counted(hosts, 'host')} in {path}. Every URL: {folder / 'log'}", highlight=False)

@@ -20,6 +20,7 @@ from openwit.pipeline.download.blocklist import Blocklist
 from openwit.pipeline.download.host_limits import HostLimits
 from openwit.pipeline.download.host_queues import HostQueues
 from openwit.pipeline.download.multi import Multi
+from openwit.pipeline.download.refusals import Refusals
 from openwit.pipeline.download.resolve import Resolution, Resolver
 from openwit.pipeline.download.settings import DownloadSettings
 from openwit.pipeline.download.status import HOST_FAILURES, NOT_REACHED, OVERLOADED, RETRY_NOW, Download, FetchStatus
@@ -33,6 +34,10 @@ _SWEEP_S = 0.25
 _MAX_FAILING_HOSTS = 100_000
 _DUE_FACTOR = 2
 _UNAVAILABLE = 503
+_MAX_REFUSALS = 5
+# After so many stalls in a row a host's transfers are called stalled after a share of the time.
+_IMPATIENT_AFTER, _IMPATIENT_SHARE = 4, 0.25
+_STALLS = frozenset({FetchStatus.STALLED, FetchStatus.TIMEOUT})
 
 
 @dataclass(slots=True)
@@ -44,6 +49,7 @@ class _Job:
     robots_of: str | None = None
     redirects: int = 0
     attempts: int = 0
+    refusals: int = 0  # of the attempts, those that cost no retry
     spent_s: float = 0.0  # of this attempt
     seconds: float = 0.0  # of all attempts
 
@@ -88,7 +94,10 @@ class Downloader:
         self._robots = robots.RobotsCache()
         self._limits = HostLimits(settings.per_host)
         self._failures: dict[str, int] = {}
-        self._refusals: dict[str, int] = {}  # HTTP 429 in a row
+        self._stalls: dict[str, int] = {}  # of the failures
+        self._refusals = Refusals(
+            first_s=settings.backoff_s, longest_s=settings.max_backoff_s, patience_s=settings.max_refusal_s
+        )
         self._idle: list[Transfer] = []
         self._active: dict[Any, _Active] = {}
         self._queues: HostQueues[_Job] = HostQueues(self._limits.of)
@@ -185,9 +194,12 @@ class Downloader:
             # What is due starts although bodies are piling up, within limits: a host was promised the time.
             held = running + len(self._backlog)
             if held >= _DUE_FACTOR * concurrency:
+                self._backlog.awaited = True
                 return
-            turn = self._queues.next(now, due_only=held >= concurrency)
+            due_only = held >= concurrency
+            turn = self._queues.next(now, due_only=due_only)
             if turn is None:
+                self._backlog.awaited = due_only or not running
                 return
             self._consider(turn[1], now)
             self._queues.tidy(turn[0], now)
@@ -198,10 +210,9 @@ class Downloader:
         if self._failures.get(target.host, 0) >= self.settings.host_failures:
             self._end(job, Answer(FetchStatus.HOST_UNREACHABLE, detail=f"{target.host} failed too often"))
             return
-        refusals = self._refusals.get(target.host, 0)
-        if refusals >= self.settings.host_failures and job.robots_of is None:
-            detail = f"{target.host} answered so to {refusals} requests in a row"
-            self._end(job, Answer(FetchStatus.HTTP_RATE_LIMITED, detail=detail))
+        given_up = self._refusals.given_up(target.host)
+        if given_up is not None and job.robots_of is None:
+            self._end(job, Answer(given_up, detail=f"{target.host} refused requests for too long"))
             return
         blocked = self._blocklist.match(target.host) if self._blocklist is not None else None
         if blocked is not None:
@@ -238,7 +249,8 @@ class Downloader:
                 reason = self._policy.refusal(resolution.addresses[0]) or ""
                 self._end(job, Answer(FetchStatus.BLOCKED_ADDRESS, detail=reason))
                 return
-        self._queues.started(target.host, now, interval_s=max(self.settings.host_interval_s, delay))
+        interval_s = max(self.settings.host_interval_s, delay, self._refusals.interval_s(target.host))
+        self._queues.started(target.host, now, interval_s=interval_s)
         self._start(job, addresses, now)
 
     def _fetch_robots(self, job: _Job) -> None:
@@ -255,7 +267,7 @@ class Downloader:
         cap = robots.MAX_ROBOTS_BYTES if is_robots else self.settings.max_bytes
         if job.redirects == 0:
             job.attempts += 1
-        most = max(1, self.settings.retries + 2 - job.attempts)
+        most = max(1, self.settings.retries + 2 - (job.attempts - job.refusals))
         transfer.begin(job.target, addresses, max_bytes=cap, truncate=is_robots, requests=most)
         self._active[transfer.handle] = _Active(job, transfer, now, now)
         self._multi.add(transfer.handle)
@@ -284,13 +296,18 @@ class Downloader:
             if active.job.spent_s + now - active.started >= settings.timeout_s:
                 detail = f"not finished in {settings.timeout_s:g} s"
                 self._break_off(active, FetchStatus.TIMEOUT, detail)
-            elif now - active.mark >= settings.stall_s:
-                slow = active.transfer.received - active.mark_bytes < settings.stall_bytes_per_s * settings.stall_s
+            elif now - active.mark >= (stall_s := self._stall_s(active.job.target.host)):
+                slow = active.transfer.received - active.mark_bytes < settings.stall_bytes_per_s * stall_s
                 if slow and active.transfer.connected():
-                    detail = f"under {settings.stall_bytes_per_s} bytes/s for {settings.stall_s:g} s"
+                    detail = f"under {settings.stall_bytes_per_s} bytes/s for {stall_s:g} s"
                     self._break_off(active, FetchStatus.STALLED, detail)
                 else:
                     active.mark, active.mark_bytes = now, active.transfer.received
+
+    def _stall_s(self, host: str) -> float:
+        """Return the time over which the speed of a host's transfers is judged."""
+        impatient = bool(self._stalls) and self._stalls.get(host, 0) >= _IMPATIENT_AFTER
+        return self.settings.stall_s * (_IMPATIENT_SHARE if impatient else 1.0)
 
     def _break_off(self, active: _Active, status: FetchStatus, detail: str) -> None:
         answer = active.transfer.answer(0, "")
@@ -309,6 +326,7 @@ class Downloader:
         job.seconds += now - active.started
         if self._failures and answer.status not in HOST_FAILURES:
             self._failures.pop(job.target.host, None)
+            self._stalls.pop(job.target.host, None)
         if answer.location is not None:
             self._follow(job, answer)
         elif answer.status is FetchStatus.SUCCESS:
@@ -324,25 +342,31 @@ class Downloader:
             self._limits.overloaded(host, now, started=active.started, refused=refused)
         elif answer.http_status is not None:
             self._limits.answered(host, active.transfer.latency_s(), active=self._queues.active(host))
-        if answer.status is FetchStatus.HTTP_RATE_LIMITED:
-            _count_up(self._refusals, host)
-        elif self._refusals and answer.http_status is not None:
-            self._refusals.pop(host, None)
+        if _asks_to_wait(answer):
+            answer.retry_after_s = self._refusals.refused(
+                host, now, started=active.started, status=answer.status, retry_after_s=answer.retry_after_s
+            )
+        elif answer.http_status is not None:
+            self._refusals.answered(host)
 
     def _settle(self, job: _Job, answer: Answer) -> None:
         """Retry a failed job if its status and the number of attempts allow it, else end it."""
         host = job.target.host
         if answer.status in HOST_FAILURES:
             _count_up(self._failures, host)
-        if answer.status not in RETRY_NOW or job.attempts > self.settings.retries:
+            if answer.status in _STALLS:
+                _count_up(self._stalls, host)
+        now, retries = self._now(), self.settings.retries
+        wait = min(self.settings.backoff_s * 2 ** (max(job.attempts, 1) - 1), self.settings.max_backoff_s)
+        given_up = False
+        if _asks_to_wait(answer):
+            wait = answer.retry_after_s or 0.0
+            self._queues.delay(host, now + wait)
+            given_up = self._refusals.given_up(host) is not None
+            job.refusals += retries > 0 and job.refusals < _MAX_REFUSALS and job.robots_of is None
+        if answer.status not in RETRY_NOW or job.attempts - job.refusals > retries or given_up:
             self._end(job, answer)
             return
-        now = self._now()
-        wait = self.settings.backoff_s * 2 ** (max(job.attempts, 1) - 1)
-        wait = min(max(wait, answer.retry_after_s or 0.0), self.settings.max_backoff_s)
-        asks_to_wait = answer.http_status == _UNAVAILABLE and answer.retry_after_s is not None
-        if answer.status is FetchStatus.HTTP_RATE_LIMITED or asks_to_wait:
-            self._queues.delay(host, now + wait)
         if job.robots_of is None:
             job.target = parse_target(job.url)
         else:
@@ -426,6 +450,13 @@ class Downloader:
         self._delayed.clear()
         self._done.clear()
         self._open_jobs = 0
+
+
+def _asks_to_wait(answer: Answer) -> bool:
+    """Return whether the server refuses requests for now."""
+    if answer.status is FetchStatus.HTTP_RATE_LIMITED:
+        return True
+    return answer.http_status == _UNAVAILABLE and answer.retry_after_s is not None
 
 
 def _count_up(counts: dict[str, int], host: str) -> None:

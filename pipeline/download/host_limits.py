@@ -5,6 +5,8 @@ from dataclasses import dataclass
 START = 8
 """Transfers at once to a host of which nothing is known."""
 _TOLERANCE, _SLACK_S = 2.0, 0.1
+# In the slow start: half of a round's answers are of requests from before it.
+_START_TOLERANCE, _START_SLACK_S = 1.25, 0.05
 _MAX_HOSTS = 100_000
 
 
@@ -14,10 +16,11 @@ class HostLimit:
 
     A *round* is as many answers as the limit. After a round in which the limit was reached (RFC 7661: one that is not
     reached does not count) and in which the answers came about as fast as in the fastest round so far, the limit grows
-    by one. If they came slower, as when requests queue at the server (TCP Vegas, RFC 6817), it shrinks by one, but
-    not below where it started: pages may differ. When the server says that it is overloaded, or requests time out, the
-    limit is halved, once for all requests that were under way. After timeouts without any answer it is not halved
-    again: such a host is down, not busy, and is given up sooner when it is asked more at once.
+    by one; until the first sign of load it doubles (slow start). If they came slower, as when requests queue at the
+    server (TCP Vegas, RFC 6817), it shrinks by one, at the end of the slow start to a half, but not below where it
+    started: pages may differ. When the server says that it is overloaded, or requests time out, the limit is halved,
+    once for all requests that were under way. After timeouts without any answer it is not halved again: such a host is
+    down, not busy, and is given up sooner when it is asked more at once.
 
     Attributes:
         most: upper bound of the limit.
@@ -33,6 +36,7 @@ class HostLimit:
     _reached: bool = False
     _halved_at: float = float("-inf")
     _heard: bool = False
+    _unburdened: bool = True  # no sign of load so far
 
     @classmethod
     def new(cls, most: int) -> "HostLimit":
@@ -63,7 +67,7 @@ class HostLimit:
         """
         if started < self._halved_at or not (refused or self._heard):
             return
-        self._heard = False
+        self._heard = self._unburdened = False
         self.limit = max(1, self.limit // 2)
         self._halved_at = now
         self._new_round()
@@ -72,10 +76,13 @@ class HostLimit:
         mean_s = self._sum_s / self._answers
         fastest_s = mean_s if self._fastest_s is None else min(self._fastest_s, mean_s)
         self._fastest_s = fastest_s
-        if mean_s > _TOLERANCE * fastest_s + _SLACK_S:
-            self.limit = max(self.limit - 1, min(self.limit, self._start))
+        tolerance, slack_s = (_START_TOLERANCE, _START_SLACK_S) if self._unburdened else (_TOLERANCE, _SLACK_S)
+        if mean_s > tolerance * fastest_s + slack_s:
+            less = self.limit // 2 if self._unburdened else self.limit - 1
+            self.limit = max(less, min(self.limit, self._start))
+            self._unburdened = False
         elif self._reached:
-            self.limit = min(self.limit + 1, self.most)
+            self.limit = min(2 * self.limit if self._unburdened else self.limit + 1, self.most)
         self._new_round()
 
     def _new_round(self) -> None:

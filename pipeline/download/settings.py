@@ -51,7 +51,10 @@ class DownloadSettings(Settings):
     dns_timeout_s: float = Field(10.0, gt=0, description="Deadline of one name lookup in seconds.")
     resolver_threads: int = Field(64, ge=1, le=512, description="Maximum concurrent name lookups.")
     stall_s: float = Field(
-        10.0, gt=0, description="A transfer slower than stall_bytes_per_s over this many seconds is aborted."
+        10.0,
+        gt=0,
+        description="A transfer slower than stall_bytes_per_s over this many seconds is aborted; over a quarter of "
+        "them after four such transfers of its host in a row.",
     )
     stall_bytes_per_s: int = Field(1024, ge=0, description="See stall_s; 0 disables the limit.")
     max_bytes: int = Field(
@@ -63,13 +66,19 @@ class DownloadSettings(Settings):
         1.0, ge=0, description="Wait before the first retry in seconds; doubles with each retry. See max_backoff_s."
     )
     max_backoff_s: float = Field(
-        30.0, ge=0, description="Maximum wait before a retry in seconds, also for a server's Retry-After."
+        30.0, ge=0, description="Maximum wait before a retry in seconds, where the server names none by Retry-After."
+    )
+    max_refusal_s: float = Field(
+        120.0,
+        ge=0,
+        description="How long a host may make us wait by refusing requests (429, or 503 with Retry-After) before its "
+        "other URLs end without an attempt. Pauses are added up; each other answer takes off two seconds.",
     )
     host_failures: int = Field(
         16,
         ge=1,
         description="After this many consecutive failures of a host, its other URLs end as host_unreachable without "
-        "an attempt; after as many 429 in a row as http_rate_limited.",
+        "an attempt.",
     )
     robots: bool = Field(True, description="Fetch and obey robots.txt (RFC 9309).")
     opt_outs: bool = Field(

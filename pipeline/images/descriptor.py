@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from openwit.pipeline.images.phash import SIDE, dct_rows, grey_thumbnail, is_low_information, phash_batch
+from openwit.pipeline.images.phash import SIDE, dct_rows, is_low_information, phash_of
+from openwit.pipeline.images.thumbnails import Thumbnails, thumbnails
 
 BYTES = 44
 _LOW = 16
@@ -33,20 +34,25 @@ _ONE_GREY, _ONE_COLOUR = 2, 4
 _ONE_COLOUR_HASH = 1 << 63
 
 
-def phash_and_descriptor(image: Image.Image) -> tuple[int, bytes]:
+def phash_and_descriptor(image: Image.Image, small: Thumbnails | None = None) -> tuple[int, bytes]:
     """Compute the 64-bit hash (see `phash`) and the descriptor of an RGB image from one grey thumbnail.
 
     The descriptor is 256 signs of frequencies, then red, green and blue of each quarter: 44 bytes. An image of one
     colour has no frequencies: whatever noise its encoder added, its hash has one bit and its descriptor no sign.
+
+    Args:
+        small: of the image, where they are known.
     """
-    grey = grey_thumbnail(image)
+    small = thumbnails(image) if small is None else small
+    grey, quarters = small.grey, small.quarters.tobytes()
     if _is_one_colour(image, grey):
-        return _ONE_COLOUR_HASH, bytes(_BIT_BYTES) + image.resize((2, 2), Image.Resampling.BOX).tobytes()
-    frequencies = (_DCT @ grey.astype(np.float64) @ _DCT.T).reshape(-1)
+        return _ONE_COLOUR_HASH, bytes(_BIT_BYTES) + quarters
+    frequencies = _DCT @ grey.astype(np.float64) @ _DCT.T
+    flat = frequencies.reshape(-1)
     half = _LOW * _LOW // 2
-    signs = 2 * frequencies > np.partition(frequencies, (half - 1, half))[half - 1 : half + 1].sum()
-    quarters = image.resize((2, 2), Image.Resampling.BOX)
-    return int(phash_batch(grey[np.newaxis])[0]), np.packbits(signs).tobytes() + quarters.tobytes()
+    middle = np.partition(flat, (half - 1, half))
+    signs = 2 * flat > middle[half - 1] + middle[half]
+    return phash_of(frequencies), np.packbits(signs).tobytes() + quarters
 
 
 def is_plain(hashes: NDArray[np.uint64], descriptors: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -28,6 +28,13 @@ def phash(image: Image.Image) -> int:
     return int(phash_batch(grey_thumbnail(image)[np.newaxis])[0])
 
 
+def phash_of(frequencies: NDArray[np.float64]) -> int:
+    """Return the hash of an image, of [8 or more, 8 or more] of its lowest frequencies."""
+    low = frequencies[:_LOW, :_LOW].reshape(-1)
+    middle = np.partition(low, (31, 32))
+    return int.from_bytes(np.packbits(2 * low > middle[31] + middle[32]).tobytes(), "big")
+
+
 def phash_batch(thumbnails: NDArray[np.uint8]) -> NDArray[np.uint64]:
     """Return the hashes of [n, 32, 32] uint8 grey images, as [n] uint64.
 

@@ -11,7 +11,9 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import xxhash
+from numpy.typing import NDArray
 from PIL import Image
 
 from openwit.pipeline.common.reasons import ReasonEnum
@@ -19,6 +21,7 @@ from openwit.pipeline.images.descriptor import phash_and_descriptor
 from openwit.pipeline.images.resample import resample
 from openwit.pipeline.images.resize import Plan, pad, plan_resize
 from openwit.pipeline.images.settings import ImageSettings, ResizeMode
+from openwit.pipeline.images.thumbnails import thumbnails
 from openwit.schemas.common.errors import PluginError
 from openwit.schemas.images.colour import UnsupportedModeError, needs_conversion, resamplable, to_srgb
 from openwit.schemas.images.faults import ImageFault, ImageFileError
@@ -166,22 +169,26 @@ def _process(
     if jpeg is None:
         jpeg = _encoded(picture, settings.quality)
     digest = hashlib.sha256(body).hexdigest()
-    pixels = pixels_hash(picture)
-    phash, descriptor = phash_and_descriptor(picture)
+    small = thumbnails(picture)
+    pixels = pixels_hash(picture, small.packed)
+    phash, descriptor = phash_and_descriptor(picture, small)
     return ProcessedImage(jpeg, *picture.size, width, height, name, digest, pixels, phash, descriptor, reencoded)
 
 
-def pixels_hash(image: Image.Image) -> str:
+def pixels_hash(image: Image.Image, packed: NDArray[np.uint8] | None = None) -> str:
     """Hash the picture of an RGB image, whatever file it came in.
 
     Not sha256, which would take a tenth of the whole cost of a small image: whoever constructs two pictures with one
     hash only gets their own images treated as duplicates.
 
+    Args:
+        packed: its pixels, where they are known.
+
     Returns:
         hex xxh3-128 over width, height (32 bits each, little-endian) and the pixels, row by row.
     """
     digest = xxhash.xxh3_128(struct.pack("<II", *image.size))
-    digest.update(image.tobytes())
+    digest.update(image.tobytes() if packed is None else packed.data)
     return digest.hexdigest()
 
 

@@ -23,6 +23,7 @@ _A = -0.5
 _SUPPORT = 2.0
 _WEIGHT_BITS = 7
 # Pillow stores a pixel of these modes in four bytes; these raw modes return them unchanged.
+_SHARED = "openwit_pixels"
 _RAW_MODES = {"RGB": "RGBX", "YCbCr": "YCbCr;X", "CMYK": "CMYK"}
 
 
@@ -44,13 +45,16 @@ def resample(image: Image.Image, box: Box, size: tuple[int, int]) -> Image.Image
     if image.mode not in _RAW_MODES or columns is None or rows is None:
         # Alpha must be premultiplied and LAB has signed bands; Pillow handles both, and such images are rare.
         return image.resize(size, Image.Resampling.BICUBIC, box=box)
-    narrow = _transposed(_run(_pixels(image), *rows))
+    narrow = _transposed(_run(four_bytes(image), *rows))
     return _image(_transposed(_run(narrow, *columns)), image.mode, size)
 
 
-def _pixels(image: Image.Image) -> NDArray[np.uint8]:
+def four_bytes(image: Image.Image) -> NDArray[np.uint8]:
     """Return [height, 4 width] uint8: the pixels of an image, without a copy where Pillow allows it."""
     shape = image.height, image.width * 4
+    shared: NDArray[np.uint8] | None = getattr(image, _SHARED, None)
+    if shared is not None and image.readonly:
+        return shared  # Pillow crashes when it hands on memory that is not its own
     try:
         storage = pa.array(image).values.buffers()[1]
     except ValueError:  # beyond 16 MB the pixels are in several blocks
@@ -61,7 +65,10 @@ def _pixels(image: Image.Image) -> NDArray[np.uint8]:
 def _image(pixels: NDArray[np.uint8], mode: str, size: tuple[int, int]) -> Image.Image:
     """Return the image of four-byte pixels, sharing the memory of the array."""
     values = pa.Array.from_buffers(pa.uint8(), pixels.size, [None, pa.py_buffer(pixels)])
-    return Image.fromarrow(pa.FixedSizeListArray.from_arrays(values, 4), mode, size)
+    image = Image.fromarrow(pa.FixedSizeListArray.from_arrays(values, 4), mode, size)
+    image.readonly = 1  # whoever changes it gets a copy
+    setattr(image, _SHARED, pixels)
+    return image
 
 
 def _transposed(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

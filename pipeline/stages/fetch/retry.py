@@ -101,6 +101,7 @@ class RetryTask(FetchTask):
     """
 
     judged = False
+    whole = False
 
     def __init__(
         self,

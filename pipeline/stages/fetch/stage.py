@@ -7,6 +7,7 @@ from pathlib import Path
 
 from openwit.pipeline.common.reasons import unique
 from openwit.pipeline.download.status import FetchStatus
+from openwit.pipeline.execution.files import STAGE
 from openwit.pipeline.execution.jobs import Task
 from openwit.pipeline.execution.stage import Job, StageResult
 from openwit.pipeline.images.process import ImageReason
@@ -15,7 +16,8 @@ from openwit.pipeline.stages.fetch.candidate_inputs import inputs_of
 from openwit.pipeline.stages.fetch.chunk import IMAGES_STEP, PAIRS_STEP
 from openwit.pipeline.stages.fetch.engine import make_engine
 from openwit.pipeline.stages.fetch.grouping import GROUPED_FOLDER, Cell, group_pairs, plan_fetch
-from openwit.pipeline.stages.fetch.log import HOSTS_FILE, LOG, write_hosts
+from openwit.pipeline.stages.fetch.hosts import HOSTS_FILE, TASK_HOSTS, write_hosts
+from openwit.pipeline.stages.fetch.log import LOG
 from openwit.pipeline.stages.fetch.messages import relay_worker_messages
 from openwit.pipeline.stages.fetch.plan import HostTask
 from openwit.pipeline.stages.fetch.retry import RetryTask, chunks_to_retry, retry_chunks
@@ -32,6 +34,7 @@ FETCH_REASONS = unique(
     (reason for reason in FetchStatus.reasons() if reason != str(FetchStatus.SUCCESS)), ImageReason.reasons()
 )
 """Every reason for which an image is dropped."""
+_MERGED_HOSTS = f"{STAGE}/merged-hosts"
 
 
 def retry(job: Job, settings: FetchSettings, inputs: Inputs, folder: Path) -> bool:
@@ -63,9 +66,10 @@ def fetch_images(job: Job, settings: FetchSettings, inputs: Inputs, folder: Path
     result = StageResult()
     result.add_results(results, [IMAGES_STEP, PAIRS_STEP])
     # Logs and hosts hold times, so each run writes different bytes: the manifest names them without checksums.
-    result.files = [entry for entry in result.files if not _is_log(entry)]
-    logs = [[folder / entry.path for entry in task.files if _is_log(entry)] for task in results]
-    write_hosts(folder / HOSTS_FILE, logs)
+    result.files = [entry for entry in result.files if not _holds_times(entry)]
+    hosts = [folder / entry.path for task in results for entry in task.files if _is_in(TASK_HOSTS, entry)]
+    write_hosts(folder / HOSTS_FILE, hosts, folder / _MERGED_HOSTS)
+    remove_tree(folder / _MERGED_HOSTS)
     result.extra = {"hosts": HOSTS_FILE, "log": LOG}
     result.files += copy_query_counts(selected, folder)
     return result
@@ -81,8 +85,12 @@ def _prepare(
     return tasks, group_pairs(job, home, plan, first_round)
 
 
-def _is_log(entry: FileEntry) -> bool:
-    return entry.path.startswith(f"{LOG}/")
+def _holds_times(entry: FileEntry) -> bool:
+    return _is_in(LOG, entry) or _is_in(TASK_HOSTS, entry)
+
+
+def _is_in(folder: str, entry: FileEntry) -> bool:
+    return entry.path.startswith(f"{folder}/")
 
 
 def blocklist_identity(settings: FetchSettings) -> dict[str, str]:

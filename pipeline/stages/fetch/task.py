@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from openwit.pipeline.download.status import NO_RESPONSE, RESPONDED, Download, FetchStatus
+from openwit.pipeline.execution.files import file_entry
 from openwit.pipeline.execution.jobs import FileTask, Task, TaskResult, TaskStats
 from openwit.pipeline.images.filters import ImageFilters
 from openwit.pipeline.stages.fetch import FetchPaths
@@ -21,7 +22,9 @@ from openwit.pipeline.stages.fetch.chunk import (
 )
 from openwit.pipeline.stages.fetch.engine import FetchEngine, make_engine
 from openwit.pipeline.stages.fetch.grouping import Cell, ChunkReader, some_urls
+from openwit.pipeline.stages.fetch.hosts import write_task_hosts
 from openwit.pipeline.stages.fetch.images import ImageSpill
+from openwit.pipeline.stages.fetch.log import LOG
 from openwit.pipeline.stages.fetch.messages import outage_message, pause_message, post_message
 from openwit.pipeline.stages.fetch.outage import (
     NetworkState,
@@ -58,6 +61,8 @@ class FetchTask(FileTask[HostTask]):
 
     judged = True
     """Whether a chunk hardly any server of which responded may be a sign of a local outage."""
+    whole = True
+    """Whether all chunks of a task are fetched, so that its hosts can be summed."""
 
     def __init__(self, settings: FetchSettings, cells: Sequence[Cell], inputs: CandidateInputs) -> None:
         self.settings = settings
@@ -87,7 +92,11 @@ class FetchTask(FileTask[HostTask]):
                 run.close()
         for result in results:
             stats.add(result)
-        return [entry for result in results for entry in result.files]
+        files = [entry for result in results for entry in result.files]
+        if self.whole:
+            logs = [folder / entry.path for entry in files if entry.path.startswith(f"{LOG}/")]
+            files.append(file_entry(folder, write_task_hosts(folder, task.name, logs)))
+        return files
 
     def chunks(self, task: HostTask) -> list[int]:
         """Return the chunks that are fetched."""

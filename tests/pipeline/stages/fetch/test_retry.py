@@ -15,7 +15,7 @@ from openwit.pipeline.stages.base import BuildContext
 from openwit.pipeline.stages.fetch import Fetch
 from openwit.pipeline.stages.fetch import retry as fetch_retry
 from openwit.pipeline.stages.fetch import stage as fetch
-from openwit.pipeline.stages.fetch.log import HOSTS
+from openwit.pipeline.stages.fetch.hosts import HOSTS
 from openwit.schemas.common.errors import OpenWITError
 
 pytestmark = pytest.mark.usefixtures("no_query_counts")

@@ -18,8 +18,8 @@ from openwit.pipeline.stages.fetch import Fetch
 from openwit.pipeline.stages.fetch import task as fetch_task
 from openwit.pipeline.stages.fetch.chunk import OpenChunk
 from openwit.pipeline.stages.fetch.engine import NativeEngine
+from openwit.pipeline.stages.fetch.hosts import HOSTS
 from openwit.pipeline.stages.fetch.images import ImageSpill, write_images
-from openwit.pipeline.stages.fetch.log import FETCH_LOG, HOSTS, sum_hosts
 from openwit.pipeline.stages.fetch.stream import Batch, ChunkStream
 from openwit.pipeline.stages.fetch.task import load_image_filters
 from openwit.schemas.common.errors import OpenWITError
@@ -87,24 +87,6 @@ def test_hosts_are_summed(tmp_path, job, select, web, capsys):
     first = next(line for line in printed if "localhost" in line or "no URL" in line)
     assert first.replace("│", " ").split()[:5] == ["h0.localhost", "3", "0", "http_not_found", "3"]
     assert not any("h2.localhost" in line for line in printed)
-
-
-def test_percentiles_leave_out_what_was_not_sent():
-    rows = [("a", "success", 10.0), ("a", "timeout", 30.0), ("a", "host_unreachable", 0.0)]
-    log = FETCH_LOG.table(
-        {
-            "url": [f"http://a/{n}" for n in range(3)],
-            "host": [row[0] for row in rows],
-            "status": [row[1] for row in rows],
-            "http_status": [200, None, None],
-            "bytes": [5, 0, 0],
-            "milliseconds": [row[2] for row in rows],
-            "attempts": [1, 1, 0],
-        }
-    )
-    (host,) = sum_hosts(log)
-    assert (host["urls"], host["ok"], host["bytes"], host["p50_ms"]) == (3, 1, 5, 20.0)
-    assert [f["reason"] for f in host["failures"]] == ["host_unreachable", "timeout"]
 
 
 # Another engine
