@@ -55,6 +55,9 @@ class BeamEngine:
         """Raise a NetworkError if the runner's cluster does not answer: better now than after hours of other steps."""
         check_endpoint(self.name, self.flags)
 
+    def prepare(self) -> None:
+        """Do nothing: see `Engine.prepare`."""
+
     def close(self) -> None:
         """Do nothing: Beam ends its workers with each job."""
 

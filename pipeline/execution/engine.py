@@ -20,6 +20,10 @@ class Engine(Protocol):
         """Raise a NetworkError if the cluster does not answer: better now than after hours of other steps."""
         ...
 
+    def prepare(self) -> None:
+        """Begin to start what outlives a job, without waiting for it: a stage is about to run."""
+        ...
+
     def close(self) -> None:
         """End workers that outlive a job."""
         ...

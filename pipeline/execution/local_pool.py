@@ -17,6 +17,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,13 @@ class LocalPool:
             except BaseException:
                 self.close()  # whatever still runs is of no use
                 raise
+
+    def prepare(self) -> None:
+        """Start the fork server, which imports the libraries while this process plans."""
+        if sys.platform.startswith("linux"):
+            _context()
+            with _hidden_main():
+                forkserver.ensure_running()
 
     def check(self) -> None:
         """Do nothing: workers start on this machine."""

@@ -39,6 +39,10 @@ class Pool(Protocol):
         """
         ...
 
+    def prepare(self) -> None:
+        """Begin to start workers, without waiting for them: a stage is about to run."""
+        ...
+
     def check(self) -> None:
         """Raise an OpenWITError if there are no workers, now rather than after hours of other steps."""
         ...
@@ -58,6 +62,9 @@ class InProcessPool:
         for index, item in enumerate(items):
             stop_if_asked()
             yield index, work.run(item)
+
+    def prepare(self) -> None:
+        """See `Pool`."""
 
     def check(self) -> None:
         """See `Pool`."""

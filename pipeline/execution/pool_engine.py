@@ -50,6 +50,10 @@ class PoolEngine:
         """See `Engine.check`."""
         self._pool.check()
 
+    def prepare(self) -> None:
+        """See `Engine.prepare`."""
+        self._pool.prepare()
+
     def close(self) -> None:
         """End the workers."""
         self._pool.close()

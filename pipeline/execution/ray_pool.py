@@ -94,6 +94,9 @@ class RayPool:
                 with contextlib.suppress(Exception):
                     ray.cancel(reference, force=True)
 
+    def prepare(self) -> None:
+        """Do nothing: see `Pool`."""
+
     def close(self) -> None:
         """Leave the cluster."""
         if self._connected:

@@ -289,6 +289,7 @@ def run_stage(
                 return StageManifest.load(folder, stage), False
             except DataError as error:
                 _log.warning("%s is run again: %s", step or stage, error)
+        job.engine.prepare()
         clean_partials(folder)
         result = execute()
         manifest = StageManifest(

@@ -6,6 +6,7 @@ spaces each character is a separate word, so that a query of several characters 
 """
 
 import unicodedata
+from bisect import bisect
 from functools import cache
 
 # Blocks of scripts written without spaces between words: (first, last) code points.
@@ -22,7 +23,9 @@ _UNSPACED = (
     (0x20000, 0x3FFFF),  # CJK extensions B and later
 )
 # Variation selectors choose a glyph (text or emoji style) and mean nothing to a word.
-_SELECTORS = ((0xFE00, 0xFE0F), (0xE0100, 0xE01EF))
+_SELECTORS = frozenset((*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)))
+# Where the blocks begin and where they end: an odd number of these is at or below a character of a block.
+_UNSPACED_EDGES = [edge for first, last in _UNSPACED for edge in (first, last + 1)]
 # Replacement for each ASCII byte.
 ASCII_WORDS = bytes(ord(chr(code).lower()) if chr(code).isalnum() else ord(" ") for code in range(128)) + bytes(
     [ord(" ")] * 128
@@ -32,11 +35,11 @@ ASCII_WORDS = bytes(ord(chr(code).lower()) if chr(code).isalnum() else ord(" ") 
 def word_part(character: str) -> str:
     """Return the replacement for a folded character in a text that is split at spaces."""
     code = ord(character)
-    if any(first <= code <= last for first, last in _SELECTORS):
+    if code in _SELECTORS:
         return ""
     if unicodedata.category(character)[0] not in "LNM":
         return " "
-    if any(first <= code <= last for first, last in _UNSPACED):
+    if bisect(_UNSPACED_EDGES, code) % 2:
         return f" {character} "
     return character
 

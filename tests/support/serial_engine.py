@@ -22,6 +22,9 @@ class SerialEngine:
     def __init__(self, seed: int = 0) -> None:
         self._random = random.Random(seed)
 
+    def prepare(self) -> None:
+        """Nothing to start."""
+
     def run_tasks(
         self,
         folder: Path,

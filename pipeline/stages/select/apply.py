@@ -90,7 +90,7 @@ class ApplyThresholds(FileTask[MatchedFile]):
         table = candidates.select(["pair_id", "url", "text"]).take(pa.array(lost))
         matched = np.diff(query_offsets(matches))[lost].tolist()
         nearest = zip(matched, result.nearest[lost].tolist(), result.priority[lost].tolist(), strict=True)
-        details = [_near_miss(n, self.source.texts[q], p) if q >= 0 else None for n, q, p in nearest]
+        details = [_near_miss(n, self.source.text(q), p) if q >= 0 else None for n, q, p in nearest]
         target = SelectPaths(folder).drops / f"{name}.parquet"
         columns = {name: table.column(name) for name in ("pair_id", "url", "text")}
         DROPS.write(target, DROPS.table({**columns, "reason": reasons[lost].tolist(), "detail": details}))

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,6 +52,20 @@ def sum_draws(folder: Path, results: Sequence[TaskResult], queries: int) -> tupl
     return drawn, kept
 
 
+class _Queries(NamedTuple):
+    """The queries of a list and their hashes, uint64 (Q,)."""
+
+    texts: pa.Array
+    hashes: np.ndarray
+
+
+@lru_cache(maxsize=1)
+def _read_queries(path: Path, size: int, mtime_ns: int) -> _Queries:  # noqa: ARG001
+    """Read a list, once for all jobs of a worker; size and time of change tell one state of the file from another."""
+    texts = pq.read_table(path, columns=["query"]).column("query").combine_chunks()
+    return _Queries(texts, query_hashes(texts.to_pylist()))
+
+
 class Draws(NamedTuple):
     """The pairs of a file that queries may draw.
 
@@ -79,18 +93,23 @@ class DrawSource(ABC):
         self.seed = seed
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("texts", "hashes")}
+        return {name: value for name, value in vars(self).items() if name != "_known"}
 
     @cached_property
-    def texts(self) -> list[str]:
-        """Return the queries, read once per worker."""
-        texts: list[str] = pq.read_table(cached(as_path(self.queries)), columns=["query"]).column("query").to_pylist()
-        return texts
+    def _known(self) -> "_Queries":
+        path = cached(as_path(self.queries))
+        facts = path.stat()
+        return _read_queries(path, facts.st_size, facts.st_mtime_ns)
 
-    @cached_property
+    def text(self, query: int) -> str:
+        """Return a query by its id."""
+        text: str = self._known.texts[query].as_py()
+        return text
+
+    @property
     def hashes(self) -> np.ndarray:
         """Return hashes of the queries: uint64 (Q,)."""
-        return query_hashes(self.texts)
+        return self._known.hashes
 
     @abstractmethod
     def pairs(self, file: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

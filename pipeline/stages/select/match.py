@@ -1,16 +1,14 @@
 """Selection, passes 1 and 2: match every caption, choose winners among equals, count the pairs of each query."""
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
-from numba.core import event as numba_event
 
 from openwit.pipeline.common.urls import normalise_url
 from openwit.pipeline.execution.blobs import bucket_count, concat_blobs, split_by, to_blob
@@ -36,18 +34,20 @@ from openwit.pipeline.stages.select.balance import ragged
 from openwit.pipeline.stages.select.hash_uniform import mix, pair_hashes
 from openwit.pipeline.stages.select.layout import query_offsets
 from openwit.pipeline.stages.select.settings import SelectSettings
+from openwit.pipeline.stages.select.shared_matcher import (
+    compile_matcher,
+    share_matcher,
+    shared_matcher,
+    unshare_matcher,
+)
 from openwit.pipeline.stages.select.winners import NO_MATCH, choose_winners
 from openwit.pipeline.text.matching.matcher import Matcher
-from openwit.pipeline.text.matching.rows import ROWS_FOR_TABLES
 from openwit.pipeline.text.normalise import words
 from openwit.schemas.common.atomic import atomic_path
 from openwit.schemas.common.storage.reading import copy_file
 from openwit.schemas.common.storage.store_path import as_path
 from openwit.schemas.manifest import FileEntry
 from openwit.schemas.tables.candidates import CANDIDATES, MATCHES, PAIR_SAMPLES, VERDICTS
-from openwit.schemas.tables.queries import QUERIES
-
-_log = logging.getLogger(__name__)
 
 _COLUMNS = ("text_length", "tie", "words_hash")
 # Streams: keys of rows by bucket of their URL; rows that lose, and the name of every file, by file.
@@ -102,8 +102,7 @@ class MatchFile(FileTask[MatchInput]):
                 copy_file(as_path(earlier.path), path)
             return [target]
         if self._matcher is None:  # built for the first file that needs it
-            texts = QUERIES.read(as_path(self.queries)).column("query")
-            self._matcher = Matcher(texts, self.settings.match)
+            self._matcher = shared_matcher(folder, as_path(self.queries), self.settings.match)
         MATCHES.write(target, self._matches(candidates, self._matcher, stats))
         return [target]
 
@@ -258,31 +257,6 @@ def _matched(folder: Path) -> dict[str, FileEntry]:
     }
 
 
-class _CompileNotice(numba_event.Listener):
-    """Log that a kernel is compiled, which takes long; one that is loaded from numba's cache is not compiled."""
-
-    def __init__(self) -> None:
-        self.reported = False
-
-    def on_start(self, event: Any) -> None:  # noqa: ARG002
-        if not self.reported:
-            self.reported = True
-            _log.warning(
-                "Compiling the matcher, about half a minute: once after an installation, or at each run where neither "
-                "the package's folder nor NUMBA_CACHE_DIR can be written"
-            )
-
-    def on_end(self, event: Any) -> None:
-        pass
-
-
-def _compile_matcher(settings: SelectSettings) -> None:
-    """Compile the kernel before the workers start, so that it is done once."""
-    with numba_event.install_listener("numba:compile", _CompileNotice()):
-        captions = pa.array(["a plain caption", *["é"] * ROWS_FOR_TABLES])
-        Matcher(["a plain", "é"], settings.match).match(captions)
-
-
 def match_and_count(
     job: Job,
     settings: SelectSettings,
@@ -299,10 +273,14 @@ def match_and_count(
     """
     sample_share = min(1.0, _SAMPLED_PAIRS / max(n_rows, 1)) if settings.target_pairs is not None else 0.0
     rounds_job = match_job(settings, folder, tasks, queries, n_queries, n_rows, sample_share)
-    if any(task.payload.earlier is None and read_result(folder, task.name) is None for task in tasks):
-        _compile_matcher(settings)
+    open_ = sum(task.payload.earlier is None and read_result(folder, task.name) is None for task in tasks)
+    if open_ > 1:
+        share_matcher(folder, queries, settings.match)
+    elif open_:
+        compile_matcher(settings.match)
     sums = job.run_rounds(folder, rounds_job, "captions")
     results_of(folder, tasks)
+    unshare_matcher(folder)
     return sums[_POOL]
 
 

@@ -56,12 +56,11 @@ def select_pairs(job: Job, settings: SelectSettings, inputs: Inputs, folder: Pat
     if query_table.num_rows == 0:
         raise DataError(f"{queries} holds no queries: give the query list a source that yields some")
     _check_match(queries, settings.match)
-    texts = query_table.column("query").to_pylist()
     matching = match_tasks(files, sha256_of(queries), settings, reuse)
-    pool = match_and_count(job, settings, folder, matching, queries, len(texts), rows)
+    pool = match_and_count(job, settings, folder, matching, queries, query_table.num_rows, rows)
     if not pool.any():
         raise DataError(
-            f"no caption of {' '.join(map(str, candidates))} matches any of the {len(texts):,} queries: "
+            f"no caption of {' '.join(map(str, candidates))} matches any of the {query_table.num_rows:,} queries: "
             "check the language of the candidates and of the query list"
         )
     cap, chosen = _choose_cap(settings, folder, matching, pool)

@@ -7,6 +7,7 @@ Steps, one module each:
     runs                 word numbers -> answers, by an Aho-Corasick automaton over word numbers
     ids                  answers -> query ids, ascending, each once per caption
     index                the tables below, built from a query list, saved and mapped from a file
+    array_file           arrays written to a checked file and mapped from it
     matcher              the public class: blocks of captions in, a list column of query ids out
 
 Data layout (all arrays read-only, shared by mapping the index file):

@@ -9,17 +9,22 @@ already in canonical order. Any other character is `UNSURE`, and a text that hol
 
 import sys
 import unicodedata
-from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from openwit.pipeline.text.matching.array_file import load_arrays, read_only, save_arrays
 from openwit.pipeline.text.matching.row_kernel import ALONE, MARK, NOTHING, PIECE, SAME, SEPARATOR, UNSURE
 from openwit.pipeline.text.normalise import only_marks, word_part
 
 # Jamo that join the syllable before them; their composition is arithmetic and in no table.
 _JOINING_JAMO = frozenset(map(chr, (*range(0x1161, 0x1176), *range(0x11A8, 0x11C3))))
 _BLOCK = 256
+_UNASSIGNED = {"Cn", "Co", "Cs"}
+# Version of the tables: increase it when their meaning changes.
+_VERSION = 1
+_known: "CharacterTables | None" = None
 
 
 class CharacterTables(NamedTuple):
@@ -38,9 +43,39 @@ class CharacterTables(NamedTuple):
     pieces: np.ndarray
 
 
-@cache
 def character_tables() -> CharacterTables:
-    """Return the tables for this Python's version of Unicode."""
+    """Return the tables for this Python's version of Unicode; made at the first call, in about a second."""
+    global _known
+    if _known is None:
+        _known = _tabulated()
+    return _known
+
+
+def known_character_tables() -> CharacterTables | None:
+    """Return the tables if this process has them."""
+    return _known
+
+
+def save_character_tables(path: Path) -> None:
+    """Write the tables, for `load_character_tables`."""
+    save_arrays(path, character_tables(), _facts())
+
+
+def load_character_tables(path: Path) -> bool:
+    """Take the tables from a file, which processes of a machine share; return whether this process has them now."""
+    global _known
+    if _known is None:
+        found = load_arrays(path)
+        if found is not None and found.facts == _facts():
+            _known = CharacterTables(*found.arrays)
+    return _known is not None
+
+
+def _facts() -> dict[str, str | int]:
+    return {"version": _VERSION, "unicode": unicodedata.unidata_version}
+
+
+def _tabulated() -> CharacterTables:
     size = sys.maxunicode + 1
     # Unassigned and private characters and halves of surrogate pairs are separators.
     facts = np.full(size, SEPARATOR, np.uint32)
@@ -58,13 +93,13 @@ def character_tables() -> CharacterTables:
             pieces.append(piece)
     starts = np.zeros(size + 1, np.int32)
     np.cumsum(lengths, out=starts[1:])
-    return CharacterTables(facts, starts, np.frombuffer(b"".join(pieces), np.uint8))
+    return CharacterTables(read_only(facts), read_only(starts), np.frombuffer(b"".join(pieces), np.uint8))
 
 
 def _blocks() -> list[str]:
     """Return all characters in order, except whole blocks without assigned characters."""
     blocks = ("".join(map(chr, range(first, first + _BLOCK))) for first in range(0, sys.maxunicode + 1, _BLOCK))
-    return [block for block in blocks if any(unicodedata.category(c) not in ("Cn", "Co", "Cs") for c in block)]
+    return [block for block in blocks if not _UNASSIGNED.issuperset(map(unicodedata.category, block))]
 
 
 def _joining(characters: list[str]) -> frozenset[str]:

@@ -3,20 +3,16 @@
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
-import xxhash
 
+from openwit.pipeline.text.matching.array_file import load_arrays, save_arrays
 from openwit.pipeline.text.matching.ids import ids_of_rows
 from openwit.pipeline.text.matching.rows import Rows
 from openwit.pipeline.text.matching.runs import answer_rows, grow_trie, link_nodes
 from openwit.pipeline.text.matching.words import look_up_rows, number_words
-from openwit.schemas.common.atomic import atomic_path
 
-_MAGIC = b"WITMATCH"
 # Version of the file: increase it when the meaning of the tables changes.
-_VERSION = 1
-_ALIGNMENT = 64
+_VERSION = 2
 # Bits of the sieve per edge: one in eight absent edges passes.
 _SIEVE_BITS = 8
 _U32, _LOW_HALF = np.uint64(32), np.uint64(0xFFFFFFFF)
@@ -33,16 +29,6 @@ class Tables(NamedTuple):
     nodes: np.ndarray
     group_starts: np.ndarray
     group_ids: np.ndarray
-
-
-class _Header(msgspec.Struct, frozen=True):
-    """Describe the file in its first line. arrays: (type, shape, where it begins in the body)."""
-
-    version: int
-    key: str
-    queries: int
-    digest: str
-    arrays: list[tuple[str, list[int], int]]
 
 
 class MatchIndex(NamedTuple):
@@ -102,37 +88,19 @@ def read_only(index: MatchIndex) -> MatchIndex:
 
 def save_index(index: MatchIndex, path: Path, key: str) -> None:
     """Write an index, whole or not at all. `key` names what it was built from; reading requires the same key."""
-    body, arrays, at = [], [], 0
-    for array in index.tables:
-        arrays.append((array.dtype.str, list(array.shape), at))
-        body += [array.tobytes(), bytes(-array.nbytes % _ALIGNMENT)]
-        at += array.nbytes + len(body[-1])
-    digest = xxhash.xxh3_128()
-    for piece in body:
-        digest.update(piece)
-    head = msgspec.json.encode(_Header(_VERSION, key, index.queries, digest.hexdigest(), arrays))
-    head += b" " * (-(len(_MAGIC) + 8 + len(head)) % _ALIGNMENT)
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        file.write(_MAGIC + len(head).to_bytes(8, "little") + head)
-        file.writelines(body)
+    save_arrays(path, index.tables, {"version": _VERSION, "key": key, "queries": index.queries})
 
 
-def load_index(path: Path, key: str) -> MatchIndex | None:
-    """Map an index into memory; None if it is missing, damaged, of another version or of another key."""
-    try:
-        mapped = np.memmap(path, np.uint8, "r").view(np.ndarray)
-        start = len(_MAGIC) + 8
-        if mapped[: len(_MAGIC)].tobytes() != _MAGIC:
-            return None
-        length = int.from_bytes(mapped[len(_MAGIC) : start].tobytes(), "little")
-        header = msgspec.json.decode(mapped[start : start + length].tobytes(), type=_Header)
-        body = mapped[start + length :]
-        if header.version != _VERSION or header.key != key or xxhash.xxh3_128_hexdigest(body.data) != header.digest:
-            return None
-        arrays = [
-            body[at : at + int(np.prod(shape)) * np.dtype(kind).itemsize].view(kind).reshape(shape)
-            for kind, shape, at in header.arrays
-        ]
-        return read_only(MatchIndex(header.queries, Tables(*arrays)))
-    except (OSError, ValueError, TypeError, msgspec.DecodeError):
+def load_index(path: Path, key: str, *, begin: bool = False) -> MatchIndex | None:
+    """Map an index into memory; None if it is missing, damaged, of another version or of another key.
+
+    Args:
+        begin: whether `key` is only the begin of the key.
+    """
+    found = load_arrays(path)
+    if found is None or found.facts.get("version") != _VERSION:
         return None
+    held = str(found.facts["key"])
+    if held != key and not (begin and held.startswith(key)):
+        return None
+    return MatchIndex(int(found.facts["queries"]), Tables(*found.arrays))

@@ -50,7 +50,7 @@ class Matcher:
     """
 
     mode: MatchMode
-    _key: str
+    _queries_key: str
     _index: MatchIndex
 
     def __init__(self, queries: Strings, mode: MatchMode = "words") -> None:
@@ -68,9 +68,19 @@ class Matcher:
         made._set(_texts(queries), mode, path)
         return made
 
+    @classmethod
+    def open(cls, path: Path, mode: MatchMode = "words") -> "Matcher | None":
+        """Return the matcher that `save` wrote, whatever its queries; None if the file is unusable here."""
+        made = cls.__new__(cls)
+        index = load_index(path, _key_begin(mode), begin=True)
+        if index is None:
+            return None
+        made.mode, made._index = mode, index
+        return made
+
     def save(self, path: Path) -> None:
-        """Write what was built, for `load`; whole or not at all."""
-        save_index(self._index, path, self._key)
+        """Write what was built, for `load` and `open`; whole or not at all."""
+        save_index(self._index, path, _key_begin(self.mode) + self._queries_key)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -79,8 +89,8 @@ class Matcher:
 
     def _set(self, texts: Texts, mode: MatchMode, path: Path | None) -> None:
         self.mode = mode
-        self._key = _key(texts, mode)
-        index = None if path is None else load_index(path, self._key)
+        self._queries_key = _queries_key(texts)
+        index = None if path is None else load_index(path, _key_begin(mode) + self._queries_key)
         self._index = index or build_index(rows_of(texts, mode, query=True), mode == "metaclip")
         if path is not None and index is None:
             self.save(path)
@@ -141,15 +151,19 @@ def _column(texts: Strings) -> pa.Array | pa.ChunkedArray:
         raise TypeError(f"a column of texts holds something else: {error}") from error
 
 
-def _key(texts: Texts, mode: MatchMode) -> str:
-    """Return a key of all that an index depends on besides the code."""
+def _key_begin(mode: MatchMode) -> str:
+    """Return what an index depends on besides the queries and the code."""
+    return f"{mode} {unicodedata.unidata_version} "
+
+
+def _queries_key(texts: Texts) -> str:
     digest = xxhash.xxh3_128()
     if len(texts.starts):
         # Offsets count from the first text: equal lists have equal keys for any memory layout.
         digest.update(texts.data[texts.starts[0] : texts.ends[-1]].data)
         digest.update((texts.ends - texts.starts[0]).data)
     digest.update(texts.valid.data)
-    return f"{mode} {unicodedata.unidata_version} {len(texts.starts)} {digest.hexdigest()}"
+    return f"{len(texts.starts)} {digest.hexdigest()}"
 
 
 def _blocks(texts: Texts) -> Iterator[Texts]:

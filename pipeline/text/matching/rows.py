@@ -7,7 +7,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from openwit.pipeline.text.matching.character_tables import CharacterTables, character_tables
+from openwit.pipeline.text.matching.array_file import read_only
+from openwit.pipeline.text.matching.character_tables import (
+    CharacterTables,
+    character_tables,
+    known_character_tables,
+)
 from openwit.pipeline.text.matching.row_kernel import PADDING, spaced_rows, word_rows
 from openwit.pipeline.text.matching.settings import MatchMode
 from openwit.pipeline.text.normalise import ASCII_WORDS, normalise
@@ -74,7 +79,7 @@ def texts_of(column: pa.Array) -> Texts:
     if column.null_count:
         valid = np.array(pc.is_valid(column).to_numpy(zero_copy_only=False))
     bytes_ = np.frombuffer(b"" if data is None else data, np.uint8)
-    return Texts(_read_only(bytes_), limits[:-1], limits[1:], valid)
+    return Texts(read_only(bytes_), limits[:-1], limits[1:], valid)
 
 
 def rows_of(texts: Texts, mode: MatchMode, query: bool = False) -> Rows:
@@ -82,7 +87,7 @@ def rows_of(texts: Texts, mode: MatchMode, query: bool = False) -> Rows:
     if mode == "metaclip":
         buffer, starts, ends = spaced_rows(*texts, _AS_IT_IS if query else _MARKS)
         return Rows(buffer.view(np.uint64), starts, ends)
-    tables = character_tables() if character_tables.cache_info().currsize else _NO_TABLES
+    tables = known_character_tables() or _NO_TABLES
     buffer, starts, ends, unsure = word_rows(*texts, _ASCII_WORDS, *tables)
     if tables is _NO_TABLES and np.count_nonzero(unsure) >= ROWS_FOR_TABLES:
         buffer, starts, ends, unsure = word_rows(*texts, _ASCII_WORDS, *character_tables())
@@ -106,12 +111,6 @@ def _laid_out(texts: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return buffer, ends - lengths, ends
 
 
-def _read_only(array: np.ndarray) -> np.ndarray:
-    """Return a read-only array: the compiled functions would be compiled again for a writable one."""
-    array.flags.writeable = False
-    return array
-
-
 def _marks(punctuation: str, breaks: str) -> np.ndarray:
     marks = np.zeros((2, 256), np.uint8)
     marks[0] = np.arange(256)
@@ -124,9 +123,9 @@ def _marks(punctuation: str, breaks: str) -> np.ndarray:
 
 _MARKS = _marks(PUNCTUATION, BREAKS)
 _AS_IT_IS = _marks("", "")
-_ASCII_WORDS = _read_only(np.frombuffer(ASCII_WORDS, np.uint8))
+_ASCII_WORDS = read_only(np.frombuffer(ASCII_WORDS, np.uint8))
 _NO_TABLES = CharacterTables(
-    np.zeros(0, np.uint32),
-    np.zeros(0, np.int32),
-    _read_only(np.zeros(0, np.uint8)),
+    read_only(np.zeros(0, np.uint32)),
+    read_only(np.zeros(0, np.int32)),
+    read_only(np.zeros(0, np.uint8)),
 )

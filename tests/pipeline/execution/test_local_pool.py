@@ -212,3 +212,14 @@ def test_nothing_runs_after_close(pool, tmp_path):
     pool.close()
     assert not any(map(runs, pids))
     assert pool_worker._current is None  # workers only
+
+
+def test_the_fork_server_imports_libraries_before_there_is_work(tmp_path):
+    code = (
+        "import time; from multiprocessing import forkserver; "
+        "from openwit.pipeline.execution.local_pool import LocalPool; pool = LocalPool(2, cores=2); pool.prepare(); "
+        "pid = forkserver._forkserver._forkserver_pid; print(pid is not None); pool.prepare(); "
+        "print(pid == forkserver._forkserver._forkserver_pid); pool.close()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.split() == ["True", "True"]

@@ -15,7 +15,7 @@ from support.rows import candidate
 from openwit.pipeline.execution.runners import make_engine
 from openwit.pipeline.stages.queries import Queries
 from openwit.pipeline.stages.queries.settings import QuerySettings
-from openwit.pipeline.stages.select import Select
+from openwit.pipeline.stages.select import Select, shared_matcher
 from openwit.pipeline.stages.select import match as select_match
 from openwit.pipeline.stages.select import thresholds as select_thresholds
 from openwit.pipeline.stages.select.hash_uniform import pair_hashes, query_hashes, uniform
@@ -188,7 +188,8 @@ def test_added_candidates_give_what_all_at_once_give_without_matching_the_old_ag
         return real(self, texts)
 
     monkeypatch.setattr(select_match.Matcher, "match", listen)
-    monkeypatch.setattr(select_match, "_compile_matcher", lambda *_: None)  # it matches a few captions of its own
+    for module in (select_match, shared_matcher):  # it matches a few captions of its own
+        monkeypatch.setattr(module, "compile_matcher", lambda *_: None)
     added, _ = Select().run(
         job, settings, {"candidates": [old, new], "queries": queries, "reuse": tmp_path / "first"}, tmp_path / "second"
     )

@@ -100,3 +100,19 @@ def test_another_process_reads_it(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code, path, *QUERIES], capture_output=True, text=True, check=True)
     assert done.stdout == "[0, 1, 2]\n"
+
+
+def test_a_saved_index_is_opened_without_its_queries(tmp_path, builds):
+    path = tmp_path / "list.index"
+    assert Matcher.open(path) is None
+    Matcher(QUERIES).save(path)
+    builds.clear()
+    opened = Matcher.open(path)
+    assert opened is not None
+    assert opened.match_text(TEXT) == [0, 1, 2, 3, 4]
+    assert not any(array.flags.writeable for array in opened._index.tables)
+    assert not any(array.flags.owndata for array in opened._index.tables)
+    assert Matcher.open(path, "metaclip") is None
+    path.write_bytes(path.read_bytes()[:-1])
+    assert Matcher.open(path) is None
+    assert builds == []

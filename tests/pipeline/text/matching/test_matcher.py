@@ -311,7 +311,7 @@ def test_compiles_where_nothing_can_be_kept(monkeypatch):
 
 @needs_data
 @pytest.mark.parametrize("mode", MODES)
-def test_real_captions_equal_the_plain_matcher(mode):
+def test_real_captions_equal_the_plain_matcher(mode, tmp_path):
     with gzip.open(DATA / "queries_500k.tsv.gz", "rt", encoding="utf-8") as file:
         queries = [line.rstrip("\n").partition("\t")[0] for line in file][1::20]
     captions = pq.read_table(DATA / "captions.parquet", columns=["text"])["text"][::8].combine_chunks()
@@ -319,7 +319,12 @@ def test_real_captions_equal_the_plain_matcher(mode):
     plain = PlainMatcher(queries + extra, mode)
     expected = [plain.match_text(text) for text in captions.to_pylist()]
     assert sum(map(len, expected)) > 1000
-    assert Matcher(queries + extra, mode).match(captions).to_pylist() == expected
+    matcher = Matcher(queries + extra, mode)
+    assert matcher.match(captions).to_pylist() == expected
+    matcher.save(tmp_path / "index")
+    opened = Matcher.open(tmp_path / "index", mode)
+    assert opened is not None
+    assert opened.match(captions).to_pylist() == expected
 
 
 def test_captions_come_as_a_pandas_series_or_any_iterable():
