@@ -116,7 +116,7 @@ def compare(name: str, what: str, command: Callable[[Path], list[str]], folder: 
         out = folder / f"{name}-{workers}"
         arguments = [*command(out), "--workers", str(workers)]
         costs[workers] = run_wit(arguments, min(os.sched_getaffinity(0)) if workers == 1 else None)
-        manifest = out / ("manifest.json" if name in ("shard", "build") else ".stage/manifest.json")
+        manifest = out / {"build": "dataset/manifest.json", "shard": "manifest.json"}.get(name, ".stage/manifest.json")
         made[workers] = manifest.read_text() if manifest.exists() else None
     for workers, cost in costs.items():
         print(
