@@ -72,6 +72,9 @@ class GraphEngine:
     def check(self) -> None:
         """Do nothing: nothing runs elsewhere."""
 
+    def prepare(self) -> None:
+        """Do nothing."""
+
     def close(self) -> None:
         """Do nothing."""
 
