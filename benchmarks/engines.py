@@ -120,7 +120,7 @@ def _builds(out: Path) -> Iterator[tuple[str, str, Measured]]:
         folder = f"s3://{BUCKET}/moved"
         first = _killed(
             [*build, "--workdir", folder, "--workers", "2"],
-            lambda: (as_path(folder) / "selected" / "manifest.json").exists(),
+            lambda: (as_path(folder) / "stages" / "select" / "manifest.json").exists(),
         )
         name, _, second = run("local in S3, killed; resumed on Ray", folder, *ray, services=cluster.nodes)
         yield name, folder, Measured(first.seconds + second.seconds, first.cpu_seconds + second.cpu_seconds)
