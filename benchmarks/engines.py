@@ -27,7 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from support.engines import beam_services, ray_cluster
+from support.beam_services import OUR_POOL, beam_services
+from support.ray_cluster import ray_cluster
 from support.s3_server import BUCKET, s3_server
 from support.trees import dataset_tree
 
@@ -89,7 +90,7 @@ def _builds(out: Path) -> Iterator[tuple[str, str, Measured]]:
     ]
 
     def run(
-        name: str, folder: str, *flags: str, services: Iterable[subprocess.Popen[bytes]] = (), **environment: str
+        name: str, folder: str, *flags: str, services: Iterable[int] = (), **environment: str
     ) -> tuple[str, str, Measured]:
         return name, folder, _measure([*build, "--workdir", folder, *flags], services, environment)
 
@@ -99,36 +100,36 @@ def _builds(out: Path) -> Iterator[tuple[str, str, Measured]]:
     yield run("Beam, in the process", str(out / "beam"), "--runner", "beam")
     elsewhere = out / "elsewhere"
     elsewhere.mkdir(exist_ok=True)
-    with beam_services(elsewhere) as (job, pool, services):
+    with beam_services(elsewhere, OUR_POOL) as services:
         flags = [
             "--runner",
             "portable",
             "--cluster",
-            job,
+            services.job,
             "--",
             "--environment_type=EXTERNAL",
-            f"--environment_config={pool}",
+            f"--environment_config={services.pool}",
         ]
-        yield run("Beam's job service, EXTERNAL workers", str(out / "portable"), *flags, services=services)
+        yield run("Beam's job service, EXTERNAL workers", str(out / "portable"), *flags, services=services[2:])
     if importlib.util.find_spec("ray") is None:
         print("(ray is not installed: pip install 'openwit[ray]')")
         return
     with s3_server() as environment, ray_cluster(environment) as cluster:
         os.environ.update(environment)  # also for the comparison of this process
         ray = ["--runner", "ray", "--cluster", cluster.address]
-        yield run("Ray, two nodes, S3", f"s3://{BUCKET}/ray", *ray, services=cluster.nodes)
+        yield run("Ray, two nodes, S3", f"s3://{BUCKET}/ray", *ray, services=[node.pid for node in cluster.nodes])
         folder = f"s3://{BUCKET}/moved"
         first = _killed(
             [*build, "--workdir", folder, "--workers", "2"],
             lambda: (as_path(folder) / "stages" / "select" / "manifest.json").exists(),
         )
-        name, _, second = run("local in S3, killed; resumed on Ray", folder, *ray, services=cluster.nodes)
+        name, _, second = run(
+            "local in S3, killed; resumed on Ray", folder, *ray, services=[node.pid for node in cluster.nodes]
+        )
         yield name, folder, Measured(first.seconds + second.seconds, first.cpu_seconds + second.cpu_seconds)
 
 
-def _measure(
-    command: list[str], services: Iterable["subprocess.Popen[bytes]"], environment: dict[str, str]
-) -> Measured:
+def _measure(command: list[str], services: Iterable[int], environment: dict[str, str]) -> Measured:
     services = list(services)
     before, began = _cpu(services), time.monotonic()
     done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
@@ -146,18 +147,18 @@ def _killed(command: list[str], ready: Callable[[], bool]) -> Measured:
         time.sleep(0.1)
     if process.poll() is not None:
         sys.exit("the build ended before it could be killed")
-    spent = _cpu([process])
+    spent = _cpu([process.pid])
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     return Measured(time.monotonic() - began, spent - before)
 
 
-def _cpu(services: Iterable["subprocess.Popen[bytes]"]) -> float:
-    """Return CPU seconds of this process's ended children, and of all processes in the sessions of the services."""
+def _cpu(services: Iterable[int]) -> float:
+    """Return CPU seconds of this process's ended children, and of all processes in the services' sessions."""
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     total = ended.ru_utime + ended.ru_stime
-    sessions = {service.pid for service in services}
+    sessions = set(services)
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):

@@ -16,10 +16,11 @@ OUR_POOL = ("openwit.pipeline", "workers", "--port")
 
 
 class Services(NamedTuple):
-    """Addresses of a job service and of a worker pool, and the process of the pool."""
+    """Addresses of a job service and of a worker pool, and their processes, each the leader of a session."""
 
     job: str
     pool: str
+    job_process: int
     pool_process: int
 
 
@@ -63,7 +64,7 @@ def beam_services(folder: Path, pool_command: Sequence[str] = BEAMS_POOL) -> Ite
                 except OSError:
                     assert time.monotonic() < until
                     time.sleep(0.2)
-        yield Services(f"localhost:{job}", f"localhost:{pool}", processes[1].pid)
+        yield Services(f"localhost:{job}", f"localhost:{pool}", *(process.pid for process in processes))
     finally:
         for process in processes:
             os.killpg(process.pid, signal.SIGKILL)
