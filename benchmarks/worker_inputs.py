@@ -1,11 +1,13 @@
 """Inputs of benchmarks/workers.py: finished stage folders of made-up rows, and a table of real captions."""
 
 import hashlib
+import io
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from PIL import Image
 
 from openwit.pipeline.common.host_buckets import host_bucket
 from openwit.pipeline.execution.files import file_entry
@@ -53,7 +55,7 @@ def write_selected(folder: Path, urls: int, port: int) -> None:
 
 
 def write_images(folder: Path, images: int, *, image_bytes: int = 10, seed: int = 0) -> None:
-    """Write fetched images: random hashes, 5 % near duplicates, 1 % one placeholder; random bytes as JPEG."""
+    """Write fetched images: random hashes, 5 % near duplicates, 1 % a placeholder; JPEGs with random bytes behind."""
     chance = np.random.default_rng(seed)
 
     def made(first: int) -> pa.Table:
@@ -92,7 +94,9 @@ def _images(chance: np.random.Generator, first: int, count: int, image_bytes: in
     )
     sides = chance.integers(300, 3000, (2, count))
     digests = [hashlib.sha256(url.encode()).hexdigest() for url in urls]
-    body = chance.bytes(count * image_bytes)
+    picture = io.BytesIO()
+    Image.new("RGB", (8, 8), "navy").save(picture, "JPEG")
+    bodies = [picture.getvalue() + chance.bytes(image_bytes) for _ in range(count)]
     return IMAGES.table(
         {
             "url": urls,
@@ -108,7 +112,7 @@ def _images(chance: np.random.Generator, first: int, count: int, image_bytes: in
             "pixels_hash": [digest[:32] for digest in digests],
             "phash": hashes,
             "fingerprint": pa.array([look.tobytes() for look in looks], pa.binary(44)),
-            "image": [body[n * image_bytes : (n + 1) * image_bytes] for n in range(count)],
+            "image": bodies,
         }
     )
 
