@@ -101,7 +101,7 @@ class LoadedModel:
     @cached_property
     def preprocess(self) -> Preprocess:
         """Transform of one image: PIL image, encoded bytes or uint8 (H, W, 3) to float32 (3, S, S), normalised."""
-        return Preprocess(self.model.inputs.image_size)
+        return Preprocess(self.model.inputs.image_size, self.model.inputs.images)
 
     def to(self, device: torch.device | str) -> "LoadedModel":
         """Move the weights to a device, in place; return this object."""

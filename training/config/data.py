@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import pydantic
 from pydantic import Field
 
+from openwit.schemas.common.plugins import PluginSettings
 from openwit.schemas.common.settings import Settings
 
 
@@ -29,6 +30,33 @@ class DatasetShare(Settings):
     weight: float | None = Field(
         None, gt=0, description="its part of the samples drawn, relative to the others'; all have one or none has"
     )
+
+
+class CaptionWeights(Settings):
+    """Which of an image's texts is shown: a source is drawn by weight among those it has, then one of its texts."""
+
+    weights: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        description="weight of each source of texts, as the dataset stores them (alt, title, figcaption, table, ...)"
+    )
+    others: float = Field(
+        0.0, ge=0, description="weight of every other source; an image of which no text has a weight shows any of them"
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _some(self) -> "CaptionWeights":
+        if not self.others and not any(self.weights.values()):
+            raise ValueError("give at least one source a weight above 0")
+        return self
+
+
+class ColourJitter(Settings):
+    """Random changes of an image's colours; open_clip's usual ones are 0.32, 0.32, 0.32, 0.08 at 0.8."""
+
+    brightness: float = Field(0.0, ge=0, description="largest change of the factor of brightness, around 1")
+    contrast: float = Field(0.0, ge=0, description="largest change of the factor of contrast, around 1")
+    saturation: float = Field(0.0, ge=0, description="largest change of the factor of saturation, around 1")
+    hue: float = Field(0.0, ge=0, le=0.5, description="largest turn of the hues, as a share of the circle")
+    probability: float = Field(1.0, ge=0, le=1, description="share of the images whose colours are changed")
 
 
 class DataSettings(Settings):
@@ -61,8 +89,9 @@ class DataSettings(Settings):
     )
     cache_bytes: int = Field(100_000_000_000, ge=1, description="most bytes that `cache` may take")
     batch_size: int = Field(256, ge=1, description="pairs in a step; all others of the batch are negatives")
-    captions: Literal["random", "first"] = Field(
-        "random", description="random: one of an image's texts, drawn anew each epoch; first: the caption"
+    captions: Literal["random", "first"] | CaptionWeights = Field(
+        "random",
+        description="random: one of an image's texts, drawn anew each epoch; first: the caption; weights: by source",
     )
     crop: Literal["random_crop", "random_resized_crop", "center_crop"] = Field(
         "random_crop",
@@ -75,6 +104,13 @@ class DataSettings(Settings):
         (0.75, 4 / 3), description="random_resized_crop: smallest and largest width/height of the crop"
     )
     horizontal_flip: bool = Field(False, description="mirror every other image; captions that say left become wrong")
+    colour_jitter: ColourJitter | None = Field(None, description="random changes of colours; null: none")
+    grayscale: float = Field(0.0, ge=0, le=1, description="share of the images whose colours are removed")
+    augment: list[PluginSettings] | None = Field(
+        None,
+        description="your own changes by dotted name, after all others: called with the cropped PIL image and a "
+        "seeded random.Random, each returns an image, or its uint8 pixels, of the same size",
+    )
     decode: Literal["fast", "exact"] = Field(
         "fast", description="fast: a JPEG larger than needed is decoded at a fraction of its size; exact: in full"
     )

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from openwit.schemas.common.plugins import PluginSettings
 from openwit.schemas.common.settings import Settings
+from openwit.training.config.images import ImageSettings, ImageSpec
 from openwit.training.config.plugins import is_dotted
 from openwit.training.config.zoo import ClipSpec, InputSpec, spec_of
 
@@ -34,6 +35,9 @@ class ModelSettings(Settings):
     spec: ClipSpec | None = Field(None, description="the sizes of the architecture, instead of a name")
     quick_gelu: bool | None = Field(
         None, description="true: QuickGELU, with which OpenAI trained; false: GELU; null: as the model has it"
+    )
+    images: ImageSettings = Field(
+        ImageSettings(), description="preprocessing of the images, where it is not to be the architecture's"
     )
     patch_dropout: float = Field(
         0.0, ge=0, lt=1, description="share of image patches dropped in each training step (FLIP, arXiv 2212.00794)"
@@ -69,12 +73,13 @@ class ModelSettings(Settings):
         return self.resolved().inputs
 
     def resolved(self) -> ClipSpec:
-        """Return the sizes of the architecture, with `vocabulary` and `quick_gelu` applied."""
+        """Return the sizes of the architecture, with `vocabulary`, `images` and `quick_gelu` applied."""
         spec = self.spec
         if spec is None:
             spec = spec_of(self.name if self.name is not None else DEFAULT_MODEL)
         if self.vocabulary is not None:
             spec = spec.model_copy(update={"text": spec.text.model_copy(update={"vocabulary": self.vocabulary})})
+        spec = spec.model_copy(update={"images": self.images.over(spec.images)})
         return spec if self.quick_gelu is None else spec.model_copy(update={"quick_gelu": self.quick_gelu})
 
 
@@ -86,6 +91,7 @@ class CustomModelSettings(PluginSettings):
     """
 
     image_size: int = Field(224, ge=1, description="side of the square images that the model takes, pixels")
+    images: ImageSpec = Field(ImageSpec(), description="preprocessing of the images")
     context_length: int = Field(77, ge=3, description="tokens of the longest text, start and end of text included")
     tokenizer: Path | None = Field(
         None, description="merges file of `wit-train tokenizer`, instead of CLIP's vocabulary of 49,408"
@@ -107,8 +113,8 @@ class CustomModelSettings(PluginSettings):
     @property
     def inputs(self) -> InputSpec:
         """Image size, context length and vocabulary of the model."""
-        sizes = {"image_size": self.image_size, "context_length": self.context_length}
-        return InputSpec(**sizes) if self.vocabulary is None else InputSpec(**sizes, vocabulary=self.vocabulary)
+        found = InputSpec(image_size=self.image_size, context_length=self.context_length, images=self.images)
+        return found if self.vocabulary is None else found.model_copy(update={"vocabulary": self.vocabulary})
 
 
 def _by_name(value: object) -> object:

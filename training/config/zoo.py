@@ -6,6 +6,7 @@ import pydantic
 
 from openwit.schemas.common.errors import RecipeError
 from openwit.schemas.common.settings import Settings
+from openwit.training.config.images import ImageSpec
 from openwit.training.tokenizer.vocabulary import VOCABULARY_SIZE
 
 Blocks = Annotated[int, pydantic.Field(ge=1)]
@@ -17,6 +18,7 @@ class InputSpec(Settings):
     image_size: int = pydantic.Field(ge=1, description="side of the square input, pixels")
     context_length: int = pydantic.Field(ge=3, description="tokens, start and end of text included")
     vocabulary: int = pydantic.Field(VOCABULARY_SIZE, ge=1, description="number of token ids")
+    images: ImageSpec = pydantic.Field(ImageSpec(), description="preprocessing of the images")
 
 
 class VisionSpec(Settings):
@@ -128,6 +130,7 @@ class ClipSpec(Settings):
 
     embed_dim: int = pydantic.Field(512, ge=1, description="dimensions of the shared space")
     quick_gelu: bool = pydantic.Field(False, description="x * sigmoid(1.702 x), as OpenAI's weights need, not GELU")
+    images: ImageSpec = pydantic.Field(ImageSpec(), description="preprocessing of the images")
     vision: Annotated[VisionSpec | ResNetSpec, pydantic.BeforeValidator(_of_its_kind)] = VisionSpec()
     text: TextSpec = TextSpec()
 
@@ -138,6 +141,7 @@ class ClipSpec(Settings):
             image_size=self.vision.image_size,
             context_length=self.text.context_length,
             vocabulary=self.text.vocabulary,
+            images=self.images,
         )
 
 

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Literal
 
 import numpy as np
@@ -13,13 +13,16 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from openwit.schemas.common.errors import DataError
+from openwit.schemas.common.errors import DataError, OpenWITError
 from openwit.training.config import DataSettings
+from openwit.training.config.data import CaptionWeights
+from openwit.training.config.images import OPENAI_IMAGES, ImageSpec
 from openwit.training.config.zoo import InputSpec
+from openwit.training.data.augment import finish_of
 from openwit.training.data.sample_texts import CorruptSampleError
-from openwit.training.data.sampling import Plan, pick_text, sample_rng
+from openwit.training.data.sampling import Plan, pick_by_source, pick_text, sample_rng
 from openwit.training.data.sharded import Dataset, Sample
-from openwit.training.data.transforms import Crop, ImageTransform, ResizedCrop, SquareCrop
+from openwit.training.data.transforms import Crop, ImageTransform, ResizedCrop, SquareCrop, fitted_transform
 from openwit.training.tokenizer.bpe import Tokenizer
 
 # Exceptions of Pillow for bytes that are not a complete image.
@@ -42,8 +45,8 @@ class Batch:
     repaired: int = 0  # samples whose JSON member was not valid, and was repaired or passed over
 
 
-def training_transform(settings: DataSettings, size: int) -> ImageTransform:
-    """Return the augmentation that the settings specify."""
+def training_transform(settings: DataSettings, size: int, images: ImageSpec = OPENAI_IMAGES) -> ImageTransform:
+    """Return the augmentation that the settings specify, with a model's filter and fit."""
     crop: Crop
     match settings.crop:
         case "random_crop":
@@ -52,7 +55,8 @@ def training_transform(settings: DataSettings, size: int) -> ImageTransform:
             crop = SquareCrop(size, central=True)
         case "random_resized_crop":
             crop = ResizedCrop(settings.crop_scale, settings.crop_ratio)
-    return ImageTransform(size, crop, settings.horizontal_flip, settings.decode == "fast")
+    flip, fast = settings.horizontal_flip, settings.decode == "fast"
+    return fitted_transform(size, crop, images, flip=flip, fast=fast, finish=finish_of(settings))
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,11 @@ class Preparation:
     seed: int
     pinned: bool = False
 
+    @cached_property
+    def transform(self) -> ImageTransform:
+        """Transform of the images."""
+        return training_transform(self.settings, self.inputs.image_size, self.inputs.images)
+
     def batch(self, samples: Sequence[Callable[[], tuple[int, Sample]]], seen: int, corrupt: dict[str, str]) -> Batch:
         """Return a batch of samples without those that cannot be read.
 
@@ -82,9 +91,7 @@ class Preparation:
             seen: see `Batch`.
             corrupt: samples already known to be unreadable.
         """
-        size = self.inputs.image_size
-        transform = training_transform(self.settings, size)
-        captions: Literal["random", "first"] = self.settings.captions
+        size, transform = self.inputs.image_size, self.transform
         memory = torch.empty((len(samples), 3, size, size), dtype=torch.uint8, pin_memory=self.pinned)
         images = memory.numpy()
         keys: list[str] = []
@@ -95,7 +102,7 @@ class Preparation:
             try:
                 epoch, sample = read()
                 rng = sample_rng(self.seed, epoch, sample.key)
-                text = pick_text(sample.texts, captions, rng)
+                text = _text(self.settings.captions, sample, rng)
                 _decode(transform, images[len(keys)], sample, rng)
             except CorruptSampleError as error:
                 corrupt[error.key] = str(error)
@@ -108,9 +115,17 @@ class Preparation:
         return Batch(memory[: len(keys)].permute(0, 2, 3, 1), tokens, keys, seen, corrupt, repaired)
 
 
+def _text(captions: Literal["random", "first"] | CaptionWeights, sample: Sample, rng: random.Random) -> str:
+    if isinstance(captions, CaptionWeights):
+        return pick_by_source(sample.texts, sample.sources, captions.weights, captions.others, rng)
+    return pick_text(sample.texts, captions, rng)
+
+
 def _decode(transform: ImageTransform, planes: NDArray[np.uint8], sample: Sample, rng: random.Random) -> None:
     try:
         transform.into(planes, sample.image, rng)
+    except OpenWITError:
+        raise  # not the image's fault
     except IMAGE_ERRORS as error:
         raise CorruptSampleError(sample.key, f"image: {error}") from error
 

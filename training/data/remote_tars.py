@@ -22,7 +22,7 @@ from webdataset.shardlists import expand_urls
 from openwit.schemas.common.decompress import MAGIC_BYTES, Plain, compression_of, plain_chunks
 from openwit.schemas.common.errors import DataError, NetworkError, OpenWITError
 from openwit.schemas.common.tar_members import DAMAGED, NO_END, Forward, Note, Readable, members
-from openwit.training.data.sample_texts import CorruptSampleError, texts_of
+from openwit.training.data.sample_texts import CorruptSampleError, fast_words, texts_of
 from openwit.training.data.sampling import Shuffle
 from openwit.training.data.sharded import Sample
 from openwit.training.data.tar_samples import NO_IMAGE, NO_TEXT, Gathered, Gathering
@@ -317,4 +317,6 @@ def _sample(epoch: int, gathered: Gathered[bytes]) -> Streamed:
         texts, repaired = texts_of(key, parts.get("json", b""), parts.get("text", b""))
     except CorruptSampleError as error:
         return Streamed(epoch, key, None, str(error))
-    return Streamed(epoch, key, Sample(key, parts["image"], texts, repaired))
+    sources = fast_words(parts["json"])[1] if "json" in parts else ()
+    sources = sources if len(sources) == len(texts) else ()
+    return Streamed(epoch, key, Sample(key, parts["image"], texts, repaired, sources))

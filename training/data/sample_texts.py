@@ -32,6 +32,7 @@ class _Document(msgspec.Struct):
 
     caption: str | None = ""
     texts: tuple[str, ...] = ()
+    text_sources: Any = ()
 
 
 _DECODER = msgspec.json.Decoder(_Document)
@@ -41,12 +42,22 @@ _KEYS = ("texts", "caption", "captions", "text")
 
 def fast_texts(document: bytes | memoryview) -> tuple[str, ...]:
     """Return the texts of a JSON member that follows the contract; none if it does not, or has none."""
+    return fast_words(document)[0]
+
+
+def fast_words(document: bytes | memoryview) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the same texts, and where each was found, if the member says it of all."""
     try:
         found = _DECODER.decode(document)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        return ()
+        return (), ()
     texts = found.texts or ((found.caption,) if found.caption else ())
-    return texts if texts and texts[0].strip() else ()
+    if not texts or not texts[0].strip():
+        return (), ()
+    sources = found.text_sources
+    if not isinstance(sources, list) or len(sources) != len(texts):
+        return texts, ()
+    return texts, tuple(source if isinstance(source, str) else "" for source in sources)
 
 
 def texts_of(key: str, document: bytes | memoryview, text: bytes | memoryview) -> tuple[tuple[str, ...], bool]:

@@ -2,6 +2,8 @@
 
 import random
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from itertools import accumulate
 from typing import Literal, Protocol
 
 import numpy as np
@@ -134,6 +136,30 @@ class BatchPlan(Stream):
 def sample_rng(seed: int, epoch: int, key: str) -> random.Random:
     """Return the generator of a sample's random draws in an epoch: text, crop, mirroring."""
     return random.Random(xxhash.xxh3_64_intdigest(f"{epoch}/{key}".encode(), seed=seed))
+
+
+def pick_by_source(
+    texts: tuple[str, ...], sources: tuple[str, ...], weights: Mapping[str, float], others: float, rng: random.Random
+) -> str:
+    """Return the text to train on: a source is drawn by its weight among those the image has, then one of its texts.
+
+    If no text has a source of any weight, as where none is known, all texts count alike.
+
+    Args:
+        texts: of the image.
+        sources: where each was found; empty if that is not known.
+        weights: of sources.
+        others: weight of every other source.
+        rng: of the sample.
+    """
+    held = dict.fromkeys(sources)
+    shares = [weights.get(source, others) for source in held]
+    if not sum(shares):
+        return pick_text(texts, "random", rng)
+    place = rng.random() * sum(shares)
+    drawn = next((s for s, end in zip(held, accumulate(shares), strict=True) if place < end), list(held)[-1])
+    fitting = tuple(text for text, source in zip(texts, sources, strict=True) if source == drawn)
+    return pick_text(fitting, "random", rng)
 
 
 def pick_text(texts: tuple[str, ...], how: Literal["random", "first"], rng: random.Random) -> str:

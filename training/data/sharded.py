@@ -22,7 +22,7 @@ from openwit.schemas.common.wording import counted
 from openwit.schemas.images.opening import OTHER_FORMATS, open_image, upright_srgb
 from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest, ShardEntry, check_sum
 from openwit.schemas.tables.samples import SHARD_INDEX
-from openwit.training.data.sample_texts import CorruptSampleError, fast_texts, texts_of
+from openwit.training.data.sample_texts import CorruptSampleError, fast_words, texts_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,13 +31,15 @@ if TYPE_CHECKING:
 class Sample(NamedTuple):
     """One sample as stored in the shard, its image still encoded.
 
-    `repaired` says that its JSON member was not valid, and was repaired or passed over.
+    `repaired` says that its JSON member was not valid, and was repaired or passed over; `sources` where each text was
+    found, if it is known.
     """
 
     key: str
     image: bytes
     texts: tuple[str, ...]
     repaired: bool = False
+    sources: tuple[str, ...] = ()
 
 
 class Example(NamedTuple):
@@ -98,10 +100,11 @@ class Shard:
     def read(self, row: int) -> Sample:
         """Read the sample of a row; raises CorruptSampleError."""
         document = self._member(self._json, row)
-        texts, repaired = fast_texts(document) if document else (), False
+        texts, sources = fast_words(document) if document else ((), ())
+        repaired = False
         if not texts:
             texts, repaired = texts_of(self.key(row), document, self._member(self._text, row))
-        return Sample(self.key(row), self._member(self._image, row), texts, repaired)
+        return Sample(self.key(row), self._member(self._image, row), texts, repaired, sources)
 
     def metadata(self, row: int) -> dict[str, Any]:
         """Return the JSON document of a row; empty if it has none. Raises CorruptSampleError."""

@@ -9,6 +9,7 @@ from openwit.schemas.common.errors import RecipeError
 from openwit.training.config import DataSettings
 from openwit.training.config.data import is_remote
 from openwit.training.config.zoo import InputSpec
+from openwit.training.data.augment import finish_of
 from openwit.training.data.loader import Batch, BatchMaker, Loader, Preparation
 from openwit.training.data.mixture import Mixture, WeightedPlan
 from openwit.training.data.remote_dataset import cached_dataset, remote_manifest
@@ -42,6 +43,7 @@ def open_source(data: DataSettings, *, seed: int, report: Callable[[str], None])
     Raises:
         OpenWITError: the data are missing, damaged or unreachable.
     """
+    finish_of(data)  # your own functions: what cannot be loaded ends the run now
     if data.datasets is not None:
         parts = [ShardedDataset(share.dataset, share.split) for share in data.datasets]
         return Mixture(parts)

@@ -65,7 +65,7 @@ class Embedder:
         self._device = device
         self._autocast = autocast
         self._batch_size = batch_size
-        self._transform = evaluation_transform(model.inputs.image_size, fast=fast_decode)
+        self._transform = evaluation_transform(model.inputs.image_size, fast=fast_decode, images=model.inputs.images)
 
     def split(
         self, dataset: ShardedDataset, *, limit: int | None = None, progress: Progress | None = None
@@ -113,7 +113,7 @@ class Embedder:
     def images(self, pixels: NDArray[np.uint8]) -> Tensor:
         """Embed uint8 (B, H, W, 3): (B, D) float32 on the CPU."""
         with torch.inference_mode(), evaluating(self._model), self._autocast:
-            batch = normalise(torch.from_numpy(pixels).to(self._device))
+            batch = normalise(torch.from_numpy(pixels).to(self._device), images=self._model.inputs.images)
             embedded: Tensor = self._model.encode_image(batch).cpu()
         return embedded
 

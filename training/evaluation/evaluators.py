@@ -176,9 +176,9 @@ class ZeroShot:
 
     def __call__(self, model: Any, position: Position) -> Evaluation:
         """Return the accuracies; `details` is a `ZeroShotResult`."""
-        size, batch_size = model.inputs.image_size, self._context.config.eval.batch_size
+        batch_size, progress = self._context.config.eval.batch_size, self._context.progress
         answers = classify(
-            self._data, self._scorer(model), size=size, batch_size=batch_size, progress=self._context.progress
+            self._data, self._scorer(model), inputs=model.inputs, batch_size=batch_size, progress=progress
         )
         result = summarise(answers, self._data.classes)
         top5 = "" if result.top5 is None else f"  top-5 {100 * result.top5.value:.1f}%"

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from openwit.schemas.common.errors import DataError
+from openwit.training.config.zoo import InputSpec
 from openwit.training.data.transforms import evaluation_transform, normalise
 from openwit.training.evaluation.classification_data import ClassificationSet
 from openwit.training.evaluation.decoding import decoded_batches
@@ -109,7 +110,7 @@ class ObjectiveScorer:
 
     def __call__(self, pixels: NDArray[np.uint8]) -> Tensor:
         """See `Scorer`."""
-        images = normalise(torch.from_numpy(pixels).to(self._device))
+        images = normalise(torch.from_numpy(pixels).to(self._device), images=self._model.inputs.images)
         with torch.inference_mode(), evaluating(self._model), self._autocast:
             scores = self._objective.score(self._model, images, self._tokens)
         return scores.float().view(len(images), -1, self._templates).mean(dim=2).cpu()
@@ -133,14 +134,14 @@ class Answers:
 
 
 def classify(
-    data: ClassificationSet, scorer: Scorer, *, size: int, batch_size: int, progress: Progress | None = None
+    data: ClassificationSet, scorer: Scorer, *, inputs: InputSpec, batch_size: int, progress: Progress | None = None
 ) -> Answers:
-    """Classify all images of a set, preprocessed as in openai/CLIP.
+    """Classify all images of a set, preprocessed as the model has it (openai/CLIP: short side, central square).
 
     Args:
         data: the set.
         scorer: of its classes, in its order.
-        size: side of the images that the model takes, pixels.
+        inputs: of the model.
         batch_size: images at once.
         progress: receives (done, total).
 
@@ -150,7 +151,7 @@ def classify(
     unreadable: list[str] = []
     labels, ranks, predicted = [], [], []
     done = 0
-    transform = evaluation_transform(size, fast=False)
+    transform = evaluation_transform(inputs.image_size, fast=False, images=inputs.images)
     for chunk in decoded_batches(data, transform, len(data), batch_size, unreadable):
         if chunk:
             own = torch.tensor([decoded.sample.label for decoded in chunk])

@@ -56,7 +56,7 @@ def evaluate_zero_shot(
                 classes=data.classes,
                 templates=templates,
             )
-        answers = classify(data, scorer, size=module.inputs.image_size, batch_size=batch_size, progress=progress)
+        answers = classify(data, scorer, inputs=module.inputs, batch_size=batch_size, progress=progress)
     return summarise(answers, data.classes)
 
 

@@ -10,14 +10,13 @@ from torch import Tensor
 
 from openwit.schemas.common.errors import RecipeError
 from openwit.training.checkpoints.load import LoadedModel
+from openwit.training.config.images import ImageSpec, pillow_number
 from openwit.training.config.zoo import ClipSpec, VisionSpec
-from openwit.training.data.transforms import MEAN, STD
 from openwit.training.export.metadata import file_metadata
 from openwit.training.export.tokenizer_files import write_tokenizer
 from openwit.training.models.clip import INITIAL_LOGIT_SCALE
 
 WEIGHTS = "model.safetensors"
-BICUBIC = 3  # Pillow's number for the filter
 
 # Names within a block, here and in transformers; attention's input projection is split separately.
 _BLOCK = {
@@ -65,7 +64,7 @@ def write_hugging_face(source: LoadedModel, folder: Path) -> tuple[str, ...]:
             "and rankings do not depend on it",
         )
     _write_json(folder / "config.json", config)
-    _write_json(folder / "preprocessor_config.json", preprocessing(spec.vision.image_size))
+    _write_json(folder / "preprocessor_config.json", preprocessing(spec.vision.image_size, spec.images))
     write_tokenizer(source.tokenizer, spec.text.context_length, folder)
     save_file(to_hugging_face(source.model.state_dict()), folder / WEIGHTS, metadata=file_metadata(source))
     return notes
@@ -130,23 +129,30 @@ def model_config(spec: ClipSpec) -> dict[str, Any]:
     }
 
 
-def preprocessing(size: int) -> dict[str, Any]:
-    """Return transformers' preprocessor_config.json: short side resized (bicubic), central square, normalised."""
+def preprocessing(size: int, images: ImageSpec) -> dict[str, Any]:
+    """Return transformers' preprocessor_config.json.
+
+    Raises:
+        RecipeError: transformers has no such fit.
+    """
+    if images.resize == "longest":
+        raise RecipeError("transformers' CLIPImageProcessor puts nothing around an image: export to open_clip instead")
+    is_square = images.resize == "squash"
     return {
         "image_processor_type": "CLIPImageProcessor",
         "feature_extractor_type": "CLIPFeatureExtractor",
         "processor_class": "CLIPProcessor",
         "do_convert_rgb": True,
         "do_resize": True,
-        "size": {"shortest_edge": size},
-        "resample": BICUBIC,
-        "do_center_crop": True,
+        "size": {"height": size, "width": size} if is_square else {"shortest_edge": size},
+        "resample": pillow_number(images),
+        "do_center_crop": not is_square,
         "crop_size": {"height": size, "width": size},
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
-        "image_mean": list(MEAN),
-        "image_std": list(STD),
+        "image_mean": list(images.mean),
+        "image_std": list(images.std),
     }
 
 

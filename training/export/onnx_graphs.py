@@ -100,7 +100,8 @@ def write_onnx(source: LoadedModel, folder: Path) -> tuple[str, ...]:
     }
     (folder / "onnx.json").write_text(json.dumps(card, indent=2) + "\n")
     size = model.spec.vision.image_size
-    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessing(size), indent=2) + "\n")
+    preprocessor = preprocessing(size, model.spec.images)
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor, indent=2) + "\n")
     write_tokenizer(source.tokenizer, model.spec.text.context_length, folder)
     return tuple(notes)
 

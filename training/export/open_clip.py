@@ -8,8 +8,8 @@ from safetensors.torch import save_file
 
 from openwit.schemas.common.errors import RecipeError
 from openwit.training.checkpoints.load import LoadedModel
+from openwit.training.config.images import ImageSpec
 from openwit.training.config.zoo import ResNetSpec
-from openwit.training.data.transforms import MEAN, STD
 from openwit.training.export.metadata import file_metadata
 from openwit.training.export.tokenizer_files import write_tokenizer
 from openwit.training.models.clip import Clip
@@ -25,7 +25,7 @@ def write_open_clip(source: LoadedModel, folder: Path) -> None:
     Raises:
         RecipeError: open_clip has no such architecture.
     """
-    config = {"model_cfg": model_config(source.model), "preprocess_cfg": preprocessing()}
+    config = {"model_cfg": model_config(source.model), "preprocess_cfg": preprocessing(source.model.spec.images)}
     if source.tokenizer.merges is not None:
         # open_clip then reads the tokenizer from the folder (with transformers) instead of its own vocabulary.
         config["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = "."
@@ -66,6 +66,17 @@ def model_config(model: Clip) -> dict[str, Any]:
     return config
 
 
-def preprocessing() -> dict[str, Any]:
-    """Return open_clip's `preprocess_cfg`: short side resized (bicubic), central square, OpenAI's statistics."""
-    return {"mean": list(MEAN), "std": list(STD), "interpolation": "bicubic", "resize_mode": "shortest"}
+def preprocessing(images: ImageSpec) -> dict[str, Any]:
+    """Return open_clip's `preprocess_cfg`.
+
+    Raises:
+        RecipeError: open_clip has no such filter.
+    """
+    if images.interpolation in ("lanczos", "nearest"):
+        raise RecipeError(f"open_clip has no {images.interpolation} interpolation: export to onnx instead")
+    return {
+        "mean": list(images.mean),
+        "std": list(images.std),
+        "interpolation": images.interpolation,
+        "resize_mode": images.resize,
+    }

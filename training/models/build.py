@@ -80,7 +80,7 @@ def _custom_towers(settings: CustomModelSettings) -> nn.Module:
     key = "model.name"
     factory = load_object(settings.name, key=key)
     keywords = settings.settings
-    for name, value in settings.inputs.model_dump().items():
+    for name, value in settings.inputs.model_dump(exclude={"images"}).items():
         if callable(factory) and name in _parameters(factory):
             keywords.setdefault(name, value)
     check_call(factory, keywords, name=settings.name, key=key)

@@ -352,7 +352,7 @@ class Trainer:
         self, batch: Batch, rank_sizes: list[int], step: int, lr: float, reporter: Reporter
     ) -> dict[str, torch.Tensor]:
         """Update the weights; return the step's metrics as device tensors."""
-        images = normalise(to_device(batch.images, self.device))
+        images = normalise(to_device(batch.images, self.device), images=self.config.model.inputs.images)
         tokens = to_device(batch.tokens, self.device)
         metrics = self.stepper.forward_backward(images, tokens, step=step, rank_sizes=rank_sizes)
         if self.device.type == "cpu":

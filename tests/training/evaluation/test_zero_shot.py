@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from openwit.schemas.common.errors import OpenWITError
 from openwit.training.config import ModelSettings, objective_settings
-from openwit.training.config.zoo import ClipSpec, TextSpec, VisionSpec
+from openwit.training.config.zoo import ClipSpec, InputSpec, TextSpec, VisionSpec
 from openwit.training.data.transforms import evaluation_transform, normalise
 from openwit.training.evaluation.classification_data import ClassificationSet, open_classification
 from openwit.training.evaluation.classification_readers import LabelledData
@@ -37,6 +37,7 @@ from openwit.training.objectives.registry import make_model, make_objective
 from openwit.training.tokenizer.bpe import clip_tokenizer
 
 CPU = torch.device("cpu")
+SIXTEEN = InputSpec(image_size=16, context_length=16)
 PLAIN = torch.autocast("cpu", enabled=False)
 COLOURS = {"red": (200, 30, 30), "green": (30, 180, 40), "blue": (30, 50, 210)}
 
@@ -172,7 +173,7 @@ def test_three_colours_are_learned_and_told_apart(
     reports: list[tuple[int, int]] = []
     for scorer in scorers:
         answers = classify(
-            data, scorer, size=16, batch_size=5, progress=lambda done, whole: reports.append((done, whole))
+            data, scorer, inputs=SIXTEEN, batch_size=5, progress=lambda done, whole: reports.append((done, whole))
         )
         result = summarise(answers, data.classes)
         assert (result.images, result.top1.value) == (12, 1.0), result
@@ -227,10 +228,10 @@ def test_damaged_images_are_counted_and_named(factory: SimpleNamespace, tmp_path
     whole = open_classification(LabelledData(write_colours(tmp_path / "a.parquet", factory)))
     damaged = open_classification(LabelledData(write_colours(tmp_path / "b.parquet", factory, broken=[0, 1, 2, 7])))
     scorer = HeadScorer(Embedder(tiny_model(), clip_tokenizer(), device=CPU, autocast=PLAIN), whole.classes, PAPER)
-    answers = classify(damaged, scorer, size=16, batch_size=3)
+    answers = classify(damaged, scorer, inputs=SIXTEEN, batch_size=3)
     assert answers.unreadable == ["row 0", "row 1", "row 2", "row 7"]
     kept = [number for number in range(12) if number not in (0, 1, 2, 7)]
-    assert answers.ranks.tolist() == classify(whole, scorer, size=16, batch_size=12).ranks[kept].tolist()
+    assert answers.ranks.tolist() == classify(whole, scorer, inputs=SIXTEEN, batch_size=12).ranks[kept].tolist()
     none = open_classification(LabelledData(write_colours(tmp_path / "c.parquet", factory, broken=range(12))))
     with pytest.raises(OpenWITError, match="none of the 12 images of c can be read"):
-        classify(none, scorer, size=16, batch_size=3)
+        classify(none, scorer, inputs=SIXTEEN, batch_size=3)
