@@ -7,11 +7,11 @@ bounded, and grows neither with the tasks nor with the keys.
 
 import math
 import mmap
-import os
 import tempfile
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, NamedTuple, Self
@@ -19,6 +19,7 @@ from typing import BinaryIO, NamedTuple, Self
 import numpy as np
 
 from openwit.schemas.common.atomic import atomic_path
+from openwit.schemas.common.storage.pieces import Piece, PieceReader
 from openwit.schemas.common.storage.store_path import as_path, is_store
 
 MAX_GROUPS = 256
@@ -46,10 +47,12 @@ class Written(NamedTuple):
 
     Attributes:
         path: of the file; "" if there were no blobs.
+        size: of the file, bytes.
         keys: of the streams that have blobs, ascending: int64 (K,) each.
     """
 
     path: str
+    size: int
     keys: dict[str, np.ndarray]
 
 
@@ -65,7 +68,7 @@ class BlobWriter:
         self._target = target
         self._streams = {name: number for number, name in enumerate(sorted(streams))}
         self._entries = array("q")  # stream, key, start and size of each blob
-        self._written = Written("", {})
+        self._written = Written("", 0, {})
         self._blobs: list[bytes] = []
         self._buffered = 0
         self._position = 0
@@ -125,8 +128,9 @@ class BlobWriter:
             file.write(np.ascontiguousarray(blobs["size"]).tobytes())
             file.write(entries.tobytes())
             file.write(np.array([len(entries), len(blobs)], _NUMBER).tobytes())
+            size = file.tell()
         keys = {name: entries["key"][entries["stream"] == number] for name, number in self._streams.items()}
-        self._written = Written(str(self._target), {name: found for name, found in keys.items() if len(found)})
+        self._written = Written(str(self._target), size, {name: found for name, found in keys.items() if len(found)})
 
     def _copy_sorted(self, blobs: np.ndarray, file: BinaryIO) -> None:
         assert self._spill is not None
@@ -147,17 +151,26 @@ def _directory(blobs: np.ndarray) -> np.ndarray:
     return entries
 
 
+class BlobFile(NamedTuple):
+    """A file that `BlobWriter` wrote: its path, its size in bytes, and the streams of its writer."""
+
+    path: str
+    size: int
+    streams: tuple[str, ...]
+
+
 class BlobReader:
-    """Read the blobs of keys from the files of all groups, one file at a time.
+    """Read the blobs of keys from the files of all groups.
 
     Args:
-        files: files of `BlobWriter`, each with the streams of its writer.
+        files: at least the files that have blobs of the streams that are read.
     """
 
-    def __init__(self, files: Sequence[tuple[str, Sequence[str]]]) -> None:
-        self._files = [(as_path(path), sorted(streams)) for path, streams in files if path]
+    def __init__(self, files: Sequence[BlobFile]) -> None:
+        self._files = [(as_path(file.path), file.size, sorted(file.streams)) for file in files if file.path]
+        self._pieces = PieceReader({path: size for path, size, _ in self._files})
+        self._layouts: dict[Path, _Layout] = {}
         self._kept: dict[Path, np.ndarray] = {}
-        self._kept_entries = 0
 
     def read(self, streams: Sequence[str], keys: Sequence[int]) -> Iterator[tuple[int, dict[str, list[bytes]]]]:
         """Yield each key with its blobs by stream; every stream that was asked for, empty where a key has none.
@@ -166,51 +179,109 @@ class BlobReader:
             streams: their names.
             keys: ascending, and neighbours among the keys of these streams: what lies between them is read too.
         """
-        located = [self._located(path, names, streams, keys) for path, names in self._files] if keys else []
+        runs = self._runs(streams, keys) if keys else []
         wanted, sizes = np.asarray(keys, np.int64), np.zeros(len(keys), np.int64)
-        for entries in located:
-            np.add.at(sizes, np.searchsorted(wanted, entries["key"]), entries["bytes"])
+        for run in runs:
+            np.add.at(sizes, np.searchsorted(wanted, run.entries["key"]), run.entries["bytes"])
         for first, end in _batches(sizes):
             found: dict[int, dict[str, list[bytes]]] = {key: {name: [] for name in streams} for key in keys[first:end]}
-            for (path, names), entries in zip(self._files, located, strict=True):
-                here = entries
-                if end - first < len(keys):
-                    here = entries[(entries["key"] >= keys[first]) & (entries["key"] <= keys[end - 1])]
-                if len(here):
-                    with path.open("rb") as file:
-                        for stream, key, start, size, number, blobs in here.tolist():
-                            each = [size] if blobs == 1 else _Directory(file).sizes(number, blobs)
-                            file.seek(start)
-                            found[key][names[stream]] += [file.read(length) for length in each]
+            here = [run.between(keys[first], keys[end - 1]) for run in runs]
+            here = [run for run in here if len(run.entries)]
+            read = self._pieces.read([piece for run in here for piece in (run.sizes(), run.blobs())])
+            for run, lengths, blobs in zip(here, read[::2], read[1::2], strict=True):
+                for key, parts in run.split(lengths, blobs):
+                    found[key][run.stream] += parts
             for key in keys[first:end]:
                 yield key, found.pop(key)
 
-    def _located(self, path: Path, names: Sequence[str], streams: Sequence[str], keys: Sequence[int]) -> np.ndarray:
-        """Return the entries of the streams in a file for keys from the first to the last."""
-        wanted = [names.index(name) for name in streams if name in names]
-        if path in self._kept:
-            return _between(self._kept[path], wanted, keys)
-        with path.open("rb") as file:
-            directory = _Directory(file)
-            if self._kept_entries + len(directory) <= _KEPT_ENTRIES:
-                self._kept_entries += len(directory)
-                self._kept[path] = directory.entries(0, len(directory))
-                return _between(self._kept[path], wanted, keys)
-            parts = [np.zeros(0, _ENTRY)]
-            for stream in wanted:
-                first = bisect_left(directory, (stream, keys[0]))
-                parts.append(directory.entries(first, bisect_right(directory, (stream, keys[-1]), lo=first)))
-            return np.concatenate(parts)
+    def _runs(self, streams: Sequence[str], keys: Sequence[int]) -> list["_Run"]:
+        """Return the entries of each file and stream for keys from the first to the last."""
+        if not self._layouts:
+            self._look()
+        runs = []
+        for path, _, names in self._files:
+            layout = self._layouts[path]
+            wanted = [(names.index(name), name) for name in streams if name in names]
+            if path in self._kept:
+                found = [_between(self._kept[path], number, keys) for number, _ in wanted]
+            else:
+                with path.open("rb") as file:
+                    directory = _Directory(file, layout.directory, layout.entries)
+                    found = [directory.between(number, keys) for number, _ in wanted]
+            runs += [_Run(path, layout.sizes, name, part) for (_, name), part in zip(wanted, found, strict=True)]
+        return [run for run in runs if len(run.entries)]
+
+    def _look(self) -> None:
+        """Read where the parts of each file are, and the directories of as many files as may be kept."""
+        footers = self._pieces.read(
+            [Piece(path, size - _FOOTER_BYTES, _FOOTER_BYTES) for path, size, _ in self._files]
+        )
+        pieces, kept = [], 0
+        for (path, size, _), footer in zip(self._files, footers, strict=True):
+            layout = _Layout.of(size, footer)
+            self._layouts[path] = layout
+            if kept + layout.entries <= _KEPT_ENTRIES:
+                kept += layout.entries
+                pieces.append(Piece(path, layout.directory, layout.entries * _ENTRY.itemsize))
+        read = self._pieces.read(pieces)
+        self._kept = {piece.path: np.frombuffer(part, _ENTRY) for piece, part in zip(pieces, read, strict=True)}
 
 
-def _between(entries: np.ndarray, streams: Sequence[int], keys: Sequence[int]) -> np.ndarray:
-    """Return the entries of some streams for keys from the first to the last."""
-    parts = [np.zeros(0, _ENTRY)]
-    for stream in streams:
-        first, end = np.searchsorted(entries["stream"], (stream, stream + 1))
-        mine = entries[first:end]
-        parts.append(mine[slice(*np.searchsorted(mine["key"], (keys[0], keys[-1] + 1)))])
-    return np.concatenate(parts)
+class _Layout(NamedTuple):
+    """Where the sizes and the directory of a file begin, and the number of its entries."""
+
+    sizes: int
+    directory: int
+    entries: int
+
+    @classmethod
+    def of(cls, size: int, footer: bytes) -> Self:
+        entries, blobs = np.frombuffer(footer, _NUMBER).tolist()
+        directory = size - _FOOTER_BYTES - entries * _ENTRY.itemsize
+        return cls(directory - blobs * _NUMBER.itemsize, directory, entries)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Entries of one stream in one file with neighbouring keys: their blobs lie one after another, as do the sizes."""
+
+    path: Path
+    sizes_start: int
+    stream: str
+    entries: np.ndarray
+
+    def between(self, first: int, last: int) -> "_Run":
+        """Return the part with keys from the first to the last."""
+        start, end = np.searchsorted(self.entries["key"], (first, last + 1))
+        return replace(self, entries=self.entries[start:end])
+
+    def sizes(self) -> Piece:
+        """Return where the sizes of the blobs are."""
+        first, blobs = int(self.entries["first"][0]), int(self.entries["blobs"].sum())
+        return Piece(self.path, self.sizes_start + first * _NUMBER.itemsize, blobs * _NUMBER.itemsize)
+
+    def blobs(self) -> Piece:
+        """Return where the blobs are."""
+        return Piece(self.path, int(self.entries["start"][0]), int(self.entries["bytes"].sum()))
+
+    def split(self, sizes: bytes, blobs: bytes) -> Iterator[tuple[int, list[bytes]]]:
+        """Yield each key with its blobs."""
+        ends = np.cumsum(np.frombuffer(sizes, _NUMBER)).tolist()
+        start, number = 0, 0
+        for key, count in zip(self.entries["key"].tolist(), self.entries["blobs"].tolist(), strict=True):
+            parts = []
+            for end in ends[number : number + count]:
+                parts.append(blobs[start:end])
+                start = end
+            number += count
+            yield key, parts
+
+
+def _between(entries: np.ndarray, stream: int, keys: Sequence[int]) -> np.ndarray:
+    """Return the entries of a stream for keys from the first to the last."""
+    first, end = np.searchsorted(entries["stream"], (stream, stream + 1))
+    mine = entries[first:end]
+    return mine[slice(*np.searchsorted(mine["key"], (keys[0], keys[-1] + 1)))]
 
 
 def _batches(sizes: np.ndarray) -> Iterator[tuple[int, int]]:
@@ -227,29 +298,21 @@ def _batches(sizes: np.ndarray) -> Iterator[tuple[int, int]]:
 class _Directory:
     """The directory of an open file, a sequence of (stream, key); an entry is read when it is asked for."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        size = file.seek(0, os.SEEK_END)
-        file.seek(size - _FOOTER_BYTES)
-        self._entries: int
-        self._entries, blobs = np.frombuffer(file.read(_FOOTER_BYTES), _NUMBER).tolist()
-        self._start = size - _FOOTER_BYTES - self._entries * _ENTRY.itemsize
-        self._sizes = self._start - blobs * _NUMBER.itemsize
+    def __init__(self, file: BinaryIO, start: int, entries: int) -> None:
+        self._file, self._start, self._entries = file, start, entries
 
     def __len__(self) -> int:
         return self._entries
 
     def __getitem__(self, number: int) -> tuple[int, int]:
-        entry = self.entries(number, number + 1)[0]
+        entry = self._read(number, number + 1)[0]
         return int(entry["stream"]), int(entry["key"])
 
-    def entries(self, first: int, end: int) -> np.ndarray:
-        """Return a range of entries."""
+    def between(self, stream: int, keys: Sequence[int]) -> np.ndarray:
+        """Return the entries of a stream for keys from the first to the last."""
+        first = bisect_left(self, (stream, keys[0]))
+        return self._read(first, bisect_right(self, (stream, keys[-1]), lo=first))
+
+    def _read(self, first: int, end: int) -> np.ndarray:
         self._file.seek(self._start + first * _ENTRY.itemsize)
         return np.frombuffer(self._file.read((end - first) * _ENTRY.itemsize), _ENTRY)
-
-    def sizes(self, first: int, blobs: int) -> list[int]:
-        """Return the sizes of some blobs."""
-        self._file.seek(self._sizes + first * _NUMBER.itemsize)
-        sizes: list[int] = np.frombuffer(self._file.read(blobs * _NUMBER.itemsize), _NUMBER).tolist()
-        return sizes

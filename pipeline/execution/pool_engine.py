@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from openwit.pipeline.execution.exchange import BlobReader, BlobWriter, Written, grouped
+from openwit.pipeline.execution.exchange import BlobFile, BlobReader, BlobWriter, Written, grouped
 from openwit.pipeline.execution.files import STAGE
 from openwit.pipeline.execution.jobs import (
     Addend,
@@ -87,11 +87,10 @@ class PoolEngine:
         return sums
 
 
-class _BlobFile(NamedTuple):
-    """A file of blobs: its path, the streams of its writer, and those of which it has blobs."""
+class _Step(NamedTuple):
+    """A file of blobs that a step wrote, and the streams of which it has blobs."""
 
-    path: str
-    streams: tuple[str, ...]
+    file: BlobFile
     found: frozenset[str]
 
 
@@ -104,7 +103,7 @@ class _Rounds:
     probe: Probe | None
     exchange: Path
     sums: Sums
-    files: list[_BlobFile] = field(default_factory=list)
+    files: list[_Step] = field(default_factory=list)
     keys: dict[str, np.ndarray] = field(default_factory=dict)
 
     def emit(self, job: RoundsJob[Any]) -> None:
@@ -116,17 +115,18 @@ class _Rounds:
     def round(self, part: Round, number: int) -> None:
         keys = reduce(np.union1d, [self.keys.get(stream, _NO_KEYS) for stream in part.reads], _NO_KEYS).tolist()
         # A file that has nothing for the round is not opened.
-        files = [(file.path, file.streams) for file in self.files if file.found.intersection(part.reads)]
+        files = [step.file for step in self.files if step.found.intersection(part.reads)]
         groups = [[keys[index] for index in group] for group in grouped(len(keys))]
         names = [f"{part.label}: bucket {group[0]}" for group in groups]
         work = _Process(part.grouping, part.reads, part.writes, files, self.exchange / f"round-{number}")
         self._run(work, list(enumerate(groups)), names, part.writes)
 
     def _run(self, work: Any, items: list[Any], names: list[str], writes: tuple[str, ...]) -> None:
-        made: dict[int, _BlobFile] = {}
+        made: dict[int, _Step] = {}
         for index, (written, sums) in self.pool.run(work, items, names):
             if written.path:
-                made[index] = _BlobFile(written.path, writes, frozenset(written.keys))
+                file = BlobFile(written.path, written.size, writes)
+                made[index] = _Step(file, frozenset(written.keys))
             for stream, keys in written.keys.items():
                 self.keys[stream] = np.union1d(self.keys.get(stream, _NO_KEYS), keys)
             for name, vector in sums.items():
@@ -187,7 +187,7 @@ class _Process:
     grouping: Grouping
     reads: tuple[str, ...]
     writes: tuple[str, ...]
-    files: list[tuple[str, tuple[str, ...]]]
+    files: list[BlobFile]
     exchange: Path
 
     def setup(self) -> None:

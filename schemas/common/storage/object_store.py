@@ -185,21 +185,27 @@ class ObjectStore:
         with file:
             yield file
 
-    def ranges(self, name: str, starts: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
-        """Return some byte ranges of a file."""
+    def pieces(self, places: Sequence[tuple[str, int, int]]) -> list[bytes]:
+        """Return byte ranges of some files, fetched at the same time where the library can: (name, start, size)."""
 
         def cat() -> list[bytes]:
             filesystem, root = self._filesystem()
-            ends = [start + size for start, size in zip(starts, sizes, strict=True)]
-            places = [f"{root}/{name}"] * len(ends)
+            paths = [f"{root}/{name}" for name, _, _ in places]
+            starts = [start for _, start, _ in places]
             # The default puts an error in the place of the bytes.
-            found: list[bytes] = filesystem.cat_ranges(places, [*starts], ends, on_error="raise")
+            ends = [start + size for _, start, size in places]
+            found: list[bytes] = filesystem.cat_ranges(paths, starts, ends, on_error="raise")
             return found
 
+        name = places[0][0] if places else ""
         try:
             return self._call("read", name, cat)
         except FileNotFoundError:
             raise self._missing(name) from None
+
+    def ranges(self, name: str, starts: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
+        """Return some byte ranges of a file."""
+        return self.pieces([(name, start, size) for start, size in zip(starts, sizes, strict=True)])
 
     def download(self, name: str, target: Path) -> None:
         """Download a file and check its size."""

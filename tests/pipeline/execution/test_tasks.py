@@ -95,7 +95,9 @@ class Quiet(Shout):
 
 
 def test_unknown_runner_is_named():
-    with pytest.raises(OpenWITError, match="unknown runner 'dask'; known: local, beam"):
+    with pytest.raises(OpenWITError, match="nowhere.*local.*beam"):
+        make_engine("nowhere", 1)
+    with pytest.raises(OpenWITError, match="--runner dask: it loses rows silently: use --runner ray"):
         make_engine("dask", 1)
 
 
