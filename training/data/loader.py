@@ -43,6 +43,7 @@ class Batch:
     seen: int
     corrupt: dict[str, str] = field(default_factory=dict)  # key: reason
     repaired: int = 0  # samples whose JSON member was not valid, and was repaired or passed over
+    rows: list[int] | None = None  # places of the samples among those planned, if some are missing
 
 
 def training_transform(settings: DataSettings, size: int, images: ImageSpec = OPENAI_IMAGES) -> ImageTransform:
@@ -96,9 +97,10 @@ class Preparation:
         images = memory.numpy()
         keys: list[str] = []
         texts: list[str] = []
+        rows: list[int] = []
         corrupt = dict(corrupt)
         repaired = 0
-        for read in samples:
+        for row, read in enumerate(samples):
             try:
                 epoch, sample = read()
                 rng = sample_rng(self.seed, epoch, sample.key)
@@ -109,10 +111,12 @@ class Preparation:
                 continue
             keys.append(sample.key)
             texts.append(text)
+            rows.append(row)
             repaired += sample.repaired
         tokens = torch.from_numpy(self.tokenizer(texts, self.inputs.context_length))
         tokens = tokens.pin_memory() if self.pinned else tokens
-        return Batch(memory[: len(keys)].permute(0, 2, 3, 1), tokens, keys, seen, corrupt, repaired)
+        missing = rows if len(rows) < len(samples) else None
+        return Batch(memory[: len(keys)].permute(0, 2, 3, 1), tokens, keys, seen, corrupt, repaired, missing)
 
 
 def _text(captions: Literal["random", "first"] | CaptionWeights, sample: Sample, rng: random.Random) -> str:
@@ -176,6 +180,21 @@ class BatchMaker:
         places, seen = self._plan.share(step, self._rank, self._world)
         if not seen:
             return None
+        return self._batch(places, seen)
+
+    def parts(self, step: int, size: int) -> list[Callable[[], Batch]]:
+        """Return functions that each prepare a part of this process's part of a step; none after the stream's end.
+
+        Args:
+            step: counted from 0.
+            size: samples in each but the last. There is at least one part, which may be empty.
+        """
+        places, seen = self._plan.share(step, self._rank, self._world)
+        if not seen:
+            return []
+        return [partial(self._batch, places[at : at + size], seen) for at in range(0, max(1, len(places)), size)]
+
+    def _batch(self, places: list[tuple[int, int]], seen: int) -> Batch:
         return self._preparation.batch([partial(self._read, *place) for place in places], seen, {})
 
     def _read(self, epoch: int, index: int) -> tuple[int, Sample]:

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Protocol
 
 from openwit.schemas.common.errors import RecipeError
@@ -12,6 +13,7 @@ from openwit.training.config.zoo import InputSpec
 from openwit.training.data.augment import finish_of
 from openwit.training.data.loader import Batch, BatchMaker, Loader, Preparation
 from openwit.training.data.mixture import Mixture, WeightedPlan
+from openwit.training.data.parts import PartLoader, StepLoader, Task, WholeBatches, tasks_of
 from openwit.training.data.remote_dataset import cached_dataset, remote_manifest
 from openwit.training.data.remote_tars import Reader, Streamed, TarStream
 from openwit.training.data.sampling import BatchPlan, Plan, bounds
@@ -125,7 +127,65 @@ def open_loader(
     if isinstance(source, TarStream):
         preparation = Preparation(data, inputs=inputs, tokenizer=tokenizer, seed=seed, pinned=pinned)
         return StreamLoader(source, preparation, start=start, total=total, rank=rank, world=world)
-    maker = BatchMaker(
+    maker = _maker(source, data, inputs, tokenizer, seed, total, rank, world, pinned)
+    return Loader(maker, start, workers=data.workers, prefetch=data.prefetch)
+
+
+def open_steps(
+    source: Source,
+    data: DataSettings,
+    *,
+    chunk: int | None,
+    inputs: InputSpec,
+    tokenizer: Tokenizer,
+    seed: int,
+    start: int,
+    total: int | None,
+    rank: int = 0,
+    world: int = 1,
+    pinned: bool = False,
+) -> StepLoader:
+    """Return the batches of one process in parts of `chunk` samples, prepared one by one; None: each as a whole.
+
+    All other arguments are those of `open_loader`.
+    """
+    if chunk is None:
+        whole = open_loader(
+            source,
+            data,
+            inputs=inputs,
+            tokenizer=tokenizer,
+            seed=seed,
+            start=start,
+            total=total,
+            rank=rank,
+            world=world,
+            pinned=pinned,
+        )
+        return WholeBatches(whole)
+    begin, stop = bounds(data.batch_size, rank, world)
+    # A batch ahead, as a step takes no more; or more of smaller batches.
+    ahead = max(data.prefetch, -(-(stop - begin) // chunk))
+    if isinstance(source, TarStream):
+        preparation = Preparation(data, inputs=inputs, tokenizer=tokenizer, seed=seed, pinned=pinned)
+        stream = StreamLoader(source, preparation, start=start, total=total, rank=rank, world=world)
+        return PartLoader(stream.tasks(chunk), workers=max(1, data.workers), ahead=ahead, close=stream.close)
+    maker = _maker(source, data, inputs, tokenizer, seed, total, rank, world, pinned)
+    return PartLoader(tasks_of(maker, start, chunk), workers=data.workers, ahead=ahead)
+
+
+def _maker(
+    source: Dataset,
+    data: DataSettings,
+    inputs: InputSpec,
+    tokenizer: Tokenizer,
+    seed: int,
+    total: int | None,
+    rank: int,
+    world: int,
+    pinned: bool,
+) -> BatchMaker:
+    return BatchMaker(
         source,
         plan_of(source, data, seed=seed, total=total),
         settings=data,
@@ -136,7 +196,6 @@ def open_loader(
         world=world,
         pinned=pinned,
     )
-    return Loader(maker, start, workers=data.workers, prefetch=data.prefetch)
 
 
 def plan_of(source: Dataset, data: DataSettings, *, seed: int, total: int | None) -> Plan:
@@ -177,6 +236,10 @@ class StreamLoader:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the threads."""
         self._reader.close()
         self._pool.shutdown(cancel_futures=True)
 
@@ -184,29 +247,39 @@ class StreamLoader:
         return self
 
     def __next__(self) -> Batch:
-        while len(self._pending) < self._ahead:
-            begin = self._next * self._batch_size
-            seen = self._batch_size if self._total is None else max(0, min(self._batch_size, self._total - begin))
-            if not seen:
-                break
+        while len(self._pending) < self._ahead and (seen := self._seen(self._next)):
             self._next += 1
-            self._pending.append(self._submit(seen))
+            start, stop = bounds(seen, self._rank, self._world)
+            self._pending.append(self._pool.submit(self._part(stop - start, seen)))
         if not self._pending:
             raise StopIteration
         return self._pending.popleft().result()
 
-    def _submit(self, seen: int) -> Future[Batch]:
-        start, stop = bounds(seen, self._rank, self._world)
+    def tasks(self, size: int) -> Iterator[Task]:
+        """Yield the parts of every step, each of `size` samples but the last of a step; instead of iterating."""
+        while seen := self._seen(self._next):
+            start, stop = bounds(seen, self._rank, self._world)
+            for at in range(start, max(stop, start + 1), size):
+                yield Task(self._next, self._part(min(size, stop - at), seen))
+            self._next += 1
+
+    def _seen(self, step: int) -> int:
+        if self._total is None:
+            return self._batch_size
+        return max(0, min(self._batch_size, self._total - step * self._batch_size))
+
+    def _part(self, samples: int, seen: int) -> Callable[[], Batch]:
+        """Read samples of the stream; return a function that prepares them."""
         readable: list[Streamed] = []
         corrupt: dict[str, str] = {}
-        while len(readable) + len(corrupt) < stop - start:
+        while len(readable) + len(corrupt) < samples:
             streamed = next(self._samples)
             if streamed.sample is None:
                 corrupt[streamed.key] = streamed.reason
             else:
                 readable.append(streamed)
         reads = [_reader_of(streamed) for streamed in readable]
-        return self._pool.submit(self._preparation.batch, reads, seen, corrupt)
+        return partial(self._preparation.batch, reads, seen, corrupt)
 
 
 def _reader_of(streamed: Streamed) -> Callable[[], tuple[int, Sample]]:

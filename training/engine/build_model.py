@@ -7,6 +7,7 @@ from torch import nn
 
 from openwit.schemas.common.errors import RecipeError
 from openwit.training.config import CustomModelSettings, TrainConfig
+from openwit.training.config.zoo import ResNetSpec
 from openwit.training.engine.distributed import Group
 from openwit.training.engine.parallel import shard
 from openwit.training.engine.runtime import lowered_dtype, set_matmul_precision
@@ -17,6 +18,8 @@ from openwit.training.objectives.base import Objective
 
 # Input shapes of a compiled tower: text lengths times chunk sizes, with and without gradients.
 COMPILED_SHAPES = 64
+
+_CUDA_GRAPH_MODES = ("reduce-overhead", "max-autotune")
 
 
 def build_model(
@@ -34,12 +37,12 @@ def build_model(
     torch.manual_seed(config.seed)
     model = objective.build_model(config.model).to(device)
     channels_last = config.speed.channels_last
+    sharded = group is not None and config.distributed.strategy == "fsdp"
     if channels_last or (channels_last is None and device.type == "cuda"):
-        _channels_last(model)
+        _channels_last(model, weights=not sharded)
     stacks = [module for module in model.modules() if isinstance(module, Transformer | ResNet)]
     for module in stacks:
         module.recompute = config.memory.checkpoint_activations
-    sharded = group is not None and config.distributed.strategy == "fsdp"
     if config.speed.compile:
         _compile(model, config.speed.compile_mode, by_block=sharded)
     if sharded:
@@ -48,11 +51,17 @@ def build_model(
     return model.train()
 
 
+def uses_cuda_graphs(config: TrainConfig, device: torch.device) -> bool:
+    """Return whether the towers are recorded as CUDA graphs, whose results lie in the same memory in every run."""
+    return config.speed.compile and config.speed.compile_mode in _CUDA_GRAPH_MODES and device.type == "cuda"
+
+
 def _check(config: TrainConfig, objective: Objective) -> None:
     if config.distributed.strategy == "fsdp" and not objective.embeds:
         name = config.objective.name
         raise RecipeError(f"distributed.strategy fsdp does not support objective {name}: use replicate")
     if not isinstance(config.model, CustomModelSettings):
+        _check_graphs(config)
         return
     for key, is_set in {
         "distributed.strategy: fsdp": config.distributed.strategy == "fsdp",
@@ -63,15 +72,48 @@ def _check(config: TrainConfig, objective: Objective) -> None:
             raise RecipeError(f"{key} applies to built-in models only: leave it out, or do it in {config.model.name}")
 
 
-def _channels_last(model: nn.Module) -> None:
-    """Store weights of convolutions in the layout that GPUs prefer (only tensors of four dimensions have it)."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
+def _check_graphs(config: TrainConfig) -> None:
+    assert not isinstance(config.model, CustomModelSettings)
+    mode = config.speed.compile_mode
+    if not config.speed.compile or mode not in _CUDA_GRAPH_MODES:
+        return
+    remedy = "use default or max-autotune-no-cudagraphs"
+    if config.distributed.strategy == "fsdp":
+        raise RecipeError(f"speed.compile_mode {mode} records CUDA graphs, and shards move in memory: {remedy}")
+    if config.memory.checkpoint_activations and isinstance(config.model.resolved().vision, ResNetSpec):
+        raise RecipeError(
+            f"speed.compile_mode {mode} records CUDA graphs, in which the blocks of a ResNet cannot be computed again "
+            f"(memory.checkpoint_activations): {remedy}"
+        )
+
+
+def _channels_last(model: nn.Module, *, weights: bool) -> None:
+    """Let convolutions compute in the layout that GPUs prefer (only tensors of four dimensions have it).
+
+    Args:
+        model: with its towers as children.
+        weights: store their weights in it too. Shards cannot be (FSDP2 takes contiguous parameters only): then the
+            layout of the images decides, and a convolution converts its weights each time, which are small.
+    """
+    for tower in model.children():
+        convolutions = [module for module in tower.modules() if isinstance(module, nn.Conv2d)]
+        if convolutions and not weights:
+            tower.register_forward_pre_hook(_images_last)
+        for module in convolutions if weights else []:
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
+def _images_last(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    images, *others = inputs
+    return images.contiguous(memory_format=torch.channels_last), *others
+
+
 def _compile(model: nn.Module, mode: str, *, by_block: bool) -> None:
-    """Compile in place, which keeps parameter names. Shards are gathered between blocks, hence `by_block`."""
+    """Compile in place, which keeps parameter names.
+
+    Shards are gathered between blocks, hence `by_block`. The same for a ResNet whose blocks are computed again: the
+    compiler's front end does not take a checkpoint with contexts, which keep the running statistics.
+    """
     import torch._dynamo
 
     dynamo: Any = torch._dynamo.config
@@ -82,9 +124,9 @@ def _compile(model: nn.Module, mode: str, *, by_block: bool) -> None:
             # A compiled pass with gradients and one without may draw different numbers, and each step's seed would
             # be compiled in. (A decorator in the tower's module would load the compiler for every command.)
             module._kept = torch.compiler.disable(module._kept)  # type: ignore[method-assign, no-untyped-call]
-    if by_block:
-        parts: list[nn.Module] = [module for module in model.modules() if isinstance(module, Block | Bottleneck)]
-    else:
-        parts = list(model.children())
+    parts: list[nn.Module] = []
+    for tower in model.children():
+        cut = by_block or (isinstance(tower, ResNet) and tower.recompute)
+        parts += [module for module in tower.modules() if isinstance(module, Block | Bottleneck)] if cut else [tower]
     for part in parts:
         part.compile(mode=mode, dynamic=False)

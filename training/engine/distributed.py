@@ -98,6 +98,9 @@ class Group:
         size: number of processes.
     """
 
+    sizes: list[int] | None = None
+    """Samples of each rank in the step that is being computed, as the engine exchanged them; None: not known."""
+
     def __init__(self, rank: int, size: int) -> None:
         self._rank, self._size = rank, size
 
@@ -116,13 +119,18 @@ class Group:
         """Whether this process prints, logs and writes."""
         return self._rank == 0
 
-    def gather_with_grad(self, tensor: Tensor) -> Tensor:
+    def gather_with_grad(self, tensor: Tensor, counts: list[int] | None = None) -> Tensor:
         """Gather (b, ...) to (B, ...) of all ranks in rank order; b may differ and may be 0.
 
         In the backward pass, the gradients of all ranks for this rank's rows are summed. If the shares of the ranks
         sum to the loss, that is the gradient of the loss (without a factor of the number of processes).
+
+        Args:
+            tensor: of this rank.
+            counts: b of each rank, if all ranks know them; None: they are exchanged.
         """
-        gathered: Tensor = _Gather.apply(tensor, self)  # type: ignore[no-untyped-call]
+        counts = self.all_gather_ints(len(tensor)) if counts is None else counts
+        gathered: Tensor = _Gather.apply(tensor, self._rank, counts)  # type: ignore[no-untyped-call]
         return gathered
 
     def sum(self, tensor: Tensor) -> Tensor:
@@ -235,12 +243,15 @@ def _without_tensors(tree: Any) -> Any:
 
 
 class _Gather(torch.autograd.Function):
-    """See `Group.gather_with_grad`. Rows are padded to the longest rank's, as collectives need equal shapes."""
+    """See `Group.gather_with_grad`. Rows are padded to the longest rank's, as collectives need equal shapes.
+
+    The backward pass reduces and scatters: a rank receives the sum of its own rows only, which is half of what an
+    all-reduce sends.
+    """
 
     @staticmethod
-    def forward(ctx: Any, tensor: Tensor, group: Group) -> Tensor:
-        counts = group.all_gather_ints(len(tensor))
-        ctx.group, ctx.start, ctx.count = group, sum(counts[: group.rank]), len(tensor)
+    def forward(ctx: Any, tensor: Tensor, rank: int, counts: list[int]) -> Tensor:
+        ctx.rank, ctx.counts = rank, counts
         longest = max(counts)
         padded = tensor.new_zeros((longest, *tensor.shape[1:]))
         padded[: len(tensor)] = tensor
@@ -249,10 +260,20 @@ class _Gather(torch.autograd.Function):
         return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        whole = gradients[0].contiguous().clone()
-        dist.all_reduce(whole)
-        return whole[ctx.start : ctx.start + ctx.count], None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        whole, longest = gradients[0], max(ctx.counts)
+        if min(ctx.counts) < longest:
+            padded = whole.new_zeros((len(ctx.counts), longest, *whole.shape[1:]))
+            for row, part in zip(padded, torch.split(whole, ctx.counts), strict=True):
+                row[: len(part)] = part
+            whole = padded.flatten(0, 1)
+        own = whole.new_empty((longest, *whole.shape[1:]))
+        _reduce_scatter(own, whole.contiguous())
+        return own[: ctx.counts[ctx.rank]], None, None
+
+
+# torch 2.13 renamed it, and warns of the name that releases before have.
+_reduce_scatter: Any = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
 
 
 def _buckets(tensors: list[Tensor]) -> Iterator[list[Tensor]]:

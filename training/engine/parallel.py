@@ -38,10 +38,14 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def placed_like(value: Tensor, like: Tensor) -> Tensor:
-    """Return a copy of a full tensor, which every rank has, on the device and in the shards of another one."""
-    moved = value.to(device=like.device, dtype=like.dtype, copy=True)
+    """Return a copy of a full tensor, which every rank has, in the layout, on the device and in the shards of another.
+
+    The layout matters: fused optimisers walk through weights and their moments side by side in memory, and a
+    checkpoint of a CPU has another layout than a GPU's channels_last.
+    """
     if not is_sharded(like):
-        return moved
+        return torch.empty_like(like).copy_(value)
+    moved = value.to(device=like.device, dtype=like.dtype, copy=True)
     from torch.distributed.tensor import DTensor, distribute_tensor
 
     assert isinstance(like, DTensor)

@@ -4,6 +4,7 @@ A step whose loss or gradient is not finite does not change the weights; this is
 the metrics later and ends the run (`openwit.training.run.guards`).
 """
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -12,9 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from openwit.training.config import TrainConfig
+from openwit.training.engine.build_model import uses_cuda_graphs
 from openwit.training.engine.distributed import Group
 from openwit.training.engine.ema import Ema
-from openwit.training.engine.gradcache import Hooks, backward
+from openwit.training.engine.gradcache import Hooks, Part, Rows, backward_parts, chunks_of
 from openwit.training.engine.loss_scale import LossScale
 from openwit.training.engine.optim import make_optimizer, optimizer_state, restore_optimizer, set_learning_rate
 from openwit.training.engine.parallel import (
@@ -25,6 +27,7 @@ from openwit.training.engine.parallel import (
     reduce_gradients,
     send_gradients,
 )
+from openwit.training.models.text import TextTransformer
 from openwit.training.models.vit import PatchDropoutRng, VisionTransformer
 from openwit.training.objectives.base import Inputs, Objective
 
@@ -37,6 +40,22 @@ def step_seed(seed: int, step: int) -> int:
     return xxhash.xxh3_64_intdigest(f"step {step}".encode(), seed=seed) >> 1
 
 
+def ignores_padding(model: nn.Module) -> bool:
+    """Return whether each chunk's texts may be trimmed to their own longest: attention is known to be causal."""
+    text = getattr(model, "text", None)
+    return isinstance(text, TextTransformer) and text.transformer.causal
+
+
+def of_one_length(parts: list[Part]) -> list[Part]:
+    """Pad the texts of all chunks to the longest of the batch, as a model may see what follows a text's end."""
+    length = max((part.inputs.tokens.shape[1] for part in parts), default=0)
+
+    def padded(inputs: Inputs) -> Inputs:
+        return Inputs(inputs.images, F.pad(inputs.tokens, (0, length - inputs.tokens.shape[1])))
+
+    return [Part(padded(part.inputs), part.rows) for part in parts]
+
+
 class Stepper:
     """A model with its optimiser, loss scale and moving average.
 
@@ -47,6 +66,7 @@ class Stepper:
         device: of the model.
         autocast: precision of the towers.
         group: the processes that share the batch; None for a single process.
+        normaliser: uint8 (b, H, W, 3) to float32 (b, 3, H, W); None: images come normalised.
     """
 
     def __init__(
@@ -58,6 +78,7 @@ class Stepper:
         device: torch.device,
         autocast: torch.autocast,
         group: Group | None,
+        normaliser: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self._config = config
         self._model = model
@@ -65,6 +86,9 @@ class Stepper:
         self._device = device
         self._autocast = autocast
         self._group = group
+        self._normaliser = normaliser
+        self._cuda_graphs = uses_cuda_graphs(config, device)
+        self._trims = ignores_padding(model)
         self._sharded = group is not None and config.distributed.strategy == "fsdp"
         self._optimizer = make_optimizer(model, config.optim)
         self._parameters = [p for p in model.parameters() if p.requires_grad]
@@ -80,30 +104,63 @@ class Stepper:
     def forward_backward(
         self, images: Tensor, tokens: Tensor, *, step: int, rank_sizes: list[int]
     ) -> dict[str, Tensor]:
-        """Compute a step's gradients; return its metrics as device tensors, each ().
+        """Compute a step's gradients from the whole batch; see `gradients`.
 
         Args:
-            images: (b, 3, H, W) float32 of this process, normalised.
+            images: of this process: (b, 3, H, W) float32, normalised, or uint8 (b, H, W, 3).
             tokens: (b, L) int64 of this process.
             step: number from 0; with the seed it determines the step's random numbers.
             rank_sizes: number of samples of each rank.
         """
         chunk = self._config.memory.chunk
-        chunks = 1 if chunk is None else max(1, *(-(-count // chunk) for count in rank_sizes))
         rank = 0 if self._group is None else self._group.rank
-        hooks = self._hooks(step, sum(rank_sizes[:rank]), chunks)
-        inputs = Inputs(images, self._padded(tokens) if self._config.speed.compile else tokens)
-        scale = None if self._scale is None else self._scale.value
-        loss = backward(
-            self._objective,
-            self._model,
-            inputs,
-            autocast=self._autocast,
-            chunk=chunk,
-            scale=scale,
-            group=self._group,
-            hooks=hooks,
+        return self.gradients(
+            chunks_of(Inputs(images, tokens), chunk),
+            step=step,
+            first=sum(rank_sizes[:rank]),
+            chunks=[1 if chunk is None else -(-count // chunk) for count in rank_sizes],
+            agree=lambda _: rank_sizes,
         )
+
+    def gradients(
+        self,
+        parts: Iterable[Part],
+        *,
+        step: int,
+        first: int,
+        chunks: list[int],
+        agree: Callable[[int], list[int]],
+    ) -> dict[str, Tensor]:
+        """Compute a step's gradients; return its metrics as device tensors, each ().
+
+        Args:
+            parts: the chunks of this process, one by one: the first is embedded before the second is asked for.
+            step: number from 0; with the seed it determines the step's random numbers.
+            first: position of this process's first sample in the whole batch.
+            chunks: number of chunks of each rank.
+            agree: given the samples of this rank, returns those of each; called once, before the loss.
+        """
+        rank = 0 if self._group is None else self._group.rank
+        if self._cuda_graphs:
+            # A gradient that begins as a graph's output would be overwritten when the graph runs for the next chunk.
+            for parameter in self._parameters:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+        scale = None if self._scale is None else self._scale.value
+        try:
+            loss = backward_parts(
+                self._objective,
+                self._model,
+                parts if self._trims else of_one_length(list(parts)),
+                several=chunks[rank] > 1,
+                autocast=self._autocast,
+                scale=scale,
+                group=self._group,
+                hooks=self._hooks(step, first, max(1, *chunks), agree),
+            )
+        finally:
+            if self._group is not None:
+                self._group.sizes = None
         metrics = {"loss": loss.value, **loss.metrics}
         if self._group is not None:
             reduce_gradients(self._model, self._group)
@@ -126,7 +183,7 @@ class Stepper:
         set_learning_rate(self._optimizer, lr)
         self._optimizer.found_inf = self._found_inf  # type: ignore[attr-defined]
         self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
+        self._optimizer.zero_grad(set_to_none=not self._cuda_graphs)
         self._objective.after_step(self._model)
         if self._scale is not None:
             self._scale.update(self._found_inf)
@@ -159,22 +216,45 @@ class Stepper:
         if self._scale is not None and "loss_scale" in state:
             self._scale.restore(state["loss_scale"])
 
-    def _hooks(self, step: int, row_offset: int, chunks: int) -> Hooks:
+    def _hooks(self, step: int, first: int, chunks: int, agree: Callable[[int], list[int]]) -> Hooks:
         seed = step_seed(self._config.seed, step)
         torch.manual_seed(seed)
         visual = getattr(self._model, "visual", None)
 
-        def before_embed(start: int) -> None:
+        def before_embed(rows: Rows) -> None:
             if isinstance(visual, VisionTransformer):
-                visual.patch_dropout_rng = PatchDropoutRng(seed, row_offset + start)
+                places = first + rows if isinstance(rows, int) else tuple(first + row for row in rows)
+                visual.patch_dropout_rng = PatchDropoutRng(seed, places)
             if self._sharded:
                 send_gradients(self._model, False)
+            if self._cuda_graphs:
+                torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+
+        def before_loss(samples: int) -> None:
+            sizes = agree(samples)
+            if self._group is not None:
+                self._group.sizes = sizes
 
         def before_last_backward() -> None:
             if self._sharded:
                 send_gradients(self._model, True)
 
-        return Hooks(before_embed, before_last_backward, chunks if self._sharded else 1)
+        return Hooks(
+            before_embed,
+            before_last_backward,
+            chunks if self._sharded else 1,
+            self._prepared,
+            before_loss,
+            self._cuda_graphs,
+        )
+
+    def _prepared(self, inputs: Inputs) -> Inputs:
+        """Return a chunk as the towers take it: images that are bytes normalised, texts of few lengths if compiled."""
+        images, tokens = inputs
+        if not images.is_floating_point():
+            assert self._normaliser is not None, "bytes are given to a Stepper that was made for floats"
+            images = self._normaliser(images)
+        return Inputs(images, self._padded(tokens) if self._config.speed.compile else tokens)
 
     def _padded(self, tokens: Tensor) -> Tensor:
         """Pad (b, L) to (b, L'), L' a multiple of `COMPILED_LENGTHS` or the context length."""

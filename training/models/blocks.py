@@ -35,14 +35,27 @@ class Attention(nn.Module):
         return merged
 
 
+class LayerNorm(nn.LayerNorm):
+    """Layer normalisation that also takes gains gathered in a lower precision than its input (FSDP2 on a CPU).
+
+    On a GPU, autocast converts them itself.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the last dimension."""
+        if x.dtype != torch.float32 or self.weight.dtype == x.dtype:
+            return super().forward(x)
+        return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+
+
 class Block(nn.Module):
     """Pre-norm residual block: attention, then an MLP four times as wide."""
 
     def __init__(self, width: int, heads: int, quick_gelu: bool) -> None:
         super().__init__()
-        self.ln_1 = nn.LayerNorm(width)
+        self.ln_1 = LayerNorm(width)
         self.attn = Attention(width, heads)
-        self.ln_2 = nn.LayerNorm(width)
+        self.ln_2 = LayerNorm(width)
         self.mlp = nn.Sequential()
         self.mlp.add_module("c_fc", nn.Linear(width, 4 * width))
         self.mlp.add_module("gelu", QuickGELU() if quick_gelu else nn.GELU())

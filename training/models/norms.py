@@ -30,4 +30,21 @@ def recomputation_contexts(
     model: nn.Module,
 ) -> Callable[[], tuple[AbstractContextManager[None], AbstractContextManager[None]]]:
     """Return contexts for `torch.utils.checkpoint`: only the first computation updates running statistics."""
-    return lambda: (nullcontext(), running_statistics_frozen(model))
+    return lambda: (nullcontext(), running_statistics_kept(model))
+
+
+@contextmanager
+def running_statistics_kept(model: nn.Module) -> Iterator[None]:
+    """Undo changes of running statistics at the end of the block.
+
+    The modules are as in the first computation, so compiled code is the same code, and saves the same tensors.
+    """
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    # `data`, as autograd must not take the restored values for a change of what a backward pass needs.
+    held = [buffer.data for norm in norms for buffer in norm.buffers(recurse=False)]
+    before = [buffer.clone() for buffer in held]
+    try:
+        yield
+    finally:
+        for buffer, value in zip(held, before, strict=True):
+            buffer.copy_(value)

@@ -21,16 +21,20 @@ class PatchDropoutRng:
 
     Attributes:
         seed: of the step.
-        first: position of the first sample.
+        first: position of the first sample, or of each if they are not neighbours.
     """
 
     seed: int
-    first: int
+    first: int | tuple[int, ...]
 
     def draw(self, rows: int, columns: int, device: torch.device) -> Tensor:
         """Return (rows, columns) int64, uniform; integers wrap around."""
-        start = self.first * columns + 1
-        x = torch.arange(start, start + rows * columns, device=device) * _GOLDEN + self.seed
+        if isinstance(self.first, int):
+            start = self.first * columns + 1
+            x = torch.arange(start, start + rows * columns, device=device) * _GOLDEN + self.seed
+        else:
+            starts = torch.tensor(self.first, device=device) * columns + 1
+            x = (starts[:, None] + torch.arange(columns, device=device)).flatten() * _GOLDEN + self.seed
         x = (x ^ _shifted(x, 30)) * _MIX_1
         x = (x ^ _shifted(x, 27)) * _MIX_2
         return (x ^ _shifted(x, 31)).view(rows, columns)

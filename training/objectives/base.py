@@ -28,7 +28,8 @@ class Inputs(NamedTuple):
     """This process's part of a batch.
 
     Attributes:
-        images: (B, 3, H, W), normalised.
+        images: (B, 3, H, W), normalised; in `loss` of a batch that is embedded in chunks (`memory.chunk`), uint8
+            (B, H, W, 3) as the loader made them, since the normalised images of a whole batch are never in memory.
         tokens: (B, L) ids, padded with zeros after the end of text; L is the longest of the batch.
     """
 
@@ -66,8 +67,16 @@ class Group(Protocol):
         """Number of processes."""
         ...
 
-    def gather_with_grad(self, tensor: Tensor) -> Tensor:
-        """Gather (b, D) of each rank to (B, D) in rank order, b of any size; gradients are summed over ranks."""
+    @property
+    def sizes(self) -> list[int] | None:
+        """Samples of each rank in this step, if the engine has exchanged them."""
+        ...
+
+    def gather_with_grad(self, tensor: Tensor, counts: list[int] | None = None) -> Tensor:
+        """Gather (b, D) of each rank to (B, D) in rank order, b of any size; gradients are summed over ranks.
+
+        `counts` is b of each rank, if all ranks know them; otherwise they are exchanged.
+        """
         ...
 
     def sum(self, tensor: Tensor) -> Tensor:
@@ -201,21 +210,31 @@ class EmbeddingObjective:
         return scores
 
 
-def gathered(outputs: tuple[Tensor, ...], group: Group | None) -> tuple[tuple[Tensor, ...], int]:
+def gathered(
+    outputs: tuple[Tensor, ...], group: Group | None, *, counts: list[int] | None = None
+) -> tuple[tuple[Tensor, ...], int]:
     """Return the outputs of all ranks in rank order, with gradients, and the first row of this rank in them.
 
     Args:
-        outputs: of this rank, (b, ...) each; b may differ between ranks.
+        outputs: of this rank, (b, ...) each, with the same b; it may differ between ranks.
         group: None for a single process.
+        counts: b of each rank, if all ranks know them: `group.sizes` where there is a row per sample. None: they are
+            exchanged between the hosts.
     """
     if group is None:
         return outputs, 0
-    return tuple(group.gather_with_grad(output) for output in outputs), row_offset(len(outputs[0]), group)
+    counts = group.all_gather_ints(len(outputs[0])) if counts is None else counts
+    return tuple(group.gather_with_grad(output, counts) for output in outputs), sum(counts[: group.rank])
 
 
 def row_offset(rows: int, group: Group) -> int:
     """Return the index of this rank's first row among the rows of all ranks in rank order."""
     return sum(group.all_gather_ints(rows)[: group.rank])
+
+
+def sample_counts(group: Group | None) -> list[int] | None:
+    """Return the samples of each rank in this step, if they are known without an exchange."""
+    return None if group is None else group.sizes
 
 
 def separable_loss(terms: Tensor, group: Group | None, *, metric: str) -> Loss:

@@ -7,7 +7,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from openwit.training.objectives.base import EmbeddingObjective, Group, Inputs, Loss, gathered, sum_blocks
+from openwit.training.objectives.base import (
+    EmbeddingObjective,
+    Group,
+    Inputs,
+    Loss,
+    gathered,
+    sample_counts,
+    sum_blocks,
+)
 
 __all__ = [
     "ContrastiveObjective",
@@ -120,14 +128,15 @@ class ContrastiveObjective(EmbeddingObjective):
     def loss(self, model: Any, outputs: tuple[Tensor, ...], inputs: Inputs, group: Group | None) -> Loss:
         """See `Objective`."""
         images, texts = outputs
-        (all_images, all_texts), offset = gathered((images, texts), group)
+        (all_images, all_texts), offset = gathered((images, texts), group, counts=sample_counts(group))
         pairs = (images, texts), (all_images, all_texts)
         if self.positives == "pair":
             return local_contrastive_loss(*pairs, logit_scale=model.logit_scale, row_offset=offset)
         tokens = inputs.tokens
         if group is not None:
             # Ranks trim their texts to different lengths, all within the context length.
-            tokens = group.gather_with_grad(F.pad(tokens, (0, model.inputs.context_length - tokens.shape[1])))
+            padded = F.pad(tokens, (0, model.inputs.context_length - tokens.shape[1]))
+            tokens = group.gather_with_grad(padded, group.sizes)
         numbers = text_numbers(tokens)
         return local_contrastive_loss(*pairs, logit_scale=model.logit_scale, row_offset=offset, numbers=numbers)
 

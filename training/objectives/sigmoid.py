@@ -7,7 +7,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from openwit.training.objectives.base import EmbeddingObjective, Group, Inputs, Loss, gathered, sum_blocks
+from openwit.training.objectives.base import (
+    EmbeddingObjective,
+    Group,
+    Inputs,
+    Loss,
+    gathered,
+    sample_counts,
+    sum_blocks,
+)
 
 # Section 3.2 of the source: with these, training begins near the prior, in which hardly any pair is positive.
 INITIAL_LOGIT_SCALE = math.log(10)
@@ -71,6 +79,6 @@ class SigmoidObjective(EmbeddingObjective):
     ) -> Loss:
         """See `Objective`: this rank's images against the texts of all ranks."""
         images, texts = outputs
-        (all_texts,), offset = gathered((texts,), group)
+        (all_texts,), offset = gathered((texts,), group, counts=sample_counts(group))
         scale, bias = model.logit_scale, model.logit_bias
         return sigmoid_loss(images, all_texts, logit_scale=scale, logit_bias=bias, row_offset=offset)

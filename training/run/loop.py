@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from signal import Signals
@@ -15,13 +15,15 @@ from openwit.schemas.common.storage_faults import storage_faults
 from openwit.training.checkpoints.files import Checkpoint, CheckpointInfo, restore_error
 from openwit.training.config import TrainConfig
 from openwit.training.config.duration import Horizon, Position, Trigger
-from openwit.training.data.loader import Batch, CorruptCount
-from openwit.training.data.sources import BatchLoader, Source, open_loader, open_source
+from openwit.training.data.loader import CorruptCount
+from openwit.training.data.parts import StepBatch, StepLoader
+from openwit.training.data.sampling import bounds
+from openwit.training.data.sources import Source, open_source, open_steps
 from openwit.training.data.transforms import normalise
 from openwit.training.engine.build_model import build_model
 from openwit.training.engine.distributed import Group, average_buffers, process_group
 from openwit.training.engine.parallel import reshard
-from openwit.training.engine.runtime import cpu_prepared, make_autocast, pick_device, to_device
+from openwit.training.engine.runtime import cpu_prepared, make_autocast, pick_device
 from openwit.training.engine.schedule import CosineSchedule
 from openwit.training.engine.step import Stepper
 from openwit.training.evaluation.evaluators import (
@@ -34,6 +36,8 @@ from openwit.training.evaluation.evaluators import (
 from openwit.training.evaluation.retrieval import RetrievalResult
 from openwit.training.objectives.base import Objective
 from openwit.training.objectives.registry import make_objective
+from openwit.training.run.agreement import Agreed, Agreement, Clock
+from openwit.training.run.device_parts import DeviceParts
 from openwit.training.run.guards import StepMetrics
 from openwit.training.run.interrupt import Interrupt
 from openwit.training.run.logs import MetricsLog, NoLog
@@ -45,8 +49,6 @@ from openwit.training.run.throughput import Ledger
 from openwit.training.tokenizer.bpe import ClipTokenizer, read_tokenizer
 
 Result = TypeVar("Result")
-
-MICROSECONDS = 1e6
 
 
 @dataclass(frozen=True)
@@ -193,12 +195,13 @@ class Trainer:
             device=self.device,
             autocast=inputs.autocast,
             group=group,
+            normaliser=partial(normalise, images=config.model.inputs.images),
         )
         if checkpoint is not None:
             _restore(self.stepper, checkpoint)
         known = checkpoint.info.corrupt if checkpoint is not None else []
-        self.known_corrupt = len(known)
         self.corrupt = CorruptCount(len(self.source), config.data.max_corrupt, known)
+        self.agreement = Agreement(group, self.corrupt)
         self.milestones = Trigger(config.checkpoint.keep_every, self.horizon, self.start)
         self.evaluations: dict[str, Evaluation] = {}
 
@@ -275,11 +278,12 @@ class Trainer:
             ledger=Ledger(self.start.elapsed),
         )
 
-    def _loader(self) -> BatchLoader:
-        rank, world = (0, 1) if self.group is None else (self.group.rank, self.group.size)
-        return open_loader(
+    def _loader(self) -> StepLoader:
+        rank, world = self._place()
+        return open_steps(
             self.source,
             self.config.data,
+            chunk=self.config.memory.chunk,
             inputs=self.config.model.inputs,
             tokenizer=self.tokenizer,
             seed=self.config.seed,
@@ -291,9 +295,11 @@ class Trainer:
         )
 
     def _train(
-        self, loader: BatchLoader, saver: Saver, reporter: Reporter, interrupt: Interrupt
+        self, loader: StepLoader, saver: Saver, reporter: Reporter, interrupt: Interrupt
     ) -> tuple[Position, Signals | None]:
-        position, received, ledger = self.start, interrupt.received, reporter.ledger
+        position, ledger = self.start, reporter.ledger
+        # With several processes a signal counts from the exchange in which all learn of it.
+        received = interrupt.received if self.group is None else None
         save = Trigger(self.config.checkpoint.every, self.horizon, position)
         evaluate = [(each, Trigger(each.every, self.horizon, position)) for each in self.inputs.evaluators]
         step_seconds = 0.0
@@ -301,16 +307,14 @@ class Trainer:
             with ledger.span("loader"):
                 batch = next(loader)
             with ledger.span("step"):
-                rank_sizes, begun, step_seconds = self._agree(batch, ledger.elapsed, step_seconds)
-                here = Position(position.step, position.samples, begun)
-                expected = Position(position.step + 1, position.samples + batch.seen, begun + step_seconds)
-                lr = self.schedule.rate(here, expected)
-                before = ledger.elapsed
-                metrics = self._step(batch, rank_sizes, position.step, lr, reporter)
-            step_seconds = ledger.elapsed - before
-            elapsed, received = self._after(ledger.elapsed, interrupt)
-            position = Position(position.step + 1, position.samples + batch.seen, elapsed)
-            reporter.add(StepMetrics.of(position, lr=lr, keys=batch.keys, metrics=metrics), len(self.corrupt.keys))
+                begun, samples = ledger.elapsed, position.samples
+                done, agreed = self._step(batch, samples, position.step, step_seconds, reporter, interrupt)
+                step_seconds = ledger.elapsed - begun
+            ledger.move(batch.waited, source="step", target="loader")
+            alone = self.group is None
+            received = interrupt.received if alone else agreed.signal
+            position = Position(position.step + 1, samples + batch.seen, ledger.elapsed if alone else agreed.clock.now)
+            reporter.add(replace(done, position=position), len(self.corrupt.keys))
             if self.horizon.done(position) < 1:
                 milestone = self.milestones.due(position)
                 if save.due(position) or milestone:
@@ -326,42 +330,64 @@ class Trainer:
         reporter.drain(len(self.corrupt.keys))
         return position, received
 
-    def _agree(self, batch: Batch, begun: float, step_seconds: float) -> tuple[list[int], float, float]:
-        """Return what all ranks must know before a step: each rank's number of samples, and rank 0's clock."""
-        if self.group is None:
-            self.corrupt.add(batch)
-            return [len(batch.keys)], begun, step_seconds
-        self.corrupt.note(batch)
-        own = [len(batch.keys), len(self.corrupt.keys)]
-        table = self.group.all_gather_rows([*own, round(begun * MICROSECONDS), round(step_seconds * MICROSECONDS)])
-        rank_sizes = [row[0] for row in table]
-        # Samples that were known at the start are known to every rank.
-        known = self.known_corrupt * (self.group.size - 1)
-        self.corrupt.check(sum(row[1] for row in table) - known, sum(rank_sizes))
-        return rank_sizes, table[0][2] / MICROSECONDS, table[0][3] / MICROSECONDS
-
-    def _after(self, elapsed: float, interrupt: Interrupt) -> tuple[float, Signals | None]:
-        """Return what all ranks must know after a step: rank 0's clock, and a signal that any of them received."""
-        if self.group is None:
-            return elapsed, interrupt.received
-        table = self.group.all_gather_rows([round(elapsed * MICROSECONDS), int(interrupt.received or 0)])
-        number = max(row[1] for row in table)
-        return table[0][0] / MICROSECONDS, Signals(number) if number else None
+    def _place(self) -> tuple[int, int]:
+        return (0, 1) if self.group is None else (self.group.rank, self.group.size)
 
     def _step(
-        self, batch: Batch, rank_sizes: list[int], step: int, lr: float, reporter: Reporter
-    ) -> dict[str, torch.Tensor]:
-        """Update the weights; return the step's metrics as device tensors."""
-        images = normalise(to_device(batch.images, self.device), images=self.config.model.inputs.images)
-        tokens = to_device(batch.tokens, self.device)
-        metrics = self.stepper.forward_backward(images, tokens, step=step, rank_sizes=rank_sizes)
+        self,
+        batch: StepBatch,
+        samples: int,
+        step: int,
+        last_seconds: float,
+        reporter: Reporter,
+        interrupt: Interrupt,
+    ) -> tuple[StepMetrics, Agreed]:
+        """Update the weights; return the step's metrics, and what all ranks know of the step.
+
+        Args:
+            batch: of this process.
+            samples: before the step.
+            step: counted from 0.
+            last_seconds: that the step before took.
+            reporter: has the clock, and takes what is not finite.
+            interrupt: has signals.
+        """
+        ledger, chunk = reporter.ledger, self.config.memory.chunk
+        begun = ledger.elapsed
+        rank, world = self._place()
+        places = [bounds(batch.seen, each, world) for each in range(world)]
+        parts = DeviceParts(
+            batch,
+            planned=places[rank][1] - places[rank][0],
+            chunk=chunk,
+            device=self.device,
+            corrupt=self.corrupt,
+            flops=reporter.flops,
+        )
+        reached: list[Agreed] = []
+
+        def agree(size: int) -> list[int]:
+            clock = Clock(begun, last_seconds, ledger.elapsed)
+            reached.append(self.agreement.reach(size, clock, interrupt.received))
+            return reached[0].rank_sizes
+
+        metrics = self.stepper.gradients(
+            parts,
+            step=step,
+            first=places[rank][0],
+            chunks=[1 if chunk is None else -(-(stop - start) // chunk) for start, stop in places],
+            agree=agree,
+        )
+        (agreed,) = reached
         if self.device.type == "cpu":
             # Nothing is computed asynchronously here, so the run can end before the weights change.
             values = {name: float(value) for name, value in metrics.items()}
-            reporter.raise_if_non_finite(step + 1, values, keys=batch.keys)
+            reporter.raise_if_non_finite(step + 1, values, keys=parts.keys)
+        clock = agreed.clock
+        here, after = Position(step, samples, clock.begun), Position(step + 1, samples + batch.seen)
+        lr = self.schedule.rate(here, replace(after, elapsed=clock.begun + clock.last_step))
         self.stepper.step(metrics, step=step, lr=lr)
-        reporter.flops.add(len(batch.keys), tokens.shape[1])
-        return metrics
+        return StepMetrics.of(after, lr=lr, keys=parts.keys, metrics=metrics), agreed
 
     def _evaluate(self, evaluators: list[ScheduledEvaluator], position: Position, reporter: Reporter) -> None:
         """Evaluate on rank 0 while the others wait; a sharded model is evaluated by all ranks together."""

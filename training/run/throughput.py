@@ -29,6 +29,11 @@ class Ledger:
         finally:
             self._spent[purpose] += time.perf_counter() - start
 
+    def move(self, seconds: float, *, source: str, target: str) -> None:
+        """Count time for another purpose than the block in which it was measured."""
+        self._spent[source] -= seconds
+        self._spent[target] += seconds
+
     @property
     def here(self) -> float:
         """Return the seconds since this start."""

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 import torch
 from support import batch_of_thirteen as tiny
+from support import option_products as products
 
 from openwit.schemas.common.errors import OpenWITError
 from openwit.training.engine.distributed import ProcessInfo, process_from_environment
@@ -32,7 +33,7 @@ CASES = [
 def of_two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, torch.Tensor]]:
     """The gradients of all cases, by two processes."""
     folder = tmp_path_factory.mktemp("two")
-    (folder / "cases.json").write_text(json.dumps(CASES))
+    (folder / "cases.json").write_text(json.dumps([*CASES, *products.FAST]))
     ended = tiny.run_processes([WORKER, str(folder / "cases.json"), str(folder / "out.pt")])
     assert [code for code, _, _ in ended] == [0, 0], ended
     return torch.load(folder / "out.pt")
@@ -45,6 +46,11 @@ def test_two_processes_give_the_gradients_of_one(of_two: Any, number: int) -> No
     assert one.keys() == two.keys()
     assert tiny.relative_error(two, one) < 1e-5
     torch.testing.assert_close(two["norm"], one["norm"], rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("number", range(len(products.FAST)), ids=map(products.name_of, products.FAST))
+def test_the_values_of_a_gpu_start_and_resume(of_two: Any, number: int) -> None:
+    products.check(products.FAST[number], of_two[len(CASES) + number])
 
 
 def test_one_process_needs_no_launcher() -> None:

@@ -7,9 +7,11 @@ import torch
 from support import batch_of_thirteen as tiny
 from torch import nn
 
-from openwit.training.engine.gradcache import backward
+from openwit.training.data.transforms import normalise
+from openwit.training.engine.gradcache import Hooks, Part, backward, backward_parts, chunks_of
 from openwit.training.models.clip import Clip
 from openwit.training.models.norms import running_statistics_frozen
+from openwit.training.objectives.base import Inputs
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 5, 12, 13, 99])
@@ -169,3 +171,44 @@ def test_running_statistics_move_once() -> None:
     assert norm.running_mean.tolist() == [0, 0]
     assert int(norm.num_batches_tracked) == 0
     assert norm.momentum == 0.1
+
+
+def test_only_a_chunk_is_ever_normalised_and_the_first_does_not_wait() -> None:
+    """Bytes arrive chunk by chunk: gradients are to the bit those of the whole batch of normalised images."""
+    whole, objective = tiny.make_batch(), tiny.objective_of("contrastive")
+    pixels = ((whole.images.clamp(-2, 2) + 2) * 63).to(torch.uint8).permute(0, 2, 3, 1)
+    events: list[str] = []
+
+    def arriving() -> Iterator[Part]:
+        for number, part in enumerate(chunks_of(Inputs(pixels, whole.tokens), 5)):
+            events.append(f"made {number}")
+            yield part
+
+    def prepare(inputs: Inputs) -> Inputs:
+        events.append(f"normalised {len(inputs.images)}")
+        return Inputs(normalise(inputs.images), inputs.tokens)
+
+    found = []
+    for parts in (False, True):
+        model = tiny.make_model()
+        model.visual.kept_patches = 16
+        if parts:
+            backward_parts(
+                objective,
+                model,
+                arriving(),
+                several=True,
+                autocast=tiny.autocast(),
+                scale=None,
+                group=None,
+                hooks=Hooks(prepare=prepare),
+            )
+        else:
+            floats = Inputs(normalise(pixels), whole.tokens)
+            backward(objective, model, floats, autocast=tiny.autocast(), chunk=5)
+        found.append([p.grad for p in model.parameters()])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+    first_pass = [
+        f"{what} {n}" for number, n in enumerate((5, 5, 3)) for what, n in (("made", number), ("normalised", n))
+    ]
+    assert events == [*first_pass, "normalised 5", "normalised 5", "normalised 3"]
