@@ -8,6 +8,7 @@ from pydantic import Field
 
 from openwit.schemas.common.plugins import PluginSettings
 from openwit.schemas.common.settings import Settings
+from openwit.training.config.limits import LARGEST_BATCH, LARGEST_WEIGHT, MOST_SAMPLES, MOST_WORKERS
 
 
 def _path_or_url(raw: Path | str) -> Path | str:
@@ -28,18 +29,24 @@ class DatasetShare(Settings):
     dataset: Path = Field(description="dataset folder")
     split: str = Field("train", description="split to train on")
     weight: float | None = Field(
-        None, gt=0, description="its part of the samples drawn, relative to the others'; all have one or none has"
+        None,
+        gt=0,
+        le=LARGEST_WEIGHT,
+        description="its part of the samples drawn, relative to the others'; all have one or none has",
     )
 
 
 class CaptionWeights(Settings):
     """Which of an image's texts is shown: a source is drawn by weight among those it has, then one of its texts."""
 
-    weights: dict[str, Annotated[float, Field(ge=0)]] = Field(
+    weights: dict[str, Annotated[float, Field(ge=0, le=LARGEST_WEIGHT)]] = Field(
         description="weight of each source of texts, as the dataset stores them (alt, title, figcaption, table, ...)"
     )
     others: float = Field(
-        0.0, ge=0, description="weight of every other source; an image of which no text has a weight shows any of them"
+        0.0,
+        ge=0,
+        le=LARGEST_WEIGHT,
+        description="weight of every other source; an image of which no text has a weight shows any of them",
     )
 
     @pydantic.model_validator(mode="after")
@@ -52,9 +59,9 @@ class CaptionWeights(Settings):
 class ColourJitter(Settings):
     """Random changes of an image's colours; open_clip's usual ones are 0.32, 0.32, 0.32, 0.08 at 0.8."""
 
-    brightness: float = Field(0.0, ge=0, description="largest change of the factor of brightness, around 1")
-    contrast: float = Field(0.0, ge=0, description="largest change of the factor of contrast, around 1")
-    saturation: float = Field(0.0, ge=0, description="largest change of the factor of saturation, around 1")
+    brightness: float = Field(0.0, ge=0, le=100, description="largest change of the factor of brightness, around 1")
+    contrast: float = Field(0.0, ge=0, le=100, description="largest change of the factor of contrast, around 1")
+    saturation: float = Field(0.0, ge=0, le=100, description="largest change of the factor of saturation, around 1")
     hue: float = Field(0.0, ge=0, le=0.5, description="largest turn of the hues, as a share of the circle")
     probability: float = Field(1.0, ge=0, le=1, description="share of the images whose colours are changed")
 
@@ -81,14 +88,18 @@ class DataSettings(Settings):
         "are unpacked to `cache` first), or URLs and pipe:COMMAND (streamed: shuffled in a window, resumed near its "
         "place)",
     )
-    samples: int | None = Field(None, ge=1, description="samples in `tars` that are streamed: an epoch")
-    streams: int = Field(4, ge=1, description="tars that a process streams at once")
-    shuffle_buffer: int = Field(2000, ge=0, description="streamed samples among which the next is drawn")
+    samples: int | None = Field(
+        None, ge=1, le=MOST_SAMPLES, description="samples in `tars` that are streamed: an epoch"
+    )
+    streams: int = Field(4, ge=1, le=MOST_WORKERS, description="tars that a process streams at once")
+    shuffle_buffer: int = Field(2000, ge=0, le=10**9, description="streamed samples among which the next is drawn")
     cache: Path | None = Field(
         None, description="folder for the shards of a dataset at a URL (the split must fit), and for unpacked tars"
     )
-    cache_bytes: int = Field(100_000_000_000, ge=1, description="most bytes that `cache` may take")
-    batch_size: int = Field(256, ge=1, description="pairs in a step; all others of the batch are negatives")
+    cache_bytes: int = Field(100_000_000_000, ge=1, le=10**18, description="most bytes that `cache` may take")
+    batch_size: int = Field(
+        256, ge=1, le=LARGEST_BATCH, description="pairs in a step; all others of the batch are negatives"
+    )
     captions: Literal["random", "first"] | CaptionWeights = Field(
         "random",
         description="random: one of an image's texts, drawn anew each epoch; first: the caption; weights: by source",
@@ -114,8 +125,10 @@ class DataSettings(Settings):
     decode: Literal["fast", "exact"] = Field(
         "fast", description="fast: a JPEG larger than needed is decoded at a fraction of its size; exact: in full"
     )
-    workers: int = Field(1, ge=0, description="threads that prepare batches; 0 prepares them between steps")
-    prefetch: int = Field(4, ge=1, description="batches prepared ahead")
+    workers: int = Field(
+        1, ge=0, le=MOST_WORKERS, description="threads that prepare batches; 0 prepares them between steps"
+    )
+    prefetch: int = Field(4, ge=1, le=MOST_WORKERS, description="batches prepared ahead")
     max_corrupt: float = Field(
         0.01, ge=0, le=1, description="share of the split's samples that may be unreadable before the run stops"
     )
@@ -142,6 +155,6 @@ class DataSettings(Settings):
         if not 0 < low <= high <= 1:
             raise ValueError(f"crop_scale must hold 0 < smallest <= largest <= 1, but is [{low}, {high}]")
         low, high = self.crop_ratio
-        if not 0 < low <= high:
-            raise ValueError(f"crop_ratio must hold 0 < smallest <= largest, but is [{low}, {high}]")
+        if not 0 < low <= high <= 1000:
+            raise ValueError(f"crop_ratio must hold 0 < smallest <= largest <= 1000, but is [{low}, {high}]")
         return self

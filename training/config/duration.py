@@ -13,6 +13,9 @@ from openwit.schemas.common.settings import Settings
 
 Unit = Literal["steps", "samples", "epochs", "minutes", "percent"]
 
+LONGEST = 1e15
+"""Largest number of a duration, in any unit."""
+
 _PATTERN = re.compile(r"\s*([0-9][0-9_]*(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?)\s*([a-zA-Z]+|%)\s*")
 _UNITS: dict[str, tuple[Unit, float]] = {
     "step": ("steps", 1),
@@ -41,7 +44,7 @@ class Duration(Settings):
 
     written_as: ClassVar[str] = "duration: number and unit (steps, samples, epochs, s, min, h or %)"
 
-    value: float = pydantic.Field(ge=0, allow_inf_nan=False)
+    value: float = pydantic.Field(ge=0, le=LONGEST, allow_inf_nan=False)
     unit: Unit
 
     @pydantic.model_validator(mode="before")

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from openwit.schemas.common.settings import Settings
 from openwit.training.config.duration import Duration
+from openwit.training.config.limits import LARGEST_BATCH, LONGEST_WAIT_MINUTES
 
 
 class MemorySettings(Settings):
@@ -15,6 +16,7 @@ class MemorySettings(Settings):
     chunk: int | None = Field(
         None,
         ge=1,
+        le=LARGEST_BATCH,
         description="samples of a process embedded with activations at once (GradCache): memory is that of a chunk, "
         "for one more forward pass; null: the whole batch. Under batch normalisation a chunk is normalised by itself",
     )
@@ -50,6 +52,8 @@ class DistributedSettings(Settings):
     def _clock(self) -> "DistributedSettings":
         if self.timeout.unit != "minutes" or self.timeout.value <= 0:
             raise ValueError(f"timeout {self.timeout} must be a time: give s, min or h")
+        if self.timeout.value > LONGEST_WAIT_MINUTES:
+            raise ValueError(f"timeout {self.timeout} is more than 30 days")
         return self
 
 

@@ -10,6 +10,7 @@ from pydantic import Field
 from openwit.schemas.common.plugins import PluginSettings
 from openwit.schemas.common.settings import Settings
 from openwit.training.config.duration import Duration
+from openwit.training.config.limits import LARGEST_BATCH, MOST_SAMPLES
 from openwit.training.config.plugins import is_dotted
 
 _EVERY = "interval between two evaluations; null: that of eval.every"
@@ -22,7 +23,9 @@ class RetrievalSettings(Settings):
     every: Duration | None = Field(None, description=_EVERY)
     dataset: Path | None = Field(None, description="dataset folder of the held-out split; null: the training data's")
     split: str = Field("val", description="held-out split")
-    limit: int | None = Field(1000, ge=2, description="images to evaluate on, the first ones; null: all")
+    limit: int | None = Field(
+        1000, ge=2, le=MOST_SAMPLES, description="images to evaluate on, the first ones; null: all"
+    )
 
 
 class ZeroShotSettings(Settings):
@@ -36,7 +39,9 @@ class ZeroShotSettings(Settings):
     split: str | None = Field(None, description="split of the data; null: the held-out one, if there are several")
     classes: Path | None = Field(None, description="names of numbered classes, one per line; null: the data's own")
     prompts: str = Field("paper", description="paper, cifar10, name, or a file with one template per line ({label})")
-    limit: int | None = Field(1000, ge=1, description="images to classify, a random sample; null: all")
+    limit: int | None = Field(
+        1000, ge=1, le=MOST_SAMPLES, description="images to classify, a random sample; null: all"
+    )
 
 
 class CustomEvaluatorSettings(PluginSettings):
@@ -81,8 +86,10 @@ class EvalSettings(Settings):
     dataset: Path | None = Field(None, description="dataset folder of the held-out split; null: the training data's")
     split: str | None = Field("val", description="held-out split for retrieval; null: no retrieval")
     every: Duration | None = Field(None, description="interval between two evaluations; null: once, at the end")
-    limit: int | None = Field(1000, ge=2, description="images for retrieval, the first ones; null: all")
-    batch_size: int = Field(256, ge=1, description="images or texts embedded at once")
+    limit: int | None = Field(
+        1000, ge=2, le=MOST_SAMPLES, description="images for retrieval, the first ones; null: all"
+    )
+    batch_size: int = Field(256, ge=1, le=LARGEST_BATCH, description="images or texts embedded at once")
     zero_shot: ZeroShotSettings | None = Field(None, description="zero-shot classification; null: none")
     evaluators: list[AnyEvaluatorSettings] | None = Field(
         None,

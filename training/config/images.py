@@ -40,8 +40,8 @@ S = TypeVar("S", bound=_Statistics)
 def _checked(spec: S) -> S:
     if any(not 0 <= value <= 1 for value in spec.mean or ()):
         raise ValueError("mean is of pixels between 0 and 1")
-    if any(value <= 0 for value in spec.std or ()):
-        raise ValueError("std must be above 0: pixels are divided by it")
+    if any(not 0 < value <= 1000 for value in spec.std or ()):
+        raise ValueError("std must be above 0, as pixels are divided by it, and at most 1000")
     return spec
 
 

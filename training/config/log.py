@@ -9,8 +9,10 @@ from openwit.training.config.duration import Duration
 class LogSettings(Settings):
     """Logging and progress."""
 
-    every: int = Field(10, ge=1, description="steps between two records in metrics.jsonl and TensorBoard")
-    line_seconds: float = Field(10, gt=0, description="seconds between two lines where the output is no terminal")
+    every: int = Field(10, ge=1, le=10**9, description="steps between two records in metrics.jsonl and TensorBoard")
+    line_seconds: float = Field(
+        10, gt=0, le=86_400, description="seconds between two lines where the output is no terminal"
+    )
     tensorboard: bool = Field(True, description="write TensorBoard event files beside metrics.jsonl")
     wandb: str | None = Field(None, description="project of Weights & Biases to log to as well (package wandb)")
 
@@ -19,7 +21,7 @@ class CheckpointSettings(Settings):
     """Checkpoint intervals and retention."""
 
     every: Duration = Field(Duration(value=5, unit="minutes"), description="distance between two checkpoints")
-    keep: int = Field(2, ge=1, description="checkpoints kept, the newest ones")
+    keep: int = Field(2, ge=1, le=10**6, description="checkpoints kept, the newest ones")
     keep_every: Duration | None = Field(
         None, description="distance between checkpoints that are made and kept for good; null: none is"
     )

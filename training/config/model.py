@@ -10,6 +10,7 @@ from pydantic import Field
 from openwit.schemas.common.plugins import PluginSettings
 from openwit.schemas.common.settings import Settings
 from openwit.training.config.images import ImageSettings, ImageSpec
+from openwit.training.config.limits import LARGEST_IMAGE, LONGEST_CONTEXT, MOST_TOKEN_IDS
 from openwit.training.config.plugins import is_dotted
 from openwit.training.config.zoo import ClipSpec, InputSpec, spec_of
 
@@ -46,7 +47,10 @@ class ModelSettings(Settings):
         None, description="merges file of `wit-train tokenizer`, instead of CLIP's vocabulary of 49,408"
     )
     vocabulary: int | None = Field(
-        None, ge=1, description="rows of the token embedding; null: the tokenizer's (filled in if one is given)"
+        None,
+        ge=1,
+        le=MOST_TOKEN_IDS,
+        description="rows of the token embedding; null: the tokenizer's (filled in if one is given)",
     )
 
     @pydantic.model_validator(mode="before")
@@ -90,14 +94,21 @@ class CustomModelSettings(PluginSettings):
     `vocabulary` are passed too if it has parameters of these names.
     """
 
-    image_size: int = Field(224, ge=1, description="side of the square images that the model takes, pixels")
+    image_size: int = Field(
+        224, ge=1, le=LARGEST_IMAGE, description="side of the square images that the model takes, pixels"
+    )
     images: ImageSpec = Field(ImageSpec(), description="preprocessing of the images")
-    context_length: int = Field(77, ge=3, description="tokens of the longest text, start and end of text included")
+    context_length: int = Field(
+        77, ge=3, le=LONGEST_CONTEXT, description="tokens of the longest text, start and end of text included"
+    )
     tokenizer: Path | None = Field(
         None, description="merges file of `wit-train tokenizer`, instead of CLIP's vocabulary of 49,408"
     )
     vocabulary: int | None = Field(
-        None, ge=1, description="number of token ids; null: the tokenizer's (filled in if one is given)"
+        None,
+        ge=1,
+        le=MOST_TOKEN_IDS,
+        description="number of token ids; null: the tokenizer's (filled in if one is given)",
     )
 
     @pydantic.model_validator(mode="before")

@@ -35,8 +35,10 @@ class SigmoidSettings(Settings):
     """SigLIP: a binary classification of each pair."""
 
     name: Literal["sigmoid"] = Field("sigmoid", description="SigLIP's binary classification of every pair")
-    logit_scale: float | None = Field(None, gt=0, description="initial factor of the similarities; null: 10")
-    logit_bias: float | None = Field(None, description="initial bias of the scaled similarities; null: -10")
+    logit_scale: float | None = Field(None, gt=0, le=1e4, description="initial factor of the similarities; null: 10")
+    logit_bias: float | None = Field(
+        None, ge=-1e4, le=1e4, description="initial bias of the scaled similarities; null: -10"
+    )
 
 
 class BagOfWordsSettings(Settings):
@@ -49,7 +51,7 @@ class CaptioningSettings(Settings):
     """Predict the caption from the image with a language model."""
 
     name: Literal["captioning"] = Field("captioning", description="the caption, word by word")
-    prefix_tokens: int = Field(4, ge=1, description="tokens that an image becomes (the paper: 4)")
+    prefix_tokens: int = Field(4, ge=1, le=1024, description="tokens that an image becomes (the paper: 4)")
 
 
 BuiltInObjective = ContrastiveSettings | SigmoidSettings | BagOfWordsSettings | CaptioningSettings

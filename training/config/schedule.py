@@ -19,6 +19,8 @@ class ScheduleSettings(Settings):
             raise ValueError("duration cannot be a percentage: give steps, samples, epochs or minutes")
         if self.duration.value <= 0:
             raise ValueError("duration must be more than nothing")
+        if self.warmup.unit == "percent" and self.warmup.value > 100:
+            raise ValueError(f"warmup {self.warmup} is longer than the run: give 100% or less")
         timed = self.duration.unit == "minutes"
         if self.warmup.unit != "percent" and (self.warmup.unit == "minutes") != timed:
             raise ValueError(

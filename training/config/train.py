@@ -20,13 +20,18 @@ class TrainConfig(Settings):
     """A training run. It determines the weights and is stored in each checkpoint."""
 
     run: Path = Field(description="folder of the run: checkpoints, metrics.jsonl, TensorBoard")
-    seed: int = Field(0, ge=0, description="initial weights, order of samples, captions, crops, patch dropout")
+    seed: int = Field(
+        0, ge=0, le=2**63 - 1, description="initial weights, order of samples, captions, crops, patch dropout"
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU if there is one")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="of the towers; auto: bf16 on a GPU, fp32 on a CPU; fp16 scales the loss automatically"
     )
     threads: int | None = Field(
-        None, ge=1, description="CPU threads of the model; null: one per core (another number may round differently)"
+        None,
+        ge=1,
+        le=4096,
+        description="CPU threads of the model; null: one per core (another number may round differently)",
     )
     data: DataSettings
     model: AnyModelSettings = ModelSettings()

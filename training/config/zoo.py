@@ -7,17 +7,26 @@ import pydantic
 from openwit.schemas.common.errors import RecipeError
 from openwit.schemas.common.settings import Settings
 from openwit.training.config.images import ImageSpec
+from openwit.training.config.limits import (
+    LARGEST_IMAGE,
+    LARGEST_WIDTH,
+    LONGEST_CONTEXT,
+    MOST_LAYERS,
+    MOST_TOKEN_IDS,
+)
 from openwit.training.tokenizer.vocabulary import VOCABULARY_SIZE
 
-Blocks = Annotated[int, pydantic.Field(ge=1)]
+Blocks = Annotated[int, pydantic.Field(ge=1, le=MOST_LAYERS)]
 
 
 class InputSpec(Settings):
     """Sizes of the images and texts that a model takes; all that loaders and evaluators need to know about a model."""
 
-    image_size: int = pydantic.Field(ge=1, description="side of the square input, pixels")
-    context_length: int = pydantic.Field(ge=3, description="tokens, start and end of text included")
-    vocabulary: int = pydantic.Field(VOCABULARY_SIZE, ge=1, description="number of token ids")
+    image_size: int = pydantic.Field(ge=1, le=LARGEST_IMAGE, description="side of the square input, pixels")
+    context_length: int = pydantic.Field(
+        ge=3, le=LONGEST_CONTEXT, description="tokens, start and end of text included"
+    )
+    vocabulary: int = pydantic.Field(VOCABULARY_SIZE, ge=1, le=MOST_TOKEN_IDS, description="number of token ids")
     images: ImageSpec = pydantic.Field(ImageSpec(), description="preprocessing of the images")
 
 
@@ -25,11 +34,13 @@ class VisionSpec(Settings):
     """Image tower: a Vision Transformer."""
 
     kind: Literal["vit"] = pydantic.Field("vit", description="vit here; resnet takes the settings of `ResNetSpec`")
-    image_size: int = pydantic.Field(224, ge=1, description="side of the square input, pixels")
-    patch_size: int = pydantic.Field(32, ge=1, description="side of a patch, pixels; divides image_size")
-    width: int = pydantic.Field(768, ge=1, description="channels of the residual stream")
-    layers: int = pydantic.Field(12, ge=1, description="transformer blocks")
-    heads: int = pydantic.Field(12, ge=1, description="attention heads; divide width")
+    image_size: int = pydantic.Field(224, ge=1, le=LARGEST_IMAGE, description="side of the square input, pixels")
+    patch_size: int = pydantic.Field(
+        32, ge=1, le=LARGEST_IMAGE, description="side of a patch, pixels; divides image_size"
+    )
+    width: int = pydantic.Field(768, ge=1, le=LARGEST_WIDTH, description="channels of the residual stream")
+    layers: int = pydantic.Field(12, ge=1, le=MOST_LAYERS, description="transformer blocks")
+    heads: int = pydantic.Field(12, ge=1, le=LARGEST_WIDTH, description="attention heads; divide width")
     stem: Literal["patch", "convolutions"] = pydantic.Field(
         "patch",
         description="patch: one linear map a patch (the paper); convolutions: 3x3 ones, each halving the image",
@@ -65,12 +76,16 @@ class ResNetSpec(Settings):
     """Image tower: a ResNet with the paper's changes, 32 times smaller in its last stage than the image."""
 
     kind: Literal["resnet"] = pydantic.Field("resnet", description="resnet here; vit takes the settings of `ViTSpec`")
-    image_size: int = pydantic.Field(224, ge=32, multiple_of=32, description="side of the square input, pixels")
+    image_size: int = pydantic.Field(
+        224, ge=32, le=LARGEST_IMAGE, multiple_of=32, description="side of the square input, pixels"
+    )
     layers: tuple[Blocks, Blocks, Blocks, Blocks] = pydantic.Field((3, 4, 6, 3), description="blocks of the 4 stages")
     width: int = pydantic.Field(
-        64, ge=2, multiple_of=2, description="channels of the stem; 32 times as many at the end"
+        64, ge=2, le=LARGEST_WIDTH, multiple_of=2, description="channels of the stem; 32 times as many at the end"
     )
-    heads: int = pydantic.Field(32, ge=1, description="heads of the attention that pools; divide 32 * width")
+    heads: int = pydantic.Field(
+        32, ge=1, le=LARGEST_WIDTH, description="heads of the attention that pools; divide 32 * width"
+    )
 
     @pydantic.model_validator(mode="after")
     def _fits(self) -> "ResNetSpec":
@@ -102,11 +117,15 @@ class ResNetSpec(Settings):
 class TextSpec(Settings):
     """Text tower: a causal transformer pooled at the end-of-text token."""
 
-    context_length: int = pydantic.Field(77, ge=3, description="tokens, start and end of text included")
-    vocabulary: int = pydantic.Field(VOCABULARY_SIZE, ge=1, description="rows of the token embedding")
-    width: int = pydantic.Field(512, ge=1, description="channels of the residual stream")
-    layers: int = pydantic.Field(12, ge=1, description="transformer blocks")
-    heads: int = pydantic.Field(8, ge=1, description="attention heads; divide width")
+    context_length: int = pydantic.Field(
+        77, ge=3, le=LONGEST_CONTEXT, description="tokens, start and end of text included"
+    )
+    vocabulary: int = pydantic.Field(
+        VOCABULARY_SIZE, ge=1, le=MOST_TOKEN_IDS, description="rows of the token embedding"
+    )
+    width: int = pydantic.Field(512, ge=1, le=LARGEST_WIDTH, description="channels of the residual stream")
+    layers: int = pydantic.Field(12, ge=1, le=MOST_LAYERS, description="transformer blocks")
+    heads: int = pydantic.Field(8, ge=1, le=LARGEST_WIDTH, description="attention heads; divide width")
 
     @pydantic.model_validator(mode="after")
     def _fits(self) -> "TextSpec":
@@ -128,7 +147,7 @@ def _of_its_kind(value: object) -> object:
 class ClipSpec(Settings):
     """A complete CLIP model: two towers and the size of their shared space."""
 
-    embed_dim: int = pydantic.Field(512, ge=1, description="dimensions of the shared space")
+    embed_dim: int = pydantic.Field(512, ge=1, le=LARGEST_WIDTH, description="dimensions of the shared space")
     quick_gelu: bool = pydantic.Field(False, description="x * sigmoid(1.702 x), as OpenAI's weights need, not GELU")
     images: ImageSpec = pydantic.Field(ImageSpec(), description="preprocessing of the images")
     vision: Annotated[VisionSpec | ResNetSpec, pydantic.BeforeValidator(_of_its_kind)] = VisionSpec()

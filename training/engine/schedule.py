@@ -2,6 +2,7 @@
 
 import math
 
+from openwit.schemas.common.errors import RecipeError
 from openwit.training.config import ScheduleSettings
 from openwit.training.config.duration import Horizon, Position
 
@@ -13,6 +14,9 @@ class CosineSchedule:
         settings: duration and warm-up.
         horizon: the run's length.
         peak: learning rate at the end of the warm-up.
+
+    Raises:
+        RecipeError: the warm-up is longer than the run.
     """
 
     def __init__(self, settings: ScheduleSettings, horizon: Horizon, peak: float) -> None:
@@ -27,7 +31,12 @@ class CosineSchedule:
             share = warmup.value * scale / whole.total_samples
         else:
             share = warmup.value / settings.duration.value
-        self._warmup = min(1.0, share)
+        if share > 1:
+            raise RecipeError(
+                f"schedule.warmup {warmup} is longer than the run ({settings.duration}), whose learning rate would "
+                "never reach optim.lr: give less, or a percentage"
+            )
+        self._warmup = share
 
     def rate(self, before: Position, after: Position) -> float:
         """Return the learning rate of a step.

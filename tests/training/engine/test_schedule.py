@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from openwit.schemas.common.errors import RecipeError
 from openwit.training.config import ScheduleSettings
 from openwit.training.config.duration import Horizon, Position
 from openwit.training.engine.schedule import CosineSchedule
@@ -48,3 +49,12 @@ def test_rates_stay_between_zero_and_the_peak(steps: int, percent: int) -> None:
     found = rates(f"{steps} steps", f"{percent}%")
     assert all(0 <= rate <= 1 for rate in found)
     assert found[0] > 0
+
+
+@pytest.mark.parametrize(
+    ("duration", "warmup"),
+    [("10 steps", "11 steps"), ("1 epochs", "2 epochs"), ("5 min", "6 min"), ("50 samples", "9 steps")],
+)
+def test_a_warm_up_beyond_the_run_is_refused(duration: str, warmup: str) -> None:
+    with pytest.raises(RecipeError, match=f"warmup {warmup} is longer than the run"):
+        make(duration, warmup)
