@@ -4,8 +4,8 @@ import logging
 import os
 from collections.abc import Iterator
 
-# Before torch and numpy are imported. Tests run side by side, and threads of small models that share a core with others
-# mostly wait for each other: 90 s instead of 2 for a test on a busy machine.
+# Before torch and numpy are imported. Tests run side by side, and threads of small models that share a core with
+# others mostly wait for each other: 90 s instead of 2 for a test on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
