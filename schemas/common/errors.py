@@ -9,6 +9,7 @@
     │   └── SchemaError      a table does not have the columns it should have
     ├── NetworkError         a server or a remote store does not respond, or refuses
     ├── StorageError         a disk is full, a folder cannot be written, or another process holds it
+    ├── DeviceError          a GPU or this machine has not enough memory, or a GPU fails
     └── WorkerError          worker processes died again and again
 
 The commands print the sentence and end with exit code 2. Any other exception is a bug in OpenWIT.
@@ -42,6 +43,10 @@ class NetworkError(OpenWITError):
 
 class StorageError(OpenWITError):
     """A disk is full, a folder cannot be written, or another process holds it."""
+
+
+class DeviceError(OpenWITError):
+    """A GPU or this machine has not enough memory for what is computed, or a GPU fails."""
 
 
 class WorkerError(OpenWITError):

@@ -11,6 +11,7 @@ All exceptions that a caller can act on are below one::
     │   └── SchemaError           a table does not have the columns it should have
     ├── NetworkError              a server or a remote store does not respond, or refuses
     ├── StorageError              a disk is full, a folder cannot be written, or another process holds it
+    ├── DeviceError               a GPU or this machine has not enough memory, or a GPU fails
     ├── MissingPartError          a part is not installed, as openwit[build]; also an ImportError
     └── UnsupportedSystemError    OpenWIT does not run on this operating system; also an ImportError
 """
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from openwit.pipeline.text.matching.matcher import Matcher
     from openwit.schemas.common.errors import (
         DataError,
+        DeviceError,
         NetworkError,
         OpenWITError,
         RecipeError,
@@ -52,6 +54,7 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 __all__ = [
     "BuildResult",
     "DataError",
+    "DeviceError",
     "Example",
     "IterableShardedDataset",
     "LoadedModel",
@@ -84,6 +87,7 @@ __all__ = [
 _HOMES = {
     "BuildResult": "pipeline.build:BuildResult",
     "DataError": "schemas.common.errors:DataError",
+    "DeviceError": "schemas.common.errors:DeviceError",
     "Example": "training.data.sharded:Example",
     "IterableShardedDataset": "training.data.torch_dataset:IterableShardedDataset",
     "LoadedModel": "training.checkpoints.load:LoadedModel",

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pydantic
 import torch
@@ -111,11 +111,43 @@ def write_checkpoint(path: Path, info: CheckpointInfo, state: Mapping[str, Any])
     with storage_faults(path.parent), atomic_path(path) as temporary:
         with temporary.open("wb") as file:
             # Given a path, torch writes the temporary file's name into the archive: equal states have equal bytes.
-            torch.save(dict(state), file)
+            _save(state, file)
         digest = sha256_of(temporary)
     described = info.model_copy(update={"sha256": digest}).model_dump_json(indent=1) + "\n"
     with storage_faults(path.parent):
         atomic_write(path.with_suffix(".json"), seal(described))
+
+
+def _save(state: Mapping[str, Any], file: BinaryIO) -> None:
+    """Save a state with torch; what the disk refuses is raised as such.
+
+    torch hides it: the end of its archive fails in turn, with a sentence about positions in a file.
+    """
+    noting = _NotingFile(file)
+    try:
+        torch.save(dict(state), noting)  # type: ignore[arg-type]
+    except RuntimeError as error:
+        if noting.fault is None:
+            raise
+        raise noting.fault from error
+
+
+class _NotingFile:
+    """A file to write to that remembers the first error of the system."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.fault: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.fault = self.fault or error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 def checkpoint_path(run: Path, step: int) -> Path:

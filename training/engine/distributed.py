@@ -19,8 +19,10 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch._C._distributed_c10d import TCPStore
 
 from openwit.schemas.common.errors import NetworkError, OpenWITError, RecipeError
+from openwit.training.engine.watch import ending_with_others
 
 Result = TypeVar("Result")
 
@@ -342,9 +344,10 @@ def process_group(device: str, timeout_minutes: float) -> Iterator[Group | None]
 
 @contextmanager
 def _first_error_only(rank: int, size: int) -> Iterator[None]:
-    store = dist.distributed_c10d._get_default_store()
+    store = _own_connection(dist.distributed_c10d._get_default_store())
     try:
-        yield
+        with ending_with_others(lambda: _count_errors(store, 0) > 0):
+            yield
     except (OpenWITError, OSError):
         reported = _count_errors(store, 1)
         if rank == 0:
@@ -352,17 +355,28 @@ def _first_error_only(rank: int, size: int) -> Iterator[None]:
         if reported > 1:
             raise SilentExit(2) from None
         raise
-    except RuntimeError:
+    except Exception as error:
         # When another rank exits, its connections close: the error here is then a consequence.
-        if _count_errors(store, 0) > 0:
+        if isinstance(error, RuntimeError) and _count_errors(store, 0) > 0:
             raise SilentExit(2) from None
+        _count_errors(store, 1)
         raise
+
+
+def _own_connection(store: Any) -> Any:
+    """Return the store over a connection of its own: one that waits for a key lets nobody else ask."""
+    while hasattr(store, "underlying_store"):
+        store = store.underlying_store
+    if not isinstance(store, TCPStore):
+        return store
+    return TCPStore(store.host, store.port, is_master=False, wait_for_workers=False)
 
 
 def _count_errors(store: Any, more: int) -> int:
     """Return how many ranks have reported an error, including this one if `more` is 1."""
     try:
-        return int(store.add("openwit/errors", more))
+        # torchrun's store outlives the processes that it starts again.
+        return int(store.add(f"openwit/errors/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", more))
     except RuntimeError:
         # Rank 0 held the store and has exited, so it has reported the error.
         return 2

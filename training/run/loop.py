@@ -22,6 +22,7 @@ from openwit.training.data.sources import Source, open_source, open_steps
 from openwit.training.data.transforms import normalise
 from openwit.training.engine.build_model import build_model
 from openwit.training.engine.distributed import Group, average_buffers, process_group
+from openwit.training.engine.faults import describe_batch, device_faults
 from openwit.training.engine.parallel import reshard
 from openwit.training.engine.runtime import cpu_prepared, make_autocast, pick_device
 from openwit.training.engine.schedule import CosineSchedule
@@ -100,6 +101,8 @@ def fit(config: TrainConfig, *, display: Display | None = None) -> Outcome:
         RecipeError: settings that cannot be used, or a run folder of another run.
         DataError: data that are missing or damaged, or a loss or gradient that is not finite.
         StorageError: the run folder cannot be written, or another process holds it.
+        DeviceError: a GPU or the machine has not enough memory, or a GPU fails.
+        NetworkError: the other processes cannot be reached.
 
     Example:
         >>> outcome = fit(load_config("train.yaml", overrides=["run=out/run"]))
@@ -107,7 +110,10 @@ def fit(config: TrainConfig, *, display: Display | None = None) -> Outcome:
     """
     display = LoggingDisplay() if display is None else display
     with storage_faults(config.run), process_group(config.device, config.distributed.timeout.value) as group:
-        return _fit(config, display if group is None or group.main else SilentDisplay(), group)
+        size = 1 if group is None else group.size
+        batch = partial(describe_batch, config.data.batch_size, size, config.memory.chunk)
+        with device_faults(batch=batch, rank=None if group is None else group.rank):
+            return _fit(config, display if group is None or group.main else SilentDisplay(), group)
 
 
 def _fit(config: TrainConfig, display: Display, group: Group | None) -> Outcome:
@@ -304,6 +310,7 @@ class Trainer:
         evaluate = [(each, Trigger(each.every, self.horizon, position)) for each in self.inputs.evaluators]
         step_seconds = 0.0
         while self.horizon.done(position) < 1 and received is None:
+            saver.check()
             with ledger.span("loader"):
                 batch = next(loader)
             with ledger.span("step"):

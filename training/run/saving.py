@@ -44,6 +44,15 @@ class Saver:
         self._writing = self._pool.submit(save_checkpoint, self._run, info, snapshot(state), self._keep)
         return checkpoint_path(self._run, info.step)
 
+    def check(self) -> None:
+        """Report at once, not with the next checkpoint, that one could not be written.
+
+        Raises:
+            StorageError: a checkpoint cannot be written.
+        """
+        if self._writing is not None and self._writing.done():
+            self.wait()
+
     def wait(self) -> None:
         """Wait until everything is on disk.
 

@@ -225,3 +225,29 @@ def test_trouble_of_one_process_ends_both_in_one_sentence(
     said = "".join(text for _, _, text in ended)
     assert said.count("\n") == 1, said
     assert "1 samples are unreadable, more than data.max_corrupt allows (0)" in said
+
+
+@pytest.mark.parametrize(
+    ("how", "waits", "words"),
+    [
+        ("gpu", True, "process 1: the GPU has not enough memory (20.00 GiB were asked for"),
+        ("cpu", False, "process 1: this machine has not enough memory (1152921504606846976 bytes were asked for"),
+        ("killed", False, "process 0 lost the connection to the others"),
+        ("defect", True, "KeyError: 'defect'"),
+    ],
+)
+def test_a_process_that_fails_ends_all_within_seconds(
+    settings: Any, tmp_path: Path, nursery: Nursery, how: str, waits: bool, words: str
+) -> None:
+    raw = settings(how, objective={"name": "tests.support.failing.Failing", "how": how, "waits": waits})
+    raw["eval"], raw["memory"] = {"split": None}, {}
+    begun = time.monotonic()
+    first, second = nursery.pair(written(raw, tmp_path / "raw.yaml"))
+    assert time.monotonic() - begun < 30  # the group's own limit is half an hour
+    assert first[0] == 2, first
+    assert second[0] == {"killed": 9, "defect": 1}.get(how, 2), second
+    said = first[2] + second[2]
+    assert words in said
+    if how != "defect":
+        assert said.count("wit-train: ") == 1
+        assert "Traceback" not in said

@@ -1,6 +1,8 @@
 """Disks that fail at any write of a run, and records that are garbage: one sentence, and the run goes on."""
 
+import errno
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import torch
 from support.faults import FAULTS, FailingWrites, read_only
 
 from openwit.schemas.common.command import user_errors
-from openwit.schemas.common.errors import DataError, OpenWITError, StorageError
+from openwit.schemas.common.errors import DataError, DeviceError, OpenWITError, StorageError
 from openwit.schemas.common.settings import parse_settings
 from openwit.training.checkpoints.files import load_checkpoint
 from openwit.training.config import TrainConfig
@@ -107,3 +109,39 @@ def test_a_full_disk_under_the_metrics_is_one_sentence(tiny, monkeypatch) -> Non
     monkeypatch.setattr(MetricsLog, "write", write)
     with pytest.raises(StorageError, match="no space is left on the disk of .*run"):
         train(tiny("run"))
+
+
+@pytest.mark.parametrize("background", [True, False])
+def test_a_disk_that_fills_within_a_checkpoint_is_one_sentence(tiny, tmp_path, background) -> None:
+    raw = tiny("run")
+    raw["checkpoint"]["background"] = background
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # a checkpoint has more than a megabyte
+    try:
+        with pytest.raises(StorageError, match=r"no space is left on the disk of .*checkpoints .*ulimit"):
+            train(raw)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list((tmp_path / "run" / "checkpoints").glob("*.pt"))
+    assert train(raw).status == "finished"
+
+
+def test_a_checkpoint_that_failed_in_the_background_ends_the_run_at_once(tiny, tmp_path, monkeypatch) -> None:
+    raw = tiny("run")
+    raw["checkpoint"]["every"] = "1 steps"
+    failing = [OSError(errno.ENOSPC, "No space left on device")]
+
+    def save(*_: Any) -> None:
+        raise failing[0]
+
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(StorageError, match="no space is left"):
+        train(raw)
+    assert len([line for line in (tmp_path / "run" / METRICS_NAME).read_text().splitlines() if '"train"' in line]) <= 2
+
+
+def test_exhausted_memory_in_a_step_is_one_sentence(tiny) -> None:
+    raw = tiny("run")
+    raw["objective"] = {"name": "support.failing.Failing", "how": "gpu"}
+    with pytest.raises(DeviceError, match=r"20.00 GiB were asked for; 3.06 GiB .*batch 24, memory.chunk is null"):
+        train(raw)
