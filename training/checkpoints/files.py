@@ -19,6 +19,7 @@ from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.matching_paths import refuse_special
 from openwit.schemas.common.sealed import seal, unseal
 from openwit.schemas.common.storage_faults import storage_faults
+from openwit.training.checkpoints.origin import Origin
 from openwit.training.config import TrainConfig
 from openwit.training.config.duration import Position
 
@@ -44,6 +45,8 @@ class CheckpointInfo(pydantic.BaseModel):
     processes: int = 1
     milestone: bool = False
     averaged: list[str] = []
+    skipped: int = 0
+    origin: Origin | None = None
     sha256: str = ""
 
     @property
@@ -239,6 +242,11 @@ def store_config(run: Path, config: TrainConfig) -> None:
     path, text = run / "config.json", config.model_dump_json(indent=1) + "\n"
     if not path.exists() or path.read_bytes() != text.encode():
         atomic_write(path, text)
+
+
+def has_checkpoint(run: Path) -> bool:
+    """Return whether a run has written a checkpoint completely."""
+    return any((run / FOLDER).glob("step-*.json"))
 
 
 def _paths(run: Path) -> list[Path]:

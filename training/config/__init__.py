@@ -10,6 +10,7 @@ from openwit.training.config.evaluation import (
     RetrievalSettings,
     ZeroShotSettings,
 )
+from openwit.training.config.init import ForkSettings, InitSettings
 from openwit.training.config.log import CheckpointSettings, LogSettings
 from openwit.training.config.model import AnyModelSettings, CustomModelSettings, ModelSettings
 from openwit.training.config.objective import (
@@ -39,6 +40,8 @@ __all__ = [
     "EmaSettings",
     "EvalSettings",
     "EvaluatorSettings",
+    "ForkSettings",
+    "InitSettings",
     "LogSettings",
     "MemorySettings",
     "ModelSettings",

@@ -7,9 +7,11 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import Field
 
+from openwit.schemas.common.errors import RecipeError
 from openwit.schemas.common.plugins import PluginSettings
 from openwit.schemas.common.settings import Settings
 from openwit.training.config.images import ImageSettings, ImageSpec
+from openwit.training.config.init import InitSettings
 from openwit.training.config.limits import LARGEST_IMAGE, LONGEST_CONTEXT, MOST_TOKEN_IDS
 from openwit.training.config.plugins import is_dotted
 from openwit.training.config.zoo import ClipSpec, InputSpec, spec_of
@@ -52,6 +54,7 @@ class ModelSettings(Settings):
         le=MOST_TOKEN_IDS,
         description="rows of the token embedding; null: the tokenizer's (filled in if one is given)",
     )
+    init: InitSettings | None = Field(None, description="weights to begin from; null: random ones")
 
     @pydantic.model_validator(mode="before")
     @classmethod
@@ -62,9 +65,18 @@ class ModelSettings(Settings):
     def _check(self) -> "ModelSettings":
         if self.name is not None and self.spec is not None:
             raise ValueError("give name or spec, not both")
+        if self.init is not None and self.name is not None and (self.init.image_size or self.init.context_length):
+            raise ValueError("init.image_size and init.context_length change the weights' architecture: give no name")
+        if self.is_open:
+            return self
         if not self.resolved().vision.has_patches and self.patch_dropout:
             raise ValueError("patch_dropout drops patches, which a ResNet does not have: set it to 0")
         return self
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the architecture is that of weights that have not been read yet."""
+        return self.init is not None and self.name is None and self.spec is None
 
     @property
     def label(self) -> str:
@@ -77,7 +89,13 @@ class ModelSettings(Settings):
         return self.resolved().inputs
 
     def resolved(self) -> ClipSpec:
-        """Return the sizes of the architecture, with `vocabulary`, `images` and `quick_gelu` applied."""
+        """Return the sizes of the architecture, with `vocabulary`, `images` and `quick_gelu` applied.
+
+        Raises:
+            RecipeError: it is that of weights which have not been read.
+        """
+        if self.is_open:
+            raise RecipeError("the architecture is that of model.init, which has not been read: give model.spec")
         spec = self.spec
         if spec is None:
             spec = spec_of(self.name if self.name is not None else DEFAULT_MODEL)
@@ -110,6 +128,7 @@ class CustomModelSettings(PluginSettings):
         le=MOST_TOKEN_IDS,
         description="number of token ids; null: the tokenizer's (filled in if one is given)",
     )
+    init: InitSettings | None = Field(None, description="weights to begin from; null: random ones")
 
     @pydantic.model_validator(mode="before")
     @classmethod

@@ -9,6 +9,7 @@ from openwit.schemas.common.settings import Settings
 from openwit.training.config.data import DataSettings
 from openwit.training.config.engine import DistributedSettings, EmaSettings, MemorySettings, SpeedSettings
 from openwit.training.config.evaluation import EvalSettings
+from openwit.training.config.init import ForkSettings
 from openwit.training.config.log import CheckpointSettings, LogSettings
 from openwit.training.config.model import AnyModelSettings, ModelSettings
 from openwit.training.config.objective import ContrastiveSettings, ObjectiveSettings
@@ -32,6 +33,9 @@ class TrainConfig(Settings):
         ge=1,
         le=4096,
         description="CPU threads of the model; null: one per core (another number may round differently)",
+    )
+    fork: ForkSettings | None = Field(
+        None, description="checkpoint of another run to go on from, with other settings or a longer schedule"
     )
     data: DataSettings
     model: AnyModelSettings = ModelSettings()

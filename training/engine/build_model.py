@@ -1,5 +1,6 @@
 """Build the model of a run: memory layout, recomputation, compilation and sharding, in this order."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -23,11 +24,16 @@ _CUDA_GRAPH_MODES = ("reduce-overhead", "max-autotune")
 
 
 def build_model(
-    config: TrainConfig, objective: Objective, *, device: torch.device, group: Group | None = None
+    config: TrainConfig,
+    objective: Objective,
+    *,
+    device: torch.device,
+    group: Group | None = None,
+    prepare: Callable[[nn.Module], None] | None = None,
 ) -> nn.Module:
     """Return a new model, ready to train, with weights initialised from the seed.
 
-    Every rank draws the same weights and keeps its shards of them.
+    Every rank draws the same weights and keeps its shards of them. `prepare` may load others before.
 
     Raises:
         RecipeError: the model cannot be built, or a setting does not apply to it.
@@ -35,7 +41,10 @@ def build_model(
     _check(config, objective)
     set_matmul_precision(config.speed.tf32)
     torch.manual_seed(config.seed)
-    model = objective.build_model(config.model).to(device)
+    model = objective.build_model(config.model)
+    if prepare is not None:
+        prepare(model)
+    model = model.to(device)
     channels_last = config.speed.channels_last
     sharded = group is not None and config.distributed.strategy == "fsdp"
     if channels_last or (channels_last is None and device.type == "cuda"):

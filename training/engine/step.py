@@ -95,6 +95,7 @@ class Stepper:
         self._scale = LossScale(device) if config.precision == "fp16" else None
         self.ema = Ema(model, config.ema.decay) if config.ema.decay is not None else None
         self._found_inf = torch.tensor(0.0, device=device)
+        self._kept: list[tuple[Tensor, Tensor]] = []
 
     @property
     def scaled(self) -> bool:
@@ -146,6 +147,7 @@ class Stepper:
             for parameter in self._parameters:
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
+        self._keep_buffers()
         scale = None if self._scale is None else self._scale.value
         try:
             loss = backward_parts(
@@ -179,6 +181,7 @@ class Stepper:
         """Update the weights unless loss or gradient norm is not finite, and clear the gradients."""
         norm = metrics["grad_norm"]
         self._found_inf = 1 - (metrics["loss"].isfinite() & norm.isfinite()).float()
+        self._restore_buffers()
         self._unscale_and_clip(norm)
         set_learning_rate(self._optimizer, lr)
         self._optimizer.found_inf = self._found_inf  # type: ignore[attr-defined]
@@ -202,19 +205,35 @@ class Stepper:
             state["loss_scale"] = self._scale.state()
         return state
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: dict[str, Any], *, optimizer: bool = True) -> None:
         """Restore what `state` returned, unsharded and on every rank.
+
+        Args:
+            state: with full tensors.
+            optimizer: whether the optimiser's state is restored, too.
 
         Raises:
             RuntimeError: it belongs to another architecture.
         """
         load_full_state(self._model, state["model"])
-        restore_optimizer(self._optimizer, self._model, state["optimizer"])
+        if optimizer:
+            restore_optimizer(self._optimizer, self._model, state["optimizer"])
         if self.ema is not None:
             # Checkpoints of older releases have none; the average then begins with the weights.
             self.ema.restore(state.get("ema", state["model"]))
         if self._scale is not None and "loss_scale" in state:
             self._scale.restore(state["loss_scale"])
+
+    def _keep_buffers(self) -> None:
+        """Keep running statistics, into which a step that is left out must not go."""
+        if self._config.optim.skip_non_finite:
+            buffers = (buffer for buffer in self._model.buffers() if buffer.is_floating_point())
+            self._kept = [(buffer, buffer.clone()) for buffer in buffers]
+
+    def _restore_buffers(self) -> None:
+        for buffer, kept in self._kept:
+            buffer.copy_(torch.where(self._found_inf > 0, kept, buffer))
+        self._kept = []
 
     def _hooks(self, step: int, first: int, chunks: int, agree: Callable[[int], list[int]]) -> Hooks:
         seed = step_seed(self._config.seed, step)

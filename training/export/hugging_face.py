@@ -4,9 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save_file
-from torch import Tensor
 
 from openwit.schemas.common.errors import RecipeError
 from openwit.training.checkpoints.load import LoadedModel
@@ -15,35 +13,9 @@ from openwit.training.config.zoo import ClipSpec, VisionSpec
 from openwit.training.export.metadata import file_metadata
 from openwit.training.export.tokenizer_files import write_tokenizer
 from openwit.training.models.clip import INITIAL_LOGIT_SCALE
+from openwit.training.models.hugging_face import to_hugging_face
 
 WEIGHTS = "model.safetensors"
-
-# Names within a block, here and in transformers; attention's input projection is split separately.
-_BLOCK = {
-    "ln_1": "layer_norm1",
-    "ln_2": "layer_norm2",
-    "attn.out_proj": "self_attn.out_proj",
-    "mlp.c_fc": "mlp.fc1",
-    "mlp.c_proj": "mlp.fc2",
-}
-# Names outside of blocks.
-_OUTSIDE = {
-    "logit_scale": "logit_scale",
-    "visual.class_embedding": "vision_model.embeddings.class_embedding",
-    "visual.conv1.weight": "vision_model.embeddings.patch_embedding.weight",
-    "visual.positional_embedding": "vision_model.embeddings.position_embedding.weight",
-    "visual.ln_pre.weight": "vision_model.pre_layrnorm.weight",  # sic
-    "visual.ln_pre.bias": "vision_model.pre_layrnorm.bias",
-    "visual.ln_post.weight": "vision_model.post_layernorm.weight",
-    "visual.ln_post.bias": "vision_model.post_layernorm.bias",
-    "text.token_embedding.weight": "text_model.embeddings.token_embedding.weight",
-    "text.positional_embedding": "text_model.embeddings.position_embedding.weight",
-    "text.ln_final.weight": "text_model.final_layer_norm.weight",
-    "text.ln_final.bias": "text_model.final_layer_norm.bias",
-}
-# Matrices multiplied from the right here; linear layers in transformers.
-_PROJECTIONS = {"visual.proj": "visual_projection.weight", "text.text_projection": "text_projection.weight"}
-_TOWERS = {"visual": "vision_model", "text": "text_model"}
 
 
 def write_hugging_face(source: LoadedModel, folder: Path) -> tuple[str, ...]:
@@ -68,21 +40,6 @@ def write_hugging_face(source: LoadedModel, folder: Path) -> tuple[str, ...]:
     write_tokenizer(source.tokenizer, spec.text.context_length, folder)
     save_file(to_hugging_face(source.model.state_dict()), folder / WEIGHTS, metadata=file_metadata(source))
     return notes
-
-
-def to_hugging_face(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Convert the state dict of a Vision Transformer `Clip` to the names and shapes of transformers' CLIPModel."""
-    renamed: dict[str, Tensor] = {}
-    for key, tensor in state.items():
-        if key == "logit_bias":
-            continue
-        if key in _OUTSIDE:
-            renamed[_OUTSIDE[key]] = tensor
-        elif key in _PROJECTIONS:
-            renamed[_PROJECTIONS[key]] = tensor.T
-        else:
-            renamed |= _of_block(key, tensor)
-    return {key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for key, tensor in renamed.items()}
 
 
 def model_config(spec: ClipSpec) -> dict[str, Any]:
@@ -154,17 +111,6 @@ def preprocessing(size: int, images: ImageSpec) -> dict[str, Any]:
         "image_mean": list(images.mean),
         "image_std": list(images.std),
     }
-
-
-def _of_block(key: str, tensor: Tensor) -> dict[str, Tensor]:
-    tower, _, _, number, rest = key.split(".", 4)
-    place = f"{_TOWERS[tower]}.encoder.layers.{number}"
-    if rest.startswith("attn.in_proj_"):
-        kind = rest.removeprefix("attn.in_proj_")
-        parts = zip("qkv", tensor.chunk(3), strict=True)
-        return {f"{place}.self_attn.{letter}_proj.{kind}": part for letter, part in parts}
-    layer, _, kind = rest.rpartition(".")
-    return {f"{place}.{_BLOCK[layer]}.{kind}": tensor}
 
 
 def _tower(spec: ClipSpec, width: int, layers: int, heads: int) -> dict[str, Any]:

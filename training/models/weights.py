@@ -102,7 +102,7 @@ def settings_of(state: Mapping[str, Tensor], quick_gelu: bool | None = None, hea
     Raises:
         DataError: it is not a CLIP with a Vision Transformer or a ResNet.
     """
-    weights, extras = _named_as_here(state)
+    weights, extras = named_as_here(state)
     text_width = _size(weights, "text.ln_final.weight", 0)
     raw = {
         "embed_dim": _size(weights, "text.text_projection", 1),
@@ -129,7 +129,7 @@ def into_model(model: Clip, state: Mapping[str, Tensor]) -> LoadReport:
         DataError: a tensor is missing, is unknown, or has another shape; names the first.
     """
     expected = model.state_dict()
-    weights, ignored = _named_as_here(state)
+    weights, ignored = named_as_here(state)
     notes = []
     if model.spec.quick_gelu is False and any(key in ARCHIVE_EXTRAS for key in ignored):
         notes.append(
@@ -137,12 +137,10 @@ def into_model(model: Clip, state: Mapping[str, Tensor]) -> LoadReport:
         )
     position = model.spec.vision.position_embedding
     if position in weights:
-        resized = _resized(weights[position], expected[position].shape)
+        resized = resized_positions(weights[position], expected[position].shape)
         if resized is not None:
-            notes.append(
-                f"{position} was resized from {_side(weights[position])} x {_side(weights[position])} positions "
-                f"to {_side(resized)} x {_side(resized)}"
-            )
+            before, after = grid_side(weights[position]), grid_side(resized)
+            notes.append(f"{position} was resized from {before} x {before} positions to {after} x {after}")
             weights[position] = resized
     for key, tensor in expected.items():
         if key not in weights and key.endswith("num_batches_tracked"):
@@ -231,7 +229,7 @@ def _unwrapped(content: object, path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _named_as_here(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+def named_as_here(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     named = {
         f"text.{key}" if key.startswith(TEXT_TOWER) else key: tensor
         for key, tensor in state.items()
@@ -253,11 +251,11 @@ def _check(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Non
             raise DataError(f"{key!r} has the shape {found} in the weights, but {wanted} in the model")
 
 
-def _resized(embedding: Tensor, wanted: torch.Size) -> Tensor | None:
+def resized_positions(embedding: Tensor, wanted: torch.Size) -> Tensor | None:
     # None if there is nothing to resize, or it cannot be resized; the check of shapes then fails.
     if embedding.shape == wanted or embedding.ndim != 2 or embedding.shape[1] != wanted[1]:
         return None
-    side, channels = _side(embedding), embedding.shape[1]
+    side, channels = grid_side(embedding), embedding.shape[1]
     if side < 1 or side**2 + 1 != len(embedding):
         return None
     grid = embedding[1:].float().reshape(1, side, side, channels).permute(0, 3, 1, 2)
@@ -266,7 +264,7 @@ def _resized(embedding: Tensor, wanted: torch.Size) -> Tensor | None:
     return torch.cat([embedding[:1].float(), grid.permute(0, 2, 3, 1).reshape(size * size, channels)])
 
 
-def _side(embedding: Tensor) -> int:
+def grid_side(embedding: Tensor) -> int:
     return math.isqrt(max(0, len(embedding) - 1))
 
 

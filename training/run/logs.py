@@ -69,6 +69,10 @@ class MetricsLog:
         record = {"kind": "warning", "step": step, "cause": cause, "sentence": sentence}
         self._file.write(json.dumps(record) + "\n")
 
+    def note(self, kind: str, step: int, record: dict[str, Any]) -> None:
+        """Write `{"kind": kind, "step": step, **record}`, of any plain values."""
+        self._file.write(json.dumps({"kind": kind, "step": step, **record}) + "\n")
+
 
 class NoLog:
     """Discards records; used by all processes except the first, which writes them."""
@@ -83,6 +87,9 @@ class NoLog:
         """See `MetricsLog`."""
 
     def warn(self, step: int, cause: str, sentence: str) -> None:
+        """See `MetricsLog`."""
+
+    def note(self, kind: str, step: int, record: dict[str, Any]) -> None:
         """See `MetricsLog`."""
 
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from openwit.schemas.common.storage_faults import storage_faults
 from openwit.training.checkpoints.files import Checkpoint, CheckpointInfo, restore_error
+from openwit.training.checkpoints.initial import load_init
 from openwit.training.config import TrainConfig
 from openwit.training.config.duration import Horizon, Position, Trigger
 from openwit.training.data.loader import CorruptCount
@@ -38,6 +39,7 @@ from openwit.training.evaluation.retrieval import RetrievalResult
 from openwit.training.objectives.base import Objective
 from openwit.training.objectives.registry import make_objective
 from openwit.training.run.agreement import Agreed, Agreement, Clock
+from openwit.training.run.beginning import Beginning, Start, begin, read_on_main, shared
 from openwit.training.run.device_parts import DeviceParts
 from openwit.training.run.guards import StepMetrics
 from openwit.training.run.interrupt import Interrupt
@@ -118,15 +120,16 @@ def fit(config: TrainConfig, *, display: Display | None = None) -> Outcome:
 
 def _fit(config: TrainConfig, display: Display, group: Group | None) -> Outcome:
     device = pick_device(config.device)
+    beginning = read_on_main(config, group, report=display.say)
+    config = beginning.config
     inputs = _on_all_ranks(group, partial(_open, config, display, device))
     patient = group is not None
     with ExitStack() as stack, cpu_prepared(config.threads) as threads, Interrupt(patient) as interrupt:
-        checkpoint = _on_all_ranks(group, partial(_begin, config, inputs.source, display, group, stack))
-        checkpoint = _shared(checkpoint, group)
-        if checkpoint is not None and checkpoint.info.finished:
-            display.say(f"already finished: {config.run} is complete at step {checkpoint.info.step}; nothing to do")
-            return Outcome("already finished", checkpoint.info.position)
-        trainer = Trainer(config, inputs, checkpoint=checkpoint, display=display, group=group)
+        start = shared(_on_all_ranks(group, partial(_start, beginning, inputs.source, display, group, stack)), group)
+        if not start.fresh and start.checkpoint is not None and start.checkpoint.info.finished:
+            display.say(f"already finished: {config.run} is complete at step {start.position.step}; nothing to do")
+            return Outcome("already finished", start.position)
+        trainer = Trainer(config, inputs, start=start, display=display, group=group)
         display.say(trainer.describe(threads))
         return trainer.run(interrupt)
 
@@ -147,23 +150,14 @@ def _on_all_ranks(group: Group | None, work: Callable[[], Result]) -> Result:
     return work() if group is None else group.on_all_ranks(work)
 
 
-def _begin(
-    config: TrainConfig, source: Source, display: Display, group: Group | None, stack: ExitStack
-) -> Checkpoint | None:
+def _start(
+    beginning: Beginning, source: Source, display: Display, group: Group | None, stack: ExitStack
+) -> Start | None:
     if group is not None and not group.main:
         return None
-    stack.enter_context(lock_run(config.run))
-    return resume_or_start(config, source, report=display.say)
-
-
-def _shared(checkpoint: Checkpoint | None, group: Group | None) -> Checkpoint | None:
-    """Return rank 0's checkpoint on all ranks, which need not have access to its disk."""
-    if group is None:
-        return checkpoint
-    about = group.broadcast_object(None if checkpoint is None else (checkpoint.path, checkpoint.info))
-    if about is None:
-        return None
-    return Checkpoint(*about, group.broadcast_tree(None if checkpoint is None else checkpoint.state))
+    stack.enter_context(lock_run(beginning.config.run))
+    checkpoint = resume_or_start(beginning.config, source, report=display.say)
+    return begin(beginning, source) if checkpoint is None else Start.resumed(checkpoint)
 
 
 class Trainer:
@@ -172,7 +166,7 @@ class Trainer:
     Args:
         config: the run.
         inputs: data, objective, tokenizer and evaluators.
-        checkpoint: to resume from; None starts from the beginning.
+        start: where it begins; None: from the beginning.
         display: shows progress.
         group: the processes that share the batch; None for a single process.
     """
@@ -182,7 +176,7 @@ class Trainer:
         config: TrainConfig,
         inputs: Inputs,
         *,
-        checkpoint: Checkpoint | None,
+        start: Start | None = None,
         display: Display,
         group: Group | None = None,
     ) -> None:
@@ -190,10 +184,11 @@ class Trainer:
         self.source, self.tokenizer = inputs.source, inputs.tokenizer
         self.display, self.group = display, group
         self.main = group is None or group.main
-        self.start = checkpoint.info.position if checkpoint is not None else Position()
+        begun = start or Start()
+        self.begun, self.start, self.origin = begun, begun.position, begun.origin
         self.horizon = Horizon.of(config.schedule.duration, len(self.source), config.data.batch_size)
         self.schedule = CosineSchedule(config.schedule, self.horizon, config.optim.lr)
-        self.model = build_model(config, inputs.objective, device=self.device, group=group)
+        self.model = build_model(config, inputs.objective, device=self.device, group=group, prepare=self._load)
         self.stepper = Stepper(
             config,
             self.model,
@@ -203,13 +198,19 @@ class Trainer:
             group=group,
             normaliser=partial(normalise, images=config.model.inputs.images),
         )
-        if checkpoint is not None:
-            _restore(self.stepper, checkpoint)
-        known = checkpoint.info.corrupt if checkpoint is not None else []
+        if begun.checkpoint is not None:
+            _restore(self.stepper, begun.checkpoint, optimizer=begun.optimizer)
+        known = list(begun.corrupt)
         self.corrupt = CorruptCount(len(self.source), config.data.max_corrupt, known)
         self.agreement = Agreement(group, self.corrupt)
         self.milestones = Trigger(config.checkpoint.keep_every, self.horizon, self.start)
         self.evaluations: dict[str, Evaluation] = {}
+
+    def _load(self, model: nn.Module) -> None:
+        """Load the weights to begin from into a new model that is not sharded yet."""
+        if self.begun.init is not None:
+            assert self.config.model.init is not None
+            self.origin = load_init(model, self.begun.init, self.config.model.init)
 
     def describe(self, threads: int) -> str:
         """Return what is about to be trained, in one line."""
@@ -233,12 +234,16 @@ class Trainer:
             Saver(self.config.run, settings.keep, settings.background) as saver,
             self._loader() as loader,
         ):
+            if self.begun.fresh and self.origin is not None:
+                log.note("origin", self.start.step, self.origin.model_dump(mode="json", exclude={"kind"}))
+                for sentence in self.origin.sentences():
+                    self.display.say(sentence)
             reporter = self._reporter(log)
             ledger = reporter.ledger
             position, received = self._train(loader, saver, reporter, interrupt)
             finished = self.horizon.done(position) >= 1
             with ledger.span("checkpoint"):
-                path = self._save(saver, position, finished=finished)
+                path = self._save(saver, position, reporter, finished=finished)
                 saver.wait()
             if not finished:
                 assert received is not None
@@ -282,10 +287,14 @@ class Trainer:
             scaled=self.stepper.scaled,
             log=log,
             ledger=Ledger(self.start.elapsed),
+            skipped=self.begun.skipped,
         )
 
     def _loader(self) -> StepLoader:
         rank, world = self._place()
+        # A fork to other data begins them anew, at a later step of the run.
+        step, samples = (0, 0) if self.origin is None else (self.origin.data_step, self.origin.data_samples)
+        total = self.horizon.total_samples
         return open_steps(
             self.source,
             self.config.data,
@@ -293,8 +302,8 @@ class Trainer:
             inputs=self.config.model.inputs,
             tokenizer=self.tokenizer,
             seed=self.config.seed,
-            start=self.start.step,
-            total=self.horizon.total_samples,
+            start=self.start.step - step,
+            total=None if total is None else total - samples,
             rank=rank,
             world=world,
             pinned=self.device.type == "cuda",
@@ -327,7 +336,7 @@ class Trainer:
                 if save.due(position) or milestone:
                     reporter.drain(len(self.corrupt.keys))
                     with ledger.span("checkpoint"):
-                        self._save(saver, position, finished=False, milestone=milestone)
+                        self._save(saver, position, reporter, finished=False, milestone=milestone)
                 due = [each for each, trigger in evaluate if trigger.due(position)]
                 if due:
                     reporter.drain(len(self.corrupt.keys))
@@ -389,7 +398,7 @@ class Trainer:
         if self.device.type == "cpu":
             # Nothing is computed asynchronously here, so the run can end before the weights change.
             values = {name: float(value) for name, value in metrics.items()}
-            reporter.raise_if_non_finite(step + 1, values, keys=parts.keys)
+            reporter.non_finite.check(step + 1, values, keys=parts.keys)
         clock = agreed.clock
         here, after = Position(step, samples, clock.begun), Position(step + 1, samples + batch.seen)
         lr = self.schedule.rate(here, replace(after, elapsed=clock.begun + clock.last_step))
@@ -415,7 +424,9 @@ class Trainer:
             if self.group is not None:
                 self.group.barrier()
 
-    def _save(self, saver: Saver, position: Position, *, finished: bool, milestone: bool = False) -> Path | None:
+    def _save(
+        self, saver: Saver, position: Position, reporter: Reporter, *, finished: bool, milestone: bool = False
+    ) -> Path | None:
         corrupt = list(self.corrupt.keys)
         if self.group is not None:
             average_buffers(self.model, self.group)
@@ -437,7 +448,10 @@ class Trainer:
             torch_version=torch.__version__,
             processes=1 if self.group is None else self.group.size,
             milestone=milestone,
+            skipped=reporter.non_finite.count,
+            origin=self.origin,
         )
+        reporter.non_finite.saved = True
         return saver.save(info, state)
 
 
@@ -446,8 +460,8 @@ def _not_compiled(compiled: bool) -> AbstractContextManager[Any]:
     return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
 
 
-def _restore(stepper: Stepper, checkpoint: Checkpoint) -> None:
+def _restore(stepper: Stepper, checkpoint: Checkpoint, *, optimizer: bool) -> None:
     try:
-        stepper.restore(checkpoint.state)
+        stepper.restore(checkpoint.state, optimizer=optimizer)
     except RuntimeError as error:
         raise restore_error(checkpoint) from error

@@ -1,13 +1,8 @@
 """Metrics of steps: logged, displayed, and checked."""
 
-import json
-from pathlib import Path
-
 import torch
 from torch import nn
 
-from openwit.schemas.common.atomic import atomic_write
-from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.wording import counted
 from openwit.training.config import TrainConfig
 from openwit.training.config.duration import Horizon, Position
@@ -17,8 +12,9 @@ from openwit.training.models.clip import Clip
 from openwit.training.models.flops import FORWARD_AND_BACKWARD, image_flops, peak_flops, text_flops
 from openwit.training.models.vit import VisionTransformer
 from openwit.training.objectives.base import Objective
-from openwit.training.run.guards import PendingMetrics, StepMetrics, Warnings, non_finite
+from openwit.training.run.guards import PendingMetrics, StepMetrics, Warnings
 from openwit.training.run.logs import MetricsLog, NoLog
+from openwit.training.run.non_finite import NonFiniteSteps
 from openwit.training.run.progress import Display, Status, clock
 from openwit.training.run.throughput import Ledger, Rate, Reading
 
@@ -67,6 +63,7 @@ class Reporter:
         scaled: see `non_finite`.
         log: where records are written.
         ledger: the clock.
+        skipped: steps left out by earlier starts.
     """
 
     def __init__(
@@ -83,9 +80,11 @@ class Reporter:
         scaled: bool,
         log: Log,
         ledger: Ledger,
+        skipped: int = 0,
     ) -> None:
         self._config, self._device, self._group = config, device, group
-        self._horizon, self._start, self._display, self._scaled = horizon, start, display, scaled
+        self._horizon, self._start, self._display = horizon, start, display
+        self.non_finite = NonFiniteSteps(config, group=group, scaled=scaled, before=skipped, say=display.say)
         guess_loss = objective.guess_loss(config.data.batch_size)
         self._warnings = Warnings(guess_loss, objective.max_logit_scale, start=start.step)
         self._pending = PendingMetrics(device)
@@ -121,30 +120,6 @@ class Reporter:
             for arrived in self._pending.drain():
                 self._record(arrived, corrupt)
 
-    def raise_if_non_finite(self, step: int, metrics: dict[str, float], *, keys: list[str]) -> None:
-        """End the run if loss or gradient norm is not finite.
-
-        Args:
-            step: counted from 1.
-            metrics: of the step, over all ranks.
-            keys: samples of this rank.
-
-        Raises:
-            DataError: names the step, the metric and the file with the samples' keys.
-        """
-        what = non_finite(metrics, scaled=self._scaled)
-        if what is None:
-            return
-        keys = keys if self._group is None else [key for part in self._group.all_gather_objects(keys) for key in part]
-        path: Path = self._config.run / "non_finite.json"
-        if self._group is None or self._group.main:
-            shown = {name: str(value) for name, value in metrics.items()}
-            atomic_write(path, json.dumps({"step": step, **shown, "keys": keys}, indent=1) + "\n")
-        raise DataError(
-            f"{what} in step {step} (samples {', '.join(keys[:3])} and {max(0, len(keys) - 3)} more, all in {path}); "
-            "the weights of the last checkpoint are untouched: lower optim.lr or set optim.grad_clip"
-        )
-
     def log_time_summary(self, position: Position, unreadable: int) -> None:
         """Log and show how the time of this start was spent."""
         spent = self.ledger.spent()
@@ -152,6 +127,8 @@ class Reporter:
         whole = sum(spent.values())
         shares = ", ".join(f"{name} {100 * seconds / whole:.1f}%" for name, seconds in spent.items())
         bad = f"; {counted(unreadable, 'unreadable sample')}" if unreadable else ""
+        left_out = self.non_finite.count
+        bad += f"; {counted(left_out, 'step')} left out as not finite" if left_out else ""
         self._display.say(
             f"finished at step {position.step}, {counted(position.samples, 'sample')}, "
             f"{self._horizon.measure(position, 'epochs'):.1f} epochs; this start took {clock(whole)}: {shares}{bad}"
@@ -159,7 +136,7 @@ class Reporter:
 
     def _record(self, arrived: StepMetrics, corrupt: int) -> None:
         position, metrics = arrived.position, arrived.read()
-        self.raise_if_non_finite(position.step, metrics, keys=arrived.keys)
+        self.non_finite.check(position.step, metrics, keys=arrived.keys)
         self._latest = metrics
         if position.step % self._config.log.every:
             return
@@ -174,6 +151,7 @@ class Reporter:
             "samples_per_second": reading.samples_per_second,
             "loader_wait": reading.wait,
             "corrupt": corrupt,
+            **({"skipped": self.non_finite.count} if self._config.optim.skip_non_finite else {}),
             "peak_memory": peak_memory(self._device),
             "flops_per_second": reading.flops_per_second,
         }

@@ -25,6 +25,10 @@ MUTABLE_KEYS = (
     "data.workers",
     "data.prefetch",
     "model.tokenizer",
+    # Identified by their checksums.
+    "model.init.weights",
+    "fork.checkpoint",
+    "optim.skip_non_finite",
 )
 
 

@@ -21,6 +21,7 @@ ABSURD: dict[type, tuple[Any, ...]] = {
 }
 # Keys without which the validators of the whole section do not run.
 NEEDED: dict[str, dict[str, Any]] = {
+    "InitSettings": {"weights": "w.pt", "resize": True},
     "DataSettings": {"dataset": "d"},
     "CaptionWeights": {"weights": {"alt": 1.0}},
 }
