@@ -196,6 +196,7 @@ def check(case: dict[str, Any], found: dict[str, Tensor]) -> None:
         margin = {"rtol": 3e-2, "atol": 1e-2} if name.startswith("loss") and lowered else {"rtol": 1e-3, "atol": 1e-4}
         if not name.startswith("loss"):
             margin = {"rtol": 0, "atol": 4.1e-3 if tensor.is_floating_point() else 0}
-            if not lowered:
+            # A key's bias has no gradient but rounding, of which AdamW makes steps.
+            if not lowered and not name.endswith(("in_proj_bias", "k_proj.bias")):
                 assert ((found[name] - tensor).abs() > 1e-4).float().mean() < 0.02, name
         torch.testing.assert_close(found[name], tensor, msg=f"{name}: {name_of(case)}", **margin)

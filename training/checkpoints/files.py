@@ -18,6 +18,7 @@ from openwit.schemas.common.atomic import atomic_path, atomic_write, remove_part
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.matching_paths import refuse_special
 from openwit.schemas.common.sealed import seal, unseal
+from openwit.schemas.common.storage.reading import local_file
 from openwit.schemas.common.storage_faults import storage_faults
 from openwit.training.checkpoints.origin import Origin
 from openwit.training.config import TrainConfig
@@ -61,7 +62,7 @@ class Checkpoint:
 
     path: Path
     info: CheckpointInfo
-    state: dict[str, Any]
+    state: Mapping[str, Any]
 
     @property
     def model_state(self) -> dict[str, torch.Tensor]:
@@ -201,9 +202,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise DataError(f"{path} has no {path.stem}.json beside it, so it was not completely written") from None
     except pydantic.ValidationError as error:
         raise DataError(f"{path.with_suffix('.json')} is not a checkpoint's description of this release") from error
-    if sha256_of(path) != info.sha256:
-        raise DataError(f"{path} does not have the sum its description states")
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    with local_file(path) as local:
+        if sha256_of(local) != info.sha256:
+            raise DataError(f"{path} does not have the sum its description states")
+        state = torch.load(local, map_location="cpu", weights_only=True)
     return Checkpoint(path, info, state)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from openwit.schemas.common.atomic import sha256_of
 from openwit.schemas.common.errors import DataError, RecipeError
 from openwit.schemas.common.matching_paths import refuse_special
+from openwit.schemas.common.storage.store_path import as_path
 from openwit.schemas.common.wording import counted
 from openwit.training.checkpoints.files import FOLDER, Checkpoint, find_checkpoint, load_checkpoint, restore_model
 from openwit.training.config.choices import Weights
@@ -197,7 +198,7 @@ def load_model(
         RecipeError: `weights`, `average` or `quick_gelu` do not apply to this path.
         DataError: there is no model at this path, or it is damaged.
     """
-    path, report = Path(path), report or logger.warning
+    path, report = as_path(path), report or logger.warning
     if weights not in list(Weights):
         raise RecipeError(f"weights {str(weights)!r} must be one of {', '.join(Weights)}")
     weights = Weights(weights)

@@ -1,10 +1,12 @@
 """Options that several commands of `wit-train` share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from openwit.schemas.common.errors import RecipeError
+from openwit.schemas.common.storage.store_path import as_path
 from openwit.training.config.choices import Weights
 
 
@@ -13,10 +15,23 @@ def example(command: str) -> str:
     return f"\b\nExample:\n  {command}"
 
 
+def path_or_url(text: Any) -> Path:
+    """Read a path, or the URL of a run in a store.
+
+    Raises:
+        BadParameter: the URL cannot be used.
+    """
+    try:
+        return as_path(text)
+    except RecipeError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 ModelPath = Annotated[
     Path,
     typer.Argument(
-        help="Run folder (its newest checkpoint), checkpoint file, or weights of OpenAI's or open_clip's.",
+        help="Run folder or its URL (its newest checkpoint), checkpoint file, or weights of OpenAI's or open_clip's.",
+        parser=path_or_url,
         metavar="MODEL",
     ),
 ]

@@ -1,11 +1,13 @@
 """A training run as typed settings, read from YAML (`openwit.schemas.common.settings.load_settings`)."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
+import pydantic
 from pydantic import Field
 
 from openwit.schemas.common.settings import Settings
+from openwit.schemas.common.storage.store_path import StorePath, as_path
 from openwit.training.config.data import DataSettings
 from openwit.training.config.engine import DistributedSettings, EmaSettings, MemorySettings, SpeedSettings
 from openwit.training.config.evaluation import EvalSettings
@@ -17,10 +19,21 @@ from openwit.training.config.optim import OptimSettings
 from openwit.training.config.schedule import ScheduleSettings
 
 
+def _folder_or_url(raw: Any, to_path: pydantic.ValidatorFunctionWrapHandler) -> Path:
+    return as_path(raw) if isinstance(raw, str | StorePath) and "://" in str(raw) else to_path(raw)
+
+
+FolderOrUrl = Annotated[
+    Path, pydantic.WrapValidator(_folder_or_url), pydantic.PlainSerializer(str, return_type=str, when_used="json")
+]
+
+
 class TrainConfig(Settings):
     """A training run. It determines the weights and is stored in each checkpoint."""
 
-    run: Path = Field(description="folder of the run: checkpoints, metrics.jsonl, TensorBoard")
+    run: FolderOrUrl = Field(
+        description="folder of the run: checkpoints, metrics.jsonl, TensorBoard; or its URL (s3://BUCKET/RUN)"
+    )
     seed: int = Field(
         0, ge=0, le=2**63 - 1, description="initial weights, order of samples, captions, crops, patch dropout"
     )

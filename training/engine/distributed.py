@@ -185,28 +185,6 @@ class Group:
             for tensor, part in zip(bucket, parts, strict=True):
                 tensor.copy_(part.view_as(tensor))
 
-    def broadcast_tree(self, tree: Any) -> Any:
-        """Return rank 0's nested dicts and lists of tensors and plain values, on the CPU of every rank.
-
-        Tensors are sent one by one, so that no rank holds a second copy of all.
-        """
-        skeleton = self.broadcast_object(_without_tensors(tree) if self.main else None)
-        return self._filled(skeleton, tree if self.main else None)
-
-    def _filled(self, skeleton: Any, tree: Any) -> Any:
-        if isinstance(skeleton, _Hole):
-            tensor = tree.cpu() if tree is not None else torch.empty(skeleton.shape, dtype=skeleton.dtype)
-            flat = tensor.contiguous()
-            self.broadcast(flat)
-            return flat
-        if isinstance(skeleton, dict):
-            return {
-                name: self._filled(part, tree[name] if tree is not None else None) for name, part in skeleton.items()
-            }
-        if isinstance(skeleton, list):
-            return [self._filled(part, tree[i] if tree is not None else None) for i, part in enumerate(skeleton)]
-        return skeleton
-
     def on_all_ranks(self, work: Callable[[], Result]) -> Result:
         """Run something that may fail on some ranks only; then it fails on all, with the first failing rank's error.
 
@@ -224,24 +202,6 @@ class Group:
                 kind, sentence = failed
                 raise kind(sentence)
         return found  # type: ignore[return-value]
-
-
-@dataclass(frozen=True)
-class _Hole:
-    """Placeholder of a tensor in a tree."""
-
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-
-
-def _without_tensors(tree: Any) -> Any:
-    if isinstance(tree, Tensor):
-        return _Hole(tuple(tree.shape), tree.dtype)
-    if isinstance(tree, dict):
-        return {name: _without_tensors(part) for name, part in tree.items()}
-    if isinstance(tree, list):
-        return [_without_tensors(part) for part in tree]
-    return tree
 
 
 class _Gather(torch.autograd.Function):

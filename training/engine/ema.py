@@ -1,12 +1,12 @@
 """Average weights over a run: an exponential moving average (Polyak and Juditsky, 1992)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from openwit.training.engine.parallel import local, placed_like, whole
+from openwit.training.engine.parallel import Take, as_it_is, local, placed_like, whole
 
 
 class Ema:
@@ -33,12 +33,12 @@ class Ema:
         now = [local(parameter.detach()) for _, parameter in self._model.named_parameters()]
         torch._foreach_lerp_(average, now, 1 - decay)
 
-    def state(self) -> dict[str, Tensor]:
+    def state(self, take: Take = as_it_is) -> dict[str, Tensor]:
         """Return the averages, unsharded, by the parameters' names (a collective: all ranks must call)."""
-        return {name: whole(tensor) for name, tensor in self._average.items()}
+        return {name: take(whole(tensor)) for name, tensor in self._average.items()}
 
     @torch.no_grad()
-    def restore(self, state: dict[str, Tensor]) -> None:
+    def restore(self, state: Mapping[str, Tensor]) -> None:
         """Restore what `state` returned."""
         for name, tensor in self._average.items():
             tensor.copy_(placed_like(state[name], tensor))

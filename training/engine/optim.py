@@ -1,12 +1,14 @@
 """Make the optimiser: AdamW as in the paper, with decoupled decay of matrices, none of gains, biases and vectors."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from openwit.training.config import OptimSettings
-from openwit.training.engine.parallel import placed_like, whole
+from openwit.training.engine.parallel import Take, as_it_is, placed_like, whole
+from openwit.training.engine.sent_tree import plain
 
 
 def make_optimizer(model: nn.Module, settings: OptimSettings) -> torch.optim.AdamW:
@@ -36,25 +38,26 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
-def optimizer_state(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Any]:
+def optimizer_state(optimizer: torch.optim.Optimizer, model: nn.Module, take: Take = as_it_is) -> dict[str, Any]:
     """Return the optimiser's state of each parameter, by the parameter's name and unsharded (all ranks must call).
 
-    Rates and decays are not in it: the configuration has them.
+    Each tensor is given to `take` before the next one is put together. Rates and decays are not in it: the
+    configuration has them.
     """
     return {
-        name: {key: whole(value) for key, value in optimizer.state[parameter].items()}
+        name: {key: take(whole(value)) for key, value in optimizer.state[parameter].items()}
         for name, parameter in model.named_parameters()
         if parameter in optimizer.state
     }
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, state: dict[str, Any]) -> None:
+def restore_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, state: Mapping[str, Any]) -> None:
     """Restore what `optimizer_state` returned, in the shards that the model has now.
 
     Also accepts `Optimizer.state_dict()`, which earlier checkpoints hold.
     """
     if "param_groups" in state:
-        optimizer.load_state_dict(state)
+        optimizer.load_state_dict(plain(state))
         return
     for name, parameter in model.named_parameters():
         if name in state:

@@ -9,7 +9,7 @@ step has one such exchange in any case. If communication is slow relative to a s
 Both give exactly the gradients of one process (sums over ranks of each rank's share).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -35,6 +35,20 @@ def whole(tensor: Tensor) -> Tensor:
     """Return the full tensor of a sharded one, on every rank (all must call); any other tensor itself."""
     every: Tensor = tensor.full_tensor() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
     return every
+
+
+Take = Callable[[Tensor], Tensor]
+"""What is done with each full tensor of a state before the next one is put together, such as a copy to the host."""
+
+
+def as_it_is(tensor: Tensor) -> Tensor:
+    """Keep a full tensor where it is."""
+    return tensor
+
+
+def drop(tensor: Tensor) -> Tensor:
+    """Free a full tensor: of a state that only another rank keeps."""
+    return tensor.new_empty(0)
 
 
 def placed_like(value: Tensor, like: Tensor) -> Tensor:
@@ -119,23 +133,31 @@ def gradient_norm(parameters: Iterable[Tensor], group: Group | None) -> Tensor:
     return torch.stack(squares).sum().sqrt()
 
 
-def full_state(model: nn.Module) -> dict[str, Tensor]:
-    """Return the state dict with full tensors, under the names of an unsharded model (all ranks must call)."""
-    return {name: whole(tensor.detach()) for name, tensor in model.state_dict().items()}
+def full_state(model: nn.Module, take: Take = as_it_is) -> dict[str, Tensor]:
+    """Return the state dict with full tensors, under the names of an unsharded model (all ranks must call).
+
+    Args:
+        model: perhaps sharded.
+        take: see `Take`; no rank then has more than one full tensor on its device.
+    """
+    return {name: take(whole(tensor.detach())) for name, tensor in model.state_dict().items()}
 
 
 @torch.no_grad()
-def load_full_state(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """Load full tensors, which every rank has, into a model that may be sharded.
+def load_full_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load full tensors, which every rank has or receives one by one, into a model that may be sharded.
 
     Raises:
         RuntimeError: names or shapes differ.
     """
     own = model.state_dict()
-    if own.keys() != state.keys() or any(own[name].shape != state[name].shape for name in own):
-        raise RuntimeError("names or shapes differ")
+    if own.keys() != state.keys():
+        raise RuntimeError("names differ")
     for name, tensor in own.items():
-        tensor.copy_(placed_like(state[name], tensor))
+        value = state[name]
+        if value.shape != tensor.shape:
+            raise RuntimeError(f"shapes of {name} differ")
+        tensor.copy_(placed_like(value, tensor))
 
 
 def _norm(tensors: list[Tensor]) -> Tensor:

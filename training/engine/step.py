@@ -4,7 +4,7 @@ A step whose loss or gradient is not finite does not change the weights; this is
 the metrics later and ends the run (`openwit.training.run.guards`).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -20,6 +20,8 @@ from openwit.training.engine.gradcache import Hooks, Part, Rows, backward_parts,
 from openwit.training.engine.loss_scale import LossScale
 from openwit.training.engine.optim import make_optimizer, optimizer_state, restore_optimizer, set_learning_rate
 from openwit.training.engine.parallel import (
+    Take,
+    as_it_is,
     full_state,
     gradient_norm,
     load_full_state,
@@ -193,20 +195,24 @@ class Stepper:
         if self.ema is not None:
             self.ema.update(step)
 
-    def state(self) -> dict[str, Any]:
-        """Return the state for a checkpoint, unsharded (a collective: all ranks must call)."""
+    def state(self, take: Take = as_it_is) -> dict[str, Any]:
+        """Return the state for a checkpoint, unsharded (a collective: all ranks must call).
+
+        Args:
+            take: given each full tensor before the next is put together; its result is in the state.
+        """
         state: dict[str, Any] = {
-            "model": full_state(self._model),
-            "optimizer": optimizer_state(self._optimizer, self._model),
+            "model": full_state(self._model, take),
+            "optimizer": optimizer_state(self._optimizer, self._model, take),
         }
         if self.ema is not None:
-            state["ema"] = self.ema.state()
+            state["ema"] = self.ema.state(take)
         if self._scale is not None:
-            state["loss_scale"] = self._scale.state()
+            state["loss_scale"] = {name: take(value) for name, value in self._scale.state().items()}
         return state
 
-    def restore(self, state: dict[str, Any], *, optimizer: bool = True) -> None:
-        """Restore what `state` returned, unsharded and on every rank.
+    def restore(self, state: Mapping[str, Any], *, optimizer: bool = True) -> None:
+        """Restore what `state` returned, unsharded and on every rank; its tensors are asked for one by one.
 
         Args:
             state: with full tensors.

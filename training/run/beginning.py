@@ -24,6 +24,7 @@ from openwit.training.config.duration import Horizon, Position
 from openwit.training.config.init import InitSettings
 from openwit.training.data.sources import Source
 from openwit.training.engine.distributed import Group
+from openwit.training.engine.sent_tree import SentTree, plain
 from openwit.training.tokenizer.bpe import VOCABULARY_SIZE, read_tokenizer
 
 # Settings that decide, with the data and the seed, which sample comes when.
@@ -179,7 +180,8 @@ def shared(start: Start | None, group: Group | None) -> Start:
     assert about is not None
     if about.checkpoint is None and about.init is None:
         return about
-    return _with_states(about, group.broadcast_tree(None if start is None else _states(start)))
+    sent = SentTree.of(group, None if start is None else _states(start))
+    return _with_states(about, {"checkpoint": sent["checkpoint"], "init": plain(sent["init"])})
 
 
 def _states(start: Start) -> dict[str, Any]:

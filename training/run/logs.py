@@ -1,19 +1,28 @@
-"""Log metrics: one JSON object per line in metrics.jsonl, and the same values for TensorBoard."""
+"""Log metrics: one JSON object per line in metrics.jsonl, and the same values for TensorBoard.
+
+The files of an object store cannot be appended to. There metrics.jsonl is written anew, as a whole, about twice a
+minute and at the end; TensorBoard's files, which its own library writes, lie in a temporary folder.
+"""
 
 import hashlib
+import io
 import json
 import math
+import tempfile
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from openwit.schemas.common.atomic import atomic_write
 from openwit.schemas.common.errors import RecipeError
+from openwit.schemas.common.storage.store_path import is_store
 
 METRICS_NAME = "metrics.jsonl"
 
 
 class MetricsLog:
-    """Appends records; a record is on disk when `write` returns.
+    """Appends records; a record is on disk when `write` returns (in a store, see above).
 
     Records after the step that a run resumes at are removed first, as they will be written again.
 
@@ -39,9 +48,19 @@ class MetricsLog:
     ) -> None:
         path = run / METRICS_NAME
         _truncate(path, step)
-        self._file = path.open("a", encoding="utf-8", buffering=1)
+        self._file: IO[str] | StoredLines
+        self.elsewhere = ""
+        """A sentence on where files lie that are not in the run's folder."""
+        events = run / "tensorboard"
+        if is_store(run):
+            self._file = StoredLines(path)
+            if tensorboard:
+                events = Path(tempfile.mkdtemp(prefix="openwit-tensorboard-"))
+                self.elsewhere = f"TensorBoard files are written to {events}, as they cannot be written to {run}"
+        else:
+            self._file = path.open("a", encoding="utf-8", buffering=1)
         purge = step + 1 if step else None
-        self._writer = _tensorboard(run / "tensorboard", purge) if tensorboard else None
+        self._writer = _tensorboard(events, purge) if tensorboard else None
         self._wandb = _wandb(wandb, run, config or {}) if wandb is not None else None
 
     def __enter__(self) -> "MetricsLog":
@@ -64,6 +83,10 @@ class MetricsLog:
         if self._wandb is not None:
             self._wandb.log({f"{kind}/{name}": value for name, value in finite.items()}, step=step)
 
+    def flush(self) -> None:
+        """Send what is not in the store yet: called before a checkpoint, which a resumed run begins at."""
+        self._file.flush()
+
     def warn(self, step: int, cause: str, sentence: str) -> None:
         """Write `{"kind": "warning", "step": step, "cause": cause, "sentence": sentence}`."""
         record = {"kind": "warning", "step": step, "cause": cause, "sentence": sentence}
@@ -72,6 +95,61 @@ class MetricsLog:
     def note(self, kind: str, step: int, record: dict[str, Any]) -> None:
         """Write `{"kind": kind, "step": step, **record}`, of any plain values."""
         self._file.write(json.dumps({"kind": kind, "step": step, **record}) + "\n")
+
+
+class StoredLines:
+    """Lines of a file in a store, which is written anew by a thread, at most every `SECONDS`, and when it is closed.
+
+    Args:
+        path: of the file; what it holds is kept.
+    """
+
+    SECONDS = 30.0
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._text = io.StringIO(path.read_text(encoding="utf-8") if path.exists() else "")
+        self._text.seek(0, io.SEEK_END)
+        self._sent = time.monotonic()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="metrics")
+        self._sending: Future[None] | None = None
+
+    def write(self, line: str) -> None:
+        """Append a line.
+
+        Raises:
+            StorageError, NetworkError: earlier lines could not be written.
+        """
+        self._text.write(line)
+        if time.monotonic() - self._sent >= self.SECONDS and (self._sending is None or self._sending.done()):
+            self._send()
+
+    def flush(self) -> None:
+        """Begin to write what there is, after what is being written.
+
+        Raises:
+            StorageError, NetworkError: earlier lines could not be written.
+        """
+        self._send()
+
+    def close(self) -> None:
+        """Write what is left.
+
+        Raises:
+            StorageError, NetworkError: it cannot be written.
+        """
+        try:
+            self._send()
+            if self._sending is not None:
+                self._sending.result()
+        finally:
+            self._pool.shutdown()
+
+    def _send(self) -> None:
+        if self._sending is not None:
+            self._sending.result()
+        self._sent = time.monotonic()
+        self._sending = self._pool.submit(atomic_write, self._path, self._text.getvalue())
 
 
 class NoLog:
@@ -84,6 +162,9 @@ class NoLog:
         pass
 
     def write(self, kind: str, step: int, metrics: dict[str, float]) -> None:
+        """See `MetricsLog`."""
+
+    def flush(self) -> None:
         """See `MetricsLog`."""
 
     def warn(self, step: int, cause: str, sentence: str) -> None:
@@ -112,7 +193,8 @@ def _wandb(project: str, run: Path, config: dict[str, Any]) -> Any:
         raise RecipeError("log.wandb needs wandb: pip install 'openwit[wandb]', or leave log.wandb out") from error
     # Identified by the run folder, so that a resumed run continues the same record.
     name = hashlib.sha256(str(run.resolve()).encode()).hexdigest()[:16]
-    return wandb.init(project=project, id=name, name=run.name, dir=str(run), config=config, resume="allow")
+    folder = tempfile.mkdtemp(prefix="openwit-wandb-") if is_store(run) else str(run)
+    return wandb.init(project=project, id=name, name=run.name, dir=folder, config=config, resume="allow")
 
 
 def _truncate(path: Path, step: int) -> None:

@@ -24,7 +24,7 @@ from openwit.training.data.transforms import normalise
 from openwit.training.engine.build_model import build_model
 from openwit.training.engine.distributed import Group, average_buffers, process_group
 from openwit.training.engine.faults import describe_batch, device_faults
-from openwit.training.engine.parallel import reshard
+from openwit.training.engine.parallel import drop, reshard
 from openwit.training.engine.runtime import cpu_prepared, make_autocast, pick_device
 from openwit.training.engine.schedule import CosineSchedule
 from openwit.training.engine.step import Stepper
@@ -130,6 +130,7 @@ def _fit(config: TrainConfig, display: Display, group: Group | None) -> Outcome:
             display.say(f"already finished: {config.run} is complete at step {start.position.step}; nothing to do")
             return Outcome("already finished", start.position)
         trainer = Trainer(config, inputs, start=start, display=display, group=group)
+        del start  # its tensors are in the model now
         display.say(trainer.describe(threads))
         return trainer.run(interrupt)
 
@@ -231,7 +232,7 @@ class Trainer:
         settings = self.config.checkpoint
         with (
             self._log() as log,
-            Saver(self.config.run, settings.keep, settings.background) as saver,
+            Saver(self.config.run, settings.keep, settings.background, pinned=self.device.type == "cuda") as saver,
             self._loader() as loader,
         ):
             if self.begun.fresh and self.origin is not None:
@@ -266,13 +267,16 @@ class Trainer:
         if not self.main:
             return NoLog()
         about = self.config.model_dump(mode="json")
-        return MetricsLog(
+        log = MetricsLog(
             self.config.run,
             self.start.step,
             tensorboard=settings.tensorboard,
             wandb=settings.wandb,
             config=about,
         )
+        if log.elsewhere:
+            self.display.say(log.elsewhere)
+        return log
 
     def _reporter(self, log: Log) -> Reporter:
         return Reporter(
@@ -336,6 +340,7 @@ class Trainer:
                 if save.due(position) or milestone:
                     reporter.drain(len(self.corrupt.keys))
                     with ledger.span("checkpoint"):
+                        reporter.log.flush()
                         self._save(saver, position, reporter, finished=False, milestone=milestone)
                 due = [each for each, trigger in evaluate if trigger.due(position)]
                 if due:
@@ -431,7 +436,7 @@ class Trainer:
         if self.group is not None:
             average_buffers(self.model, self.group)
             corrupt = list(dict.fromkeys(key for part in self.group.all_gather_objects(corrupt) for key in part))
-        state = self.stepper.state()
+        state = self.stepper.state(saver.take if self.main else drop)
         if not self.main:
             return None
         if self.config.model.tokenizer is not None:

@@ -38,7 +38,7 @@ def test_training_goes_on_while_the_disk_is_slow(
     monkeypatch.setattr(saving, "save_checkpoint", slow)
     weights = torch.ones(3)
     with Saver(tmp_path, 2, background=True) as saver:
-        path = saver.save(at(info, 1), {"model": {"w": weights}})
+        path = saver.save(at(info, 1), {"model": {"w": saver.take(weights)}})
         weights.fill_(7)  # the next step
         assert not path.exists()
         gate.set()
