@@ -67,6 +67,26 @@ def fit(
         raise typer.Exit(128 + outcome.signal)
 
 
+@app.command(epilog=example("wit-train memory workflows/paper/train-vit-b-32.yaml --processes 8"))
+def memory(
+    config: Annotated[Path, typer.Argument(help="Training configuration (YAML).", metavar="CONFIG.yaml")],
+    processes: Annotated[int, typer.Option(min=1, help="GPUs that share the batch.")] = 1,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Override a key: a.b=value. Repeatable.", metavar="KEY=VALUE"),
+    ] = None,
+) -> None:
+    """Show the memory that a training step needs on a GPU, without chunks and with `memory.chunk` of several sizes.
+
+    It is computed from the sizes of the model; a kernel's own memory is not in it: leave a tenth.
+    """
+    from openwit.schemas.common.settings import load_settings
+    from openwit.training.cli.memory import run_memory
+    from openwit.training.config import TrainConfig
+
+    run_memory(load_settings(config, TrainConfig, overrides or []), console=make_console(), processes=processes)
+
+
 @app.command(
     epilog=example("wit-train retrieval out/demo/run --dataset out/demo/dataset --split val --contact-sheet sheet.png")
 )

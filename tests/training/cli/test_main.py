@@ -174,3 +174,12 @@ def test_checkpoints_are_averaged_into_one(config_file, dataset: Path, tmp_path:
         load_checkpoint(tmp_path / "e.pt").model_state["visual.proj"].shape
         == parts[0].model_state["visual.proj"].shape
     )
+
+
+def test_memory_is_shown_by_chunk(config_file, capsys: pytest.CaptureFixture[str]) -> None:
+    path = config_file(memory={"chunk": 7})
+    assert run_cli("memory", str(path), "--set", "data.batch_size=256", "--processes", "2") == 0
+    said = capsys.readouterr().out
+    assert "GiB per GPU, batch 256 over 2" in said
+    assert "7 (set)" in said
+    assert run_cli("memory", str(path), "--set", "objective.name=captioning") == 2

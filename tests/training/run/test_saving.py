@@ -11,7 +11,7 @@ from openwit.schemas.common.settings import parse_settings
 from openwit.training.checkpoints.files import CheckpointInfo, load_checkpoint
 from openwit.training.config import TrainConfig
 from openwit.training.run import saving
-from openwit.training.run.saving import Saver
+from openwit.training.run.saving import HostCopies, Saver
 
 
 @pytest.fixture
@@ -62,3 +62,47 @@ def test_milestones_stay(tmp_path: Path, info: CheckpointInfo) -> None:
     assert [int(name.removeprefix("step-")) for name in names] == [2, 4, 6, 7]
     described = json.loads((tmp_path / "checkpoints" / f"{names[0]}.json").read_text())
     assert described["milestone"] is True
+
+
+def test_page_locked_memory_is_allocated_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Simulated: a machine without a GPU has no such memory."""
+    allocated: list[torch.Tensor] = []
+
+    def allocate(_: HostCopies, tensor: torch.Tensor) -> torch.Tensor:
+        allocated.append(torch.empty(tensor.shape, dtype=tensor.dtype))
+        return allocated[-1]
+
+    monkeypatch.setattr(HostCopies, "_allocated", allocate)
+    copies = HostCopies(pinned=True)
+    state = [torch.ones(2, 3, 4, 5).to(memory_format=torch.channels_last), torch.tensor(7)]
+    for value in (1, 2):
+        state[0].fill_(value)
+        found = [copies.copy(tensor) for tensor in state]
+        copies.finish()()
+        state[0].fill_(9)  # the next step
+        assert found[0].eq(value).all()
+        assert found[0].is_contiguous()
+        assert int(found[1]) == 7
+    assert len(allocated) == 2
+    assert copies.copy(torch.zeros(8)).shape == (8,)
+    assert len(allocated) == 3
+
+
+def test_the_next_checkpoint_waits_for_the_memory_of_the_last(
+    tmp_path: Path, info: CheckpointInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    original = saving.save_checkpoint
+
+    def slow(*arguments: Any) -> Path:
+        written = original(*arguments)
+        order.append("written")
+        return written
+
+    monkeypatch.setattr(saving, "save_checkpoint", slow)
+    with Saver(tmp_path, 2, background=True) as saver:
+        for step in (1, 2):
+            saver.save(at(info, step), {"model": {"w": saver.take(torch.ones(3))}})
+            order.append("went on")
+            saver.take(torch.ones(1))
+            assert order[-1] == "written"
