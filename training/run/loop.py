@@ -202,6 +202,8 @@ class Trainer:
         if begun.checkpoint is not None:
             _restore(self.stepper, begun.checkpoint, optimizer=begun.optimizer)
         known = list(begun.corrupt)
+        # Their tensors are in the model now.
+        self.begun = replace(begun, checkpoint=None, init=None)
         self.corrupt = CorruptCount(len(self.source), config.data.max_corrupt, known)
         self.agreement = Agreement(group, self.corrupt)
         self.milestones = Trigger(config.checkpoint.keep_every, self.horizon, self.start)
