@@ -23,10 +23,13 @@ def is_remote(tar: str) -> bool:
 PathOrUrl = Annotated[str | Path, Field(union_mode="left_to_right"), pydantic.AfterValidator(_path_or_url)]
 
 
+SOURCES = ("dataset", "datasets", "tars", "table", "folder")
+
+
 class DatasetShare(Settings):
     """One of several datasets."""
 
-    dataset: Path = Field(description="dataset folder")
+    dataset: PathOrUrl = Field(description="dataset folder, or its URL")
     split: str = Field("train", description="split to train on")
     weight: float | None = Field(
         None,
@@ -67,12 +70,14 @@ class ColourJitter(Settings):
 
 
 class DataSettings(Settings):
-    """Samples and their preprocessing. They come from exactly one of `dataset`, `datasets` and `tars`."""
+    """Samples and their preprocessing. They come from exactly one of `dataset`, `datasets`, `tars`, `table`
+    and `folder`.
+    """
 
     dataset: PathOrUrl | None = Field(
         None,
-        description="dataset folder, as `wit build` or `wit shard` writes it; or its URL (s3://...), whose shards are "
-        "copied to `cache` first, or streamed as `tars` where there is no cache",
+        description="dataset folder, as `wit build` or `wit shard` writes it; or its URL (s3://...), read as "
+        "`remote` says",
     )
     split: str = Field("train", description="split to train on")
     datasets: list[DatasetShare] | None = Field(
@@ -93,10 +98,41 @@ class DataSettings(Settings):
     )
     streams: int = Field(4, ge=1, le=MOST_WORKERS, description="tars that a process streams at once")
     shuffle_buffer: int = Field(2000, ge=0, le=10**9, description="streamed samples among which the next is drawn")
-    cache: Path | None = Field(
-        None, description="folder for the shards of a dataset at a URL (the split must fit), and for unpacked tars"
+    table: Path | None = Field(
+        None, description="CSV, TSV or Parquet file of image paths and captions; paths are relative to its folder"
     )
+    image_column: str | None = Field(None, description="column of `table` with the paths; null: found by its name")
+    caption_column: str | None = Field(
+        None, description="column of `table` with the captions; null: found by its name"
+    )
+    folder: Path | None = Field(
+        None,
+        description="folder of images, each with its caption in a .txt file of its name; or without any, in a "
+        "folder for each class",
+    )
+    class_caption: str = Field(
+        "a photo of a {}.", description="caption of an image in a class's folder; {} is the class"
+    )
+    cache: Path | None = Field(None, description="folder for shards of datasets at a URL, and for unpacked tars")
     cache_bytes: int = Field(100_000_000_000, ge=1, le=10**18, description="most bytes that `cache` may take")
+    remote: Literal["auto", "copy", "blocks", "ranges", "stream"] = Field(
+        "auto",
+        description="datasets at a URL. copy: all to `cache` first; blocks: whole shards through `cache`, the next "
+        "ones while these are read; ranges: single samples by ranges of bytes, no disk; stream: as `tars`, without "
+        "the index; auto: with a cache copy if the split fits, else blocks; without one ranges",
+    )
+    block_shards: int = Field(
+        16,
+        ge=1,
+        le=10**6,
+        description="blocks, ranges: shards among whose samples the order is shuffled; two blocks fit `cache`",
+    )
+    remote_timeout: float = Field(
+        60.0,
+        gt=0,
+        le=86_400,
+        description="seconds that one attempt of a remote read may take; the third failure ends the run",
+    )
     batch_size: int = Field(
         256, ge=1, le=LARGEST_BATCH, description="pairs in a step; all others of the batch are negatives"
     )
@@ -135,10 +171,21 @@ class DataSettings(Settings):
 
     @pydantic.model_validator(mode="after")
     def _one_source(self) -> "DataSettings":
-        given = [name for name in ("dataset", "datasets", "tars") if getattr(self, name) is not None]
+        given = [name for name in SOURCES if getattr(self, name) is not None]
         if len(given) != 1:
-            found = " and ".join(given) if given else "none of them"
-            raise ValueError(f"give exactly one of dataset, datasets and tars, not {found}")
+            others = f": set {' and '.join(given[1:])} to null, or {given[0]}" if given else ""
+            found = f"{' and '.join(given)}{others}" if given else "none of them"
+            raise ValueError(f"give exactly one of dataset, datasets, tars, table and folder, not {found}")
+        if self.table is None and (self.image_column or self.caption_column):
+            raise ValueError("image_column and caption_column are of a table, and there is none")
+        if "{}" not in self.class_caption:
+            raise ValueError("class_caption needs {} where the class is to stand")
+        urls = [share.dataset for share in self.datasets or []] if self.dataset is None else [self.dataset]
+        remote_urls = [url for url in urls if isinstance(url, str)]
+        if self.remote in ("copy", "blocks") and remote_urls and self.cache is None:
+            raise ValueError(f"remote: {self.remote} needs cache, a folder for the shards")
+        if self.remote == "stream" and self.datasets is not None and remote_urls:
+            raise ValueError("remote: stream has no mixtures: take blocks or ranges")
         weights = [share.weight for share in self.datasets or []]
         if None in weights and any(weight is not None for weight in weights):
             raise ValueError("give every dataset of datasets a weight, or none")

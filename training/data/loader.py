@@ -21,7 +21,7 @@ from openwit.training.config.zoo import InputSpec
 from openwit.training.data.augment import finish_of
 from openwit.training.data.sample_texts import CorruptSampleError
 from openwit.training.data.sampling import Plan, pick_by_source, pick_text, sample_rng
-from openwit.training.data.sharded import Dataset, Sample
+from openwit.training.data.sharded import Dataset, Reading, Sample, close_dataset
 from openwit.training.data.transforms import Crop, ImageTransform, ResizedCrop, SquareCrop, fitted_transform
 from openwit.training.tokenizer.bpe import Tokenizer
 
@@ -195,10 +195,16 @@ class BatchMaker:
         return [partial(self._batch, places[at : at + size], seen) for at in range(0, max(1, len(places)), size)]
 
     def _batch(self, places: list[tuple[int, int]], seen: int) -> Batch:
-        return self._preparation.batch([partial(self._read, *place) for place in places], seen, {})
+        with self._dataset.reading(places) as read:
+            return self._preparation.batch([partial(_read, read, *place) for place in places], seen, {})
 
-    def _read(self, epoch: int, index: int) -> tuple[int, Sample]:
-        return epoch, self._dataset.sample(index)
+    def close(self) -> None:
+        """End what the dataset runs beside."""
+        close_dataset(self._dataset)
+
+
+def _read(read: Reading, epoch: int, index: int) -> tuple[int, Sample]:
+    return epoch, read(index)
 
 
 class Loader:
@@ -227,6 +233,7 @@ class Loader:
     def __exit__(self, *_: object) -> None:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
+        self._maker.close()
 
     def __iter__(self) -> Iterator[Batch]:
         return self

@@ -2,9 +2,10 @@
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import accumulate, pairwise
 from pathlib import Path
 
@@ -12,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openwit.training.data.sample_texts import CorruptSampleError
-from openwit.training.data.sampling import Shuffle, Stream
-from openwit.training.data.sharded import Dataset, Sample
+from openwit.training.data.sampling import Order, Shuffle, Stream
+from openwit.training.data.sharded import Dataset, Place, Reading, Sample, close_dataset
 
 _SHORTEST_BLOCK = 1024
 
@@ -50,11 +51,37 @@ class Mixture:
             CorruptSampleError: as the dataset raises it, with the prefixed key.
         """
         number, within = self._locate(index)
+        return self._named(number, partial(self.parts[number].sample, within))
+
+    def _named(self, number: int, read: Callable[[], Sample]) -> Sample:
         try:
-            sample = self.parts[number].sample(within)
+            sample = read()
         except CorruptSampleError as error:
             raise CorruptSampleError(f"{self.names[number]}/{error.key}", error.reason) from error
         return sample._replace(key=f"{self.names[number]}/{sample.key}")
+
+    @contextmanager
+    def reading(self, places: Sequence[Place]) -> Iterator[Reading]:
+        """Return a context in which the samples of a batch can be read, each dataset's in its own way."""
+        located = {index: self._locate(index) for _, index in places}
+        of_part: dict[int, list[Place]] = {}
+        for epoch, index in places:
+            number, within = located[index]
+            of_part.setdefault(number, []).append((epoch, within))
+        with ExitStack() as stack:
+            # Those that are fetched begin first, all before any is waited for by a sample.
+            reads = {number: stack.enter_context(self.parts[number].reading(here)) for number, here in of_part.items()}
+
+            def read(index: int) -> Sample:
+                number, within = located[index]
+                return self._named(number, partial(reads[number], within))
+
+            yield read
+
+    def close(self) -> None:
+        """End what runs beside."""
+        for part in self.parts:
+            close_dataset(part)
 
     def _locate(self, index: int) -> tuple[int, int]:
         number = bisect_right(self._ends, index)
@@ -82,10 +109,17 @@ class WeightedPlan(Stream):
         sizes: samples of each dataset; sample numbers continue from one to the next.
         weights: positive, one per dataset.
         batch_size, seed, total: as for `BatchPlan`.
+        orders: of each dataset's samples; None shuffles each as a whole.
     """
 
     def __init__(
-        self, sizes: Sequence[int], weights: Sequence[float], batch_size: int, seed: int, total: int | None
+        self,
+        sizes: Sequence[int],
+        weights: Sequence[float],
+        batch_size: int,
+        seed: int,
+        total: int | None,
+        orders: Sequence[Order | None] = (),
     ) -> None:
         super().__init__(batch_size, total)
         exact = [Fraction(str(weight)) for weight in weights]
@@ -95,7 +129,10 @@ class WeightedPlan(Stream):
         self._block = max(_SHORTEST_BLOCK, int(whole / min(exact)) + 1)
         self._sizes = list(sizes)
         self._firsts = [0, *accumulate(sizes)][:-1]
-        self._shuffles = [Shuffle(size, seed, f"dataset {number}") for number, size in enumerate(sizes)]
+        self._shuffles: list[Order] = [
+            (orders[number] if orders else None) or Shuffle(size, seed, f"dataset {number}")
+            for number, size in enumerate(sizes)
+        ]
         self._pattern = lru_cache(maxsize=64)(_pattern)
 
     def _places(self, start: int, stop: int) -> list[tuple[int, int]]:

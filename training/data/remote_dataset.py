@@ -1,42 +1,40 @@
 """Open an OpenWIT dataset at a URL: its shards are copied to a local folder before they are mapped.
 
 The whole split must fit under the byte limit, and it is copied before the first step; files that are there already are
-not copied again. After that it is used like a local dataset. A split that does not fit must be streamed.
+not copied again. After that it is used like a local dataset. A split that does not fit is read block by block
+(`openwit.training.data.remote_blocks`).
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import fsspec
-
-from openwit.schemas.common.atomic import atomic_path, sha256_of
-from openwit.schemas.common.errors import DataError, NetworkError, OpenWITError, RecipeError
+from openwit.schemas.common.atomic import atomic_path
+from openwit.schemas.common.errors import RecipeError
 from openwit.schemas.common.locks import lock_file
 from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest, FileEntry
+from openwit.training.data.remote_reads import TIMEOUT_S, Store
 from openwit.training.data.sharded import ShardedDataset
 
-_CHUNK = 1 << 22
 
-
-def remote_manifest(url: str) -> DatasetManifest:
+def remote_manifest(store: Store) -> DatasetManifest:
     """Read the manifest of a dataset at a URL.
 
     Raises:
         NetworkError: it cannot be read.
         DataError: it is not a manifest.
     """
-    where = f"{url.rstrip('/')}/{MANIFEST_NAME}"
-    try:
-        with fsspec.open(where, "rb") as file:
-            text: bytes = file.read()
-    except Exception as error:  # fsspec's backends raise their own errors
-        raise NetworkError(f"{where} cannot be read: {type(error).__name__}: {error}") from error
-    return DatasetManifest.parse(text, where)
+    return DatasetManifest.parse(store.whole(MANIFEST_NAME), f"{store.url}/{MANIFEST_NAME}")
 
 
 def cached_dataset(
-    url: str, split: str, *, cache: Path, max_bytes: int, report: Callable[[str], None]
+    url: str,
+    split: str,
+    *,
+    cache: Path,
+    max_bytes: int,
+    report: Callable[[str], None],
+    timeout: float = TIMEOUT_S,
 ) -> ShardedDataset:
     """Copy the missing files of a split to `cache` and open it there.
 
@@ -46,19 +44,21 @@ def cached_dataset(
         cache: local folder, for this dataset only; several processes may share it, one of them copies.
         max_bytes: upper limit of the split's size.
         report: receives a sentence on what is copied.
+        timeout: seconds that one attempt of one read may take.
 
     Raises:
         RecipeError: the split is larger than the limit, or the folder holds another dataset.
         NetworkError: a file cannot be copied.
         DataError: a file does not have the checksum of the manifest.
     """
-    manifest = remote_manifest(url)
+    store = Store(url, timeout=timeout)
+    manifest = remote_manifest(store)
     files = [file for shard in manifest.shards_of(split) for file in (shard.tar, shard.index)]
     total = sum(file.bytes for file in files)
     if total > max_bytes:
         raise RecipeError(
             f"split {split!r} of {url} holds {total:,} bytes, more than data.cache_bytes allows ({max_bytes:,}): "
-            "raise it, or leave data.cache out to stream the shards"
+            "raise it, or set data.remote: blocks"
         )
     with _locked(cache):
         if (cache / MANIFEST_NAME).is_file():
@@ -72,7 +72,8 @@ def cached_dataset(
                 f"copying {len(missing)} files, {sum(file.bytes for file in missing):,} bytes, from {url} to {cache}"
             )
         for file in missing:
-            _copy(f"{url.rstrip('/')}/{file.path}", cache / file.path, file)
+            with atomic_path(cache / file.path) as temporary:
+                store.copy(file, temporary)
     return ShardedDataset(cache, split)
 
 
@@ -80,20 +81,6 @@ def _is_complete(folder: Path, file: FileEntry) -> bool:
     # A file gets its name only after it was copied completely and its checksum was correct.
     path = folder / file.path
     return path.is_file() and path.stat().st_size == file.bytes
-
-
-def _copy(url: str, target: Path, file: FileEntry) -> None:
-    try:
-        with atomic_path(target) as temporary:
-            with fsspec.open(url, "rb") as source, temporary.open("wb") as out:
-                while chunk := source.read(_CHUNK):
-                    out.write(chunk)
-            if sha256_of(temporary) != file.sha256:
-                raise DataError(f"{url} does not have the checksum of its manifest: run `wit verify` on the dataset")
-    except OpenWITError:
-        raise
-    except Exception as error:  # fsspec's backends raise their own errors
-        raise NetworkError(f"{url} cannot be copied: {type(error).__name__}: {error}") from error
 
 
 @contextmanager

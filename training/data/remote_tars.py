@@ -10,6 +10,7 @@ No process waits for another, however uneven the shards, since each process's st
 import queue
 import random
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
@@ -22,6 +23,7 @@ from webdataset.shardlists import expand_urls
 from openwit.schemas.common.decompress import MAGIC_BYTES, Plain, compression_of, plain_chunks
 from openwit.schemas.common.errors import DataError, NetworkError, OpenWITError
 from openwit.schemas.common.tar_members import DAMAGED, NO_END, Forward, Note, Readable, members
+from openwit.training.data.remote_reads import TIMEOUT_S
 from openwit.training.data.sample_texts import CorruptSampleError, fast_words, texts_of
 from openwit.training.data.sampling import Shuffle
 from openwit.training.data.sharded import Sample
@@ -30,6 +32,7 @@ from openwit.training.data.tar_samples import NO_IMAGE, NO_TEXT, Gathered, Gathe
 _TRIES = 3
 _AHEAD = 64
 _LIVENESS_S = 5.0
+_LONGEST_JOIN_S = 2.0
 
 
 class Streamed(NamedTuple):
@@ -50,12 +53,20 @@ class TarStream:
         seed: of the order of shards and of the buffer.
         streams: shards that a process reads at once.
         buffer: number of samples from which the next is drawn.
+        timeout: seconds without a byte after which the run ends.
     """
 
     split = "tars"
 
     def __init__(
-        self, patterns: Sequence[str], samples: int, *, seed: int, streams: int = 4, buffer: int = 2000
+        self,
+        patterns: Sequence[str],
+        samples: int,
+        *,
+        seed: int,
+        streams: int = 4,
+        buffer: int = 2000,
+        timeout: float = TIMEOUT_S,
     ) -> None:
         self.urls = [url for pattern in patterns for url in _expanded(pattern)]
         self.name = self.urls[0].rpartition("/")[0].rpartition("/")[2] or "tars"
@@ -64,6 +75,7 @@ class TarStream:
         self._seed = seed
         self._streams = streams
         self._buffer = buffer
+        self._timeout = timeout
 
     def __len__(self) -> int:
         return self._samples
@@ -87,6 +99,7 @@ class TarStream:
             rank=rank,
             world=world,
             consumed=consumed,
+            timeout=self._timeout,
         )
 
 
@@ -113,7 +126,9 @@ class Reader:
         rank: int,
         world: int,
         consumed: int,
+        timeout: float = TIMEOUT_S,
     ) -> None:
+        self._timeout = timeout
         self._urls = list(urls)
         self._shuffle = Shuffle(len(urls), seed, "shards")
         self._shared = len(urls) < world
@@ -128,6 +143,7 @@ class Reader:
         behind = consumed / self._streams
         skipped = int(behind / share) if share else 0
         rest = int(behind - skipped * share)
+        self._progress = [_Progress() for _ in range(self._streams)]
         self._queues: list[queue.Queue[Streamed | OpenWITError]] = [queue.Queue(_AHEAD) for _ in range(self._streams)]
         self._threads = [
             threading.Thread(target=self._fill, args=(number, skipped, rest), daemon=True)
@@ -139,8 +155,9 @@ class Reader:
     def close(self) -> None:
         """Stop reading."""
         self._stop.set()
+        until = time.monotonic() + _LONGEST_JOIN_S  # one that hangs ends with the process
         for thread in self._threads:
-            thread.join(timeout=5)
+            thread.join(timeout=max(0.0, until - time.monotonic()))
 
     def __iter__(self) -> Iterator[Streamed]:
         """Yield samples drawn from the buffer, each replaced by the next of the streams; failures as they come."""
@@ -157,8 +174,8 @@ class Reader:
 
     def _merged(self) -> Iterator[Streamed]:
         while True:
-            for waiting, thread in zip(self._queues, self._threads, strict=True):
-                found = _next_of(waiting, thread)
+            for waiting, thread, progress in zip(self._queues, self._threads, self._progress, strict=True):
+                found = _next_of(waiting, thread, progress, self._timeout)
                 if isinstance(found, OpenWITError):
                     raise found
                 yield found
@@ -189,7 +206,7 @@ class Reader:
     def _stream(self, number: int, skipped: int, rest: int) -> Iterator[Streamed]:
         for epoch, url in self._shards(number, skipped):
             readable = 0
-            for row, streamed in enumerate(_read_shard(epoch, url, self._stop)):
+            for row, streamed in enumerate(_read_shard(epoch, url, self._stop, self._progress[number])):
                 readable += streamed.sample is not None
                 if self._shared and row % self._world != self._rank:
                     continue
@@ -215,12 +232,31 @@ class Reader:
             place += self._streams
 
 
-def _next_of(waiting: "queue.Queue[Streamed | OpenWITError]", thread: threading.Thread) -> "Streamed | OpenWITError":
-    """Return what a thread reads next; a thread that ended without a word is an error, not a wait without an end."""
+class _Progress:
+    """When a stream last gave something, and which one it is."""
+
+    def __init__(self) -> None:
+        self.url = "data.tars"
+        self.last = time.monotonic()
+
+    def note(self, url: str) -> None:
+        self.url, self.last = url, time.monotonic()
+
+
+def _next_of(
+    waiting: "queue.Queue[Streamed | OpenWITError]", thread: threading.Thread, progress: _Progress, timeout: float
+) -> "Streamed | OpenWITError":
+    """Return what a thread reads next; one that ended without a word, or hangs, is an error, not an endless wait."""
     while True:
         try:
-            return waiting.get(timeout=_LIVENESS_S)
+            return waiting.get(timeout=min(_LIVENESS_S, timeout))
         except queue.Empty:
+            silent = time.monotonic() - progress.last
+            if silent > timeout and waiting.empty():
+                return NetworkError(
+                    f"{progress.url} has given nothing for {silent:.0f} s (data.remote_timeout: {timeout:g}): run the "
+                    "same command to resume"
+                )
             if not thread.is_alive() and waiting.empty():
                 return NetworkError("reading data.tars stopped: run the same command to resume")
 
@@ -233,10 +269,11 @@ def _open(url: str) -> BinaryIO:
     return opened
 
 
-def _read_shard(epoch: int, url: str, stop: threading.Event) -> Iterator[Streamed]:
+def _read_shard(epoch: int, url: str, stop: threading.Event, progress: _Progress) -> Iterator[Streamed]:
     """Yield the samples of a tar; a tar that cannot be opened or is cut is one entry with its reason."""
     stream: BinaryIO | None = None
     for attempt in range(_TRIES):
+        progress.note(url)
         try:
             stream = _open(url)
             break
@@ -246,10 +283,10 @@ def _read_shard(epoch: int, url: str, stop: threading.Event) -> Iterator[Streame
                 return
     assert stream is not None
     with stream:
-        yield from _samples(epoch, url, stream)
+        yield from _samples(epoch, url, stream, progress)
 
 
-def _samples(epoch: int, url: str, stream: BinaryIO) -> Iterator[Streamed]:
+def _samples(epoch: int, url: str, stream: BinaryIO, progress: _Progress) -> Iterator[Streamed]:
     failed: list[Streamed] = []
     damage: list[str] = []
 
@@ -263,7 +300,7 @@ def _samples(epoch: int, url: str, stream: BinaryIO) -> Iterator[Streamed]:
 
     gathering: Gathering[bytes] = Gathering(left, apart=False)
     try:
-        archive = Forward(_plain(stream, note))
+        archive = Forward(_plain(_Watched(stream, url, progress), note))
         for member in members(archive, note):
             if gathering.kind(member.name) is None or member.target:
                 body = b""
@@ -285,7 +322,7 @@ def _samples(epoch: int, url: str, stream: BinaryIO) -> Iterator[Streamed]:
         yield Streamed(epoch, url, None, f"{url}: {damage[0]}")
 
 
-def _plain(stream: BinaryIO, note: Note) -> Readable:
+def _plain(stream: "_Watched", note: Note) -> Readable:
     """Return the bytes of a stream, decompressed if its first bytes show that it is compressed."""
     head = b""
     while len(head) < MAGIC_BYTES and (part := stream.read(MAGIC_BYTES - len(head))):
@@ -295,12 +332,26 @@ def _plain(stream: BinaryIO, note: Note) -> Readable:
     return whole if compression is None else Plain(plain_chunks(whole, compression, note))
 
 
+class _Watched:
+    """A stream that notes when it gave something."""
+
+    closed = False
+
+    def __init__(self, stream: BinaryIO, url: str, progress: _Progress) -> None:
+        self._stream, self._url, self._progress = stream, url, progress
+
+    def read(self, size: int = -1) -> bytes:
+        found = self._stream.read(size)
+        self._progress.note(self._url)
+        return found
+
+
 class _Prefixed:
     """A stream of which some bytes were read already."""
 
     closed = False
 
-    def __init__(self, head: bytes, stream: BinaryIO) -> None:
+    def __init__(self, head: bytes, stream: _Watched) -> None:
         self._head = head
         self._stream = stream
 

@@ -60,6 +60,14 @@ class Shuffle:
         return (left << self._half) | right
 
 
+class Order(Protocol):
+    """A permutation of the samples for each epoch."""
+
+    def at(self, epoch: int, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the samples at these positions of an epoch."""
+        ...
+
+
 class Plan(Protocol):
     """Assigns samples to steps."""
 
@@ -115,12 +123,13 @@ class BatchPlan(Stream):
         batch_size: samples in a step.
         seed: of the shuffles.
         total: length of the stream in samples; None if the clock ends the run.
+        order: of the samples in each epoch; None shuffles all.
     """
 
-    def __init__(self, size: int, batch_size: int, seed: int, total: int | None) -> None:
+    def __init__(self, size: int, batch_size: int, seed: int, total: int | None, order: Order | None = None) -> None:
         super().__init__(batch_size, total)
         self._size = size
-        self._shuffle = Shuffle(size, seed)
+        self._shuffle: Order = order or Shuffle(size, seed)
 
     def _places(self, start: int, stop: int) -> list[tuple[int, int]]:
         places: list[tuple[int, int]] = []

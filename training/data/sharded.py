@@ -1,12 +1,14 @@
-"""A split of a dataset folder with random access: each shard's tar is memory-mapped and found through its index.
+"""A split of a dataset folder with random access: each sample is found through the index of its shard.
 
-Nothing is unpacked or read ahead; a sample costs two slices of a map and one JSON document. Needs no torch.
+Nothing is unpacked; a sample costs one read of its members, which lie together, and one JSON document. The samples of
+a batch are announced to the kernel, which reads them ahead. Needs no torch.
 """
 
-import mmap
 import operator
+import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -16,13 +18,13 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from openwit.schemas.common.atomic import sha256_of
-from openwit.schemas.common.errors import DataError, SchemaError
+from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.lenient_json import lenient_json
 from openwit.schemas.common.wording import counted
 from openwit.schemas.images.opening import OTHER_FORMATS, open_image, upright_srgb
 from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest, ShardEntry, check_sum
-from openwit.schemas.tables.samples import SHARD_INDEX
 from openwit.training.data.sample_texts import CorruptSampleError, fast_words, texts_of
+from openwit.training.data.shard_file import LocalTar, ShardFile, read_index
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,6 +64,12 @@ Transform = Callable[[Image.Image], Any]
 """Applied to each PIL image (RGB) of a dataset, such as `LoadedModel.preprocess`."""
 
 
+Place = tuple[int, int]
+"""Epoch and index of a sample."""
+Reading = Callable[[int], Sample]
+"""Reads a sample by index; raises CorruptSampleError."""
+
+
 class Dataset(Protocol):
     """Samples by index; can be read from several threads."""
 
@@ -79,48 +87,121 @@ class Dataset(Protocol):
         """Read a sample; raises CorruptSampleError."""
         ...
 
+    def reading(self, places: Sequence[Place]) -> AbstractContextManager[Reading]:
+        """Return a context in which the samples of a batch can be read."""
+        ...
 
-class Shard:
-    """One memory-mapped tar with its index (schemas.tables.samples.SHARD_INDEX); pages are read on access."""
 
-    def __init__(self, tar: Path, index: pa.Table) -> None:
-        self._bytes = _map(tar)
+def close_dataset(dataset: Any) -> None:
+    """End what a dataset runs beside, if it does."""
+    close = getattr(dataset, "close", None)
+    if close is not None:
+        close()
+
+
+class ShardRows:
+    """The index of a shard (schemas.tables.samples.SHARD_INDEX): keys, and where the members of each sample lie."""
+
+    def __init__(self, index: pa.Table) -> None:
         keys = _one_chunk(index["key"])
         _, offsets, data = keys.buffers()
         self._key_ends = memoryview(offsets).cast("i")[keys.offset : keys.offset + len(keys) + 1]
         self._key_data = memoryview(data if data is not None else b"")
         self._image = _ranges(index, "image")
         self._text = _ranges(index, "text")
-        self._json = _ranges(index, "json")
+        self.json = _ranges(index, "json")
+        self._index = index  # owns the memory
 
     def key(self, row: int) -> str:
         """Return the key of a row."""
         return str(self._key_data[self._key_ends[row] : self._key_ends[row + 1]], "utf-8")
 
-    def read(self, row: int) -> Sample:
-        """Read the sample of a row; raises CorruptSampleError."""
-        document = self._member(self._json, row)
+    def parts(self, row: int) -> list[tuple[int, int]]:
+        """Return the ranges of bytes, (start, stop) each, that hold the members of a row: one if they lie together."""
+        image, image_size = self._image[0][row], self._image[1][row]
+        text, text_size = self._text[0][row], self._text[1][row]
+        json, json_size = self.json[0][row], self.json[1][row]
+        if image < text < json < image + image_size + text_size + json_size + _HEADERS and text_size and json_size:
+            return [(image, json + json_size)]
+        spans = ((image, image_size), (text, text_size), (json, json_size))
+        return [(start, start + size) for start, size in spans if size]
+
+    def sample(self, row: int, held: Sequence[tuple[int, bytes]]) -> Sample:
+        """Return the sample of a row from the bytes of its parts, (start, bytes) each; raises CorruptSampleError."""
+        document = self._member(self.json, row, held)
         texts, sources = fast_words(document) if document else ((), ())
         repaired = False
+        key = self.key(row)
         if not texts:
-            texts, repaired = texts_of(self.key(row), document, self._member(self._text, row))
-        return Sample(self.key(row), self._member(self._image, row), texts, repaired, sources)
+            texts, repaired = texts_of(key, document, self._member(self._text, row, held))
+        return Sample(key, self._member(self._image, row, held), texts, repaired, sources)
+
+    def _member(self, ranges: "_Ranges", row: int, held: Sequence[tuple[int, bytes]]) -> bytes:
+        start, size = ranges[0][row], ranges[1][row]
+        if not size:
+            return b""
+        for first, body in held:
+            if 0 <= start - first <= len(body) - size:
+                return body[start - first : start - first + size]
+        raise CorruptSampleError(self.key(row), "the tar ends inside it")
+
+
+class Shard:
+    """One tar with its index.
+
+    Args:
+        file: returns the open tar.
+        index: see `ShardRows`.
+    """
+
+    def __init__(self, file: Callable[[], ShardFile], index: pa.Table) -> None:
+        self._file = file
+        self._rows = ShardRows(index)
+
+    def key(self, row: int) -> str:
+        """Return the key of a row."""
+        return self._rows.key(row)
+
+    def read(self, row: int) -> Sample:
+        """Read the sample of a row; raises CorruptSampleError."""
+        fd = self._file().fd
+        held = [(start, os.pread(fd, stop - start, start)) for start, stop in self._rows.parts(row)]
+        return self._rows.sample(row, held)
+
+    def is_cold(self, row: int) -> bool:
+        """Return whether the first byte of a row would have to be waited for, where the system tells."""
+        if _NO_WAIT is None:
+            return True
+        try:
+            os.preadv(self._file().fd, [bytearray(1)], self._rows.parts(row)[0][0], _NO_WAIT)
+        except BlockingIOError:
+            return True
+        except (OSError, IndexError):
+            return False
+        return False
+
+    def announce(self, row: int) -> None:
+        """Let the kernel read a row ahead, where it can."""
+        if _WILL_NEED is not None:
+            file = self._file()
+            for start, stop in self._rows.parts(row):
+                os.posix_fadvise(file.fd, start, stop - start, _WILL_NEED)
 
     def metadata(self, row: int) -> dict[str, Any]:
         """Return the JSON document of a row; empty if it has none. Raises CorruptSampleError."""
-        document = self._member(self._json, row)
-        if not document:
+        start, size = self._rows.json[0][row], self._rows.json[1][row]
+        if not size:
             return {}
-        found, reason = lenient_json(document)
+        found, reason = lenient_json(os.pread(self._file().fd, size, start))
         if not isinstance(found, dict):
             raise CorruptSampleError(self.key(row), f"JSON member: {reason or 'it is not an object'}")
         return found
 
-    def _member(self, ranges: "_Ranges", row: int) -> bytes:
-        start = ranges[0][row]
-        return self._bytes[start : start + ranges[1][row]]
 
-
+_HEADERS = 8192  # between members that lie together: headers, padding, long names
+_PROBES = 4
+_NO_WAIT: int | None = getattr(os, "RWF_NOWAIT", None)
+_WILL_NEED: int | None = getattr(os, "POSIX_FADV_WILLNEED", None)
 _Ranges = tuple[memoryview, memoryview]
 
 
@@ -134,6 +215,13 @@ def _ranges(index: pa.Table, member: str) -> _Ranges:
 
 def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def announce(rows: Sequence[tuple[Shard, int]]) -> None:
+    """Let the kernel read rows ahead, all at once, unless those that are probed are in memory."""
+    if len(rows) > 1 and any(shard.is_cold(row) for shard, row in rows[:: -(-len(rows) // _PROBES)]):
+        for shard, row in rows:
+            shard.announce(row)
 
 
 class Shards:
@@ -164,6 +252,16 @@ class Shards:
         """
         shard, row = self._locate(index)
         return shard.read(row)
+
+    def reading(self, places: Sequence[Place]) -> AbstractContextManager[Reading]:
+        """Announce the samples of a batch to the kernel; return a context in which they can be read."""
+        announce([self._locate(index) for _, index in places])
+        return nullcontext(self.sample)
+
+    @property
+    def shard_counts(self) -> list[int]:
+        """Samples of each shard."""
+        return list(map(operator.sub, self._ends, [0, *self._ends[:-1]]))
 
     def metadata(self, index: int) -> dict[str, Any]:
         """Return the JSON document of a sample; empty if it has none.
@@ -266,14 +364,19 @@ def _open_shard(folder: Path, entry: ShardEntry) -> Shard:
     tar = folder / entry.tar.path
     _check_size(tar, entry.tar.bytes)
     index_path = folder / entry.index.path
-    index = _read_index(index_path)
+    try:
+        index = read_index(index_path)
+    except FileNotFoundError:
+        raise DataError(
+            f"{index_path} is missing, but the manifest lists it: rebuild or copy the dataset again"
+        ) from None
     if index.num_rows != entry.samples:
         raise DataError(
             f"{folder / entry.index.path} lists {counted(index.num_rows, 'sample')}, but the manifest says "
             f"{entry.samples}: run `wit verify` and rebuild the dataset"
         )
     check_sum(folder, entry.index)
-    return Shard(tar, index)
+    return Shard(LocalTar(tar).file, index)
 
 
 def _check_size(path: Path, expected: int) -> None:
@@ -285,18 +388,3 @@ def _check_size(path: Path, expected: int) -> None:
         raise DataError(
             f"{path} has {found} bytes, but the manifest says {expected}: rebuild or copy the dataset again"
         )
-
-
-def _map(path: Path) -> mmap.mmap:
-    with path.open("rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-
-
-def _read_index(path: Path) -> pa.Table:
-    try:
-        with pa.ipc.open_file(pa.memory_map(str(path))) as reader:
-            return SHARD_INDEX.conform(reader.read_all(), str(path))
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing, but the manifest lists it: rebuild or copy the dataset again") from None
-    except (pa.ArrowInvalid, OSError) as error:
-        raise SchemaError(f"{path} is not a readable Arrow file ({error}): run `wit verify`") from error

@@ -7,17 +7,23 @@ from functools import partial
 from typing import Protocol
 
 from openwit.schemas.common.errors import RecipeError
+from openwit.schemas.common.wording import counted
 from openwit.training.config import DataSettings
-from openwit.training.config.data import is_remote
+from openwit.training.config.data import SOURCES, is_remote
 from openwit.training.config.zoo import InputSpec
 from openwit.training.data.augment import finish_of
+from openwit.training.data.block_order import BlockShuffle
+from openwit.training.data.captioned_files import captioned_folder, captioned_table
+from openwit.training.data.datasets import open_datasets, open_held_out
 from openwit.training.data.loader import Batch, BatchMaker, Loader, Preparation
 from openwit.training.data.mixture import Mixture, WeightedPlan
 from openwit.training.data.parts import PartLoader, StepLoader, Task, WholeBatches, tasks_of
-from openwit.training.data.remote_dataset import cached_dataset, remote_manifest
+from openwit.training.data.remote_blocks import RemoteSplit
+from openwit.training.data.remote_dataset import remote_manifest
+from openwit.training.data.remote_reads import Store
 from openwit.training.data.remote_tars import Reader, Streamed, TarStream
 from openwit.training.data.sampling import BatchPlan, Plan, bounds
-from openwit.training.data.sharded import Dataset, Sample, ShardedDataset
+from openwit.training.data.sharded import Dataset, Sample, Shards
 from openwit.training.data.tar_index import TarDataset, local_tars
 from openwit.training.tokenizer.bpe import Tokenizer
 
@@ -46,9 +52,19 @@ def open_source(data: DataSettings, *, seed: int, report: Callable[[str], None])
         OpenWITError: the data are missing, damaged or unreachable.
     """
     finish_of(data)  # your own functions: what cannot be loaded ends the run now
+    source = _open(data, seed=seed, report=report)
+    if len(source) < data.batch_size:
+        report(
+            f"{source.name}/{source.split} holds {counted(len(source), 'sample')}, fewer than data.batch_size "
+            f"({data.batch_size}): a batch then has an image several times, each time a wrong negative of itself"
+        )
+    return source
+
+
+def _open(data: DataSettings, *, seed: int, report: Callable[[str], None]) -> Source:
     if data.datasets is not None:
-        parts = [ShardedDataset(share.dataset, share.split) for share in data.datasets]
-        return Mixture(parts)
+        shares = [(share.dataset, share.split) for share in data.datasets]
+        return Mixture(open_datasets(shares, data, report=report))
     if data.tars is not None and not is_remote(data.tars[0]):
         local = TarDataset(
             local_tars(data.tars),
@@ -61,39 +77,41 @@ def open_source(data: DataSettings, *, seed: int, report: Callable[[str], None])
     if data.tars is not None:
         assert data.samples is not None
         return _stream(data, data.tars, data.samples, seed=seed, report=report)
+    if data.table is not None:
+        return captioned_table(data.table, image=data.image_column, caption=data.caption_column, report=report)
+    if data.folder is not None:
+        return captioned_folder(data.folder, class_caption=data.class_caption, report=report)
     assert data.dataset is not None
-    if not isinstance(data.dataset, str):
-        return ShardedDataset(data.dataset, data.split)
-    if data.cache is not None:
-        return cached_dataset(data.dataset, data.split, cache=data.cache, max_bytes=data.cache_bytes, report=report)
-    manifest = remote_manifest(data.dataset)
-    shards = manifest.shards_of(data.split)
-    urls = [f"{data.dataset.rstrip('/')}/{shard.tar.path}" for shard in shards]
-    return _stream(data, urls, sum(shard.samples for shard in shards), seed=seed, report=report)
+    if isinstance(data.dataset, str) and data.remote == "stream":
+        store = Store(data.dataset, timeout=data.remote_timeout)
+        shards = remote_manifest(store).shards_of(data.split)
+        urls = [f"{store.url}/{shard.tar.path}" for shard in shards]
+        return _stream(data, urls, sum(shard.samples for shard in shards), seed=seed, report=report)
+    return open_datasets([(data.dataset, data.split)], data, report=report)[0]
 
 
-def held_out_source(data: DataSettings, split: str) -> ShardedDataset:
+def held_out_source(data: DataSettings, split: str) -> Dataset:
     """Open the split to evaluate on: of `dataset`, or of the first of `datasets`.
 
     Raises:
         RecipeError: the samples come from a source without splits or without random access.
         DataError: there is no such split.
     """
-    if data.datasets is not None:
-        return ShardedDataset(data.datasets[0].dataset, split)
-    if data.dataset is None:
-        raise RecipeError("data.tars has no splits")
-    if not isinstance(data.dataset, str):
-        return ShardedDataset(data.dataset, split)
-    if data.cache is None:
-        raise RecipeError(f"{data.dataset} is streamed, and evaluation needs random access: set data.cache")
-    return cached_dataset(data.dataset, split, cache=data.cache, max_bytes=data.cache_bytes, report=lambda _: None)
+    where = data.datasets[0].dataset if data.datasets is not None else data.dataset
+    if where is None:
+        named = next(name for name in SOURCES if getattr(data, name) is not None)
+        raise RecipeError(f"data.{named} has no splits")
+    if isinstance(where, str) and data.remote == "stream":
+        raise RecipeError(f"{where} is streamed, and evaluation needs random access: set data.cache, or data.remote")
+    return open_held_out(where, split, data)
 
 
 def _stream(
     data: DataSettings, tars: list[str], samples: int, *, seed: int, report: Callable[[str], None]
 ) -> TarStream:
-    stream = TarStream(tars, samples, seed=seed, streams=data.streams, buffer=data.shuffle_buffer)
+    stream = TarStream(
+        tars, samples, seed=seed, streams=data.streams, buffer=data.shuffle_buffer, timeout=data.remote_timeout
+    )
     report(stream.describe())
     return stream
 
@@ -171,7 +189,7 @@ def open_steps(
         stream = StreamLoader(source, preparation, start=start, total=total, rank=rank, world=world)
         return PartLoader(stream.tasks(chunk), workers=max(1, data.workers), ahead=ahead, close=stream.close)
     maker = _maker(source, data, inputs, tokenizer, seed, total, rank, world, pinned)
-    return PartLoader(tasks_of(maker, start, chunk), workers=data.workers, ahead=ahead)
+    return PartLoader(tasks_of(maker, start, chunk), workers=data.workers, ahead=ahead, close=maker.close)
 
 
 def _maker(
@@ -201,10 +219,34 @@ def _maker(
 def plan_of(source: Dataset, data: DataSettings, *, seed: int, total: int | None) -> Plan:
     """Return the plan that assigns samples to steps: one shuffle over all, or several by weight."""
     weights = [share.weight for share in data.datasets or [] if share.weight is not None]
+    width = data.block_shards
     if isinstance(source, Mixture) and weights:
         sizes = [len(part) for part in source.parts]
-        return WeightedPlan(sizes, weights, data.batch_size, seed, total)
-    return BatchPlan(len(source), data.batch_size, seed, total)
+        orders: list[BlockShuffle | None] = []
+        for number, part in enumerate(source.parts):
+            order = None
+            if isinstance(part, RemoteSplit):
+                order = BlockShuffle(part.shard_counts, seed, f"dataset {number}", shards=width)
+                part.follow(order)
+            orders.append(order)
+        return WeightedPlan(sizes, weights, data.batch_size, seed, total, orders)
+    return BatchPlan(len(source), data.batch_size, seed, total, _order_of(source, seed, width))
+
+
+def _order_of(source: Dataset, seed: int, width: int) -> BlockShuffle | None:
+    """Return an order by blocks over all shards if some are remote; None for a shuffle of all samples."""
+    parts = source.parts if isinstance(source, Mixture) else [source]
+    remote = [part for part in parts if isinstance(part, RemoteSplit)]
+    if not remote:
+        return None
+    counts = [part.shard_counts for part in parts if isinstance(part, RemoteSplit | Shards)]
+    order = BlockShuffle([count for of_part in counts for count in of_part], seed, shards=width)
+    first = 0
+    for part, of_part in zip(parts, counts, strict=True):
+        if isinstance(part, RemoteSplit):
+            part.follow(order, first)
+        first += len(of_part)
+    return order
 
 
 class StreamLoader:

@@ -21,6 +21,7 @@ from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.matching_paths import matching_paths, refuse_special
 from openwit.schemas.common.tar_members import LINK, members
 from openwit.schemas.tables.samples import SHARD_INDEX
+from openwit.training.data.shard_file import LocalTar
 from openwit.training.data.sharded import Shard, Shards
 from openwit.training.data.tar_samples import Gathered, Gathering
 from openwit.training.data.unpack import unpack_tars
@@ -136,7 +137,9 @@ class TarDataset(Shards):
             digest.update("\n".join(one.index["key"].to_pylist()).encode())
         self.manifest_sha256 = digest.hexdigest()
         used = [(path, one.index) for path, one in zip(plain, scanned, strict=True) if one.index.num_rows]
-        super().__init__([Shard(*one) for one in used], [index.num_rows for _, index in used])
+        super().__init__(
+            [Shard(LocalTar(path).file, index) for path, index in used], [index.num_rows for _, index in used]
+        )
         if not len(self):
             raise DataError(
                 f"the tars of data.tars hold no samples of an image and a text (first: {paths[0]}){self._aside()}: "

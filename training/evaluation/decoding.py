@@ -1,12 +1,14 @@
 """Decode the images of a set into batches of pixels; the next batch is decoded while the last is used."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from openwit.schemas.common.errors import NetworkError
 from openwit.training.data.loader import IMAGE_ERRORS
 from openwit.training.data.sample_texts import CorruptSampleError
 from openwit.training.data.sampling import sample_rng
@@ -66,14 +68,18 @@ def decoded_batches(
     def load(start: int) -> tuple[list[Decoded[S]], list[str]]:
         loaded: list[Decoded[S]] = []
         bad: list[str] = []
-        for index in range(start, min(start + batch_size, size)):
-            try:
-                sample = readable.sample(index)
-                pixels = transform(sample.image, sample_rng(0, 0, sample.key))
-            except (CorruptSampleError, *IMAGE_ERRORS):
-                bad.append(readable.key(index))
-                continue
-            loaded.append(Decoded(index, pixels, sample))
+        indices = range(start, min(start + batch_size, size))
+        with _reading(readable, indices) as read:
+            for index in indices:
+                try:
+                    sample = read(index)
+                    pixels = transform(sample.image, sample_rng(0, 0, sample.key))
+                except NetworkError:
+                    raise
+                except (CorruptSampleError, *IMAGE_ERRORS):
+                    bad.append(readable.key(index))
+                    continue
+                loaded.append(Decoded(index, pixels, sample))
         return loaded, bad
 
     with ThreadPoolExecutor(1) as pool:
@@ -84,3 +90,12 @@ def decoded_batches(
                 following = pool.submit(load, start + batch_size)
             unreadable.extend(bad)
             yield loaded
+
+
+def _reading(readable: Readable[S], indices: Sequence[int]) -> AbstractContextManager[Callable[[int], S]]:
+    """Return a context in which samples can be read, several at once where the set can do that."""
+    reading = getattr(readable, "reading", None)
+    if reading is None:
+        return nullcontext(readable.sample)
+    found: AbstractContextManager[Callable[[int], S]] = reading([(0, index) for index in indices])
+    return found

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from openwit.schemas.common.errors import DataError
-from openwit.training.data.sharded import ShardedDataset
+from openwit.training.data.sharded import Dataset
 from openwit.training.data.transforms import evaluation_transform, normalise
 from openwit.training.evaluation.decoding import decoded_batches
 from openwit.training.tokenizer.bpe import Tokenizer
@@ -67,9 +67,7 @@ class Embedder:
         self._batch_size = batch_size
         self._transform = evaluation_transform(model.inputs.image_size, fast=fast_decode, images=model.inputs.images)
 
-    def split(
-        self, dataset: ShardedDataset, *, limit: int | None = None, progress: Progress | None = None
-    ) -> EmbeddedSplit:
+    def split(self, dataset: Dataset, *, limit: int | None = None, progress: Progress | None = None) -> EmbeddedSplit:
         """Embed the first `limit` samples of a split. Unreadable ones are skipped and listed in the result.
 
         Raises:

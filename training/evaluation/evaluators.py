@@ -10,8 +10,9 @@ import torch
 from openwit.schemas.common.errors import OpenWITError, RecipeError
 from openwit.schemas.common.plugins import check_call, load_callable, one_line
 from openwit.training.config import CustomEvaluatorSettings, EvaluatorSettings, RetrievalSettings, TrainConfig
+from openwit.training.config.data import SOURCES
 from openwit.training.config.duration import Duration, Position
-from openwit.training.data.sharded import ShardedDataset
+from openwit.training.data.sharded import Dataset, ShardedDataset
 from openwit.training.data.sources import held_out_source
 from openwit.training.evaluation.classification_data import open_classification
 from openwit.training.evaluation.classification_readers import LabelledData
@@ -245,12 +246,22 @@ def no_split_to_evaluate(config: TrainConfig) -> str:
     """
     settings = config.eval
     is_default = settings.split == type(settings).model_fields["split"].default
-    if settings.evaluators is not None or config.data.tars is None or settings.dataset is not None or not is_default:
+    if settings.evaluators is not None or _has_splits(config) or settings.dataset is not None or not is_default:
         return ""
+    source = _source_key(config)
+    have = "have" if source == "tars" else "has"
     return (
-        "eval.split is null, since data.tars have no splits: nothing is held out to evaluate on (eval.dataset names a "
-        "dataset with a held-out split)"
+        f"eval.split is null, since data.{source} {have} no splits: nothing is held out to evaluate on (eval.dataset "
+        "names a dataset with a held-out split)"
     )
+
+
+def _source_key(config: TrainConfig) -> str:
+    return next(name for name in SOURCES if getattr(config.data, name) is not None)
+
+
+def _has_splits(config: TrainConfig) -> bool:
+    return _source_key(config) in ("dataset", "datasets")
 
 
 def make_evaluators(context: EvalContext) -> list[ScheduledEvaluator]:
@@ -300,7 +311,7 @@ def _make(settings: EvaluatorSettings, context: EvalContext, key: str) -> Evalua
 _COMMON = ("name", "every")
 
 
-def _open_held_out(config: TrainConfig, *, folder: Path | None, split: str) -> ShardedDataset:
+def _open_held_out(config: TrainConfig, *, folder: Path | None, split: str) -> Dataset:
     data = config.data
     trained: list[tuple[Path | str | None, str]] = [(share.dataset, share.split) for share in data.datasets or []]
     trained = trained or [(data.dataset, data.split)]

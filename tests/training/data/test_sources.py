@@ -197,7 +197,7 @@ def test_a_remote_dataset_is_cached_whole(small: Path, serve: SimpleNamespace, t
 
 @pytest.mark.timeout(60)
 def test_a_remote_dataset_without_cache_is_streamed(small: Path, serve: SimpleNamespace) -> None:
-    data = settings(dataset=serve.start(small))
+    data = settings(dataset=serve.start(small), remote="stream")
     source = open_source(data, seed=0, report=lambda _: None)
     assert isinstance(source, TarStream)
     assert len(source) == 60
@@ -239,7 +239,7 @@ def test_ranks_make_the_single_batch(small: Path, world: int) -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({}, "exactly one of dataset, datasets and tars, not none"),
+        ({}, "exactly one of dataset, datasets, tars, table and folder, not none"),
         ({"dataset": "a", "tars": ["b"]}, "not dataset and tars"),
         ({"datasets": [{"dataset": "a", "weight": 1}, {"dataset": "b"}]}, "every dataset of datasets a weight"),
         ({"tars": ["a.tar", "http://x/b.tar"], "samples": 4}, "all local or all remote"),

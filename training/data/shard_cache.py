@@ -1,0 +1,206 @@
+"""Keep shards of remote datasets in a local folder of bounded size, which several processes share.
+
+A shard has its name only when it is complete and its checksum right, so a download that was killed leaves nothing that
+could be taken for a shard. All is coordinated by locks of the operating system, which end with their process: one for
+each shard while it is fetched, one for the count of bytes, and a shared one on each tar that is in use, which keeps it
+from being evicted. What is being fetched counts in full from its beginning.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+
+from openwit.schemas.common.locks import lock_file
+from openwit.schemas.common.storage_faults import storage_faults
+from openwit.schemas.manifest import FileEntry
+from openwit.training.data.remote_reads import Store
+from openwit.training.data.shard_file import ShardFile, read_index
+
+_PART = ".part"
+_LOCKS = ".locks"
+
+
+@dataclass(frozen=True)
+class CachedShard:
+    """A shard of a store, and its name in the cache."""
+
+    store: Store
+    tar: FileEntry
+    index: FileEntry
+    name: str
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that it takes in the cache."""
+        return self.tar.bytes + self.index.bytes
+
+
+class ShardCache:
+    """A folder of shards.
+
+    Args:
+        folder: of the cache; nothing else may lie in it.
+        max_bytes: its bound. Only a shard that a batch needs while batches use all others goes beyond it.
+        report: receives a sentence when that happens, once.
+    """
+
+    def __init__(self, folder: Path, max_bytes: int, *, report: Callable[[str], None] = lambda _: None) -> None:
+        self.folder = folder
+        self._max_bytes = max_bytes
+        self._report = report
+        self._said = threading.Event()
+        with storage_faults(folder):
+            (folder / _LOCKS).mkdir(parents=True, exist_ok=True)
+
+    def open(
+        self,
+        shard: CachedShard,
+        keep: Callable[[], frozenset[str]],
+        *,
+        wanted: bool,
+        make_way: Callable[[], None] = lambda: None,
+    ) -> tuple[ShardFile, pa.Table] | None:
+        """Open a shard, fetched first if it is not there; it is not evicted while it is open.
+
+        Args:
+            shard: the shard.
+            keep: returns names that are evicted last.
+            wanted: it is needed now; otherwise it is left out (None) where there is no room.
+            make_way: closes what this process holds without using it yet.
+
+        Raises:
+            NetworkError, DataError: it cannot be fetched.
+        """
+        tar, index = self._paths(shard)
+        with storage_faults(self.folder):
+            while True:
+                with self._locked(shard.name):
+                    if not _is_complete(tar, shard.tar) or not _is_complete(index, shard.index):
+                        if not self._make_room(shard, keep(), make_way if wanted else None):
+                            return None
+                        self._fetch(shard)
+                    # Another process may evict it between these two lines; then it is fetched again.
+                    file = _held(tar)
+                    if file is None:
+                        continue
+                    try:
+                        return file, read_index(index)
+                    except FileNotFoundError:
+                        file.close()
+
+    def used(self) -> int:
+        """Return the bytes in the folder, those of downloads in full."""
+        return sum(state.st_size for _, state in self._files())
+
+    def _paths(self, shard: CachedShard) -> tuple[Path, Path]:
+        return self.folder / f"{shard.name}.tar", self.folder / f"{shard.name}.idx.arrow"
+
+    def _fetch(self, shard: CachedShard) -> None:
+        for target, file in zip(self._paths(shard)[::-1], (shard.index, shard.tar), strict=True):
+            part = target.with_name(target.name + _PART)
+            try:
+                shard.store.copy(file, part)
+                os.replace(part, target)
+            except BaseException:
+                for each in self._paths(shard):
+                    each.with_name(each.name + _PART).unlink(missing_ok=True)
+                raise
+
+    def _make_room(self, shard: CachedShard, keep: frozenset[str], make_way: Callable[[], None] | None) -> bool:
+        """Evict what was not used for longest until the shard fits; take its place by files of its size."""
+        with self._locked("space"):
+            for path in self._paths(shard):
+                path.with_name(path.name + _PART).unlink(missing_ok=True)
+            if not self._evict(self.used() + shard.bytes - self._max_bytes, shard.name, keep):
+                if make_way is None:
+                    return False
+                make_way()
+                fits = self._evict(self.used() + shard.bytes - self._max_bytes, shard.name, frozenset())
+                if not fits and not self._said.is_set():
+                    self._said.set()
+                    self._report(
+                        f"data.cache holds more than data.cache_bytes for a while: all shards in {self.folder} are in "
+                        "use; larger blocks (data.block_shards) or smaller batches avoid that"
+                    )
+            for path, file in zip(self._paths(shard), (shard.tar, shard.index), strict=True):
+                with path.with_name(path.name + _PART).open("wb") as part:
+                    part.truncate(file.bytes)
+        return True
+
+    def _evict(self, excess: int, own: str, keep: frozenset[str]) -> bool:
+        files = sorted(self._files(), key=lambda found: found[1].st_mtime_ns) if excess > 0 else []
+        for path, state in files:
+            if excess <= 0:
+                break
+            name = path.name.removesuffix(_PART).removesuffix(".tar").removesuffix(".idx.arrow")
+            if name == own:
+                continue
+            if path.name.endswith(_PART):
+                excess -= state.st_size if self._remove_dead(path, name) else 0
+            elif path.name.endswith(".tar") and name not in keep:
+                excess -= self._remove(path, name)
+        return excess <= 0
+
+    def _remove(self, tar: Path, name: str) -> int:
+        try:
+            with tar.open("rb") as file:
+                if not lock_file(file, wait=False):
+                    return 0
+                index = self.folder / f"{name}.idx.arrow"
+                freed = tar.stat().st_size + (index.stat().st_size if index.is_file() else 0)
+                tar.unlink()
+                index.unlink(missing_ok=True)
+                return freed
+        except FileNotFoundError:
+            return 0
+
+    def _remove_dead(self, part: Path, name: str) -> bool:
+        """Remove what a process that is gone had begun to fetch."""
+        with (self.folder / _LOCKS / name).open("ab") as lock:
+            if not lock_file(lock, wait=False):
+                return False
+            part.unlink(missing_ok=True)
+            return True
+
+    def _files(self) -> Iterator[tuple[Path, os.stat_result]]:
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):
+                    if entry.is_file():
+                        yield Path(entry.path), entry.stat()
+
+    @contextmanager
+    def _locked(self, name: str) -> Iterator[IO[Any]]:
+        with (self.folder / _LOCKS / name).open("ab") as lock:
+            lock_file(lock, wait=True)
+            yield lock
+
+
+def _is_complete(path: Path, file: FileEntry) -> bool:
+    # A file gets its name only after it was fetched completely and its checksum was correct.
+    return path.is_file() and path.stat().st_size == file.bytes
+
+
+def _held(tar: Path) -> ShardFile | None:
+    """Open a tar with a shared lock; None if it is gone."""
+    import fcntl  # not on Windows
+
+    try:
+        file = ShardFile(tar)
+    except FileNotFoundError:
+        return None
+    fcntl.flock(file.fd, fcntl.LOCK_SH)
+    try:
+        if os.stat(tar).st_ino == os.fstat(file.fd).st_ino:
+            os.utime(tar)
+            return file
+    except FileNotFoundError:
+        pass
+    file.close()
+    return None
