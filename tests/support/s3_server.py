@@ -12,9 +12,18 @@ from collections.abc import Iterator
 
 BUCKET = "bucket"
 SERVE = """
-import sys, threading
+import sys, threading, time
 from moto.server import ThreadedMotoServer
-ThreadedMotoServer(ip_address="127.0.0.1", port=int(sys.argv[1]), verbose=False).start()
+server = ThreadedMotoServer(ip_address="127.0.0.1", port=int(sys.argv[1]), verbose=False)
+server.start()
+delay = float(sys.argv[2])
+if delay:
+    server.get_host_and_port()
+    served = server._server.app
+    def slow(environ, start):
+        time.sleep(delay)
+        return served(environ, start)
+    server._server.app = slow
 print("up", flush=True)
 sys.stdin.read()
 """
@@ -32,14 +41,14 @@ def credentials(port: int) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def s3_server() -> Iterator[dict[str, str]]:
-    """Run a server with one bucket; yield the environment for its clients."""
+def s3_server(delay: float = 0.0) -> Iterator[dict[str, str]]:
+    """Run a server with one bucket, that waits before each answer; yield the environment for its clients."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = credentials(port)
     with subprocess.Popen(
-        [sys.executable, "-c", SERVE, str(port)],
+        [sys.executable, "-c", SERVE, str(port), str(delay)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, **environment},
     ) as server:  # fmt: skip
         assert server.stdout is not None

@@ -184,7 +184,10 @@ class ShardCache:
 
 def _is_complete(path: Path, file: FileEntry) -> bool:
     # A file gets its name only after it was fetched completely and its checksum was correct.
-    return path.is_file() and path.stat().st_size == file.bytes
+    try:
+        return path.stat().st_size == file.bytes
+    except FileNotFoundError:
+        return False
 
 
 def _held(tar: Path) -> ShardFile | None:
