@@ -29,6 +29,7 @@ from openwit.training.config.zoo import ClipSpec
 from openwit.training.models.hugging_face import from_hugging_face, spec_of_config
 from openwit.training.models.open_clip import CONFIG as OPEN_CLIP_CONFIG
 from openwit.training.models.open_clip import spec_of_open_clip
+from openwit.training.models.siglip import is_siglip
 from openwit.training.models.weights import (
     HEAD_WIDTH,
     load_weights,
@@ -106,12 +107,13 @@ def read_init(
     if custom:
         bare = not any(key.startswith("towers.") for key in state)
         return InitWeights(path, digest, {f"towers.{k}": v for k, v in state.items()} if bare else state, None)
-    hugging_face = any(key.startswith(("vision_model.", "text_model.")) for key in state)
+    siglip = is_siglip(state)
+    hugging_face = not siglip and any(key.startswith(("vision_model.", "text_model.")) for key in state)
     state = from_hugging_face(state) if hugging_face else state
     spec = None if file is None or hugging_face else stored_spec(file)
     if spec is None and hugging_face:
         spec = _of_hugging_face(folder)
-    elif spec is None and (folder / OPEN_CLIP_CONFIG).is_file():
+    elif spec is None and not siglip and (folder / OPEN_CLIP_CONFIG).is_file():
         spec = spec_of_open_clip(_json(folder / OPEN_CLIP_CONFIG), str(folder / OPEN_CLIP_CONFIG))
     named, extras = named_as_here(state)
     if spec is not None:

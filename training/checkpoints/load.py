@@ -307,7 +307,7 @@ def _from_checkpoints(checkpoints: list[Checkpoint], weights: Weights) -> Loaded
 
 def _from_weights(path: Path, quick_gelu: bool | None) -> LoadedModel:
     model, report = model_from_weights(path, quick_gelu=quick_gelu)
-    if model.spec.text.vocabulary != VOCABULARY_SIZE:
+    if model.spec.text.vocabulary != VOCABULARY_SIZE or not model.spec.text.causal:
         raise DataError(
             f"{path} has a vocabulary of {model.spec.text.vocabulary:,} instead of CLIP's 49,408: use the run that it "
             "comes from, whose checkpoints hold the tokenizer"

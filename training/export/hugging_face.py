@@ -55,6 +55,10 @@ def model_config(spec: ClipSpec) -> dict[str, Any]:
     vision = spec.vision
     if not isinstance(vision, VisionSpec):
         raise RecipeError("transformers' CLIP has no ResNet image tower: export to open_clip or onnx instead")
+    scaled = [tower for tower in (vision, spec.text) if tower.layer_scale is not None or tower.mlp_ratio != 4]
+    if spec.unlike_clip or scaled:
+        name = spec.unlike_clip[0] if spec.unlike_clip else "layer_scale or mlp_ratio"
+        raise RecipeError(f"transformers' CLIP has no {name} as here: export to onnx instead")
     if vision.stem == "convolutions":
         raise RecipeError("transformers' CLIP has no image tower with a stem of convolutions: export to onnx instead")
     end = spec.text.vocabulary - 1

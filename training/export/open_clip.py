@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from openwit.schemas.common.errors import RecipeError
 from openwit.training.checkpoints.load import LoadedModel
 from openwit.training.config.images import ImageSpec
-from openwit.training.config.zoo import ResNetSpec
+from openwit.training.config.zoo import ResNetSpec, TextSpec, VisionSpec
 from openwit.training.export.metadata import file_metadata
 from openwit.training.export.tokenizer_files import write_tokenizer
 from openwit.training.models.clip import Clip
@@ -41,6 +41,8 @@ def model_config(model: Clip) -> dict[str, Any]:
         RecipeError: the image tower has a stem of convolutions.
     """
     spec, vision = model.spec, model.spec.vision
+    if spec.unlike_clip:
+        raise RecipeError(f"open_clip's CLIP has no {spec.unlike_clip[0]} as here: export to onnx instead")
     tower: dict[str, Any] = {"image_size": vision.image_size, "layers": vision.layers, "width": vision.width}
     if isinstance(vision, ResNetSpec):
         tower |= {"layers": list(vision.layers), "head_width": vision.channels // vision.heads, "patch_size": None}
@@ -48,6 +50,7 @@ def model_config(model: Clip) -> dict[str, Any]:
         raise RecipeError("open_clip has no image tower with a stem of convolutions: export to onnx instead")
     else:
         tower |= {"head_width": vision.width // vision.heads, "patch_size": vision.patch_size}
+        tower |= _style(vision)
     text = spec.text
     config: dict[str, Any] = {
         "embed_dim": spec.embed_dim,
@@ -59,11 +62,18 @@ def model_config(model: Clip) -> dict[str, Any]:
             "width": text.width,
             "heads": text.heads,
             "layers": text.layers,
+            **_style(text),
         },
     }
     if model.logit_bias is not None:
         config["init_logit_bias"] = float(model.logit_bias.detach())
     return config
+
+
+def _style(tower: VisionSpec | TextSpec) -> dict[str, Any]:
+    """Return what is not open_clip's default."""
+    ratio = {} if tower.mlp_ratio == 4 else {"mlp_ratio": tower.mlp_ratio}
+    return ratio if tower.layer_scale is None else {**ratio, "ls_init_value": tower.layer_scale}
 
 
 def preprocessing(images: ImageSpec) -> dict[str, Any]:

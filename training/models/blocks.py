@@ -1,9 +1,28 @@
 """Transformer blocks, used by both towers. Parameters are named as in openai/CLIP."""
 
+from dataclasses import dataclass
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
+
+
+@dataclass(frozen=True)
+class Style:
+    """What differs between families of transformers; the defaults are CLIP's.
+
+    Attributes:
+        quick_gelu, gelu, eps: see `ClipSpec`.
+        mlp_ratio, layer_scale: see `VisionSpec`.
+    """
+
+    quick_gelu: bool = False
+    gelu: Literal["exact", "tanh"] = "exact"
+    eps: float = 1e-5
+    mlp_ratio: float = 4.0
+    layer_scale: float | None = None
 
 
 class QuickGELU(nn.Module):
@@ -48,24 +67,48 @@ class LayerNorm(nn.LayerNorm):
         return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
 
 
-class Block(nn.Module):
-    """Pre-norm residual block: attention, then an MLP four times as wide."""
+class LayerScale(nn.Module):
+    """A learned gain of each channel (Touvron et al., arXiv 2103.17239)."""
 
-    def __init__(self, width: int, heads: int, quick_gelu: bool) -> None:
+    def __init__(self, width: int, initial: float) -> None:
         super().__init__()
-        self.ln_1 = LayerNorm(width)
+        self.gamma = nn.Parameter(torch.full((width,), initial))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., width) to the same."""
+        return x * self.gamma
+
+
+def perceptron(width: int, style: Style) -> nn.Sequential:
+    """Return the MLP of a block: `c_fc`, activation, `c_proj`."""
+    hidden = int(width * style.mlp_ratio)
+    approximate = "tanh" if style.gelu == "tanh" else "none"
+    mlp = nn.Sequential()
+    mlp.add_module("c_fc", nn.Linear(width, hidden))
+    mlp.add_module("gelu", QuickGELU() if style.quick_gelu else nn.GELU(approximate))
+    mlp.add_module("c_proj", nn.Linear(hidden, width))
+    return mlp
+
+
+class Block(nn.Module):
+    """Pre-norm residual block: attention, then an MLP four times as wide, or as the style says."""
+
+    def __init__(self, width: int, heads: int, style: Style) -> None:
+        super().__init__()
+        self.ln_1 = LayerNorm(width, style.eps)
         self.attn = Attention(width, heads)
-        self.ln_2 = LayerNorm(width)
-        self.mlp = nn.Sequential()
-        self.mlp.add_module("c_fc", nn.Linear(width, 4 * width))
-        self.mlp.add_module("gelu", QuickGELU() if quick_gelu else nn.GELU())
-        self.mlp.add_module("c_proj", nn.Linear(4 * width, width))
+        self.ln_2 = LayerNorm(width, style.eps)
+        self.mlp = perceptron(width, style)
+        # None adds no key to the state dict.
+        self.ls_1 = None if style.layer_scale is None else LayerScale(width, style.layer_scale)
+        self.ls_2 = None if style.layer_scale is None else LayerScale(width, style.layer_scale)
 
     def forward(self, x: Tensor, causal: bool) -> Tensor:
         """(B, N, width) to (B, N, width)."""
-        x = x + self.attn(self.ln_1(x), causal)
+        attended: Tensor = self.attn(self.ln_1(x), causal)
+        x = x + (attended if self.ls_1 is None else self.ls_1(attended))
         perceived: Tensor = self.mlp(self.ln_2(x))
-        return x + perceived
+        return x + (perceived if self.ls_2 is None else self.ls_2(perceived))
 
 
 class Transformer(nn.Module):
@@ -79,11 +122,11 @@ class Transformer(nn.Module):
     With `recompute` set, a block keeps only its input for the backward pass and is recomputed there.
     """
 
-    def __init__(self, width: int, layers: int, heads: int, causal: bool, quick_gelu: bool) -> None:
+    def __init__(self, width: int, layers: int, heads: int, causal: bool, style: Style) -> None:
         super().__init__()
         self.causal = causal
         self.recompute = False
-        self.resblocks = nn.ModuleList(Block(width, heads, quick_gelu) for _ in range(layers))
+        self.resblocks = nn.ModuleList(Block(width, heads, style) for _ in range(layers))
         residual_std = (2 * layers * width) ** -0.5
         for name, parameter in self.resblocks.named_parameters():
             if name.endswith("bias"):

@@ -5,8 +5,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from openwit.training.config.zoo import ClipSpec, TextSpec
-from openwit.training.models.blocks import Transformer
-from openwit.training.models.clip import image_tower
+from openwit.training.models.blocks import Style, Transformer
+from openwit.training.models.clip import image_tower, style_of
 
 PREFIX_TOKENS = 4
 
@@ -17,12 +17,12 @@ class CaptionDecoder(nn.Module):
     Sharing that matrix gives the 63M parameters that the paper states (12 layers of width 512).
     """
 
-    def __init__(self, spec: TextSpec, quick_gelu: bool) -> None:
+    def __init__(self, spec: TextSpec, style: Style) -> None:
         super().__init__()
         self.token_embedding = nn.Embedding(spec.vocabulary, spec.width)
         self.positional_embedding = nn.Parameter(torch.empty(spec.context_length, spec.width))
-        self.transformer = Transformer(spec.width, spec.layers, spec.heads, causal=True, quick_gelu=quick_gelu)
-        self.ln_final = nn.LayerNorm(spec.width)
+        self.transformer = Transformer(spec.width, spec.layers, spec.heads, causal=True, style=style)
+        self.ln_final = nn.LayerNorm(spec.width, style.eps)
         nn.init.normal_(self.token_embedding.weight, std=0.02)
         nn.init.normal_(self.positional_embedding, std=0.01)
 
@@ -58,7 +58,7 @@ class Captioner(nn.Module):
         self.prefix_tokens = prefix_tokens
         self.visual = image_tower(spec, patch_dropout)
         self.prefix_projection = nn.Linear(spec.embed_dim, prefix_tokens * spec.text.width)
-        self.text = CaptionDecoder(spec.text, spec.quick_gelu)
+        self.text = CaptionDecoder(spec.text, style_of(spec, spec.text))
 
     def prefix(self, images: Tensor) -> Tensor:
         """Map (B, 3, H, W), normalised, to (B, prefix_tokens, text width)."""

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from openwit.schemas.common.errors import RecipeError
-from openwit.training.config.zoo import ClipSpec, ResNetSpec
+from openwit.training.config.zoo import ClipSpec, ResNetSpec, TextSpec, VisionSpec
+from openwit.training.models.blocks import Style
 from openwit.training.models.resnet import ResNet
 from openwit.training.models.text import TextTransformer
 from openwit.training.models.vit import VisionTransformer
@@ -34,7 +35,7 @@ class Clip(nn.Module):
         self.spec = spec
         self.inputs = spec.inputs
         self.visual = image_tower(spec, patch_dropout)
-        self.text = TextTransformer(spec.text, spec.embed_dim, spec.quick_gelu)
+        self.text = TextTransformer(spec.text, spec.embed_dim, style_of(spec, spec.text))
         self.logit_scale = nn.Parameter(torch.tensor(init_logit_scale))
         # Only for the sigmoid objective; None adds no key to the state dict, as in open_clip.
         self.logit_bias = None if init_logit_bias is None else nn.Parameter(torch.tensor(init_logit_bias))
@@ -48,6 +49,11 @@ class Clip(nn.Module):
         return F.normalize(self.text(tokens).float(), dim=-1)
 
 
+def style_of(spec: ClipSpec, tower: VisionSpec | TextSpec) -> Style:
+    """Return how the blocks of a tower are made."""
+    return Style(spec.quick_gelu, spec.gelu, spec.norm_eps, tower.mlp_ratio, tower.layer_scale)
+
+
 def image_tower(spec: ClipSpec, patch_dropout: float = 0.0) -> ResNet | VisionTransformer:
     """Return the image tower of a spec, also used by the models of other objectives.
 
@@ -55,7 +61,7 @@ def image_tower(spec: ClipSpec, patch_dropout: float = 0.0) -> ResNet | VisionTr
         RecipeError: patches are to be dropped, but the tower has none.
     """
     if not isinstance(spec.vision, ResNetSpec):
-        return VisionTransformer(spec.vision, spec.embed_dim, spec.quick_gelu, patch_dropout)
+        return VisionTransformer(spec.vision, spec.embed_dim, style_of(spec, spec.vision), patch_dropout)
     if patch_dropout:
         raise RecipeError("patch_dropout drops patches, which a ResNet does not have: set it to 0")
     return ResNet(spec.vision, spec.embed_dim)

@@ -55,20 +55,26 @@ def image_flops(spec: ClipSpec, kept_patches: int | None = None) -> int:
     vision = spec.vision
     if isinstance(vision, ResNetSpec):
         return _resnet(vision, spec.embed_dim)
-    tokens = 1 + (vision.patches if kept_patches is None else kept_patches)
-    return _stem(vision) + _transformer(vision.width, vision.layers, tokens) + 2 * vision.width * spec.embed_dim
+    tokens = (vision.pool == "class") + (vision.patches if kept_patches is None else kept_patches)
+    total = _stem(vision) + _transformer(vision.width, vision.layers, tokens, vision.mlp_ratio)
+    if vision.pool == "attention":
+        # Keys and values of all patches, one query, one output, and an MLP for it.
+        hidden = int(vision.width * vision.mlp_ratio)
+        total += 2 * (2 * tokens + 2) * vision.width**2 + 4 * tokens * vision.width + 4 * vision.width * hidden
+    return total + (2 * vision.width * spec.embed_dim if vision.projection else 0)
 
 
 def text_flops(spec: ClipSpec, tokens: int | None = None) -> int:
     """Return the operations of the text tower's forward pass for one text of `tokens`; None: the whole context."""
     text: TextSpec = spec.text
-    length = text.context_length if tokens is None else tokens
-    return _transformer(text.width, text.layers, length) + 2 * text.width * spec.embed_dim
+    length = text.context_length if tokens is None or text.fixed_length else tokens
+    return _transformer(text.width, text.layers, length, text.mlp_ratio) + 2 * text.width * spec.embed_dim
 
 
-def _transformer(width: int, layers: int, tokens: int) -> int:
-    # Four width x width maps in attention, eight in the MLP, and the two products of attention itself.
-    return layers * (2 * tokens * 12 * width**2 + 2 * 2 * tokens**2 * width)
+def _transformer(width: int, layers: int, tokens: int, mlp_ratio: float) -> int:
+    # Four width x width maps in attention, two to and from the MLP's channels, and the two products of attention.
+    maps = 4 * width**2 + 2 * width * int(width * mlp_ratio)
+    return layers * (2 * tokens * maps + 2 * 2 * tokens**2 * width)
 
 
 def _convolution(side: int, before: int, after: int, kernel: int) -> int:

@@ -13,15 +13,15 @@ CONFIG = "open_clip_config.json"
 # Keys that change nothing in the two towers, and keys whose usual value is what is built here.
 _WITHOUT_EFFECT = ("init_logit_scale", "init_logit_bias", "hf_tokenizer_name", "tokenizer_kwargs", "model_type")
 _USUAL = {
-    "mlp_ratio": 4.0, "pool_type": "tok", "final_ln_after_pool": False, "no_ln_pre": False, "proj_type": "linear",
+    "pool_type": "tok", "final_ln_after_pool": False, "no_ln_pre": False, "proj_type": "linear",
     "no_causal_mask": False, "attentional_pool": False, "patch_dropout": 0.0, "input_patchnorm": False,
     "global_average_pool": False, "nonscalar_logit_scale": False, "custom_text": True, "output_tokens": False,
     "embed_cls": False, "proj_bias": False, "pad_id": 0, "text_mask": "first",
 }  # fmt: skip
 _KNOWN = {
     "": ("embed_dim", "quick_gelu", "vision_cfg", "text_cfg"),
-    "vision_cfg": ("image_size", "layers", "width", "head_width", "patch_size"),
-    "text_cfg": ("context_length", "vocab_size", "width", "heads", "layers"),
+    "vision_cfg": ("image_size", "layers", "width", "head_width", "patch_size", "mlp_ratio", "ls_init_value"),
+    "text_cfg": ("context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "ls_init_value"),
 }
 
 
@@ -49,6 +49,7 @@ def spec_of_open_clip(config: Mapping[str, Any], where: str) -> ClipSpec:
         tower |= {"kind": "resnet", "layers": tuple(layers), "heads": max(1, 32 * width // head_width)}
     else:
         tower |= {"patch_size": _side(vision.get("patch_size", 16)), "layers": layers, "heads": width // head_width}
+        tower |= {"mlp_ratio": vision.get("mlp_ratio", 4.0), "layer_scale": vision.get("ls_init_value")}
     raw = {
         "embed_dim": config.get("embed_dim", 512),
         "quick_gelu": bool(config.get("quick_gelu", False)),
@@ -59,6 +60,8 @@ def spec_of_open_clip(config: Mapping[str, Any], where: str) -> ClipSpec:
             "width": text.get("width", 512),
             "heads": text.get("heads", 8),
             "layers": text.get("layers", 12),
+            "mlp_ratio": text.get("mlp_ratio", 4.0),
+            "layer_scale": text.get("ls_init_value"),
         },
     }
     spec = parse_settings(raw, ClipSpec, where)

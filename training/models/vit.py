@@ -1,4 +1,4 @@
-"""Image tower: Vision Transformer with an extra normalisation before the blocks (paper section 2.4)."""
+"""Image tower: Vision Transformer, by default with an extra normalisation before the blocks (paper section 2.4)."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from openwit.schemas.common.hashing import GOLDEN, MIX_1, MIX_2
 from openwit.training.config.zoo import VisionSpec
-from openwit.training.models.blocks import Transformer
+from openwit.training.models.blocks import Style, Transformer
+from openwit.training.models.pooling import AttentionPooling
 
 # splitmix64's constants as signed integers, as torch has no unsigned arithmetic.
 _GOLDEN, _MIX_1, _MIX_2 = (constant - (1 << 64) for constant in (GOLDEN, MIX_1, MIX_2))
@@ -48,43 +49,62 @@ def _shifted(x: Tensor, bits: int) -> Tensor:
 class VisionTransformer(nn.Module):
     """A transformer over patches and a class token; the class token, projected, is the image's embedding.
 
+    With another `spec.pool` there is no class token: the mean of the patches, or attention to them, takes its place.
+
     Args:
         spec: sizes.
         embed_dim: dimensions of the shared space.
-        quick_gelu: see `ClipSpec`.
+        style: of the blocks, see `style_of`.
         patch_dropout: share of patches dropped in training mode, drawn for each image from `patch_dropout_rng`, or
             from torch's generator if that is None.
     """
 
     patch_dropout_rng: PatchDropoutRng | None = None
 
-    def __init__(self, spec: VisionSpec, embed_dim: int, quick_gelu: bool, patch_dropout: float = 0.0) -> None:
+    def __init__(self, spec: VisionSpec, embed_dim: int, style: Style, patch_dropout: float = 0.0) -> None:
         super().__init__()
         scale = spec.width**-0.5
         self.kept_patches = max(1, round(spec.patches * (1 - patch_dropout)))
         self.conv1 = _convolutions(spec) if spec.stem == "convolutions" else _patches(spec)
-        self.class_embedding = nn.Parameter(scale * torch.randn(spec.width))
-        self.positional_embedding = nn.Parameter(scale * torch.randn(spec.patches + 1, spec.width))
-        self.ln_pre = nn.LayerNorm(spec.width)
-        self.transformer = Transformer(spec.width, spec.layers, spec.heads, causal=False, quick_gelu=quick_gelu)
-        self.ln_post = nn.LayerNorm(spec.width)
-        self.proj = nn.Parameter(scale * torch.randn(spec.width, embed_dim))
+        # None adds no key to the state dict.
+        self.class_embedding = nn.Parameter(scale * torch.randn(spec.width)) if spec.pool == "class" else None
+        self.positional_embedding = nn.Parameter(scale * torch.randn(spec.positions, spec.width))
+        self.ln_pre = nn.LayerNorm(spec.width, style.eps) if spec.pre_norm else None
+        self.transformer = Transformer(spec.width, spec.layers, spec.heads, causal=False, style=style)
+        self.ln_post = nn.LayerNorm(spec.width, style.eps)
+        self.attn_pool = AttentionPooling(spec.width, spec.heads, style) if spec.pool == "attention" else None
+        self.proj = nn.Parameter(scale * torch.randn(spec.width, embed_dim)) if spec.projection else None
 
     def forward(self, images: Tensor) -> Tensor:
         """Map (B, 3, H, W), normalised, to (B, embed_dim), not of unit length."""
-        projected: Tensor = self.features(images) @ self.proj
-        return projected
+        pooled = self.features(images)
+        return pooled if self.proj is None else pooled @ self.proj
 
     def features(self, images: Tensor) -> Tensor:
-        """Map (B, 3, H, W) to (B, width): the class token before the projection, which linear probes use."""
-        patches = self.conv1(images).flatten(2).transpose(1, 2) + self.positional_embedding[1:]
-        if self.training and self.kept_patches < patches.shape[1]:
-            patches = self._drop(patches)
-        first = (self.class_embedding + self.positional_embedding[0]).to(patches.dtype)
-        x = torch.cat([first.expand(len(patches), 1, -1), patches], dim=1)
-        x = self.transformer(self.ln_pre(x))
-        pooled: Tensor = self.ln_post(x[:, 0])
-        return pooled
+        """Map (B, 3, H, W) to (B, width): what is pooled, before the projection, which linear probes use."""
+        x = self._blocks(images)
+        if self.class_embedding is not None:
+            pooled: Tensor = self.ln_post(x[:, 0])
+            return pooled
+        return self._pooled(self.ln_post(x))
+
+    def _blocks(self, images: Tensor) -> Tensor:
+        """Map (B, 3, H, W) to the (B, N, width) of the last block."""
+        first = int(self.class_embedding is not None)
+        x = self.conv1(images).flatten(2).transpose(1, 2) + self.positional_embedding[first:]
+        if self.training and self.kept_patches < x.shape[1]:
+            x = self._drop(x)
+        if self.class_embedding is not None:
+            token = (self.class_embedding + self.positional_embedding[0]).to(x.dtype)
+            x = torch.cat([token.expand(len(x), 1, -1), x], dim=1)
+        blocks: Tensor = self.transformer(x if self.ln_pre is None else self.ln_pre(x))
+        return blocks
+
+    def _pooled(self, x: Tensor) -> Tensor:
+        """Pool (B, N, width), normalised."""
+        if self.class_embedding is not None:
+            return x[:, 0]
+        return x.mean(dim=1) if self.attn_pool is None else self.attn_pool(x)
 
     def _drop(self, patches: Tensor) -> Tensor:
         kept = self._kept(len(patches), patches.shape[1], patches.device)
@@ -101,7 +121,7 @@ class VisionTransformer(nn.Module):
 
 def _patches(spec: VisionSpec) -> nn.Module:
     """Make the paper's stem: a linear map of each patch."""
-    return nn.Conv2d(3, spec.width, spec.patch_size, stride=spec.patch_size, bias=False)
+    return nn.Conv2d(3, spec.width, spec.patch_size, stride=spec.patch_size, bias=spec.patch_bias)
 
 
 def _convolutions(spec: VisionSpec) -> nn.Module:

@@ -1,8 +1,9 @@
-"""Load and save weights: OpenAI's released ones, open_clip's, and OpenWIT's in the layout that open_clip loads.
+"""Load and save weights: OpenAI's released ones, open_clip's, SigLIP's, and OpenWIT's in open_clip's layout.
 
-All three have the same tensors. OpenAI's and open_clip's usual layout has the text tower's at the top level
-(`token_embedding.weight`), open_clip's other one and OpenWIT's below `text.`; nothing else differs. Shapes do not show
-the number of heads and the activation, so OpenWIT's files store the spec as well.
+For CLIP all have the same tensors (SigLIP's are named by `openwit.training.models.siglip`). OpenAI's and open_clip's
+usual layout has the text tower's at the top level (`token_embedding.weight`), open_clip's other one and OpenWIT's
+below `text.`; nothing else differs. Shapes do not show the number of heads and the activation, so OpenWIT's files
+store the spec as well.
 """
 
 import json
@@ -24,8 +25,10 @@ from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.matching_paths import refuse_special
 from openwit.schemas.common.settings import parse_settings
 from openwit.schemas.common.storage_faults import storage_faults
-from openwit.training.config.zoo import ClipSpec
+from openwit.training.config.images import SIGLIP_IMAGES
+from openwit.training.config.zoo import ClipSpec, ResNetSpec
 from openwit.training.models.clip import Clip
+from openwit.training.models.siglip import from_siglip, is_siglip
 from openwit.training.models.torchscript import is_torchscript, read_torchscript
 
 # Numbers that OpenAI's archives hold besides the weights.
@@ -36,6 +39,10 @@ WRAPPERS = ("state_dict", "model")
 # Prefixes of every key: of DistributedDataParallel and torch.compile.
 PREFIXES = ("module.", "_orig_mod.")
 HEAD_WIDTH = 64
+# Channels per head of published models by a tower's width, where they are not 64: OpenCLIP's H, g and bigG, SO400M.
+VISION_HEAD_WIDTHS = {1280: 80, 1408: 88, 1664: 104, 1152: 72}
+TEXT_HEAD_WIDTHS = {1152: 72}
+LARGE_VOCABULARY = 100_000
 SPEC_KEY = "openwit_spec"
 
 # Exceptions on reading bytes that are not a pickle, besides UnpicklingError.
@@ -90,32 +97,44 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     return _unwrapped(content, path)
 
 
-def settings_of(state: Mapping[str, Tensor], quick_gelu: bool | None = None, head_width: int = HEAD_WIDTH) -> ClipSpec:
+def settings_of(
+    state: Mapping[str, Tensor], quick_gelu: bool | None = None, head_width: int | None = None
+) -> ClipSpec:
     """Infer the architecture from the shapes of a state dict.
 
     Args:
         state: of any of the three layouts.
         quick_gelu: activation, which shapes do not show. None: QuickGELU if the keys are those of OpenAI's own
             archive, else GELU. Pass true for OpenAI's weights from elsewhere: with GELU they lose about 2.7 points.
-        head_width: channels per head, which shapes do not show either; 64 in all nine models of the paper.
+        head_width: channels per head, which shapes do not show either. None: those of the published model of this
+            width (`VISION_HEAD_WIDTHS`), or 64, as in all nine models of the paper.
 
     Raises:
         DataError: it is not a CLIP with a Vision Transformer or a ResNet.
     """
     weights, extras = named_as_here(state)
     text_width = _size(weights, "text.ln_final.weight", 0)
-    raw = {
-        "embed_dim": _size(weights, "text.text_projection", 1),
-        "quick_gelu": bool(extras) if quick_gelu is None else quick_gelu,
-        "vision": (_vit if "visual.proj" in weights else _resnet)(weights, head_width),
-        "text": {
-            "context_length": _size(weights, "text.positional_embedding", 0),
-            "vocabulary": _size(weights, "text.token_embedding.weight", 0),
-            "width": text_width,
-            "layers": _count(weights, "text.transformer.resblocks."),
-            "heads": max(1, text_width // head_width),
-        },
+    siglip = "visual.attn_pool.probe" in weights
+    text: dict[str, object] = {
+        "context_length": _size(weights, "text.positional_embedding", 0),
+        "vocabulary": _size(weights, "text.token_embedding.weight", 0),
+        "width": text_width,
+        "layers": _count(weights, "text.transformer.resblocks."),
+        "heads": max(1, text_width // (head_width or TEXT_HEAD_WIDTHS.get(text_width, HEAD_WIDTH))),
+        **_block(weights, "text.", text_width),
     }
+    biased = "text.text_projection.weight" in weights
+    raw: dict[str, object] = {
+        "embed_dim": _size(weights, *(("text.text_projection.weight", 0) if biased else ("text.text_projection", 1))),
+        "quick_gelu": bool(extras) if quick_gelu is None else quick_gelu,
+        "vision": (_vit if _is_vit(weights) else _resnet)(weights, head_width),
+        "text": text | ({"projection_bias": True} if biased else {}),
+    }
+    if siglip:
+        # SigLIP 2 has a vocabulary of its own, in which the filling is 0.
+        pad = 1 if _size(weights, "text.token_embedding.weight", 0) < LARGE_VOCABULARY else 0
+        raw["text"] = {**text, "causal": False, "pool": "last", "pad": pad, "projection_bias": biased}
+        raw |= {"gelu": "tanh", "norm_eps": 1e-6, "images": SIGLIP_IMAGES}
     return parse_settings(raw, ClipSpec, "the weights' shapes")
 
 
@@ -145,8 +164,9 @@ def into_model(model: Clip, state: Mapping[str, Tensor]) -> LoadReport:
     for key, tensor in expected.items():
         if key not in weights and key.endswith("num_batches_tracked"):
             weights[key] = tensor  # missing in files of PyTorch before 0.4.1, and never read
-    if "logit_scale" in weights and weights["logit_scale"].numel() == 1:
-        weights["logit_scale"] = weights["logit_scale"].reshape(())  # sharded training saves it as one row
+    for key in ("logit_scale", "logit_bias"):
+        if key in weights and weights[key].numel() == 1:
+            weights[key] = weights[key].reshape(())  # sharded training saves it as one row
     _check(expected, weights)
     model.load_state_dict(weights)
     converted = sum(weights[key].dtype != tensor.dtype for key, tensor in expected.items())
@@ -203,12 +223,16 @@ def model_from_weights(path: Path, *, quick_gelu: bool | None = None) -> tuple[C
     assumed = []
     if spec is None:
         spec = settings_of(state, quick_gelu)
-        assumed.append(f"heads are taken to be {HEAD_WIDTH} channels wide, which no shape tells")
-        if quick_gelu is None and not spec.quick_gelu:
+        vision = spec.vision
+        usual = HEAD_WIDTH if isinstance(vision, ResNetSpec) else VISION_HEAD_WIDTHS.get(vision.width, HEAD_WIDTH)
+        assumed.append(f"heads are taken to be {usual} channels wide, which no shape tells")
+        if spec.gelu == "tanh":
+            assumed.append("the activation is taken to be GELU by tanh, with which SigLIP was trained")
+        elif quick_gelu is None and not spec.quick_gelu:
             assumed.append("the activation is taken to be GELU: give quick_gelu: true for OpenAI's weights")
     elif quick_gelu is not None:
         spec = spec.model_copy(update={"quick_gelu": quick_gelu})
-    model = Clip(spec)
+    model = Clip(spec, init_logit_bias=0.0 if "logit_bias" in state else None)
     report = into_model(model, state)
     return model.eval(), replace(report, notes=(*report.notes, *assumed))
 
@@ -230,6 +254,8 @@ def _unwrapped(content: object, path: Path) -> dict[str, Tensor]:
 
 
 def named_as_here(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    if is_siglip(state):
+        state = from_siglip(state)
     named = {
         f"text.{key}" if key.startswith(TEXT_TOWER) else key: tensor
         for key, tensor in state.items()
@@ -255,17 +281,18 @@ def resized_positions(embedding: Tensor, wanted: torch.Size) -> Tensor | None:
     # None if there is nothing to resize, or it cannot be resized; the check of shapes then fails.
     if embedding.shape == wanted or embedding.ndim != 2 or embedding.shape[1] != wanted[1]:
         return None
-    side, channels = grid_side(embedding), embedding.shape[1]
-    if side < 1 or side**2 + 1 != len(embedding):
+    side, size, channels = grid_side(embedding), math.isqrt(wanted[0]), embedding.shape[1]
+    # Rows before the grid: one for the class token or the mean, none where there is neither.
+    first = len(embedding) - side**2
+    if side < 1 or first not in (0, 1) or first != wanted[0] - size**2:
         return None
-    grid = embedding[1:].float().reshape(1, side, side, channels).permute(0, 3, 1, 2)
-    size = math.isqrt(wanted[0] - 1)
+    grid = embedding[first:].float().reshape(1, side, side, channels).permute(0, 3, 1, 2)
     grid = F.interpolate(grid, size=(size, size), mode="bicubic", align_corners=False, antialias=True)
-    return torch.cat([embedding[:1].float(), grid.permute(0, 2, 3, 1).reshape(size * size, channels)])
+    return torch.cat([embedding[:first].float(), grid.permute(0, 2, 3, 1).reshape(size * size, channels)])
 
 
 def grid_side(embedding: Tensor) -> int:
-    return math.isqrt(max(0, len(embedding) - 1))
+    return math.isqrt(len(embedding))
 
 
 def _size(weights: Mapping[str, Tensor], key: str, axis: int) -> int:
@@ -276,13 +303,33 @@ def _size(weights: Mapping[str, Tensor], key: str, axis: int) -> int:
     return weights[key].shape[axis]
 
 
-def _grid(weights: Mapping[str, Tensor], key: str) -> int:
+def _grid(weights: Mapping[str, Tensor], key: str, first: int = 1) -> int:
     """Return the side of the square of positions; one further row is the class token's or the mean's."""
-    positions = _size(weights, key, 0) - 1
+    positions = _size(weights, key, 0) - first
     side = math.isqrt(max(0, positions))
     if side < 1 or side**2 != positions:
-        raise DataError(f"{key!r} has {positions + 1} rows, which are no square of positions and one more")
+        more = " and one more" if first else ""
+        raise DataError(f"{key!r} has {positions + first} rows, which are no square of positions{more}")
     return side
+
+
+def _is_vit(weights: Mapping[str, Tensor]) -> bool:
+    return any(key in weights for key in ("visual.proj", "visual.class_embedding", "visual.attn_pool.probe"))
+
+
+def _block(weights: Mapping[str, Tensor], tower: str, width: int) -> dict[str, object]:
+    """Return what a tower's first block shows of its style, where it is not CLIP's."""
+    found: dict[str, object] = {}
+    place = f"{tower}transformer.resblocks.0."
+    if f"{place}mlp.c_fc.weight" in weights:
+        hidden = _size(weights, f"{place}mlp.c_fc.weight", 0)
+        # As published, four decimals: the smallest that gives this number of channels.
+        found["mlp_ratio"] = hidden / width if hidden % width == 0 else math.ceil(10_000 * hidden / width) / 10_000
+        if int(width * float(str(found["mlp_ratio"]))) != hidden:
+            found["mlp_ratio"] = hidden / width
+    if f"{place}ls_1.gamma" in weights:
+        found["layer_scale"] = 1e-5  # an initial value, which the weights replace
+    return found
 
 
 def _count(weights: Mapping[str, Tensor], prefix: str) -> int:
@@ -291,28 +338,34 @@ def _count(weights: Mapping[str, Tensor], prefix: str) -> int:
     return len(set(numbers))
 
 
-def _vit(weights: Mapping[str, Tensor], head_width: int) -> dict[str, object]:
-    width = _size(weights, "visual.class_embedding", 0)
+def _vit(weights: Mapping[str, Tensor], head_width: int | None) -> dict[str, object]:
+    width = _size(weights, "visual.ln_post.weight", 0)
+    attention, token = "visual.attn_pool.probe" in weights, "visual.class_embedding" in weights
     convolutions = sum(key.startswith("visual.conv1.") and weights[key].ndim == 4 for key in weights)
     # The last convolution of the stem does not halve the sides.
     stem = "patch" if "visual.conv1.weight" in weights else "convolutions"
     patch = _size(weights, "visual.conv1.weight", 2) if stem == "patch" else 2 ** max(0, convolutions - 1)
     return {
-        "image_size": patch * _grid(weights, "visual.positional_embedding"),
+        "image_size": patch * _grid(weights, "visual.positional_embedding", int(token)),
         "patch_size": patch,
         "width": width,
         "layers": _count(weights, "visual.transformer.resblocks."),
-        "heads": max(1, width // head_width),
+        "heads": max(1, width // (head_width or VISION_HEAD_WIDTHS.get(width, HEAD_WIDTH))),
         "stem": stem,
+        "pool": "attention" if attention else "class" if token else "mean",
+        "pre_norm": "visual.ln_pre.weight" in weights,
+        "patch_bias": "visual.conv1.bias" in weights,
+        "projection": "visual.proj" in weights,
+        **_block(weights, "visual.", width),
     }
 
 
-def _resnet(weights: Mapping[str, Tensor], head_width: int) -> dict[str, object]:
+def _resnet(weights: Mapping[str, Tensor], head_width: int | None) -> dict[str, object]:
     width = _size(weights, "visual.layer1.0.conv1.weight", 0)
     return {
         "kind": "resnet",
         "image_size": 32 * _grid(weights, "visual.attnpool.positional_embedding"),
         "layers": tuple(_count(weights, f"visual.layer{stage}.") for stage in (1, 2, 3, 4)),
         "width": width,
-        "heads": max(1, 32 * width // head_width),
+        "heads": max(1, 32 * width // (head_width or HEAD_WIDTH)),
     }

@@ -6,10 +6,11 @@ from torch import nn
 
 from openwit.schemas.common.errors import OpenWITError
 from openwit.training.config.zoo import ZOO, ClipSpec, ResNetSpec, TextSpec, VisionSpec, spec_of
-from openwit.training.models.blocks import Attention, QuickGELU
+from openwit.training.models.blocks import Attention, QuickGELU, Style
 from openwit.training.models.clip import Clip
 from openwit.training.models.text import TextTransformer
 from openwit.training.models.vit import VisionTransformer
+from openwit.training.models.weights import TEXT_HEAD_WIDTHS, VISION_HEAD_WIDTHS
 from openwit.training.objectives.contrastive import ContrastiveObjective
 
 SMALL = ClipSpec(
@@ -40,10 +41,11 @@ def test_the_papers_models_have_the_published_size(name: str, parameters: int) -
     assert sum(p.numel() for p in model.parameters()) == parameters
 
 
-def test_every_model_of_the_zoo_has_heads_of_64() -> None:
+def test_every_model_of_the_zoo_has_heads_of_64_or_as_published() -> None:
     for spec in ZOO.values():
         channels = spec.vision.channels if isinstance(spec.vision, ResNetSpec) else spec.vision.width
-        assert channels // spec.vision.heads == spec.text.width // spec.text.heads == 64
+        assert channels // spec.vision.heads == VISION_HEAD_WIDTHS.get(channels, 64)
+        assert spec.text.width // spec.text.heads == TEXT_HEAD_WIDTHS.get(spec.text.width, 64)
 
 
 def test_names_are_found_however_they_are_spelled() -> None:
@@ -71,7 +73,7 @@ def test_attention_is_pytorchs() -> None:
 
 def test_the_image_tower_is_the_papers_equations() -> None:
     torch.manual_seed(0)
-    tower = VisionTransformer(SMALL.vision, 24, quick_gelu=True).eval()
+    tower = VisionTransformer(SMALL.vision, 24, Style(quick_gelu=True)).eval()
     images = torch.randn(2, 3, 32, 32)
     patches = images.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 1, 4, 5).reshape(2, 16, -1)
     x = patches @ tower.conv1.weight.flatten(1).T
@@ -100,7 +102,7 @@ def tokens(lengths: list[int], width: int) -> torch.Tensor:
 
 def test_trimming_texts_to_the_longest_is_exact() -> None:
     torch.manual_seed(0)
-    tower = TextTransformer(SMALL.text, 24, quick_gelu=False)
+    tower = TextTransformer(SMALL.text, 24, Style())
     full = tokens([4, 6, 3], 12)
     torch.testing.assert_close(tower(full[:, :6]), tower(full), rtol=1e-5, atol=1e-6)
     noisy = full.clone()
@@ -110,7 +112,7 @@ def test_trimming_texts_to_the_longest_is_exact() -> None:
 
 def test_text_sees_only_what_comes_before() -> None:
     torch.manual_seed(0)
-    tower = TextTransformer(SMALL.text, 24, quick_gelu=False)
+    tower = TextTransformer(SMALL.text, 24, Style())
     full = tokens([8], 12)
     hidden = tower.token_embedding(full) + tower.positional_embedding
     changed = full.clone()
@@ -163,7 +165,7 @@ def test_the_temperature_is_held_at_a_hundred_outside_the_gradient() -> None:
 
 def test_patch_dropout_keeps_some_patches_and_none_in_evaluation() -> None:
     torch.manual_seed(0)
-    tower = VisionTransformer(SMALL.vision, 24, False, patch_dropout=0.5)
+    tower = VisionTransformer(SMALL.vision, 24, Style(), patch_dropout=0.5)
     assert tower.kept_patches == 8
     lengths = []
     tower.transformer.register_forward_pre_hook(lambda _, inputs: lengths.append(inputs[0].shape[1]))
@@ -178,7 +180,7 @@ def test_patch_dropout_keeps_some_patches_and_none_in_evaluation() -> None:
 
 def test_a_convolutional_stem_gives_the_same_tokens() -> None:
     spec = SMALL.vision.model_copy(update={"stem": "convolutions"})
-    tower = VisionTransformer(spec, 24, quick_gelu=False)
+    tower = VisionTransformer(spec, 24, Style())
     images = torch.randn(2, 3, 32, 32)
     assert tower.conv1(images).shape == (2, 48, 4, 4)
     assert tower(images).shape == (2, 24)
