@@ -1,0 +1,98 @@
+"""Models of open_clip trained here. Skipped where open_clip is not installed."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from support.open_clip import imported
+
+from openwit.schemas.common.errors import RecipeError
+from openwit.training.config import CustomModelSettings
+from openwit.training.engine.gradcache import backward
+from openwit.training.engine.runtime import make_autocast
+from openwit.training.models.open_clip_model import open_clip_model
+from openwit.training.objectives.base import Inputs
+from openwit.training.objectives.contrastive import ContrastiveObjective
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+VISION = {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16}
+TEXT = {"context_length": 12, "vocab_size": 64, "width": 32, "heads": 2, "layers": 1}
+TINY = {
+    "tiny-clip": {"embed_dim": 24, "vision_cfg": VISION, "text_cfg": TEXT},
+    "tiny-coca": {
+        "embed_dim": 32,
+        "vision_cfg": {**VISION, "attentional_pool": True, "attn_pooler_heads": 2, "output_tokens": True},
+        "text_cfg": {**TEXT, "embed_cls": True, "output_tokens": True},
+        "multimodal_cfg": {**TEXT, "attn_pooler_heads": 2},
+        "custom_text": True,
+    },
+    "tiny-words": {"embed_dim": 24, "vision_cfg": VISION, "text_cfg": {**TEXT, "hf_tokenizer_name": "x/y"}},
+}
+
+
+@pytest.fixture(scope="module")
+def open_clip(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
+    folder = tmp_path_factory.mktemp("configs")
+    for name, config in TINY.items():
+        (folder / f"{name}.json").write_text(json.dumps(config))
+    with imported() as module:
+        module.add_model_config(Path(folder))
+        yield module
+
+
+def settings(architecture: str, **changes: Any) -> CustomModelSettings:
+    name = "openwit.training.models.open_clip_model.open_clip_model"
+    sizes = {"image_size": 32, "context_length": 12, "vocabulary": 64}
+    return CustomModelSettings.model_validate({"name": name, "architecture": architecture, **sizes, **changes})
+
+
+@pytest.mark.usefixtures("open_clip")
+@pytest.mark.parametrize("architecture", ["tiny-clip", "tiny-coca"])
+def test_chunks_give_the_gradients_of_open_clips_own_embeddings(architecture: str) -> None:
+    torch.manual_seed(0)
+    objective = ContrastiveObjective()
+    model: Any = objective.build_model(settings(architecture))
+    images, tokens = torch.randn(6, 3, 32, 32), torch.randint(1, 60, (6, 9))
+    tokens[:, -1] = 63
+    found = []
+    for chunk in (None, 4):
+        model.zero_grad()
+        loss = backward(
+            objective,
+            model,
+            Inputs(images, tokens),
+            autocast=make_autocast(torch.device("cpu"), "fp32"),
+            chunk=chunk,
+        )
+        trained = [parameter for parameter in model.parameters() if parameter.grad is not None]
+        found.append((loss.value, [parameter.grad.clone() for parameter in trained]))
+    whole = torch.nn.functional.pad(tokens, (0, 3))
+    theirs = model.towers.model
+    left = theirs.encode_image(images, normalize=True) if architecture == "tiny-clip" else theirs.encode_image(images)
+    right = theirs.encode_text(whole, normalize=True) if architecture == "tiny-clip" else theirs.encode_text(whole)
+    logits = left @ right.T / 0.07
+    own = torch.arange(6)
+    value = (torch.nn.functional.cross_entropy(logits, own) + torch.nn.functional.cross_entropy(logits.T, own)) / 2
+    torch.testing.assert_close(found[0][0], value.detach(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.usefixtures("open_clip")
+@pytest.mark.parametrize(
+    ("architecture", "changes", "words"),
+    [
+        ("tiny-clip", {"image_size": 64}, "tiny-clip has image_size 32: set model.image_size: 32"),
+        ("tiny-clip", {"vocabulary": 65}, "set model.vocabulary: 64"),
+        ("tiny-words", {}, "reads the tokens of x/y"),
+        ("no-such-model", {}, "open_clip has no model 'no-such-model'"),
+    ],
+)
+def test_a_mistake_is_one_sentence(architecture: str, changes: dict[str, Any], words: str) -> None:
+    sizes = {"image_size": 32, "context_length": 12, "vocabulary": 64, **changes}
+    with pytest.raises(RecipeError) as caught:
+        open_clip_model(architecture, **sizes)
+    assert words in str(caught.value)
