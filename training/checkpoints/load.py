@@ -236,8 +236,12 @@ def weights_of(checkpoint: Checkpoint, weights: Weights) -> dict[str, Tensor]:
     return known | {key: tensor for key, tensor in moving.items() if key in known}
 
 
-def average_states(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+def average_states(states: Sequence[Mapping[str, Tensor]], shares: Sequence[float] | None = None) -> dict[str, Tensor]:
     """Return the mean of each tensor over several state dicts, summed in float64; counters are the last one's.
+
+    Args:
+        states: of one architecture.
+        shares: weight of each, whose sum is 1; None: equal ones.
 
     Raises:
         DataError: they do not hold the same tensors.
@@ -250,9 +254,9 @@ def average_states(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     for key, tensor in last.items():
         if tensor.is_floating_point():
             total = torch.zeros_like(tensor, dtype=torch.float64)
-            for state in states:
-                total += state[key]
-            mean[key] = (total / len(states)).to(tensor.dtype)
+            for number, state in enumerate(states):
+                total += state[key] if shares is None else state[key].double() * shares[number]
+            mean[key] = (total / len(states) if shares is None else total).to(tensor.dtype)
         else:
             mean[key] = tensor
     return mean

@@ -221,14 +221,20 @@ def tokenizer(
 
 @app.command(epilog=example("wit-train average out/run/checkpoints/step-*.pt --out out/run/average.pt"))
 def average(
-    checkpoints: Annotated[list[Path], typer.Argument(help="Checkpoint files of one architecture.")],
-    out: Annotated[Path, typer.Option(help="Checkpoint to write (.pt); must not exist yet.")],
+    checkpoints: Annotated[
+        list[Path],
+        typer.Argument(help="Checkpoint files of one architecture; for .safetensors weights of any layout."),
+    ],
+    out: Annotated[Path, typer.Option(help="File to write (.pt or .safetensors); must not exist yet.")],
     weights: WeightsOption = Weights.MODEL,
+    shares: Annotated[
+        str | None, typer.Option(help="Share of each, such as 0.3,0.7 [default: equal ones].", metavar="A,B,...")
+    ] = None,
 ) -> None:
     """Average the weights of checkpoints into one that can be evaluated and exported."""
-    from openwit.training.run.averaging import average_checkpoints
+    from openwit.training.run.averaging import average_checkpoints, parse_shares
 
-    average_checkpoints(checkpoints, out, weights=weights)
+    average_checkpoints(checkpoints, out, weights=weights, shares=parse_shares(shares))
     _print(f"wrote {out}, the mean of {len(checkpoints)} checkpoints")
 
 

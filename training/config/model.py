@@ -13,6 +13,7 @@ from openwit.schemas.common.settings import Settings
 from openwit.training.config.images import ImageSettings, ImageSpec
 from openwit.training.config.init import InitSettings
 from openwit.training.config.limits import LARGEST_IMAGE, LONGEST_CONTEXT, MOST_TOKEN_IDS
+from openwit.training.config.lock import LockSettings
 from openwit.training.config.plugins import is_dotted
 from openwit.training.config.zoo import ClipSpec, InputSpec, spec_of
 
@@ -55,6 +56,7 @@ class ModelSettings(Settings):
         description="rows of the token embedding; null: the tokenizer's (filled in if one is given)",
     )
     init: InitSettings | None = Field(None, description="weights to begin from; null: random ones")
+    lock: LockSettings | None = Field(None, description="parts that keep their weights; null: none")
 
     @pydantic.model_validator(mode="before")
     @classmethod
@@ -129,6 +131,7 @@ class CustomModelSettings(PluginSettings):
         description="number of token ids; null: the tokenizer's (filled in if one is given)",
     )
     init: InitSettings | None = Field(None, description="weights to begin from; null: random ones")
+    lock: LockSettings | None = Field(None, description="parts that keep their weights; null: none")
 
     @pydantic.model_validator(mode="before")
     @classmethod

@@ -11,6 +11,7 @@ from openwit.training.config import CustomModelSettings, TrainConfig
 from openwit.training.config.zoo import ResNetSpec
 from openwit.training.engine.distributed import Group
 from openwit.training.engine.parallel import shard
+from openwit.training.engine.places import lock
 from openwit.training.engine.runtime import lowered_dtype, set_matmul_precision
 from openwit.training.models.blocks import Block, Transformer
 from openwit.training.models.resnet import Bottleneck, ResNet
@@ -44,6 +45,8 @@ def build_model(
     model = objective.build_model(config.model)
     if prepare is not None:
         prepare(model)
+    if config.model.lock is not None:
+        lock(model, config.model.lock)
     model = model.to(device)
     channels_last = config.speed.channels_last
     sharded = group is not None and config.distributed.strategy == "fsdp"

@@ -255,7 +255,10 @@ def _buckets(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
 @torch.no_grad()
 def average_buffers(model: nn.Module, group: Group) -> None:
     """Average the running statistics of batch normalisation, which each rank has of its own samples."""
-    floating = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+    # Frozen statistics are equal on all ranks, and a mean would round them.
+    frozen = [module for module in model.modules() if getattr(module, "statistics_frozen", False)]
+    kept = {id(buffer) for module in frozen for buffer in module.buffers(recurse=False)}
+    floating = [b for b in model.buffers() if b.is_floating_point() and id(b) not in kept]
     if floating:
         group.all_reduce(floating)
         for buffer in floating:

@@ -242,8 +242,11 @@ class _Engine:
             if part is parts[-1]:
                 _before_last(self.hooks)
             stop = start + len(part.inputs.images)
-            grown = [(output, gradient[start:stop]) for output, gradient in zip(outputs, gradients, strict=True)]
-            torch.autograd.backward([output for output, _ in grown], [gradient.to(o.dtype) for o, gradient in grown])
+            pairs = zip(outputs, gradients, strict=True)
+            # Outputs of a locked tower have no gradient.
+            grown = [(output, gradient[start:stop]) for output, gradient in pairs if output.requires_grad]
+            if grown:
+                torch.autograd.backward([o for o, _ in grown], [gradient.to(o.dtype) for o, gradient in grown])
             start = stop
         after.restore()
         return _detached(loss)

@@ -18,7 +18,13 @@ from openwit.training.engine.distributed import Group
 from openwit.training.engine.ema import Ema
 from openwit.training.engine.gradcache import Hooks, Part, Rows, backward_parts, chunks_of
 from openwit.training.engine.loss_scale import LossScale
-from openwit.training.engine.optim import make_optimizer, optimizer_state, restore_optimizer, set_learning_rate
+from openwit.training.engine.optim import (
+    knows_found_inf,
+    make_optimizer,
+    optimizer_state,
+    restore_optimizer,
+    set_learning_rate,
+)
 from openwit.training.engine.parallel import (
     Take,
     as_it_is,
@@ -27,6 +33,7 @@ from openwit.training.engine.parallel import (
     load_full_state,
     local,
     reduce_gradients,
+    reshard,
     send_gradients,
 )
 from openwit.training.models.text import TextTransformer
@@ -92,7 +99,8 @@ class Stepper:
         self._cuda_graphs = uses_cuda_graphs(config, device)
         self._trims = ignores_padding(model)
         self._sharded = group is not None and config.distributed.strategy == "fsdp"
-        self._optimizer = make_optimizer(model, config.optim)
+        self._optimizer = make_optimizer(model, config.optim, head_apart=config.schedule.head_warmup.value > 0)
+        self._knows_found_inf = knows_found_inf(self._optimizer)
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._scale = LossScale(device) if config.precision == "fp16" else None
         self.ema = Ema(model, config.ema.decay) if config.ema.decay is not None else None
@@ -166,6 +174,8 @@ class Stepper:
             if self._group is not None:
                 self._group.sizes = None
         metrics = {"loss": loss.value, **loss.metrics}
+        if self._sharded and self._config.model.lock is not None:
+            reshard(self._model)  # a locked tower has no backward pass that would
         if self._group is not None:
             reduce_gradients(self._model, self._group)
             total = self._group.sum(torch.stack([value.float() for value in metrics.values()]))
@@ -179,15 +189,30 @@ class Stepper:
             metrics["logit_scale"] = temperature.detach().exp()
         return metrics
 
-    def step(self, metrics: dict[str, Tensor], *, step: int, lr: float) -> None:
-        """Update the weights unless loss or gradient norm is not finite, and clear the gradients."""
+    @property
+    def waits(self) -> bool:
+        """Whether each step waits for the device to see if it must be left out: the optimiser cannot do it there."""
+        return not self._knows_found_inf
+
+    def step(self, metrics: dict[str, Tensor], *, step: int, lr: float, head_lr: float | None = None) -> None:
+        """Update the weights unless loss or gradient norm is not finite, and clear the gradients.
+
+        Args:
+            metrics: of `gradients`.
+            step: counted from 0.
+            lr: learning rate.
+            head_lr: that of the head, if it has its own.
+        """
         norm = metrics["grad_norm"]
         self._found_inf = 1 - (metrics["loss"].isfinite() & norm.isfinite()).float()
         self._restore_buffers()
         self._unscale_and_clip(norm)
-        set_learning_rate(self._optimizer, lr)
-        self._optimizer.found_inf = self._found_inf  # type: ignore[attr-defined]
-        self._optimizer.step()
+        set_learning_rate(self._optimizer, lr, head_lr)
+        if self._knows_found_inf:
+            self._optimizer.found_inf = self._found_inf  # type: ignore[union-attr]
+            self._optimizer.step()
+        elif not bool(self._found_inf):
+            self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=not self._cuda_graphs)
         self._objective.after_step(self._model)
         if self._scale is not None:

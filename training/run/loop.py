@@ -26,7 +26,7 @@ from openwit.training.engine.distributed import Group, average_buffers, process_
 from openwit.training.engine.faults import describe_batch, device_faults
 from openwit.training.engine.parallel import drop, reshard
 from openwit.training.engine.runtime import cpu_prepared, make_autocast, pick_device
-from openwit.training.engine.schedule import CosineSchedule
+from openwit.training.engine.schedule import Schedule
 from openwit.training.engine.step import Stepper
 from openwit.training.evaluation.evaluators import (
     EvalContext,
@@ -188,7 +188,7 @@ class Trainer:
         begun = start or Start()
         self.begun, self.start, self.origin = begun, begun.position, begun.origin
         self.horizon = Horizon.of(config.schedule.duration, len(self.source), config.data.batch_size)
-        self.schedule = CosineSchedule(config.schedule, self.horizon, config.optim.lr)
+        self.schedule = Schedule(config.schedule, self.horizon, config.optim.lr)
         self.model = build_model(config, inputs.objective, device=self.device, group=group, prepare=self._load)
         self.stepper = Stepper(
             config,
@@ -241,6 +241,8 @@ class Trainer:
                 log.note("origin", self.start.step, self.origin.model_dump(mode="json", exclude={"kind"}))
                 for sentence in self.origin.sentences():
                     self.display.say(sentence)
+            if self.stepper.waits and self.device.type == "cuda":
+                self.display.say(f"{self.config.optim.name} cannot skip a step on the device: each step waits for it")
             reporter = self._reporter(log)
             ledger = reporter.ledger
             position, received = self._train(loader, saver, reporter, interrupt)
@@ -408,8 +410,9 @@ class Trainer:
             reporter.non_finite.check(step + 1, values, keys=parts.keys)
         clock = agreed.clock
         here, after = Position(step, samples, clock.begun), Position(step + 1, samples + batch.seen)
-        lr = self.schedule.rate(here, replace(after, elapsed=clock.begun + clock.last_step))
-        self.stepper.step(metrics, step=step, lr=lr)
+        expected = replace(after, elapsed=clock.begun + clock.last_step)
+        lr, head_lr = self.schedule.rate(here, expected), self.schedule.head_rate(here, expected)
+        self.stepper.step(metrics, step=step, lr=lr, head_lr=head_lr)
         return StepMetrics.of(after, lr=lr, keys=parts.keys, metrics=metrics), agreed
 
     def _evaluate(self, evaluators: list[ScheduledEvaluator], position: Position, reporter: Reporter) -> None:

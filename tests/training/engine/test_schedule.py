@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from openwit.schemas.common.errors import RecipeError
 from openwit.training.config import ScheduleSettings
 from openwit.training.config.duration import Horizon, Position
-from openwit.training.engine.schedule import CosineSchedule
+from openwit.training.engine.schedule import Schedule
 
 
-def make(duration: str, warmup: str, size: int = 100, batch: int = 10) -> tuple[CosineSchedule, Horizon]:
+def make(duration: str, warmup: str, size: int = 100, batch: int = 10) -> tuple[Schedule, Horizon]:
     settings = ScheduleSettings.model_validate({"duration": duration, "warmup": warmup})
     horizon = Horizon.of(settings.duration, size, batch)
-    return CosineSchedule(settings, horizon, 1.0), horizon
+    return Schedule(settings, horizon, 1.0), horizon
 
 
 def rates(duration: str, warmup: str) -> list[float]:

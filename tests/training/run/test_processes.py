@@ -212,6 +212,32 @@ def test_shards_go_on_where_one_process_left_off_under_torchrun(
     assert_alike(newest(parts), newest(whole))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["fsdp", "replicate"])
+def test_locked_parts_and_groups_in_two_processes(
+    settings: Any, tmp_path: Path, nursery: Nursery, strategy: str
+) -> None:
+    spec = settings("any")["model"]["spec"]
+    first = settings("first", schedule={"duration": "2 steps"})
+    alone(first)
+    more = {
+        "model": {"spec": spec, "lock": {"image": "all", "text": 1}, "init": first["run"]},
+        "optim": {"lr": 1e-3, "text_lr": 5e-4, "layer_decay": 0.7, "grad_clip": 1.0},
+        "schedule": {"duration": "8 steps", "head_warmup": "25%"},
+    }
+    whole, parts = settings("whole", **more), settings("parts", **more, distributed={"strategy": strategy})
+    alone(whole)
+    ended = nursery.pair(written(parts, tmp_path / "parts.yaml"))
+    assert [code for code, _, _ in ended] == [0, 0], ended
+    assert_alike(newest(parts), newest(whole))
+    before, after = newest(first).model_state, newest(parts)
+    locked = [name for name in before if name.startswith(("visual.", "text.transformer.resblocks.0.", "text.token"))]
+    assert len(locked) > 20
+    for state in (after.model_state, after.state["ema"]):
+        assert [name for name in locked if not torch.equal(before[name], state[name])] == []
+    assert not torch.equal(before["text.text_projection"], after.model_state["text.text_projection"])
+
+
 def test_trouble_of_one_process_ends_both_in_one_sentence(
     settings: Any, tmp_path: Path, nursery: Nursery, factory: SimpleNamespace
 ) -> None:
