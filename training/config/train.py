@@ -39,7 +39,9 @@ class TrainConfig(Settings):
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU if there is one")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="of the towers; auto: bf16 on a GPU, fp32 on a CPU; fp16 scales the loss automatically"
+        "auto",
+        description="of the towers; auto: bf16 on a GPU (fp16 where it has no bf16), fp32 on a CPU; fp16 "
+        "scales the loss automatically",
     )
     threads: int | None = Field(
         None,

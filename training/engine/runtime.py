@@ -33,10 +33,10 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 def lowered_dtype(device: torch.device, precision: Precision) -> torch.dtype | None:
     """Return the dtype of the towers if it is lower than float32."""
-    if precision == "fp16":
-        return torch.float16
-    lowered = precision == "bf16" or (precision == "auto" and device.type == "cuda")
-    return torch.bfloat16 if lowered else None
+    if precision == "auto" and device.type == "cuda":
+        # Before Ampere bf16 is computed in float32, at a fraction of the speed of fp16.
+        precision = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return {"fp16": torch.float16, "bf16": torch.bfloat16}.get(precision)
 
 
 def make_autocast(device: torch.device, precision: Precision) -> torch.autocast:

@@ -36,6 +36,7 @@ from openwit.training.engine.parallel import (
     reshard,
     send_gradients,
 )
+from openwit.training.engine.runtime import lowered_dtype
 from openwit.training.models.text import TextTransformer
 from openwit.training.models.vit import PatchDropoutRng, VisionTransformer
 from openwit.training.objectives.base import Inputs, Objective
@@ -102,7 +103,7 @@ class Stepper:
         self._optimizer = make_optimizer(model, config.optim, head_apart=config.schedule.head_warmup.value > 0)
         self._knows_found_inf = knows_found_inf(self._optimizer)
         self._parameters = [p for p in model.parameters() if p.requires_grad]
-        self._scale = LossScale(device) if config.precision == "fp16" else None
+        self._scale = LossScale(device) if lowered_dtype(device, config.precision) == torch.float16 else None
         self.ema = Ema(model, config.ema.decay) if config.ema.decay is not None else None
         self._found_inf = torch.tensor(0.0, device=device)
         self._kept: list[tuple[Tensor, Tensor]] = []

@@ -61,13 +61,22 @@ class Decoded(NamedTuple, Generic[S]):
 
 
 def decoded_batches(
-    readable: Readable[S], transform: ImageTransform, size: int, batch_size: int, unreadable: list[str]
-) -> Iterator[list[Decoded[S]]]:
-    """Yield samples 0 to `size` in batches; the keys of those that cannot be read are appended to `unreadable`."""
+    readable: Readable[S], transform: ImageTransform, size: int, batch_size: int, numbers: Sequence[int | None]
+) -> Iterator[tuple[list[Decoded[S]], list[str]]]:
+    """Yield batches of the samples 0 to `size` with the keys of those that cannot be read.
 
-    def load(start: int) -> tuple[list[Decoded[S]], list[str]]:
+    Args:
+        readable: the samples.
+        transform: of their images.
+        size: number of samples.
+        batch_size: samples in a batch.
+        numbers: batches to yield, in order; None: an empty one.
+    """
+
+    def load(number: int | None) -> tuple[list[Decoded[S]], list[str]]:
         loaded: list[Decoded[S]] = []
         bad: list[str] = []
+        start = size if number is None else number * batch_size
         indices = range(start, min(start + batch_size, size))
         with _reading(readable, indices) as read:
             for index in indices:
@@ -83,12 +92,10 @@ def decoded_batches(
         return loaded, bad
 
     with ThreadPoolExecutor(1) as pool:
-        following = pool.submit(load, 0)
-        for start in range(0, size, batch_size):
-            loaded, bad = following.result()
-            if start + batch_size < size:
-                following = pool.submit(load, start + batch_size)
-            unreadable.extend(bad)
+        following = [pool.submit(load, number) for number in numbers[:1]]
+        for place in range(len(numbers)):
+            loaded = following.pop().result()
+            following = [pool.submit(load, number) for number in numbers[place + 1 : place + 2]]
             yield loaded
 
 

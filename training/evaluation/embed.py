@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from openwit.schemas.common.errors import DataError
 from openwit.training.data.sharded import Dataset
 from openwit.training.data.transforms import evaluation_transform, normalise
 from openwit.training.evaluation.decoding import decoded_batches
+from openwit.training.evaluation.shares import ALONE, Shares
 from openwit.training.tokenizer.bpe import Tokenizer
 
 Progress = Callable[[int, int], None]
@@ -38,6 +39,15 @@ class EmbeddedSplit:
     unreadable: list[str]  # keys of samples that were skipped
 
 
+class _Part(NamedTuple):
+    """A batch of a split."""
+
+    indices: list[int]
+    texts: list[list[str]]  # of each image, distinct
+    unreadable: list[str]
+    rows: Tensor  # (images, D)
+
+
 class Embedder:
     """A model ready to embed: device, precision, batch size and preprocessing in one place.
 
@@ -47,7 +57,9 @@ class Embedder:
         device: where the model is.
         autocast: precision of the towers.
         batch_size: images or texts at once.
-        fast_decode: see `DataSettings.decode`.
+        shares: of the processes of a run; they get the same numbers as one process, and all make the same calls.
+
+    Images are decoded exactly, in full, whatever training does.
     """
 
     def __init__(
@@ -58,14 +70,15 @@ class Embedder:
         device: torch.device,
         autocast: torch.autocast,
         batch_size: int = 256,
-        fast_decode: bool = True,
+        shares: Shares = ALONE,
     ) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self._device = device
         self._autocast = autocast
         self._batch_size = batch_size
-        self._transform = evaluation_transform(model.inputs.image_size, fast=fast_decode, images=model.inputs.images)
+        self._shares = shares
+        self._transform = evaluation_transform(model.inputs.image_size, fast=False, images=model.inputs.images)
 
     def split(self, dataset: Dataset, *, limit: int | None = None, progress: Progress | None = None) -> EmbeddedSplit:
         """Embed the first `limit` samples of a split. Unreadable ones are skipped and listed in the result.
@@ -74,20 +87,28 @@ class Embedder:
             DataError: fewer than two samples are readable, so that there is nothing to choose between.
         """
         size = len(dataset) if limit is None else min(limit, len(dataset))
-        unreadable: list[str] = []
-        indices: list[int] = []
+        mine = self._shares.of(-(-size // self._batch_size))
+        found: dict[int, _Part] = {}
+        done, seen = 0, set[str]()
+        batches = decoded_batches(dataset, self._transform, size, self._batch_size, mine)
+        for number, (chunk, bad) in zip(mine, batches, strict=True):
+            rows = self.images(np.stack([decoded.pixels for decoded in chunk])) if chunk else self._blank_images()
+            if number is None:
+                continue
+            texts = [list(dict.fromkeys(decoded.sample.texts)) for decoded in chunk]
+            found[number] = _Part([decoded.number for decoded in chunk], texts, bad, rows[: len(chunk)])
+            done += len(chunk) + len(bad)
+            seen.update(text for each in texts for text in each)
+            if progress is not None:
+                progress(done, size + len(seen))
+        parts = self._shares.joined(found)
+        unreadable = [key for part in parts for key in part.unreadable]
+        indices = [index for part in parts for index in part.indices]
+        images = [part.rows for part in parts if part.indices]
         numbers: dict[str, int] = {}
         entries: list[tuple[int, int]] = []
-        images: list[Tensor] = []
-        for chunk in decoded_batches(dataset, self._transform, size, self._batch_size, unreadable):
-            for decoded in chunk:
-                texts = dict.fromkeys(decoded.sample.texts)
-                entries.extend((len(indices), numbers.setdefault(text, len(numbers))) for text in texts)
-                indices.append(decoded.number)
-            if chunk:
-                images.append(self.images(np.stack([decoded.pixels for decoded in chunk])))
-            if progress is not None:
-                progress(len(indices) + len(unreadable), size + len(numbers))
+        for image, texts_of in enumerate(each for part in parts for each in part.texts):
+            entries.extend((image, numbers.setdefault(text, len(numbers))) for text in texts_of)
         if len(indices) < 2:
             raise DataError(
                 f"split {dataset.split!r} of {dataset.folder} has {len(indices)} readable images, but retrieval needs "
@@ -119,19 +140,28 @@ class Embedder:
         """Embed texts: (len(texts), D) on the CPU. Texts of similar length are batched together, to save padding."""
         context_length = self._model.inputs.context_length
         order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
-        embedded: Tensor | None = None
-        for start in range(0, len(order), self._batch_size):
-            chosen = order[start : start + self._batch_size]
-            tokens = torch.from_numpy(self._tokenizer([texts[number] for number in chosen], context_length))
+        found: dict[int, Tensor] = {}
+        for number in self._shares.of(-(-len(order) // self._batch_size)):
+            start = 0 if number is None else number * self._batch_size
+            chosen = order[start : start + self._batch_size] if number is not None else order[:1]
+            tokens = torch.from_numpy(self._tokenizer([texts[one] for one in chosen], context_length))
             with torch.inference_mode(), evaluating(self._model), self._autocast:
                 rows = self._model.encode_text(tokens.to(self._device)).cpu()
-            if embedded is None:
-                embedded = torch.empty(len(texts), rows.shape[1])
-            embedded[chosen] = rows
+            if number is not None:
+                found[number] = rows
             if progress is not None:
                 progress(start + len(chosen))
-        assert embedded is not None, "there are texts"
+        joined = torch.cat(self._shares.joined(found))
+        embedded = torch.empty(len(texts), joined.shape[1])
+        embedded[order] = joined
         return embedded
+
+    def _blank_images(self) -> Tensor:
+        """Embed nothing, as one blank image where other ranks need this one to take part."""
+        if not self._shares.padded:
+            return torch.empty(0)
+        size = self._model.inputs.image_size
+        return self.images(np.zeros((1, size, size, 3), dtype=np.uint8))[:0]
 
 
 @contextmanager

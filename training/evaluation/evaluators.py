@@ -14,11 +14,13 @@ from openwit.training.config.data import SOURCES
 from openwit.training.config.duration import Duration, Position
 from openwit.training.data.sharded import Dataset, ShardedDataset
 from openwit.training.data.sources import held_out_source
+from openwit.training.engine.distributed import Group
 from openwit.training.evaluation.classification_data import open_classification
 from openwit.training.evaluation.classification_readers import LabelledData
 from openwit.training.evaluation.embed import Embedder
 from openwit.training.evaluation.prompts import read_prompts
 from openwit.training.evaluation.retrieval import retrieval
+from openwit.training.evaluation.shares import ALONE, Shares
 from openwit.training.evaluation.zero_shot import HeadScorer, ObjectiveScorer, Scorer, classify, summarise
 from openwit.training.objectives.base import Objective
 from openwit.training.tokenizer.bpe import Tokenizer
@@ -53,6 +55,7 @@ class EvalContext:
         device: of the model.
         autocast: precision of the towers, a context manager.
         progress: receives (done, total) during an evaluation.
+        group: the processes of the run; None for a single process.
     """
 
     config: TrainConfig
@@ -61,17 +64,27 @@ class EvalContext:
     device: torch.device
     autocast: torch.autocast
     progress: Callable[[int, int], None]
+    group: Group | None = None
 
-    def embedder(self, model: Any) -> Embedder:
-        """Return an object that embeds images and texts with the model, in evaluation mode."""
-        fast = self.config.data.decode == "fast"
+    @property
+    def shares(self) -> Shares:
+        """Division of an evaluation over all processes."""
+        return Shares(self.group, padded=self.config.distributed.strategy == "fsdp" and self.group is not None)
+
+    def embedder(self, model: Any, *, shared: bool = False) -> Embedder:
+        """Return an object that embeds images and texts with the model, in evaluation mode.
+
+        Args:
+            model: of the run.
+            shared: each process embeds a part; all must make the same calls (`Evaluator.all_ranks`).
+        """
         return Embedder(
             model,
             self.tokenizer,
             device=self.device,
             autocast=self.autocast,
             batch_size=self.config.eval.batch_size,
-            fast_decode=fast,
+            shares=self.shares if shared else ALONE,
         )
 
 
@@ -80,7 +93,8 @@ class Evaluator(Protocol):
 
     Created as `factory(context, **settings)` before training begins, so that missing data ends the run at once. The
     model is in training mode (`openwit.training.evaluation.embed.evaluating` changes that for a block) and its towers
-    may be sharded: then every rank calls, and all must make the same calls.
+    may be sharded: then every rank calls, and all must make the same calls. Otherwise the first rank calls and the
+    others wait, unless the evaluator has an attribute `all_ranks` that is true: then all call, and share the work.
 
     Example:
         >>> class Temperature:
@@ -97,7 +111,7 @@ class Evaluator(Protocol):
 
 
 class Retrieval:
-    """Recall on the first images of a held-out split.
+    """Recall on the first images of a held-out split; each process embeds a part of it.
 
     Args:
         context: of the run.
@@ -110,6 +124,8 @@ class Retrieval:
         DataError: there is no such split.
     """
 
+    all_ranks = True
+
     def __init__(
         self, context: EvalContext, *, dataset: Path | None = None, split: str = "val", limit: int | None = 1000
     ) -> None:
@@ -121,7 +137,7 @@ class Retrieval:
 
     def __call__(self, model: Any, position: Position) -> Evaluation:
         """Return recall at 1, 5 and 10 in both directions; `details` is a `RetrievalResult`."""
-        embedder = self._context.embedder(model)
+        embedder = self._context.embedder(model, shared=True)
         result = retrieval(embedder.split(self._held_out, limit=self._limit, progress=self._context.progress))
         directions = ("text_to_image", "image_to_text")
         to_image, to_text = (result.at(direction, "strict", 1) for direction in directions)
@@ -153,6 +169,8 @@ class ZeroShot:
         RecipeError: the objective would take too long.
     """
 
+    all_ranks = True
+
     def __init__(
         self,
         context: EvalContext,
@@ -179,7 +197,12 @@ class ZeroShot:
         """Return the accuracies; `details` is a `ZeroShotResult`."""
         batch_size, progress = self._context.config.eval.batch_size, self._context.progress
         answers = classify(
-            self._data, self._scorer(model), inputs=model.inputs, batch_size=batch_size, progress=progress
+            self._data,
+            self._scorer(model),
+            inputs=model.inputs,
+            batch_size=batch_size,
+            progress=progress,
+            shares=self._context.shares,
         )
         result = summarise(answers, self._data.classes)
         top5 = "" if result.top5 is None else f"  top-5 {100 * result.top5.value:.1f}%"
@@ -196,7 +219,7 @@ class ZeroShot:
         # Created for each evaluation, as the texts' embeddings change with the weights.
         context, classes = self._context, self._data.classes
         if context.objective.embeds:
-            return HeadScorer(context.embedder(model), classes, self._templates)
+            return HeadScorer(context.embedder(model, shared=True), classes, self._templates)
         return ObjectiveScorer(
             model,
             context.objective,
@@ -226,6 +249,11 @@ class ScheduledEvaluator:
     evaluator: Evaluator
     every: Duration | None
     suffix: str = ""
+
+    @property
+    def all_ranks(self) -> bool:
+        """Whether all processes call it, or only the first."""
+        return bool(getattr(self.evaluator, "all_ranks", False))
 
     def run(self, model: Any, position: Position) -> Evaluation:
         """Measure the model.

@@ -101,7 +101,6 @@ def evaluate_retrieval(
         device=device,
         autocast=make_autocast(device, model.precision),
         batch_size=batch_size,
-        fast_decode=model.fast_decode,
     )
     with cpu_prepared(model.threads):
         embedded = embedder.split(dataset, limit=limit, progress=progress)

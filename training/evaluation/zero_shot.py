@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from openwit.training.evaluation.classification_data import ClassificationSet
 from openwit.training.evaluation.decoding import decoded_batches
 from openwit.training.evaluation.embed import Embedder, evaluating
 from openwit.training.evaluation.prompts import filled
+from openwit.training.evaluation.shares import ALONE, Shares
 from openwit.training.evaluation.statistics import bootstrap_class_mean, wilson
 from openwit.training.objectives.base import Objective
 from openwit.training.tokenizer.bpe import Tokenizer
@@ -134,7 +135,13 @@ class Answers:
 
 
 def classify(
-    data: ClassificationSet, scorer: Scorer, *, inputs: InputSpec, batch_size: int, progress: Progress | None = None
+    data: ClassificationSet,
+    scorer: Scorer,
+    *,
+    inputs: InputSpec,
+    batch_size: int,
+    progress: Progress | None = None,
+    shares: Shares = ALONE,
 ) -> Answers:
     """Classify all images of a set, preprocessed as the model has it (openai/CLIP: short side, central square).
 
@@ -144,28 +151,47 @@ def classify(
         inputs: of the model.
         batch_size: images at once.
         progress: receives (done, total).
+        shares: of the processes of a run.
 
     Raises:
         DataError: no image can be read.
     """
-    unreadable: list[str] = []
-    labels, ranks, predicted = [], [], []
-    done = 0
+    done, found = 0, dict[int, _Part]()
+    mine = shares.of(-(-len(data) // batch_size))
     transform = evaluation_transform(inputs.image_size, fast=False, images=inputs.images)
-    for chunk in decoded_batches(data, transform, len(data), batch_size, unreadable):
+    blank = np.zeros((1, inputs.image_size, inputs.image_size, 3), dtype=np.uint8)
+    for number, (chunk, bad) in zip(mine, decoded_batches(data, transform, len(data), batch_size, mine), strict=True):
+        labels = torch.tensor([decoded.sample.label for decoded in chunk], dtype=torch.int64)
         if chunk:
-            own = torch.tensor([decoded.sample.label for decoded in chunk])
-            scores = scorer(np.stack([decoded.pixels for decoded in chunk]))
-            before, first = ranked(scores, own)
-            labels.append(own.numpy())
-            ranks.append(before.numpy())
-            predicted.append(first.numpy())
-        done += len(chunk)
+            before, first = ranked(scorer(np.stack([decoded.pixels for decoded in chunk])), labels)
+        else:
+            before, first = labels, labels
+            if shares.padded:
+                scorer(blank)
+        if number is None:
+            continue
+        found[number] = _Part(labels.numpy(), before.numpy(), first.numpy(), bad)
+        done += len(chunk) + len(bad)
         if progress is not None:
-            progress(done + len(unreadable), len(data))
-    if not labels:
+            progress(done, len(data))
+    parts = shares.joined(found)
+    if not any(len(part.labels) for part in parts):
         raise DataError(f"none of the {len(data)} images of {data.title} can be read")
-    return Answers(np.concatenate(labels), np.concatenate(ranks), np.concatenate(predicted), unreadable)
+    return Answers(
+        np.concatenate([part.labels for part in parts]),
+        np.concatenate([part.ranks for part in parts]),
+        np.concatenate([part.predicted for part in parts]),
+        [key for part in parts for key in part.unreadable],
+    )
+
+
+class _Part(NamedTuple):
+    """A batch of a set; see `Answers`."""
+
+    labels: NDArray[np.int64]
+    ranks: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    unreadable: list[str]
 
 
 def ranked(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

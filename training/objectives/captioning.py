@@ -85,11 +85,24 @@ def _terms(model: Captioner, prefix: Tensor, tokens: Tensor) -> Tensor:
     count = ends(tokens)
     before, after = tokens[:, :-1], tokens[:, 1:]
     counted = torch.arange(after.shape[1], device=tokens.device) < count[:, None]
+    if tokens.device.type != "cpu":
+        return _dense_terms(model, prefix, tokens)
     known = model.text(prefix, before)[counted]
     entropy, right = _entropies(model, known, after[counted])
     rows = torch.arange(len(tokens), device=tokens.device)[:, None].expand_as(counted)[counted]
     sums = entropy.new_zeros(len(tokens), 2).index_add(0, rows, torch.stack([entropy, right], dim=1))
     return torch.stack([sums[:, 0], count.float(), sums[:, 1]], dim=1)
+
+
+def _dense_terms(model: Captioner, prefix: Tensor, tokens: Tensor) -> Tensor:
+    """Return the same as `_terms`, without waiting for the device: padding is computed, and left out."""
+    count = ends(tokens)
+    after = tokens[:, 1:]
+    counted = torch.arange(after.shape[1], device=tokens.device) < count[:, None]
+    known = model.text(prefix, tokens[:, :-1])
+    entropy, right = _entropies(model, known.flatten(0, 1), after.flatten())
+    sums = [torch.where(counted, each.view_as(after), 0.0).sum(dim=1) for each in (entropy, right)]
+    return torch.stack([sums[0], count.float(), sums[1]], dim=1)
 
 
 def _entropies(model: Captioner, known: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -122,7 +122,7 @@ def _fit(config: TrainConfig, display: Display, group: Group | None) -> Outcome:
     device = pick_device(config.device)
     beginning = read_on_main(config, group, report=display.say)
     config = beginning.config
-    inputs = _on_all_ranks(group, partial(_open, config, display, device))
+    inputs = _on_all_ranks(group, partial(_open, config, display, device, group))
     patient = group is not None
     with ExitStack() as stack, cpu_prepared(config.threads) as threads, Interrupt(patient) as interrupt:
         start = shared(_on_all_ranks(group, partial(_start, beginning, inputs.source, display, group, stack)), group)
@@ -135,7 +135,7 @@ def _fit(config: TrainConfig, display: Display, group: Group | None) -> Outcome:
         return trainer.run(interrupt)
 
 
-def _open(config: TrainConfig, display: Display, device: torch.device) -> Inputs:
+def _open(config: TrainConfig, display: Display, device: torch.device, group: Group | None) -> Inputs:
     source = open_source(config.data, seed=config.seed, report=display.say)
     objective = make_objective(config.objective)
     tokenizer = read_tokenizer(config.model.tokenizer)
@@ -143,7 +143,7 @@ def _open(config: TrainConfig, display: Display, device: torch.device) -> Inputs
     progress = partial(display.activity, "evaluating")
     if note := no_split_to_evaluate(config):
         display.say(note)
-    context = EvalContext(config, objective, tokenizer, device, autocast, progress)
+    context = EvalContext(config, objective, tokenizer, device, autocast, progress, group)
     return Inputs(source, objective, tokenizer, make_evaluators(context), device, autocast)
 
 
@@ -416,16 +416,18 @@ class Trainer:
         return StepMetrics.of(after, lr=lr, keys=parts.keys, metrics=metrics), agreed
 
     def _evaluate(self, evaluators: list[ScheduledEvaluator], position: Position, reporter: Reporter) -> None:
-        """Evaluate on rank 0 while the others wait; a sharded model is evaluated by all ranks together."""
+        """Evaluate on all ranks, or on rank 0 while the others wait (an evaluator of one's own, unless sharded)."""
         if not evaluators:
             return
         average = self.stepper.ema if self.config.ema.evaluate else None
         with reporter.ledger.span("eval"):
             if self.group is not None:
                 average_buffers(self.model, self.group)
-            if self.main or self.config.distributed.strategy == "fsdp":
+            every = self.config.distributed.strategy == "fsdp"
+            own = [each for each in evaluators if self.main or every or each.all_ranks]
+            if own:
                 with average.in_place() if average else nullcontext(), _not_compiled(self.config.speed.compile):
-                    for each in evaluators:
+                    for each in own:
                         found = each.run(self.model, position)
                         reshard(self.model)
                         self.evaluations[each.name + each.suffix] = found
