@@ -12,6 +12,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 import types
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
@@ -31,6 +32,8 @@ from openwit.schemas.common.stopping import stop_if_asked
 _PRELOADED = "openwit.pipeline.execution.preloaded"
 _POLL_S = 0.2
 _QUEUED_PER_WORKER = 2
+_ALONE_S = 1.0
+"""A job that ends within this time runs in one worker: the start of others would cost more than they bring."""
 _MAX_DEATHS = 3
 _SUSPECT_DEATHS = 2
 # The kernel ends the process with the highest score when memory runs out: a worker, whose item is done again.
@@ -42,8 +45,9 @@ _log = logging.getLogger(__name__)
 class LocalPool:
     """Run items in worker processes of this machine; see `openwit.pipeline.execution.pool.Pool`.
 
-    Workers start with the first `run` of several items, and end with `close` or with this process. An item runs again
-    when a worker dies; after `_MAX_DEATHS` deaths while only that item ran, the job fails.
+    The first worker starts with the first `run` of several items, the others with one that takes longer than
+    `_ALONE_S`; they end with `close` or with this process. An item runs again when a worker dies; after
+    `_MAX_DEATHS` deaths while only that item ran, the job fails.
 
     Args:
         workers: at least 2.
@@ -104,6 +108,7 @@ class LocalPool:
 
     def _run(self, job: str, items: Sequence[Any], names: Sequence[str]) -> Iterator[tuple[int, Any]]:
         cores = max(self._cores // min(self._workers, len(items)), 1)
+        began = time.monotonic()
         waiting = deque(range(len(items)))
         # Several items run when a worker dies: those that did more than once run alone in the end, so that the culprit
         # shows.
@@ -115,7 +120,8 @@ class LocalPool:
             stop_if_asked()
             try:
                 if waiting:
-                    while waiting and len(running) < self._workers * _QUEUED_PER_WORKER:
+                    short = time.monotonic() - began < _ALONE_S
+                    while waiting and len(running) < (1 if short else self._workers * _QUEUED_PER_WORKER):
                         running[self._submit(job, items[waiting[0]], cores)] = waiting[0]
                         waiting.popleft()
                 elif suspects and not running:
