@@ -75,7 +75,7 @@ class RangeFile(io.RawIOBase):
             return found
 
         try:
-            return with_retries(get)
+            return with_retries(get, where=self._name)
         except Exception as error:  # every filesystem raises its own errors
             raise NetworkError(f"{self._name} cannot be fetched: {one_line(error)}") from error
 
@@ -88,7 +88,7 @@ def remote_size(name: str) -> int | None:
     """
     filesystem, path = _found(name)
     try:
-        info = with_retries(lambda: filesystem.info(path))
+        info = with_retries(lambda: filesystem.info(path), where=name)
     except FileNotFoundError:
         raise DataError(f"{name} does not exist") from None
     except Exception as error:  # every filesystem raises its own errors
@@ -109,7 +109,7 @@ def gives_ranges(name: str, size: int) -> bool:
             return len(file.read(_PROBE_BYTES))
 
     try:
-        return with_retries(probe) == _PROBE_BYTES
+        return with_retries(probe, where=name) == _PROBE_BYTES
     except ValueError:  # fsspec's word for a server that ignores the range
         return False
     except Exception as error:  # every filesystem raises its own errors

@@ -117,6 +117,17 @@ def checked(path: Path) -> Path:
     return local
 
 
+def checked_if_any(path: Path) -> Path | None:
+    """Return what `checked` returns, or None if the file does not exist and the stage's manifest does not list it.
+
+    Raises:
+        DataError: the manifest lists the file, and it is missing or was changed since.
+    """
+    folder = _stage_folder(path.parent)
+    entry = None if folder is None else _entry_of(folder, path)[1]
+    return checked(path) if entry is not None or path.exists() else None
+
+
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
     """Read a file of an earlier stage whose bytes are not compared yet; if that fails, say why.

@@ -35,6 +35,7 @@ _QUEUED_PER_WORKER = 2
 _ALONE_S = 1.0
 """A job that ends within this time runs in one worker: the start of others would cost more than they bring."""
 _MAX_DEATHS = 3
+_SECONDS_TO_END = 5
 _SUSPECT_DEATHS = 2
 # The kernel ends the process with the highest score when memory runs out: a worker, whose item is done again.
 _OOM_SCORE = "500"
@@ -180,11 +181,15 @@ def _hidden_main() -> Iterator[None]:
 
 def _kill(executor: ProcessPoolExecutor) -> None:
     processes = list((executor._processes or {}).values())
+    manager: Any = executor._executor_manager_thread  # a thread, whatever typeshed says
     executor.shutdown(wait=False, cancel_futures=True)
     for process in processes:
         process.kill()
     for process in processes:
         process.join()
+    if manager is not None:
+        # It closes its pipe, in which the interpreter would write at the same time when it ends.
+        manager.join(_SECONDS_TO_END)
 
 
 # What follows runs in the workers.

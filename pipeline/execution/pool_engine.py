@@ -21,11 +21,12 @@ from openwit.pipeline.execution.jobs import (
     Task,
     TaskResult,
 )
-from openwit.pipeline.execution.pool import Pool
+from openwit.pipeline.execution.pool import InProcessPool, Pool
 from openwit.pipeline.execution.probe import Probe, check_probe, write_probe
 from openwit.pipeline.execution.tasks import run_file_task, user_errors_of
 from openwit.schemas.common.stopping import stop_if_asked
 from openwit.schemas.common.storage.reading import remove_tree
+from openwit.schemas.common.storage.store_path import is_store
 from openwit.schemas.common.storage_faults import storage_faults
 
 _EXCHANGE = f"{STAGE}/exchange"
@@ -66,7 +67,7 @@ class PoolEngine:
         with user_errors_of(folder):
             names = [f"{label}: {task.name}" for task in tasks]
             probe = write_probe(folder) if self._elsewhere else None
-            for index, result in self._pool.run(_RunTasks(folder, probe, file_task), tasks, names):
+            for index, result in self._pool_of(folder).run(_RunTasks(folder, probe, file_task), tasks, names):
                 results[index] = result
         return [result for result in results if result is not None]
 
@@ -78,13 +79,18 @@ class PoolEngine:
         try:
             with user_errors_of(folder):
                 probe = write_probe(folder) if self._elsewhere else None
-                run = _Rounds(self._pool, folder, probe, exchange, sums)
+                run = _Rounds(self._pool_of(folder), folder, probe, exchange, sums)
                 run.emit(job)
                 for number, part in enumerate(job.rounds):
                     run.round(part, number)
         finally:
             remove_tree(exchange)
         return sums
+
+    def _pool_of(self, folder: Path) -> Pool:
+        """Return the pool, or this process for a folder that only this process has."""
+        in_memory = is_store(folder) and str(folder).startswith("memory://")
+        return InProcessPool() if in_memory and not self._elsewhere else self._pool
 
 
 class _Step(NamedTuple):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from openwit.pipeline.execution.files import checked, file_entry
+from openwit.pipeline.execution.files import checked_if_any, file_entry
 from openwit.schemas.common.atomic import atomic_path
 from openwit.schemas.common.storage.reading import copy_file
 from openwit.schemas.manifest import FileEntry
@@ -22,8 +22,8 @@ def copy_examples(source: Path, target: Path) -> list[FileEntry]:
 
 
 def copy_sidecar(source: Path, target: Path, name: str) -> list[FileEntry]:
-    path = checked(source / name)
-    if not path.exists():
+    path = checked_if_any(source / name)
+    if path is None:
         return []
     with atomic_path(target / name) as temporary:
         copy_file(path, temporary)

@@ -13,6 +13,7 @@ from rich.segment import Segment
 
 from openwit import __version__
 from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.output import discard, guarded_output
 from openwit.schemas.common.parts import Part, importing, refuse_unsupported_system
 from openwit.schemas.common.printable import printable
 from openwit.schemas.common.settings_reference import SettingInfo, find_settings, listing
@@ -48,7 +49,7 @@ def user_errors(command: str, part: Part = "build") -> Iterator[None]:
         _fail(command, str(error))
     except BrokenPipeError:
         # The reader of the output, such as `head`, has ended. Python would complain when it flushes stdout at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard(sys.stdout)
         raise SystemExit(1) from None
     except OSError as error:
         _fail(command, sentence_of(error))
@@ -116,7 +117,7 @@ def run_app(app: typer.Typer, command: str, *, part: Part = "build", arguments: 
     Raises:
         SystemExit: always.
     """
-    with user_errors(command, part):
+    with user_errors(command, part), guarded_output():
         try:
             code = app(args=arguments, prog_name=command, standalone_mode=False)
         except _UsageError as error:

@@ -106,18 +106,18 @@ def sentence_of(error: OSError) -> str:
         return str(found)
     path = _path_of(error)
     reason = error.strerror or one_line(error)
-    return reason if path is None or str(path) in reason else f"{shown(path)}: {reason}"
+    return reason if path is None or path in reason else f"{shown(path)}: {reason}"
 
 
-def shown(path: Path | None) -> str:
-    """Return a path for a message; of a very long one the beginning."""
+def shown(path: Path | str | None) -> str:
+    """Return a path or URL for a message; of a very long one the beginning."""
     text = "a file" if path is None else str(path)
     return text if len(text) <= _LONGEST_PATH else f"{text[:_LONGEST_PATH]}…"
 
 
-def _path_of(error: BaseException) -> Path | None:
+def _path_of(error: BaseException) -> str | None:
     name = getattr(error, "filename", None)
     if isinstance(name, str | bytes | os.PathLike):
-        return Path(os.fsdecode(name))
+        return str(name) if isinstance(name, Path) else os.fsdecode(name)
     found = _LOCAL_FILE.search(str(error))
-    return None if found is None else Path(found[1])
+    return None if found is None else found[1]

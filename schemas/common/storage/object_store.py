@@ -312,7 +312,7 @@ class ObjectStore:
     def _call(self, what: str, name: str, action: Callable[[], T]) -> T:
         where = f"{self.url}/{name}" if name else self.url
         try:
-            result: T = with_retries(action)
+            result: T = with_retries(action, where=where)
         except (FileNotFoundError, OpenWITError):
             raise
         except ImportError as error:

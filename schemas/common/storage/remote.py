@@ -6,6 +6,7 @@ would be skipped for good; so a file is downloaded first, with retries, and read
 
 import contextlib
 import errno
+import logging
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +29,8 @@ _NO_CREDENTIALS = frozenset(
 
 T = TypeVar("T")
 
+_log = logging.getLogger(__name__)
+
 
 def is_remote(name: str) -> bool:
     """Return whether a name is a URL for fsspec and not a path."""
@@ -44,14 +47,24 @@ def is_final(error: BaseException) -> bool:
     return isinstance(error, _FINAL) or lacks_credentials(error) or getattr(error, "errno", None) in _FINAL_NUMBERS
 
 
-def with_retries(action: Callable[[], T]) -> T:
-    """Call `action` up to five times with growing waits, while its error may be transient; return its result."""
+def with_retries(action: Callable[[], T], *, where: str) -> T:
+    """Call `action` up to five times with growing waits, while its error may be transient; return its result.
+
+    Args:
+        where: URL for the warning before the second call.
+    """
     import tenacity  # it loads asyncio
+
+    def tell(state: tenacity.RetryCallState) -> None:
+        error = None if state.outcome is None else state.outcome.exception()
+        if state.attempt_number == 1 and error is not None:
+            _log.warning("%s: %s; trying again, %d times at most", where, one_line(error), _ATTEMPTS - 1)
 
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception(lambda error: not is_final(error)),
         stop=tenacity.stop_after_attempt(_ATTEMPTS),
         wait=tenacity.wait_exponential(max=_LONGEST_WAIT_S),
+        before_sleep=tell,
         reraise=True,
     )
     return retrying(action)
@@ -85,7 +98,7 @@ def local_copy(name: str) -> Iterator[str]:
             filesystem.get_file(path, str(copy))
 
         try:
-            with_retries(get)
+            with_retries(get, where=name)
         except FileNotFoundError:
             raise DataError(f"{name} does not exist") from None
         except Exception as error:  # every filesystem raises its own errors
