@@ -49,6 +49,7 @@ from openwit.training.run.reporting import Log, Reporter
 from openwit.training.run.run_folder import lock_run, resume_or_start
 from openwit.training.run.saving import Saver
 from openwit.training.run.throughput import Ledger
+from openwit.training.run.vocabulary import check_vocabulary
 from openwit.training.tokenizer.bpe import ClipTokenizer, read_tokenizer
 
 Result = TypeVar("Result")
@@ -139,6 +140,7 @@ def _open(config: TrainConfig, display: Display, device: torch.device, group: Gr
     source = open_source(config.data, seed=config.seed, report=display.say)
     objective = make_objective(config.objective)
     tokenizer = read_tokenizer(config.model.tokenizer)
+    check_vocabulary(config.model, tokenizer)
     autocast = make_autocast(device, config.precision)
     progress = partial(display.activity, "evaluating")
     if note := no_split_to_evaluate(config):
