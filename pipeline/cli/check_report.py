@@ -31,12 +31,13 @@ def run_check(recipe: Recipe, workdir: Path, flags: JobFlags, dataset: str | Non
             "name a Beam runner, such as --runner dataflow"
         )
     require_part("build", "wit build --check")
-    from openwit.pipeline.check.build_check import check_build
     from openwit.pipeline.cli.options import show_library_messages
-    from openwit.pipeline.execution.beam_engine import BeamEngine
 
     console = make_console()
     show_library_messages(console)
+    from openwit.pipeline.check.build_check import check_build
+    from openwit.pipeline.execution.beam_engine import BeamEngine
+
     engine = make_engine(flags.runner, flags.workers, tuple(flags.context.args), cluster=flags.cluster)
     assert isinstance(engine, BeamEngine), "every other engine was refused"
     checked = check_build(recipe, str(workdir), engine, dataset=dataset)

@@ -127,7 +127,7 @@ def show_library_messages(console: Console) -> None:
     from openwit.pipeline.cli.progress import show_messages
 
     warnings.filterwarnings("ignore", module="apache_beam")
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     logging.getLogger("apache_beam").setLevel(logging.ERROR)
     show_messages(console)
 

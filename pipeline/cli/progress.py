@@ -80,7 +80,7 @@ class ConsoleMessages(logging.Handler):
         """Print the message of a record."""
         if record.name.partition(".")[0] == "openwit":
             self._console.print(f"  {record.getMessage()}", highlight=False, markup=False, soft_wrap=True)
-        elif record.levelno >= logging.ERROR and not _tells_of_ours(record):
+        elif record.levelno >= logging.ERROR and not _tells_of_ours(record) and not _is_beams_traceback(record):
             print(printable(f"{record.name}: {self.format(record)}", lines=True), file=sys.stderr)
 
 
@@ -88,6 +88,15 @@ def _tells_of_ours(record: logging.LogRecord) -> bool:
     """Return whether an engine logs the traceback of an error that the command prints as its sentence anyway."""
     error = record.exc_info[1] if record.exc_info else None
     return isinstance(error, OpenWITError | KeyboardInterrupt) or f"{OpenWITError.__module__}." in record.getMessage()
+
+
+def _is_beams_traceback(record: logging.LogRecord) -> bool:
+    """Return whether Beam logs a traceback: what fails the job ends the command with a sentence of its own."""
+    if "/apache_beam/" not in record.pathname.replace("\\", "/") or logging.getLogger("openwit").isEnabledFor(
+        logging.DEBUG
+    ):
+        return False
+    return bool(record.exc_info) or "Traceback (most recent call last)" in record.getMessage()
 
 
 def show_messages(console: Console) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from openwit.schemas.common.command import examples
+from openwit.schemas.common.command import examples, make_console
 from openwit.schemas.common.parts import require_part
 
 
@@ -52,6 +52,9 @@ def workers(
     It serves environments of the type EXTERNAL until it is ended.
     """
     require_part("build", "wit workers")
+    from openwit.pipeline.cli.options import show_library_messages
+
+    show_library_messages(make_console())
     from openwit.pipeline.execution.beam_pool import serve_pool
 
     serve_pool(port)

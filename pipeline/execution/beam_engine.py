@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from openwit.pipeline.execution import beam_quiet  # noqa: F401
+
+# isort: split
 import apache_beam as beam
 import numpy as np
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -23,6 +26,7 @@ from openwit.pipeline.execution.beam_graph import TASKS, build_rounds, build_tas
 from openwit.pipeline.execution.beam_parts import prism_flags
 from openwit.pipeline.execution.beam_runners import default_flags, job_flags, runner_class
 from openwit.pipeline.execution.jobs import FileTask, RoundsJob, Task, TaskResult
+from openwit.pipeline.execution.runner_faults import refused_runner, runner_faults
 from openwit.pipeline.execution.tasks import results_of, user_errors_of
 from openwit.schemas.common.errors import OpenWITError, RecipeError
 from openwit.schemas.common.storage.cache import cached
@@ -52,8 +56,9 @@ class BeamEngine:
         check_flags(self.name, self.flags)
 
     def check(self) -> None:
-        """Raise a NetworkError if the runner's cluster does not answer: better now than after hours of other steps."""
+        """Raise an error if the runner's cluster does not answer or it cannot be made: better now than hours later."""
         check_endpoint(self.name, self.flags)
+        self._make_pipeline(self.options())
 
     def prepare(self) -> None:
         """Do nothing: see `Engine.prepare`."""
@@ -95,14 +100,19 @@ class BeamEngine:
     def _run(self, folder: Path, construct: Callable[[beam.Pipeline], Any], options: PipelineOptions) -> None:
         """Build a pipeline with `construct` and wait for its end."""
         self.check()
-        with user_errors_of(folder), _unwrapped():
-            pipeline = beam.Pipeline(runner=self._beam_runner(), options=options)
-            try:
+        pipeline = self._make_pipeline(options)
+        try:
+            with user_errors_of(folder):
                 construct(pipeline)
+            with runner_faults(self.name), user_errors_of(folder), _unwrapped():
                 pipeline.run().wait_until_finish()
-            finally:
-                for listed in (folder / TASKS).glob("*.pickle"):
-                    listed.unlink()
+        finally:
+            for listed in (folder / TASKS).glob("*.pickle"):
+                listed.unlink()
+
+    def _make_pipeline(self, options: PipelineOptions) -> beam.Pipeline:
+        with refused_runner(self.name):
+            return beam.Pipeline(runner=self._beam_runner(), options=options)
 
     def _beam_runner(self) -> FnApiRunner | None:
         """Return the in-process runner with its own worker command if there are several workers; else None."""

@@ -3,6 +3,9 @@
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from openwit.pipeline.execution import beam_quiet  # noqa: F401
+
+# isort: split
 import apache_beam as beam
 from apache_beam.portability import common_urns
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner

@@ -6,19 +6,27 @@ Beam itself ignores flags that it does not know, and waits minutes for a job ser
 import argparse
 import difflib
 import functools
-import socket
 from collections.abc import Sequence
 from typing import NoReturn
 
+from openwit.pipeline.execution import beam_quiet  # noqa: F401
+
+# isort: split
 import grpc
-from apache_beam.options.pipeline_options import FlinkRunnerOptions, PipelineOptions, PortableOptions
+from apache_beam.options.pipeline_options import (
+    FlinkRunnerOptions,
+    PipelineOptions,
+    PortableOptions,
+    SparkRunnerOptions,
+)
 from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 
+from openwit.pipeline.execution.addresses import connect, host_port
 from openwit.pipeline.execution.beam_parts import check_parts
+from openwit.pipeline.execution.beam_runners import portable_class
 from openwit.schemas.common.errors import NetworkError, RecipeError
 
 ANSWER_SECONDS = 5.0
-_PORTABLE = ("portable", "prism", "flink", "spark")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -45,8 +53,9 @@ def check_flags(runner: str, flags: Sequence[str]) -> None:
     if not unknown:
         return
     known = {option for action in parser._actions for option in action.option_strings}
-    endpoint = job_endpoint(flags) if runner in _PORTABLE else None
-    if runner in _PORTABLE:
+    portable = portable_class(runner) is not None
+    endpoint = job_endpoint(flags) if portable else None
+    if portable:
         # The runner's own options are only known to its job service; without one Beam starts it with the job.
         if endpoint is None:
             return
@@ -81,7 +90,11 @@ def check_endpoint(runner: str, flags: Sequence[str]) -> None:
     elif runner == "flink":
         master = options.view_as(FlinkRunnerOptions).flink_master
         if not master.startswith("["):
-            _connect(master, "--flink_master")
+            _connect(master.removeprefix("http://").removeprefix("https://").rstrip("/"), "--flink_master")
+    elif runner == "spark":
+        master = options.view_as(SparkRunnerOptions).spark_master_url
+        if master.startswith("spark://") and "," not in master:
+            _connect(master.removeprefix("spark://"), "--spark_master_url")
     check_parts(runner, flags, has_job_service=endpoint is not None)
 
 
@@ -97,7 +110,10 @@ def job_service_options(endpoint: str) -> frozenset[str]:
 
     Raises:
         NetworkError: it does not answer.
+        RecipeError: the endpoint has no port.
     """
+    if host_port(endpoint) is None:
+        raise RecipeError(f"--job_endpoint={endpoint}: give HOST:PORT")
     with grpc.insecure_channel(endpoint) as channel:
         try:
             grpc.channel_ready_future(channel).result(timeout=ANSWER_SECONDS)
@@ -114,10 +130,10 @@ def job_service_options(endpoint: str) -> frozenset[str]:
 
 
 def _connect(address: str, flag: str) -> None:
-    host, _, port = address.removeprefix("http://").removeprefix("https://").rstrip("/").rpartition(":")
-    if not host or not port.isdecimal():
+    found = host_port(address)
+    if found is None:
         raise RecipeError(f"{flag}={address}: must look like HOST:PORT, or be [auto] or [local]")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
-    except (OSError, OverflowError) as error:
+        connect(*found, seconds=ANSWER_SECONDS)
+    except OSError as error:
         raise NetworkError(f"{flag}={address}: does not answer ({error})") from None

@@ -9,6 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from openwit.pipeline.execution import beam_quiet  # noqa: F401
+
+# isort: split
 import apache_beam as beam
 import numpy as np
 

@@ -5,12 +5,14 @@ Beam itself prints a traceback after half a minute of downloads, or waits for ev
 
 import os
 import shutil
-import socket
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from typing import Any
 
+from openwit.pipeline.execution import beam_quiet  # noqa: F401
+
+# isort: split
 from apache_beam.options.pipeline_options import (
     FlinkRunnerOptions,
     GoogleCloudOptions,
@@ -20,6 +22,8 @@ from apache_beam.options.pipeline_options import (
 )
 from apache_beam.utils.subprocess_server import JavaJarServer
 
+from openwit.pipeline.execution.addresses import connect
+from openwit.pipeline.execution.beam_environment import environment_faults, pool_of
 from openwit.schemas.common.errors import NetworkError, RecipeError, one_line
 
 ANSWER_SECONDS = 5.0
@@ -43,6 +47,8 @@ def check_parts(runner: str, flags: Sequence[str], *, has_job_service: bool) -> 
     if runner == "dataflow":
         _check_dataflow(flags)
         return
+    for sentence in missing_flags(runner, flags):
+        raise RecipeError(sentence)
     _check_worker_pool(options)
     if has_job_service:
         return
@@ -62,18 +68,15 @@ def prism_flags(flags: Sequence[str]) -> list[str]:
 
 def missing_flags(runner: str, flags: Sequence[str]) -> list[str]:
     """Return a sentence for what a runner cannot do without and the flags do not give; nothing is asked of others."""
-    options = PipelineOptions(list(flags))
     if runner == "dataflow":
+        options = PipelineOptions(list(flags))
         given = options.view_as(GoogleCloudOptions)
         missing = [f"--{name}" for name in _IN_CLOUD if not getattr(given, name)]
         found = [f"--runner dataflow needs {', '.join(missing)} after --: see docs/dataflow.md"] if missing else []
         if given.temp_location and not given.temp_location.startswith("gs://"):
             found.append(f"--temp_location={given.temp_location}: must be a folder of Google's store (gs://BUCKET/…)")
         return found
-    pool = options.view_as(PortableOptions)
-    if pool.environment_type == "EXTERNAL" and _pool_of(pool) is None:
-        return ["--environment_type=EXTERNAL needs --environment_config=HOST:PORT of a worker pool"]
-    return []
+    return environment_faults(runner, flags)
 
 
 def _check_dataflow(flags: Sequence[str]) -> None:
@@ -97,25 +100,16 @@ def _check_dataflow(flags: Sequence[str]) -> None:
 def _check_worker_pool(options: PipelineOptions) -> None:
     """Connect to the worker pool of an EXTERNAL environment: without one, a job waits for ever."""
     given = options.view_as(PortableOptions)
-    if given.environment_type != "EXTERNAL":
+    found = pool_of(given)
+    if given.environment_type != "EXTERNAL" or found is None:
         return
-    found = _pool_of(given)
-    if found is None:
-        raise RecipeError("--environment_type=EXTERNAL needs --environment_config=HOST:PORT of a worker pool")
-    host, port = found
     try:
-        socket.create_connection((host, port), ANSWER_SECONDS).close()
-    except (OSError, OverflowError) as error:
+        connect(*found, seconds=ANSWER_SECONDS)
+    except OSError as error:
         raise NetworkError(
             f"--environment_config={given.environment_config}: no worker pool answers ({one_line(error)}): "
             "start one with wit workers --port PORT"
         ) from None
-
-
-def _pool_of(given: Any) -> tuple[str, int] | None:
-    """Return the address of the worker pool that the flags name; None if they name none."""
-    host, _, port = str(given.environment_config or "").rpartition(":")
-    return (host.strip("[]"), int(port)) if host and port.isdecimal() else None
 
 
 def _check_prism(options: PipelineOptions) -> None:

@@ -19,6 +19,9 @@ from collections.abc import Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from openwit.pipeline.execution import beam_quiet  # noqa: F401
+
+# isort: split
 import grpc
 from apache_beam.portability.api import (
     beam_fn_api_pb2,

@@ -6,8 +6,13 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from typing import Any
 
+from openwit.pipeline.execution import beam_quiet  # noqa: F401
+
+# isort: split
 from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions, StandardOptions
+from apache_beam.runners.portability.portable_runner import PortableRunner
 from apache_beam.runners.runner import PipelineRunner
 
 from openwit.pipeline.execution.dataflow_workers import flags_of_stage
@@ -50,7 +55,7 @@ def runner_class(name: str) -> str:
     if not module:
         raise RecipeError(
             f"unknown runner {name!r}; known: local, ray, {', '.join(RUNNERS)}, a runner of Beam's by name "
-            "(KafkaStreamsRunner), or the class of one (package.module.Class)"
+            "(RenderRunner), or the class of one (package.module.Class)"
         )
     try:
         found = getattr(importlib.import_module(module), cls)
@@ -59,6 +64,20 @@ def runner_class(name: str) -> str:
     if not (isinstance(found, type) and issubclass(found, PipelineRunner)):
         raise RecipeError(f"--runner {name}: {path} is no runner of Beam")
     return path
+
+
+def portable_class(name: str) -> type[Any] | None:
+    """Return the class of a runner that sends jobs to a job service; None for another."""
+    if name in ("beam", "dataflow"):
+        return None
+    path = runner_class(name)
+    path = {known.rpartition(".")[2]: known for known in StandardOptions.ALL_KNOWN_RUNNERS}.get(path, path)
+    module, _, last = path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), last)
+    except (ImportError, AttributeError, ValueError):
+        return None
+    return found if isinstance(found, type) and issubclass(found, PortableRunner) else None
 
 
 def default_flags(name: str, flags: Sequence[str]) -> list[str]:

@@ -1,13 +1,17 @@
 """Run items of work on a Ray cluster: Ray places them, and runs them again when a worker or a node is lost."""
 
 import contextlib
+import importlib
 import logging
 import os
-import socket
+import re
+import sys
 import uuid
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+from openwit.pipeline.execution.addresses import connect, host_port
 from openwit.pipeline.execution.engine import limit_cores
 from openwit.pipeline.execution.pool import Work
 from openwit.pipeline.execution.pool_worker import Outcome, pickled, quiet_logs, serve
@@ -19,6 +23,10 @@ _FREE_WORKER_S = 60.0
 _POLL_S = 0.5
 _QUEUED_PER_CPU = 2
 _RETRIES = 5
+_NODE_LOST = re.compile(r"node with node id: (\w+).*marked dead", re.DOTALL)
+_TASK_LOST = re.compile(r"Task \w+ failed. There are \d+ retries remaining")
+
+_log = logging.getLogger(__name__)
 
 
 class RayPool:
@@ -127,9 +135,11 @@ class RayPool:
         if self._connected or ray.is_initialized():
             self._connected = True
             return ray
-        _check_address(self._address)
+        address = auto_address() if self._address == "auto" else self._address
+        _check_address(address, said="" if address == self._address else f" (--cluster {self._address})")
+        _tell_of_losses()
         try:
-            ray.init(self._address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
         except ConnectionError:
             raise NetworkError(
                 f"--cluster {self._address}: no Ray cluster answers: start one with ray start --head"
@@ -140,17 +150,86 @@ class RayPool:
         return ray
 
 
-def _check_address(address: str) -> None:
-    """Refuse an address that is wrong, or where nothing listens: Ray itself would wait for minutes."""
-    if address == "auto":
-        return
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdecimal():
-        raise RecipeError(f"--cluster {address}: must be auto, HOST:PORT or ray://HOST:PORT")
+def auto_address() -> str:
+    """Return the address of the cluster that this machine belongs to, as Ray finds it, if one answers.
+
+    Ray itself waits for a minute for a head that is gone.
+
+    Raises:
+        NetworkError: no address is known, or none that is known answers.
+    """
+    named = os.environ.get("RAY_ADDRESS", "")
+    if named and named != "auto":
+        return named
+    written, heads = _written_address(), _heads_here()
+    known = list(dict.fromkeys([*heads, written] if len(heads) == 1 else [written, *heads]))
+    tried = [address for address in known if address]
+    for address in tried:
+        found = host_port(address)
+        with contextlib.suppress(OSError):
+            if found is not None:
+                connect(*found, seconds=_ANSWER_S / len(tried))
+                return address
+    which = f"the last one known, {tried[0]}, does not answer" if tried else "this machine belongs to none"
+    raise NetworkError(
+        f"--cluster auto: no Ray cluster was found ({which}): start one with ray start --head, or give HOST:PORT"
+    )
+
+
+def _written_address() -> str:
+    """Return the address that the last `ray start` on this machine wrote; empty if there is none."""
+    temporary = os.environ.get("RAY_TMPDIR") or (os.environ.get("TMPDIR") if sys.platform == "linux" else "") or "/tmp"
     try:
-        socket.create_connection((host.strip("[]"), int(port)), _ANSWER_S).close()
-    except (OSError, OverflowError) as error:
-        raise NetworkError(f"--cluster {address}: does not answer ({one_line(error)})") from None
+        return (Path(temporary) / "ray" / "ray_current_cluster").read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _heads_here() -> list[str]:
+    """Return the addresses of the heads that run on this machine."""
+    try:
+        return sorted(importlib.import_module("ray._private.services").find_gcs_addresses())
+    except Exception:  # Ray's own, which other versions may not have
+        return []
+
+
+def _check_address(address: str, *, said: str = "") -> None:
+    """Refuse an address that is wrong, or where nothing listens: Ray itself would wait for minutes."""
+    found = host_port(address.removeprefix("ray://"))
+    if found is None:
+        raise RecipeError(f"--cluster {address}{said}: must be auto, HOST:PORT or ray://HOST:PORT")
+    try:
+        connect(*found, seconds=_ANSWER_S)
+    except OSError as error:
+        raise NetworkError(f"--cluster {address}{said}: does not answer ({one_line(error)})") from None
+
+
+def _tell_of_losses() -> None:
+    """Replace what Ray prints of lost nodes and workers, with pages of their logs, by a line of ours for each."""
+    import ray._private.worker as printing
+
+    if hasattr(printing, "print_to_stdstream"):
+        printing.print_to_stdstream = Losses().tell
+
+
+class Losses:
+    """Say once of each node that it was lost, and of each task that it is done again."""
+
+    def __init__(self) -> None:
+        self._nodes: set[str] = set()
+
+    def tell(self, data: dict[str, Any], *_: Any, **__: Any) -> None:
+        """Take a message as Ray gives it to its own printer; what tells of no loss is for the debug log."""
+        text = "\n".join(map(str, data.get("lines") or ()))
+        node = _NODE_LOST.search(text)
+        if node is not None:
+            if node.group(1) not in self._nodes:
+                self._nodes.add(node.group(1))
+                _log.warning("a node of the cluster was lost; its tasks are done again")
+        elif _TASK_LOST.search(text) and "the node it was running on is dead" not in text:
+            _log.warning("a worker of the cluster was lost; its task is done again")
+        else:
+            _log.debug("%s", text)
 
 
 # What follows runs in the workers.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
+from openwit.pipeline.execution.addresses import host_port
 from openwit.pipeline.execution.engine import default_workers
 from openwit.schemas.common.errors import RecipeError
 
@@ -41,6 +43,8 @@ def make_engine(runner: str, workers: WorkerCount, flags: Sequence[str] = (), *,
     runner = short_name(runner)
     if cluster is not None and runner != "ray" and runner not in _CLUSTER_FLAGS:
         raise RecipeError(f"--cluster is for {', '.join(['ray', *_CLUSTER_FLAGS])}; the runner is {runner}")
+    if cluster is not None:
+        _check_cluster(runner, cluster)
     if runner in ("local", "ray") and flags:
         raise RecipeError(f"{flags[0]} is a flag of Beam, which --runner {runner} does not use: name a Beam runner")
     if runner == "ray":
@@ -60,6 +64,23 @@ def make_engine(runner: str, workers: WorkerCount, flags: Sequence[str] = (), *,
     cores = default_workers()
     count = cores if workers == "auto" else workers
     return PoolEngine(InProcessPool() if count == 1 else LocalPool(count, cores=cores, required=workers != "auto"))
+
+
+def _check_cluster(runner: str, cluster: str) -> None:
+    """Raise a RecipeError for an address that cannot be one of the runner's clusters."""
+    if runner == "ray":
+        wanted, wrong = "auto, HOST:PORT or ray://HOST:PORT", cluster != "auto"
+        address = cluster.removeprefix("ray://")
+    elif runner == "flink":
+        wanted, wrong = "HOST:PORT, [auto] or [local]", not cluster.startswith("[")
+        address = cluster.removeprefix("http://").removeprefix("https://").rstrip("/")
+    elif runner == "spark":
+        wanted, wrong = "spark://HOST:PORT or local[N]", re.match(r"local$|local\[|yarn|k8s://", cluster) is None
+        address = cluster.rpartition(",")[2].removeprefix("spark://") if cluster.startswith("spark://") else ""
+    else:
+        wanted, wrong, address = "HOST:PORT", True, cluster
+    if wrong and host_port(address) is None:
+        raise RecipeError(f"--cluster {cluster}: give {wanted}")
 
 
 def short_name(runner: str) -> str:

@@ -84,3 +84,14 @@ def test_flink_that_beam_starts_itself_is_not_asked(master, monkeypatch):
 def test_flink_needs_host_and_port():
     with pytest.raises(RecipeError, match=r"--flink_master=somewhere: must look like HOST:PORT"):
         BeamEngine("flink", flags=["--flink_master=somewhere"]).check()
+
+
+def test_a_master_of_spark_is_asked(monkeypatch):
+    monkeypatch.setattr(beam_flags, "ANSWER_SECONDS", 0.3)
+    with pytest.raises(NetworkError, match="--spark_master_url=127.0.0.1:[0-9]+: does not answer"):
+        BeamEngine("spark", flags=[f"--spark_master_url=spark://127.0.0.1:{closed_port()}"]).check()
+
+
+def test_a_job_endpoint_needs_a_port():
+    with pytest.raises(RecipeError, match="--job_endpoint=localhost: give HOST:PORT"):
+        BeamEngine("portable", flags=["--job_endpoint=localhost"]).check()

@@ -24,11 +24,11 @@ def refusal(runner, *flags):
 
 
 def test_a_worker_pool_that_is_not_there(closed_port):
-    flags = ["--environment_type=EXTERNAL", f"--environment_config=127.0.0.1:{closed_port}"]
+    flags = ["--job_endpoint=embed", "--environment_type=EXTERNAL", f"--environment_config=127.0.0.1:{closed_port}"]
     kind, message = refusal("portable", *flags)
     assert kind is NetworkError
     assert message.startswith(f"--environment_config=127.0.0.1:{closed_port}: no worker pool answers")
-    assert refusal("portable", "--environment_type=EXTERNAL") == (
+    assert refusal("portable", "--job_endpoint=embed", "--environment_type=EXTERNAL") == (
         RecipeError,
         "--environment_type=EXTERNAL needs --environment_config=HOST:PORT of a worker pool",
     )
@@ -88,4 +88,5 @@ def test_a_worker_pool_that_answers():
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=server.accept, daemon=True).start()
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        BeamEngine("portable", flags=["--environment_type=EXTERNAL", f"--environment_config={address}"]).check()
+        flags = ["--job_endpoint=embed", "--environment_type=EXTERNAL", f"--environment_config={address}"]
+        BeamEngine("portable", flags=flags).check()

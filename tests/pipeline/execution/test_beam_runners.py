@@ -96,3 +96,28 @@ def test_every_stage_with_jobs_has_workers_and_flags_that_beam_knows():
         parsed = PipelineOptions(flags_of_stage(stage)).get_all_options(drop_default=True)
         assert len(parsed) >= 5
         BeamEngine("dataflow", flags=flags_of_stage(stage))
+
+
+@pytest.mark.parametrize("runner", ["ray", "portable", "prism", "flink", "spark"])
+@pytest.mark.parametrize("cluster", ["localhost", "localhost:", ":80", "localhost:99999", "localhost:x"])
+def test_a_cluster_without_a_port_is_refused(runner, cluster):
+    with pytest.raises(RecipeError, match=f"^--cluster {cluster}: give "):
+        make_engine(runner, "auto", cluster=cluster)
+
+
+@pytest.mark.parametrize(
+    ("runner", "cluster"),
+    [
+        ("flink", "[local]"),
+        ("flink", "http://flink:8081/"),
+        ("flink", "[::1]:8081"),
+        ("spark", "spark://a:7077,b:7077"),
+        ("spark", "local[4]"),
+        ("spark", "yarn"),
+        ("portable", "a:8099"),
+        ("ray", "auto"),
+        ("ray", "ray://head:10001"),
+    ],
+)
+def test_addresses_of_clusters(runner, cluster):
+    make_engine(runner, "auto", cluster=cluster)
