@@ -16,6 +16,7 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -36,8 +37,20 @@ _PRELOADED = ["openwit.pipeline.execution.preloaded", "openwit.pipeline.executio
 _ENDPOINTS = ("control", "provision", "logging")
 _ANSWER_S = 60
 _GRACE_S = 10.0
+_LOOK_S = 0.5
+_RESTARTS = 3
+"""A runner waits without an end for a worker that dies before it has connected, so a dead one is started again."""
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Worker:
+    """A worker that a runner asked for: its process, and how often that was started again."""
+
+    process: BaseProcess
+    endpoints: dict[str, str]
+    restarts: int = 0
 
 
 class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):  # type: ignore[misc, unused-ignore]
@@ -47,19 +60,20 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):  # type
         self._context: Any = multiprocessing.get_context("forkserver" if sys.platform.startswith("linux") else "spawn")
         if hasattr(self._context, "set_forkserver_preload"):
             self._context.set_forkserver_preload(_PRELOADED)
-        self._workers: dict[str, BaseProcess] = {}
+        self._workers: dict[str, _Worker] = {}
         self._lock = threading.Lock()
+        self._closed = threading.Event()
+        threading.Thread(target=self._watch, daemon=True).start()
 
     def StartWorker(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002
         """Start a worker that connects to the runner's endpoints."""
         endpoints = {name: getattr(request, f"{name}_endpoint").url for name in _ENDPOINTS}
         try:
-            worker = self._context.Process(target=_serve_pool, args=(request.worker_id, endpoints))
-            worker.start()
+            process = self._start(request.worker_id, endpoints)
         except Exception as error:
             return beam_fn_api_pb2.StartWorkerResponse(error=f"the worker pool cannot start a worker: {error}")
         with self._lock:
-            self._workers[request.worker_id] = worker
+            self._workers[request.worker_id] = _Worker(process, endpoints)
         return beam_fn_api_pb2.StartWorkerResponse()
 
     def StopWorker(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002
@@ -67,15 +81,36 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):  # type
         with self._lock:
             worker = self._workers.pop(request.worker_id, None)
         if worker is not None:
-            _end(worker)
+            _end(worker.process)
         return beam_fn_api_pb2.StopWorkerResponse()
 
     def close(self) -> None:
         """Stop all workers."""
+        self._closed.set()
         with self._lock:
             workers, self._workers = list(self._workers.values()), {}
         for worker in workers:
-            _end(worker)
+            _end(worker.process)
+
+    def _start(self, name: str, endpoints: dict[str, str]) -> BaseProcess:
+        process: BaseProcess = self._context.Process(target=_serve_pool, args=(name, endpoints))
+        process.start()
+        return process
+
+    def _watch(self) -> None:
+        """Start workers again that died."""
+        while not self._closed.wait(_LOOK_S):
+            with self._lock:
+                for name, worker in list(self._workers.items()):
+                    if worker.process.exitcode is None:
+                        continue
+                    if worker.process.exitcode == 0 or worker.restarts == _RESTARTS:
+                        del self._workers[name]
+                        continue
+                    _log.warning("worker %s died (exit code %d): it is started again", name, worker.process.exitcode)
+                    with contextlib.suppress(OSError):
+                        worker.process = self._start(name, worker.endpoints)
+                    worker.restarts += 1
 
 
 def start_pool(port: int) -> tuple[int, WorkerPool, Any]:

@@ -1,5 +1,7 @@
 """Arguments of workers; tests/engines runs builds on them."""
 
+import threading
+
 import pytest
 
 from openwit.pipeline.execution import beam_pool
@@ -43,3 +45,39 @@ def test_a_port_that_is_taken_is_one_sentence(monkeypatch):
     monkeypatch.setattr(beam_pool.signal, "signal", lambda *_: None)
     with pytest.raises(NetworkError, match=r"--port 1: cannot be used \(bind failed\)"):
         beam_pool.serve_pool(1)
+
+
+def test_a_worker_that_died_is_started_again_a_few_times(monkeypatch):
+    from apache_beam.portability.api import beam_fn_api_pb2
+
+    started, enough = [], threading.Event()
+
+    class Dead:
+        """A process that dies at once."""
+
+        exitcode = -9
+
+        def __init__(self, **about):
+            started.append(about["args"])
+            if len(started) == 1 + beam_pool._RESTARTS:
+                enough.set()
+
+        def start(self):
+            pass
+
+        def terminate(self):
+            pass
+
+        def join(self, _timeout=None):
+            pass
+
+        def is_alive(self):
+            return False
+
+    monkeypatch.setattr(beam_pool, "_LOOK_S", 0.01)
+    pool = beam_pool.WorkerPool()
+    monkeypatch.setattr(pool, "_context", type("Context", (), {"Process": Dead}))
+    pool.StartWorker(beam_fn_api_pb2.StartWorkerRequest(worker_id="w1"), None)
+    assert enough.wait(30)
+    pool.close()
+    assert [name for name, _ in started] == ["w1"] * (1 + beam_pool._RESTARTS)
