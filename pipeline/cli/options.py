@@ -119,6 +119,8 @@ def make_job(flags: JobFlags) -> Job:
 
     engine = make_engine(flags.runner, flags.workers, tuple(flags.context.args), cluster=flags.cluster)
     engine.check()
+    # Workers that end by themselves while the interpreter ends would disturb it.
+    flags.context.call_on_close(engine.close)
     return Job(engine, ConsoleProgress(console), replace=flags.replace)
 
 

@@ -31,6 +31,8 @@ RESULTS = f"{STAGE}/results"
 PROGRESS = f"{STAGE}/progress"
 FAILURES = f"{STAGE}/failures"
 
+_WHOLE = "[!.]*.json"
+"""Not what a killed process left half written."""
 _RESULT = pydantic.TypeAdapter(TaskResult)
 _IN_TRACEBACK = re.compile(rf"^{re.escape(errors.__name__)}\.(\w+): (.+?)(?: \[while running .*)?$", re.MULTILINE)
 
@@ -98,7 +100,7 @@ def read_result(folder: Path, name: str, where: str = RESULTS) -> TaskResult | N
 
 def finished_results(folder: Path) -> Iterator[TaskResult]:
     """Return the results of all finished tasks of a folder, in order of name."""
-    for path in sorted((folder / RESULTS).glob("*.json")):
+    for path in sorted((folder / RESULTS).glob(_WHOLE)):
         result = read_result(folder, path.stem)
         if result is not None:
             yield result
@@ -133,13 +135,13 @@ def user_errors_of(folder: Path) -> Iterator[None]:
         StorageError: the disk is full.
     """
     failures = folder / FAILURES
-    for old in failures.glob("*.json"):
+    for old in failures.glob(_WHOLE):
         old.unlink()
     try:
         yield
     except Exception as error:
         stop_if_asked()
-        for failure in sorted(failures.glob("*.json")):
+        for failure in sorted(failures.glob(_WHOLE)):
             raise _error_of(json.loads(failure.read_text())) from error
         cause = _error_in(str(error)) or storage_error(error, folder)
         if cause is None:

@@ -272,7 +272,7 @@ class Stage(ABC, Generic[SettingsT]):
         from openwit.pipeline.execution.stage import locked_stage
 
         self.check(settings)
-        folder = folder.absolute()  # workers may run in another folder
+        folder = as_path(folder).absolute()  # workers may run in another folder
         opened = self.open_inputs(inputs)
         with nullcontext() if self.in_place else locked_stage(folder):
             return self.run_opened(job, settings, opened, folder, build or BuildContext())
