@@ -35,7 +35,7 @@ _MAX_FAILING_HOSTS = 100_000
 _DUE_FACTOR = 2
 _UNAVAILABLE = 503
 _MAX_REFUSALS = 5
-# After so many stalls in a row a host's transfers are called stalled after a share of the time.
+# After this many stalls in a row a host's transfers are called stalled after a share of the time.
 _IMPATIENT_AFTER, _IMPATIENT_SHARE = 4, 0.25
 _STALLS = frozenset({FetchStatus.STALLED, FetchStatus.TIMEOUT})
 

@@ -51,7 +51,7 @@ class Faults:
 
         self.judge = judge
 
-    def mend(self) -> None:
+    def answer(self) -> None:
         """Serve everything."""
         self.judge, self.hidden = _served, lambda _key: False
 

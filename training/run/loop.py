@@ -418,7 +418,7 @@ class Trainer:
         return StepMetrics.of(after, lr=lr, keys=parts.keys, metrics=metrics), agreed
 
     def _evaluate(self, evaluators: list[ScheduledEvaluator], position: Position, reporter: Reporter) -> None:
-        """Evaluate on all ranks, or on rank 0 while the others wait (an evaluator of one's own, unless sharded)."""
+        """Evaluate on all ranks, or on rank 0 while the others wait (a custom evaluator, unless sharded)."""
         if not evaluators:
             return
         average = self.stepper.ema if self.config.ema.evaluate else None

@@ -32,10 +32,10 @@ def server():
 
 @pytest.fixture
 def folder(server, request):
-    server.mend()
+    server.answer()
     server.asked.clear()
     yield as_path(f"s3://{BUCKET}/{request.node.name.partition('[')[0]}")
-    server.mend()
+    server.answer()
 
 
 @pytest.mark.parametrize("outcome", [503, 500, "cut"])
