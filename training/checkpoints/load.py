@@ -45,7 +45,6 @@ class LoadedModel:
         objective_name: name of the objective in the configuration.
         precision: of the towers, see `TrainConfig.precision`.
         threads: CPU threads, see `TrainConfig.threads`.
-        fast_decode: how images were decoded in training, see `DataSettings.decode`.
         checkpoint: the checkpoint (the newest of averaged ones); None for weights of other programs.
         about: JSON data on the origin of the weights, for results of evaluations.
         lineage: JSON data on weights, checkpoints, dataset and configuration, for exports.
@@ -63,7 +62,6 @@ class LoadedModel:
     objective_name: str = "contrastive"
     precision: Precision = "auto"
     threads: int | None = None
-    fast_decode: bool = False
     checkpoint: Checkpoint | None = None
     about: dict[str, Any] = field(default_factory=dict)
     lineage: dict[str, Any] = field(default_factory=dict)
@@ -302,7 +300,6 @@ def _from_checkpoints(checkpoints: list[Checkpoint], weights: Weights) -> Loaded
         objective_name=config.objective.name,
         precision=config.precision,
         threads=config.threads,
-        fast_decode=config.data.decode == "fast",
         checkpoint=newest,
         about=about,
         lineage=lineage,
