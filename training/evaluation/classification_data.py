@@ -104,7 +104,7 @@ def open_classification(wanted: LabelledData) -> ClassificationSet:
             raise DataError(f"{path} is one tar, which has no split {split!r}: leave the split out")
     else:
         tars, folder, split = tars_of(path, wanted.split)
-        tables = sorted(folder.glob("*.parquet"))
+        tables = sorted(folder.glob("[!.]*.parquet"))  # not what a killed process left half written
         if tars:
             found = _labelled(read_tars(tars), path)
         elif tables:

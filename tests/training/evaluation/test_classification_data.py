@@ -208,3 +208,9 @@ def test_a_limit_draws_from_the_whole_and_the_same_again(tmp_path: Path) -> None
     assert set(few.keys) <= set(data.limited(200).keys)
     assert data.limited(400) is data
     assert data.limited(None) is data
+
+
+def test_a_table_that_a_killed_process_left_half_written_is_not_read(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "pets.parquet", ["dog", "cat"])
+    (tmp_path / ".partial-1-pets.parquet").write_bytes(b"PAR1 cut off")
+    assert len(open_classification(LabelledData(tmp_path))) == 2
