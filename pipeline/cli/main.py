@@ -18,7 +18,6 @@ from openwit.pipeline.cli.options import (
     Runner,
     Sets,
     Workers,
-    folder,
     make_job,
     run_stage_command,
 )
@@ -26,7 +25,7 @@ from openwit.pipeline.cli.start import add_commands as add_start_commands
 from openwit.pipeline.stages.base import InputMap
 from openwit.pipeline.stages.select.settings import BalanceMode
 from openwit.pipeline.text.matching.settings import MatchMode
-from openwit.schemas.common.command import Version, entry_point, examples, make_console
+from openwit.schemas.common.command import Version, entry_point, examples, make_console, path_or_url
 
 app = typer.Typer(
     name="wit",
@@ -64,7 +63,7 @@ def build(
         Path | None,
         typer.Option(
             "--workdir",
-            parser=folder,
+            parser=path_or_url,
             metavar="FOLDER|URL",
             help="Folder of the build, or its URL [default: out/NAME].",
         ),
@@ -126,7 +125,10 @@ def queries(
     out: Annotated[
         Path,
         typer.Option(
-            "--out", parser=folder, metavar="FOLDER|URL", help="Folder to write; the list is queries.parquet in it."
+            "--out",
+            parser=path_or_url,
+            metavar="FOLDER|URL",
+            help="Folder to write; the list is queries.parquet in it.",
         ),
     ],
     wikipedia: Annotated[
@@ -205,14 +207,17 @@ def select(
     candidates: Annotated[
         list[Path],
         typer.Option(
-            "--candidates", parser=folder, metavar="FOLDER|URL", help="Folder that `wit candidates` wrote. Repeatable."
+            "--candidates",
+            parser=path_or_url,
+            metavar="FOLDER|URL",
+            help="Folder that `wit candidates` wrote. Repeatable.",
         ),
     ],
     queries: Annotated[
         Path,
         typer.Option(
             "--queries",
-            parser=folder,
+            parser=path_or_url,
             metavar="FOLDER|URL",
             help="Query list (queries.parquet), or the folder that `wit queries` wrote.",
         ),
@@ -233,7 +238,7 @@ def select(
         Path | None,
         typer.Option(
             "--reuse",
-            parser=folder,
+            parser=path_or_url,
             metavar="FOLDER|URL",
             help="Earlier selection whose matches are reused for the candidates it has seen.",
         ),
@@ -262,7 +267,7 @@ def select(
 def fetch(
     context: typer.Context,
     source: Annotated[
-        Path, typer.Option("--input", parser=folder, metavar="FOLDER|URL", help="Folder that `wit select` wrote.")
+        Path, typer.Option("--input", parser=path_or_url, metavar="FOLDER|URL", help="Folder that `wit select` wrote.")
     ],
     out: Out,
     sets: Sets = None,
@@ -292,7 +297,7 @@ def fetch(
 def dedup(
     context: typer.Context,
     source: Annotated[
-        Path, typer.Option("--input", parser=folder, metavar="FOLDER|URL", help="Folder that `wit fetch` wrote.")
+        Path, typer.Option("--input", parser=path_or_url, metavar="FOLDER|URL", help="Folder that `wit fetch` wrote.")
     ],
     out: Out,
     exclude: Annotated[
@@ -323,7 +328,7 @@ def dedup(
 def redraw(
     context: typer.Context,
     source: Annotated[
-        Path, typer.Option("--input", parser=folder, metavar="FOLDER|URL", help="Folder that `wit dedup` wrote.")
+        Path, typer.Option("--input", parser=path_or_url, metavar="FOLDER|URL", help="Folder that `wit dedup` wrote.")
     ],
     out: Out,
     runner: Runner = "local",
@@ -351,7 +356,7 @@ def shard(
     source: Annotated[
         Path,
         typer.Option(
-            "--input", parser=folder, metavar="FOLDER|URL", help="Folder that `wit dedup` or `wit redraw` wrote."
+            "--input", parser=path_or_url, metavar="FOLDER|URL", help="Folder that `wit dedup` or `wit redraw` wrote."
         ),
     ],
     out: Annotated[str, typer.Option("--out", help="Folder or URL to write: s3://bucket/name, gs://bucket/name, ….")],
@@ -360,7 +365,7 @@ def shard(
         Path | None,
         typer.Option(
             "--work",
-            parser=folder,
+            parser=path_or_url,
             metavar="FOLDER|URL",
             help="Work folder if --out is a URL [default: shard/ beside the input].",
         ),

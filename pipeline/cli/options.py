@@ -13,11 +13,9 @@ import typer
 from rich.console import Console
 
 from openwit.pipeline.execution.runners import RUNNER_NAMES, WorkerCount, make_engine, parse_workers, short_name
-from openwit.schemas.common.command import make_console
-from openwit.schemas.common.errors import RecipeError
+from openwit.schemas.common.command import make_console, path_or_url
 from openwit.schemas.common.parts import require_part
 from openwit.schemas.common.settings import Settings, apply_override, parse_settings
-from openwit.schemas.common.storage.store_path import as_path
 
 if TYPE_CHECKING:
     from openwit.pipeline.execution.stage import Job
@@ -51,18 +49,6 @@ def _runner(text: Any) -> str:
     return name
 
 
-def folder(text: Any) -> Path:
-    """Read a folder that a command reads or writes: a path, or the URL of a folder in a store.
-
-    Raises:
-        BadParameter: the URL cannot be used.
-    """
-    try:
-        return as_path(text)
-    except RecipeError as error:
-        raise typer.BadParameter(str(error)) from None
-
-
 Runner = Annotated[
     Any,
     typer.Option(
@@ -85,7 +71,7 @@ Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a setting of the stage. Repeatable."),
 ]
-Out = Annotated[Path, typer.Option("--out", parser=folder, metavar="FOLDER|URL", help="Folder or URL to write.")]
+Out = Annotated[Path, typer.Option("--out", parser=path_or_url, metavar="FOLDER|URL", help="Folder or URL to write.")]
 RetryFailed = Annotated[
     bool, typer.Option("--retry-failed", help="Retry images whose download failed with a transient error.")
 ]

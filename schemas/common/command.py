@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +13,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
 from openwit import __version__
-from openwit.schemas.common.errors import OpenWITError
+from openwit.schemas.common.errors import OpenWITError, RecipeError
 from openwit.schemas.common.output import discard, guarded_output
 from openwit.schemas.common.parts import Part, importing, refuse_unsupported_system
 from openwit.schemas.common.printable import printable
@@ -98,6 +99,20 @@ Version = Annotated[
     typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True),
 ]
 """The option of every command line's callback."""
+
+
+def path_or_url(text: Any) -> Path:
+    """Read a path that a command takes, or the URL of one in a store; the parser of an option.
+
+    Raises:
+        BadParameter: the URL cannot be used.
+    """
+    from openwit.schemas.common.storage.store_path import as_path  # `--help` needs no store
+
+    try:
+        return as_path(text)
+    except RecipeError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def examples(*lines: str) -> str:

@@ -1,30 +1,17 @@
 """Options that several commands of `wit-train` share."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from openwit.schemas.common.errors import RecipeError
-from openwit.schemas.common.storage.store_path import as_path
+from openwit.schemas.common.command import path_or_url
 from openwit.training.config.choices import Weights
 
 
 def example(command: str) -> str:
     """Return the end of a command's help: an example that is not re-wrapped."""
     return f"\b\nExample:\n  {command}"
-
-
-def path_or_url(text: Any) -> Path:
-    """Read a path, or the URL of a run in a store.
-
-    Raises:
-        BadParameter: the URL cannot be used.
-    """
-    try:
-        return as_path(text)
-    except RecipeError as error:
-        raise typer.BadParameter(str(error)) from None
 
 
 ModelPath = Annotated[
