@@ -33,7 +33,7 @@ _PRELOADED = "openwit.pipeline.execution.preloaded"
 _POLL_S = 0.2
 _QUEUED_PER_WORKER = 2
 _ALONE_S = 1.0
-"""A job that ends within this time runs in one worker: the start of others would cost more than they bring."""
+"""A job that ends within this time does not start a second worker: that would cost more than it brings."""
 _MAX_DEATHS = 3
 _SECONDS_TO_END = 5
 _SUSPECT_DEATHS = 2
@@ -61,6 +61,7 @@ class LocalPool:
         self._required = required
         self._cores = cores
         self._executor: ProcessPoolExecutor | None = None
+        self._grown = False
         self._lock = threading.Lock()
 
     def run(self, work: Work, items: Sequence[Any], names: Sequence[str]) -> Iterator[tuple[int, Any]]:
@@ -103,7 +104,7 @@ class LocalPool:
     def close(self) -> None:
         """End the workers at once; a later `run` starts new ones."""
         with self._lock:
-            executor, self._executor = self._executor, None
+            executor, self._executor, self._grown = self._executor, None, False
         if executor is not None:
             _kill(executor)
 
@@ -121,8 +122,8 @@ class LocalPool:
             stop_if_asked()
             try:
                 if waiting:
-                    short = time.monotonic() - began < _ALONE_S
-                    while waiting and len(running) < (1 if short else self._workers * _QUEUED_PER_WORKER):
+                    self._grown |= time.monotonic() - began > _ALONE_S
+                    while waiting and len(running) < (self._workers * _QUEUED_PER_WORKER if self._grown else 1):
                         running[self._submit(job, items[waiting[0]], cores)] = waiting[0]
                         waiting.popleft()
                 elif suspects and not running:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from openwit.pipeline.execution import pool_worker
+from openwit.pipeline.execution import local_pool, pool_worker
 from openwit.pipeline.execution.engine import default_workers
 from openwit.pipeline.execution.local_pool import LocalPool
 from openwit.schemas.common.errors import DataError, RecipeError, WorkerError
@@ -68,6 +68,26 @@ def test_every_item_is_done_once_and_workers_stay(pool, tmp_path):
     assert results(wide, Square(tmp_path), ["cores", "cores"]) == {0: 4, 1: 4}
     assert results(wide, Square(tmp_path), ["cores"] * 9)[8] == 2
     wide.close()
+
+
+@dataclass
+class Pause:
+    def setup(self):
+        pass
+
+    def run(self, item):
+        time.sleep(item)
+        return os.getpid()
+
+
+def test_a_second_worker_starts_with_a_job_that_takes_a_while_and_stays(pool, monkeypatch):
+    monkeypatch.setattr(local_pool, "_ALONE_S", 1e9)
+    assert len(set(results(pool, Pause(), [0.01] * 20).values())) == 1
+    monkeypatch.setattr(local_pool, "_ALONE_S", 0)
+    assert len(set(results(pool, Pause(), [0.05] * 40).values())) == 2
+    # It is there now, so the next job uses it from the start.
+    monkeypatch.setattr(local_pool, "_ALONE_S", 1e9)
+    assert len(set(results(pool, Pause(), [0.05] * 40).values())) == 2
 
 
 def test_an_error_ends_the_run_and_not_the_pool(pool, tmp_path):
