@@ -41,6 +41,9 @@ def command_of(name: str) -> click.Command:
 
 def check(name: str, arguments: list[str]) -> None:
     """Parses arguments as the command would, without running it."""
+    # Whoever installed the package has no checkout beside it: `wit init` copies what a page needs.
+    inside = [word for word in arguments if word.startswith(("workflows/", "tests/", "benchmarks/", "pipeline/"))]
+    assert not inside, f"{name}: {inside} lies in the repository, not in the package"
     command = command_of(name)
     if arguments in (["--help"], ["--version"]):
         return
