@@ -19,6 +19,9 @@ steps:
 - shard: {samples: 2000}
 - card: {}
 ```
+
+The key `inputs` names what `wit inputs` fetches before a build (`openwit.pipeline.inputs.settings`). It is no part of
+a build: a recipe whose inputs came from elsewhere builds the same.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from openwit.pipeline.inputs.settings import Wanted, parse_wanted
 from openwit.pipeline.stages import STAGES, stage_named, writers_of
 from openwit.pipeline.stages.base import DATASET, DatasetInfo, Port, Stage
 from openwit.pipeline.stages.candidates.settings import CandidateSettings
@@ -50,7 +54,7 @@ _DATA = {
     **dict.fromkeys((".tar", ".tgz", ".zip"), "an archive of files"),
 }
 _STEP_KEYS = ("stage", "name", "from", "settings")
-_RECIPE_KEYS = ("name", "description", "steps")
+_RECIPE_KEYS = ("name", "description", "inputs", "steps")
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,7 @@ class Recipe:
         name: of the dataset.
         steps: in the order in which they run.
         description: of the dataset, for the card.
+        inputs: what `wit inputs` fetches for it; not part of the build.
 
     Raises:
         RecipeError: two steps have one name, a port is not filled, or steps do not fit each other.
@@ -128,6 +133,7 @@ class Recipe:
     name: str
     steps: Sequence[Step]
     description: str = ""
+    inputs: Sequence[Wanted] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
@@ -183,7 +189,7 @@ class Recipe:
         return found
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the recipe as plain data, as its YAML file holds it."""
+        """Return the build as plain data, as its YAML file holds it; where its inputs come from is not in it."""
         return {
             "name": self.name,
             "description": self.description,
@@ -209,7 +215,7 @@ class Recipe:
         listed = raw.get("steps")
         if not isinstance(listed, list):
             raise RecipeError(f"{where}: key 'steps' must hold a list of steps, each as `- stage: {{settings}}`")
-        head = {"description": "", **{key: value for key, value in raw.items() if key != "steps"}}
+        head = {"description": "", **{key: value for key, value in raw.items() if key not in ("inputs", "steps")}}
         if "name" not in head and not any(override.startswith("name=") for override in overrides):
             raise RecipeError(f"{where}: key 'name' is missing")
         drafts = [_draft(entry, n, where) for n, entry in enumerate(listed, 1)]
@@ -219,7 +225,8 @@ class Recipe:
             description = head["description"]
             if not isinstance(description, str):
                 raise RecipeError(f"key 'description': must be text (got {description!r})")
-            return cls(name=head["name"], steps=[draft.step(where) for draft in drafts], description=description)
+            steps = [draft.step(where) for draft in drafts]
+            return cls(head["name"], steps, description, parse_wanted(raw.get("inputs") or [], where))
         except RecipeError as error:
             raise error if str(error).startswith(where) else RecipeError(f"{where}: {error}") from error
 

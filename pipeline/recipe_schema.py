@@ -4,6 +4,7 @@ from typing import Any
 
 import pydantic.json_schema
 
+from openwit.pipeline.inputs.settings import SOURCES
 from openwit.pipeline.recipe import NAME
 from openwit.pipeline.stages import all_stages
 
@@ -16,8 +17,10 @@ def recipe_schema() -> dict[str, Any]:
     A step of your own stage, named by its dotted name, may hold any settings.
     """
     stages = all_stages()
-    references, schema = pydantic.json_schema.models_json_schema([(stage.settings, "validation") for stage in stages])
+    models = [*(stage.settings for stage in stages), *SOURCES.values()]
+    references, schema = pydantic.json_schema.models_json_schema([(model, "validation") for model in models])
     settings = {stage.name: references[stage.settings, "validation"] for stage in stages}
+    sources = {name: references[model, "validation"] for name, model in SOURCES.items()}
     return {
         "$schema": _DIALECT,
         "title": "OpenWIT recipe",
@@ -27,10 +30,24 @@ def recipe_schema() -> dict[str, Any]:
         "properties": {
             "name": {"type": "string", "pattern": f"^{NAME.pattern}$", "description": "name of the dataset"},
             "description": {"type": "string", "description": "of the dataset, for its card"},
+            "inputs": {"type": "array", "items": {"anyOf": _sources(sources)}, "description": "for `wit inputs`"},
             "steps": {"type": "array", "minItems": 1, "items": {"anyOf": _steps(settings)}},
         },
         "$defs": schema["$defs"],
     }
+
+
+def _sources(settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the forms of a source of inputs: name only, and `source: settings`."""
+    properties = {name: {"anyOf": [found, {"type": "null"}]} for name, found in settings.items()}
+    entry = {
+        "type": "object",
+        "minProperties": 1,
+        "maxProperties": 1,
+        "additionalProperties": False,
+        "properties": properties,
+    }
+    return [{"enum": list(settings)}, entry]
 
 
 def _steps(settings: dict[str, Any]) -> list[dict[str, Any]]:

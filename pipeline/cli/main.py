@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from openwit.pipeline.cli import dataset as cli_dataset
+from openwit.pipeline.cli.inputs import add_commands as add_inputs_command
 from openwit.pipeline.cli.options import (
     BEAM_FLAGS,
     Cluster,
@@ -388,6 +389,7 @@ def shard(
     run_stage_command("shard", job, {"survivors": source}, folder, sets=sets, build=build, shown=out)
 
 
+add_inputs_command(app)
 cli_dataset.add_commands(app)
 add_start_commands(app)
 
