@@ -3,7 +3,7 @@
 Layout of a dataset folder::
 
     manifest.json
-    card.html  card.json  card.sha256
+    card.html  card.json  README.md  croissant.json  card.sha256
     queries.parquet            openwit.schemas.tables.queries.QUERY_COUNTS: the query list with counts
     train/00000.tar            WebDataset: KEY.jpg KEY.txt KEY.json, members of a sample adjacent
     train/00000.parquet        openwit.schemas.tables.samples.SAMPLES

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from openwit.pipeline.dataset.card_sums import CARD
+from openwit.pipeline.dataset.card_sums import delete_card
 from openwit.pipeline.dataset.removal_journal import JOURNAL, Gone, Journal, ShardPlan, read_journal, write_journal
 from openwit.pipeline.dataset.removal_list import KINDS, RemovalList
 from openwit.pipeline.dataset.removal_tables import rewrite_tables
@@ -134,8 +134,7 @@ def _remove(
     resumed = read_journal(store) is not None
     if not resumed:
         write_journal(store, journal)
-    for name in CARD:
-        store.delete(name)
+    delete_card(store)
     manifest = load_manifest(store)
     with _scratch(store) as scratch, storage_faults(scratch):
         for number, shard in enumerate(manifest.shards):

@@ -1,4 +1,4 @@
-"""Stage card: the report on a dataset, as a page and as JSON."""
+"""Stage card: the report on a dataset, as a page and as JSON, with what Hugging Face and Croissant read."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ JSON = "card.json"
 
 
 class Card(Stage[CardSettings]):
-    """Write `card.html` and `card.json` into a dataset, with their checksums in `card.sha256`."""
+    """Write `card.html`, `card.json`, `README.md` and `croissant.json` into a dataset, with their checksums in
+    `card.sha256`.
+    """
 
     name = "card"
-    version = 2
+    version = 3
     settings = CardSettings
-    summary = "write card.html and card.json of a dataset"
+    summary = "write card.html, card.json, README.md and croissant.json of a dataset"
     inputs = (Port("dataset", DATASET, "the dataset, a folder or a URL"),)
     output = DATASET
     in_place = True

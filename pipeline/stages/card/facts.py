@@ -38,6 +38,7 @@ def gather(source: CardSource) -> tuple[dict[str, Any], np.ndarray]:
         "downloads": _downloads(manifest.funnel),
         "duplicates": {**tally.duplicate_facts(), **duplicate_facts(manifest.funnel)},
         "licences": tally.licence_facts(),
+        "risks": tally.risk_facts(),
         "recipe": manifest.recipe,
         "tools": manifest.tools,
         "notes": manifest.notes,

@@ -66,6 +66,19 @@ class CardSource:
         offsets, sizes = (index.column(name).to_pylist() for name in ("image_offset", "image_size"))
         return self.place.ranges(shard.tar.path, offsets, sizes)
 
+    def schema(self, shard: ShardEntry) -> pa.Schema:
+        """Return the schema of a shard's metadata."""
+        with self._reading(shard.metadata.path) as file:
+            return pq.read_schema(file)
+
+    def first_place(self, shard: ShardEntry) -> dict[str, Any] | None:
+        """Return the index row of a shard's first sample, None if it has no index of a tar."""
+        if not shard.tar.path.endswith(".tar") or not shard.samples:
+            return None
+        with self._reading(shard.index.path) as file, _opened(file) as source:
+            rows: list[dict[str, Any]] = pa.ipc.open_file(source).read_all().slice(0, 1).to_pylist()
+        return rows[0] if rows else None
+
     def queries(self) -> pa.Table | None:
         """Return the table of `openwit.schemas.tables.queries.QUERY_COUNTS`, or None if the dataset has no list."""
         return self._table(QUERIES_FILE, QUERY_COUNTS)

@@ -1,4 +1,6 @@
-"""Card: report what the dataset holds and how it was made, as `card.html` (self-contained) and `card.json`."""
+"""Card: report what the dataset holds and how it was made, as `card.html` (self-contained) and `card.json`, and
+describe it for those who load it: `README.md` for Hugging Face, and `croissant.json`.
+"""
 
 import json
 import logging
@@ -7,17 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from openwit.pipeline.dataset.card_sums import CARD_SUMS, card_problems, sums_text
+from openwit.pipeline.dataset.card_sums import CARD_SUMS, CROISSANT, README, card_problems, is_own, sums_text
 from openwit.pipeline.stages.card import HTML, JSON
+from openwit.pipeline.stages.card.croissant import croissant_json
 from openwit.pipeline.stages.card.facts import gather
+from openwit.pipeline.stages.card.huggingface import readme
 from openwit.pipeline.stages.card.page import render
+from openwit.pipeline.stages.card.published import published
 from openwit.pipeline.stages.card.samples import first_samples, samples_of_queries, spread_ranks
 from openwit.pipeline.stages.card.settings import CardSettings
 from openwit.pipeline.stages.card.source import CardSource
 from openwit.schemas.manifest import MANIFEST_NAME
 
 _log = logging.getLogger(__name__)
-_VERSION = 2
+_VERSION = 3
 
 
 def is_current(settings: CardSettings, dataset: str | Path) -> bool:
@@ -50,11 +55,17 @@ def write_card(settings: CardSettings, dataset: str | Path) -> None:
     page = render(source, facts, shown, [(query, int(held[query])) for query in queries])
     made_of = {"made_of": _identity(settings, source), **facts}
     numbers = json.dumps(made_of, indent=1, ensure_ascii=False) + "\n"
-    source.write(HTML, page)
-    source.write(JSON, numbers)
+    about = published(source, facts)
+    texts = {HTML: page, JSON: numbers, README: readme(about), CROISSANT: croissant_json(about)}
+    for name in (README, CROISSANT):
+        if is_own(name, source.read(name)):
+            _log.warning("%s in %s was not written by wit card: it is kept as it is", name, dataset)
+            del texts[name]
+    for name, text in texts.items():
+        source.write(name, text)
     # Last: a card is complete when its checksums are right.
-    manifest = source.place.read(MANIFEST_NAME)
-    source.write(CARD_SUMS, sums_text({HTML: page.encode(), JSON: numbers.encode(), MANIFEST_NAME: manifest}))
+    files = {name: text.encode() for name, text in texts.items()}
+    source.write(CARD_SUMS, sums_text({**files, MANIFEST_NAME: source.place.read(MANIFEST_NAME)}))
 
 
 def _identity(settings: CardSettings, source: CardSource) -> dict[str, Any]:

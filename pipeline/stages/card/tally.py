@@ -26,6 +26,7 @@ from openwit.pipeline.stages.card.histograms import (
     spread,
     top,
 )
+from openwit.pipeline.stages.card.risks import count_patterns, country_domains
 
 COLUMNS = (
     "url", "texts", "text_sources", "languages", "page_urls", "archives", "licenses", "width", "height",
@@ -33,6 +34,7 @@ COLUMNS = (
 )  # fmt: skip
 NO_LICENCE = "(none stated)"
 NOT_ASKED = "(not identified)"
+_LANGUAGES = 100
 
 
 class CardStats:
@@ -53,6 +55,7 @@ class CardStats:
         self.shapes = np.zeros(len(SHAPE_LABELS), np.int64)
         self.served = np.zeros((len(SERVED_EDGES), len(SERVED_EDGES)), np.int64)
         self.with_page = 0
+        self.texts_with = Counter[str]()
 
     def add(self, table: pa.Table) -> None:
         """Count the rows of a table of SAMPLES with COLUMNS."""
@@ -67,6 +70,7 @@ class CardStats:
     def _add_texts(self, table: pa.Table) -> None:
         texts = pc.list_flatten(table.column("texts"))
         self.texts += len(texts)
+        self.texts_with.update(count_patterns(texts))
         add_counts(self.characters, pc.utf8_length(texts).to_numpy())
         add_counts(
             self.words, pc.list_value_length(pc.utf8_split_whitespace(pc.utf8_trim_whitespace(texts))).to_numpy()
@@ -98,8 +102,19 @@ class CardStats:
             "words": _lengths(self.words, WORD_EDGES),
             "per_image": _lengths(self.per_image, TEXT_EDGES),
             "languages": top(self.names["languages"]),
+            "language_codes": self._codes(),
+            "language_unknown": self.names["languages"][NOT_ASKED],
             "sources": top(self.names["sources"]),
         }
+
+    def _codes(self) -> Bars:
+        """Return the identified languages, most frequent first; the rarest of very many are omitted."""
+        known = {code: n for code, n in self.names["languages"].items() if code != NOT_ASKED}
+        return top(known, len(known))[:_LANGUAGES]
+
+    def risk_facts(self) -> dict[str, Any]:
+        """Return what the texts and sites tell of risks."""
+        return {"texts_with": dict(sorted(self.texts_with.items())), "domains": country_domains(self.names["hosts"])}
 
     def image_facts(self) -> dict[str, Any]:
         """Return sizes, shapes and formats of images."""

@@ -147,7 +147,8 @@ def test_a_card_is_checked_and_written_again(built, tmp_path):
     recipe, whole, dataset = built
     folder = tmp_path / "w"
     shutil.copytree(whole, folder)
-    for name, said in (("card.html", "bytes have changed"), ("card.json", "bytes have"), ("card.sha256", "damaged")):
+    names = {"card.html": "bytes have changed", "card.json": "bytes have", "card.sha256": "damaged"}
+    for name, said in {**names, "README.md": "bytes have", "croissant.json": "bytes have"}.items():
         (folder / "dataset" / name).write_bytes(b"destroyed")
         assert any(problem.startswith(name) and said in problem for problem in verify_dataset(folder / "dataset"))
         (folder / "dataset" / name).unlink()
