@@ -252,7 +252,7 @@ def _by_name(recipe: Any) -> Any:
     return {**{key: value for key, value in recipe.items() if key != "steps"}, **steps}
 
 
-def locked(workdir: Path) -> AbstractContextManager[None]:
+def locked(workdir: Path) -> AbstractContextManager[object]:
     """Lock the folder against a second build; the lock ends with the process, however it ends.
 
     Raises:

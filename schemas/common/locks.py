@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from openwit.schemas.common.errors import StorageError
 from openwit.schemas.common.parts import refuse_unsupported_system
-from openwit.schemas.common.storage.leases import hold_lease
+from openwit.schemas.common.storage.leases import Hold, hold_lease
 from openwit.schemas.common.storage.store_path import StorePath, is_store
 from openwit.schemas.common.storage_faults import is_disk_full, storage_faults
 
@@ -47,8 +47,8 @@ _log = logging.getLogger(__name__)
 
 
 @contextmanager
-def hold_lock(path: Path, busy: str) -> Iterator[None]:
-    """Hold a lock file while the block runs.
+def hold_lock(path: Path, busy: str) -> Iterator[Hold]:
+    """Hold a lock file while the block runs, which can check that it is still held.
 
     Where nothing can be written, on a read-only or full disk, an existing file is locked as it is; without one there
     is nothing to protect, and the block runs without a lock: what is finished can be read, and work that would write
@@ -63,13 +63,13 @@ def hold_lock(path: Path, busy: str) -> Iterator[None]:
     """
     if is_store(path):
         assert isinstance(path, StorePath)
-        with hold_lease(path, busy):
-            yield
+        with hold_lease(path, busy) as held:
+            yield held
         return
     with storage_faults(path.parent):
         file = _open(path)
     if file is None:
-        yield
+        yield Hold()
         return
     with file:
         try:
@@ -81,7 +81,7 @@ def hold_lock(path: Path, busy: str) -> Iterator[None]:
             locked = True
         if not locked:
             raise StorageError(busy)
-        yield
+        yield Hold()
 
 
 def _open(path: Path) -> IO[Any] | None:

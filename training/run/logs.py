@@ -1,22 +1,21 @@
 """Log metrics: one JSON object per line in metrics.jsonl, and the same values for TensorBoard.
 
-The files of an object store cannot be appended to. There metrics.jsonl is written anew, as a whole, about twice a
-minute and at the end; TensorBoard's files, which its own library writes, lie in a temporary folder.
+The files of an object store cannot be appended to. There new records are sent in pieces of their own, about twice a
+minute, and the pieces are joined at the end (`openwit.training.run.stored_lines`); TensorBoard's files, which its own
+library writes, lie in a temporary folder.
 """
 
 import hashlib
-import io
 import json
 import math
 import tempfile
-import time
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
-from openwit.schemas.common.atomic import atomic_write
 from openwit.schemas.common.errors import RecipeError
+from openwit.schemas.common.storage.leases import Hold
 from openwit.schemas.common.storage.store_path import is_store
+from openwit.training.run.stored_lines import StoredLines, joined, rewrite
 
 METRICS_NAME = "metrics.jsonl"
 
@@ -32,6 +31,7 @@ class MetricsLog:
         tensorboard: whether to write event files too.
         wandb: project of Weights & Biases to log to as well.
         config: what the run is, for Weights & Biases.
+        held: the lock of the run's folder.
 
     Raises:
         RecipeError: wandb is requested and not installed.
@@ -45,6 +45,7 @@ class MetricsLog:
         tensorboard: bool,
         wandb: str | None = None,
         config: dict[str, Any] | None = None,
+        held: Hold | None = None,
     ) -> None:
         path = run / METRICS_NAME
         _truncate(path, step)
@@ -53,7 +54,7 @@ class MetricsLog:
         """A sentence on where files lie that are not in the run's folder."""
         events = run / "tensorboard"
         if is_store(run):
-            self._file = StoredLines(path)
+            self._file = StoredLines(path, held)
             if tensorboard:
                 events = Path(tempfile.mkdtemp(prefix="openwit-tensorboard-"))
                 self.elsewhere = f"TensorBoard files are written to {events}, as they cannot be written to {run}"
@@ -97,61 +98,6 @@ class MetricsLog:
         self._file.write(json.dumps({"kind": kind, "step": step, **record}) + "\n")
 
 
-class StoredLines:
-    """Lines of a file in a store, which is written anew by a thread, at most every `SECONDS`, and when it is closed.
-
-    Args:
-        path: of the file; what it holds is kept.
-    """
-
-    SECONDS = 30.0
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._text = io.StringIO(path.read_text(encoding="utf-8") if path.exists() else "")
-        self._text.seek(0, io.SEEK_END)
-        self._sent = time.monotonic()
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="metrics")
-        self._sending: Future[None] | None = None
-
-    def write(self, line: str) -> None:
-        """Append a line.
-
-        Raises:
-            StorageError, NetworkError: earlier lines could not be written.
-        """
-        self._text.write(line)
-        if time.monotonic() - self._sent >= self.SECONDS and (self._sending is None or self._sending.done()):
-            self._send()
-
-    def flush(self) -> None:
-        """Begin to write what there is, after what is being written.
-
-        Raises:
-            StorageError, NetworkError: earlier lines could not be written.
-        """
-        self._send()
-
-    def close(self) -> None:
-        """Write what is left.
-
-        Raises:
-            StorageError, NetworkError: it cannot be written.
-        """
-        try:
-            self._send()
-            if self._sending is not None:
-                self._sending.result()
-        finally:
-            self._pool.shutdown()
-
-    def _send(self) -> None:
-        if self._sending is not None:
-            self._sending.result()
-        self._sent = time.monotonic()
-        self._sending = self._pool.submit(atomic_write, self._path, self._text.getvalue())
-
-
 class NoLog:
     """Discards records; used by all processes except the first, which writes them."""
 
@@ -176,7 +122,7 @@ class NoLog:
 
 def read_metrics(run: Path) -> list[dict[str, object]]:
     """Return the records of a run, without a last line that a crash truncated."""
-    return [record for _, record in _records(run / METRICS_NAME)]
+    return [record for _, record in _records_in(joined(run / METRICS_NAME))]
 
 
 def _tensorboard(folder: Path, purge_step: int | None) -> Any:
@@ -198,10 +144,10 @@ def _wandb(project: str, run: Path, config: dict[str, Any]) -> Any:
 
 
 def _truncate(path: Path, step: int) -> None:
-    if not path.exists():
-        return
-    kept = [line for line, record in _records(path) if _step_of(record) <= step]
-    atomic_write(path, "".join(line + "\n" for line in kept))
+    text = joined(path)
+    kept = "".join(line + "\n" for line, record in _records_in(text) if _step_of(record) <= step)
+    if kept != text:
+        rewrite(path, kept)
 
 
 def _step_of(record: dict[str, object]) -> float:
@@ -209,11 +155,9 @@ def _step_of(record: dict[str, object]) -> float:
     return step if isinstance(step, int) else math.inf
 
 
-def _records(path: Path) -> list[tuple[str, dict[str, object]]]:
-    if not path.exists():
-        return []
+def _records_in(text: str) -> list[tuple[str, dict[str, object]]]:
     found = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in text.splitlines():
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):

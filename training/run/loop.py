@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import nn
 
+from openwit.schemas.common.storage.leases import Hold
 from openwit.schemas.common.storage_faults import storage_faults
 from openwit.training.checkpoints.files import Checkpoint, CheckpointInfo, restore_error
 from openwit.training.checkpoints.initial import load_init
@@ -126,11 +127,13 @@ def _fit(config: TrainConfig, display: Display, group: Group | None) -> Outcome:
     inputs = _on_all_ranks(group, partial(_open, config, display, device, group))
     patient = group is not None
     with ExitStack() as stack, cpu_prepared(config.threads) as threads, Interrupt(patient) as interrupt:
-        start = shared(_on_all_ranks(group, partial(_start, beginning, inputs.source, display, group, stack)), group)
+        holds: list[Hold] = []
+        begun = partial(_start, beginning, inputs.source, display, group, stack, holds)
+        start = shared(_on_all_ranks(group, begun), group)
         if not start.fresh and start.checkpoint is not None and start.checkpoint.info.finished:
             display.say(f"already finished: {config.run} is complete at step {start.position.step}; nothing to do")
             return Outcome("already finished", start.position)
-        trainer = Trainer(config, inputs, start=start, display=display, group=group)
+        trainer = Trainer(config, inputs, start=start, display=display, group=group, held=next(iter(holds), None))
         del start  # its tensors are in the model now
         display.say(trainer.describe(threads))
         return trainer.run(interrupt)
@@ -154,11 +157,16 @@ def _on_all_ranks(group: Group | None, work: Callable[[], Result]) -> Result:
 
 
 def _start(
-    beginning: Beginning, source: Source, display: Display, group: Group | None, stack: ExitStack
+    beginning: Beginning,
+    source: Source,
+    display: Display,
+    group: Group | None,
+    stack: ExitStack,
+    holds: list[Hold],
 ) -> Start | None:
     if group is not None and not group.main:
         return None
-    stack.enter_context(lock_run(beginning.config.run))
+    holds.append(stack.enter_context(lock_run(beginning.config.run)))
     checkpoint = resume_or_start(beginning.config, source, report=display.say)
     return begin(beginning, source) if checkpoint is None else Start.resumed(checkpoint)
 
@@ -172,6 +180,7 @@ class Trainer:
         start: where it begins; None: from the beginning.
         display: shows progress.
         group: the processes that share the batch; None for a single process.
+        held: the lock of the run's folder.
     """
 
     def __init__(
@@ -182,10 +191,11 @@ class Trainer:
         start: Start | None = None,
         display: Display,
         group: Group | None = None,
+        held: Hold | None = None,
     ) -> None:
         self.config, self.inputs, self.device = config, inputs, inputs.device
         self.source, self.tokenizer = inputs.source, inputs.tokenizer
-        self.display, self.group = display, group
+        self.display, self.group, self.held = display, group, held
         self.main = group is None or group.main
         begun = start or Start()
         self.begun, self.start, self.origin = begun, begun.position, begun.origin
@@ -236,7 +246,13 @@ class Trainer:
         settings = self.config.checkpoint
         with (
             self._log() as log,
-            Saver(self.config.run, settings.keep, settings.background, pinned=self.device.type == "cuda") as saver,
+            Saver(
+                self.config.run,
+                settings.keep,
+                settings.background,
+                pinned=self.device.type == "cuda",
+                held=self.held,
+            ) as saver,
             self._loader() as loader,
         ):
             if self.begun.fresh and self.origin is not None:
@@ -279,6 +295,7 @@ class Trainer:
             tensorboard=settings.tensorboard,
             wandb=settings.wandb,
             config=about,
+            held=self.held,
         )
         if log.elsewhere:
             self.display.say(log.elsewhere)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from openwit.schemas.common.errors import RecipeError, StorageError
 from openwit.schemas.common.locks import hold_lock
+from openwit.schemas.common.storage.leases import Hold
 from openwit.schemas.common.storage_faults import shown
 from openwit.training.checkpoints.files import Checkpoint, latest_checkpoint, store_config, stored_config
 from openwit.training.config import TrainConfig
@@ -15,8 +16,10 @@ from openwit.training.tokenizer.bpe import read_tokenizer, stored_tokenizer
 
 
 @contextmanager
-def lock_run(run: Path) -> Iterator[None]:
-    """Lock the run folder for this process until the block ends; the lock ends with the process.
+def lock_run(run: Path) -> Iterator[Hold]:
+    """Lock the run folder for this process while the block runs, which can check that it still holds it.
+
+    The lock ends with the process.
 
     Raises:
         StorageError: another process holds it, or it cannot be created.
@@ -26,8 +29,10 @@ def lock_run(run: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or error
         raise StorageError(f"run folder {shown(run)} cannot be written ({reason}): set another run folder") from error
-    with hold_lock(run / ".lock", f"another process is training in {run}: wait for it, or set another run folder"):
-        yield
+    with hold_lock(
+        run / ".lock", f"another process is training in {run}: wait for it, or set another run folder"
+    ) as held:
+        yield held
 
 
 def resume_or_start(config: TrainConfig, source: Source, *, report: Callable[[str], None]) -> Checkpoint | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from openwit.schemas.common.storage.leases import Hold
 from openwit.training.checkpoints.files import CheckpointInfo, checkpoint_path, save_checkpoint
 
 
@@ -22,11 +23,15 @@ class Saver:
         keep: see `save_checkpoint`.
         background: write in a thread; memory then holds the state twice while it writes.
         pinned: copy to page-locked memory, which is kept for the next checkpoint.
+        held: the lock of the run's folder.
     """
 
-    def __init__(self, run: Path, keep: int, background: bool, *, pinned: bool = False) -> None:
+    def __init__(
+        self, run: Path, keep: int, background: bool, *, pinned: bool = False, held: Hold | None = None
+    ) -> None:
         self._run = run
         self._keep = keep
+        self._held = held or Hold()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint") if background else None
         self._writing: Future[Path] | None = None
         self._host = HostCopies(pinned=pinned)
@@ -61,27 +66,31 @@ class Saver:
             state: nested mappings of what `take` returned and of plain values.
 
         Raises:
-            StorageError: this one cannot be written, or, if a thread writes, the previous one.
+            StorageError: this one cannot be written, or, if a thread writes, the previous one; or another process
+                has taken over the folder.
         """
         arrived = self._host.finish()
         if self._pool is None:
             arrived()
+            self._held.check(ask=True)
             return save_checkpoint(self._run, info, state, self._keep)
         self.wait()
 
         def write() -> Path:
             arrived()
+            self._held.check(ask=True)
             return save_checkpoint(self._run, info, state, self._keep)
 
         self._writing = self._pool.submit(write)
         return checkpoint_path(self._run, info.step)
 
     def check(self) -> None:
-        """Report at once, not with the next checkpoint, that one could not be written.
+        """Report at once, not with the next checkpoint, that one could not be written or that the lock was lost.
 
         Raises:
-            StorageError: a checkpoint cannot be written.
+            StorageError: a checkpoint cannot be written, or another process has taken over the folder.
         """
+        self._held.check()
         if self._writing is not None and self._writing.done():
             self.wait()
 

@@ -27,41 +27,61 @@ RENEW_S = 4.0
 _DIGITS = 6
 
 
+class Hold:
+    """What the holder of a lock has of it; this one, of a lock of the operating system, cannot be lost."""
+
+    def check(self, *, ask: bool = False) -> None:
+        """Raise if the lock was lost.
+
+        Args:
+            ask: look at the store; otherwise what the last renewal found counts, which costs nothing.
+
+        Raises:
+            StorageError: another process took it over.
+        """
+
+
 @contextlib.contextmanager
-def hold_lease(path: StorePath, busy: str, *, lease_s: float = LEASE_S, renew_s: float = RENEW_S) -> Iterator[None]:
-    """Hold a lease while the block runs.
+def hold_lease(
+    path: StorePath, busy: str, *, lease_s: float | None = None, renew_s: float | None = None
+) -> Iterator[Hold]:
+    """Hold a lease while the block runs, which can check that it is still held.
 
     Args:
         path: names the lease.
         busy: the sentence for a lease that another holds.
-        lease_s: seconds after which a lease that is not renewed has run out.
-        renew_s: seconds between renewals.
+        lease_s: seconds after which a lease that is not renewed has run out; None: `LEASE_S`.
+        renew_s: seconds between renewals; None: `RENEW_S`.
 
     Raises:
         StorageError: another holds it; or this holder lost it, because it did not renew it in time.
     """
     lease = _Lease(path, f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex}")
-    lease.take(busy, lease_s)
+    lease.take(busy, LEASE_S if lease_s is None else lease_s)
     done = threading.Event()
-    renewal = threading.Thread(target=lease.renew_until, args=(done, renew_s), daemon=True)
+    renewal = threading.Thread(
+        target=lease.renew_until, args=(done, RENEW_S if renew_s is None else renew_s), daemon=True
+    )
     renewal.start()
     try:
-        yield
+        yield lease
     finally:
         done.set()
         renewal.join()
         lost = lease.is_lost()
-        lease.release()
+        if not lost:
+            lease.release()
     if lost:
-        raise StorageError(f"{path.parent}: another command took it over, because this one stood still: run it again")
+        lease.check()
 
 
-class _Lease:
+class _Lease(Hold):
     def __init__(self, path: StorePath, owner: str) -> None:
         self._path = path
         self._owner = owner
         self._number = 0
         self._renewals = 0
+        self._lost = threading.Event()
 
     def take(self, busy: str, lease_s: float) -> None:
         while True:
@@ -84,10 +104,17 @@ class _Lease:
 
     def is_lost(self) -> bool:
         """Return whether another took the lease over."""
-        try:
-            return any(_number(other) > self._number for other in self._held())
-        except OpenWITError:
-            return False
+        with contextlib.suppress(OpenWITError):  # the next question may reach the store
+            if any(_number(other) > self._number for other in self._held()):
+                self._lost.set()
+        return self._lost.is_set()
+
+    def check(self, *, ask: bool = False) -> None:
+        """See `Hold`."""
+        if self._lost.is_set() or (ask and self.is_lost()):
+            raise StorageError(
+                f"{self._path.parent}: another command took it over, because this one stood still: run it again"
+            )
 
     def release(self) -> None:
         with contextlib.suppress(OpenWITError):  # it runs out by itself

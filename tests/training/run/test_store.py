@@ -15,9 +15,10 @@ from openwit.training.checkpoints import files
 from openwit.training.checkpoints.files import latest_checkpoint
 from openwit.training.checkpoints.load import load_model
 from openwit.training.config import TrainConfig
-from openwit.training.run import logs, loop
-from openwit.training.run.logs import StoredLines, read_metrics
+from openwit.training.run import loop, stored_lines
+from openwit.training.run.logs import read_metrics
 from openwit.training.run.progress import SilentDisplay
+from openwit.training.run.stored_lines import StoredLines, joined
 
 
 class Sentences(SilentDisplay):
@@ -135,14 +136,71 @@ def test_a_url_with_a_password_is_refused(settings: Any) -> None:
 
 def test_lines_are_sent_now_and_then_and_at_the_end(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[str] = []
-    monkeypatch.setattr(logs, "atomic_write", lambda _, text: sent.append(text))
+    original = stored_lines.atomic_write
+
+    def noted(path: Path, text: str) -> None:
+        sent.append(text)
+        original(path, text)
+
+    monkeypatch.setattr(stored_lines, "atomic_write", noted)
     now = [0.0]
-    monkeypatch.setattr(logs.time, "monotonic", lambda: now[0])
-    lines = StoredLines(as_path(url) / "metrics.jsonl")
+    monkeypatch.setattr(stored_lines.time, "monotonic", lambda: now[0])
+    path = as_path(url) / "metrics.jsonl"
+    lines = StoredLines(path)
     for number in range(100):
         now[0] = float(number)
         lines.write(f"{number}\n")
     lines.flush()  # before a checkpoint
+    assert lines._sending is not None
+    lines._sending.result()
+    wanted = "".join(f"{number}\n" for number in range(100))
+    assert joined(path) == "".join(sent) == wanted  # each line was sent once
     lines.close()
     assert 4 <= len(sent) <= 6
-    assert sent[-1].splitlines() == [str(number) for number in range(100)]
+    assert sent[-1] == path.read_text() == joined(path) == wanted
+    assert not list((path.parent / "metrics.jsonl.parts").glob("*"))
+
+
+@pytest.mark.parametrize("left", [0, 1, 2])
+def test_a_kill_while_pieces_are_joined_neither_loses_nor_doubles_lines(url: str, left: int) -> None:
+    path = as_path(url) / "metrics.jsonl"
+    lines = StoredLines(path)
+    for number in range(6):
+        lines.write(f"{number}\n")
+        if number % 2:
+            lines.flush()
+    lines._sending.result()  # type: ignore[union-attr]
+    pieces = stored_lines._pieces(path)
+    assert len(pieces) == 3
+    path.write_bytes(joined(path).encode())
+    for _, piece in reversed(pieces[left:]):
+        piece.unlink()
+    assert joined(path) == "0\n1\n2\n3\n4\n5\n"
+    again = StoredLines(path)
+    again.write("6\n")
+    again.close()
+    assert path.read_text() == joined(path) == "0\n1\n2\n3\n4\n5\n6\n"
+    assert stored_lines._pieces(path) == []
+
+
+def test_a_lost_lease_ends_the_run_at_its_next_log_or_checkpoint(
+    settings: Any, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process takes over while this one stands still; this one then writes nothing more."""
+    raw = settings(url)
+    monkeypatch.setattr("openwit.schemas.common.storage.leases.RENEW_S", 1000.0)
+    original, steps = loop.Trainer._step, []
+
+    def overtaken(self: Any, *rest: Any) -> Any:
+        steps.append("")
+        if len(steps) == 3:
+            (as_path(url) / ".lock-000009").write_bytes(b"{}")
+        return original(self, *rest)
+
+    monkeypatch.setattr(loop.Trainer, "_step", overtaken)
+    with pytest.raises(StorageError, match="memory://bucket/run: another command took it over, because this one"):
+        train({**raw, "schedule": {"duration": "40 steps"}})
+    assert len(steps) < 8
+    checkpoints = sorted(path.name for path in (as_path(url) / "checkpoints").glob("*.pt"))
+    assert checkpoints == ["step-000000002.pt"]
+    assert all(record["step"] <= 4 for record in read_metrics(as_path(url)))  # type: ignore[operator]
