@@ -55,6 +55,7 @@ def _root(version: Version = False) -> None:
         "wit build workflows/demo/recipe.yaml --workdir out/demo --set select.cap=100",
         "wit build recipe.yaml --runner flink -- --flink_master=localhost:8081",
         "wit build recipe.yaml --workdir gs://bucket/w --runner dataflow --check",
+        "wit build recipe.yaml --plan --price-per-core-hour 0.05 --assume success_share=0.6",
     ),
 )
 def build(
@@ -85,16 +86,37 @@ def build(
     check: Annotated[
         bool, typer.Option("--check", help="Check the graphs, folders and flags for a Beam runner; run nothing.")
     ] = False,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Tell pairs, bytes, hours and cost from a slice of the inputs; build nothing."),
+    ] = False,
+    assume: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--assume", metavar="KEY=VALUE", help="What a plan cannot measure, success_share=0.6. Repeatable."
+        ),
+    ] = None,
+    price_per_core_hour: Annotated[
+        float | None, typer.Option("--price-per-core-hour", min=0, help="For the cost in a plan, any currency.")
+    ] = None,
 ) -> None:
     """Build a dataset from a recipe, or resume the build.
 
-    Run the same command again after an interruption: finished steps and tasks are skipped.
+    Run the same command again after an interruption: finished steps and tasks are skipped. With --plan it tells first
+    what a build would give and cost.
     """
+    if (assume or price_per_core_hour is not None) and not plan:
+        raise typer.BadParameter("--assume and --price-per-core-hour belong to --plan")
     from openwit.pipeline.recipe import load_recipe
 
     loaded = load_recipe(recipe, sets or [])
     where = workdir or Path("out") / loaded.name
     flags = JobFlags(runner, workers, cluster, replace, context)
+    if plan:
+        from openwit.pipeline.cli.plan_report import run_plan
+
+        run_plan(loaded, where, flags, assume, price_per_core_hour)
+        return
     if check:
         from openwit.pipeline.cli.check_report import run_check
 

@@ -1,0 +1,180 @@
+"""The plan of a build against the build itself, and its sums alone."""
+
+import gzip
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.serial_engine import SerialEngine
+from support.small_build import WORDS, make_recipe
+from typer.testing import CliRunner
+
+from openwit.pipeline.build import build
+from openwit.pipeline.cli.main import app
+from openwit.pipeline.cli.plan_report import count_of, print_plan, size_of
+from openwit.pipeline.execution.stage import Job
+from openwit.pipeline.plan.estimate import Range, pairs_of, poisson_range, total_of
+from openwit.pipeline.plan.planning import plan_build
+from openwit.pipeline.plan.settings import Assumptions
+from openwit.pipeline.recipe import Recipe, Step
+from openwit.pipeline.stages.select.settings import SelectSettings
+from openwit.schemas.common.command import make_console
+from openwit.schemas.common.errors import DataError, RecipeError
+
+FACTOR = 1.35
+"""How far a plan of a tenth of these inputs may be from the build: stated in docs/commoncrawl.md."""
+
+
+def page(number: int, chooser: random.Random) -> bytes:
+    images = "".join(
+        f'<img src="/{number}-{n}.jpg" alt="A {chooser.choice(WORDS)} seen by {chooser.choice(NAMES)} on day {n}">'
+        for n in range(chooser.randrange(12))
+    )
+    html = f"<html><head><title>page {number}</title></head><body>{images}</body></html>".encode()
+    http = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n" % len(html) + html
+    head = (
+        "WARC/1.0\r\nWARC-Type: response\r\nWARC-Date: 2024-05-01T00:00:00Z\r\n"
+        f"WARC-Record-ID: <urn:uuid:00000000-0000-0000-0000-{number:012d}>\r\n"
+        f"WARC-Target-URI: http://host{number % 9}.example/{number}\r\n"
+        f"Content-Type: application/http; msgtype=response\r\nContent-Length: {len(http)}\r\n\r\n"
+    )
+    return gzip.compress(head.encode() + http + b"\r\n\r\n")
+
+
+NAMES = [f"watcher{n}" for n in range(300)]
+
+
+@pytest.fixture(scope="module")
+def crawl(tmp_path_factory):
+    """Three archives and two tables, and a recipe of the steps that need no pictures."""
+    folder = tmp_path_factory.mktemp("crawl")
+    chooser = random.Random(5)
+    for archive in range(3):
+        pages = [page(archive * 300 + n, chooser) for n in range(300)]
+        (folder / f"{archive}.warc.gz").write_bytes(b"".join(pages))
+    rows = [
+        f"http://t.example/{n}.jpg\tthe {chooser.choice(WORDS)} and {chooser.choice(NAMES)} {n}" for n in range(6000)
+    ]
+    (folder / "a.tsv").write_text("\n".join(["url\ttext", *rows[:3000]]) + "\n")
+    (folder / "b.tsv.gz").write_bytes(gzip.compress("\n".join(["url\ttext", *rows[3000:]]).encode()))
+    (folder / "queries.txt").write_text("\n".join([*WORDS, *NAMES]))
+    inputs = [str(folder / "*.warc.gz"), str(folder / "*.tsv*")]
+    return Recipe.parse(
+        {
+            "name": "crawl",
+            "steps": [
+                {"queries": {"tables": [str(folder / "queries.txt")]}},
+                {"candidates": {"inputs": inputs}},
+                {"select": {"cap": 20}},
+                {"fetch": {"image": {"size": 200}}},
+                {"dedup": {}},
+                {"shard": {}},
+                {"card": {}},
+            ],
+        }
+    )
+
+
+@pytest.mark.slow
+def test_a_tenth_tells_the_candidates_and_pairs_of_the_build(crawl, tmp_path, capsys):
+    size = sum(path.stat().st_size for path in Path(crawl.step("candidates").settings.inputs[0]).parent.glob("*.*sv*"))
+    job = Job(SerialEngine())
+    plan = plan_build(crawl, job, Assumptions(slice_bytes=size // 6, slice_files=6, price_per_core_hour=0.5))
+    short = Recipe("crawl", crawl.steps[:3])
+    done = build(short, tmp_path / "w", job)
+    assert plan.read_bytes < 0.35 * plan.input_bytes
+    for name in ("candidates", "select"):
+        truth = done.step(name).manifest.funnel[-1].rows_out
+        found = plan.step(name).rows
+        assert truth / FACTOR < found.mid < truth * FACTOR, name
+        assert found.low < truth < found.high, name
+    matched = done.step("select").manifest.extra["matches_in_pool"]
+    assert matched / FACTOR < plan.selection.matches < matched * FACTOR
+    assert {"cores"} == set(plan.prices)
+    print_plan(make_console(), plan)
+    shown = capsys.readouterr().out
+    assert "Not known: How many images can be fetched" in shown
+    assert "would have more than 20 pairs each" in shown
+
+
+def test_a_slice_that_is_all_is_exact(tmp_path):
+    recipe = make_recipe(tmp_path)
+    plan = plan_build(recipe, Job(SerialEngine()))
+    short = Recipe("birds", [*recipe.steps[:2], Step("select", {"cap": 9})])  # 6, drawn one and a half times
+    done = build(short, tmp_path / "w", Job(SerialEngine()))
+    candidates = done.step("candidates").manifest.funnel[-1]
+    assert plan.step("candidates").rows == Range(*[candidates.rows_out] * 3)
+    pairs = done.step("select").manifest.funnel[-1].rows_out
+    assert plan.selection.matches == done.step("select").manifest.extra["matches_in_pool"]
+    assert pairs / 1.1 < plan.step("select").rows.mid < pairs * 1.1  # which pairs several queries share is chance
+    assert plan.download_bytes.high == 0  # the bytes are in the tables
+    assert not plan.unknown
+
+
+def test_the_command_writes_nothing(crawl, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    inputs = crawl.step("candidates").settings.inputs
+    Path("r.yaml").write_text(f"name: x\nsteps:\n- candidates: {{inputs: {inputs}}}\n")
+    done = CliRunner().invoke(app, ["build", "r.yaml", "--plan", "--assume", "slice_bytes=40000", "--workers", "1"])
+    assert done.exit_code == 0, done.output
+    assert "Plan of x, from " in done.output
+    assert [path.name for path in tmp_path.iterdir()] == ["r.yaml"]
+    for words, sentence in (
+        (["--plan", "--assume", "success_share=2"], "success_share"),
+        (["--plan", "--assume", "nothing=2"], "nothing"),
+        (["--assume", "success_share=0.5"], "belong to --plan"),
+    ):
+        refused = CliRunner().invoke(app, ["build", "r.yaml", *words])
+        assert refused.exit_code != 0
+        assert sentence in refused.output + str(refused.exception)
+
+
+def test_a_recipe_without_candidates_and_inputs_that_cannot_be_cut(tmp_path):
+    job = Job(SerialEngine())
+    with pytest.raises(RecipeError, match="a plan needs a step candidates"):
+        plan_build(Recipe.parse({"name": "x", "steps": [{"queries": {"wordnet": "builtin"}}]}), job)
+    (tmp_path / "a.arc").write_bytes(b"filedesc://x 0.0.0.0 20240501000000 text/plain 9\n" + b"x" * 200_000)
+    recipe = Recipe.parse({"name": "x", "steps": [{"candidates": {"inputs": [str(tmp_path / "a.arc")]}}]})
+    with pytest.raises(DataError, match=r"a.arc cannot be read in part"):
+        plan_build(recipe, job, Assumptions(slice_bytes=20_000))
+
+
+def test_totals_are_between_their_bounds():
+    assert total_of([10, 12], [100, 120], 220) == Range(22, 22, 22)
+    few = total_of([10.0, 30.0], [100, 100], 1000)
+    many = total_of([10.0, 30.0] * 10, [100] * 20, 10_000)
+    assert few.mid == 200
+    assert many.mid == 2000
+    assert few.high / few.mid > many.high / many.mid > 1
+    assert few.low >= 40
+    one = total_of([10.0], [100], 1000)
+    assert one.low < 100 < one.high
+
+
+def test_a_range_of_counts_holds_the_truth_nine_times_of_ten():
+    chooser = np.random.default_rng(1)
+    for truth in (1.0, 5.0, 40.0):
+        low, high = poisson_range(chooser.poisson(truth, 4000), 1.0)
+        assert ((low <= truth) & (truth <= high)).mean() > 0.85
+    assert [float(each[0]) for each in poisson_range(np.array([7]), 0.0)] == [7, 7]
+
+
+def test_pairs_of_a_sample_are_those_of_the_whole():
+    """Queries of known sizes; a tenth of the pairs is sampled."""
+    chooser = np.random.default_rng(3)
+    sizes = chooser.integers(1, 4000, 60)
+    owner = np.repeat(np.arange(60), sizes)
+    sampled = owner[chooser.random(len(owner)) < 0.1]
+    offsets = np.arange(len(sampled) + 1)
+    found = pairs_of(SelectSettings(cap=500), 60, offsets, ids=sampled, weights=np.full(len(sampled), 10.0))
+    truth = np.minimum(sizes, 500).sum()
+    assert found.pairs.low < truth < found.pairs.high
+    assert abs(found.pairs.mid / truth - 1) < 0.1
+    for settings in (SelectSettings(target_pairs=9000), SelectSettings(tail_share=0.2)):
+        assert pairs_of(settings, 60, offsets, ids=sampled, weights=np.full(len(sampled), 10.0)).cap > 1
+
+
+def test_numbers_have_no_false_precision():
+    assert [count_of(value) for value in (3.4, 99, 12345, 987654)] == ["3", "99", "12,000", "990,000"]
+    assert [size_of(value) for value in (12, 3.21e6, 45.6e9)] == ["12 bytes", "3.2 MB", "46 GB"]
