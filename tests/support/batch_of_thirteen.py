@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from openwit.training.config import objective_settings
+from openwit.training.config import ModelSettings, objective_settings
 from openwit.training.config.zoo import ClipSpec, ResNetSpec, TextSpec, VisionSpec
 from openwit.training.engine.distributed import Group, process_group
 from openwit.training.engine.gradcache import Hooks, backward
@@ -41,9 +41,11 @@ RESNET = ClipSpec(embed_dim=16, vision=ResNetSpec(image_size=32, layers=(1, 1, 1
 CPU = torch.device("cpu")
 
 
-def make_model(objective: str = "contrastive", spec: ClipSpec = SPEC) -> Clip:
+def make_model(objective: str = "contrastive", spec: ClipSpec = SPEC) -> Any:
     torch.manual_seed(5)
     dropout = 0.5 if spec is SPEC else 0.0
+    if objective == "contrastive_captioning":
+        return objective_of(objective).build_model(ModelSettings(spec=spec, patch_dropout=dropout)).train()
     return Clip(spec, dropout, init_logit_bias=-10.0 if objective == "sigmoid" else None).train()
 
 
@@ -52,6 +54,7 @@ def make_batch(size: int = 13, image_size: int = 16) -> Inputs:
     images = torch.randn(size, 3, image_size, image_size, generator=generator)
     tokens = torch.randint(1, 30, (size, 8), generator=generator)
     tokens[:, 6] = 39
+    tokens[4::3, 3] = 39  # texts of two lengths; what follows an end is seen by none
     tokens[2] = tokens[1]
     return Inputs(images, tokens)
 

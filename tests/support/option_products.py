@@ -48,6 +48,8 @@ GPU = {"channels_last": True, "precision": "bf16"}
 FAST: list[dict[str, Any]] = [
     {**DEFAULTS, **GPU, "strategy": "fsdp", "tower": "vit", "chunk": 4, "ema": 0.9},
     {**DEFAULTS, **GPU, "strategy": "fsdp", "tower": "resnet", "recompute": True},
+    {**DEFAULTS, **GPU, "strategy": "fsdp", "tower": "vit", "chunk": 4, "ema": 0.9, "recompute": True}
+    | {"objective": "contrastive_captioning"},
     {**DEFAULTS, **GPU, "strategy": "replicate", "tower": "resnet", "precision": "fp16", "chunk": 4},
 ]
 

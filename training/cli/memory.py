@@ -45,6 +45,8 @@ def chunk_table(config: TrainConfig, *, processes: int) -> dict[int | None, Step
     objective = make_objective(config.objective)
     if not objective.embeds:
         raise RecipeError(f"the memory of objective {config.objective.name} is not computed: two towers' is")
+    if config.objective.name == "contrastive_captioning":
+        raise RecipeError("the memory of objective contrastive_captioning is not computed: its decoder is not counted")
     spec = config.model.resolved()
     with torch.device("meta"):
         parameters = sum(p.numel() for p in objective.build_model(config.model).parameters())

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from openwit.schemas.common.plugins import PluginSettings
 from openwit.schemas.common.settings import Settings
+from openwit.training.config.limits import MOST_LAYERS
 from openwit.training.config.plugins import is_dotted
 
 
@@ -27,7 +28,7 @@ class ContrastiveSettings(Settings):
     @pydantic.model_validator(mode="after")
     def _check_scale(self) -> "ContrastiveSettings":
         if self.logit_scale is not None and self.logit_scale > 100:
-            raise ValueError(f"logit_scale {self.logit_scale:g} is above 100, at which contrastive keeps it")
+            raise ValueError(f"logit_scale {self.logit_scale:g} is above 100, at which {self.name} keeps it")
         return self
 
 
@@ -54,13 +55,44 @@ class CaptioningSettings(Settings):
     prefix_tokens: int = Field(4, ge=1, le=1024, description="tokens that an image becomes (the paper: 4)")
 
 
-BuiltInObjective = ContrastiveSettings | SigmoidSettings | BagOfWordsSettings | CaptioningSettings
+class ContrastiveCaptioningSettings(ContrastiveSettings):
+    """CoCa: contrast and caption at once."""
+
+    name: Literal["contrastive_captioning"] = Field(  # type: ignore[assignment]
+        "contrastive_captioning", description="CoCa's weighted sum of the contrastive and the captioning loss"
+    )
+    contrastive_weight: float = Field(1.0, gt=0, le=1000, description="factor of the contrastive loss (the paper: 1)")
+    captioning_weight: float = Field(2.0, gt=0, le=1000, description="factor of the captioning loss (the paper: 2)")
+    image_pool: Literal["attention", "model"] = Field(
+        "attention",
+        description="what an image's embedding is pooled by: attention to its patches (the paper); model: as the "
+        "architecture has it, such as CLIP's class token, so that model.init.parts: image takes CLIP's weights",
+    )
+    image_tokens: int | None = Field(
+        None,
+        ge=1,
+        le=4096,
+        description="tokens into which an image is pooled for the captions; null: 256 (the paper), or as many as it "
+        "has patches if these are fewer",
+    )
+    multimodal_layers: int | None = Field(
+        None,
+        ge=1,
+        le=MOST_LAYERS,
+        description="blocks of the decoder that attends to the image; null: as many as the text tower has",
+    )
+
+
+BuiltInObjective = (
+    ContrastiveSettings | SigmoidSettings | BagOfWordsSettings | CaptioningSettings | ContrastiveCaptioningSettings
+)
 
 BUILT_IN: dict[str, type[BuiltInObjective]] = {
     "contrastive": ContrastiveSettings,
     "sigmoid": SigmoidSettings,
     "bag_of_words": BagOfWordsSettings,
     "captioning": CaptioningSettings,
+    "contrastive_captioning": ContrastiveCaptioningSettings,
 }
 
 
@@ -90,7 +122,9 @@ def _is_foreign(name: str, key: str, given: object) -> bool:
         return False
     default = next(iter(owners.values())).model_fields[key].default
     if given != default:
-        raise ValueError(f"{key} is a setting of {' and '.join(owners)}, not of {name}: leave it out")
+        *others, last = owners
+        listed = f"{', '.join(others)} and {last}" if others else last
+        raise ValueError(f"{key} is a setting of {listed}, not of {name}: leave it out")
     return True
 
 

@@ -14,6 +14,7 @@ from openwit.training.engine.parallel import shard
 from openwit.training.engine.places import lock
 from openwit.training.engine.runtime import lowered_dtype, set_matmul_precision
 from openwit.training.models.blocks import Block, Transformer
+from openwit.training.models.contrastive_captioner import MultimodalDecoder
 from openwit.training.models.resnet import Bottleneck, ResNet
 from openwit.training.models.vit import VisionTransformer
 from openwit.training.objectives.base import Objective
@@ -136,6 +137,9 @@ def _compile(model: nn.Module, mode: str, *, by_block: bool) -> None:
             # A compiled pass with gradients and one without may draw different numbers, and each step's seed would
             # be compiled in. (A decorator in the tower's module would load the compiler for every command.)
             module._kept = torch.compiler.disable(module._kept)  # type: ignore[method-assign, no-untyped-call]
+        if isinstance(module, MultimodalDecoder):
+            # Shapes of the tokens that are counted depend on the data.
+            module.terms = torch.compiler.disable(module.terms)  # type: ignore[method-assign, no-untyped-call]
     parts: list[nn.Module] = []
     for tower in model.children():
         cut = by_block or (isinstance(tower, ResNet) and tower.recompute)

@@ -35,6 +35,10 @@ class Place:
 
 def place_of(name: str) -> Place:
     """Return the place of a parameter of a model of ours, or of one with towers of the same names."""
+    if name.startswith("decoder."):
+        # Of a model of ours that predicts captions: in neither tower, and new where towers have learned before.
+        found = _BLOCK.search(name)
+        return Place(None, None if found is None else int(found[1]), is_head=True)
     name = name.removeprefix("towers.").removeprefix("model.")
     if name.startswith("visual."):
         tower, rest = "image", name.removeprefix("visual.")

@@ -11,6 +11,7 @@ from openwit.training.export.hugging_face import write_hugging_face
 from openwit.training.export.onnx_graphs import write_onnx
 from openwit.training.export.open_clip import write_open_clip
 from openwit.training.models.clip import Clip
+from openwit.training.models.contrastive_captioner import ContrastiveCaptioner
 
 LINEAGE = "lineage.json"
 
@@ -33,6 +34,11 @@ def export_model(model: LoadedModel, out: Path, *, layout: ExportLayout) -> tupl
         raise RecipeError(
             f"the model was trained for {model.objective_name}, which has no pair of towers: only models with image "
             "and text embeddings can be exported"
+        )
+    if isinstance(model.model, ContrastiveCaptioner):
+        raise RecipeError(
+            f"a model trained for {model.objective_name} cannot be exported: its text tower ends with a token of its "
+            "own, for which the layouts of CLIP have no place"
         )
     if not isinstance(model.model, Clip):
         raise RecipeError("only built-in architectures can be exported, not a model given by dotted name")

@@ -54,6 +54,50 @@ class Attention(nn.Module):
         return merged
 
 
+def attended(asking: Tensor, memory: Tensor, weight: Tensor, bias: Tensor, heads: int) -> Tensor:
+    """Let each row of one sequence attend to all rows of another.
+
+    Args:
+        asking: (B, M, width), or (1, M, width) if it is the same for all samples.
+        memory: (B, N, width).
+        weight, bias: (3 width, width) and (3 width,), of query, key and value.
+        heads: of attention.
+
+    Returns:
+        (B, M, width), before attention's last map.
+    """
+    batch, length, width = memory.shape
+    query = F.linear(asking, weight[:width], bias[:width]).expand(batch, -1, -1)
+    both = F.linear(memory, weight[width:], bias[width:]).view(batch, length, 2, heads, width // heads)
+    key, value = both.permute(2, 0, 3, 1, 4).unbind(0)
+    query = query.view(batch, query.shape[1], heads, width // heads).transpose(1, 2)
+    mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
+    return mixed.reshape(batch, mixed.shape[1], width)
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention to another sequence of the same width.
+
+    Args:
+        width: of both sequences.
+        heads: divide width.
+        out_width: of the result; None: the same.
+    """
+
+    def __init__(self, width: int, heads: int, out_width: int | None = None) -> None:
+        super().__init__()
+        self.heads = heads
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = nn.Linear(width, width if out_width is None else out_width)
+        nn.init.normal_(self.in_proj_weight, std=width**-0.5)
+
+    def forward(self, asking: Tensor, memory: Tensor) -> Tensor:
+        """(B or 1, M, width) and (B, N, width) to (B, M, out_width)."""
+        merged: Tensor = self.out_proj(attended(asking, memory, self.in_proj_weight, self.in_proj_bias, self.heads))
+        return merged
+
+
 class LayerNorm(nn.LayerNorm):
     """Layer normalisation that also takes gains gathered in a lower precision than its input (FSDP2 on a CPU).
 
@@ -91,9 +135,12 @@ def perceptron(width: int, style: Style) -> nn.Sequential:
 
 
 class Block(nn.Module):
-    """Pre-norm residual block: attention, then an MLP four times as wide, or as the style says."""
+    """Pre-norm residual block: attention, then an MLP four times as wide, or as the style says.
 
-    def __init__(self, width: int, heads: int, style: Style) -> None:
+    With `cross` it also attends to another sequence, between the two.
+    """
+
+    def __init__(self, width: int, heads: int, style: Style, cross: bool = False) -> None:
         super().__init__()
         self.ln_1 = LayerNorm(width, style.eps)
         self.attn = Attention(width, heads)
@@ -102,11 +149,18 @@ class Block(nn.Module):
         # None adds no key to the state dict.
         self.ls_1 = None if style.layer_scale is None else LayerScale(width, style.layer_scale)
         self.ls_2 = None if style.layer_scale is None else LayerScale(width, style.layer_scale)
+        self.ln_cross = LayerNorm(width, style.eps) if cross else None
+        self.cross = CrossAttention(width, heads) if cross else None
+        has_gain = cross and style.layer_scale is not None
+        self.ls_cross = LayerScale(width, style.layer_scale or 0.0) if has_gain else None
 
-    def forward(self, x: Tensor, causal: bool) -> Tensor:
-        """(B, N, width) to (B, N, width)."""
-        attended: Tensor = self.attn(self.ln_1(x), causal)
-        x = x + (attended if self.ls_1 is None else self.ls_1(attended))
+    def forward(self, x: Tensor, causal: bool, memory: Tensor | None = None) -> Tensor:
+        """(B, N, width) and, with `cross`, the (B, M, width) to attend to, to (B, N, width)."""
+        mixed: Tensor = self.attn(self.ln_1(x), causal)
+        x = x + (mixed if self.ls_1 is None else self.ls_1(mixed))
+        if self.cross is not None and self.ln_cross is not None:
+            found: Tensor = self.cross(self.ln_cross(x), memory)
+            x = x + (found if self.ls_cross is None else self.ls_cross(found))
         perceived: Tensor = self.mlp(self.ln_2(x))
         return x + (perceived if self.ls_2 is None else self.ls_2(perceived))
 
@@ -120,13 +174,14 @@ class Transformer(nn.Module):
     "a slightly different initialization scheme", so both towers are initialised in the same way here.
 
     With `recompute` set, a block keeps only its input for the backward pass and is recomputed there.
+    With `cross`, each block also attends to another sequence.
     """
 
-    def __init__(self, width: int, layers: int, heads: int, causal: bool, style: Style) -> None:
+    def __init__(self, width: int, layers: int, heads: int, causal: bool, style: Style, cross: bool = False) -> None:
         super().__init__()
         self.causal = causal
         self.recompute = False
-        self.resblocks = nn.ModuleList(Block(width, heads, style) for _ in range(layers))
+        self.resblocks = nn.ModuleList(Block(width, heads, style, cross) for _ in range(layers))
         residual_std = (2 * layers * width) ** -0.5
         for name, parameter in self.resblocks.named_parameters():
             if name.endswith("bias"):
@@ -138,12 +193,12 @@ class Transformer(nn.Module):
             elif name.endswith("_proj.weight"):
                 nn.init.normal_(parameter, std=residual_std)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, N, width) to (B, N, width)."""
+    def forward(self, x: Tensor, memory: Tensor | None = None) -> Tensor:
+        """(B, N, width) and, with `cross`, the (B, M, width) to attend to, to (B, N, width)."""
         for block in self.resblocks:
             if self.recompute and torch.is_grad_enabled():
                 # A block draws no random numbers, so there is no generator state to preserve.
-                x = checkpoint(block, x, self.causal, use_reentrant=False, preserve_rng_state=False)
+                x = checkpoint(block, x, self.causal, memory, use_reentrant=False, preserve_rng_state=False)
             else:
-                x = block(x, self.causal)
+                x = block(x, self.causal, memory)
         return x

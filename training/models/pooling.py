@@ -1,10 +1,9 @@
-"""Pool the patches of an image by attention (MAP head, Zhai et al., arXiv 2106.04560), as SigLIP does."""
+"""Pool the patches of an image by attention: to one vector (MAP head, arXiv 2106.04560), or to a few tokens."""
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from openwit.training.models.blocks import Style, perceptron
+from openwit.training.models.blocks import CrossAttention, Style, attended, perceptron
 
 
 class AttentionPooling(nn.Module):
@@ -23,13 +22,31 @@ class AttentionPooling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, N, width) to (B, width)."""
-        batch, length, width = x.shape
-        weight, bias = self.in_proj_weight, self.in_proj_bias
-        query = F.linear(self.probe.to(x.dtype).expand(batch, 1, width), weight[:width], bias[:width])
-        both = F.linear(x, weight[width:], bias[width:]).view(batch, length, 2, self.heads, width // self.heads)
-        key, value = both.permute(2, 0, 3, 1, 4).unbind(0)
-        query = query.view(batch, 1, self.heads, width // self.heads).transpose(1, 2)
-        found = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(batch, width)
-        pooled: Tensor = self.out_proj(found)
+        query = self.probe.to(x.dtype).expand(len(x), 1, -1)
+        found = attended(query, x, self.in_proj_weight, self.in_proj_bias, self.heads)
+        pooled: Tensor = self.out_proj(found[:, 0])
         perceived: Tensor = self.mlp(self.ln(pooled))
         return pooled + perceived
+
+
+class TokenPooling(nn.Module):
+    """Learned queries attend to all patches; each becomes a token that a decoder attends to (arXiv 2205.01917).
+
+    Args:
+        width: of the patches.
+        heads: divide width.
+        tokens: number of queries.
+        out_width: of the tokens.
+        style: see `Style`.
+    """
+
+    def __init__(self, width: int, heads: int, *, tokens: int, out_width: int, style: Style) -> None:
+        super().__init__()
+        self.queries = nn.Parameter(width**-0.5 * torch.randn(tokens, width))
+        self.attn = CrossAttention(width, heads, out_width)
+        self.ln = nn.LayerNorm(out_width, style.eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, N, width) to (B, tokens, out_width)."""
+        tokens: Tensor = self.ln(self.attn(self.queries[None], x))
+        return tokens

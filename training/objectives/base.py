@@ -193,7 +193,7 @@ class EmbeddingObjective:
         """See `Objective`: samples."""
         return inputs.images.new_full((), len(inputs.images), dtype=torch.float32)
 
-    def embed(self, model: Any, inputs: Inputs) -> tuple[Tensor, Tensor]:
+    def embed(self, model: Any, inputs: Inputs) -> tuple[Tensor, ...]:
         """Return embeddings of images and texts, (b, D) each, unit length."""
         return model.encode_image(inputs.images), model.encode_text(inputs.tokens)
 

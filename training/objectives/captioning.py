@@ -2,13 +2,12 @@
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from openwit.training.config.model import CustomModelSettings, ModelSettings
 from openwit.training.models.build import built_in_spec
 from openwit.training.models.captioner import PREFIX_TOKENS, Captioner
-from openwit.training.objectives.base import BLOCK_ELEMENTS, Group, Inputs, Loss, separable_loss
+from openwit.training.models.token_terms import token_terms
+from openwit.training.objectives.base import Group, Inputs, Loss, separable_loss
 from openwit.training.objectives.words import ends
 
 # Pairs of image and text that `score` sends through the decoder at once.
@@ -82,46 +81,4 @@ class CaptioningObjective:
 
 def _terms(model: Captioner, prefix: Tensor, tokens: Tensor) -> Tensor:
     """Map (b, P, width) and (b, L) to (b, 3), see `CaptioningObjective.embed`."""
-    count = ends(tokens)
-    before, after = tokens[:, :-1], tokens[:, 1:]
-    counted = torch.arange(after.shape[1], device=tokens.device) < count[:, None]
-    if tokens.device.type != "cpu":
-        return _dense_terms(model, prefix, tokens)
-    known = model.text(prefix, before)[counted]
-    entropy, right = _entropies(model, known, after[counted])
-    rows = torch.arange(len(tokens), device=tokens.device)[:, None].expand_as(counted)[counted]
-    sums = entropy.new_zeros(len(tokens), 2).index_add(0, rows, torch.stack([entropy, right], dim=1))
-    return torch.stack([sums[:, 0], count.float(), sums[:, 1]], dim=1)
-
-
-def _dense_terms(model: Captioner, prefix: Tensor, tokens: Tensor) -> Tensor:
-    """Return the same as `_terms`, without waiting for the device: padding is computed, and left out."""
-    count = ends(tokens)
-    after = tokens[:, 1:]
-    counted = torch.arange(after.shape[1], device=tokens.device) < count[:, None]
-    known = model.text(prefix, tokens[:, :-1])
-    entropy, right = _entropies(model, known.flatten(0, 1), after.flatten())
-    sums = [torch.where(counted, each.view_as(after), 0.0).sum(dim=1) for each in (entropy, right)]
-    return torch.stack([sums[0], count.float(), sums[1]], dim=1)
-
-
-def _entropies(model: Captioner, known: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (T,) cross-entropies and whether the label was the likeliest, float32, of (T, width) and (T,).
-
-    In blocks, each recomputed in the backward pass: the logits of a batch's tokens are its largest tensor by far
-    (256 captions of 14 tokens: 0.7 GB, times three with what the gradient keeps).
-    """
-
-    def block(part: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-        logits = model.logits(part).float()
-        right = (logits.detach().argmax(dim=1) == label).float()
-        return F.cross_entropy(logits, label, reduction="none"), right
-
-    step = max(1, BLOCK_ELEMENTS // model.spec.text.vocabulary)
-    pairs = list(zip(torch.split(known, step), torch.split(labels, step), strict=True))
-    if len(pairs) == 1 or not torch.is_grad_enabled():
-        parts = [block(*pair) for pair in pairs]
-    else:
-        parts = [checkpoint(block, *pair, use_reentrant=False, preserve_rng_state=False) for pair in pairs]
-    entropies, rights = zip(*parts, strict=True)
-    return torch.cat(entropies), torch.cat(rights)
+    return token_terms(model.logits, model.text(prefix, tokens[:, :-1]), tokens, model.spec.text.vocabulary)

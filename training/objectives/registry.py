@@ -12,6 +12,7 @@ from openwit.training.objectives.bag_of_words import BagOfWordsObjective
 from openwit.training.objectives.base import Objective
 from openwit.training.objectives.captioning import CaptioningObjective
 from openwit.training.objectives.contrastive import ContrastiveObjective
+from openwit.training.objectives.contrastive_captioning import ContrastiveCaptioningObjective
 from openwit.training.objectives.sigmoid import SigmoidObjective
 
 OBJECTIVES: dict[str, Any] = {
@@ -19,6 +20,7 @@ OBJECTIVES: dict[str, Any] = {
     "sigmoid": SigmoidObjective,
     "bag_of_words": BagOfWordsObjective,
     "captioning": CaptioningObjective,
+    "contrastive_captioning": ContrastiveCaptioningObjective,
 }
 
 # Members of `Objective` that an objective of your own must have.

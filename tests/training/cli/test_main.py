@@ -183,3 +183,5 @@ def test_memory_is_shown_by_chunk(config_file, capsys: pytest.CaptureFixture[str
     assert "GiB per GPU, batch 256 over 2" in said
     assert "7 (set)" in said
     assert run_cli("memory", str(path), "--set", "objective.name=captioning") == 2
+    assert run_cli("memory", str(path), "--set", "objective.name=contrastive_captioning") == 2
+    assert "its decoder is not counted" in " ".join(capsys.readouterr().err.split())

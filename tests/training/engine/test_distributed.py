@@ -25,6 +25,9 @@ CASES = [
         ("contrastive", None, "fsdp", [0, 6, 13]),
         ("contrastive", 4, "fsdp", [0, 4, 13]),
         ("sigmoid", 4, "fsdp", [0, 13, 13]),
+        ("contrastive_captioning", None, "replicate", [0, 2, 13]),
+        ("contrastive_captioning", 4, "fsdp", [0, 5, 13]),
+        ("contrastive_captioning", 5, "fsdp", [0, 13, 13]),
     ]
 ]
 

@@ -15,7 +15,7 @@ from openwit.training.objectives.base import Inputs
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 5, 12, 13, 99])
-@pytest.mark.parametrize("objective", ["contrastive", "same_text", "sigmoid"])
+@pytest.mark.parametrize("objective", ["contrastive", "same_text", "sigmoid", "contrastive_captioning"])
 def test_gradients_are_those_of_the_whole_batch(objective: str, chunk: int) -> None:
     plain = tiny.gradients({"objective": objective})
     pieces = tiny.gradients({"objective": objective, "chunk": chunk})

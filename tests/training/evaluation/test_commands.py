@@ -49,7 +49,9 @@ def fit(configure: Any, tmp_path: Path) -> Any:
     return run
 
 
-@pytest.mark.parametrize("objective", ["contrastive", "sigmoid", "bag_of_words", "captioning"])
+@pytest.mark.parametrize(
+    "objective", ["contrastive", "sigmoid", "bag_of_words", "captioning", "contrastive_captioning"]
+)
 def test_zero_shot_of_a_run(objective: str, fit: Any, colours: Path, tmp_path: Path, capsys: Any) -> None:
     run = fit(objective={"name": objective})
     out = tmp_path / "zero.json"

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from openwit.training.config import ModelSettings, objective_settings
-from openwit.training.objectives import captioning
+from openwit.training.models import token_terms
 from openwit.training.objectives.base import Inputs
 from openwit.training.objectives.registry import make_objective
 
@@ -34,15 +34,25 @@ def test_nothing_waits_for_the_device(name: str) -> None:
     assert loss.value.shape == ()
 
 
+def test_contrastive_captioning_waits_for_nothing() -> None:
+    """As above, up to the outputs: the contrastive loss sets autocast, which there is none of for such tensors."""
+    objective = make_objective(objective_settings("contrastive_captioning"))
+    model = objective.build_model(ModelSettings.model_validate({"spec": SPEC})).to("meta")
+    outputs = objective.embed(model, batch("meta"))
+    torch.stack([output.sum() for output in outputs]).sum().backward()
+    assert [output.shape for output in outputs] == [(6, 16), (6, 16), (6, 3)]
+
+
 def test_captioning_is_the_same_without_waits() -> None:
     objective = make_objective(objective_settings("captioning"))
     torch.manual_seed(2)
     model = objective.build_model(ModelSettings.model_validate({"spec": SPEC}))
     inputs = batch("cpu")
     gradients = []
-    for terms in (captioning._terms, captioning._dense_terms):
+    for terms in (token_terms._counted_terms, token_terms._dense_terms):
         model.zero_grad()
-        found = terms(model, model.prefix(inputs.images), inputs.tokens)
+        known = model.text(model.prefix(inputs.images), inputs.tokens[:, :-1])
+        found = terms(model.logits, known, inputs.tokens, model.spec.text.vocabulary)
         (found[:, 0].sum() / found[:, 1].sum()).backward()
         gradients.append((found.detach(), *[p.grad.clone() for p in model.parameters() if p.grad is not None]))
     for one, other in zip(*gradients, strict=True):

@@ -9,9 +9,16 @@ from openwit.training.config import ObjectiveSettings, objective_settings
 from openwit.training.models.bag_of_words import BagOfWords
 from openwit.training.models.captioner import Captioner
 from openwit.training.models.clip import Clip
+from openwit.training.models.contrastive_captioner import ContrastiveCaptioner
 from openwit.training.objectives.registry import make_model, make_objective
 
-MODELS = {"contrastive": Clip, "sigmoid": Clip, "bag_of_words": BagOfWords, "captioning": Captioner}
+MODELS = {
+    "contrastive": Clip,
+    "sigmoid": Clip,
+    "bag_of_words": BagOfWords,
+    "captioning": Captioner,
+    "contrastive_captioning": ContrastiveCaptioner,
+}
 
 
 class Holder(Settings):
@@ -63,11 +70,20 @@ def test_stored_settings_are_read_again(name: str) -> None:
 @pytest.mark.parametrize(
     ("raw", "said"),
     [
-        ({"name": "sigmoid", "positives": "same_text"}, "positives is a setting of contrastive, not of sigmoid"),
-        ({"name": "captioning", "logit_scale": 10}, "logit_scale is a setting of contrastive and sigmoid"),
+        (
+            {"name": "sigmoid", "positives": "same_text"},
+            "positives is a setting of contrastive and contrastive_captioning, not of sigmoid",
+        ),
+        (
+            {"name": "captioning", "logit_scale": 10},
+            "logit_scale is a setting of contrastive, sigmoid and contrastive_captioning",
+        ),
         ({"logit_bias": -10}, "logit_bias is a setting of sigmoid, not of contrastive"),
         ({"name": "bag_of_words", "prefix_tokens": 2}, "prefix_tokens is a setting of captioning"),
         ({"logit_scale": 200}, "logit_scale 200 is above 100"),
+        ({"name": "contrastive", "captioning_weight": 1}, "captioning_weight is a setting of contrastive_captioning"),
+        ({"name": "contrastive_captioning", "captioning_weight": 0}, "captioning_weight"),
+        ({"name": "contrastive_captioning", "logit_scale": 101}, "at which contrastive_captioning keeps it"),
         ({"name": "siglip"}, "name"),
         ({"temperature": 1}, "temperature"),
     ],
@@ -83,7 +99,8 @@ def test_models_share_the_image_tower_to_the_last_tensor(made: SimpleNamespace) 
     towers = []
     for name in MODELS:
         torch.manual_seed(3)
-        model = make_model(made.MODEL, objective_settings(name))
+        as_it_is = {"image_pool": "model"} if name == "contrastive_captioning" else {}
+        model = make_model(made.MODEL, objective_settings(name, **as_it_is))
         assert model.spec == made.SPEC
         towers.append(model.visual.state_dict())
     for tower in towers[1:]:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from openwit.training.config import objective_settings
 from openwit.training.config.zoo import spec_of
+from openwit.training.models import token_terms
 from openwit.training.models.bag_of_words import BagOfWords
 from openwit.training.models.captioner import Captioner
 from openwit.training.objectives import captioning
@@ -151,7 +152,7 @@ def test_captioning_in_blocks_is_the_same(made: SimpleNamespace, monkeypatch: py
         return objective.loss(model, objective.embed(model, inputs), inputs, None).value
 
     whole = gradients(value(), model)
-    monkeypatch.setattr(captioning, "BLOCK_ELEMENTS", 5 * made.SPEC.text.vocabulary)
+    monkeypatch.setattr(token_terms, "LOGITS_AT_ONCE", 5 * made.SPEC.text.vocabulary)
     assert (gradients(value(), model) - whole).norm() < 1e-6 * whole.norm()
 
 
