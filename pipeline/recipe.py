@@ -1,8 +1,9 @@
 """Define recipes: the steps of a build, read from one YAML file or written in Python.
 
 A step runs a stage under a name, by default the stage's own. Its inputs are the nearest earlier steps that write what
-its ports take; `from` names others. Everything is checked before anything runs: unknown stages and keys, duplicate
-names, unfilled ports.
+its ports take; `from` names others. Where no step writes it, but steps that pass everything on would (`select` that
+keeps every pair, `dedup` that keeps every image), they are inserted. Everything is checked before anything runs:
+unknown stages and keys, duplicate names, unfilled ports.
 
 ```yaml
 name: my-set
@@ -28,13 +29,15 @@ from __future__ import annotations
 
 import copy
 import difflib
+import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from openwit.pipeline.inputs.settings import Wanted, parse_wanted
+from openwit.pipeline.neutral_steps import neutral_chain, neutral_settings
 from openwit.pipeline.stages import STAGES, stage_named, writers_of
 from openwit.pipeline.stages.base import DATASET, DatasetInfo, Port, Stage
 from openwit.pipeline.stages.candidates.settings import CandidateSettings
@@ -63,8 +66,8 @@ class Step:
 
     Attributes:
         stage: short name of a stage, or the dotted name of its class.
-        settings: of the stage: an object of its settings class, or a mapping as in a recipe; None for its defaults.
-            Read back, it is an object of the class.
+        settings: of the stage: an object of its settings class, a mapping as in a recipe, or a word of
+            `Stage.shorthands`; None for its defaults. Read back, it is an object of the class.
         name: of the step and of its folder; by default the stage's name.
         sources: port to the names of the earlier steps that fill it; other ports are filled by kind.
 
@@ -83,8 +86,8 @@ class Step:
             object.__setattr__(self, "name", stage.name)
         if not NAME.fullmatch(self.name):
             raise RecipeError(f"{self.name!r} is not a name for a step: use letters, digits, '.', '_' and '-'")
-        if self.settings is None or isinstance(self.settings, Mapping):
-            raw = dict(self.settings or {})
+        if self.settings is None or isinstance(self.settings, Mapping | str):
+            raw = _plain_settings(stage, self.settings, self.name)
             object.__setattr__(self, "settings", parse_settings(raw, stage.settings, f"step {self.name}"))
         if not isinstance(self.settings, stage.settings):
             raise RecipeError(
@@ -125,6 +128,8 @@ class Recipe:
         steps: in the order in which they run.
         description: of the dataset, for the card.
         inputs: what `wit inputs` fetches for it; not part of the build.
+        inserted: names of the steps that were inserted, which pass everything on. They are among `steps`, so that a
+            recipe that is written and read again is the same.
 
     Raises:
         RecipeError: two steps have one name, a port is not filled, or steps do not fit each other.
@@ -134,6 +139,7 @@ class Recipe:
     steps: Sequence[Step]
     description: str = ""
     inputs: Sequence[Wanted] = ()
+    inserted: tuple[str, ...] = field(default=(), init=False, compare=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
@@ -148,6 +154,7 @@ class Recipe:
             if step.name in _RECIPE_KEYS:
                 raise RecipeError(f"a step cannot be named {step.name!r}: the recipe has a key of this name")
             seen.add(step.name)
+        self._insert_neutral_steps()
         self._check_order()
         self._share_settings()
 
@@ -183,10 +190,23 @@ class Recipe:
             if port.optional:
                 continue
             fits = [other.name for other in earlier if other.load().output == port.kind]
+            if not fits and not step.load().needs(step.settings, port):
+                continue
             if not fits:
                 raise RecipeError(f"step {step.name}: {_unfilled(port)}")
             found[port.name] = fits[-1:]
         return found
+
+    def notes(self) -> list[str]:
+        """Return a sentence on each step that was inserted."""
+        lines = []
+        for name in self.inserted:
+            stage = self.step(name).load()
+            settings = ", ".join(f"{key}: {str(value).lower()}" for key, value in (stage.neutral or {}).items())
+            lines.append(
+                f"The recipe has no step {stage.name}: added `{name}: {{{settings}}}` ({stage.neutral_meaning})."
+            )
+        return lines
 
     def to_dict(self) -> dict[str, Any]:
         """Return the build as plain data, as its YAML file holds it; where its inputs come from is not in it."""
@@ -261,6 +281,25 @@ class Recipe:
         ]
         return cls(name=name, steps=steps, description=description)
 
+    def _insert_neutral_steps(self) -> None:
+        """Insert steps that pass everything on where a step takes what no earlier one writes."""
+        steps: list[Step] = []
+        taken, inserted = {step.name for step in self.steps}, []
+        for step in self.steps:
+            stage = step.load()
+            for port in stage.inputs:
+                written = {earlier.load().output for earlier in steps}
+                if port.kind in written or port.name in step.sources or not stage.needs(step.settings, port):
+                    continue
+                for neutral in neutral_chain(port.kind, written) or ():
+                    made = _neutral_step(neutral, taken, steps)
+                    steps.append(made)
+                    taken.add(made.name)
+                    inserted.append(made.name)
+            steps.append(step)
+        object.__setattr__(self, "steps", tuple(steps))
+        object.__setattr__(self, "inserted", tuple(inserted))
+
     def _share_settings(self) -> None:
         """Pass on the settings that a step and the steps it reads must have in common (`Stage.shared`)."""
         for step in list(self.steps):
@@ -309,6 +348,31 @@ class Recipe:
                 f"but step {name!r} writes {match.load().output.name}"
             )
         return name
+
+
+def _neutral_step(stage: Stage[Any], taken: Set[str], earlier: Sequence[Step]) -> Step:
+    """Return a step that passes everything on, under a name that is free; it takes all that earlier steps give."""
+    names = (f"{stage.name}-{number}" if number > 1 else stage.name for number in itertools.count(1))
+    sources = {}
+    for port in stage.inputs:
+        fits = [step.name for step in earlier if step.load().output == port.kind]
+        if port.several and not port.optional and len(fits) > 1:
+            sources[port.name] = fits
+    return Step(stage.name, neutral_settings(stage), next(name for name in names if name not in taken), sources)
+
+
+def _plain_settings(stage: Stage[Any], found: Any, name: str) -> dict[str, Any]:
+    """Return the settings of a step as a mapping: nothing for null, what a word of the stage stands for.
+
+    Raises:
+        RecipeError: it is neither.
+    """
+    if isinstance(found, str) and found in stage.shorthands:
+        return dict(stage.shorthands[found])
+    if not isinstance(found or {}, Mapping):
+        words = "".join(f", or {word!r}" for word in stage.shorthands)
+        raise RecipeError(f"step {name}: its settings must be key: value{words}, got {found!r}")
+    return dict(found or {})
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -369,12 +433,14 @@ def _draft(entry: Any, number: int, where: str) -> _Draft:
         if key not in _STEP_KEYS:
             raise RecipeError(f"{where}: step {number}: unknown key {key!r}{_hint(key, _STEP_KEYS, 'known keys')}")
     try:
-        name = entry.get("name") or stage_named(str(entry["stage"])).name
+        stage = stage_named(str(entry["stage"]))
     except RecipeError as error:
         raise RecipeError(f"{where}: step {number}: {error}") from error
-    settings = entry.get("settings") or {}
-    if not isinstance(settings, dict):
-        raise RecipeError(f"{where}: step {name}: its settings must be key: value, got {settings!r}")
+    name = entry.get("name") or stage.name
+    try:
+        settings = _plain_settings(stage, entry.get("settings"), name)
+    except RecipeError as error:
+        raise RecipeError(f"{where}: {error}") from error
     sources = entry.get("from") or {}
     if not isinstance(sources, dict):
         raise RecipeError(f"{where}: step {name}: `from` must be input: step, got {sources!r}")

@@ -7,6 +7,7 @@ import pydantic.json_schema
 from openwit.pipeline.inputs.settings import SOURCES
 from openwit.pipeline.recipe import NAME
 from openwit.pipeline.stages import all_stages
+from openwit.pipeline.stages.base import Stage
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -19,8 +20,8 @@ def recipe_schema() -> dict[str, Any]:
     stages = all_stages()
     models = [*(stage.settings for stage in stages), *SOURCES.values()]
     references, schema = pydantic.json_schema.models_json_schema([(model, "validation") for model in models])
-    settings = {stage.name: references[stage.settings, "validation"] for stage in stages}
     sources = {name: references[model, "validation"] for name, model in SOURCES.items()}
+    settings = {stage.name: _settings(references[stage.settings, "validation"], stage) for stage in stages}
     return {
         "$schema": _DIALECT,
         "title": "OpenWIT recipe",
@@ -50,6 +51,12 @@ def _sources(settings: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"enum": list(settings)}, entry]
 
 
+def _settings(reference: Any, stage: Stage[Any]) -> dict[str, Any]:
+    """Return the forms of a step's settings: keys and values, nothing, or a word that stands for some."""
+    words = [{"enum": list(stage.shorthands)}] if stage.shorthands else []
+    return {"anyOf": [reference, {"type": "null"}, *words]}
+
+
 def _steps(settings: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the forms of a step: name only, `stage: settings`, and with the key `stage`."""
     names = list(settings)
@@ -59,7 +66,7 @@ def _steps(settings: dict[str, Any]) -> list[dict[str, Any]]:
         "minProperties": 1,
         "maxProperties": 1,
         "additionalProperties": False,
-        "properties": {name: {"anyOf": [found, {"type": "null"}]} for name, found in settings.items()},
+        "properties": settings,
         "patternProperties": {r"[.:]": {"type": ["object", "null"]}},
     }
     source = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
@@ -72,11 +79,11 @@ def _steps(settings: dict[str, Any]) -> list[dict[str, Any]]:
             "type": "object",
             "required": ["stage"],
             "additionalProperties": False,
-            "properties": {"stage": stage, "settings": {"anyOf": [found, {"type": "null"}]}, **further},
+            "properties": {"stage": stage, "settings": found, **further},
         }
         for stage, found in [
             *(({"const": name}, found) for name, found in settings.items()),
-            (own, {"type": "object"}),
+            (own, {"type": ["object", "null"]}),
         ]
     ]
     return [{"enum": names}, short, *long]

@@ -128,6 +128,8 @@ def build(
     from openwit.pipeline.cli.report import print_build, print_step
 
     console = make_console()
+    for note in loaded.notes():
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
     done = run_build(
         loaded,
         where,
@@ -223,6 +225,7 @@ def candidates(
         "wit select --candidates out/candidates --queries out/queries --out out/selected --cap 20000",
         "wit select --candidates out/old --candidates out/new --queries out/queries \\",
         "    --reuse out/selected --out out/selected2",
+        "wit select --candidates out/candidates --balance all --out out/selected",
     ),
 )
 def select(
@@ -236,22 +239,22 @@ def select(
             help="Folder that `wit candidates` wrote. Repeatable.",
         ),
     ],
+    out: Out,
     queries: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             "--queries",
             parser=path_or_url,
             metavar="FOLDER|URL",
-            help="Query list (queries.parquet), or the folder that `wit queries` wrote.",
+            help="Query list (queries.parquet), or the folder that `wit queries` wrote; optional with --balance all.",
         ),
-    ],
-    out: Out,
+    ] = None,
     cap: Annotated[
         int | None,
         typer.Option("--cap", min=1, help="Maximum pairs drawn per query (t in the paper) [default: 20000]."),
     ] = None,
     balance: Annotated[
-        BalanceMode | None, typer.Option("--balance", help="Exactly the cap per query, or MetaCLIP's rule.")
+        BalanceMode | None, typer.Option("--balance", help="Exactly the cap per query, MetaCLIP's rule, or all pairs.")
     ] = None,
     match: Annotated[
         MatchMode | None, typer.Option("--match", help="Whole words of any script, or as MetaCLIP matches.")
@@ -274,7 +277,11 @@ def select(
 ) -> None:
     """Match captions with queries and draw pairs up to the cap."""
     flags = {"cap": cap, "balance": balance, "match": match, "seed": seed}
-    inputs: InputMap = {"candidates": candidates, "queries": queries, "reuse": [reuse] if reuse else []}
+    inputs: InputMap = {
+        "candidates": candidates,
+        "queries": [queries] if queries else [],
+        "reuse": [reuse] if reuse else [],
+    }
     run_stage_command(
         "select", JobFlags(runner, workers, cluster, replace, context), inputs, out, flags=flags, sets=sets
     )

@@ -75,6 +75,7 @@ class Port:
         kind: the kind of data that it takes.
         meaning: what it is for, in a few words.
         optional: whether the stage runs without it. A recipe fills an optional port only where `from` names it.
+            Whether a port is needed may also depend on the settings: see `Stage.needs`.
         several: whether it takes the output of several steps.
         takes_file: whether a single file of the kind serves as well as a stage's folder.
     """
@@ -208,6 +209,10 @@ class Stage(ABC, Generic[SettingsT]):
         paths: class of the paths in its folder.
         in_place: the output is the input itself, to which files are added (the card of a dataset).
         retries: whether `BuildContext.retry_failed` has an effect on it.
+        neutral: settings with which it passes everything on; None if it always changes something. A recipe inserts
+            such a step where a later one needs its output (see `openwit.pipeline.neutral_steps`).
+        neutral_meaning: what an inserted step does, in a few words.
+        shorthands: words that stand for settings in a recipe, as in `- select: all`.
     """
 
     name: ClassVar[str]
@@ -219,6 +224,9 @@ class Stage(ABC, Generic[SettingsT]):
     paths: ClassVar[type[StagePaths]] = StagePaths
     in_place: ClassVar[bool] = False
     retries: ClassVar[bool] = False
+    neutral: ClassVar[Mapping[str, Any] | None] = None
+    neutral_meaning: ClassVar[str] = ""
+    shorthands: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     def identifier(self) -> str:
         """Return the name of the stage in recipes and manifests: its short name if it is registered, else the dotted
@@ -237,6 +245,10 @@ class Stage(ABC, Generic[SettingsT]):
     def problem(self, settings: SettingsT, later: Sequence[Stage[Any]]) -> str | None:
         """Return why a recipe cannot run with these settings before the stages that follow; None if it can."""
         return None
+
+    def needs(self, settings: SettingsT, port: Port) -> bool:
+        """Return whether a port must be filled under these settings; a recipe fills one that need not be if it can."""
+        return not port.optional
 
     def shared(self, settings: SettingsT) -> Mapping[str, Mapping[str, Any]]:
         """Return the settings that the steps which fill a port must have too, by port; there null means the same."""
@@ -273,7 +285,7 @@ class Stage(ABC, Generic[SettingsT]):
 
         self.check(settings)
         folder = as_path(folder).absolute()  # workers may run in another folder
-        opened = self.open_inputs(inputs)
+        opened = self.open_inputs(inputs, settings)
         with nullcontext() if self.in_place else locked_stage(folder):
             return self.run_opened(job, settings, opened, folder, build or BuildContext())
 
@@ -319,7 +331,7 @@ class Stage(ABC, Generic[SettingsT]):
         """Return the manifests whose records and history become the history of this stage."""
         return [upstream.manifest for upstream in inputs.all() if upstream.manifest is not None]
 
-    def open_inputs(self, inputs: InputMap) -> Inputs:
+    def open_inputs(self, inputs: InputMap, settings: SettingsT) -> Inputs:
         """Check the inputs of the ports, and read the manifests of finished stages.
 
         Raises:
@@ -334,7 +346,7 @@ class Stage(ABC, Generic[SettingsT]):
         for port in self.inputs:
             given = inputs.get(port.name, ())
             locations = [given] if isinstance(given, str | Path) else list(given)
-            if not locations and not port.optional:
+            if not locations and self.needs(settings, port):
                 raise RecipeError(f"stage {self.name} needs {port.name}: {port.kind.meaning}")
             if len(locations) > 1 and not port.several:
                 raise RecipeError(f"stage {self.name} takes one {port.name}, got {len(locations)}")

@@ -63,6 +63,45 @@ def test_steps_in_python_are_checked_as_those_of_a_file():
         Recipe(name="r", steps=[])
 
 
+@pytest.mark.parametrize(
+    ("steps", "ran"),
+    [
+        ([CANDIDATES, "fetch", "shard"], "candidates +select fetch +dedup shard"),
+        (
+            [QUERIES, CANDIDATES, "fetch", "dedup", "shard", "card"],
+            "queries candidates +select fetch dedup shard card",
+        ),
+        ([CANDIDATES, "shard"], "candidates +select +fetch +dedup shard"),
+        ([CANDIDATES, {"select": "all"}, {"dedup": "keep"}, "shard"], "candidates select +fetch dedup shard"),
+        ([CANDIDATES, {"stage": "shard", "name": "dedup"}], "candidates +select +fetch +dedup-2 dedup"),
+        (CHAIN, "queries candidates select fetch dedup shard card"),
+    ],
+)
+def test_steps_that_are_left_out_pass_everything_on(steps, ran):
+    recipe = parse(*steps)
+    named = [f"{'+' * (step.name in recipe.inserted)}{step.name}" for step in recipe.steps]
+    assert " ".join(named) == ran
+    assert len(recipe.notes()) == ran.count("+")
+    for step in recipe.steps:
+        if step.name in recipe.inserted:
+            assert (step.settings.model_dump().items()) >= step.load().neutral.items()
+    again = Recipe.parse(yaml.safe_load(yaml.safe_dump(recipe.to_dict())))
+    assert (again, again.inserted) == (recipe, ())
+
+
+def test_an_inserted_selection_takes_every_pool_and_the_queries_that_are_there():
+    pools = [{"stage": "candidates", "name": name, **_INPUTS} for name in ("old", "new")]
+    recipe = parse(QUERIES, *pools, "fetch")
+    assert recipe.sources_of(recipe.step("select")) == {"candidates": ["old", "new"], "queries": ["queries"]}
+    assert recipe.notes() == [
+        "The recipe has no step select: added `select: {balance: all}` (every pair is kept, once)."
+    ]
+    chosen = parse(CANDIDATES, {"select": "all"}, overrides=["select.seed=3"]).step("select").settings
+    assert chosen == SelectSettings(balance="all", seed=3)
+    assert Step("dedup", "keep").settings == Step("dedup", {"duplicates": "keep", "plain": "keep"}).settings
+    assert Step("dedup", {"duplicates": "keep", "plain": "drop"}).settings.plain == "drop"
+
+
 def test_set_addresses_a_step_by_its_name():
     long = {"stage": "select", "name": "draw.one", "settings": {"cap": 5}}
     overrides = ["draw.one.cap=9", "name=other", "description=new", "queries.bigrams=null"]
@@ -102,7 +141,21 @@ def test_a_wrong_override_is_refused_in_a_sentence(override, message):
             [QUERIES, "select"],
             r"step select: no earlier step writes candidates .*; add `- candidates: \{…\}` before it",
         ),
-        ([*CHAIN[:4], "shard"], r"step shard: no earlier step writes survivors .*; add `- dedup: \{…\}` before it"),
+        ([QUERIES, "shard"], r"step shard: no earlier step writes survivors .*; add `- dedup: \{…\}` before it"),
+        ([CANDIDATES, "select"], r"step select: no earlier step writes queries .*; add `- queries: \{…\}` before it"),
+        (
+            [CANDIDATES, {"select": "everything"}],
+            "step select: its settings must be key: value, or 'all', got 'every",
+        ),
+        ([CANDIDATES, {"fetch": "all"}], "step fetch: its settings must be key: value, got 'all'"),
+        (
+            [CANDIDATES, {"select": "all"}, "fetch", "dedup", "redraw"],
+            "step select: balance is all, .* leave out `redraw`",
+        ),
+        (
+            [CANDIDATES, {"select": {"balance": "all", "oversample": 2, "target_pairs": 9}}],
+            "balance is all, which keeps every pair: leave out target_pairs and oversample",
+        ),
         (["select", QUERIES, CANDIDATES], "step select: no earlier step writes candidates"),
         ([QUERIES, "canddates"], r"step 2: unknown stage 'canddates'; did you mean 'candidates'\?"),
         ([{"stage": "nowhere.at.All"}], "step 1: .*nowhere"),

@@ -41,6 +41,8 @@ def test_every_configuration_fits(path):
 STEPS = [
     {"queries": {"tables": ["q.txt"]}},
     "fetch",
+    {"select": "all"},
+    {"stage": "dedup", "name": "none", "settings": "keep"},
     {"stage": "mypkg.memes.NoMemes", "name": "x", "from": {"images": "fetch"}, "settings": {"share": 0.1}},
     {"mypkg.memes:NoMemes": None},
     {"stage": "select", "from": {"candidates": ["old", "new"]}, "settings": {"cap": 3}},
@@ -59,6 +61,8 @@ def test_every_form_of_a_step_fits(step):
         {"queries": {"table": ["q.txt"]}},
         {"select": {"cap": 0}},
         {"select": {"balance": "caps"}},
+        {"select": "everything"},
+        {"fetch": "all"},
         {"selection": {}},
         "selection",
         {"stage": "select", "setting": {}},

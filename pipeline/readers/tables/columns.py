@@ -38,7 +38,7 @@ _HOW = "name them in the recipe, for example `columns: {url: NAME, text: NAME}`"
 
 @dataclass(frozen=True)
 class ResolvedColumns:
-    """The columns of one table: at least one of `url` and `image`, and at least one text."""
+    """The columns of one table: at least one of `url` and `image`, and a text where texts are required."""
 
     url: str | None
     texts: tuple[str, ...]
@@ -58,7 +58,12 @@ class ResolvedColumns:
 
 
 def resolve_columns(
-    schema: pa.Schema, columns: TableColumns, *, where: str, folders: Mapping[str, str] | None = None
+    schema: pa.Schema,
+    columns: TableColumns,
+    *,
+    where: str,
+    folders: Mapping[str, str] | None = None,
+    texts_required: bool = True,
 ) -> ResolvedColumns:
     """Find the columns in a table's schema.
 
@@ -67,6 +72,7 @@ def resolve_columns(
         columns: names given by the user.
         where: the file, for messages.
         folders: columns that the folders of the path give, with their value.
+        texts_required: whether a table without texts is refused.
 
     Raises:
         DataError: a named column is missing, no column holds an image or a text, or a type does not fit.
@@ -83,8 +89,11 @@ def resolve_columns(
     texts = columns.text or _text_columns(names, taken=image)
     if url is None and image is None:
         raise DataError(f"{where} has no column with image URLs or image bytes; it has {_listed(names)}: {_HOW}")
-    if not texts:
-        raise DataError(f"{where} has no column with texts; it has {_listed(names)}: {_HOW}")
+    if not texts and texts_required:
+        raise DataError(
+            f"{where} has no column with texts; it has {_listed(names)}: {_HOW}, or set candidates.texts_required to "
+            "false to keep images without a text"
+        )
     resolved = ResolvedColumns(
         url,
         texts,

@@ -81,7 +81,7 @@ def text_ranges(
     """
     name = str(path)
     facts = text_facts(name, columns)
-    light = open_table(name, columns, source=source).columns.light()
+    light = open_table(name, columns, source=source, texts_required=False).columns.light()
     size = Path(name).stat().st_size
     starts = _starts_at(name, facts, size, part_bytes)
     if not starts:

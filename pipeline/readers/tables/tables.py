@@ -115,6 +115,7 @@ def open_table(
     count: Count = ignore,
     part: TableRange | None = None,
     source: str | None = None,
+    texts_required: bool = True,
 ) -> TableReader:
     """Open a table, local or at a URL that fsspec knows; CSV, TSV and JSON lines may be compressed.
 
@@ -124,6 +125,7 @@ def open_table(
         count: receives `ROW_REASONS` and `ROW_NOTES` while the batches are read.
         part: read this part only, found by `splitting.table_ranges`; rows keep their numbers.
         source: where the table comes from, if `path` is a copy: its folders may name values (`split=test`).
+        texts_required: whether a table without texts is refused.
 
     Raises:
         DataError: the file cannot be read, is not a table, or has no columns with images and texts.
@@ -134,13 +136,15 @@ def open_table(
     folders = partitions_of(name if source is None else source)
     if kind == "parquet":
         with _parquet(name, in_ranges=part is not None) as file:
-            resolved = resolve_columns(file.schema_arrow, columns, where=name, folders=folders)
+            resolved = resolve_columns(
+                file.schema_arrow, columns, where=name, folders=folders, texts_required=texts_required
+            )
             _check_images(file, resolved, name)
         rows = part if isinstance(part, RowRange) else None
         return TableReader(name, kind, resolved, functools.partial(_parquet_batches, name, resolved, count, rows))
     span = part if isinstance(part, TextRange) else None
     facts = span.facts if span else text_facts(name, columns)
-    resolved = resolve_columns(_schema_of(facts), columns, where=name, folders=folders)
+    resolved = resolve_columns(_schema_of(facts), columns, where=name, folders=folders, texts_required=texts_required)
     light = resolved.light()
     if kind == "jsonl":
         read = functools.partial(jsonl_batches, name, compression, light, count, layout=facts.layout, part=span)
@@ -186,7 +190,7 @@ def read_images(
     name = str(path)
     wanted = sorted(set(rows))
     with _parquet(name) as file:
-        image = resolve_columns(file.schema_arrow, columns or TableColumns(), where=name).image
+        image = resolve_columns(file.schema_arrow, columns or TableColumns(), where=name, texts_required=False).image
         if image is None:
             raise DataError(f"{name} holds no image bytes: its images must be downloaded from their URLs")
         if wanted and not 0 <= wanted[0] <= wanted[-1] < file.metadata.num_rows:
@@ -208,7 +212,9 @@ def parquet_sizes(path: str | Path, columns: TableColumns) -> list[tuple[int, in
     """
     name = str(path)
     with _parquet(name, in_ranges=True) as file:
-        light = resolve_columns(file.schema_arrow, columns, where=name, folders=partitions_of(name)).light()
+        light = resolve_columns(
+            file.schema_arrow, columns, where=name, folders=partitions_of(name), texts_required=False
+        ).light()
         sizes = []
         for number in range(file.num_row_groups):
             group = file.metadata.row_group(number)
@@ -321,7 +327,7 @@ def _table_batch(batch: pa.RecordBatch, first_row: int, columns: ResolvedColumns
 
     return TableBatch(
         first_row,
-        _texts([batch.column(name) for name in columns.texts]),
+        _texts([batch.column(name) for name in columns.texts], batch.num_rows),
         single(columns.url),
         single(columns.split),
         single(columns.license),
@@ -330,15 +336,19 @@ def _table_batch(batch: pa.RecordBatch, first_row: int, columns: ResolvedColumns
     )
 
 
-def _texts(columns: list[pa.Array]) -> pa.ListArray:
-    """Return all texts of each row: those of several columns in order, without nulls and blank ones."""
+def _texts(columns: list[pa.Array], rows: int = 0) -> pa.ListArray:
+    """Return all texts of each row: those of several columns in order, without nulls and blank ones.
+
+    Args:
+        rows: their number, where there are no columns.
+    """
     if len(columns) == 1:
         return _texts_of(columns[0])
-    rows: list[list[str]] = [[] for _ in range(len(columns[0]))]
+    found: list[list[str]] = [[] for _ in range(len(columns[0]) if columns else rows)]
     for column in columns:
-        for row, texts in zip(rows, _texts_of(column).to_pylist(), strict=True):
+        for row, texts in zip(found, _texts_of(column).to_pylist(), strict=True):
             row.extend(texts)
-    return pa.array(rows, TEXT_LISTS)
+    return pa.array(found, TEXT_LISTS)
 
 
 def _texts_of(column: pa.Array) -> pa.ListArray:

@@ -80,7 +80,7 @@ class PairFilter:
         return kept, dropped
 
     def _reason(self, pair: Pair) -> str | None:
-        if not pair.text:
+        if not pair.text and self.settings.texts_required:
             return NO_TEXT
         if pair.text_source != TABLE and pair.text_source not in self.settings.texts:
             return TEXT_NOT_WANTED
@@ -89,7 +89,7 @@ class PairFilter:
         if pair.split is not None and not _SPLIT_NAME.fullmatch(pair.split):
             return BAD_SPLIT
         filters = self._table_filters if pair.text_source == TABLE else self._page_filters
-        return drop_reason(pair.text, filters, _context(pair)) if filters else None
+        return drop_reason(pair.text, filters, _context(pair)) if filters and pair.text else None
 
     def _custom_reason(self, pair: Pair) -> str | None:
         if not self._custom:
@@ -106,6 +106,10 @@ class PairFilter:
         """Fill in the language of each pair; return whether each is in a wanted language."""
         if self._identifier is None:
             return [True] * len(pairs)
+        if not all(pair.text for pair in pairs):
+            # Without a text there is no language: such a pair is kept whatever languages are.
+            found_of = iter(self._identify([pair for pair in pairs if pair.text]))
+            return [next(found_of) if pair.text else True for pair in pairs]
         contexts = list(_contexts(pairs)) if self.settings.language.page_context else None
         found = self._identifier.identify([pair.text for pair in pairs], contexts)
         # A table that declares the language of a text decides over detection.

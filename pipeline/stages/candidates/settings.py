@@ -44,6 +44,10 @@ class CandidateSettings(Settings):
         ["alt", "title", "figcaption", "aria-label", "link", "og:description"],
         description="sources of texts on a page",
     )
+    texts_required: bool = Field(
+        True,
+        description="drop images without a text; false: keep them with the empty text, also from tables without texts",
+    )
     columns: TableColumns = Field(
         TableColumns(), description="column names of tables, where they are not the usual ones"
     )

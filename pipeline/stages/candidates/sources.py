@@ -121,7 +121,13 @@ def wat_pairs(
 
 
 def table_pairs(
-    path: str, name: str, columns: TableColumns, count_row: Count, part: TableRange | None = None
+    path: str,
+    name: str,
+    columns: TableColumns,
+    count_row: Count,
+    part: TableRange | None = None,
+    *,
+    texts_required: bool = True,
 ) -> Iterator[Pair]:
     """Yield the pairs of a table.
 
@@ -131,8 +137,9 @@ def table_pairs(
         columns: the user's names of columns.
         count_row: called with a reason for rows that could not be read, and with notes.
         part: rows to read; None reads all.
+        texts_required: whether a table without texts is refused.
     """
-    reader = open_table(path, columns, count=count_row, part=part, source=name)
+    reader = open_table(path, columns, count=count_row, part=part, source=name, texts_required=texts_required)
     for batch in reader.batches():
         for row in _rows(batch):
             url = row["url"] or (_row_url(name, row["row"]) if reader.has_images else "")

@@ -230,7 +230,14 @@ class ReadInput(FileTask[InputPart]):
             return
         kind = kind_of(name)
         if kind is InputKind.TABLE:
-            yield from table_pairs(source, name, self.settings.columns, _lost_rows(stats), part.table)
+            yield from table_pairs(
+                source,
+                name,
+                self.settings.columns,
+                _lost_rows(stats),
+                part.table,
+                texts_required=self.settings.texts_required,
+            )
             return
         read, reasons = (wat_pairs, WAT_REASONS) if kind is InputKind.WAT else (archive_pairs, PAGE_REASONS)
         for step in (RECORDS_STEP, IMAGES_STEP):

@@ -83,6 +83,8 @@ def _list_facts(manifest: DatasetManifest) -> dict[str, Any]:
 
 
 def _cap(manifest: DatasetManifest) -> int | None:
+    if manifest.recipe.get(manifest.step_of("select"), {}).get("balance") == "all":
+        return None
     # The chosen cap, if the recipe sets a number of pairs or a share instead.
     cap = manifest.notes.get(manifest.step_of("select"), {}).get("cap") or manifest.recipe.get(
         manifest.step_of("select"), {}

@@ -33,7 +33,7 @@ def _is_whole(manifest: DatasetManifest) -> bool:
         for number, (name, settings) in enumerate(manifest.recipe.items()):
             stage = stages[number]
             parsed = parse_settings(settings, stage.settings, name)
-            if any(port.kind not in written for port in stage.inputs if not port.optional):
+            if any(port.kind not in written for port in stage.inputs if stage.needs(parsed, port)):
                 return False
             if stage.problem(parsed, stages[number + 1 :]):
                 return False

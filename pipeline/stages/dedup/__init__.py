@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from openwit.pipeline.common.reasons import Reason
 from openwit.pipeline.stages.base import IMAGES, SURVIVORS, BuildContext, Inputs, Port, Stage, StagePaths
@@ -48,6 +48,9 @@ class Dedup(Stage[DedupSettings]):
     inputs = (Port("images", IMAGES, "the fetched images"),)
     output = SURVIVORS
     paths = DedupPaths
+    neutral: ClassVar = {"duplicates": "keep"}
+    neutral_meaning = "no image is dropped as a duplicate"
+    shorthands: ClassVar = {"keep": {"duplicates": "keep"}}
 
     def reasons(self) -> Sequence[Reason]:
         from openwit.pipeline.stages.dedup.reasons import DEDUP_REASONS

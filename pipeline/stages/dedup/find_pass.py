@@ -94,6 +94,15 @@ def copies_job(
     Args:
         images: rows of all files together.
     """
+    if settings.duplicates == "keep":
+        # Every image is judged by itself: no keys of images meet.
+        return RoundsJob(
+            "Find copies",
+            tasks,
+            SendImages(settings, str(folder), 1, evaluation),
+            (_VERDICTS, _FILES),
+            [Round("Write verdicts", (_VERDICTS, _FILES), WriteCopies(str(folder)))],
+        )
     masks = None if settings.max_distance is None else block_masks(settings.max_distance)
     buckets = bucket_count(images)
     rounds = [] if masks is None else near_rounds(settings, masks, buckets, bucket_count(images * len(masks)))
@@ -120,6 +129,7 @@ class SendImages(Emitter[ImagesFile]):
         self.folder = folder
         self.by_pixels = settings.max_distance is None
         self.drop_plain = settings.plain == "drop"
+        self.meet = settings.duplicates == "drop"
         self.remove = settings.remove
         self.buckets = buckets
         self.evaluation = evaluation
@@ -137,10 +147,15 @@ class SendImages(Emitter[ImagesFile]):
             yield KeyedBlob(_VERDICTS, task.number, to_blob(settled))
             rows = np.setdiff1d(rows, settled.column("row").to_numpy())
             table = table.take(pa.array(rows))
-        keys = self._keys(table)
-        keys["id"] = (np.uint64(task.number) << _FILE_SHIFT) | rows.astype(np.uint64)
-        yield from by_bucket(IMAGES, keys, "hash", self.buckets)
+        if self.meet:
+            yield from self._sent(task.number, table, rows)
         task_stats(as_path(self.folder), _PROGRESS_PREFIX + task.name).tick(len(rows), 1.0)
+
+    def _sent(self, number: int, table: pa.Table, rows: np.ndarray) -> Emitted:
+        """Yield the keys of images, by the bucket in which those of equal looks meet."""
+        keys = self._keys(table)
+        keys["id"] = (np.uint64(number) << _FILE_SHIFT) | rows.astype(np.uint64)
+        yield from by_bucket(IMAGES, keys, "hash", self.buckets)
 
     def _decided_alone(self, table: pa.Table) -> pa.Table:
         """Return COPIES of images that are dropped independently of others.

@@ -126,15 +126,17 @@ class KeepSurvivors(FileTask[ImagesFile]):
     Args:
         merge_texts: whether survivors get the texts of their duplicates.
         transfers: names of the tasks that transferred texts.
+        judged: whether there are verdicts; without, every image survives.
     """
 
-    def __init__(self, merge_texts: bool, transfers: Sequence[str]) -> None:
+    def __init__(self, merge_texts: bool, transfers: Sequence[str], *, judged: bool = True) -> None:
         self.merge_texts = merge_texts
         self.transfers = tuple(transfers)
+        self.judged = judged
 
     def run(self, task: Task[ImagesFile], folder: Path, stats: TaskStats) -> list[Path]:
         images = read_columns(as_path(task.payload.images), _METADATA)
-        copies = COPIES.read(copies_path(folder, task.name))
+        copies = COPIES.read(copies_path(folder, task.name)) if self.judged else COPIES.empty()
         taken = self._incoming_images(task, folder)
         picker = ExamplePicker(task.number)
         drops: list[Row] = []
@@ -206,6 +208,11 @@ class KeepSurvivors(FileTask[ImagesFile]):
                 else:
                     stats.drop(PAIRS_STEP, reason)
                     drops.append(_drop(pair, copy["url"], reason, f"copy of {image['url']}"))
+        if any(pair["text"] for pair in kept):
+            for pair in (pair for pair in kept if not pair["text"]):
+                stats.drop(PAIRS_STEP, SAME_TEXT)
+                drops.append(_drop(pair, image["url"], SAME_TEXT, "without a text, beside others that have one"))
+            kept = [pair for pair in kept if pair["text"]]
         stats.leave(PAIRS_STEP, len(kept))
         return sorted(kept, key=lambda pair: (pair["priority"], pair["pair_id"]))
 

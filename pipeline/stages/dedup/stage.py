@@ -32,6 +32,12 @@ def removal_identity(settings: DedupSettings) -> dict[str, str]:
     return {} if settings.remove is None else {"remove": load_removal_list(Path(settings.remove)).sha256}
 
 
+def is_judging(settings: DedupSettings) -> bool:
+    """Return whether any image may be dropped, so that the images must be looked at."""
+    alone = settings.exclude or settings.remove is not None or settings.plain == "drop"
+    return settings.duplicates == "drop" or bool(alone)
+
+
 def deduplicate(job: Job, settings: DedupSettings, inputs: Inputs, folder: Path) -> StageResult:
     """Write the kept images with their texts, and the drops with their reasons.
 
@@ -43,10 +49,13 @@ def deduplicate(job: Job, settings: DedupSettings, inputs: Inputs, folder: Path)
     files = upstream.paths(fetched, "images")
     tasks = [Task(n, path.stem, ImagesFile(str(path))) for n, path in enumerate(files)]
     evaluation = prepare_evaluation(job, settings, upstream, folder, result)
-    find_copies(job, settings, tasks, folder, evaluation)
-    giving = transfer_tasks(files)
-    job.run(folder, giving, "Transfer texts", "files", TransferTexts(len(files)))
-    keep = KeepSurvivors(settings.merge_texts, [task.name for task in giving])
+    judged = is_judging(settings)
+    if judged:
+        find_copies(job, settings, tasks, folder, evaluation)
+    giving = transfer_tasks(files) if settings.duplicates == "drop" else []
+    if giving:
+        job.run(folder, giving, "Transfer texts", "files", TransferTexts(len(files)))
+    keep = KeepSurvivors(settings.merge_texts, [task.name for task in giving], judged=judged)
     results = job.run(folder, tasks, "Keep survivors", "images", keep)
     result.add_results(results, [IMAGES_STEP, PAIRS_STEP])
     result.files += copy_query_counts(fetched, folder)

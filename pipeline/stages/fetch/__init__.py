@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from openwit.pipeline.common.reasons import Reason
 from openwit.pipeline.stages.base import IMAGES, SELECTED, BuildContext, Inputs, Port, Stage, StagePaths, StageRun
@@ -34,6 +34,8 @@ class Fetch(Stage[FetchSettings]):
     output = IMAGES
     paths = FetchPaths
     retries = True
+    neutral: ClassVar = {"web": False}
+    neutral_meaning = "images are taken from the inputs, checked, and resized as by default; none is downloaded"
 
     def reasons(self) -> Sequence[Reason]:
         from openwit.pipeline.stages.fetch.stage import FETCH_REASONS

@@ -14,6 +14,11 @@ class FetchSettings(Settings):
 
     download: DownloadSettings = Field(DownloadSettings(), description="how to talk to servers")
     image: ImageSettings = Field(ImageSettings(), description="what to accept and how to resize")
+    web: bool = Field(
+        True,
+        description="download the images that the inputs do not hold; false: refuse pairs whose image is not "
+        "in the inputs",
+    )
     task: int = Field(50_000, ge=1, description="target number of pairs per task; a host is never split among tasks")
     chunk: int = Field(
         4_000, ge=1, description="target number of pairs per chunk, the part of a task that is finished on its own"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from openwit.pipeline.common.reasons import unique
 from openwit.pipeline.download.status import FetchStatus
-from openwit.pipeline.execution.files import STAGE
+from openwit.pipeline.execution.files import STAGE, read_columns
 from openwit.pipeline.execution.jobs import Task
 from openwit.pipeline.execution.stage import Job, StageResult
 from openwit.pipeline.images.process import ImageReason
@@ -57,6 +57,8 @@ def retry(job: Job, settings: FetchSettings, inputs: Inputs, folder: Path) -> bo
 def fetch_images(job: Job, settings: FetchSettings, inputs: Inputs, folder: Path) -> StageResult:
     """Write the images of the selected pairs, chunk by chunk, and the drops with their reasons."""
     selected, upstream = inputs.one("selected").folder, inputs.one("selected").stage_manifest()
+    if not settings.web:
+        _refuse_web(upstream.paths(selected, "selected"))
     make_engine(settings)  # raises before work begins if the blocklist or the installation is wrong
     tasks, cells = _prepare(job, settings, upstream.paths(selected, "selected"), folder)
     work = FetchTask(settings, cells, inputs_of(upstream))
@@ -73,6 +75,23 @@ def fetch_images(job: Job, settings: FetchSettings, inputs: Inputs, folder: Path
     result.extra = {"hosts": HOSTS_FILE, "log": LOG}
     result.files += copy_query_counts(selected, folder)
     return result
+
+
+def _refuse_web(selected: list[Path]) -> None:
+    """Refuse pairs whose image would have to be downloaded.
+
+    Raises:
+        DataError: there are some.
+    """
+    rows = held = 0
+    for path in selected:
+        column = read_columns(path, ["has_bytes"]).column("has_bytes")
+        rows, held = rows + len(column), held + column.to_numpy().sum()
+    if held < rows:
+        raise DataError(
+            f"{rows - held:,} of {rows:,} pairs have no image in the inputs, only its URL: add `- fetch: {{}}` to the "
+            "recipe, or set fetch.web to true, to download them"
+        )
 
 
 def _prepare(

@@ -52,7 +52,7 @@ def draw_again(job: Job, inputs: Inputs, folder: Path) -> StageResult:
     deduplicated, upstream = inputs.one("survivors").folder, inputs.one("survivors").stage_manifest()
     drawn = upstream.find("select")
     if drawn is None or "cap" not in drawn.extra:
-        raise DataError(f"{deduplicated} knows of no selection: there is nothing to draw again")
+        raise DataError(f"{deduplicated} knows of no selection that drew pairs: there is nothing to draw again")
     settings, cap = SelectSettings.model_validate(drawn.settings), int(drawn.extra["cap"])
     paths, listed = RedrawPaths(folder), DedupPaths(deduplicated).query_counts
     before = QUERY_COUNTS.read(checked(listed))

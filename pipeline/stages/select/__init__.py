@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from openwit.pipeline.common.reasons import Reason
 from openwit.pipeline.stages.base import (
@@ -75,18 +75,26 @@ class Select(Stage[SelectSettings]):
     summary = "search every query in every caption and draw up to the cap per query"
     inputs = (
         Port("candidates", CANDIDATES, "the pool; several steps or folders are one pool", several=True),
-        Port("queries", QUERY_LIST, "what to search for", takes_file=True),
+        Port("queries", QUERY_LIST, "what to search for; with `balance: all` it may be left out", takes_file=True),
         Port("reuse", SELECTED, "an earlier selection, whose matches are taken over", optional=True),
     )
     output = SELECTED
     paths = SelectPaths
+    neutral: ClassVar = {"balance": "all"}
+    neutral_meaning = "every pair is kept, once"
+    shorthands: ClassVar = {"all": {"balance": "all"}}
 
     def reasons(self) -> Sequence[Reason]:
         from openwit.pipeline.stages.select.reasons import SELECT_REASONS
 
         return SELECT_REASONS
 
+    def needs(self, settings: SelectSettings, port: Port) -> bool:
+        return super().needs(settings, port) and not (port.name == "queries" and settings.balance == "all")
+
     def problem(self, settings: SelectSettings, later: Sequence[Stage[Any]]) -> str | None:
+        if settings.balance == "all" and any(stage.name == "redraw" for stage in later):
+            return "balance is all, which draws nothing, so that nothing can be drawn again: leave out `redraw`"
         if settings.oversample > 1 and not any(stage.name == "redraw" for stage in later):
             return (
                 f"oversample is {settings.oversample:g}, but nothing draws again after the download: "
@@ -106,8 +114,8 @@ class Select(Stage[SelectSettings]):
         from openwit.pipeline.execution.stage import merge_records
 
         candidates = merge_records([upstream.stage_manifest() for upstream in inputs.several("candidates")])
-        queries = inputs.one("queries").manifest
-        return [candidates] if queries is None else [queries, candidates]
+        queries = [upstream.manifest for upstream in inputs.several("queries") if upstream.manifest is not None]
+        return [*queries, candidates]
 
     def execute(
         self, job: Job, settings: SelectSettings, inputs: Inputs, folder: Path, build: BuildContext

@@ -1,5 +1,6 @@
-"""Selection, pass 4: keep the drawn pairs and record a drop reason for every other."""
+"""Selection, pass 4: keep the drawn pairs, or all, and record a drop reason for every other."""
 
+from abc import abstractmethod
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,11 @@ from openwit.pipeline.execution.jobs import FileTask, Task, TaskStats
 from openwit.pipeline.stages.select import SelectPaths
 from openwit.pipeline.stages.select.balance import ragged
 from openwit.pipeline.stages.select.draw import DrawResult, keep_drawn
+from openwit.pipeline.stages.select.hash_uniform import pair_hashes, uniform
 from openwit.pipeline.stages.select.layout import MatchedDraws, draws_table, query_offsets
+from openwit.pipeline.stages.select.match import no_matches
 from openwit.pipeline.stages.select.reasons import NOT_DRAWN
-from openwit.pipeline.stages.select.winners import VERDICT_REASONS
+from openwit.pipeline.stages.select.winners import KEPT, VERDICT_REASONS
 from openwit.schemas.common.storage.cache import cached
 from openwit.schemas.common.storage.store_path import as_path
 from openwit.schemas.tables.candidates import CANDIDATES, DROPS, MATCHES, SELECTED, VERDICTS
@@ -34,15 +37,22 @@ class MatchedFile:
     matched_by: str
 
 
-class ApplyThresholds(FileTask[MatchedFile]):
-    """Apply the thresholds to one candidates file: write the selected pairs, and the others with drop reasons."""
+class KeepPairs(FileTask[MatchedFile]):
+    """Judge the pairs of one candidates file: write the selected pairs, and the others with drop reasons."""
 
-    def __init__(self, source: MatchedDraws) -> None:
-        self.source = source
-        self._thresholds = np.zeros(0)
+    @abstractmethod
+    def judge(self, name: str, matches: pa.Table, verdict: np.ndarray) -> DrawResult:
+        """Return which rows of a file are kept.
 
-    def setup(self) -> None:
-        self._thresholds = np.load(cached(SelectPaths(as_path(self.source.folder)).thresholds))
+        Args:
+            name: of the task that matched it.
+            matches: of MATCHES, N rows.
+            verdict: int8 (N,), see VERDICTS.
+        """
+
+    def query(self, number: int) -> str:
+        """Return the text of a query."""
+        raise NotImplementedError
 
     def run(self, task: Task[MatchedFile], folder: Path, stats: TaskStats) -> list[Path]:
         matched_by = task.payload.matched_by
@@ -50,8 +60,7 @@ class ApplyThresholds(FileTask[MatchedFile]):
         paths = SelectPaths(folder)
         matches = MATCHES.read(paths.matches(matched_by))
         verdict = VERDICTS.read(paths.verdicts(matched_by)).column("verdict").to_numpy()
-        draws = self.source.draws(matched_by)
-        result = keep_drawn(draws.rows, draws.ids, u=draws.u, thresholds=self._thresholds, n=candidates.num_rows)
+        result = self.judge(matched_by, matches, verdict)
         stats.enter(STEP, candidates.num_rows)
         stats.leave(STEP, int(result.kept.sum()))
         reasons = np.full(len(verdict), NOT_DRAWN, object)
@@ -90,7 +99,7 @@ class ApplyThresholds(FileTask[MatchedFile]):
         table = candidates.select(["pair_id", "url", "text"]).take(pa.array(lost))
         matched = np.diff(query_offsets(matches))[lost].tolist()
         nearest = zip(matched, result.nearest[lost].tolist(), result.priority[lost].tolist(), strict=True)
-        details = [_near_miss(n, self.source.text(q), p) if q >= 0 else None for n, q, p in nearest]
+        details = [_near_miss(n, self.query(q), p) if q >= 0 else None for n, q, p in nearest]
         target = SelectPaths(folder).drops / f"{name}.parquet"
         columns = {name: table.column(name) for name in ("pair_id", "url", "text")}
         DROPS.write(target, DROPS.table({**columns, "reason": reasons[lost].tolist(), "detail": details}))
@@ -102,6 +111,41 @@ class ApplyThresholds(FileTask[MatchedFile]):
         target = SelectPaths(folder).draws(name)
         QUERY_DRAWS.write(target, draws_table(rows, ids, result))
         return target
+
+
+class ApplyThresholds(KeepPairs):
+    """Keep the pairs that a query drew."""
+
+    def __init__(self, source: MatchedDraws) -> None:
+        self.source = source
+        self._thresholds = np.zeros(0)
+
+    def setup(self) -> None:
+        self._thresholds = np.load(cached(SelectPaths(as_path(self.source.folder)).thresholds))
+
+    def judge(self, name: str, matches: pa.Table, verdict: np.ndarray) -> DrawResult:  # noqa: ARG002
+        draws = self.source.draws(name)
+        return keep_drawn(draws.rows, draws.ids, u=draws.u, thresholds=self._thresholds, n=len(verdict))
+
+    def query(self, number: int) -> str:
+        return self.source.text(number)
+
+
+class KeepAll(KeepPairs):
+    """Keep every pair of the pool, drawn by no query; its priority is its hash.
+
+    Args:
+        seed: of the hash.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def judge(self, name: str, matches: pa.Table, verdict: np.ndarray) -> DrawResult:  # noqa: ARG002
+        rows = len(verdict)
+        pairs = pair_hashes(matches.column("pair_id").combine_chunks())
+        priority = uniform(pairs, np.zeros(rows, np.uint64), seed=self.seed)
+        return DrawResult(verdict == KEPT, no_matches(rows), priority, np.full(rows, -1))
 
 
 def _near_miss(matched: int, query: str, priority: float) -> str:

@@ -30,7 +30,7 @@ from openwit.pipeline.execution.jobs import (
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.execution.tasks import finished_results, read_result, results_of
 from openwit.pipeline.stages.select import SelectPaths
-from openwit.pipeline.stages.select.balance import ragged
+from openwit.pipeline.stages.select.balance import list_column, ragged
 from openwit.pipeline.stages.select.hash_uniform import mix, pair_hashes
 from openwit.pipeline.stages.select.layout import query_offsets
 from openwit.pipeline.stages.select.settings import SelectSettings
@@ -85,9 +85,12 @@ class MatchFile(FileTask[MatchInput]):
     """Match the captions of one candidates file; write what selection needs of each row.
 
     If an earlier selection matched the same file with the same queries, its matches are copied.
+
+    Args:
+        queries: path of the query list; None if there is none, and no row matches anything.
     """
 
-    def __init__(self, queries: str, settings: SelectSettings) -> None:
+    def __init__(self, queries: str | None, settings: SelectSettings) -> None:
         self.queries = queries
         self.settings = settings
         self._matcher: Matcher | None = None
@@ -101,12 +104,12 @@ class MatchFile(FileTask[MatchInput]):
             with atomic_path(target) as path:
                 copy_file(as_path(earlier.path), path)
             return [target]
-        if self._matcher is None:  # built for the first file that needs it
+        if self._matcher is None and self.queries is not None:  # built for the first file that needs it
             self._matcher = shared_matcher(folder, as_path(self.queries), self.settings.match)
         MATCHES.write(target, self._matches(candidates, self._matcher, stats))
         return [target]
 
-    def _matches(self, path: Path, matcher: Matcher, stats: TaskStats) -> Iterator[pa.Table]:
+    def _matches(self, path: Path, matcher: Matcher | None, stats: TaskStats) -> Iterator[pa.Table]:
         rows = 0
         for batch in CANDIDATES.read_batches(path):
             texts = batch.column("text").combine_chunks()
@@ -120,7 +123,7 @@ class MatchFile(FileTask[MatchInput]):
                     "text_length": pc.utf8_length(texts),
                     "tie": _row_hashes(batch),
                     "words_hash": self._words_hashes(texts),
-                    "query_ids": matcher.match(texts),
+                    "query_ids": no_matches(len(texts)) if matcher is None else matcher.match(texts),
                 }
             )
             rows += batch.num_rows
@@ -134,6 +137,11 @@ class MatchFile(FileTask[MatchInput]):
         return np.fromiter(hashes, np.uint64, len(texts))
 
 
+def no_matches(rows: int) -> pa.ListArray:
+    """Return an empty list of query ids for each row."""
+    return list_column(np.zeros(0, np.int64), np.zeros(0, np.int32), rows)
+
+
 def _row_hashes(batch: pa.Table) -> np.ndarray:
     """Return a hash of the provenance, which differs between equal pairs. uint64 (N,)."""
     columns = [batch.column(c).to_pylist() for c in ("text", "page_url", "archive", "record_offset", "text_source")]
@@ -142,17 +150,21 @@ def _row_hashes(batch: pa.Table) -> np.ndarray:
 
 
 class SendPairKeys(Emitter[MatchInput]):
-    """Matched file -> (bucket of the URL, keys of its rows that match something)."""
+    """Matched file -> (bucket of the URL, keys of its rows that match something).
 
-    def __init__(self, folder: str, buckets: int) -> None:
+    Args:
+        everything: whether rows that match nothing are sent too.
+    """
+
+    def __init__(self, folder: str, buckets: int, everything: bool = False) -> None:
         self.folder = folder
         self.buckets = buckets
+        self.everything = everything
 
     def emit(self, task: Task[MatchInput]) -> Emitted:
         yield KeyedBlob(_FILES, task.number, task.name.encode())
         matches = MATCHES.read(SelectPaths(as_path(self.folder)).matches(task.name))
-        matched = np.diff(query_offsets(matches)) > 0
-        rows = np.flatnonzero(matched)
+        rows = np.flatnonzero(in_pool(matches, self.everything))
         url_hash = matches.column("url_hash").to_numpy()[rows]
         keys = pa.table(
             {
@@ -190,22 +202,34 @@ class ChooseWinners(Grouping):
             yield KeyedBlob(_LOSERS, file, to_blob(part))
 
 
+def in_pool(matches: pa.Table, everything: bool) -> np.ndarray:
+    """Return which rows of MATCHES are in the pool before winners are chosen: bool (N,).
+
+    Args:
+        everything: whether also rows that match no query are.
+    """
+    return np.ones(matches.num_rows, bool) if everything else np.diff(query_offsets(matches)) > 0
+
+
 class WriteVerdicts(Grouping):
     """(file, its losers and its name) -> the file's verdicts on disk, and what it adds to N_q.
 
     Args:
+        queries: number of queries; 0 without a list, and nothing is counted.
         sample_share: share of the pool's pairs, drawn by hash, whose queries are kept as a sample.
+        everything: whether pairs that match no query are in the pool.
     """
 
-    def __init__(self, folder: str, queries: int, sample_share: float) -> None:
+    def __init__(self, folder: str, queries: int, sample_share: float, everything: bool = False) -> None:
         self.folder = folder
         self.queries = queries
         self.sample_share = sample_share
+        self.everything = everything
 
     def process(self, key: int, streams: Streams) -> Emitted:  # noqa: ARG002
         folder, name = as_path(self.folder), streams[_FILES][0].decode()
         matches = MATCHES.read(SelectPaths(folder).matches(name))
-        verdict = np.where(np.diff(query_offsets(matches)) > 0, 0, NO_MATCH).astype(np.int8)
+        verdict = np.where(in_pool(matches, self.everything), 0, NO_MATCH).astype(np.int8)
         if streams[_LOSERS]:
             losers = concat_blobs(streams[_LOSERS])
             verdict[losers.column("row").to_numpy()] = losers.column("verdict").to_numpy()
@@ -216,7 +240,8 @@ class WriteVerdicts(Grouping):
             lists = matches.column("query_ids").filter(sampled)
             PAIR_SAMPLES.write(SelectPaths(folder).samples(name), PAIR_SAMPLES.table({"query_ids": lists}))
         rows, ids = ragged(matches.column("query_ids").combine_chunks())
-        yield Addend(_POOL, np.bincount(ids[verdict[rows] == 0], minlength=self.queries))
+        if self.queries:
+            yield Addend(_POOL, np.bincount(ids[verdict[rows] == 0], minlength=self.queries))
 
 
 class CandidatesFile(NamedTuple):
@@ -234,7 +259,7 @@ def match_tasks(
 
     Args:
         files: in the order of the tasks.
-        queries_sha256: of the query list.
+        queries_sha256: of the query list; empty without one.
         settings: how to match.
         reuse: folder of an earlier selection; files that it matched in the same way are not matched again.
     """
@@ -262,48 +287,52 @@ def match_and_count(
     settings: SelectSettings,
     folder: Path,
     tasks: list[Task[MatchInput]],
-    queries: Path,
+    queries: Path | None,
     n_queries: int,
     n_rows: int,
 ) -> np.ndarray:
     """Write matches and verdicts per file; return N_q, int64 (Q,).
 
     Args:
+        queries: the query list; None without one.
         n_queries, n_rows: lengths of the query list and of all candidates files together.
     """
     sample_share = min(1.0, _SAMPLED_PAIRS / max(n_rows, 1)) if settings.target_pairs is not None else 0.0
     rounds_job = match_job(settings, folder, tasks, queries, n_queries, n_rows, sample_share)
     open_ = sum(task.payload.earlier is None and read_result(folder, task.name) is None for task in tasks)
-    if open_ > 1:
+    if queries is None:
+        pass
+    elif open_ > 1:
         share_matcher(folder, queries, settings.match)
     elif open_:
         compile_matcher(settings.match)
     sums = job.run_rounds(folder, rounds_job, "captions")
     results_of(folder, tasks)
     unshare_matcher(folder)
-    return sums[_POOL]
+    return sums[_POOL] if n_queries else np.zeros(0, np.int64)
 
 
 def match_job(
     settings: SelectSettings,
     folder: Path,
     tasks: list[Task[MatchInput]],
-    queries: Path,
+    queries: Path | None,
     n_queries: int,
     n_rows: int,
     sample_share: float = 0.0,
 ) -> RoundsJob[MatchInput]:
     """Return the tasks and rounds of passes 1 and 2; see `match_and_count` and `WriteVerdicts`."""
-    write = WriteVerdicts(str(folder), n_queries, sample_share)
+    everything = settings.balance == "all"
+    write = WriteVerdicts(str(folder), n_queries, sample_share, everything)
     return RoundsJob(
         "Match captions",
         tasks,
-        SendPairKeys(str(folder), bucket_count(n_rows)),
+        SendPairKeys(str(folder), bucket_count(n_rows), everything),
         (_KEYS, _FILES),
         [
             Round("Choose winners", (_KEYS,), ChooseWinners(settings), (_LOSERS,)),
             Round("Write verdicts", (_LOSERS, _FILES), write),
         ],
-        file_task=MatchFile(str(queries), settings),
-        sums=(VectorSum(_POOL, n_queries),),
+        file_task=MatchFile(None if queries is None else str(queries), settings),
+        sums=(VectorSum(_POOL, n_queries),) if n_queries else (),
     )

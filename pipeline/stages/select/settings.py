@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from openwit.pipeline.text.matching.settings import MatchMode
 from openwit.schemas.common.settings import Settings
 
-BalanceMode = Literal["cap", "probabilistic"]
+BalanceMode = Literal["cap", "probabilistic", "all"]
 TextsPerImage = Literal["all", "longest", "first"]
 
 
@@ -24,7 +24,11 @@ class SelectSettings(Settings):
         lt=1,
         description="choose the cap so that queries below it have this share of matches (MetaCLIP 2)",
     )
-    balance: BalanceMode = Field("cap", description="cap: the cap smallest u; probabilistic: MetaCLIP's rule")
+    balance: BalanceMode = Field(
+        "cap",
+        description="cap: the cap smallest u; probabilistic: MetaCLIP's rule; all: keep every pair once, also those "
+        "that match no query, with or without a query list",
+    )
     match: MatchMode = Field("words", description="words: whole words, Unicode-aware; metaclip: as MetaCLIP matches")
     oversample: float = Field(1.0, ge=1.0, description="draw cap x oversample, because some downloads fail")
     texts_per_image: TextsPerImage = Field("all", description="texts that an image keeps before balancing")
@@ -37,4 +41,10 @@ class SelectSettings(Settings):
     def _one_way_to_t(self) -> "SelectSettings":
         if self.target_pairs is not None and self.tail_share is not None:
             raise ValueError("target_pairs and tail_share both choose the cap: set one of them")
+        if self.balance == "all":
+            limits = {"target_pairs": self.target_pairs, "tail_share": self.tail_share}
+            named = [name for name, value in limits.items() if value is not None]
+            named += ["oversample"] if self.oversample > 1 else []
+            if named:
+                raise ValueError(f"balance is all, which keeps every pair: leave out {' and '.join(named)}")
         return self

@@ -19,10 +19,10 @@ from openwit.pipeline.execution.stage import (
     StageManifest,
     StageResult,
 )
-from openwit.pipeline.stages.base import Inputs
+from openwit.pipeline.stages.base import Inputs, Upstream
 from openwit.pipeline.stages.queries import QueriesPaths
 from openwit.pipeline.stages.select import SelectPaths
-from openwit.pipeline.stages.select.apply import STEP, ApplyThresholds, MatchedFile
+from openwit.pipeline.stages.select.apply import STEP, ApplyThresholds, KeepAll, MatchedFile
 from openwit.pipeline.stages.select.choose_cap import cap_for_tail_share, cap_for_target_pairs, expected_pairs
 from openwit.pipeline.stages.select.layout import MatchedDraws, sum_draws
 from openwit.pipeline.stages.select.match import CandidatesFile, MatchInput, match_and_count, match_tasks
@@ -41,21 +41,18 @@ def select_pairs(job: Job, settings: SelectSettings, inputs: Inputs, folder: Pat
     """Select the pairs that queries draw from all candidates folders.
 
     Args:
-        inputs: `candidates`, the pool; `queries`; optionally `reuse`, an earlier selection whose matches are reused
-            for the same candidates and queries.
+        inputs: `candidates`, the pool; `queries`, which `balance: all` does without; optionally `reuse`, an earlier
+            selection whose matches are reused for the same candidates and queries.
 
     Raises:
-        DataError: there are no queries, or no caption matches any.
+        DataError: there are no queries, or no caption matches any; with `balance: all` neither matters.
     """
     candidates = [upstream.folder for upstream in inputs.several("candidates")]
-    listed = inputs.one("queries")
-    queries = listed.folder if listed.manifest is None else QueriesPaths(listed.folder).queries
     reuse = next((upstream.folder for upstream in inputs.several("reuse")), None)
     files, rows = _files(candidates)
-    query_table = QUERIES.read(checked(queries))
-    if query_table.num_rows == 0:
-        raise DataError(f"{queries} holds no queries: give the query list a source that yields some")
-    _check_match(queries, settings.match)
+    if settings.balance == "all":
+        return _keep_all(job, settings, inputs, folder, files, rows, reuse)
+    queries, query_table = _query_list(inputs.one("queries"), settings.match)
     matching = match_tasks(files, sha256_of(queries), settings, reuse)
     pool = match_and_count(job, settings, folder, matching, queries, query_table.num_rows, rows)
     if not pool.any():
@@ -70,11 +67,7 @@ def select_pairs(job: Job, settings: SelectSettings, inputs: Inputs, folder: Pat
     paths = SelectPaths(folder)
     with atomic_path(paths.thresholds) as path, path.open("wb") as file:
         np.save(file, thresholds)
-    keep_tasks = [
-        Task(n, file.name, MatchedFile(str(file.path), task.name))
-        for n, (file, task) in enumerate(zip(files, matching, strict=True))
-    ]
-    results = job.run(folder, keep_tasks, "Keep drawn pairs", "pairs", ApplyThresholds(source))
+    results = job.run(folder, _keep_tasks(files, matching), "Keep drawn pairs", "pairs", ApplyThresholds(source))
     result = StageResult()
     result.add_results(results, [STEP])
     counts = _query_counts(folder, results, query_table, pool, thresholds)
@@ -82,6 +75,60 @@ def select_pairs(job: Job, settings: SelectSettings, inputs: Inputs, folder: Pat
     result.files.append(file_entry(folder, paths.query_counts))
     result.extra = {"cap": cap, **chosen, **_summary(counts, drawn_cap)}
     return result
+
+
+def _keep_all(
+    job: Job,
+    settings: SelectSettings,
+    inputs: Inputs,
+    folder: Path,
+    files: Sequence[CandidatesFile],
+    rows: int,
+    reuse: Path | None,
+) -> StageResult:
+    """Keep every pair once; if there is a query list, record what matches it.
+
+    Args:
+        rows: of all files.
+        reuse: folder of an earlier selection.
+    """
+    queries, table = None, QUERIES.empty()
+    for listed in inputs.several("queries"):
+        queries, table = _query_list(listed, settings.match)
+    matching = match_tasks(files, "" if queries is None else sha256_of(queries), settings, reuse)
+    pool = match_and_count(job, settings, folder, matching, queries, table.num_rows, rows)
+    results = job.run(folder, _keep_tasks(files, matching), "Keep pairs", "pairs", KeepAll(settings.seed))
+    result = StageResult()
+    result.add_results(results, [STEP])
+    if queries is not None:
+        # No query draws, so that none accepts any u.
+        counts = _query_counts(folder, results, table, pool, np.zeros(len(pool)))
+        QUERY_COUNTS.write(SelectPaths(folder).query_counts, counts)
+        result.files.append(file_entry(folder, SelectPaths(folder).query_counts))
+        result.extra = _matched_summary(pool)
+    return result
+
+
+def _query_list(listed: Upstream, match: MatchMode) -> tuple[Path, pa.Table]:
+    """Return the path of the query list, and what it holds.
+
+    Raises:
+        DataError: it holds no queries.
+        RecipeError: it was made for another way of matching.
+    """
+    path = listed.folder if listed.manifest is None else QueriesPaths(listed.folder).queries
+    table = QUERIES.read(checked(path))
+    if table.num_rows == 0:
+        raise DataError(f"{path} holds no queries: give the query list a source that yields some")
+    _check_match(path, match)
+    return path, table
+
+
+def _keep_tasks(files: Sequence[CandidatesFile], matching: Sequence[Task[MatchInput]]) -> list[Task[MatchedFile]]:
+    return [
+        Task(n, file.name, MatchedFile(str(file.path), task.name))
+        for n, (file, task) in enumerate(zip(files, matching, strict=True))
+    ]
 
 
 def _check_match(queries: Path, match: MatchMode) -> None:
@@ -157,9 +204,15 @@ def _query_counts(
 def _summary(counts: pa.Table, cap: int) -> dict[str, Any]:
     pool, drawn = counts.column("pool").to_numpy(), counts.column("drawn").to_numpy()
     return {
+        **_matched_summary(pool),
+        "queries_over_cap": int((pool > cap).sum()),
+        "draws": int(drawn.sum()),
+    }
+
+
+def _matched_summary(pool: np.ndarray) -> dict[str, Any]:
+    return {
         "queries": len(pool),
         "queries_with_pairs": int((pool > 0).sum()),
-        "queries_over_cap": int((pool > cap).sum()),
         "matches_in_pool": int(pool.sum()),
-        "draws": int(drawn.sum()),
     }

@@ -29,6 +29,8 @@ def choose_winners(
 ) -> np.ndarray:
     """Return a verdict for each row of a bucket that holds all rows of its URLs.
 
+    An empty text is kept only where its image has no other.
+
     Args:
         url_hash: uint64 (N,).
         pair: uint64 (N,), folded pair ids.
@@ -44,6 +46,9 @@ def choose_winners(
     verdict = np.full(len(pair), KEPT, np.int8)
     order = np.lexsort((tie, pair, url_hash))
     verdict[order[_repeats(order, url_hash, pair)]] = DUPLICATE_PAIR
+    if not text_length.all():
+        described = np.unique(url_hash[text_length > 0])
+        verdict[(verdict == KEPT) & (text_length == 0) & np.isin(url_hash, described)] = OTHER_TEXT
     longest = -text_length.astype(np.int64)
     if words_hash is not None:
         left = np.flatnonzero(verdict == KEPT)

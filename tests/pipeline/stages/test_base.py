@@ -22,6 +22,7 @@ from openwit.pipeline.api import run_stage
 from openwit.pipeline.common.reasons import Reason
 from openwit.pipeline.stages import STAGES, stage_named, writers_of
 from openwit.pipeline.stages.base import DATASET, _open
+from openwit.pipeline.stages.dedup.settings import DedupSettings
 from openwit.pipeline.stages.meanings import known_reasons, meanings
 from openwit.schemas.common.errors import DataError, RecipeError
 from openwit.schemas.common.settings import Settings
@@ -102,11 +103,11 @@ def test_an_unknown_stage_is_named_with_the_one_that_was_meant():
 def test_ports_are_checked_before_anything_is_written(tmp_path):
     dedup = stage_named("dedup")
     with pytest.raises(RecipeError, match="stage dedup has no input 'pictures'; it has: images"):
-        dedup.open_inputs({"pictures": tmp_path})
+        dedup.open_inputs({"pictures": tmp_path}, DedupSettings())
     with pytest.raises(RecipeError, match="stage dedup needs images"):
-        dedup.open_inputs({})
+        dedup.open_inputs({}, DedupSettings())
     with pytest.raises(RecipeError, match="stage dedup takes one images, got 2"):
-        dedup.open_inputs({"images": [tmp_path, tmp_path]})
+        dedup.open_inputs({"images": [tmp_path, tmp_path]}, DedupSettings())
     with pytest.raises(DataError, match=r"nothing.parquet does not exist"):
         _open(stage_named("select").inputs[1], tmp_path / "nothing.parquet")
 

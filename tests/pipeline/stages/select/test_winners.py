@@ -10,7 +10,7 @@ rows = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(0, 2
 def verdicts(found, texts):
     url, pair, tie = (np.array([row[n] for row in found], np.uint64) for n in range(3))
     # The text is the pair: equal pairs have equal lengths.
-    return choose_winners(url, pair + url * 10, text_length=(pair * 3 % 7).astype(np.int32), tie=tie, texts=texts)
+    return choose_winners(url, pair + url * 10, text_length=(pair * 3 % 7 + 1).astype(np.int32), tie=tie, texts=texts)
 
 
 @given(rows)
@@ -37,3 +37,12 @@ def test_the_winner_does_not_depend_on_the_order(found, texts, random):
     random.shuffle(shuffled)
     kept = [sorted(rows[i] for i in np.flatnonzero(verdicts(rows, texts) == KEPT)) for rows in (found, shuffled)]
     assert kept[0] == kept[1]
+
+
+@given(rows)
+def test_an_empty_text_stays_only_where_its_image_has_no_other(found):
+    url, pair, tie = (np.array([row[n] for row in found], np.uint64) for n in range(3))
+    verdict = choose_winners(url, pair + url * 10, text_length=pair.astype(np.int32), tie=tie, texts="all")
+    kept = sorted(found[i][:2] for i in np.flatnonzero(verdict == KEPT))
+    described = {u for u, text, _ in found if text}
+    assert kept == sorted({(u, text) for u, text, _ in found if text or u not in described})
