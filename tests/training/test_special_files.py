@@ -17,7 +17,7 @@ from openwit.training.evaluation.class_names import read_class_names
 from openwit.training.evaluation.classification_data import LabelledData, open_classification
 from openwit.training.evaluation.prompts import read_prompts
 from openwit.training.models.weights import load_weights
-from openwit.training.tokenizer.bpe import read_tokenizer, vocabulary_of
+from openwit.training.tokenizer.read import read_tokenizer, vocabulary_of
 
 
 @pytest.mark.parametrize(

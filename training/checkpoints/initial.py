@@ -30,8 +30,9 @@ from openwit.training.models.hugging_face import from_hugging_face, spec_of_conf
 from openwit.training.models.open_clip import CONFIG as OPEN_CLIP_CONFIG
 from openwit.training.models.open_clip import spec_of_open_clip
 from openwit.training.models.siglip import is_siglip
+from openwit.training.models.tower_config import dropped_out
 from openwit.training.models.weights import (
-    HEAD_WIDTH,
+    assumed_head_width,
     load_weights,
     named_as_here,
     resized_positions,
@@ -61,7 +62,7 @@ class InitWeights:
         spec: architecture; None for a model given by dotted name.
         stated: whether the file states heads and activation, which shapes do not show.
         notes: sentences on what was assumed.
-        merges: of the tokenizer that a checkpoint holds; None: CLIP's, or not known.
+        tokenizer: that a checkpoint holds (`stored`); None: CLIP's, or not known.
         origin: of a checkpoint.
     """
 
@@ -71,7 +72,7 @@ class InitWeights:
     spec: ClipSpec | None
     stated: bool = True
     notes: tuple[str, ...] = ()
-    merges: Any = None
+    tokenizer: Any = None
     origin: Origin | None = None
 
 
@@ -108,16 +109,19 @@ def read_init(
         bare = not any(key.startswith("towers.") for key in state)
         return InitWeights(path, digest, {f"towers.{k}": v for k, v in state.items()} if bare else state, None)
     siglip = is_siglip(state)
-    hugging_face = not siglip and any(key.startswith(("vision_model.", "text_model.")) for key in state)
-    state = from_hugging_face(state) if hugging_face else state
+    hugging_face = any(key.startswith(("vision_model.", "text_model.")) for key in state)
+    # A SigLIP in a single file without its folder has what its shapes tell.
+    hugging_face = hugging_face and not (siglip and not (folder / HUGGING_FACE_CONFIG).is_file() and path.is_file())
+    state = from_hugging_face(state) if hugging_face and not siglip else state
+    notes: tuple[str, ...] = ()
     spec = None if file is None or hugging_face else stored_spec(file)
     if spec is None and hugging_face:
-        spec = _of_hugging_face(folder)
+        spec, notes = _of_hugging_face(folder)
     elif spec is None and not siglip and (folder / OPEN_CLIP_CONFIG).is_file():
         spec = spec_of_open_clip(_json(folder / OPEN_CLIP_CONFIG), str(folder / OPEN_CLIP_CONFIG))
     named, extras = named_as_here(state)
     if spec is not None:
-        return InitWeights(path, digest, named, spec)
+        return InitWeights(path, digest, named, spec, notes=notes)
     return _by_shapes(path, digest, state, named, quick_gelu=quick_gelu, archive=bool(extras))
 
 
@@ -131,18 +135,23 @@ def _by_shapes(
     archive: bool,
 ) -> InitWeights:
     spec = settings_of(state, quick_gelu)
-    notes = [f"heads are taken to be {HEAD_WIDTH} channels wide, which no shape tells"]
+    notes = [f"heads are taken to be {assumed_head_width(spec)} channels wide, which no shape tells"]
     if archive:
         notes.append("these are OpenAI's weights, trained with QuickGELU")
+    elif spec.gelu == "tanh":
+        notes.append("the activation is taken to be GELU by tanh, with which SigLIP was trained")
     elif quick_gelu is None:
         notes.append("the file does not state the activation: set model.quick_gelu: true for weights of OpenAI's")
     return InitWeights(path, digest, named, spec, stated=False, notes=tuple(notes))
 
 
-def _of_hugging_face(folder: Path) -> ClipSpec:
-    spec = spec_of_config(_json(folder / HUGGING_FACE_CONFIG), str(folder / HUGGING_FACE_CONFIG))
+def _of_hugging_face(folder: Path) -> tuple[ClipSpec, tuple[str, ...]]:
+    config = _json(folder / HUGGING_FACE_CONFIG)
+    spec = spec_of_config(config, str(folder / HUGGING_FACE_CONFIG))
     beside = folder / HUGGING_FACE_IMAGES
-    return spec.model_copy(update={"images": of_hugging_face(_json(beside))}) if beside.is_file() else spec
+    if beside.is_file():
+        spec = spec.model_copy(update={"images": of_hugging_face(_json(beside))})
+    return spec, tuple(dropped_out(config))
 
 
 def load_init(model: nn.Module, source: InitWeights, settings: InitSettings) -> Origin:
@@ -156,8 +165,9 @@ def load_init(model: nn.Module, source: InitWeights, settings: InitSettings) -> 
     chosen = {key: tensor for key, tensor in source.state.items() if key.startswith(prefixes)}
     notes = list(source.notes)
     _check_spec(source, getattr(model, "spec", None), settings, notes)
-    if chosen.get("logit_scale") is not None and chosen["logit_scale"].numel() == 1:
-        chosen["logit_scale"] = chosen["logit_scale"].reshape(())  # sharded training saves it as one row
+    for key in ("logit_scale", "logit_bias"):
+        if key in chosen and chosen[key].numel() == 1:
+            chosen[key] = chosen[key].reshape(())  # sharded training and SiglipModel save it as one row
     if settings.resize:
         _resize(chosen, expected, model, notes)
     _check_tensors(chosen, expected, prefixes, source.path)
@@ -212,6 +222,13 @@ def _check_spec(source: InitWeights, wanted: ClipSpec | None, settings: InitSett
             )
     if source.stated and found.images != wanted.images:
         notes.append(f"{source.path} is for images with {found.images}, but the model has {wanted.images}")
+    for key in ("gelu", "norm_eps"):
+        one, other = getattr(found, key), getattr(wanted, key)
+        if one != other:
+            said = f"{source.path} is for {key} {one}, but the model has {other}"
+            if source.stated:
+                raise DataError(f"{said}: set {key} in model.spec, or leave model.name and model.spec out")
+            notes.append(said)
     if found.quick_gelu != wanted.quick_gelu:
         names = {True: "QuickGELU", False: "GELU"}
         said = f"{source.path} is for {names[found.quick_gelu]}, but the model has {names[wanted.quick_gelu]}"
@@ -260,6 +277,11 @@ def _check_tensors(
             raise DataError(f"{key!r} has the shape {found} in {path}, but {shape} in the model{more}")
 
 
+def holds_weights(folder: Path) -> bool:
+    """Return whether a folder holds weights of another program, or of an export of ours."""
+    return any((folder / name).is_file() for name in (*_FILES, *_INDEXES))
+
+
 def _is_checkpoint(path: Path) -> bool:
     return path.suffix == ".pt" and path.with_suffix(".json").is_file()
 
@@ -268,9 +290,9 @@ def _of_checkpoint(path: Path, checkpoint: Checkpoint, use: Weights) -> InitWeig
     info = checkpoint.info
     model = info.config.model
     spec = model.resolved() if isinstance(model, ModelSettings) else None
-    merges = checkpoint.state.get("tokenizer")
+    tokenizer = checkpoint.state.get("tokenizer")
     state = weights_of(checkpoint, use)
-    return InitWeights(path, info.sha256, dict(state), spec, merges=merges, origin=info.origin)
+    return InitWeights(path, info.sha256, dict(state), spec, tokenizer=tokenizer, origin=info.origin)
 
 
 def _tensors(path: Path) -> tuple[dict[str, Tensor], str, Path | None]:

@@ -1,4 +1,4 @@
-"""Load a trained model: a run folder, a checkpoint file, or weights of OpenAI's or open_clip's."""
+"""Load a trained model: a run folder, a checkpoint file, or weights of OpenAI's, open_clip's or Hugging Face's."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -22,11 +22,13 @@ from openwit.training.checkpoints.files import FOLDER, Checkpoint, find_checkpoi
 from openwit.training.config.choices import Weights
 from openwit.training.data.transforms import Preprocess
 from openwit.training.engine.runtime import Precision, make_autocast
-from openwit.training.models.weights import model_from_weights
+from openwit.training.models.clip import Clip
+from openwit.training.models.weights import LoadReport, model_from_weights
 from openwit.training.objectives.base import Objective
 from openwit.training.objectives.contrastive import ContrastiveObjective
 from openwit.training.objectives.registry import make_objective
-from openwit.training.tokenizer.bpe import VOCABULARY_SIZE, ClipTokenizer, clip_tokenizer, stored_tokenizer
+from openwit.training.tokenizer.bpe import VOCABULARY_SIZE, clip_tokenizer
+from openwit.training.tokenizer.read import AnyTokenizer, stored_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +59,7 @@ class LoadedModel:
 
     model: Any
     objective: Objective
-    tokenizer: ClipTokenizer
+    tokenizer: AnyTokenizer
     _: KW_ONLY
     objective_name: str = "contrastive"
     precision: Precision = "auto"
@@ -183,7 +185,10 @@ def load_model(
     quick_gelu: bool | None = None,
     report: Callable[[str], None] | None = None,
 ) -> LoadedModel:
-    """Load the model of a run folder (its newest checkpoint), a checkpoint, or OpenAI's or open_clip's weights.
+    """Load the model of a run folder (its newest checkpoint), a checkpoint, or weights of other programs.
+
+    These are OpenAI's or open_clip's file of weights, or a folder of open_clip's, of Hugging Face's CLIP or SigLIP, or
+    an export of ours.
 
     Args:
         path: the folder or file.
@@ -203,17 +208,16 @@ def load_model(
     refuse_special(path, str(path))
     if not path.exists():
         raise DataError(f"{path} does not exist")
+    if path.is_dir() and not (path / FOLDER).is_dir() and _holds_weights(path):
+        _check_plain(path, weights, average)
+        return _from_folder(path, quick_gelu)
     if path.is_dir() or path.with_suffix(".json").is_file():
         if quick_gelu is not None:
             raise RecipeError(
                 "quick_gelu is for weights of other programs; a run's configuration states its activation"
             )
         return _from_checkpoints(_checkpoints(path, average, report), weights)
-    if average != 1 or weights is not Weights.MODEL:
-        raise RecipeError(
-            f"{path} is not a run folder, so it has neither checkpoints to average nor a moving average: "
-            "use the weights as they are"
-        )
+    _check_plain(path, weights, average)
     return _from_weights(path, quick_gelu)
 
 
@@ -306,16 +310,46 @@ def _from_checkpoints(checkpoints: list[Checkpoint], weights: Weights) -> Loaded
     )
 
 
+def _check_plain(path: Path, weights: Weights, average: int) -> None:
+    if average != 1 or weights is not Weights.MODEL:
+        raise RecipeError(
+            f"{path} is not a run folder, so it has neither checkpoints to average nor a moving average: "
+            "use the weights as they are"
+        )
+
+
+def _holds_weights(folder: Path) -> bool:
+    from openwit.training.checkpoints.initial import holds_weights  # which reads checkpoints by this module
+
+    return holds_weights(folder)
+
+
+def _from_folder(path: Path, quick_gelu: bool | None) -> LoadedModel:
+    from openwit.training.checkpoints.foreign import model_of_folder
+
+    model, report, tokenizer, found = model_of_folder(path, quick_gelu)
+    return _of_weights(path.resolve().name, found.sha256, model, report, tokenizer)
+
+
 def _from_weights(path: Path, quick_gelu: bool | None) -> LoadedModel:
     model, report = model_from_weights(path, quick_gelu=quick_gelu)
+    tokenizer: AnyTokenizer = clip_tokenizer()
     if model.spec.text.vocabulary != VOCABULARY_SIZE or not model.spec.text.causal:
-        raise DataError(
-            f"{path} has a vocabulary of {model.spec.text.vocabulary:,} instead of CLIP's 49,408: use the run that it "
-            "comes from, whose checkpoints hold the tokenizer"
-        )
-    digest = sha256_of(path)
+        from openwit.training.checkpoints.foreign import tokenizer_of
+
+        try:
+            tokenizer = tokenizer_of(path.parent, model.spec)
+        except DataError as error:
+            raise DataError(
+                f"{path} has a vocabulary of {model.spec.text.vocabulary:,} instead of CLIP's 49,408: use the run "
+                "that it comes from, whose checkpoints hold the tokenizer, or put its tokenizer.json beside it"
+            ) from error
+    return _of_weights(path.name, sha256_of(path), model, report, tokenizer)
+
+
+def _of_weights(name: str, digest: str, model: Clip, report: LoadReport, tokenizer: AnyTokenizer) -> LoadedModel:
     about = {
-        "weights_file": path.name,
+        "weights_file": name,
         "weights_sha256": digest,
         "quick_gelu": model.spec.quick_gelu,
         "notes": list(report.notes),
@@ -323,9 +357,9 @@ def _from_weights(path: Path, quick_gelu: bool | None) -> LoadedModel:
     return LoadedModel(
         model,
         ContrastiveObjective(),
-        clip_tokenizer(),
+        tokenizer,
         about=about,
-        lineage={"weights_file": {"name": path.name, "sha256": digest}, "spec": _spec(model)},
+        lineage={"weights_file": {"name": name, "sha256": digest}, "spec": _spec(model)},
         notes=report.notes,
     )
 

@@ -20,8 +20,8 @@ class InitSettings(Settings):
     """
 
     weights: Path = Field(
-        description="OpenAI's archive; open_clip's .pt, .bin, .safetensors or folder; a folder of transformers' CLIP; "
-        "a run folder, checkpoint or export of ours"
+        description="OpenAI's archive; open_clip's .pt, .bin, .safetensors or folder; a folder of transformers' CLIP "
+        "or SigLIP; a run folder, checkpoint or export of ours"
     )
     use: Weights = Field(Weights.MODEL, description="of a checkpoint of ours: the weights, or their moving average")
     parts: Parts = Field("both", description="both towers, or only one: the rest keeps its initial values")

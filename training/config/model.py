@@ -10,26 +10,44 @@ from pydantic import Field
 from openwit.schemas.common.errors import RecipeError
 from openwit.schemas.common.plugins import PluginSettings
 from openwit.schemas.common.settings import Settings
+from openwit.training.config.choices import Cleaning
 from openwit.training.config.images import ImageSettings, ImageSpec
 from openwit.training.config.init import InitSettings
 from openwit.training.config.limits import LARGEST_IMAGE, LONGEST_CONTEXT, MOST_TOKEN_IDS
 from openwit.training.config.lock import LockSettings
 from openwit.training.config.plugins import is_dotted
 from openwit.training.config.zoo import ClipSpec, InputSpec, spec_of
+from openwit.training.tokenizer.vocabulary import TOKENIZER_SUFFIXES
 
 DEFAULT_MODEL = "vit-tiny-64"
 
 
-def _with_vocabulary(raw: Any) -> Any:
-    """Fill in `vocabulary` from the merges file, so that stored settings do not depend on the file."""
-    if not isinstance(raw, Mapping) or raw.get("vocabulary") is not None:
-        return raw
-    merges = raw.get("tokenizer")
-    if not isinstance(merges, str | Path):
-        return raw
-    from openwit.training.tokenizer.bpe import vocabulary_of  # loads numpy, which most configurations do not need
+_TOKENIZER = (
+    "merges file of `wit-train tokenizer`; tokenizer.json of Hugging Face; or sentencepiece .model (needs "
+    "openwit[sentencepiece]); null: CLIP's vocabulary of 49,408"
+)
+_CLEAN = (
+    "what is done to a text before a tokenizer.json or .model: canonicalize: SigLIP's, lower case and no punctuation; "
+    "lower: case only; whitespace: neither; null: canonicalize; lower for SigLIP 2, if the tokenizer_config.json "
+    "beside it says so"
+)
 
-    return {**raw, "vocabulary": vocabulary_of(Path(merges))}
+
+def _with_vocabulary(raw: Any) -> Any:
+    """Fill in `vocabulary` from the tokenizer's file, so that stored settings do not depend on the file."""
+    if not isinstance(raw, Mapping):
+        return raw
+    path = raw.get("tokenizer")
+    file = isinstance(path, str | Path) and Path(path).suffix in TOKENIZER_SUFFIXES
+    if raw.get("clean") is not None and not file:
+        raise ValueError("clean is for a tokenizer.json or a .model, not for CLIP's kind: leave it out")
+    if raw.get("vocabulary") is not None or not isinstance(path, str | Path):
+        return raw
+    if file and raw.get("init") and not raw.get("name") and not raw.get("spec"):
+        return raw  # the rows of the weights, which may be more than the tokenizer's ids
+    from openwit.training.tokenizer.read import vocabulary_of  # loads numpy, which most configurations do not need
+
+    return {**raw, "vocabulary": vocabulary_of(Path(path))}
 
 
 class ModelSettings(Settings):
@@ -46,9 +64,8 @@ class ModelSettings(Settings):
     patch_dropout: float = Field(
         0.0, ge=0, lt=1, description="share of image patches dropped in each training step (FLIP, arXiv 2212.00794)"
     )
-    tokenizer: Path | None = Field(
-        None, description="merges file of `wit-train tokenizer`, instead of CLIP's vocabulary of 49,408"
-    )
+    tokenizer: Path | None = Field(None, description=_TOKENIZER)
+    clean: Cleaning | None = Field(None, description=_CLEAN)
     vocabulary: int | None = Field(
         None,
         ge=1,
@@ -121,9 +138,8 @@ class CustomModelSettings(PluginSettings):
     context_length: int = Field(
         77, ge=3, le=LONGEST_CONTEXT, description="tokens of the longest text, start and end of text included"
     )
-    tokenizer: Path | None = Field(
-        None, description="merges file of `wit-train tokenizer`, instead of CLIP's vocabulary of 49,408"
-    )
+    tokenizer: Path | None = Field(None, description=_TOKENIZER)
+    clean: Cleaning | None = Field(None, description=_CLEAN)
     vocabulary: int | None = Field(
         None,
         ge=1,

@@ -1,9 +1,10 @@
-"""Write Hugging Face's layout: what `CLIPModel.from_pretrained` and `CLIPProcessor.from_pretrained` read."""
+"""Write Hugging Face's layout: what `from_pretrained` of CLIPModel or SiglipModel, and of their processors, read."""
 
 import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 
 from openwit.schemas.common.errors import RecipeError
@@ -14,6 +15,9 @@ from openwit.training.export.metadata import file_metadata
 from openwit.training.export.tokenizer_files import write_tokenizer
 from openwit.training.models.clip import INITIAL_LOGIT_SCALE
 from openwit.training.models.hugging_face import to_hugging_face
+from openwit.training.models.siglip import to_transformers
+from openwit.training.models.siglip_config import is_siglip_spec, siglip_config
+from openwit.training.models.tower_config import tower_config
 
 WEIGHTS = "model.safetensors"
 
@@ -28,22 +32,29 @@ def write_hugging_face(source: LoadedModel, folder: Path) -> tuple[str, ...]:
         RecipeError: transformers has no such architecture.
     """
     spec = source.model.spec
-    config = model_config(spec)
+    siglip = is_siglip_spec(spec)
+    config = siglip_config(spec) if siglip else model_config(spec)
     notes: tuple[str, ...] = ()
-    if source.logit_bias is not None:
+    state = source.model.state_dict()
+    if siglip and source.logit_bias is None:
+        state["logit_bias"] = torch.zeros(())
+        notes = ("SiglipModel has a logit bias, which the model was trained without: it is 0",)
+    elif source.logit_bias is not None and not siglip:
         notes = (
             f"transformers' CLIP has no logit bias, so {source.logit_bias:.4f} is left out; embeddings "
             "and rankings do not depend on it",
         )
     _write_json(folder / "config.json", config)
-    _write_json(folder / "preprocessor_config.json", preprocessing(spec.vision.image_size, spec.images))
-    write_tokenizer(source.tokenizer, spec.text.context_length, folder)
-    save_file(to_hugging_face(source.model.state_dict()), folder / WEIGHTS, metadata=file_metadata(source))
+    _write_json(folder / "preprocessor_config.json", preprocessing(spec.vision.image_size, spec.images, siglip=siglip))
+    write_tokenizer(source.tokenizer, spec.text.context_length, folder, pad=spec.text.pad)
+    save_file(
+        (to_transformers if siglip else to_hugging_face)(state), folder / WEIGHTS, metadata=file_metadata(source)
+    )
     return notes
 
 
 def model_config(spec: ClipSpec) -> dict[str, Any]:
-    """Return transformers' config.json.
+    """Return transformers' config.json of a CLIP.
 
     The id of the end of text must be given: with `eos_token_id` 2, which older files have, transformers pools at the
     arg-max of the ids, and with any other id at its first occurrence. Both are the same position here, and the second
@@ -55,15 +66,16 @@ def model_config(spec: ClipSpec) -> dict[str, Any]:
     vision = spec.vision
     if not isinstance(vision, VisionSpec):
         raise RecipeError("transformers' CLIP has no ResNet image tower: export to open_clip or onnx instead")
-    scaled = [tower for tower in (vision, spec.text) if tower.layer_scale is not None or tower.mlp_ratio != 4]
-    if spec.unlike_clip or scaled:
-        name = spec.unlike_clip[0] if spec.unlike_clip else "layer_scale or mlp_ratio"
-        raise RecipeError(f"transformers' CLIP has no {name} as here: export to onnx instead")
+    unlike = [name for name in spec.unlike_clip if name not in ("gelu", "norm_eps")]
+    unlike += ["layer_scale" for tower in (vision, spec.text) if tower.layer_scale is not None]
+    if unlike:
+        raise RecipeError(f"transformers' CLIP has no {unlike[0]} as here: export to onnx instead")
     if vision.stem == "convolutions":
         raise RecipeError("transformers' CLIP has no image tower with a stem of convolutions: export to onnx instead")
     end = spec.text.vocabulary - 1
     text = {
-        **_tower(spec, spec.text.width, spec.text.layers, spec.text.heads),
+        **tower_config(spec, spec.text),
+        "projection_dim": spec.embed_dim,
         "model_type": "clip_text_model",
         "vocab_size": spec.text.vocabulary,
         "max_position_embeddings": spec.text.context_length,
@@ -72,7 +84,8 @@ def model_config(spec: ClipSpec) -> dict[str, Any]:
         "pad_token_id": end,
     }
     image = {
-        **_tower(spec, vision.width, vision.layers, vision.heads),
+        **tower_config(spec, vision),
+        "projection_dim": spec.embed_dim,
         "model_type": "clip_vision_model",
         "image_size": vision.image_size,
         "patch_size": vision.patch_size,
@@ -90,7 +103,7 @@ def model_config(spec: ClipSpec) -> dict[str, Any]:
     }
 
 
-def preprocessing(size: int, images: ImageSpec) -> dict[str, Any]:
+def preprocessing(size: int, images: ImageSpec, *, siglip: bool = False) -> dict[str, Any]:
     """Return transformers' preprocessor_config.json.
 
     Raises:
@@ -99,10 +112,11 @@ def preprocessing(size: int, images: ImageSpec) -> dict[str, Any]:
     if images.resize == "longest":
         raise RecipeError("transformers' CLIPImageProcessor puts nothing around an image: export to open_clip instead")
     is_square = images.resize == "squash"
+    kind = "Siglip" if siglip and is_square else "CLIP"
     return {
-        "image_processor_type": "CLIPImageProcessor",
-        "feature_extractor_type": "CLIPFeatureExtractor",
-        "processor_class": "CLIPProcessor",
+        "image_processor_type": f"{kind}ImageProcessor",
+        "feature_extractor_type": f"{kind}FeatureExtractor",
+        "processor_class": f"{'Siglip' if siglip else 'CLIP'}Processor",
         "do_convert_rgb": True,
         "do_resize": True,
         "size": {"height": size, "width": size} if is_square else {"shortest_edge": size},
@@ -114,19 +128,6 @@ def preprocessing(size: int, images: ImageSpec) -> dict[str, Any]:
         "do_normalize": True,
         "image_mean": list(images.mean),
         "image_std": list(images.std),
-    }
-
-
-def _tower(spec: ClipSpec, width: int, layers: int, heads: int) -> dict[str, Any]:
-    return {
-        "hidden_size": width,
-        "intermediate_size": 4 * width,
-        "projection_dim": spec.embed_dim,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "hidden_act": "quick_gelu" if spec.quick_gelu else "gelu",
-        "layer_norm_eps": 1e-5,
-        "attention_dropout": 0.0,
     }
 
 

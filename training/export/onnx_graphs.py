@@ -94,7 +94,7 @@ def write_onnx(source: LoadedModel, folder: Path) -> tuple[str, ...]:
         "largest_difference": differences,
         "embed_dim": model.spec.embed_dim,
         "context_length": model.spec.text.context_length,
-        "pad_token_id": 0,
+        "pad_token_id": model.spec.text.pad,
         "logit_scale": source.logit_scale,
         "logit_bias": source.logit_bias,
     }
@@ -102,7 +102,7 @@ def write_onnx(source: LoadedModel, folder: Path) -> tuple[str, ...]:
     size = model.spec.vision.image_size
     preprocessor = preprocessing(size, model.spec.images)
     (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor, indent=2) + "\n")
-    write_tokenizer(source.tokenizer, model.spec.text.context_length, folder)
+    write_tokenizer(source.tokenizer, model.spec.text.context_length, folder, pad=model.spec.text.pad)
     return tuple(notes)
 
 

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from openwit.schemas.common.errors import RecipeError
 from openwit.training.checkpoints.load import LoadedModel
 from openwit.training.config.images import ImageSpec
-from openwit.training.config.zoo import ResNetSpec, TextSpec, VisionSpec
+from openwit.training.config.zoo import ClipSpec, ResNetSpec, TextSpec, VisionSpec
 from openwit.training.export.metadata import file_metadata
 from openwit.training.export.tokenizer_files import write_tokenizer
 from openwit.training.models.clip import Clip
@@ -17,6 +17,8 @@ from openwit.training.models.weights import to_open_clip
 
 WEIGHTS = "open_clip_model.safetensors"
 CONFIG = "open_clip_config.json"
+# What is not CLIP's, but has a key in open_clip's configuration.
+_REPRESENTED = ("gelu", "norm_eps", "vision.pre_norm", "text.causal", "text.projection_bias")
 
 
 def write_open_clip(source: LoadedModel, folder: Path) -> None:
@@ -26,10 +28,11 @@ def write_open_clip(source: LoadedModel, folder: Path) -> None:
         RecipeError: open_clip has no such architecture.
     """
     config = {"model_cfg": model_config(source.model), "preprocess_cfg": preprocessing(source.model.spec.images)}
-    if source.tokenizer.merges is not None:
+    if source.tokenizer.stored is not None:
         # open_clip then reads the tokenizer from the folder (with transformers) instead of its own vocabulary.
         config["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = "."
-        write_tokenizer(source.tokenizer, source.model.spec.text.context_length, folder)
+        text = source.model.spec.text
+        write_tokenizer(source.tokenizer, text.context_length, folder, pad=text.pad)
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
     save_file(to_open_clip(source.model), folder / WEIGHTS, metadata=file_metadata(source))
 
@@ -41,8 +44,9 @@ def model_config(model: Clip) -> dict[str, Any]:
         RecipeError: the image tower has a stem of convolutions.
     """
     spec, vision = model.spec, model.spec.vision
-    if spec.unlike_clip:
-        raise RecipeError(f"open_clip's CLIP has no {spec.unlike_clip[0]} as here: export to onnx instead")
+    unlike = [name for name in spec.unlike_clip if name not in _REPRESENTED]
+    if unlike:
+        raise RecipeError(f"open_clip's CLIP has no {unlike[0]} as here: export to hf or onnx instead")
     tower: dict[str, Any] = {"image_size": vision.image_size, "layers": vision.layers, "width": vision.width}
     if isinstance(vision, ResNetSpec):
         tower |= {"layers": list(vision.layers), "head_width": vision.channels // vision.heads, "patch_size": None}
@@ -50,7 +54,7 @@ def model_config(model: Clip) -> dict[str, Any]:
         raise RecipeError("open_clip has no image tower with a stem of convolutions: export to onnx instead")
     else:
         tower |= {"head_width": vision.width // vision.heads, "patch_size": vision.patch_size}
-        tower |= _style(vision)
+        tower |= _style(spec, vision) | ({} if vision.pre_norm else {"no_ln_pre": True})
     text = spec.text
     config: dict[str, Any] = {
         "embed_dim": spec.embed_dim,
@@ -62,7 +66,10 @@ def model_config(model: Clip) -> dict[str, Any]:
             "width": text.width,
             "heads": text.heads,
             "layers": text.layers,
-            **_style(text),
+            **_style(spec, text),
+            **({} if text.causal else {"no_causal_mask": True}),
+            **({} if text.pool == "end" else {"pool_type": "last"}),
+            **({"proj_bias": True} if text.projection_bias else {}),
         },
     }
     if model.logit_bias is not None:
@@ -70,10 +77,16 @@ def model_config(model: Clip) -> dict[str, Any]:
     return config
 
 
-def _style(tower: VisionSpec | TextSpec) -> dict[str, Any]:
+def _style(spec: ClipSpec, tower: VisionSpec | TextSpec) -> dict[str, Any]:
     """Return what is not open_clip's default."""
-    ratio = {} if tower.mlp_ratio == 4 else {"mlp_ratio": tower.mlp_ratio}
-    return ratio if tower.layer_scale is None else {**ratio, "ls_init_value": tower.layer_scale}
+    found: dict[str, Any] = {} if tower.mlp_ratio == 4 else {"mlp_ratio": tower.mlp_ratio}
+    if tower.layer_scale is not None:
+        found["ls_init_value"] = tower.layer_scale
+    if spec.norm_eps != 1e-5:
+        found["norm_kwargs"] = {"eps": spec.norm_eps}
+    if spec.gelu == "tanh" and not spec.quick_gelu:
+        found["act_kwargs"] = {"approximate": "tanh"}
+    return found
 
 
 def preprocessing(images: ImageSpec) -> dict[str, Any]:

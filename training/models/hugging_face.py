@@ -9,6 +9,9 @@ from torch import Tensor
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.settings import parse_settings
 from openwit.training.config.zoo import ClipSpec
+from openwit.training.models.siglip_config import spec_of_siglip
+from openwit.training.models.tower_config import section, side, sizes, style
+from openwit.training.tokenizer.bpe import END_OF_TEXT
 
 # Names within a block, here and in transformers; attention's input projection is split separately.
 _BLOCK = {
@@ -39,10 +42,9 @@ _TOWERS = {"visual": "vision_model", "text": "text_model"}
 # Counters that older files hold: 0, 1, 2 …
 _COUNTERS = ("text_model.embeddings.position_ids", "vision_model.embeddings.position_ids")
 # Defaults of transformers' CLIPConfig, which its config.json leaves out.
-_TEXT = {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 8}
-_VISION = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
-_BOTH = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
-_ACTIVATIONS = {"quick_gelu": True, "gelu": False}
+_BOTH = {"num_hidden_layers": 12, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
+_TEXT = {**_BOTH, "hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8}
+_VISION = {**_BOTH, "hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}
 
 
 def to_hugging_face(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -85,59 +87,45 @@ def from_hugging_face(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def spec_of_config(config: Mapping[str, Any], where: str) -> ClipSpec:
-    """Return the architecture of transformers' config.json.
+    """Return the architecture of transformers' config.json, of a CLIP or a SigLIP.
 
     Args:
         config: its content.
         where: the file, for messages.
 
     Raises:
-        DataError: it is not a CLIP, or one that is not built here.
+        DataError: it is neither, or has what is not built here; names the field.
     """
     kind = config.get("model_type")
-    if kind in ("siglip", "siglip2"):
-        raise DataError(f"{where} is of a SigLIP, whose weights are not read from folders of transformers yet")
+    if kind == "siglip":
+        return spec_of_siglip(config, where)
+    if kind == "siglip2":
+        raise DataError(f"{where}: model_type siglip2 is of images of any size (NaFlex), which is not built here")
     if kind != "clip":
-        raise DataError(f"{where} is of a model of type {kind!r}, not clip")
-    text = {**_TEXT, **_BOTH, **_section(config, "text_config")}
-    vision = {**_VISION, **_BOTH, **_section(config, "vision_config")}
-    for name, tower in (("text_config", text), ("vision_config", vision)):
-        if tower["hidden_act"] not in _ACTIVATIONS:
-            raise DataError(f"{where}: {name}.hidden_act {tower['hidden_act']!r} is neither quick_gelu nor gelu")
-        if tower["intermediate_size"] != 4 * tower["hidden_size"]:
-            raise DataError(f"{where}: {name}.intermediate_size is not four times hidden_size, as it is here")
-        if tower["layer_norm_eps"] != _BOTH["layer_norm_eps"]:
-            raise DataError(f"{where}: {name}.layer_norm_eps is {tower['layer_norm_eps']}, but it is 1e-05 here")
-    if text["hidden_act"] != vision["hidden_act"]:
-        raise DataError(f"{where}: the towers have different activations, which no model here has")
+        raise DataError(f"{where} is of a model of type {kind!r}, neither clip nor siglip")
+    text, vision = section(config, "text_config", _TEXT), section(config, "vision_config", _VISION)
+    vocabulary = text.get("vocab_size", 49_408)
+    end = text.get("eos_token_id", vocabulary - 1)
+    if end not in (2, vocabulary - 1, END_OF_TEXT):  # 2: of older files, which pool at the largest id
+        raise DataError(
+            f"{where}: text_config.eos_token_id is {end}, but a text's end is found at the largest id here, "
+            f"{vocabulary - 1}"
+        )
     raw = {
         "embed_dim": config.get("projection_dim", 512),
-        "quick_gelu": _ACTIVATIONS[text["hidden_act"]],
+        **style({"text_config": text, "vision_config": vision}, where),
         "vision": {
-            "image_size": vision.get("image_size", 224),
-            "patch_size": vision.get("patch_size", 32),
-            **_sizes(vision),
+            "image_size": side(vision, "image_size", 224, where),
+            "patch_size": side(vision, "patch_size", 32, where),
+            **sizes(vision),
         },
         "text": {
             "context_length": text.get("max_position_embeddings", 77),
-            "vocabulary": text.get("vocab_size", 49_408),
-            **_sizes(text),
+            "vocabulary": vocabulary,
+            **sizes(text),
         },
     }
     return parse_settings(raw, ClipSpec, where)
-
-
-def _section(config: Mapping[str, Any], name: str) -> dict[str, Any]:
-    found = config.get(name)
-    return dict(found) if isinstance(found, Mapping) else {}
-
-
-def _sizes(tower: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "width": tower["hidden_size"],
-        "layers": tower["num_hidden_layers"],
-        "heads": tower["num_attention_heads"],
-    }
 
 
 def _of_block(key: str, tensor: Tensor) -> dict[str, Tensor]:

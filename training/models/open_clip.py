@@ -13,15 +13,16 @@ CONFIG = "open_clip_config.json"
 # Keys that change nothing in the two towers, and keys whose usual value is what is built here.
 _WITHOUT_EFFECT = ("init_logit_scale", "init_logit_bias", "hf_tokenizer_name", "tokenizer_kwargs", "model_type")
 _USUAL = {
-    "pool_type": "tok", "final_ln_after_pool": False, "no_ln_pre": False, "proj_type": "linear",
-    "no_causal_mask": False, "attentional_pool": False, "patch_dropout": 0.0, "input_patchnorm": False,
-    "global_average_pool": False, "nonscalar_logit_scale": False, "custom_text": True, "output_tokens": False,
-    "embed_cls": False, "proj_bias": False, "pad_id": 0, "text_mask": "first",
+    "pool_type": "tok", "final_ln_after_pool": False, "proj_type": "linear", "attentional_pool": False,
+    "patch_dropout": 0.0, "input_patchnorm": False, "global_average_pool": False, "nonscalar_logit_scale": False,
+    "custom_text": True, "output_tokens": False,
+    "embed_cls": False, "pad_id": 0, "text_mask": "first",
 }  # fmt: skip
+_BOTH = ("layers", "width", "mlp_ratio", "ls_init_value", "norm_kwargs", "act_kwargs")
 _KNOWN = {
     "": ("embed_dim", "quick_gelu", "vision_cfg", "text_cfg"),
-    "vision_cfg": ("image_size", "layers", "width", "head_width", "patch_size", "mlp_ratio", "ls_init_value"),
-    "text_cfg": ("context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "ls_init_value"),
+    "vision_cfg": ("image_size", "head_width", "patch_size", "no_ln_pre", *_BOTH),
+    "text_cfg": ("context_length", "vocab_size", "heads", "no_causal_mask", "pool_type", "proj_bias", *_BOTH),
 }
 
 
@@ -50,11 +51,16 @@ def spec_of_open_clip(config: Mapping[str, Any], where: str) -> ClipSpec:
     else:
         tower |= {"patch_size": _side(vision.get("patch_size", 16)), "layers": layers, "heads": width // head_width}
         tower |= {"mlp_ratio": vision.get("mlp_ratio", 4.0), "layer_scale": vision.get("ls_init_value")}
+        tower |= {"pre_norm": not vision.get("no_ln_pre", False)}
     raw = {
         "embed_dim": config.get("embed_dim", 512),
         "quick_gelu": bool(config.get("quick_gelu", False)),
+        **_style(vision, text, where, resnet="kind" in tower),
         "vision": tower,
         "text": {
+            "causal": not text.get("no_causal_mask", False),
+            "pool": _pool(text, where),
+            "projection_bias": bool(text.get("proj_bias", False)),
             "context_length": text.get("context_length", 77),
             "vocabulary": text.get("vocab_size", 49_408),
             "width": text.get("width", 512),
@@ -75,6 +81,37 @@ def _check(section: Mapping[str, Any], name: str, where: str) -> None:
             continue
         place = f"{name}.{key}" if name else key
         raise DataError(f"{where}: {place} is {value!r}, which the architectures built in here do not have")
+
+
+def _style(vision: Mapping[str, Any], text: Mapping[str, Any], where: str, *, resnet: bool) -> dict[str, Any]:
+    """Return epsilon and the kind of GELU, which both towers must share."""
+    found: dict[str, Any] = {}
+    for key, name, usual in (("norm_kwargs", "eps", 1e-5), ("act_kwargs", "approximate", "none")):
+        values = {}
+        for tower, section in (("text_cfg", text), ("vision_cfg", vision)):
+            given = section.get(key) or {}
+            if strange := set(given) - {name}:
+                raise DataError(
+                    f"{where}: {tower}.{key}.{min(strange)} is set, which the architectures built in here do not have"
+                )
+            values[tower] = given.get(name, usual)
+        # A ResNet has neither layer normalisation nor GELU.
+        if values["text_cfg"] != values["vision_cfg"] and not resnet:
+            raise DataError(
+                f"{where}: text_cfg.{key}.{name} {values['text_cfg']} and vision_cfg.{key}.{name} "
+                f"{values['vision_cfg']} differ, which no model here has"
+            )
+        found[name] = values["text_cfg"]
+    if found["approximate"] not in ("none", "tanh"):
+        raise DataError(f"{where}: text_cfg.act_kwargs.approximate {found['approximate']!r} is neither none nor tanh")
+    return {"norm_eps": found["eps"], "gelu": "exact" if found["approximate"] == "none" else "tanh"}
+
+
+def _pool(text: Mapping[str, Any], where: str) -> str:
+    pool = text.get("pool_type", "argmax")
+    if pool not in ("argmax", "tok", "last"):
+        raise DataError(f"{where}: text_cfg.pool_type is {pool!r}, which the architectures built in here do not have")
+    return "last" if pool == "last" else "end"
 
 
 def _side(size: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Name SigLIP's weights as here: of transformers' SiglipModel, and of open_clip (timm's image tower below `trunk`)."""
+"""Name SigLIP's weights as here, of transformers' SiglipModel and of open_clip (timm's image tower), and back."""
 
 import re
 from collections.abc import Mapping
@@ -76,6 +76,46 @@ def from_siglip(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             raise DataError(f"the weights lack a part of attention's query, key and value for {name!r}")
         named[name] = torch.cat([parts[number] for number in sorted(parts)])
     return named
+
+
+# Our names and transformers', in this order; the first that a name begins with is replaced.
+_THERE = (
+    ("visual.conv1.", "vision_model.embeddings.patch_embedding."),
+    ("visual.positional_embedding", "vision_model.embeddings.position_embedding.weight"),
+    ("visual.transformer.resblocks.", "vision_model.encoder.layers."),
+    ("visual.ln_post.", "vision_model.post_layernorm."),
+    ("visual.attn_pool.ln.", "vision_model.head.layernorm."),
+    ("visual.attn_pool.mlp.", "vision_model.head.mlp."),
+    ("visual.attn_pool.probe", "vision_model.head.probe"),
+    ("visual.attn_pool.", "vision_model.head.attention."),
+    ("text.token_embedding.", "text_model.embeddings.token_embedding."),
+    ("text.positional_embedding", "text_model.embeddings.position_embedding.weight"),
+    ("text.transformer.resblocks.", "text_model.encoder.layers."),
+    ("text.ln_final.", "text_model.final_layer_norm."),
+    ("text.text_projection.", "text_model.head."),
+)
+_PARTS_THERE = (
+    *((".ln_1.", ".layer_norm1."), (".ln_2.", ".layer_norm2."), (".attn.", ".self_attn.")),
+    *((".mlp.c_fc.", ".mlp.fc1."), (".mlp.c_proj.", ".mlp.fc2.")),
+)
+
+
+def to_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Convert the state dict of a SigLIP of ours to the names and shapes of transformers' SiglipModel."""
+    renamed: dict[str, Tensor] = {}
+    for key, tensor in state.items():
+        name = next((there + key.removeprefix(here) for here, there in _THERE if key.startswith(here)), key)
+        for here, there in _PARTS_THERE:
+            name = name.replace(here, there)
+        place, found, kind = name.partition(".self_attn.in_proj_")
+        if found:
+            parts = zip("qkv", tensor.chunk(3), strict=True)
+            renamed |= {f"{place}.self_attn.{letter}_proj.{kind}": part for letter, part in parts}
+        elif name == "vision_model.head.probe":
+            renamed[name] = tensor[None, None]
+        else:
+            renamed[name] = tensor.reshape(1) if tensor.ndim == 0 else tensor
+    return {key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for key, tensor in renamed.items()}
 
 
 def _renamed(key: str) -> str:

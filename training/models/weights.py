@@ -223,9 +223,7 @@ def model_from_weights(path: Path, *, quick_gelu: bool | None = None) -> tuple[C
     assumed = []
     if spec is None:
         spec = settings_of(state, quick_gelu)
-        vision = spec.vision
-        usual = HEAD_WIDTH if isinstance(vision, ResNetSpec) else VISION_HEAD_WIDTHS.get(vision.width, HEAD_WIDTH)
-        assumed.append(f"heads are taken to be {usual} channels wide, which no shape tells")
+        assumed.append(f"heads are taken to be {assumed_head_width(spec)} channels wide, which no shape tells")
         if spec.gelu == "tanh":
             assumed.append("the activation is taken to be GELU by tanh, with which SigLIP was trained")
         elif quick_gelu is None and not spec.quick_gelu:
@@ -317,16 +315,29 @@ def _is_vit(weights: Mapping[str, Tensor]) -> bool:
     return any(key in weights for key in ("visual.proj", "visual.class_embedding", "visual.attn_pool.probe"))
 
 
+def assumed_head_width(spec: ClipSpec) -> int:
+    """Return the channels per head of the image tower that `settings_of` assumes, for messages."""
+    vision = spec.vision
+    return HEAD_WIDTH if isinstance(vision, ResNetSpec) else VISION_HEAD_WIDTHS.get(vision.width, HEAD_WIDTH)
+
+
+def ratio_of(hidden: int, width: int) -> float:
+    """Return the `mlp_ratio` that gives this number of channels: as published, four decimals, where that suffices."""
+    if hidden % width == 0:
+        return hidden / width
+    short = math.ceil(10_000 * hidden / width) / 10_000
+    if int(width * short) == hidden:
+        return short
+    ratio = hidden / width
+    return ratio if int(width * ratio) == hidden else math.nextafter(ratio, math.inf)
+
+
 def _block(weights: Mapping[str, Tensor], tower: str, width: int) -> dict[str, object]:
     """Return what a tower's first block shows of its style, where it is not CLIP's."""
     found: dict[str, object] = {}
     place = f"{tower}transformer.resblocks.0."
     if f"{place}mlp.c_fc.weight" in weights:
-        hidden = _size(weights, f"{place}mlp.c_fc.weight", 0)
-        # As published, four decimals: the smallest that gives this number of channels.
-        found["mlp_ratio"] = hidden / width if hidden % width == 0 else math.ceil(10_000 * hidden / width) / 10_000
-        if int(width * float(str(found["mlp_ratio"]))) != hidden:
-            found["mlp_ratio"] = hidden / width
+        found["mlp_ratio"] = ratio_of(_size(weights, f"{place}mlp.c_fc.weight", 0), width)
     if f"{place}ls_1.gamma" in weights:
         found["layer_scale"] = 1e-5  # an initial value, which the weights replace
     return found

@@ -64,7 +64,7 @@ def _average_weights(paths: Sequence[Path], out: Path, weights: Weights, shares:
     found = [
         read_init(path, use=weights if _is_ours(path) else Weights.MODEL, report=logger.warning) for path in paths
     ]
-    if any(each.merges is not None for each in found):
+    if any(each.tokenizer is not None for each in found):
         raise RecipeError(f"{out} cannot hold a tokenizer, which one of the checkpoints has: write a .pt")
     stated = [each for each in found if each.stated] or found
     spec = stated[-1].spec

@@ -25,7 +25,9 @@ from openwit.training.config.init import InitSettings
 from openwit.training.data.sources import Source
 from openwit.training.engine.distributed import Group
 from openwit.training.engine.sent_tree import SentTree, plain
-from openwit.training.tokenizer.bpe import VOCABULARY_SIZE, read_tokenizer
+from openwit.training.tokenizer.bpe import VOCABULARY_SIZE
+from openwit.training.tokenizer.file_tokenizer import file_in, is_tokenizer_file
+from openwit.training.tokenizer.read import read_tokenizer
 
 # Settings that decide, with the data and the seed, which sample comes when.
 _ORDER = ("split", "datasets", "samples", "streams", "shuffle_buffer", "batch_size")
@@ -221,7 +223,7 @@ def _filled_from(config: TrainConfig, stored: TrainConfig, *, checksums: bool = 
         init = model.init.model_copy(update={"sha256": model.init.sha256 or before.init.sha256})
         filled: dict[str, Any] = {"init": init}
         if isinstance(model, ModelSettings) and isinstance(before, ModelSettings) and model.is_open:
-            filled["spec"] = before.spec
+            filled |= {"spec": before.spec, "vocabulary": model.vocabulary or before.vocabulary}
         update["model"] = model.model_copy(update=filled)
     elif isinstance(model, ModelSettings) and isinstance(before, ModelSettings) and model.is_open:
         update["model"] = model.model_copy(update={"spec": before.resolved()})
@@ -232,7 +234,10 @@ def _filled_from(config: TrainConfig, stored: TrainConfig, *, checksums: bool = 
 
 
 def _with_spec(model: ModelSettings, source: InitWeights, init: InitSettings) -> ModelSettings:
-    return model.model_copy(update={"spec": architecture(source, init)})
+    spec = architecture(source, init)
+    # With a tokenizer of another program's, the rows of the weights may be more than its ids.
+    rows = {"vocabulary": spec.text.vocabulary} if is_tokenizer_file(model.tokenizer) and not model.vocabulary else {}
+    return model.model_copy(update={"spec": spec, **rows})
 
 
 def _check_sum(wanted: str | None, found: str, path: Path, key: str) -> None:
@@ -244,19 +249,22 @@ def _check_sum(wanted: str | None, found: str, path: Path, key: str) -> None:
 
 
 def _check_tokenizer(model: ModelSettings | CustomModelSettings, source: InitWeights, path: Path) -> None:
-    own = read_tokenizer(model.tokenizer)
-    if source.merges is not None and own.merges != source.merges:
+    own = read_tokenizer(model.tokenizer, model.clean)
+    if source.tokenizer is not None and own.stored != source.tokenizer:
         raise RecipeError(
-            f"{path} was trained with a tokenizer of its own: set model.tokenizer to its merges file, or "
+            f"{path} was trained with a tokenizer of its own: set model.tokenizer to its file, or "
             "model.init.parts: image"
         )
     vocabulary = None if source.spec is None else source.spec.text.vocabulary
     if vocabulary is not None and model.tokenizer is None and vocabulary != VOCABULARY_SIZE:
-        if not isinstance(model, ModelSettings) or model.resolved().text.vocabulary >= VOCABULARY_SIZE:
+        if not isinstance(model, ModelSettings):
             return  # the check of shapes says it
+        own_rows, causal = model.resolved().text.vocabulary, source.spec is None or source.spec.text.causal
+        if own_rows != vocabulary or (causal and own_rows >= VOCABULARY_SIZE):
+            return
         raise RecipeError(
             f"{path} has a vocabulary of {vocabulary:,} instead of CLIP's {VOCABULARY_SIZE:,}: set model.tokenizer to "
-            "the merges file it was trained with"
+            f"{file_in(path if path.is_dir() else path.parent) or 'the file of the tokenizer it was trained with'}"
         )
 
 

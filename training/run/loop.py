@@ -50,8 +50,8 @@ from openwit.training.run.reporting import Log, Reporter
 from openwit.training.run.run_folder import lock_run, resume_or_start
 from openwit.training.run.saving import Saver
 from openwit.training.run.throughput import Ledger
-from openwit.training.run.vocabulary import check_vocabulary
-from openwit.training.tokenizer.bpe import ClipTokenizer, read_tokenizer
+from openwit.training.run.vocabulary import open_tokenizer
+from openwit.training.tokenizer.read import AnyTokenizer
 
 Result = TypeVar("Result")
 
@@ -85,7 +85,7 @@ class Inputs:
 
     source: Source
     objective: Objective
-    tokenizer: ClipTokenizer
+    tokenizer: AnyTokenizer
     evaluators: list[ScheduledEvaluator]
     device: torch.device
     autocast: torch.autocast
@@ -142,8 +142,7 @@ def _fit(config: TrainConfig, display: Display, group: Group | None) -> Outcome:
 def _open(config: TrainConfig, display: Display, device: torch.device, group: Group | None) -> Inputs:
     source = open_source(config.data, seed=config.seed, report=display.say)
     objective = make_objective(config.objective)
-    tokenizer = read_tokenizer(config.model.tokenizer)
-    check_vocabulary(config.model, tokenizer)
+    tokenizer = open_tokenizer(config)
     autocast = make_autocast(device, config.precision)
     progress = partial(display.activity, "evaluating")
     if note := no_split_to_evaluate(config):
@@ -466,7 +465,7 @@ class Trainer:
         if not self.main:
             return None
         if self.config.model.tokenizer is not None:
-            state["tokenizer"] = self.tokenizer.merges
+            state["tokenizer"] = self.tokenizer.stored
         info = CheckpointInfo(
             step=position.step,
             samples=position.samples,

@@ -12,7 +12,7 @@ from openwit.training.checkpoints.files import Checkpoint, latest_checkpoint, st
 from openwit.training.config import TrainConfig
 from openwit.training.data.sources import Source
 from openwit.training.run.resume_check import first_difference
-from openwit.training.tokenizer.bpe import read_tokenizer, stored_tokenizer
+from openwit.training.tokenizer.read import read_tokenizer
 
 
 @contextmanager
@@ -58,11 +58,11 @@ def resume_or_start(config: TrainConfig, source: Source, *, report: Callable[[st
             f"(the checksums of the manifests differ): set another run folder (run: ...) or remove {config.run}"
         )
     if checkpoint is not None:
-        stored, now_read = stored_tokenizer(checkpoint.state), read_tokenizer(config.model.tokenizer)
-        if stored.merges != now_read.merges:
+        own = read_tokenizer(config.model.tokenizer, config.model.clean)
+        if checkpoint.state.get("tokenizer") != own.stored:
             raise RecipeError(
                 f"{config.run} was trained with another tokenizer than {config.model.tokenizer or 'that of CLIP'} "
-                "is now (the merges differ): use the file it was trained with, or set another run folder"
+                "is now (their files differ): use the file it was trained with, or set another run folder"
             )
     store_config(config.run, config)
     return checkpoint

@@ -3,7 +3,7 @@
 import gzip
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.html_text import unescape
-from openwit.schemas.common.packed_lists import read_list
 
 VOCABULARY_SIZE = 49_408
 START_OF_TEXT = 49_406
@@ -36,6 +35,11 @@ class Tokenizer(Protocol):
     """Maps texts to token ids."""
 
     @property
+    def stored(self) -> Any:
+        """What a checkpoint holds, by which tokenizers are compared; None: CLIP's own."""
+        ...
+
+    @property
     def vocabulary_size(self) -> int:
         """Number of distinct ids."""
         ...
@@ -49,7 +53,7 @@ class Tokenizer(Protocol):
         """Return token ids, shape (texts, length): start, text, end, padded with zeros.
 
         `length` is that of the longest of these texts, at most `context_length`; a text that is too long is truncated,
-        and its last token is still the end of text.
+        and its last token is still the end of text. (`FileTokenizer`: as the file says, always `context_length`.)
         """
         ...
 
@@ -70,6 +74,7 @@ class ClipTokenizer:
 
     def __init__(self, merges: str | None = None) -> None:
         self.merges = merges
+        self.stored = merges
         pieces = vocabulary(pairs := read_merges(clip_merges() if merges is None else merges, "the merges"))
         self.start_of_text = pieces[START]
         self.end_of_text = pieces[END]
@@ -97,40 +102,21 @@ def clip_tokenizer() -> ClipTokenizer:
     return ClipTokenizer()
 
 
-def read_tokenizer(path: Path | None) -> ClipTokenizer:
-    """Return the tokenizer of a configuration's `model.tokenizer`; None is CLIP's own.
-
-    Raises:
-        DataError: the file is missing or holds no merges.
-    """
-    return clip_tokenizer() if path is None else ClipTokenizer(_merges_text(path))
-
-
-def stored_tokenizer(state: Mapping[str, Any]) -> ClipTokenizer:
-    """Return the tokenizer of a checkpoint, whose `tokenizer` entry holds the merges if they are not CLIP's."""
-    merges = state.get("tokenizer")
-    return clip_tokenizer() if merges is None else ClipTokenizer(merges)
-
-
-def vocabulary_of(path: Path) -> int:
-    """Return the vocabulary size of a merges file: 512 bytes, the merges, start and end of text.
-
-    Raises:
-        DataError: the file is missing or holds no merges.
-    """
-    return SMALLEST_VOCABULARY + len(read_merges(_merges_text(path), str(path)))
-
-
 def cleaned(text: str) -> str:
     """Clean a text as openai/CLIP does: repair mis-decoded and HTML-escaped text, collapse white space, lower-case.
 
     ftfy takes 50 us per text, so texts that it cannot change skip it.
     """
-    if not _PLAIN.fullmatch(text):
-        import ftfy  # takes 70 ms, which most commands do not need
+    return " ".join(repaired(text).split()).lower()
 
-        text = unescape(unescape(ftfy.fix_text(text)))
-    return " ".join(text.split()).lower()
+
+def repaired(text: str) -> str:
+    """Repair mis-decoded and HTML-escaped text; white space may change."""
+    if _PLAIN.fullmatch(text):
+        return text
+    import ftfy  # takes 70 ms, which most commands do not need
+
+    return unescape(unescape(ftfy.fix_text(text)))
 
 
 def byte_letters() -> list[str]:
@@ -185,13 +171,6 @@ def vocabulary(merges: Sequence[tuple[str, str]]) -> dict[str, int]:
     letters = byte_letters()
     pieces = [*letters, *(letter + WORD_END for letter in letters), *(a + b for a, b in merges), START, END]
     return {piece: number for number, piece in enumerate(pieces)}
-
-
-def _merges_text(path: Path) -> str:
-    try:
-        return read_list(path, str(path)).decode()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} cannot be read as a merges file: {error}") from error
 
 
 def _encoder(pieces: dict[str, int], merges: list[tuple[str, str]]) -> Any:

@@ -21,7 +21,7 @@ from openwit.training.data.sampling import sample_rng
 from openwit.training.data.sharded import ShardedDataset
 from openwit.training.data.transforms import evaluation_transform, normalise
 from openwit.training.objectives.registry import make_model, make_objective
-from openwit.training.tokenizer.bpe import stored_tokenizer
+from openwit.training.tokenizer.read import stored_tokenizer
 
 # Images scored at once.
 BATCH = 32

@@ -126,10 +126,13 @@ def test_names_of_transformers_and_back_are_the_identity() -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"model_type": "siglip"}, "SigLIP"),
+        ({"model_type": "siglip2"}, "siglip2"),
         ({"model_type": "bert"}, "type 'bert'"),
-        ({"model_type": "clip", "text_config": {"hidden_act": "relu"}}, "neither quick_gelu nor gelu"),
-        ({"model_type": "clip", "vision_config": {"intermediate_size": 8192}}, "intermediate_size"),
+        (
+            {"model_type": "clip", "text_config": {"hidden_act": "relu"}},
+            "hidden_act is 'relu', which is not built here",
+        ),
+        ({"model_type": "clip", "vision_config": {"layer_norm_eps": 1e-6}}, "layer_norm_eps"),
         ({"model_type": "clip", "vision_config": {"hidden_act": "gelu"}}, "different activations"),
     ],
 )

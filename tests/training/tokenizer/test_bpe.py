@@ -27,10 +27,8 @@ from openwit.training.tokenizer.bpe import (
     cleaned,
     clip_tokenizer,
     read_merges,
-    read_tokenizer,
-    stored_tokenizer,
-    vocabulary_of,
 )
+from openwit.training.tokenizer.read import read_tokenizer, stored_tokenizer, vocabulary_of
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 MERGES = SHARED / "bpe_simple_vocab_16e6.txt.gz"

@@ -6,7 +6,8 @@ import pytest
 
 from openwit.training.cli.main import main
 from openwit.training.config import ModelSettings
-from openwit.training.tokenizer.bpe import ClipTokenizer, clip_tokenizer, read_tokenizer
+from openwit.training.tokenizer.bpe import ClipTokenizer, clip_tokenizer
+from openwit.training.tokenizer.read import read_tokenizer
 from openwit.training.tokenizer.training import learn_merges
 
 
