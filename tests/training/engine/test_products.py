@@ -149,3 +149,10 @@ def test_cuda_graphs_that_cannot_be_are_refused(case: dict[str, Any], why: str, 
     config = config.model_copy(update={"speed": config.speed.model_copy(update={"compile_mode": mode})})
     with pytest.raises(OpenWITError, match=f"compile_mode {mode} .*{why}.*: use default"):
         build_model(config, make_objective(config.objective), device=tiny.CPU)
+
+
+@pytest.mark.slow
+def test_a_decoder_of_captions_compiles() -> None:
+    """Its shapes that depend on the data are left to the interpreter."""
+    case = {**DEFAULTS, "tower": "vit", "objective": "contrastive_captioning", "compile": True}
+    products.check(case, products.run(case))
