@@ -7,6 +7,7 @@ photographs come again, mirrored or cropped, until there are enough). Then, roun
 
 * undecoded: key, image bytes and text of every sample, in one thread; ours in shuffled order, the texts parsed from
   JSON; webdataset's in the order of the tar, without its shuffle.
+* processes: ours with `workers_in: processes`.
 * decoded: float32 batches (B, 3, 224, 224), normalised, and token ids, with 1 and 2 workers: threads for ours, the
   processes of a DataLoader for webdataset. RandomResizedCrop(0.9 to 1, bicubic) for both. open_clip's transform is
   restated with Pillow and torch step by step, since torchvision does not import beside a CPU build of torch. Both use
@@ -147,14 +148,22 @@ def ours_undecoded(dataset: TarDataset) -> Callable[[list[Path], int], int]:
     return run
 
 
-def ours_decoded(dataset: TarDataset, decode: str) -> Callable[[list[Path], int], int]:
+def ours_decoded(dataset: TarDataset, decode: str, where: str = "threads") -> Callable[[list[Path], int], int]:
     """The trainer's loader, and the normalisation that the trainer does on the device."""
     settings = data_settings(dataset.folder, decode)
     spec, tokenizer = spec_of("ViT-B/32"), clip_tokenizer()
 
     def run(_: list[Path], workers: int) -> int:
         plan = BatchPlan(len(dataset), BATCH, 0, len(dataset))
-        maker = BatchMaker(dataset, plan, settings=settings, inputs=spec.inputs, tokenizer=tokenizer, seed=0)
+        maker = BatchMaker(
+            dataset,
+            plan,
+            settings=settings,
+            inputs=spec.inputs,
+            tokenizer=tokenizer,
+            seed=0,
+            processes=workers if where == "processes" else 0,
+        )
         memory = torch.empty(BATCH, 3, SIZE, SIZE)
         count = 0
         with Loader(maker, 0, workers=workers, prefetch=2 * workers) as loader:
@@ -222,6 +231,7 @@ def main() -> None:
             ("decoded", workers, "webdataset", peer_decoded),
             ("decoded", workers, "ours", ours_decoded(dataset, "fast")),
             ("decoded", workers, "ours, exact", ours_decoded(dataset, "exact")),
+            ("decoded", workers, "processes", ours_decoded(dataset, "fast", "processes")),
         ]
     figures: dict[tuple[str, int, str], list[tuple[float, float]]] = {}
     for number in range(arguments.rounds):

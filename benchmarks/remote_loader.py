@@ -10,6 +10,7 @@ at 64 px (`decode: fast`), each way from the beginning with an empty cache:
 * copy: the whole split to the cache first; the copying counts.
 * blocks: shards through a cache of two blocks, filled ahead and evicted; the second epoch is given too.
 * ranges: samples by ranges of bytes, no disk.
+* stream: whole tars from beginning to end, shuffled in a window.
 
 The cache's largest size is sampled every 5 ms. `first` is the time to the first batch.
 """
@@ -113,6 +114,7 @@ def main() -> None:
             "copy": ({"dataset": url, "cache": f"{caches}/copy", "remote": "copy"}, 1),
             "blocks": ({"dataset": url, "cache": f"{caches}/blocks", "remote": "blocks", "cache_bytes": bound}, 2),
             "ranges": ({"dataset": url, "remote": "ranges"}, 1),
+            "stream": ({"dataset": url, "remote": "stream"}, 1),
         }
         whole = sum(path.stat().st_size for path in folder.rglob("*.tar"))
         print(f"{arguments.samples} samples, {whole / 1e6:.0f} MB, delay {1000 * arguments.delay:.0f} ms")

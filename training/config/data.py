@@ -162,7 +162,15 @@ class DataSettings(Settings):
         "fast", description="fast: a JPEG larger than needed is decoded at a fraction of its size; exact: in full"
     )
     workers: int = Field(
-        1, ge=0, le=MOST_WORKERS, description="threads that prepare batches; 0 prepares them between steps"
+        1,
+        ge=0,
+        le=MOST_WORKERS,
+        description="threads or processes that prepare batches; 0: the training thread",
+    )
+    workers_in: Literal["threads", "processes"] = Field(
+        "threads",
+        description="where `workers` work. threads: of this process, which share Python's lock with the thread that "
+        "launches the model's work; processes: the same batches, for one more copy of each; on machines of many cores",
     )
     prefetch: int = Field(4, ge=1, le=MOST_WORKERS, description="batches prepared ahead")
     max_corrupt: float = Field(
@@ -192,6 +200,10 @@ class DataSettings(Settings):
         remote = [is_remote(tar) for tar in self.tars or []]
         if any(remote) and not all(remote):
             raise ValueError("tars must be all local or all remote")
+        if self.workers_in == "processes" and not self.workers:
+            raise ValueError("workers_in: processes needs workers: how many")
+        if self.workers_in == "processes" and (any(remote) or (self.remote == "stream" and remote_urls)):
+            raise ValueError("workers_in: processes cannot share one stream: set workers_in: threads")
         if any(remote) and self.samples is None:
             raise ValueError("streamed tars need samples: how many they hold together, at least about")
         return self

@@ -7,7 +7,7 @@ the order is the same for every number of processes and after every resumption.
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,9 @@ class BlockShuffle:
         self._seed, self._name, self._width = seed, name, shards
         self._order = Shuffle(len(counts), seed, f"{name}/shards")
         self._layout = lru_cache(maxsize=4)(self._layout_of)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _order, (self._counts, self._seed, self._name, self._width)
 
     @property
     def blocks(self) -> int:
@@ -77,6 +80,10 @@ class BlockShuffle:
         ends = np.cumsum(self._counts[shards])
         last = np.minimum(np.arange(1, self.blocks + 1) * self._width, len(shards)) - 1
         return _Layout(shards, places, ends[last])
+
+
+def _order(counts: NDArray[np.int64], seed: int, name: str, shards: int) -> BlockShuffle:
+    return BlockShuffle(counts.tolist(), seed, name, shards=shards)
 
 
 def largest_blocks(sizes: Sequence[int], shards: int, count: int = 2) -> int:

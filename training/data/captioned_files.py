@@ -8,6 +8,7 @@ import csv
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -129,14 +130,39 @@ def captioned_folder(folder: Path, *, class_caption: str, report: Report) -> Fil
             f"data.folder: {folder} has {counted(len(images), 'image')}, and no captions: KEY.txt beside KEY.jpg, a "
             "metadata.csv, or a folder for each class"
         )
-    caption = class_caption.replace
     classes = [Path(path).parent.name.replace("_", " ").replace("-", " ").strip() for path in paths]
+    texts = _ClassCaptions(classes, class_caption)
     aside = (
         f"; left aside: {counted(len(images) - len(paths), 'image')} of no class" if len(images) > len(paths) else ""
     )
     kinds = counted(len(set(classes)), "class", plural="classes")
-    report(f"{folder}: {counted(len(paths), 'image')} of {kinds}, captions as {caption('{}', classes[0])!r}{aside}")
-    return FileSamples(folder, "folder", paths, lambda index: (caption("{}", classes[index]),), class_caption)
+    report(f"{folder}: {counted(len(paths), 'image')} of {kinds}, captions as {texts(0)[0]!r}{aside}")
+    return FileSamples(folder, "folder", paths, texts, class_caption)
+
+
+@dataclass(frozen=True)
+class _ClassCaptions:
+    """Captions of images by their classes. A class, so that it can be sent to another process."""
+
+    classes: list[str]
+    pattern: str
+
+    def __call__(self, index: int) -> tuple[str, ...]:
+        return (self.pattern.replace("{}", self.classes[index]),)
+
+
+@dataclass(frozen=True)
+class _TextsBeside:
+    """Texts in files beside images, by the stem of the image."""
+
+    folder: Path
+    paths: list[str]
+    beside: dict[str, dict[str, str]]
+
+    def __call__(self, index: int) -> tuple[str, ...]:
+        path = self.paths[index]
+        parts = {kind: _bytes_of(self.folder / name, path) for kind, name in self.beside[_stem(path)].items()}
+        return texts_of(path, parts.get("json", b""), parts.get("text", b""))[0]
 
 
 def _with_texts(folder: Path, images: list[str], beside: dict[str, dict[str, str]], report: Report) -> FileSamples:
@@ -146,13 +172,7 @@ def _with_texts(folder: Path, images: list[str], beside: dict[str, dict[str, str
     alone = len(images) - len(paths)
     aside = f"; left aside: {counted(alone, 'image')} without" if alone else ""
     report(f"{folder}: {counted(len(paths), 'image')} with captions beside them{aside}")
-
-    def texts(index: int) -> tuple[str, ...]:
-        path = paths[index]
-        parts = {kind: _bytes_of(folder / name, path) for kind, name in beside[_stem(path)].items()}
-        return texts_of(path, parts.get("json", b""), parts.get("text", b""))[0]
-
-    return FileSamples(folder, "folder", paths, texts, "texts beside")
+    return FileSamples(folder, "folder", paths, _TextsBeside(folder, paths, beside), "texts beside")
 
 
 def _files(folder: Path) -> tuple[list[str], dict[str, dict[str, str]]]:

@@ -32,7 +32,7 @@ def open_datasets(named: Sequence[Named], data: DataSettings, *, report: Callabl
     splits = [_Remote(url, split, data) if isinstance(url, str) else None for url, split in named]
     ways = _ways([split for split in splits if split is not None], data)
     cached = [split for split in splits if split is not None and ways[split] == "blocks"]
-    cache = _block_cache(cached, data, report) if cached else None
+    cache = _block_cache(cached, data) if cached else None
     copies = len(named) > 1
     found: list[Dataset] = []
     for (where, name), split in zip(named, splits, strict=True):
@@ -105,7 +105,7 @@ def _ways(splits: Sequence[_Remote], data: DataSettings) -> dict[_Remote, str]:
     return dict.fromkeys(splits, "copy" if fit else "blocks")
 
 
-def _block_cache(splits: Sequence[_Remote], data: DataSettings, report: Callable[[str], None]) -> ShardCache:
+def _block_cache(splits: Sequence[_Remote], data: DataSettings) -> ShardCache:
     assert data.cache is not None
     weighted = any(share.weight is not None for share in data.datasets or [])
     if weighted:
@@ -119,4 +119,4 @@ def _block_cache(splits: Sequence[_Remote], data: DataSettings, report: Callable
             f"data.cache_bytes allows ({data.cache_bytes:,}): raise it, lower data.block_shards, or set data.remote: "
             "ranges"
         )
-    return ShardCache(data.cache / "blocks", data.cache_bytes, report=report)
+    return ShardCache(data.cache / "blocks", data.cache_bytes)

@@ -1,32 +1,25 @@
 """Batches by step number, prefetched by threads. Any step can be prepared at any time, so resuming costs nothing."""
 
-import random
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property, partial
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
-from openwit.schemas.common.errors import DataError, OpenWITError
+from openwit.schemas.common.errors import DataError
 from openwit.training.config import DataSettings
-from openwit.training.config.data import CaptionWeights
-from openwit.training.config.images import OPENAI_IMAGES, ImageSpec
 from openwit.training.config.zoo import InputSpec
-from openwit.training.data.augment import finish_of
-from openwit.training.data.sample_texts import CorruptSampleError
-from openwit.training.data.sampling import Plan, pick_by_source, pick_text, sample_rng
+from openwit.training.data.preparation import IMAGE_ERRORS, Prepared, SampleMaker, training_transform
+from openwit.training.data.sampling import Plan
 from openwit.training.data.sharded import Dataset, Reading, Sample, close_dataset
-from openwit.training.data.transforms import Crop, ImageTransform, ResizedCrop, SquareCrop, fitted_transform
+from openwit.training.data.worker_pool import WorkerPool
 from openwit.training.tokenizer.bpe import Tokenizer
 
-# Exceptions of Pillow for bytes that are not a complete image.
-IMAGE_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+__all__ = ["IMAGE_ERRORS", "Batch", "BatchMaker", "CorruptCount", "Loader", "Preparation", "training_transform"]
 
 
 @dataclass(frozen=True)
@@ -44,20 +37,6 @@ class Batch:
     corrupt: dict[str, str] = field(default_factory=dict)  # key: reason
     repaired: int = 0  # samples whose JSON member was not valid, and was repaired or passed over
     rows: list[int] | None = None  # places of the samples among those planned, if some are missing
-
-
-def training_transform(settings: DataSettings, size: int, images: ImageSpec = OPENAI_IMAGES) -> ImageTransform:
-    """Return the augmentation that the settings specify, with a model's filter and fit."""
-    crop: Crop
-    match settings.crop:
-        case "random_crop":
-            crop = SquareCrop(size, central=False)
-        case "center_crop":
-            crop = SquareCrop(size, central=True)
-        case "random_resized_crop":
-            crop = ResizedCrop(settings.crop_scale, settings.crop_ratio)
-    flip, fast = settings.horizontal_flip, settings.decode == "fast"
-    return fitted_transform(size, crop, images, flip=flip, fast=fast, finish=finish_of(settings))
 
 
 @dataclass(frozen=True)
@@ -80,9 +59,9 @@ class Preparation:
     pinned: bool = False
 
     @cached_property
-    def transform(self) -> ImageTransform:
-        """Transform of the images."""
-        return training_transform(self.settings, self.inputs.image_size, self.inputs.images)
+    def maker(self) -> SampleMaker:
+        """What makes arrays of samples."""
+        return SampleMaker(self.settings, inputs=self.inputs, tokenizer=self.tokenizer, seed=self.seed)
 
     def batch(self, samples: Sequence[Callable[[], tuple[int, Sample]]], seen: int, corrupt: dict[str, str]) -> Batch:
         """Return a batch of samples without those that cannot be read.
@@ -92,46 +71,15 @@ class Preparation:
             seen: see `Batch`.
             corrupt: samples already known to be unreadable.
         """
-        size, transform = self.inputs.image_size, self.transform
-        memory = torch.empty((len(samples), 3, size, size), dtype=torch.uint8, pin_memory=self.pinned)
-        images = memory.numpy()
-        keys: list[str] = []
-        texts: list[str] = []
-        rows: list[int] = []
-        corrupt = dict(corrupt)
-        repaired = 0
-        for row, read in enumerate(samples):
-            try:
-                epoch, sample = read()
-                rng = sample_rng(self.seed, epoch, sample.key)
-                text = _text(self.settings.captions, sample, rng)
-                _decode(transform, images[len(keys)], sample, rng)
-            except CorruptSampleError as error:
-                corrupt[error.key] = str(error)
-                continue
-            keys.append(sample.key)
-            texts.append(text)
-            rows.append(row)
-            repaired += sample.repaired
-        tokens = torch.from_numpy(self.tokenizer(texts, self.inputs.context_length))
+        return self.batch_of(len(samples), seen, lambda images: self.maker.make(samples, images, corrupt))
+
+    def batch_of(self, samples: int, seen: int, make: Callable[[NDArray[np.uint8]], Prepared]) -> Batch:
+        """Return a batch of at most so many samples, whose images `make` writes."""
+        memory = torch.empty(self.maker.shape(samples), dtype=torch.uint8, pin_memory=self.pinned)
+        keys, ids, corrupt, repaired, rows = make(memory.numpy())
+        tokens = torch.from_numpy(ids)
         tokens = tokens.pin_memory() if self.pinned else tokens
-        missing = rows if len(rows) < len(samples) else None
-        return Batch(memory[: len(keys)].permute(0, 2, 3, 1), tokens, keys, seen, corrupt, repaired, missing)
-
-
-def _text(captions: Literal["random", "first"] | CaptionWeights, sample: Sample, rng: random.Random) -> str:
-    if isinstance(captions, CaptionWeights):
-        return pick_by_source(sample.texts, sample.sources, captions.weights, captions.others, rng)
-    return pick_text(sample.texts, captions, rng)
-
-
-def _decode(transform: ImageTransform, planes: NDArray[np.uint8], sample: Sample, rng: random.Random) -> None:
-    try:
-        transform.into(planes, sample.image, rng)
-    except OpenWITError:
-        raise  # not the image's fault
-    except IMAGE_ERRORS as error:
-        raise CorruptSampleError(sample.key, f"image: {error}") from error
+        return Batch(memory[: len(keys)].permute(0, 2, 3, 1), tokens, keys, seen, corrupt, repaired, rows)
 
 
 class BatchMaker:
@@ -147,6 +95,7 @@ class BatchMaker:
         rank, world: number of this process, and number of processes; each prepares a contiguous part of every batch,
             in rank order.
         pinned: see `Preparation`.
+        processes: number of processes that make the batches, for threads that wait for them; 0: the threads do.
 
     Raises:
         ValueError: `rank` is not a number from 0 to `world` - 1.
@@ -164,6 +113,7 @@ class BatchMaker:
         rank: int = 0,
         world: int = 1,
         pinned: bool = False,
+        processes: int = 0,
     ) -> None:
         if not 0 <= rank < world:
             raise ValueError(f"rank {rank} of {world} processes")
@@ -171,6 +121,7 @@ class BatchMaker:
         self._dataset = dataset
         self._plan = plan
         self._preparation = Preparation(settings, inputs=inputs, tokenizer=tokenizer, seed=seed, pinned=pinned)
+        self.pool = WorkerPool(self._preparation.maker, dataset, processes) if processes else None
 
     def make(self, step: int) -> Batch | None:
         """Return this process's part of a step's batch without unreadable samples; None after the end of the stream.
@@ -195,11 +146,16 @@ class BatchMaker:
         return [partial(self._batch, places[at : at + size], seen) for at in range(0, max(1, len(places)), size)]
 
     def _batch(self, places: list[tuple[int, int]], seen: int) -> Batch:
+        pool = self.pool
+        if pool is not None:
+            return self._preparation.batch_of(len(places), seen, lambda images: pool.make(places, images))
         with self._dataset.reading(places) as read:
             return self._preparation.batch([partial(_read, read, *place) for place in places], seen, {})
 
     def close(self) -> None:
-        """End what the dataset runs beside."""
+        """End what the dataset runs beside, and the processes."""
+        if self.pool is not None:
+            self.pool.close()
         close_dataset(self._dataset)
 
 
@@ -210,8 +166,8 @@ def _read(read: Reading, epoch: int, index: int) -> tuple[int, Sample]:
 class Loader:
     """Batches from a step onward, in order, prefetched.
 
-    Threads, not processes: decoding and resizing release Python's global lock, and a batch need not be copied between
-    processes. Use as a context manager, so that the threads end with the block.
+    Threads, unless `data.workers_in` says otherwise: decoding and resizing release Python's global lock, and a batch
+    need not be copied between processes. Use as a context manager, so that the threads end with the block.
 
     Args:
         maker: prepares the batch of a step.

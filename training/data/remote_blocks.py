@@ -8,7 +8,7 @@ import hashlib
 import threading
 from bisect import bisect_right
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
@@ -18,8 +18,9 @@ from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.manifest import DatasetManifest, ShardEntry
 from openwit.training.data.block_order import BlockShuffle
 from openwit.training.data.remote_reads import Store
+from openwit.training.data.sample_texts import CorruptSampleError
 from openwit.training.data.shard_cache import CachedShard, ShardCache
-from openwit.training.data.shard_file import index_of
+from openwit.training.data.shard_file import ShardFile, index_of
 from openwit.training.data.sharded import Place, Reading, Sample, Shard, ShardRows, announce
 
 _INDEXES = 64
@@ -37,6 +38,7 @@ class RemoteSplit:
 
     def __init__(self, store: Store, manifest: DatasetManifest, split: str, *, order_name: str) -> None:
         self.store = store
+        self._manifest, self._order_name = manifest, order_name
         self.entries: list[ShardEntry] = manifest.shards_of(split)
         self.shard_counts = [entry.samples for entry in self.entries]
         self.folder = Path(store.url)
@@ -92,6 +94,9 @@ class RangedSplit(RemoteSplit):
         self._rows: OrderedDict[int, ShardRows] = OrderedDict()
         self._most = 2 * shards
         self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _ranged, (self.store, self._manifest, self.split, self._order_name, self._most // 2)
 
     def key(self, index: int) -> str:
         """Return the key of a sample, without reading the sample."""
@@ -164,48 +169,68 @@ class CachedSplit(RemoteSplit):
         self._block = (0, -1)
         self._window: frozenset[int] = frozenset()
         self._coming: list[int] = []
-        self._open: dict[int, tuple[Shard, Callable[[], None]]] = {}
-        self._uses: dict[int, int] = {}
+        self._rows: OrderedDict[int, ShardRows] = OrderedDict()
         self._lock = threading.Condition()
         self._queue: deque[int] = deque()
-        self._busy: set[int] = set()
+        self._fetched: set[int] = set()
         self._closed = False
         self._streams = streams
         self._threads: list[threading.Thread] = []
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        what = self.store, self._manifest, self.split, self._order_name
+        return _cached, (*what, self._cache, self._streams, self._order, self._first)
 
     def follow(self, order: BlockShuffle, first: int = 0) -> None:
         """Take the order in which the samples will be asked for; `first` is the number of the first shard in it."""
         with self._lock:
             self._order, self._first = order, first
-            self._block, self._closed, self._threads = (0, -1), False, []
+            self._block, self._closed, self._threads, self._fetched = (0, -1), False, [], set()
 
     def key(self, index: int) -> str:
         """Return the key of a sample, without reading its image."""
         number, row = self._locate(index)
-        with self._held([number]) as shards:
-            return shards[number].key(row)
+        with self._opened(number) as (_, rows):
+            return rows.key(row)
 
     @contextmanager
     def reading(self, places: Sequence[Place]) -> Iterator[Reading]:
-        """Hold the shards of a batch; the first batch of a block starts to fetch the next one."""
-        located = {index: self._locate(index) for _, index in places}
-        with self._held(sorted({number for number, _ in located.values()}), places) as shards:
+        """Read the samples of a batch, shard by shard; the first batch of a block starts to fetch the next one.
 
-            def read(index: int) -> Sample:
-                number, row = located[index]
-                return shards[number].read(row)
+        Only one shard is open at a time, so that batches never wait for one another.
+        """
+        of_shard: dict[int, list[tuple[int, int]]] = {}
+        for epoch, index in places:
+            number, row = self._locate(index)
+            if number not in of_shard:
+                self._advance(epoch, number)
+            of_shard.setdefault(number, []).append((index, row))
+        self._look_ahead()
+        held: dict[int, Sample | CorruptSampleError] = {}
+        for number, wanted in sorted(of_shard.items()):
+            with self._opened(number) as (file, rows):
+                announce([(Shard.of(file, rows), row) for _, row in wanted])
+                for index, row in wanted:
+                    try:
+                        held[index] = rows.read(row, file.fd)
+                    except CorruptSampleError as error:
+                        held[index] = error
 
-            announce([(shards[number], row) for number, row in located.values()])
-            yield read
+        def read(index: int) -> Sample:
+            found = held[index]
+            if isinstance(found, CorruptSampleError):
+                raise found
+            return found
+
+        yield read
 
     def close(self) -> None:
-        """End fetching ahead, and close the shards."""
+        """End fetching ahead."""
         with self._lock:
             self._closed = True
             self._queue.clear()
             self._window = frozenset()
             self._lock.notify_all()
-            self._drop()
 
     def _advance(self, epoch: int, number: int) -> None:
         order = self._order
@@ -226,13 +251,13 @@ class CachedSplit(RemoteSplit):
             ]
             self._window = frozenset(coming)
             self._coming = coming
-            self._drop()
+            self._fetched &= self._window
 
     def _look_ahead(self) -> None:
         with self._lock:
             if self._order is None or self._closed:
                 return
-            self._queue = deque(n for n in self._coming if n not in self._open and n not in self._busy)
+            self._queue = deque(number for number in self._coming if number not in self._fetched)
             if self._queue and len(self._threads) < self._streams:
                 for _ in range(self._streams - len(self._threads)):
                     thread = threading.Thread(target=self._fetch_ahead, daemon=True, name="shards ahead")
@@ -247,66 +272,57 @@ class CachedSplit(RemoteSplit):
                 if self._closed:
                     return
                 number = self._queue.popleft()
-                if number in self._open or number in self._busy:
+                if number in self._fetched:
                     continue
-                self._busy.add(number)
+                self._fetched.add(number)
             try:
-                self._ensure(number, wanted=False)
+                file = self._cache.open(self._shards[number], self._names, wanted=False)
             except (OpenWITError, OSError):
-                pass  # said by the batch that needs it
-            finally:
+                file = None  # said by the batch that needs it
+            if file is not None:
+                file.close()  # another process may need its room now
+            else:
                 with self._lock:
-                    self._busy.discard(number)
-
-    def _ensure(self, number: int, *, wanted: bool) -> None:
-        found = self._cache.open(self._shards[number], self._names, wanted=wanted, make_way=self._make_way)
-        if found is None:
-            return
-        file, index = found
-        shard = Shard(lambda: file, index)
-        with self._lock:
-            if number in self._open or (not wanted and number not in self._window):
-                file.close()
-                return
-            self._open[number] = shard, file.close
-
-    def _make_way(self) -> None:
-        """Give up what was fetched ahead: a batch needs the room."""
-        with self._lock:
-            self._window = frozenset(self._uses)
-            self._drop()
+                    self._fetched.discard(number)
 
     def _names(self) -> frozenset[str]:
-        return frozenset(self._shards[number].name for number in self._window)
+        with self._lock:
+            return frozenset(self._shards[number].name for number in self._window)
 
     @contextmanager
-    def _held(self, numbers: Sequence[int], places: Sequence[Place] = ()) -> Iterator[dict[int, Shard]]:
-        # Counted first, so that what the last block leaves to this batch is not evicted for the next block.
-        with self._lock:
-            for number in numbers:
-                self._uses[number] = self._uses.get(number, 0) + 1
+    def _opened(self, number: int) -> Iterator[tuple[ShardFile, ShardRows]]:
+        shard = self._shards[number]
+        file = self._cache.open(shard, self._names, wanted=True)
+        assert file is not None
         try:
-            for epoch, index in places:
-                self._advance(epoch, self._locate(index)[0])
-            self._look_ahead()
-            shards: dict[int, Shard] = {}
-            for number in numbers:
-                while True:
-                    with self._lock:
-                        if number in self._open:
-                            shards[number] = self._open[number][0]
-                            break
-                    self._ensure(number, wanted=True)
-            yield shards
-        finally:
             with self._lock:
-                for number in numbers:
-                    self._uses[number] -= 1
-                    if not self._uses[number]:
-                        del self._uses[number]
-                self._drop()
+                rows = self._rows.pop(number, None)
+            if rows is None:
+                rows = ShardRows(self._cache.rows(shard))
+            with self._lock:
+                self._rows[number] = rows
+                while len(self._rows) > max(_INDEXES, len(self._window)):
+                    self._rows.popitem(last=False)
+            yield file, rows
+        finally:
+            file.close()
 
-    def _drop(self) -> None:
-        """Close the shards that neither a batch uses nor a coming one, so that they may be evicted."""
-        for number in [n for n in self._open if n not in self._uses and n not in self._window]:
-            self._open.pop(number)[1]()
+
+def _ranged(store: Store, manifest: DatasetManifest, split: str, name: str, shards: int) -> RangedSplit:
+    return RangedSplit(store, manifest, split, order_name=name, shards=shards)
+
+
+def _cached(
+    store: Store,
+    manifest: DatasetManifest,
+    split: str,
+    name: str,
+    cache: ShardCache,
+    streams: int,
+    order: BlockShuffle | None,
+    first: int,
+) -> CachedSplit:
+    made = CachedSplit(store, manifest, split, order_name=name, cache=cache, streams=streams)
+    if order is not None:
+        made.follow(order, first)
+    return made

@@ -66,6 +66,9 @@ class Store:
             raise NetworkError(f"{self.url} cannot be used: {type(error).__name__}: {error}") from error
         self._root = root.rstrip("/")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _store, (self.url, self._timeout)
+
     def whole(self, path: str) -> bytes:
         """Return a small file.
 
@@ -186,6 +189,10 @@ class Store:
         return DataError(
             f"{self.url}/{file.path} does not have the checksum of its manifest: run `wit verify` on the dataset"
         )
+
+
+def _store(url: str, timeout: float) -> Store:
+    return Store(url, timeout=timeout)
 
 
 def _about(error: BaseException | None) -> str:

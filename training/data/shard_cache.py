@@ -7,7 +7,7 @@ from being evicted. What is being fetched counts in full from its beginning.
 """
 
 import os
-import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,14 +16,18 @@ from typing import IO, Any
 
 import pyarrow as pa
 
+from openwit.schemas.common.errors import StorageError
 from openwit.schemas.common.locks import lock_file
 from openwit.schemas.common.storage_faults import storage_faults
 from openwit.schemas.manifest import FileEntry
 from openwit.training.data.remote_reads import Store
-from openwit.training.data.shard_file import ShardFile, read_index
+from openwit.training.data.shard_file import ShardFile, index_of
 
 _PART = ".part"
 _LOCKS = ".locks"
+_PAUSE_S = 0.02
+PATIENCE_S = 600.0
+"""That a batch waits for room: a process has a shard open while it reads a batch of it, or fetches it."""
 
 
 @dataclass(frozen=True)
@@ -46,53 +50,59 @@ class ShardCache:
 
     Args:
         folder: of the cache; nothing else may lie in it.
-        max_bytes: its bound. Only a shard that a batch needs while batches use all others goes beyond it.
-        report: receives a sentence when that happens, once.
+        max_bytes: its bound, which always holds: a shard that finds no room waits for it.
     """
 
-    def __init__(self, folder: Path, max_bytes: int, *, report: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, folder: Path, max_bytes: int) -> None:
         self.folder = folder
         self._max_bytes = max_bytes
-        self._report = report
-        self._said = threading.Event()
         with storage_faults(folder):
             (folder / _LOCKS).mkdir(parents=True, exist_ok=True)
 
-    def open(
-        self,
-        shard: CachedShard,
-        keep: Callable[[], frozenset[str]],
-        *,
-        wanted: bool,
-        make_way: Callable[[], None] = lambda: None,
-    ) -> tuple[ShardFile, pa.Table] | None:
+    def open(self, shard: CachedShard, keep: Callable[[], frozenset[str]], *, wanted: bool) -> ShardFile | None:
         """Open a shard, fetched first if it is not there; it is not evicted while it is open.
+
+        Whoever has a shard open must not wait for another one: then all that do wait come to room.
 
         Args:
             shard: the shard.
             keep: returns names that are evicted last.
-            wanted: it is needed now; otherwise it is left out (None) where there is no room.
-            make_way: closes what this process holds without using it yet.
+            wanted: it is needed now, and room is waited for; otherwise it is left out (None) where there is none.
 
         Raises:
             NetworkError, DataError: it cannot be fetched.
+            StorageError: there was no room for minutes.
         """
         tar, index = self._paths(shard)
+        until = time.monotonic() + PATIENCE_S
         with storage_faults(self.folder):
             while True:
+                # Another process may evict it at any time until it is open; then it is fetched again.
+                file = _held(tar)
+                if file is not None and file.size == shard.tar.bytes and _is_complete(index, shard.index):
+                    return file
+                if file is not None:
+                    file.close()
                 with self._locked(shard.name):
-                    if not _is_complete(tar, shard.tar) or not _is_complete(index, shard.index):
-                        if not self._make_room(shard, keep(), make_way if wanted else None):
-                            return None
+                    there = _is_complete(tar, shard.tar) and _is_complete(index, shard.index)
+                    if not there and self._make_room(shard, keep(), is_last=not wanted):
                         self._fetch(shard)
-                    # Another process may evict it between these two lines; then it is fetched again.
-                    file = _held(tar)
-                    if file is None:
-                        continue
-                    try:
-                        return file, read_index(index)
-                    except FileNotFoundError:
-                        file.close()
+                        there = True
+                if there:
+                    continue
+                if not wanted:
+                    return None
+                if time.monotonic() > until:
+                    raise StorageError(
+                        f"{self.folder} had no room for a shard of {shard.bytes:,} bytes for {PATIENCE_S:g} s: raise "
+                        f"data.cache_bytes ({self._max_bytes:,}), or give each run a data.cache of its own"
+                    )
+                time.sleep(_PAUSE_S)
+
+    def rows(self, shard: CachedShard) -> pa.Table:
+        """Return the index of a shard that is open, in memory."""
+        index = self._paths(shard)[1]
+        return index_of(index.read_bytes(), str(index))
 
     def used(self) -> int:
         """Return the bytes in the folder, those of downloads in full."""
@@ -112,22 +122,22 @@ class ShardCache:
                     each.with_name(each.name + _PART).unlink(missing_ok=True)
                 raise
 
-    def _make_room(self, shard: CachedShard, keep: frozenset[str], make_way: Callable[[], None] | None) -> bool:
-        """Evict what was not used for longest until the shard fits; take its place by files of its size."""
+    def _make_room(self, shard: CachedShard, keep: frozenset[str], *, is_last: bool) -> bool:
+        """Evict what was not used for longest until the shard fits; take its place by files of its size.
+
+        Args:
+            shard: the shard.
+            keep: names that are evicted last.
+            is_last: or not at all.
+        """
         with self._locked("space"):
             for path in self._paths(shard):
                 path.with_name(path.name + _PART).unlink(missing_ok=True)
-            if not self._evict(self.used() + shard.bytes - self._max_bytes, shard.name, keep):
-                if make_way is None:
-                    return False
-                make_way()
-                fits = self._evict(self.used() + shard.bytes - self._max_bytes, shard.name, frozenset())
-                if not fits and not self._said.is_set():
-                    self._said.set()
-                    self._report(
-                        f"data.cache holds more than data.cache_bytes for a while: all shards in {self.folder} are in "
-                        "use; larger blocks (data.block_shards) or smaller batches avoid that"
-                    )
+            for kept in (keep,) if is_last else (keep, frozenset()):
+                if self._evict(self.used() + shard.bytes - self._max_bytes, shard.name, kept):
+                    break
+            else:
+                return False
             for path, file in zip(self._paths(shard), (shard.tar, shard.index), strict=True):
                 with path.with_name(path.name + _PART).open("wb") as part:
                     part.truncate(file.bytes)

@@ -23,6 +23,11 @@ class ShardFile:
         self.fd = -1
         self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
+    @property
+    def size(self) -> int:
+        """Size in bytes."""
+        return os.fstat(self.fd).st_size
+
     def close(self) -> None:
         """Close the file."""
         fd, self.fd = self.fd, -1

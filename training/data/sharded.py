@@ -110,7 +110,7 @@ class ShardRows:
         self._image = _ranges(index, "image")
         self._text = _ranges(index, "text")
         self.json = _ranges(index, "json")
-        self._index = index  # owns the memory
+        self.index = index  # owns the memory
 
     def key(self, row: int) -> str:
         """Return the key of a row."""
@@ -180,6 +180,16 @@ class Shard:
     def __init__(self, file: Callable[[], ShardFile], index: pa.Table) -> None:
         self._file = file
         self._rows = ShardRows(index)
+
+    @classmethod
+    def of(cls, file: ShardFile, rows: ShardRows) -> "Shard":
+        """Return a shard whose index was read."""
+        made = cls.__new__(cls)
+        made._file, made._rows = lambda: file, rows
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Shard, (self._file, self._rows.index)
 
     def key(self, row: int) -> str:
         """Return the key of a row."""

@@ -213,6 +213,7 @@ def _maker(
         rank=rank,
         world=world,
         pinned=pinned,
+        processes=data.workers if data.workers_in == "processes" else 0,
     )
 
 

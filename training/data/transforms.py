@@ -9,9 +9,9 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -20,6 +20,9 @@ from openwit.schemas.images.colour import resamplable, to_srgb
 from openwit.schemas.images.opening import OTHER_FORMATS, is_shown_as_stored, load_image, open_image, upright_srgb
 from openwit.training.config.images import OPENAI_IMAGES, OPENAI_MEAN, OPENAI_STD, Channels, ImageSpec, Interpolation
 from openwit.training.data.resample import resample_square
+
+if TYPE_CHECKING:
+    import torch
 
 MEAN, STD = OPENAI_MEAN, OPENAI_STD
 FILTERS = {
@@ -234,12 +237,14 @@ class Preprocess:
     size: int
     images: ImageSpec = OPENAI_IMAGES
 
-    def __call__(self, image: "Image.Image | bytes | NDArray[np.uint8]") -> torch.Tensor:
+    def __call__(self, image: "Image.Image | bytes | NDArray[np.uint8]") -> "torch.Tensor":
         """Return (3, size, size) float32 of a PIL image, an encoded image, or uint8 pixels (H, W, 3).
 
         Raises:
             DataError: it is not a readable image.
         """
+        import torch
+
         transform = evaluation_transform(self.size, fast=False, images=self.images)
         planes = np.empty((3, self.size, self.size), np.uint8)
         try:
@@ -254,8 +259,8 @@ class Preprocess:
 
 
 def normalise(
-    pixels: torch.Tensor, out: torch.Tensor | None = None, *, images: ImageSpec = OPENAI_IMAGES
-) -> torch.Tensor:
+    pixels: "torch.Tensor", out: "torch.Tensor | None" = None, *, images: ImageSpec = OPENAI_IMAGES
+) -> "torch.Tensor":
     """Convert uint8 (B, H, W, 3) to float32 (B, 3, H, W), each channel shifted and scaled.
 
     Args:
@@ -264,6 +269,8 @@ def normalise(
             there than the arithmetic (0.36 against 0.06 ms per image of 224 pixels).
         images: has mean and standard deviation.
     """
+    import torch  # takes seconds, and the processes of the loader do not need it
+
     planes = pixels.permute(0, 3, 1, 2)
     mean, std = _statistics(pixels.device, images.mean, images.std)
     if pixels.device.type != "cpu":
@@ -276,7 +283,9 @@ def normalise(
 
 
 @cache
-def _statistics(device: torch.device, mean_of: Channels, std_of: Channels) -> tuple[torch.Tensor, torch.Tensor]:
+def _statistics(device: "torch.device", mean_of: Channels, std_of: Channels) -> "tuple[torch.Tensor, torch.Tensor]":
+    import torch
+
     # Once per device: a copy to a GPU waits for it. Not inference tensors, as training may be the next caller.
     with torch.inference_mode(False):
         mean, std = (torch.tensor(values, device=device)[:, None, None] * 255 for values in (mean_of, std_of))

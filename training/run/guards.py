@@ -18,6 +18,8 @@ NOT_MOVED = 0.98
 MOVED_BY, RECORDS = 0.1, 5
 CLAMPED, CLAMPED_STEPS = 0.999, 1_000
 STARVING = 0.2
+# Launching then takes twice as long as the launching thread itself runs.
+HELD_UP = 0.5
 # The first batches are always waited for, and the first steps compile, so they are not counted.
 # After that, this much time is measured before a warning.
 SETTLING_STEPS, SETTLED_SECONDS = 20, 30.0
@@ -117,9 +119,12 @@ class Warnings:
         guess_loss: loss of a model that guesses; None if it is not known.
         max_logit_scale: bound of the logit scale; None if it has none.
         start: step that this start began from.
+        threads: of the loader in this process.
     """
 
-    def __init__(self, guess_loss: float | None, max_logit_scale: float | None, *, start: int = 0) -> None:
+    def __init__(
+        self, guess_loss: float | None, max_logit_scale: float | None, *, start: int = 0, threads: int = 0
+    ) -> None:
         self._guess_loss = guess_loss
         self._max_logit_scale = max_logit_scale
         self._reported: set[str] = set()
@@ -127,7 +132,8 @@ class Warnings:
         self._clamped_since: int | None = None
         self._settled = start + SETTLING_STEPS
         self._before = start
-        self._waiting = self._seconds = 0.0
+        self._threads = threads
+        self._waiting = self._seconds = self._held_up = 0.0
 
     def record(self, step: int, *, done: float, metrics: dict[str, float]) -> list[HealthWarning]:
         """Return new warnings about a record.
@@ -135,9 +141,10 @@ class Warnings:
         Args:
             step: of the record.
             done: share of the run that is completed.
-            metrics: `loss`, `logit_scale`, `loader_wait` and `seconds` since the last record, if present.
+            metrics: `loss`, `logit_scale`, `loader_wait`, `launch_wait` and `seconds` since the last record, if
+                present.
         """
-        found = [self._still(step, done, metrics), self._stuck(step, metrics), self._starving(step, metrics)]
+        found = [self._still(step, done, metrics), self._stuck(step, metrics), *self._starving(step, metrics)]
         fresh = [warning for warning in found if warning is not None and warning.cause not in self._reported]
         self._reported.update(warning.cause for warning in fresh)
         return fresh
@@ -169,17 +176,32 @@ class Warnings:
             "more varied data or a smaller optim.lr would keep it below",
         )
 
-    def _starving(self, step: int, metrics: dict[str, float]) -> HealthWarning | None:
+    def _starving(self, step: int, metrics: dict[str, float]) -> list[HealthWarning]:
         # A record covers the steps since the last one, so all of those must be past the first steps.
         before, self._before = self._before, step
         if before < self._settled:
-            return None
+            return []
         self._seconds += metrics.get("seconds", 0.0)
         self._waiting += metrics.get("seconds", 0.0) * metrics.get("loader_wait", 0.0)
-        if self._seconds < SETTLED_SECONDS or self._waiting < STARVING * self._seconds:
-            return None
-        return HealthWarning(
-            "loader_starving",
-            f"{100 * self._waiting / self._seconds:.0f}% of the time is spent waiting for the loader: raise "
-            "data.workers, or store images closer to the model's size",
-        )
+        self._held_up += metrics.get("seconds", 0.0) * metrics.get("launch_wait", 0.0)
+        if self._seconds < SETTLED_SECONDS:
+            return []
+        found = []
+        if self._waiting >= STARVING * self._seconds:
+            sentence = (
+                f"{100 * self._waiting / self._seconds:.0f}% of the time is spent waiting for the loader: raise "
+                "data.workers, or store images closer to the model's size"
+            )
+            found.append(HealthWarning("loader_starving", sentence))
+        if self._held_up >= HELD_UP * self._seconds:
+            remedy = (
+                "set data.workers_in: processes, or lower data.workers"
+                if self._threads
+                else "leave more cores to it: lower data.workers or threads, or stop what else runs on this machine"
+            )
+            sentence = (
+                f"for {100 * self._held_up / self._seconds:.0f}% of the time in which the training thread launches "
+                f"work it does not get to run: {remedy}"
+            )
+            found.append(HealthWarning("launching_held_up", sentence))
+        return found

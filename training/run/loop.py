@@ -350,7 +350,9 @@ class Trainer:
                 batch = next(loader)
             with ledger.span("step"):
                 begun, samples = ledger.elapsed, position.samples
+                reporter.launching.begin()
                 done, agreed = self._step(batch, samples, position.step, step_seconds, reporter, interrupt)
+                reporter.launching.end()
                 step_seconds = ledger.elapsed - begun
             ledger.move(batch.waited, source="step", target="loader")
             alone = self.group is None

@@ -13,6 +13,7 @@ from openwit.training.models.flops import FORWARD_AND_BACKWARD, image_flops, pea
 from openwit.training.models.vit import VisionTransformer
 from openwit.training.objectives.base import Objective
 from openwit.training.run.guards import PendingMetrics, StepMetrics, Warnings
+from openwit.training.run.launching import LaunchWatch
 from openwit.training.run.logs import MetricsLog, NoLog
 from openwit.training.run.non_finite import NonFiniteSteps
 from openwit.training.run.progress import Display, Status, clock
@@ -86,13 +87,19 @@ class Reporter:
         self._horizon, self._start, self._display = horizon, start, display
         self.non_finite = NonFiniteSteps(config, group=group, scaled=scaled, before=skipped, say=display.say)
         guess_loss = objective.guess_loss(config.data.batch_size)
-        self._warnings = Warnings(guess_loss, objective.max_logit_scale, start=start.step)
+        self._warnings = Warnings(
+            guess_loss,
+            objective.max_logit_scale,
+            start=start.step,
+            threads=config.data.workers if config.data.workers_in == "threads" else 0,
+        )
         self._pending = PendingMetrics(device)
         self.log, self.ledger = log, ledger
         self._shown, self._logged = (Rate(ledger, start.samples) for _ in range(2))
         self._peak = peak_flops(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
         self._latest: dict[str, float] = {}
         self.flops = FlopCount(model)
+        self.launching = LaunchWatch(device)
 
     def add(self, metrics: StepMetrics, corrupt: int) -> None:
         """Add a step's metrics, and handle those that have arrived.
@@ -150,6 +157,7 @@ class Reporter:
             "elapsed": position.elapsed,
             "samples_per_second": reading.samples_per_second,
             "loader_wait": reading.wait,
+            **self.launching.read(),
             "corrupt": corrupt,
             **({"skipped": self.non_finite.count} if self._config.optim.skip_non_finite else {}),
             "peak_memory": peak_memory(self._device),

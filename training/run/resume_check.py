@@ -27,6 +27,7 @@ MUTABLE_KEYS = (
     "data.cache",
     "data.cache_bytes",
     "data.workers",
+    "data.workers_in",
     "data.prefetch",
     "model.tokenizer",
     # Identified by their checksums.

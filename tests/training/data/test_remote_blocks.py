@@ -105,8 +105,7 @@ def test_blocks_and_ranges_have_one_order_at_every_world_and_after_resumption(
     for start in (3, 9):
         assert keys(batches(data, 99, start=start, total=100)) == keys(alone[start:])
     assert server.asked["train/00000.tar"] > 3
-    # Two batches in preparation can need three of these tiny blocks.
-    assert held(tmp_path / "cache" / "blocks") <= data.cache_bytes + 2 * shard_bytes(made)
+    assert held(tmp_path / "cache" / "blocks") <= data.cache_bytes
 
 
 def test_processes_side_by_side_share_a_cache_within_its_bound(
@@ -144,7 +143,7 @@ def test_processes_side_by_side_share_a_cache_within_its_bound(
     watcher.join()
     for step, batch in enumerate(alone):
         assert [key for rank in range(3) for key in results[rank][step].keys] == batch.keys
-    assert 0 < most[0] <= data.cache_bytes + 2 * shard_bytes(made)
+    assert 0 < most[0] <= data.cache_bytes
 
 
 def test_the_next_block_is_fetched_while_this_one_is_read(server: RangeServer, made: Path, tmp_path: Path) -> None:
@@ -263,7 +262,7 @@ def test_a_killed_download_leaves_no_half_shard(server: RangeServer, made: Path,
     server.judge = lambda _path, _number: ""
     assert keys(batches(data, 20)) == keys(batches(settings(server), 20))
     assert not list(folder.glob("*.part"))
-    assert held(folder) <= data.cache_bytes + 2 * shard_bytes(made)
+    assert held(folder) <= data.cache_bytes
 
 
 def test_a_server_of_whole_files_is_no_source_of_ranges(made: Path) -> None:

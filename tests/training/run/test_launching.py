@@ -1,0 +1,51 @@
+"""Time in which the launching thread does not run, as threads hold Python's lock."""
+
+import threading
+
+import torch
+
+from openwit.training.run.guards import Warnings
+from openwit.training.run.launching import LaunchWatch
+
+
+def measured(busy: int) -> float:
+    over = threading.Event()
+
+    def spin() -> None:
+        while not over.is_set():
+            sum(range(1000))
+
+    threads = [threading.Thread(target=spin) for _ in range(busy)]
+    for thread in threads:
+        thread.start()
+    try:
+        watch = LaunchWatch(torch.device("cpu"))
+        for _ in range(6):
+            watch.begin()
+            watch.end()
+        return watch.read()["launch_wait"]
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_threads_that_hold_the_lock_are_seen() -> None:
+    assert measured(2) > 0.8
+    assert 0 <= min(measured(0) for _ in range(5)) < 0.5
+
+
+def test_a_warning_is_given_once_with_what_to_do() -> None:
+    def said(**more: int) -> list[str]:
+        warnings = Warnings(None, None, **more)
+        metrics = {"loss": 1.0, "seconds": 20.0, "launch_wait": 0.7}
+        found = [warnings.record(step, done=0.5, metrics=metrics) for step in range(10, 80, 10)]
+        return [
+            warning.sentence for of_record in found for warning in of_record if warning.cause == "launching_held_up"
+        ]
+
+    (sentence,) = said(threads=2)
+    assert "for 70% of the time" in sentence
+    assert "data.workers_in: processes" in sentence
+    (other,) = said()
+    assert "leave more cores" in other
