@@ -90,9 +90,7 @@ def test_a_killed_process_is_one_sentence_and_the_others_end(mixed: tuple[Path, 
 
 
 @pytest.mark.slow
-def test_parts_errors_and_every_local_source(
-    dataset: Path, factory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_parts_errors_and_every_local_source(factory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spoiled = [factory.coloured(number, "s") for number in range(12)]
     spoiled[5] = factory.Made("bad", b"no image", ("text",))
     folder = factory.write_dataset(tmp_path / "d", {"train": spoiled})
