@@ -36,16 +36,14 @@ from openwit.training.config import TrainConfig
 from openwit.training.config.zoo import ClipSpec, spec_of
 from openwit.training.engine.build_model import build_model
 from openwit.training.engine.distributed import Group
+from openwit.training.engine.fp8 import use_fp8
 from openwit.training.engine.runtime import make_autocast, pick_device
 from openwit.training.engine.step import Stepper
-from openwit.training.models.blocks import Block
 from openwit.training.models.flops import FORWARD_AND_BACKWARD, image_flops, peak_flops, text_flops
 from openwit.training.objectives.registry import make_objective
 from openwit.training.run.logs import read_metrics
 from openwit.training.run.loop import fit
 from openwit.training.run.progress import SilentDisplay
-
-FP8_MOST = {torch.float8_e4m3fn: 448.0, torch.float8_e5m2: 57_344.0}
 
 
 def step(model: str, batch: int, rehearse: bool) -> dict[str, Any]:
@@ -199,65 +197,23 @@ def kernels(model: str, batch: int, rehearse: bool) -> dict[str, Any]:
 
 
 def fp8(model: str, batch: int, steps: int, rehearse: bool) -> dict[str, Any]:
-    """Loss and seconds of a step with the MLPs' linear layers in fp8, beside bf16."""
+    """Loss and seconds of a step with the linear layers of blocks in fp8 (`speed.fp8`), beside bf16.
+
+    Off a GPU the setting is refused: then the same layers compute the same products of the same rounded numbers.
+    """
     device, spec = pick_device("auto"), spec_of(model)
     images, tokens = batch_of(Case(model, batch, "full"), spec, device)
     found: dict[str, Any] = {"scaled_mm": device.type == "cuda"}
     for name in ("bf16", "fp8"):
         settings = {"model.name": model, "data.batch_size": batch, "precision": "bf16", "speed.compile": not rehearse}
-        stepper, _ = stepper_of(settings, device, change=use_fp8 if name == "fp8" else None)
+        on_gpu = device.type == "cuda"
+        settings["speed.fp8"] = on_gpu and name == "fp8"
+        stepper, _ = stepper_of(settings, device, change=use_fp8 if name == "fp8" and not on_gpu else None)
         run = runner(stepper, images, tokens)
         losses = [float(run()) for _ in range(steps)]
         found[f"{name}_ms"] = round(1e3 * timed(run, 3, device).wall, 2)
         found[f"{name}_losses"] = [round(losses[place], 4) for place in (0, steps // 2, -1)]
     return found
-
-
-class Fp8Linear(nn.Linear):
-    """A linear layer whose three products are of fp8 numbers with a scale a tensor; emulated off a GPU."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (..., in) to (..., out)."""
-        rows: Tensor = _Fp8Product.apply(x.flatten(0, -2), self.weight)  # type: ignore[no-untyped-call]
-        return rows.view(*x.shape[:-1], -1) + self.bias.to(rows.dtype)
-
-
-class _Fp8Product(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return scaled_product(x, weight, torch.float8_e4m3fn)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
-        x, weight = ctx.saved_tensors
-        gradient = gradients[0]
-        of_x = scaled_product(gradient, weight.T, torch.float8_e5m2)
-        of_weight = scaled_product(gradient.T, x.T, torch.float8_e5m2)
-        return of_x.to(x.dtype), of_weight.to(weight.dtype)
-
-
-def scaled_product(a: Tensor, b: Tensor, kind: torch.dtype) -> Tensor:
-    """(m, k) times the transpose of (n, k), in bf16; `a` is quantised to `kind`, `b` to e4m3."""
-    (one, scale), (other, other_scale) = quantised(a, kind), quantised(b, torch.float8_e4m3fn)
-    if a.device.type != "cuda":
-        return ((one.float() * scale) @ (other.float() * other_scale).T).bfloat16()
-    return torch._scaled_mm(one, other.T, scale_a=scale, scale_b=other_scale, out_dtype=torch.bfloat16)
-
-
-def quantised(tensor: Tensor, kind: torch.dtype) -> tuple[Tensor, Tensor]:
-    """A tensor in fp8, row after row in memory, and its scale () float32."""
-    scale = tensor.abs().amax().float().clamp(min=1e-12) / FP8_MOST[kind]
-    return (tensor.float() / scale).to(kind).contiguous(), scale
-
-
-def use_fp8(model: nn.Module) -> None:
-    """Turn the linear layers of the blocks' MLPs into `Fp8Linear`, in place; parameters keep their names."""
-    for module in model.modules():
-        if isinstance(module, Block):
-            for layer in module.mlp.children():
-                if isinstance(layer, nn.Linear):
-                    layer.__class__ = Fp8Linear
 
 
 def config_of(settings: dict[str, Any]) -> TrainConfig:

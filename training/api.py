@@ -52,6 +52,6 @@ def load_config(path: str | Path, *, overrides: Sequence[str] = ()) -> TrainConf
         RecipeError: the file is missing or not YAML, or a key or value is wrong.
 
     Example:
-        >>> config = load_config("workflows/demo/train.yaml", overrides=["run=out/run", "optim.lr=1e-3"])
+        >>> config = load_config("demo/train.yaml", overrides=["run=out/run", "optim.lr=1e-3"])
     """
     return load_settings(Path(path), TrainConfig, overrides)

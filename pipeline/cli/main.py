@@ -24,6 +24,7 @@ from openwit.pipeline.cli.options import (
 )
 from openwit.pipeline.cli.start import add_commands as add_start_commands
 from openwit.pipeline.stages.base import InputMap
+from openwit.pipeline.stages.limits import LARGEST_CAP, LARGEST_SEED, MOST_QUERIES
 from openwit.pipeline.stages.select.settings import BalanceMode
 from openwit.pipeline.text.matching.settings import MatchMode
 from openwit.schemas.common.command import Version, entry_point, examples, make_console, path_or_url
@@ -52,7 +53,7 @@ def _root(version: Version = False) -> None:
 @app.command(
     context_settings=BEAM_FLAGS,
     epilog=examples(
-        "wit build workflows/demo/recipe.yaml --workdir out/demo --set select.cap=100",
+        "wit build demo/recipe.yaml --workdir out/demo --set select.cap=100",
         "wit build recipe.yaml --runner flink -- --flink_master=localhost:8081",
         "wit build recipe.yaml --workdir gs://bucket/w --runner dataflow --check",
         "wit build recipe.yaml --plan --price-per-core-hour 0.05 --assume success_share=0.6",
@@ -170,7 +171,9 @@ def queries(
         list[str] | None,
         typer.Option("--table", help="Your own query list: one query per line, or a table. Repeatable."),
     ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Maximum number of queries.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, max=MOST_QUERIES, help="Maximum number of queries.")
+    ] = None,
     match: Annotated[
         MatchMode | None,
         typer.Option("--match", help="As select will match: words fold case and spelling, metaclip keeps them."),
@@ -251,7 +254,9 @@ def select(
     ] = None,
     cap: Annotated[
         int | None,
-        typer.Option("--cap", min=1, help="Maximum pairs drawn per query (t in the paper) [default: 20000]."),
+        typer.Option(
+            "--cap", min=1, max=LARGEST_CAP, help="Maximum pairs drawn per query (t in the paper) [default: 20000]."
+        ),
     ] = None,
     balance: Annotated[
         BalanceMode | None, typer.Option("--balance", help="Exactly the cap per query, MetaCLIP's rule, or all pairs.")
@@ -259,7 +264,9 @@ def select(
     match: Annotated[
         MatchMode | None, typer.Option("--match", help="Whole words of any script, or as MetaCLIP matches.")
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Random seed of the balancing draw.")] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Random seed of the balancing draw.")
+    ] = None,
     reuse: Annotated[
         Path | None,
         typer.Option(

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from openwit.pipeline.stages.limits import MOST_CONCEPTS
 from openwit.schemas.common.command import examples, make_console
 from openwit.schemas.common.parts import require_part
 
@@ -86,7 +87,9 @@ def demo(
     port: Annotated[
         int, typer.Option("--port", help="Port on loopback; 0 for any free port.", min=0, max=65535)
     ] = 8765,
-    concepts: Annotated[int | None, typer.Option("--concepts", help="Use the first N emoji only.", min=1)] = None,
+    concepts: Annotated[
+        int | None, typer.Option("--concepts", help="Use the first N emoji only.", min=1, max=MOST_CONCEPTS)
+    ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Delete the web of an earlier run and draw it again.")
     ] = False,

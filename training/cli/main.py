@@ -11,6 +11,7 @@ from openwit.schemas.common.command import Version, ending_when_stopped, make_co
 from openwit.schemas.common.errors import OpenWITError
 from openwit.training.cli.options import BatchSize, ModelPath, QuickGelu, WeightsOption, example
 from openwit.training.config.choices import ExportLayout, Weights
+from openwit.training.config.limits import MOST_CHECKPOINTS, MOST_PROCESSES, MOST_SAMPLES, MOST_TOKEN_IDS
 
 app = typer.Typer(
     name="wit-train",
@@ -26,7 +27,7 @@ def _root(version: Version = False) -> None:
     pass
 
 
-@app.command(epilog=example("wit-train fit workflows/demo/train.yaml --set optim.lr=1e-3 --set run=out/other"))
+@app.command(epilog=example("wit-train fit demo/train.yaml --set optim.lr=1e-3 --set run=out/other"))
 def fit(
     config: Annotated[Path, typer.Argument(help="Training configuration (YAML).", metavar="CONFIG.yaml")],
     overrides: Annotated[
@@ -67,10 +68,10 @@ def fit(
         raise typer.Exit(128 + outcome.signal)
 
 
-@app.command(epilog=example("wit-train memory workflows/paper/train-vit-b-32.yaml --processes 8"))
+@app.command(epilog=example("wit-train memory paper/train-vit-b-32.yaml --processes 8"))
 def memory(
     config: Annotated[Path, typer.Argument(help="Training configuration (YAML).", metavar="CONFIG.yaml")],
-    processes: Annotated[int, typer.Option(min=1, help="GPUs that share the batch.")] = 1,
+    processes: Annotated[int, typer.Option(min=1, max=MOST_PROCESSES, help="GPUs that share the batch.")] = 1,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", help="Override a key: a.b=value. Repeatable.", metavar="KEY=VALUE"),
@@ -95,7 +96,9 @@ def retrieval(
     dataset: Annotated[Path, typer.Option(help="Dataset folder.")],
     split: Annotated[str, typer.Option(help="Split to evaluate on.")] = "val",
     batch_size: BatchSize = 256,
-    limit: Annotated[int | None, typer.Option(min=2, help="Evaluate on the first N images only.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=2, max=MOST_SAMPLES, help="Evaluate on the first N images only.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for retrieval.json [default: the run folder].")] = None,
     contact_sheet: Annotated[
         Path | None, typer.Option(help="Draw captions and their best images to this PNG.")
@@ -139,7 +142,9 @@ def zero_shot(
     classes: Annotated[Path | None, typer.Option(help="Names of numbered classes, one per line from class 0.")] = None,
     image_column: Annotated[str | None, typer.Option(help="Column of images in Parquet.")] = None,
     label_column: Annotated[str | None, typer.Option(help="Column of labels in Parquet.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Classify a random sample of N images.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, max=MOST_SAMPLES, help="Classify a random sample of N images.")
+    ] = None,
     batch_size: BatchSize = 256,
     weights: WeightsOption = Weights.MODEL,
     quick_gelu: QuickGelu = None,
@@ -173,7 +178,9 @@ def export(
     layout: Annotated[ExportLayout, typer.Option("--format", help="Program that the model is written for.")],
     out: Annotated[Path, typer.Option(help="Folder to write; must not exist yet.")],
     weights: WeightsOption = Weights.MODEL,
-    average: Annotated[int, typer.Option(min=1, help="Average the weights of the run's last N checkpoints.")] = 1,
+    average: Annotated[
+        int, typer.Option(min=1, max=MOST_CHECKPOINTS, help="Average the weights of the run's last N checkpoints.")
+    ] = 1,
     quick_gelu: QuickGelu = None,
 ) -> None:
     """Write a model for open_clip, for Hugging Face's transformers, or as ONNX graphs.
@@ -192,7 +199,7 @@ def export(
 @app.command(epilog=example("wit-train tokenizer out/demo/dataset --vocabulary 16384 --out out/demo/merges.txt"))
 def tokenizer(
     dataset: Annotated[Path, typer.Argument(help="Dataset folder.")],
-    vocabulary: Annotated[int, typer.Option(help="Number of ids, at most 49408.")],
+    vocabulary: Annotated[int, typer.Option(min=1, max=MOST_TOKEN_IDS, help="Number of ids, at most 49408.")],
     out: Annotated[Path, typer.Option(help="Merges file to write.")],
     split: Annotated[str, typer.Option(help="Split whose texts are read.")] = "train",
 ) -> None:

@@ -7,6 +7,7 @@ import typer
 
 from openwit.schemas.common.command import path_or_url
 from openwit.training.config.choices import Weights
+from openwit.training.config.limits import LARGEST_BATCH
 
 
 def example(command: str) -> str:
@@ -27,4 +28,4 @@ QuickGelu = Annotated[
     bool | None,
     typer.Option("--quick-gelu/--gelu", help="Activation of weights of other programs, whose files do not state it."),
 ]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images or texts embedded at once.")]
+BatchSize = Annotated[int, typer.Option(min=1, max=LARGEST_BATCH, help="Images or texts embedded at once.")]

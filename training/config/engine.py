@@ -36,6 +36,11 @@ class SpeedSettings(Settings):
     channels_last: bool | None = Field(
         None, description="memory layout of ResNets and patch convolutions; null: on a GPU only"
     )
+    fp8: bool = Field(
+        False,
+        description="linear layers of blocks in 8 bits, with bf16 for all else: for large models on a GPU of compute "
+        "capability 8.9 or higher",
+    )
 
 
 class DistributedSettings(Settings):

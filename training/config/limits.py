@@ -20,3 +20,7 @@ LARGEST_WEIGHT = 1e9
 """Weight of one among several."""
 LONGEST_WAIT_MINUTES = 30 * 24 * 60
 """Thirty days."""
+MOST_PROCESSES = 2**20
+"""Processes that share a batch."""
+MOST_CHECKPOINTS = 1_000_000
+"""Checkpoints of a run."""

@@ -64,3 +64,11 @@ class TrainConfig(Settings):
     log: LogSettings = LogSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
     eval: EvalSettings = EvalSettings()
+
+    @pydantic.model_validator(mode="after")
+    def _one_precision(self) -> "TrainConfig":
+        if self.speed.fp8 and self.precision not in ("auto", "bf16"):
+            raise ValueError(
+                f"speed.fp8 computes all else in bf16: precision must be bf16 or auto, not {self.precision}"
+            )
+        return self

@@ -10,6 +10,7 @@ from openwit.schemas.common.errors import RecipeError
 from openwit.training.config import CustomModelSettings, TrainConfig
 from openwit.training.config.zoo import ResNetSpec
 from openwit.training.engine.distributed import Group
+from openwit.training.engine.fp8 import check_fp8, use_fp8
 from openwit.training.engine.parallel import shard
 from openwit.training.engine.places import lock
 from openwit.training.engine.runtime import lowered_dtype, set_matmul_precision
@@ -41,6 +42,8 @@ def build_model(
         RecipeError: the model cannot be built, or a setting does not apply to it.
     """
     _check(config, objective)
+    if config.speed.fp8:
+        check_fp8(device)
     set_matmul_precision(config.speed.tf32)
     torch.manual_seed(config.seed)
     model = objective.build_model(config.model)
@@ -56,6 +59,8 @@ def build_model(
     stacks = [module for module in model.modules() if isinstance(module, Transformer | ResNet)]
     for module in stacks:
         module.recompute = config.memory.checkpoint_activations
+    if config.speed.fp8:
+        use_fp8(model)
     if config.speed.compile:
         _compile(model, config.speed.compile_mode, by_block=sharded)
     if sharded:
@@ -79,6 +84,7 @@ def _check(config: TrainConfig, objective: Objective) -> None:
     for key, is_set in {
         "distributed.strategy: fsdp": config.distributed.strategy == "fsdp",
         "speed.compile": config.speed.compile,
+        "speed.fp8": config.speed.fp8,
         "memory.checkpoint_activations": config.memory.checkpoint_activations,
     }.items():
         if is_set:

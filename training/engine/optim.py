@@ -13,6 +13,7 @@ from openwit.training.config import OptimSettings
 from openwit.training.engine.parallel import Take, as_it_is, is_sharded, placed_like, whole
 from openwit.training.engine.places import depths, place_of
 from openwit.training.engine.sent_tree import plain
+from openwit.training.engine.sharded_muon import ShardedMuon
 
 _KEY = "optim.name"
 
@@ -133,8 +134,6 @@ def _muon(
     muon: Any = getattr(torch.optim, "Muon", None)
     if muon is None:
         raise RecipeError(f"{_KEY}: this torch ({torch.__version__}) has no Muon: use adamw, or torch 2.9 or newer")
-    if any(is_sharded(parameter) for _, parameter in named):
-        raise RecipeError(f"{_KEY}: muon needs whole matrices: use distributed.strategy replicate")
     hidden = [(n, p) for n, p in named if p.ndim == 2 and place_of(n).block is not None]
     others = [(n, p) for n, p in named if not (p.ndim == 2 and place_of(n).block is not None)]
     if not hidden:
@@ -142,7 +141,12 @@ def _muon(
     # With this factor an update is as large as AdamW's, so that one learning rate serves both.
     options = {"adjust_lr_fn": "match_rms_adamw", **settings.options}
     check_call(muon, {"lr": settings.lr, **options}, name="muon", key=_KEY, positional=1)
-    first = muon(_groups(model, hidden, settings, head_apart), lr=settings.lr, **options)
+    groups = _groups(model, hidden, settings, head_apart)
+    first: torch.optim.Optimizer
+    if any(is_sharded(parameter) for _, parameter in hidden):
+        first = ShardedMuon(groups, muon, lr=settings.lr, options=options)
+    else:
+        first = muon(groups, lr=settings.lr, **options)
     return Several([first, _adamw(_groups(model, others, settings, head_apart), settings)])
 
 

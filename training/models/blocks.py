@@ -46,12 +46,16 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, causal: bool) -> Tensor:
         """(B, N, width) to (B, N, width)."""
         batch, length, width = x.shape
-        projected = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        projected = self.project(x)
         split = projected.view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         query, key, value = split.unbind(0)
         mixed = F.scaled_dot_product_attention(query, key, value, is_causal=causal)
         merged: Tensor = self.out_proj(mixed.transpose(1, 2).reshape(batch, length, width))
         return merged
+
+    def project(self, x: Tensor) -> Tensor:
+        """Map (B, N, width) to the queries, keys and values, (B, N, 3 width)."""
+        return F.linear(x, self.in_proj_weight, self.in_proj_bias)
 
 
 def attended(asking: Tensor, memory: Tensor, weight: Tensor, bias: Tensor, heads: int) -> Tensor:

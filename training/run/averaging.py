@@ -46,7 +46,7 @@ def average_checkpoints(
         raise RecipeError(f"{out} must end in .pt, as checkpoints do, or in .safetensors")
     if out.exists():
         raise RecipeError(f"{out} exists: choose another file")
-    if shares is not None and (len(shares) != len(checkpoints) or abs(sum(shares) - 1) > 1e-6 or min(shares) < 0):
+    if shares is not None and (len(shares) != len(checkpoints) or not abs(sum(shares) - 1) <= 1e-6 or min(shares) < 0):
         raise RecipeError(f"shares must be {len(checkpoints)} numbers of 0 or more whose sum is 1")
     if out.suffix == ".safetensors":
         _average_weights(checkpoints, out, weights, shares)

@@ -26,7 +26,9 @@ app = typer.Typer(
 
 Out = Annotated[Path, typer.Option(help="Folder of the demo; holds web/, wikipedia/ and crawl/.")]
 Port = Annotated[int, typer.Option(help="Port on loopback; 0 takes a free one.", min=0, max=65535)]
-Concepts = Annotated[int | None, typer.Option(help="Maximum number of emoji, for a quick look. Default: all.")]
+Concepts = Annotated[
+    int | None, typer.Option(help="Maximum number of emoji, for a quick look. Default: all.", min=1, max=100_000)
+]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Remove a web of other settings or versions and make it again.")]
 
 _DEFAULT_OUT = Path("out/demo")

@@ -53,7 +53,7 @@ def compare(
     dataset: Annotated[Path, typer.Option(help="Dataset folder.")],
     split: Annotated[str, typer.Option(help="Held-out split.")] = "val",
     images: Annotated[
-        int, typer.Option(min=2, help="Images to choose from; a captioner reads this many squared.")
+        int, typer.Option(min=2, max=1_000_000, help="Images to choose from; a captioner reads this many squared.")
     ] = 100,
     out: Annotated[Path | None, typer.Option(help="Write the points as JSON.")] = None,
 ) -> None:
@@ -62,9 +62,7 @@ def compare(
     paths = {run: sorted((run / "checkpoints").glob("step-*.pt")) for run in runs}
     for run, found in paths.items():
         if not found:
-            raise DataError(
-                f"{run} holds no checkpoint: train one with `wit-train fit workflows/figure2/train-*.yaml`"
-            )
+            raise DataError(f"{run} holds no checkpoint: train one with `wit-train fit figure2/train-*.yaml`")
     samples = ShardedDataset(dataset, split)
     points = []
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:

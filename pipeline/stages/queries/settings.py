@@ -2,6 +2,7 @@
 
 from pydantic import Field, model_validator
 
+from openwit.pipeline.stages.limits import MOST_QUERIES
 from openwit.pipeline.text.matching.settings import MatchMode
 from openwit.schemas.common.settings import Settings
 
@@ -37,7 +38,10 @@ class QuerySettings(Settings):
     min_views: int = Field(70, ge=1, description="minimum views of a title, summed over the files of page views")
     max_words: int = Field(6, ge=1, description="maximum words of a title or synset")
     limit: int = Field(
-        500_000, ge=1, description="maximum number of queries: all synsets and words, then bigrams and titles by rank"
+        500_000,
+        ge=1,
+        le=MOST_QUERIES,
+        description="maximum number of queries: all synsets and words, then bigrams and titles by rank",
     )
     match: MatchMode | None = Field(
         None,

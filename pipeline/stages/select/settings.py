@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from openwit.pipeline.stages.limits import LARGEST_CAP, LARGEST_SEED
 from openwit.pipeline.text.matching.settings import MatchMode
 from openwit.schemas.common.settings import Settings
 
@@ -14,7 +15,9 @@ TextsPerImage = Literal["all", "longest", "first"]
 class SelectSettings(Settings):
     """Search and balance."""
 
-    cap: int = Field(20_000, ge=1, description="maximum number of pairs drawn per query (t in the paper)")
+    cap: int = Field(
+        20_000, ge=1, le=LARGEST_CAP, description="maximum number of pairs drawn per query (t in the paper)"
+    )
     target_pairs: int | None = Field(
         None, ge=1, description="choose the cap so that about this number of pairs is kept"
     )
@@ -35,7 +38,7 @@ class SelectSettings(Settings):
     near_equal_texts: Literal["keep", "drop"] = Field(
         "keep", description="drop: of an image's texts with the same words keep the longest"
     )
-    seed: int = Field(0, ge=0, description="random seed of the balancing draw")
+    seed: int = Field(0, ge=0, le=LARGEST_SEED, description="random seed of the balancing draw")
 
     @model_validator(mode="after")
     def _one_way_to_t(self) -> "SelectSettings":

@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import ByteSize, Field, field_validator, model_validator
 
+from openwit.pipeline.stages.limits import LARGEST_SEED
 from openwit.schemas.common.settings import Settings
 
 
@@ -12,7 +13,7 @@ class ShardSettings(Settings):
 
     samples: int | None = Field(None, ge=1, description="target samples per shard; 10,000 if bytes is not set")
     bytes: ByteSize | None = Field(None, description="target size of a tar in bytes: a number, 500MB or 1GiB")
-    seed: int = Field(0, ge=0, description="random seed of the global shuffle")
+    seed: int = Field(0, ge=0, le=LARGEST_SEED, description="random seed of the global shuffle")
 
     @model_validator(mode="before")
     @classmethod

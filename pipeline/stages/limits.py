@@ -1,0 +1,10 @@
+"""Upper bounds of numbers that are settings of a step and options of its command: a slip is refused at once."""
+
+MOST_QUERIES = 10**9
+"""Terms of a query list: two thousand times the paper's."""
+LARGEST_CAP = 10**12
+"""Pairs drawn for a query."""
+LARGEST_SEED = 2**63 - 1
+"""Seed of a draw or shuffle."""
+MOST_CONCEPTS = 100_000
+"""Emoji of the demo."""
