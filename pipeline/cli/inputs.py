@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from openwit.pipeline.inputs.settings import SOURCES, Wanted, wanted
+from openwit.pipeline.inputs.settings import MOST_FILES, MOST_HOURS, SOURCES, Wanted, wanted
 from openwit.schemas.common.command import examples, make_console
 from openwit.schemas.common.errors import RecipeError
 from openwit.schemas.common.parts import require_part
@@ -47,14 +47,19 @@ def inputs(
     ] = None,
     crawl: Annotated[str | None, typer.Option("--crawl", help="Crawl of Common Crawl: CC-MAIN-2024-22.")] = None,
     kind: Annotated[str | None, typer.Option("--kind", help="Files of a crawl: warc or wat.")] = None,
-    files: Annotated[int | None, typer.Option("--files", min=1, help="Number of files of a crawl.")] = None,
+    files: Annotated[
+        int | None, typer.Option("--files", min=1, max=MOST_FILES, help="Number of files of a crawl.")
+    ] = None,
     language: Annotated[str | None, typer.Option("--language", help="Wikipedia: code of its language.")] = None,
     date: Annotated[str | None, typer.Option("--date", help="Wikipedia: YYYYMMDD of the dump, or latest.")] = None,
     parts: Annotated[
-        int | None, typer.Option("--parts", min=1, help="Wikipedia: the first parts only, not the whole dump.")
+        int | None,
+        typer.Option("--parts", min=1, max=MOST_FILES, help="Wikipedia: the first parts only, not all."),
     ] = None,
     day: Annotated[str | None, typer.Option("--day", help="Page views: first day, YYYY-MM-DD.")] = None,
-    hours: Annotated[int | None, typer.Option("--hours", min=1, help="Page views: number of hours.")] = None,
+    hours: Annotated[
+        int | None, typer.Option("--hours", min=1, max=MOST_HOURS, help="Page views: number of hours.")
+    ] = None,
     url: Annotated[list[str] | None, typer.Option("--url", help="Files: address of one. Repeatable.")] = None,
     to: Annotated[str | None, typer.Option("--to", help="Folder to write.")] = None,
     base: Annotated[str | None, typer.Option("--base", help="URL of a mirror.")] = None,

@@ -22,7 +22,8 @@ from openwit.schemas.common.errors import RecipeError
 from openwit.schemas.common.settings import Settings, parse_settings
 
 _URL = r"^https?://[^\s]+$"
-_MOST_FILES = 1_000_000
+MOST_FILES = 1_000_000
+MOST_HOURS = 9_000
 
 
 def _local(folder: str) -> str:
@@ -52,7 +53,7 @@ class CommonCrawlInput(Settings):
     files: int = Field(
         2,
         ge=1,
-        le=_MOST_FILES,
+        le=MOST_FILES,
         description="how many of the crawl's files; they are chosen by hash of their path, and more only adds",
     )
     to: Folder = Field("inputs/commoncrawl", min_length=1, description="folder to write")
@@ -76,7 +77,7 @@ class WikipediaInput(Settings):
     parts: int | None = Field(
         None,
         ge=1,
-        le=_MOST_FILES,
+        le=MOST_FILES,
         description="the first N parts of a dump that is published in parts too; null: the whole dump",
     )
     to: Folder = Field("inputs/wikipedia", min_length=1, description="folder to write")
@@ -87,7 +88,7 @@ class PageviewsInput(Settings):
     """Hourly page views of all Wikipedias."""
 
     day: Text = Field("2024-05-01", pattern=r"^\d{4}-\d{2}-\d{2}$", description="the first day, YYYY-MM-DD")
-    hours: int = Field(24, ge=1, le=9_000, description="how many hours from that day on, a file of about 50 MB each")
+    hours: int = Field(24, ge=1, le=MOST_HOURS, description="how many hours from that day, a file of about 50 MB each")
     to: Folder = Field("inputs/pageviews", min_length=1, description="folder to write")
     base: str = Field("https://dumps.wikimedia.org/", pattern=_URL, description="URL of the dumps, or of a mirror")
 
@@ -115,7 +116,7 @@ class WordNetInput(Settings):
 class FilesInput(Settings):
     """Files of your own choice, by their URLs."""
 
-    urls: list[str] = Field(min_length=1, max_length=_MOST_FILES, description="addresses, http or https")
+    urls: list[str] = Field(min_length=1, max_length=MOST_FILES, description="addresses, http or https")
     sha256: dict[str, str] = Field({}, description="expected checksums: name of the file to its sha256 in hex")
     to: Folder = Field("inputs", min_length=1, description="folder to write")
 

@@ -58,7 +58,7 @@ def test_defaults_are_the_values_that_an_empty_file_gives():
 
 def test_types_are_in_words():
     types = {setting.key: (setting.type, setting.default) for setting in (*SETTINGS, *TRAINING)}
-    assert types["select.cap"] == ("integer, >= 1", "20000")
+    assert types["select.cap"] == ("integer, >= 1, <= 1000000000000", "20000")
     assert types["select.balance"] == ("one of cap, probabilistic", '"cap"')
     assert types["optim.betas"][0] == "list of 2: number, number"
     assert types["schedule.duration"] == (
@@ -103,6 +103,6 @@ def test_a_key_that_is_not_there_is_one_sentence():
 
 def test_the_list_is_wrapped():
     lines = listing(find_settings(SETTINGS, "select"), 60).splitlines()
-    assert lines[0] == "select.cap  (integer, >= 1; default 20000)"
+    assert lines[0] == "select.cap  (integer, >= 1, <= 1000000000000; default 20000)"
     assert lines[1].startswith("    ")
     assert max(map(len, lines)) <= 60

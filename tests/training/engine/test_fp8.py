@@ -117,7 +117,7 @@ def losses(case: dict[str, Any], steps: int) -> list[float]:
 
 @pytest.mark.parametrize(
     ("more", "steps"),
-    [({}, 40), pytest.param({"chunk": 4, "recompute": True}, 40, marks=pytest.mark.slow)],
+    [({}, 16), pytest.param({"chunk": 4, "recompute": True}, 40, marks=pytest.mark.slow)],
     ids=["plain", "chunks, recomputation"],
 )
 def test_the_loss_is_near_that_of_bf16(more: dict[str, Any], steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,8 +133,8 @@ def test_the_loss_is_near_that_of_bf16(more: dict[str, Any], steps: int, monkeyp
     found = losses(case_of(**more), steps)
     assert found[0] == pytest.approx(plain[0], rel=0.02)
     assert found != plain
-    assert plain[-1] < 0.8 * plain[0]
-    late = slice(steps - 10, None)
+    assert plain[-1] < 0.95 * plain[0]
+    late = slice(steps - 8, None)
     assert sum(found[late]) == pytest.approx(sum(plain[late]), rel=0.1)
 
 
