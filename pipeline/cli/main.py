@@ -24,7 +24,7 @@ from openwit.pipeline.cli.options import (
 )
 from openwit.pipeline.cli.start import add_commands as add_start_commands
 from openwit.pipeline.stages.base import InputMap
-from openwit.pipeline.stages.limits import LARGEST_CAP, LARGEST_SEED, MOST_QUERIES
+from openwit.pipeline.stages.limits import HIGHEST_PRICE, LARGEST_CAP, LARGEST_SEED, MOST_QUERIES
 from openwit.pipeline.stages.select.settings import BalanceMode
 from openwit.pipeline.text.matching.settings import MatchMode
 from openwit.schemas.common.command import Version, entry_point, examples, make_console, path_or_url
@@ -98,7 +98,8 @@ def build(
         ),
     ] = None,
     price_per_core_hour: Annotated[
-        float | None, typer.Option("--price-per-core-hour", min=0, help="For the cost in a plan, any currency.")
+        float | None,
+        typer.Option("--price-per-core-hour", min=0, max=HIGHEST_PRICE, help="For the cost in a plan, any currency."),
     ] = None,
 ) -> None:
     """Build a dataset from a recipe, or resume the build.

@@ -8,3 +8,5 @@ LARGEST_SEED = 2**63 - 1
 """Seed of a draw or shuffle."""
 MOST_CONCEPTS = 100_000
 """Emoji of the demo."""
+HIGHEST_PRICE = 1e9
+"""Price of a core for an hour, in any currency."""

@@ -59,7 +59,7 @@ def test_defaults_are_the_values_that_an_empty_file_gives():
 def test_types_are_in_words():
     types = {setting.key: (setting.type, setting.default) for setting in (*SETTINGS, *TRAINING)}
     assert types["select.cap"] == ("integer, >= 1, <= 1000000000000", "20000")
-    assert types["select.balance"] == ("one of cap, probabilistic", '"cap"')
+    assert types["select.balance"] == ("one of cap, probabilistic, all", '"cap"')
     assert types["optim.betas"][0] == "list of 2: number, number"
     assert types["schedule.duration"] == (
         "duration: number and unit (steps, samples, epochs, s, min, h or %)",
@@ -74,6 +74,7 @@ def test_types_are_in_words():
         "name: sigmoid",
         "name: bag_of_words",
         "name: captioning",
+        "name: contrastive_captioning",
     }
     assert types["objective"][0] == "settings or dotted name, or mapping with name and settings"
     assert {"built-in", "your own, by dotted name"} == {
