@@ -43,13 +43,16 @@ class UnimodalText(TextTransformer):
         self.cls_embedding = nn.Parameter(0.01 * torch.randn(spec.width))
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        """Map (B, L) ids to (B, embed_dim), not of unit length, and the (B, L, width) of the last block."""
+        """Map (B, L) ids to (B, embed_dim), not of unit length, and the (B, L + 1, width) of the last block.
+
+        The latter is not cut here to L rows, as FSDP2 warns of results that are views.
+        """
         after = tokens.argmax(dim=1) + 1
         x = self.token_embedding(tokens) + self.positional_embedding[: tokens.shape[1]]
         places = torch.arange(tokens.shape[1] + 1, device=tokens.device)
         is_class = (places == after[:, None]).unsqueeze(-1)
         x = self.transformer(torch.where(is_class, self.cls_embedding, F.pad(x, (0, 0, 0, 1))))
-        return self._projected(x[torch.arange(len(x), device=x.device), after]), x[:, :-1]
+        return self._projected(x[torch.arange(len(x), device=x.device), after]), x
 
 
 class MultimodalDecoder(nn.Module):
@@ -80,10 +83,10 @@ class MultimodalDecoder(nn.Module):
 
         Args:
             patches: (b, N, width of the image tower).
-            words: (b, L, width) of `UnimodalText`.
+            words: (b, L + 1, width) of `UnimodalText`.
             tokens: (b, L) ids.
         """
-        known = self.ln_final(self.transformer(words[:, :-1], self.pool(patches)))
+        known = self.ln_final(self.transformer(words[:, :-2], self.pool(patches)))
         return self.terms(known, tokens)
 
     def terms(self, known: Tensor, tokens: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ def of_two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, torch.Ten
     """The gradients of all cases, by two processes."""
     folder = tmp_path_factory.mktemp("two")
     (folder / "cases.json").write_text(json.dumps([*CASES, *products.FAST]))
-    ended = tiny.run_processes([WORKER, str(folder / "cases.json"), str(folder / "out.pt")])
+    ended = tiny.run_processes([WORKER, str(folder / "cases.json"), str(folder / "out.pt")], seconds=250)
     assert [code for code, _, _ in ended] == [0, 0], ended
     return torch.load(folder / "out.pt")
 

@@ -232,7 +232,7 @@ def test_open_clips_loss_is_the_same(made: SimpleNamespace) -> None:
         _, patches = model.visual(inputs.images)
         _, words = model.text(inputs.tokens)
         decoder = model.decoder
-        known = decoder.ln_final(decoder.transformer(words[:, :-1], decoder.pool(patches)))
+        known = decoder.ln_final(decoder.transformer(words[:, :-2], decoder.pool(patches)))
         labels = inputs.tokens[:, 1:].clone()
         places = torch.arange(labels.shape[1])
         labels[places >= inputs.tokens.argmax(dim=1)[:, None]] = -1
