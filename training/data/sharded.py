@@ -197,14 +197,16 @@ class Shard:
 
     def read(self, row: int) -> Sample:
         """Read the sample of a row; raises CorruptSampleError."""
-        return self._rows.read(row, self._file().fd)
+        file = self._file()  # held while it is read: of many tars, others may be opened in its place meanwhile
+        return self._rows.read(row, file.fd)
 
     def is_cold(self, row: int) -> bool:
         """Return whether the first byte of a row would have to be waited for, where the system tells."""
         if _NO_WAIT is None:
             return True
+        file = self._file()
         try:
-            os.preadv(self._file().fd, [bytearray(1)], self._rows.parts(row)[0][0], _NO_WAIT)
+            os.preadv(file.fd, [bytearray(1)], self._rows.parts(row)[0][0], _NO_WAIT)
         except BlockingIOError:
             return True
         except (OSError, IndexError):
@@ -223,7 +225,8 @@ class Shard:
         start, size = self._rows.json[0][row], self._rows.json[1][row]
         if not size:
             return {}
-        found, reason = lenient_json(os.pread(self._file().fd, size, start))
+        file = self._file()
+        found, reason = lenient_json(os.pread(file.fd, size, start))
         if not isinstance(found, dict):
             raise CorruptSampleError(self.key(row), f"JSON member: {reason or 'it is not an object'}")
         return found

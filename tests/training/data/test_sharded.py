@@ -10,7 +10,8 @@ from openwit.schemas.common.errors import OpenWITError, SchemaError
 from openwit.schemas.manifest import DatasetManifest
 from openwit.schemas.tables.samples import SHARD_INDEX
 from openwit.training.data.sample_texts import CorruptSampleError
-from openwit.training.data.sharded import ShardedDataset
+from openwit.training.data.shard_file import ShardFile, read_index
+from openwit.training.data.sharded import Shard, ShardedDataset
 
 
 @pytest.fixture
@@ -107,3 +108,13 @@ def test_a_split_is_a_frame_of_what_is_known_of_each_sample(dataset: Path) -> No
     assert list(found.to_pandas(columns=["caption"]).columns) == ["caption"]
     with pytest.raises(OpenWITError, match="has no column 'captoin'"):
         found.to_pandas(columns=["captoin"])
+
+
+def test_a_file_stays_open_while_it_is_read(dataset: Path) -> None:
+    """Whatever is kept of it elsewhere: two threads may open a tar at once, and of many tars some are closed."""
+    whole = ShardedDataset(dataset, "train")
+    wanted = [(whole.sample(number), whole.metadata(number)) for number in range(3)]
+    tar, index = sorted((dataset / "train").glob("*.tar"))[0], sorted((dataset / "train").glob("*.idx.arrow"))[0]
+    shard = Shard(lambda: ShardFile(tar), read_index(index))  # nothing else keeps the file
+    assert [(shard.read(row), shard.metadata(row)) for row in range(3)] == wanted
+    assert shard.is_cold(0) in (True, False)
