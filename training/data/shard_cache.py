@@ -116,7 +116,8 @@ class ShardCache:
             part = target.with_name(target.name + _PART)
             try:
                 shard.store.copy(file, part)
-                os.replace(part, target)
+                with self._locked("space"):  # whoever counts would find neither name
+                    os.replace(part, target)
             except BaseException:
                 for each in self._paths(shard):
                     each.with_name(each.name + _PART).unlink(missing_ok=True)
