@@ -58,8 +58,8 @@ def print_plan(console: Console, plan: BuildPlan) -> None:
     if plan.selection is not None:
         found = plan.selection
         say(
-            f"Of the slice's pairs {found.queries_seen:,} queries match; {found.over_cap:,} would have more than "
-            f"{found.cap:,} pairs each."
+            f"Of the slice's pairs {found.queries_seen:,} queries match; about {count_of(found.over_cap)} would have "
+            f"more than {found.cap:,} pairs each."
         )
     say(
         f"In all {hours_of(plan.core_hours)} core hours: {duration_of(plan.core_hours, plan.workers)} on "
@@ -74,7 +74,9 @@ def print_plan(console: Console, plan: BuildPlan) -> None:
 
 def _print_step(say: object, step: StepPlan, width: int) -> None:
     assert callable(say)
-    parts = [f"{range_of(step.rows, count_of)} {step.unit}"]
+    rows = range_of(step.rows, count_of)
+    about = count_of(step.rows.mid)
+    parts = [f"{rows} {step.unit}" if " to " not in rows else f"about {about} {step.unit} ({rows})"]
     if step.disk.mid:
         parts.append(f"{bytes_of(step.disk)} on disk")
     if step.core_hours.mid:
@@ -121,16 +123,19 @@ def bytes_of(value: Range) -> str:
 
 def hours_of(value: Range) -> str:
     """Return a range of hours."""
-    return range_of(value, lambda hours: f"{hours:,.2g}" if hours < 100 else count_of(hours))
+    if value.high < 0.01:
+        return "under 0.01"
+    return range_of(value, lambda hours: f"{hours:,.2f}" if hours < 10 else count_of(hours))
 
 
 def duration_of(value: Range, workers: int) -> str:
     """Return how long core hours take on some cores."""
 
-    def text(hours: float) -> str:
-        each = hours / workers
-        if each >= 48:
-            return f"{each / 24:,.0f} days"
-        return f"{each:,.1f} hours" if each >= 1 else f"{each * 60:,.0f} minutes"
-
-    return range_of(value, text)
+    high = value.high / workers
+    for unit, size in (("days", 24.0), ("hours", 1.0), ("minutes", 1 / 60)):
+        if high >= 2 * size or unit == "minutes":
+            found = range_of(
+                value * (1 / workers / size), lambda each: f"{each:,.0f}" if each >= 10 else f"{each:,.1f}"
+            )
+            return f"{found} {unit}"
+    return ""

@@ -41,7 +41,7 @@ class SliceResult:
     Attributes:
         taken: the slice, with the share of its file that was read.
         candidates: number of them.
-        seconds: of work on one core.
+        seconds: of one core.
         candidate_bytes, drop_bytes: of the files that were written.
     """
 
@@ -60,7 +60,7 @@ class Sample:
         strata: the inputs.
         slices: what was read of them.
         funnel: step to rows in, rows out and reasons.
-        table: the candidates: url, has_bytes, and number of the slice.
+        files: of candidates, whose names begin with the number of their slice.
         unread: why files were left out.
     """
 
@@ -83,7 +83,6 @@ class Matches:
         offsets, ids: the queries of each kept pair, as `expected_pairs` takes them.
         matched: candidates that matched, with those that lost to an equal one.
         lost: of them.
-        seconds: of matching.
     """
 
     queries: int
@@ -94,7 +93,6 @@ class Matches:
     ids: np.ndarray
     matched: int
     lost: int
-    seconds: float
 
 
 def read_sample(settings: CandidateSettings, assumptions: Assumptions, folder: Path) -> Sample:
@@ -126,9 +124,9 @@ def _read(sample: Sample, work: ReadInput, taken: Slice, folder: Path) -> None:
     number = len(sample.slices)
     # The part of a file that is not its first is not counted as a file.
     task: Task[InputPart] = Task(number, f"{number:05d}", taken.part)
-    before = time.monotonic()
+    before = time.process_time()  # of a core, whatever else runs on this machine
     files = work.run(task, folder, stats)
-    seconds = time.monotonic() - before
+    seconds = time.process_time() - before
     # A range of bytes is read from its first record to the one after it.
     if isinstance(stats.extra, RecordsRead) and stats.extra.after is not None:
         first = stats.extra.first if stats.extra.first is not None else stats.extra.after
@@ -192,14 +190,12 @@ def match_sample(sample: Sample, queries: Path, settings: SelectSettings, folder
     compile_matcher(settings.match)
     work = MatchFile(str(queries), settings)
     tables, rows = [], []
-    before = time.monotonic()
     for n, path in enumerate(sample.files):
         task = Task(n, f"match-{n:05d}", MatchInput(str(path), "", None))
         [written] = work.run(task, folder, TaskStats())
         tables.append(MATCHES.read(written))
         number = int(path.stem.partition("-")[0])
         rows.append(np.full(tables[-1].num_rows, number, np.int32))
-    seconds = time.monotonic() - before
     matches = pa.concat_tables(tables)
     has_bytes = np.concatenate(
         [CANDIDATES.read(path).column("has_bytes").to_numpy(zero_copy_only=False) for path in sample.files]
@@ -228,5 +224,4 @@ def match_sample(sample: Sample, queries: Path, settings: SelectSettings, folder
         of_kept.flatten().to_numpy(),
         len(matched),
         int((verdict != 0).sum()),
-        seconds,
     )

@@ -106,6 +106,7 @@ def mirror_of(files: dict[str, bytes]) -> Iterator[Mirror]:
     mirror = Mirror(files)
     server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Handler, mirror))
     server.daemon_threads = True
+    server.handle_error = lambda *_: None  # type: ignore[method-assign]  # clients may go away
     mirror.url = f"http://127.0.0.1:{server.server_address[1]}/"
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     try:
