@@ -104,7 +104,7 @@ def test_a_model_with_our_losses_chunks_and_checkpoints(configure: Any, tmp_path
     assert embedded.shape == (2, 24)
     torch.testing.assert_close(embedded.norm(dim=1), torch.ones(2))
     assert load_model(raw["run"], weights="ema").model.towers.image.weight.shape == (24, 3 * 16**2)
-    with pytest.raises(RecipeError, match="speed.compile applies to built-in models only"):
+    with pytest.raises(RecipeError, match=r"speed.compile needs the blocks of model.name 'stranger:Flat'"):
         train(configure(run=str(tmp_path / "other"), model=model, speed={"compile": True}))
 
 

@@ -7,7 +7,7 @@ and the configuration contradicts. Only the logit bias may be absent on either s
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +161,7 @@ def load_init(model: nn.Module, source: InitWeights, settings: InitSettings) -> 
         DataError: they do not fit; names the first difference and the remedy.
     """
     expected = model.state_dict()
+    source = _within_adapter(source, expected)
     prefixes = _PREFIXES[settings.parts]
     chosen = {key: tensor for key, tensor in source.state.items() if key.startswith(prefixes)}
     notes = list(source.notes)
@@ -187,6 +188,18 @@ def load_init(model: nn.Module, source: InitWeights, settings: InitSettings) -> 
         notes=notes,
         before=source.origin,
     )
+
+
+def _within_adapter(source: InitWeights, expected: Mapping[str, Tensor]) -> InitWeights:
+    """Return weights of open_clip with the names that they have in a model of our adapter to it."""
+    if source.spec is not None or any(key in expected for key in source.state):
+        return source
+    nested = {key.replace("towers.", "towers.model.", 1): tensor for key, tensor in source.state.items()}
+    if not any(key in expected for key in nested):
+        return source
+    trained = {key: nested[f"towers.model.{key}"] for key in ("logit_scale", "logit_bias") if key in expected
+               and f"towers.model.{key}" in nested}  # fmt: skip
+    return replace(source, state={**nested, **trained})
 
 
 def architecture(source: InitWeights, settings: InitSettings) -> ClipSpec:

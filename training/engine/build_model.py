@@ -11,6 +11,7 @@ from openwit.training.config import CustomModelSettings, TrainConfig
 from openwit.training.config.zoo import ResNetSpec
 from openwit.training.engine.distributed import Group
 from openwit.training.engine.fp8 import check_fp8, use_fp8
+from openwit.training.engine.own_blocks import own_blocks, wrap_blocks
 from openwit.training.engine.parallel import shard
 from openwit.training.engine.places import lock
 from openwit.training.engine.runtime import lowered_dtype, set_matmul_precision
@@ -61,11 +62,17 @@ def build_model(
         module.recompute = config.memory.checkpoint_activations
     if config.speed.fp8:
         use_fp8(model)
+    blocks = _own_blocks(config, model)
     if config.speed.compile:
+        _allow_shapes()
+    if blocks:
+        mode = config.speed.compile_mode if config.speed.compile else None
+        wrap_blocks(blocks, recompute=config.memory.checkpoint_activations, compile_mode=mode)
+    elif config.speed.compile:
         _compile(model, config.speed.compile_mode, by_block=sharded)
     if sharded:
         assert group is not None
-        shard(model, device, group=group, lowered=lowered_dtype(device, config.precision))
+        shard(model, device, group=group, lowered=lowered_dtype(device, config.precision), own=blocks)
     return model.train()
 
 
@@ -81,14 +88,14 @@ def _check(config: TrainConfig, objective: Objective) -> None:
     if not isinstance(config.model, CustomModelSettings):
         _check_graphs(config)
         return
-    for key, is_set in {
-        "distributed.strategy: fsdp": config.distributed.strategy == "fsdp",
-        "speed.compile": config.speed.compile,
-        "speed.fp8": config.speed.fp8,
-        "memory.checkpoint_activations": config.memory.checkpoint_activations,
-    }.items():
-        if is_set:
-            raise RecipeError(f"{key} applies to built-in models only: leave it out, or do it in {config.model.name}")
+    if config.speed.fp8:
+        raise RecipeError(f"speed.fp8 applies to built-in models only: leave it out, or do it in {config.model.name}")
+    mode = config.speed.compile_mode
+    if config.speed.compile and mode in _CUDA_GRAPH_MODES:
+        raise RecipeError(
+            f"speed.compile_mode {mode} records CUDA graphs, of built-in models only: use default or "
+            "max-autotune-no-cudagraphs"
+        )
 
 
 def _check_graphs(config: TrainConfig) -> None:
@@ -104,6 +111,19 @@ def _check_graphs(config: TrainConfig) -> None:
             f"speed.compile_mode {mode} records CUDA graphs, in which the blocks of a ResNet cannot be computed again "
             f"(memory.checkpoint_activations): {remedy}"
         )
+
+
+def _own_blocks(config: TrainConfig, model: nn.Module) -> list[nn.Module]:
+    """Return the blocks of a model given by dotted name, if a setting needs them."""
+    wanted = {
+        "distributed.strategy: fsdp": config.distributed.strategy == "fsdp",
+        "speed.compile": config.speed.compile,
+        "memory.checkpoint_activations": config.memory.checkpoint_activations,
+    }
+    key = next((key for key, is_set in wanted.items() if is_set), None)
+    if key is None or not isinstance(config.model, CustomModelSettings):
+        return []
+    return own_blocks(model, name=config.model.name, key=key)
 
 
 def _channels_last(model: nn.Module, *, weights: bool) -> None:
@@ -127,17 +147,20 @@ def _images_last(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     return images.contiguous(memory_format=torch.channels_last), *others
 
 
+def _allow_shapes() -> None:
+    import torch._dynamo
+
+    dynamo: Any = torch._dynamo.config
+    name = "recompile_limit" if hasattr(dynamo, "recompile_limit") else "cache_size_limit"
+    setattr(dynamo, name, max(COMPILED_SHAPES, getattr(dynamo, name)))
+
+
 def _compile(model: nn.Module, mode: str, *, by_block: bool) -> None:
     """Compile in place, which keeps parameter names.
 
     Shards are gathered between blocks, hence `by_block`. The same for a ResNet whose blocks are computed again: the
     compiler's front end does not take a checkpoint with contexts, which keep the running statistics.
     """
-    import torch._dynamo
-
-    dynamo: Any = torch._dynamo.config
-    name = "recompile_limit" if hasattr(dynamo, "recompile_limit") else "cache_size_limit"
-    setattr(dynamo, name, max(COMPILED_SHAPES, getattr(dynamo, name)))
     for module in model.modules():
         if isinstance(module, VisionTransformer):
             # A compiled pass with gradients and one without may draw different numbers, and each step's seed would

@@ -9,7 +9,7 @@ step has one such exchange in any case. If communication is slow relative to a s
 Both give exactly the gradients of one process (sums over ranks of each rank's share).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -66,7 +66,14 @@ def placed_like(value: Tensor, like: Tensor) -> Tensor:
     return distribute_tensor(moved, like.device_mesh, like.placements, src_data_rank=None)
 
 
-def shard(model: nn.Module, device: torch.device, *, group: Group, lowered: torch.dtype | None) -> None:
+def shard(
+    model: nn.Module,
+    device: torch.device,
+    *,
+    group: Group,
+    lowered: torch.dtype | None,
+    own: Sequence[nn.Module] = (),
+) -> None:
     """Shard the weights of the towers over the processes, block by block (FSDP2); they are gathered for computation.
 
     Weights outside the towers (temperature, bias) are kept in full on every rank. Blocks of transformers are gathered
@@ -78,9 +85,10 @@ def shard(model: nn.Module, device: torch.device, *, group: Group, lowered: torc
         device: of the weights.
         group: all processes.
         lowered: dtype of autocast; None for float32.
+        own: blocks of a model given by dotted name, gathered in float32.
     """
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
     mesh = init_device_mesh(device.type, (group.size,))
     narrow = MixedPrecisionPolicy(param_dtype=lowered, reduce_dtype=torch.float32, cast_forward_inputs=False)
@@ -88,12 +96,23 @@ def shard(model: nn.Module, device: torch.device, *, group: Group, lowered: torc
     for module in model.modules():
         if isinstance(module, Block | Bottleneck):
             fully_shard(module, mesh=mesh, mp_policy=narrow if isinstance(module, Block) else plain)
+    for block in own:
+        fully_shard(block, mesh=mesh, mp_policy=plain, **_scalars(block))
     for child in model.children():
-        fully_shard(child, mesh=mesh, mp_policy=plain)
+        fully_shard(child, mesh=mesh, mp_policy=plain, **_scalars(child))
+        # Towers of one's own are called by these names.
+        for method in ("encode_image", "encode_text") if own else ():
+            register_fsdp_forward_method(child, method)
     for part in _sharded_modules(model):
         part.set_gradient_divide_factor(1.0)
         # gloo does not support reductions with a factor.
         part.set_force_sum_reduction_for_comms(True)
+
+
+def _scalars(module: nn.Module) -> dict[str, Any]:
+    """Return the argument that leaves single numbers, such as a temperature, in full on every rank."""
+    found = {parameter for parameter in module.parameters() if parameter.ndim == 0}
+    return {"ignored_params": found} if found else {}
 
 
 def send_gradients(model: nn.Module, wanted: bool) -> None:

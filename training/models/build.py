@@ -9,9 +9,12 @@ from torch.nn import functional as F
 
 from openwit.schemas.common.errors import RecipeError
 from openwit.schemas.common.plugins import check_call, load_object, one_line
+from openwit.schemas.common.settings import parse_settings
+from openwit.training.config.images import ImageSpec
 from openwit.training.config.model import CustomModelSettings, ModelSettings
 from openwit.training.config.zoo import ClipSpec, InputSpec
 from openwit.training.models.clip import INITIAL_LOGIT_SCALE, Clip
+from openwit.training.tokenizer.file_tokenizer import is_tokenizer_file
 
 
 class CustomTowers(nn.Module):
@@ -65,6 +68,33 @@ def build_two_towers(
     return CustomTowers(towers, settings.inputs, init_logit_scale=init_logit_scale, init_logit_bias=init_logit_bias)
 
 
+def described(settings: CustomModelSettings) -> CustomModelSettings:
+    """Return settings with what the callable's `describe` says, if it has one, where they leave it out.
+
+    `describe` takes the settings' other keys as keyword arguments and returns a mapping with any of `image_size`,
+    `context_length`, `vocabulary`, `images` (as in `ImageSpec`) and `clean`.
+
+    Raises:
+        RecipeError: the callable cannot be loaded, or describes what is not valid.
+    """
+    factory = load_object(settings.name, key="model.name")
+    describe = getattr(factory, "describe", None)
+    if describe is None:
+        return settings
+    try:
+        found = dict(describe(**settings.settings))
+    except RecipeError:
+        raise
+    except Exception as error:
+        raise RecipeError(f"model.name: {settings.name!r} cannot be described: {one_line(error)}") from error
+    if not is_tokenizer_file(settings.tokenizer):
+        found.pop("clean", None)
+    if "images" in found:
+        found["images"] = parse_settings(found["images"], ImageSpec, f"images of {settings.name}")
+    missing = {key: value for key, value in found.items() if key not in settings.model_fields_set}
+    return settings.model_copy(update=missing)
+
+
 def built_in_spec(settings: ModelSettings | CustomModelSettings, *, objective: str) -> tuple[ClipSpec, float]:
     """Return the architecture and the patch dropout for an objective that needs a built-in model.
 
@@ -80,7 +110,8 @@ def _custom_towers(settings: CustomModelSettings) -> nn.Module:
     key = "model.name"
     factory = load_object(settings.name, key=key)
     keywords = settings.settings
-    for name, value in settings.inputs.model_dump(exclude={"images"}).items():
+    given = {**settings.inputs.model_dump(exclude={"images"}), "tokenizer": settings.tokenizer}
+    for name, value in given.items():
         if callable(factory) and name in _parameters(factory):
             keywords.setdefault(name, value)
     check_call(factory, keywords, name=settings.name, key=key)

@@ -25,6 +25,7 @@ from openwit.training.config.init import InitSettings
 from openwit.training.data.sources import Source
 from openwit.training.engine.distributed import Group
 from openwit.training.engine.sent_tree import SentTree, plain
+from openwit.training.models.build import described
 from openwit.training.tokenizer.bpe import VOCABULARY_SIZE
 from openwit.training.tokenizer.file_tokenizer import file_in, is_tokenizer_file
 from openwit.training.tokenizer.read import read_tokenizer
@@ -95,6 +96,8 @@ def read_beginning(config: TrainConfig, *, report: Say) -> Beginning:
         RecipeError: the configuration contradicts what was read.
         DataError: what was read is damaged or of an unknown kind.
     """
+    if isinstance(config.model, CustomModelSettings):
+        config = config.model_copy(update={"model": described(config.model)})
     if config.fork is not None and config.fork.checkpoint.resolve() == config.run.resolve():
         raise RecipeError(f"fork: {config.run} is the run itself: set another run folder (run: ...)")
     stored = stored_config(config.run) if config.fork is not None or config.model.init is not None else None

@@ -8,15 +8,21 @@ from typing import Any
 
 import pytest
 import torch
+from support import siglip
 from support.open_clip import imported
 
 from openwit.schemas.common.errors import RecipeError
-from openwit.training.config import CustomModelSettings
+from openwit.schemas.common.settings import parse_settings
+from openwit.training.checkpoints.load import load_model
+from openwit.training.config import CustomModelSettings, TrainConfig
+from openwit.training.config.images import SIGLIP_IMAGES
 from openwit.training.engine.gradcache import backward
 from openwit.training.engine.runtime import make_autocast
+from openwit.training.models.build import described
 from openwit.training.models.open_clip_model import open_clip_model
 from openwit.training.objectives.base import Inputs
 from openwit.training.objectives.contrastive import ContrastiveObjective
+from openwit.training.run.loop import fit
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 VISION = {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16}
@@ -30,7 +36,18 @@ TINY = {
         "multimodal_cfg": {**TEXT, "attn_pooler_heads": 2},
         "custom_text": True,
     },
-    "tiny-words": {"embed_dim": 24, "vision_cfg": VISION, "text_cfg": {**TEXT, "hf_tokenizer_name": "x/y"}},
+    "tiny-words": {
+        "embed_dim": 24,
+        "vision_cfg": VISION,
+        "text_cfg": {
+            **TEXT,
+            "vocab_size": 100,
+            "hf_tokenizer_name": "x/y",
+            "tokenizer_kwargs": {"clean": "canonicalize"},
+            "no_causal_mask": True,
+            "pool_type": "last",
+        },
+    },
 }
 
 
@@ -87,12 +104,59 @@ def test_chunks_give_the_gradients_of_open_clips_own_embeddings(architecture: st
     [
         ("tiny-clip", {"image_size": 64}, "tiny-clip has image_size 32: set model.image_size: 32"),
         ("tiny-clip", {"vocabulary": 65}, "set model.vocabulary: 64"),
-        ("tiny-words", {}, "reads the tokens of x/y"),
+        ("tiny-words", {}, "reads the tokens of x/y: set model.tokenizer to its tokenizer.json"),
+        ("tiny-clip", {"tokenizer": Path("tokenizer.json")}, "tiny-clip reads CLIP's tokens"),
         ("no-such-model", {}, "open_clip has no model 'no-such-model'"),
     ],
 )
 def test_a_mistake_is_one_sentence(architecture: str, changes: dict[str, Any], words: str) -> None:
-    sizes = {"image_size": 32, "context_length": 12, "vocabulary": 64, **changes}
+    rows = 100 if architecture == "tiny-words" else 64
+    sizes: dict[str, Any] = {"image_size": 32, "context_length": 12, "vocabulary": rows, **changes}
     with pytest.raises(RecipeError) as caught:
         open_clip_model(architecture, **sizes)
     assert words in str(caught.value)
+
+
+@pytest.mark.usefixtures("open_clip")
+def test_what_is_left_out_is_open_clips(tmp_path: Path) -> None:
+    name = "openwit.training.models.open_clip_model.open_clip_model"
+    path = siglip.write_tokenizer(tmp_path)
+    found = described(CustomModelSettings(name=name, architecture="tiny-words", tokenizer=path))  # type: ignore[call-arg]
+    assert (found.image_size, found.context_length, found.clean) == (32, 12, "canonicalize")
+    published = CustomModelSettings.model_validate({"name": name, "architecture": "ViT-B-16-SigLIP"})
+    assert described(published).images == SIGLIP_IMAGES
+    assert described(published).vocabulary == 32_000
+    own = CustomModelSettings.model_validate({**published.model_dump(), "image_size": 64})
+    assert described(own).image_size == 64
+    with pytest.raises(RecipeError, match="has no weights 'x': known are webli"):
+        described(CustomModelSettings.model_validate({**published.model_dump(), "images_of": "x"}))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("open_clip")
+def test_a_run_with_a_tokenizer_of_hugging_face_is_resumed_and_evaluated(
+    open_clip: ModuleType, configure: Any, tmp_path: Path
+) -> None:
+    path = siglip.write_tokenizer(tmp_path / "tokens")
+    name = "openwit.training.models.open_clip_model.open_clip_model"
+    theirs = open_clip.create_model("tiny-words")
+    torch.save(theirs.state_dict(), tmp_path / "open_clip.pt")
+    raw = configure(
+        model={"name": name, "architecture": "tiny-words", "tokenizer": str(path), "vocabulary": 100,
+               "init": str(tmp_path / "open_clip.pt")},
+        schedule={"duration": "2 steps", "warmup": "0 steps"},
+        checkpoint={"every": "1 steps", "keep": 2},
+        memory={"chunk": 12, "checkpoint_activations": True},
+    )  # fmt: skip
+    outcome = fit(parse_settings(raw, TrainConfig, "config"))
+    first = load_model(raw["run"]).model.state_dict()
+    (Path(raw["run"]) / "checkpoints" / "step-000000002.pt").unlink()
+    (tmp_path / "open_clip.pt").unlink()
+    again = fit(parse_settings(raw, TrainConfig, "config"))
+    assert (outcome.status, again.status) == ("finished", "finished")
+    assert outcome.recall is not None
+    loaded = load_model(raw["run"])
+    torch.testing.assert_close(loaded.model.state_dict(), first, rtol=0, atol=0)
+    embedded = loaded.encode_text(["a red box"])
+    tokens = torch.from_numpy(loaded.tokenizer(["a red box"], 12))
+    torch.testing.assert_close(embedded, loaded.model.towers.model.encode_text(tokens, normalize=True).detach())
