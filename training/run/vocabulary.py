@@ -6,7 +6,7 @@ from openwit.training.tokenizer.file_tokenizer import FileTokenizer
 from openwit.training.tokenizer.read import AnyTokenizer, read_tokenizer
 
 # Objectives that find words by their place between the start of text and the largest id.
-_OF_WORDS = ("bag_of_words", "captioning")
+_OF_WORDS = ("bag_of_words", "captioning", "contrastive_captioning")
 
 
 def open_tokenizer(config: TrainConfig) -> AnyTokenizer:
