@@ -125,7 +125,13 @@ def hours_of(value: Range) -> str:
     """Return a range of hours."""
     if value.high < 0.01:
         return "under 0.01"
-    return range_of(value, lambda hours: f"{hours:,.2f}" if hours < 10 else count_of(hours))
+
+    def text(hours: float) -> str:
+        if hours < 0.005:
+            return "under 0.01"
+        return f"{hours:,.2f}" if hours < 10 else count_of(hours)
+
+    return range_of(value, text)
 
 
 def duration_of(value: Range, workers: int) -> str:

@@ -17,7 +17,6 @@ from openwit.schemas.common.errors import DataError, RecipeError, StorageError
 from openwit.schemas.common.locks import hold_lock
 from openwit.schemas.common.storage_faults import shown
 
-MOST_CONNECTIONS = 8
 _SPARE_BYTES = 64 << 20
 # Sizes of more files are estimated from these.
 _ASKED = 32

@@ -122,7 +122,8 @@ def plan_build(
         folder = Path(temporary)
         sample = read_sample(by_stage["candidates"].settings, assumptions, folder)
         planner = _Planner(recipe, assumptions, sample)
-        if {"queries", "select"} <= by_stage.keys():
+        # A selection that passes everything on needs no matches to be planned.
+        if {"queries", "select"} <= by_stage.keys() and str(by_stage["select"].settings.balance) != "all":
             queries = _query_list(job, by_stage["queries"], folder, workdir, planner)
             planner.match(match_sample(sample, queries, by_stage["select"].settings, folder), by_stage["select"])
         return planner.plan(time.monotonic() - started)

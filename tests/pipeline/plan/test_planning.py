@@ -140,6 +140,16 @@ def test_a_recipe_without_candidates_and_inputs_that_cannot_be_cut(tmp_path):
         plan_build(recipe, job, Assumptions(slice_bytes=20_000))
 
 
+def test_inputs_without_a_candidate_are_planned(tmp_path):
+    (tmp_path / "a.csv").write_text("url,text\nhttp://x.example/a.jpg,\n")
+    (tmp_path / "q.txt").write_text("kite\n")
+    steps = [{"queries": {"tables": [str(tmp_path / "q.txt")]}}, {"candidates": {"inputs": [str(tmp_path / "a.csv")]}}]
+    recipe = Recipe.parse({"name": "x", "steps": [*steps, "select", "fetch", "dedup", "shard", "card"]})
+    plan = plan_build(recipe, Job(SerialEngine()))
+    assert plan.step("candidates").drops == {"no_text": 1.0}
+    assert plan.step("shard").rows == Range(0, 0, 0)
+
+
 def test_totals_are_between_their_bounds():
     assert total_of([10, 12], [100, 120], 220) == Range(22, 22, 22)
     few = total_of([10.0, 30.0], [100, 100], 1000)
