@@ -179,7 +179,8 @@ class _Build:
 
     def _context(self, step: Step) -> BuildContext:
         steps = {other.name: other.further() for other in self.recipe.steps if other.further()}
-        return BuildContext(step.name, self.recipe.dataset, self._target(), self.retry_failed, steps)
+        folders = {result.name: result.folder for result in self.results if isinstance(result.folder, Path)}
+        return BuildContext(step.name, self.recipe.dataset, self._target(), self.retry_failed, steps, folders)
 
 
 def _outcome(result: StepResult) -> str:

@@ -10,6 +10,7 @@ Layout of a dataset folder::
     train/00000.idx.arrow      openwit.schemas.tables.samples.SHARD_INDEX (Arrow IPC file)
     train/00000_stats.json     img2dataset's per-shard statistics
     duplicates.parquet         openwit.schemas.tables.images.DUPLICATE_EXAMPLES: some of the dropped duplicates
+    drops.parquet              openwit.schemas.tables.candidates.DROP_EXAMPLES: some of the dropped pairs
     val/00000.tar …            one folder per split
 """
 

@@ -1,6 +1,6 @@
 """Apply a removal to the tables of a dataset that do not belong to a shard."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +11,19 @@ from openwit.pipeline.dataset.removal_list import RemovalList
 from openwit.pipeline.dataset.store import DatasetStore
 from openwit.schemas.common.atomic import sha256_of
 from openwit.schemas.manifest import FileEntry
+from openwit.schemas.tables.candidates import DROP_EXAMPLES
 from openwit.schemas.tables.images import DUPLICATE_EXAMPLES
 from openwit.schemas.tables.queries import QUERY_COUNTS
 
 _QUERIES = "queries.parquet"
 _DUPLICATES = "duplicates.parquet"
+_DROPS = "drops.parquet"
 
 
 def rewrite_tables(
     store: DatasetStore, wanted: RemovalList, *, journal: Journal, entries: Sequence[FileEntry], scratch: Path
 ) -> list[FileEntry]:
-    """Remove samples from the query counts and the examples of duplicates; return the tables' new manifest entries.
+    """Remove samples from the query counts and the examples; return the tables' new manifest entries.
 
     Args:
         scratch: folder for files that are not yet part of the dataset.
@@ -37,6 +39,11 @@ def rewrite_tables(
             changed = _without_examples(path, scratch, wanted, journal)
         if changed:
             store.move_in(changed, _DUPLICATES)
+    if store.size(_DROPS) is not None:
+        with store.local(_DROPS) as path:
+            changed = _without_drops(path, scratch, wanted, journal)
+        if changed:
+            store.move_in(changed, _DROPS)
     for entry in entries:
         with store.local(entry.path) as path:
             done[entry.path] = FileEntry(path=entry.path, bytes=path.stat().st_size, sha256=sha256_of(path))
@@ -62,14 +69,27 @@ def _fewer_kept(path: Path, scratch: Path, journal: Journal) -> Path | None:
 def _without_examples(path: Path, scratch: Path, wanted: RemovalList, journal: Journal) -> Path | None:
     """Write the examples of duplicates without those that show a removed image; return None if there are none."""
     table = DUPLICATE_EXAMPLES.read(path)
-    gone = {sample.url for sample in journal.gone()}
-
-    def goes(url: str | None) -> bool:
-        return url is not None and (url in gone or bool(wanted.matches(url)))
-
+    goes = _goes(wanted, journal)
     urls = zip(table.column("url").to_pylist(), table.column("kept_url").to_pylist(), strict=True)
     keep = [not goes(url) and not goes(kept) for url, kept in urls]
     if all(keep):
         return None
     DUPLICATE_EXAMPLES.write(scratch / _DUPLICATES, table.filter(pa.array(keep)))
     return scratch / _DUPLICATES
+
+
+def _without_drops(path: Path, scratch: Path, wanted: RemovalList, journal: Journal) -> Path | None:
+    """Write the examples of drops without those of a removed image; return None if there are none."""
+    table = DROP_EXAMPLES.read(path)
+    goes = _goes(wanted, journal)
+    keep = [not goes(url) for url in table.column("url").to_pylist()]
+    if all(keep):
+        return None
+    DROP_EXAMPLES.write(scratch / _DROPS, table.filter(pa.array(keep)))
+    return scratch / _DROPS
+
+
+def _goes(wanted: RemovalList, journal: Journal) -> Callable[[str | None], bool]:
+    """Return a function that tells whether the image of a URL is removed."""
+    gone = {sample.url for sample in journal.gone()}
+    return lambda url: url is not None and (url in gone or bool(wanted.matches(url)))

@@ -180,6 +180,7 @@ class BuildContext:
         retry_failed: retry transient failures.
         steps: the recipe's entries of steps that have another name than their stage or named inputs:
             `stage`, `name` and `from`, by name; the dataset's manifest keeps it.
+        folders: folders of the earlier steps, by name; empty for a stage that is run alone.
     """
 
     step: str = ""
@@ -187,6 +188,7 @@ class BuildContext:
     target: str | None = None
     retry_failed: bool = False
     steps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    folders: Mapping[str, Path] = field(default_factory=dict)
 
 
 class StageRun(NamedTuple):

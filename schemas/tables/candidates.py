@@ -83,6 +83,19 @@ DROPS = TableSchema(
     ),
 )
 
+DROP_EXAMPLES = TableSchema(
+    "drop_examples",
+    1,
+    "Some of the pairs that each step of a build dropped, for the card.",
+    (
+        Column("step", pa.string(), "the step that dropped the pair"),
+        Column("reason", pa.string(), "drop reason, as in drops"),
+        Column("url", pa.string(), "image URL, as far as known; long ones are cut"),
+        Column("text", pa.string(), "text, as far as known; long ones are cut"),
+        Column("detail", pa.string(), "what was seen", nullable=True),
+    ),
+)
+
 DAMAGE = TableSchema(
     "damage",
     1,

@@ -31,8 +31,22 @@ def query_facts(table: pa.Table, held: np.ndarray, top: int) -> dict[str, Any]:
         "matches": {name: int(counts.sum()) for name, counts in series.items()},
         "head_share": {name: _share(series[name], limited) for name in ("before", "after")},
         "curve": {name: curve(counts) for name, counts in series.items()},
+        "lower_cap": _lower_cap(pool),
         "top": [row for row in rows if row["pool"]],
     }
+
+
+def _lower_cap(pool: np.ndarray) -> dict[str, int]:
+    """Return a cap that limits the most frequent twentieth of the queries with pairs, and what it would draw.
+
+    Empty if these have no more pairs than the others.
+    """
+    ranked = np.sort(pool[pool > 0])[::-1]
+    if not len(ranked):
+        return {}
+    cap = int(ranked[min(len(ranked) - 1, -(-len(ranked) // 20))])
+    limited = int((ranked > cap).sum())
+    return {"cap": cap, "limited": limited, "drawn": int(np.minimum(ranked, cap).sum())} if limited else {}
 
 
 def curve(counts: np.ndarray) -> list[list[int]]:

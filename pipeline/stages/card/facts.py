@@ -9,10 +9,12 @@ from openwit.pipeline.stages.candidates.extraction_stats import extraction_stats
 from openwit.pipeline.stages.card.balance import query_facts
 from openwit.pipeline.stages.card.downloads import download_classes
 from openwit.pipeline.stages.card.duplicates import duplicate_facts
-from openwit.pipeline.stages.card.histograms import TOP
 from openwit.pipeline.stages.card.source import CardSource
 from openwit.pipeline.stages.card.tally import COLUMNS, CardStats
 from openwit.schemas.manifest import DatasetManifest, FunnelStep
+
+_QUERIES = 100
+"""The most frequent queries that are listed."""
 
 
 def gather(source: CardSource) -> tuple[dict[str, Any], np.ndarray]:
@@ -21,7 +23,7 @@ def gather(source: CardSource) -> tuple[dict[str, Any], np.ndarray]:
     tally = CardStats(0 if queries is None else queries.num_rows)
     for shard in source.shards():
         tally.add(source.metadata(shard, COLUMNS))
-    lists = {} if queries is None else {**query_facts(queries, tally.matches, TOP), **_list_facts(manifest)}
+    lists = {} if queries is None else {**query_facts(queries, tally.matches, _QUERIES), **_list_facts(manifest)}
     facts = {
         "name": manifest.name,
         "description": manifest.description,

@@ -8,7 +8,7 @@ import jinja2
 import yaml
 
 from openwit.pipeline.stages.card.column_types import feature, json_type, type_of_value
-from openwit.pipeline.stages.card.page import byte_size, percent
+from openwit.pipeline.stages.card.figures import byte_size, percent
 from openwit.pipeline.stages.card.published import MARK, Published, codes_of
 from openwit.pipeline.stages.card.tally import NO_LICENCE
 from openwit.pipeline.stages.meanings import name_of

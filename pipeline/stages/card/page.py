@@ -6,12 +6,17 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from openwit.pipeline.stages.card.dropped import dropped_groups
 from openwit.pipeline.stages.card.duplicates import duplicate_groups
-from openwit.pipeline.stages.card.histograms import SERVED_EDGES
+from openwit.pipeline.stages.card.figures import byte_size, percent, short_number
+from openwit.pipeline.stages.card.hints import hints
+from openwit.pipeline.stages.card.histograms import SERVED_EDGES, edge_labels
 from openwit.pipeline.stages.card.plots import curve_svg
 from openwit.pipeline.stages.card.rebuild import attribution, attribution_columns, citation, recipe_yaml
+from openwit.pipeline.stages.card.risks import risks
 from openwit.pipeline.stages.card.samples import ShownSample, pictures
 from openwit.pipeline.stages.card.source import CardSource
+from openwit.pipeline.stages.card.stop_words import is_stop
 from openwit.pipeline.stages.card.texts import clip, web_address
 from openwit.pipeline.stages.meanings import meanings, name_of
 from openwit.schemas.common.printable import printable
@@ -33,7 +38,7 @@ def render(
     """
     lines = _query_lines(source, queries)
     samples = pictures(source, found, {line["query_id"]: line["query"] for line in lines})
-    duplicates = source.duplicates()
+    duplicates, drops = source.duplicates(), source.drops()
     sums = source.identity()
     recipe, recipe_is_whole = recipe_yaml(source.manifest)
     known = meanings(step["stage"] for step in source.manifest.steps.values())
@@ -49,10 +54,13 @@ def render(
             query_sheets=_query_sheets(lines, samples),
             curve=_curve(facts),
             duplicates=[] if duplicates is None else duplicate_groups(duplicates, known),
+            dropped=[] if drops is None else dropped_groups(drops, known),
+            risks=risks(source.manifest, facts),
+            hints=hints(facts, source.manifest),
             served=_heat(facts["images"]["served"]["width_by_height"]),
             attribution=attribution(samples[0]) if samples else [],
             attribution_columns=attribution_columns(),
-            columns=[{"column": column.name, "comment": column.comment} for column in SAMPLES.columns],
+            columns=_columns(source),
             recipe=recipe,
             recipe_is_whole=recipe_is_whole,
             manifest_sum=sums[MANIFEST_NAME],
@@ -60,6 +68,14 @@ def render(
         )
     )
     return page.lstrip() + "\n"
+
+
+def _columns(source: CardSource) -> list[dict[str, str]]:
+    """Return the columns of the metadata, which may have some of the input beside ours, with their meanings."""
+    comments = {column.name: column.comment for column in SAMPLES.columns}
+    first = next(source.shards(), None)
+    names = list(comments) if first is None else source.schema(first).names
+    return [{"column": name, "comment": comments.get(name, "a column of the input")} for name in names]
 
 
 def _environment(known: Mapping[str, str]) -> jinja2.Environment:
@@ -79,6 +95,7 @@ def _environment(known: Mapping[str, str]) -> jinja2.Environment:
         meaning=lambda reason: known.get(reason, ""),
         clip=clip,
         web=web_address,
+        stop=is_stop,
         ranked=lambda reasons: sorted(reasons.items(), key=lambda item: (-item[1], item[0])),
     )
     return environment
@@ -87,35 +104,6 @@ def _environment(known: Mapping[str, str]) -> jinja2.Environment:
 def _shown(value: object) -> object:
     """Escape control characters in whatever the template shows; markup of our own has none."""
     return printable(value, lines=True) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def percent(part: float, whole: float = 1.0) -> str:
-    """Return a share in words, never rounded to nothing or to all: `0.3 %`, `< 0.1 %`, `> 99.9 %`."""
-    share = 100 * part / whole if whole else 0.0
-    if 0 < share < 0.1:
-        return "< 0.1 %"
-    if 99.9 < share < 100:
-        return "> 99.9 %"
-    return f"{share:.0f} %" if share in (0, 100) else f"{share:.1f} %"
-
-
-def byte_size(size: int) -> str:
-    """Return bytes in the unit that keeps the number short, decimal."""
-    value, unit = float(size), "bytes"
-    for larger in ("kB", "MB", "GB", "TB", "PB"):
-        if value < 1000:
-            break
-        value, unit = value / 1000, larger
-    return f"{size:,} bytes" if unit == "bytes" else f"{value:.1f} {unit}"
-
-
-def short_number(n: int) -> str:
-    """Return a number in at most five characters."""
-    for size, name in ((10**9, "G"), (10**6, "M"), (10**4, "k")):
-        if n >= size:
-            unit = 1000 if name == "k" else size
-            return f"{n / unit:.0f}{name}"
-    return f"{n:,}" if n else ""
 
 
 def _query_lines(source: CardSource, queries: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
@@ -150,18 +138,17 @@ def _curve(facts: dict[str, Any]) -> str | None:
 
 
 def _heat(counts: list[list[int]]) -> dict[str, Any]:
-    """Return the rows of the table of sizes: heights down, widths across; empty edges of the table are omitted."""
+    """Return the rows of the table of sizes: heights down, widths across; empty rows and columns are omitted."""
     n = len(counts)
-    across = [x for x in range(n) if any(counts[x])]
-    down = [y for y in range(n) if any(counts[x][y] for x in range(n))]
+    labels = edge_labels(SERVED_EDGES)
+    widths = [x for x in range(n) if any(counts[x])]
+    heights = [y for y in range(n) if any(counts[x][y] for x in range(n))]
     most = max((max(column) for column in counts), default=0) or 1
-    widths = list(range(across[0], across[-1] + 1)) if across else []
-    heights = list(range(down[0], down[-1] + 1)) if down else []
     return {
-        "widths": [SERVED_EDGES[x] for x in widths],
+        "widths": [labels[x] for x in widths],
         "rows": [
             {
-                "height": SERVED_EDGES[y],
+                "height": labels[y],
                 "cells": [
                     {"n": short_number(counts[x][y]), "shade": round((counts[x][y] / most) ** 0.5 * 0.55, 3)}
                     for x in widths

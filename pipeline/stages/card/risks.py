@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from openwit.pipeline.stages.card.figures import percent
 from openwit.pipeline.stages.card.histograms import top
-from openwit.pipeline.stages.card.page import percent
 from openwit.schemas.common.wording import counted
 from openwit.schemas.manifest import DatasetManifest
 

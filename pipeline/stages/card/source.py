@@ -13,11 +13,13 @@ from openwit.pipeline.dataset.store import load_manifest, open_store
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.manifest import MANIFEST_NAME, ShardEntry
 from openwit.schemas.table import TableSchema
+from openwit.schemas.tables.candidates import DROP_EXAMPLES
 from openwit.schemas.tables.images import DUPLICATE_EXAMPLES
 from openwit.schemas.tables.queries import QUERY_COUNTS
 
 QUERIES_FILE = "queries.parquet"
 DUPLICATES_FILE = "duplicates.parquet"
+DROPS_FILE = "drops.parquet"
 
 
 class CardSource:
@@ -40,7 +42,7 @@ class CardSource:
         """Return the sha256 of the files that the card is made of; the manifest holds those of all shards."""
         listed = {entry.path: entry.sha256 for entry in self.manifest.tables}
         sums = {MANIFEST_NAME: hashlib.sha256(self.place.read(MANIFEST_NAME)).hexdigest()}
-        for name in (QUERIES_FILE, DUPLICATES_FILE):
+        for name in (QUERIES_FILE, DUPLICATES_FILE, DROPS_FILE):
             if self.place.size(name) is not None:
                 sums[name] = listed.get(name) or hashlib.sha256(self.place.read(name)).hexdigest()
         return sums
@@ -86,6 +88,10 @@ class CardSource:
     def duplicates(self) -> pa.Table | None:
         """Return the table of `openwit.schemas.tables.images.DUPLICATE_EXAMPLES`, or None if the dataset has none."""
         return self._table(DUPLICATES_FILE, DUPLICATE_EXAMPLES)
+
+    def drops(self) -> pa.Table | None:
+        """Return the table of `openwit.schemas.tables.candidates.DROP_EXAMPLES`, or None if the dataset has none."""
+        return self._table(DROPS_FILE, DROP_EXAMPLES)
 
     def read(self, name: str) -> bytes | None:
         """Return a small file of the dataset, None if it does not exist."""

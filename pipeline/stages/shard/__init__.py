@@ -16,7 +16,7 @@ class Shard(Stage[ShardSettings]):
     """Write WebDataset shards in a global random order, with index, metadata and manifest."""
 
     name = "shard"
-    version = 2
+    version = 3
     settings = ShardSettings
     summary = "write WebDataset shards with index, metadata and manifest"
     inputs = (Port("survivors", SURVIVORS, "the images of the dataset"),)

@@ -30,6 +30,7 @@ from openwit.pipeline.execution.stage import (
 from openwit.pipeline.execution.tasks import PROGRESS, RESULTS, read_result
 from openwit.pipeline.stages import writers_of
 from openwit.pipeline.stages.base import IMAGES, BuildContext, StagePaths, Upstream
+from openwit.pipeline.stages.drop_examples import write_drop_examples
 from openwit.pipeline.stages.shard import Shard
 from openwit.pipeline.stages.shard.plan import plan_by_bytes, plan_by_samples
 from openwit.pipeline.stages.shard.settings import ShardSettings
@@ -123,6 +124,8 @@ class ShardJob:
         result.add_results(results, [SAMPLES_STEP, STEP])
         carried = (copy_query_counts, copy_examples)
         tables = [entry for carry in carried for entry in carry(self.deduplicated, self.folder)]
+        before = self.build.folders or {self.upstream.step or self.upstream.stage: self.deduplicated}
+        tables += write_drop_examples(before, self.folder)
         result.files += tables
         manifest = self._manifest(results, tables, result)
         manifest.save(self.folder)

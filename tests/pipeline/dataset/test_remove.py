@@ -22,6 +22,7 @@ from openwit.pipeline.stages.base import BuildContext, DatasetInfo
 from openwit.pipeline.stages.shard import Shard
 from openwit.pipeline.stages.shard.settings import ShardSettings
 from openwit.schemas.manifest import DatasetManifest, FileEntry
+from openwit.schemas.tables.candidates import DROP_EXAMPLES
 from openwit.schemas.tables.images import DUPLICATE_EXAMPLES
 from openwit.schemas.tables.queries import QUERY_COUNTS
 from openwit.schemas.tables.samples import SAMPLES
@@ -150,6 +151,9 @@ def test_shards_that_hold_nothing_of_it_are_not_touched(built, dataset, tmp_path
 
 def test_no_copy_stays_behind(built, dataset, tmp_path, wit):
     """Neither in the examples of duplicates, nor in the counts, nor on the card."""
+    dropped = [("fetch", "timeout", f"http://copies.org/{n}", "a copy", None) for n in range(8)]
+    drops = [dict(zip(DROP_EXAMPLES.arrow.names, row, strict=True)) for row in dropped]
+    DROP_EXAMPLES.write(dataset / "drops.parquet", pa.Table.from_pylist(drops, schema=DROP_EXAMPLES.arrow))
     assert wit("card", dataset)[0] == 0
     rows = [row for row in rows_of(dataset) if row["url"].endswith(("/1.jpg", "/2.jpg", "/3.jpg"))]
     assert len(rows) == 3
@@ -159,6 +163,9 @@ def test_no_copy_stays_behind(built, dataset, tmp_path, wit):
     assert wit("remove", dataset, "--list", names)[0] == 0
     left = DUPLICATE_EXAMPLES.read(dataset / "duplicates.parquet")
     assert left.num_rows == 8 - 4
+    examples = DROP_EXAMPLES.read(dataset / "drops.parquet")
+    assert examples.num_rows == 8 - 1
+    assert "http://copies.org/4" not in examples.column("url").to_pylist()
     assert not {row["url"] for row in rows} & set(left.column("kept_url").to_pylist())
     old, new = (QUERY_COUNTS.read(place / "queries.parquet") for place in (built, dataset))
     gone = [0, 0, 0]

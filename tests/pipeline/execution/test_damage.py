@@ -54,6 +54,7 @@ def test_damage_between_two_stages_never_reaches_the_dataset(built, tmp_path, nu
         stage / "selected",
         stage / "images",
         stage / "survivors",
+        stage / "drops",
     )
     read = [[file] for file in kinds(stage) if file.parent in outputs]
     # What no later stage reads is damaged all at once.

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openwit.pipeline.stages.card.balance import curve
+from openwit.pipeline.stages.card.figures import byte_size, percent, short_number
 from openwit.pipeline.stages.card.histograms import (
     SHAPE_LABELS,
     edge_labels,
@@ -15,7 +16,6 @@ from openwit.pipeline.stages.card.histograms import (
     shapes,
     spread,
 )
-from openwit.pipeline.stages.card.page import byte_size, percent, short_number
 from openwit.pipeline.stages.card.plots import curve_svg
 from openwit.pipeline.stages.card.samples import spread_ranks
 from openwit.pipeline.stages.card.texts import clip, marked, web_address

@@ -3,21 +3,26 @@
 import json
 import re
 from collections import Counter
+from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from selectolax.lexbor import LexborHTMLParser
 
 from openwit.pipeline.download.status import FetchStatus
 from openwit.pipeline.recipe import Recipe
+from openwit.pipeline.stages import card
 from openwit.pipeline.stages.card import Card
 from openwit.pipeline.stages.card.settings import CardSettings
 from openwit.pipeline.stages.card.source import CardSource
 from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.manifest import DatasetManifest
+from openwit.schemas.tables.candidates import DROP_EXAMPLES
 
 from .conftest import sample
 
+SCRIPT = (Path(card.__file__).parent / "card.js.j2").read_text().strip()
 _VOID = {"meta", "img", "br", "hr", "link", "input"}
 
 
@@ -92,7 +97,8 @@ def test_the_page_loads_nothing_and_every_picture_has_words(job, birds):
     _, page = made(job, birds)
     ids, targets = set(), set()
     for node in elements(page):
-        assert node.tag not in ("script", "iframe", "object", "embed", "link", "base", "form")
+        assert node.tag not in ("iframe", "object", "embed", "link", "base", "form")
+        assert node.tag != "script" or (node.attributes == {} and node.text().strip() == SCRIPT)
         attributes = node.attributes
         assert not any(name.startswith("on") for name in attributes)
         assert "srcset" not in attributes
@@ -108,6 +114,7 @@ def test_the_page_loads_nothing_and_every_picture_has_words(job, birds):
             ids.add(attributes["id"])
         assert "url(" not in (attributes.get("style") or "")
     assert {target[1:] for target in targets} == ids
+    assert page.count("<script") == 1
     assert "url(" not in page.split("</style>")[0]
     assert "@import" not in page
 
@@ -116,7 +123,7 @@ def test_the_page_is_well_formed(job, birds):
     """Every tag is closed where it must be: a parser mends what is not, and the page looks otherwise than meant."""
     _, page = made(job, birds)
     assert page.startswith("<!doctype html>")
-    body = re.sub(r"<style>.*?</style>", "", page, flags=re.S)
+    body = re.sub(r"<style>.*?</style>|<script>.*?</script>", "", page, flags=re.S)
     open_tags = []
     for closing, tag, rest in re.findall(r"<(/?)([a-z0-9]+)([^>]*)>", body):
         if closing:
@@ -145,7 +152,7 @@ def test_hostile_texts_are_text(job, make_dataset):
     )  # fmt: skip
     _, page = made(job, folder)
     for node in elements(page):
-        assert node.tag != "script"
+        assert node.tag != "script" or node.text().strip() == SCRIPT
         assert not any(name.startswith("on") for name in node.attributes)
         assert (node.attributes.get("href") or "#").startswith(("#", "http"))
         assert node.tag != "img" or node.attributes["src"].startswith("data:")
@@ -159,7 +166,13 @@ def test_a_very_long_text_is_cut_and_its_query_is_seen(job, make_dataset):
     _, page = made(job, folder)
     assert "<mark>wren</mark>" in page
     assert (
-        max(len(text) for text in re.findall(r">([^<]+)<", page.split("</style>")[1].split("recipe.yaml")[0])) < 1000
+        max(
+            len(text)
+            for text in re.findall(
+                r">([^<]+)<", page.split("</style>")[1].split("<script>")[0].split("recipe.yaml")[0]
+            )
+        )
+        < 1000
     )
 
 
@@ -267,3 +280,63 @@ def test_a_dataset_behind_a_url_has_the_same_card(job, birds):
     assert Card().run(job, CardSettings(), {"dataset": f"file://{birds}"}, f"file://{birds}").executed
     assert [(birds / name).read_bytes() for name in ("card.html", "card.json")] == local
     assert not Card().run(job, CardSettings(), {"dataset": f"file://{birds}"}, f"file://{birds}").executed
+
+
+DROPS = [
+    ("candidates", "too_short", "http://a.org/1.jpg", "ab", None),
+    ("candidates", "too_short", "http://a.org/2.jpg", "cd", "2 characters"),
+    ("fetch", "http_not_found", "http://a.org/gone.jpg", "a wren", "404"),
+    ("fetch", "of_another_release", "javascript:alert(1)", HOSTILE, HOSTILE),
+]
+
+
+def test_examples_of_dropped_pairs_are_shown_as_text(job, birds):
+    rows = [dict(zip(DROP_EXAMPLES.arrow.names, drop, strict=True)) for drop in DROPS]
+    DROP_EXAMPLES.write(birds / "drops.parquet", pa.Table.from_pylist(rows, schema=DROP_EXAMPLES.arrow))
+    _, page = made(job, birds)
+    section = LexborHTMLParser(page.split('id="dropped"')[1].split("</section>")[0])
+    shown = [node.text(separator="|").strip() for node in section.css(".drop")]
+    assert shown[:3] == [
+        "ab|http://a.org/1.jpg",
+        "cd|http://a.org/2.jpg|2 characters",
+        "a wren|http://a.org/gone.jpg|404",
+    ]
+    assert [node.text() for node in section.css("summary b")] == ["too short", "http not found", "of another release"]
+    assert not section.css("a")
+    assert not section.css("script")
+
+
+def test_every_reader_finds_what_a_script_hides(job, birds):
+    """Without scripts everything is there, and nothing that needs one is."""
+    _, page = made(job, birds)
+    tree = LexborHTMLParser(page)
+    assert "hidden" in tree.css_first(".tools").attributes
+    assert len(tree.css("[hidden]")) == 1
+    assert all(node.css_first("thead th") for node in tree.css("table.data"))
+    assert not [cell for cell in tree.css("table.data td") if not cell.text().strip()]
+    rows = {row.css_first("td").text(): row.attributes.get("class") for row in tree.css(".scroll tbody tr")}
+    assert rows == {"a": "stop", "kite": None, "rotmilan": None}
+
+
+def test_risks_are_counted_and_what_is_not_known_is_said(job, make_dataset):
+    rows = [
+        sample(0, ["a woman at the sea", "write to kim@example.org"], url="http://a.de/1.jpg"),
+        sample(1, ["call +49 170 1234567"], url="http://b.co.uk/1.jpg", languages=["en"]),
+        sample(2, ["a bottle", "manual"], url="table:t.parquet#1", languages=["en", None]),
+    ]
+    numbers, page = made(job, make_dataset({"train": [rows]}))
+    assert numbers["risks"] == {
+        "texts_with": {"mail": 1, "number": 1, "people": 1, "unsafe": 0},
+        "domains": [{"label": ".de", "n": 1}, {"label": ".uk", "n": 1}],
+    }
+    assert numbers["texts"]["language_codes"] == [{"label": "en", "n": 2}]
+    section = page.split('id="risks"')[1].split("</section>")[0]
+    for words in (
+        "1 of 5 texts (20.0 %)",
+        "e-mail address",
+        ".de 1, .uk 1",
+        "en 40.0 %",
+        "No face or person",
+    ):
+        assert words in section
+    assert section.count("Not measured:") == 5
