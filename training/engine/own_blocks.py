@@ -55,7 +55,7 @@ def wrap_blocks(blocks: Sequence[nn.Module], *, recompute: bool, compile_mode: s
         forward = block.forward
         if compile_mode is not None:
             forward = compiled(forward, compile_mode)
-        block.forward = _recomputed(block, forward) if recompute else forward  # type: ignore[method-assign]
+        block.forward = _recomputed(block, forward) if recompute else forward
 
 
 def compiled(forward: Callable[..., Any], mode: str) -> Callable[..., Any]:
@@ -66,7 +66,7 @@ def compiled(forward: Callable[..., Any], mode: str) -> Callable[..., Any]:
 
 def _recomputed(block: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
     keeps_statistics = any(isinstance(module, _BatchNorm) for module in block.modules())
-    more = {"context_fn": recomputation_contexts(block)} if keeps_statistics else {}
+    more: dict[str, Any] = {"context_fn": recomputation_contexts(block)} if keeps_statistics else {}
 
     @wraps(forward)
     def run(*inputs: Any, **options: Any) -> Any:
