@@ -122,7 +122,7 @@ def _personal(settings: Mapping[str, Any], n: int, found: Mapping[str, int], man
     if image.get("keep_bytes"):
         measured.append("Image files are as they were served: they may hold EXIF data with places and names.")
     elif image:
-        measured.append("Images were encoded again without EXIF data, so without places and names of cameras' owners.")
+        measured.append("Images are written without EXIF data, so without places and names of cameras' owners.")
     if image.get("exif"):
         measured.append("EXIF data, which may hold places and names, are in the metadata.")
     opted_out = sum(step.reasons.get("opted_out", 0) for step in manifest.funnel if step.unit == "images")
