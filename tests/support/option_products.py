@@ -33,6 +33,7 @@ FACTORS: dict[str, tuple[Any, ...]] = {
     "objective": ("contrastive", "sigmoid"),
     "grad_clip": (1.0, None),
     "ema": (0.9, None),
+    "skip_unused": (True, False),
 }
 PLAIN = {
     "strategy": None,
@@ -40,13 +41,14 @@ PLAIN = {
     "recompute": False,
     "channels_last": False,
     "ema": None,
+    "skip_unused": False,
 }
 
 
 DEFAULTS = {name: values[-1] for name, values in FACTORS.items()}
 GPU = {"channels_last": True, "precision": "bf16"}
 FAST: list[dict[str, Any]] = [
-    {**DEFAULTS, **GPU, "strategy": "fsdp", "tower": "vit", "chunk": 4, "ema": 0.9},
+    {**DEFAULTS, **GPU, "strategy": "fsdp", "tower": "vit", "chunk": 4, "ema": 0.9, "skip_unused": True},
     {**DEFAULTS, **GPU, "strategy": "fsdp", "tower": "resnet", "recompute": True},
     {**DEFAULTS, **GPU, "strategy": "fsdp", "tower": "vit", "chunk": 4, "ema": 0.9, "recompute": True}
     | {"objective": "contrastive_captioning"},
@@ -62,14 +64,12 @@ def pairwise(factors: dict[str, tuple[Any, ...]]) -> list[dict[str, Any]]:
     }  # fmt: skip
     cases = [dict(zip(names, values, strict=True)) for values in itertools.product(*factors.values())]
 
-    def pairs(case: dict[str, Any]) -> set[tuple[Any, ...]]:
-        return {(a, case[a], b, case[b]) for a, b in itertools.combinations(names, 2)}
-
+    pairs = [{(a, case[a], b, case[b]) for a, b in itertools.combinations(names, 2)} for case in cases]
     chosen = []
     while left:
-        best = max(cases, key=lambda case: len(pairs(case) & left))
-        chosen.append(best)
-        left -= pairs(best)
+        best = max(range(len(cases)), key=lambda number: len(pairs[number] & left))
+        chosen.append(cases[best])
+        left -= pairs[best]
     return chosen
 
 
@@ -86,7 +86,7 @@ def config_of(case: dict[str, Any]) -> TrainConfig:
         "optim": {"lr": 1e-3, "grad_clip": case["grad_clip"]},
         "schedule": {"duration": "9 steps"},
         "memory": {"chunk": case["chunk"], "checkpoint_activations": case["recompute"]},
-        "speed": {"compile": case["compile"], "channels_last": case["channels_last"]},
+        "speed": {name: case[name] for name in ("compile", "channels_last", "skip_unused")},
         "distributed": {"strategy": case["strategy"] or "replicate"},
         "ema": {"decay": case["ema"]},
     }

@@ -32,6 +32,11 @@ class SpeedSettings(Settings):
     compile_mode: Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = Field(
         "default", description="mode of torch.compile"
     )
+    skip_unused: bool = Field(
+        False,
+        description="compute in a transformer's last block only the position that is pooled, and on a CPU texts in "
+        "groups of like length",
+    )
     tf32: bool = Field(False, description="float32 products in TensorFloat-32 on a GPU: faster, 10 bits of mantissa")
     channels_last: bool | None = Field(
         None, description="memory layout of ResNets and patch convolutions; null: on a GPU only"

@@ -60,6 +60,8 @@ def build_model(
     stacks = [module for module in model.modules() if isinstance(module, Transformer | ResNet)]
     for module in stacks:
         module.recompute = config.memory.checkpoint_activations
+        if isinstance(module, Transformer):
+            module.skip_unused = config.speed.skip_unused
     if config.speed.fp8:
         use_fp8(model)
     blocks = _own_blocks(config, model)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from openwit.schemas.common.errors import RecipeError
 from openwit.schemas.common.plugins import check_call, load_object, one_line
 from openwit.training.config import OptimSettings
+from openwit.training.engine.muon import float32_muon
 from openwit.training.engine.parallel import Take, as_it_is, is_sharded, placed_like, whole
 from openwit.training.engine.places import depths, place_of
 from openwit.training.engine.sent_tree import plain
@@ -141,6 +142,8 @@ def _muon(
     # With this factor an update is as large as AdamW's, so that one learning rate serves both.
     options = {"adjust_lr_fn": "match_rms_adamw", **settings.options}
     check_call(muon, {"lr": settings.lr, **options}, name="muon", key=_KEY, positional=1)
+    if all(parameter.device.type == "cpu" for _, parameter in hidden):
+        muon = float32_muon(muon)
     groups = _groups(model, hidden, settings, head_apart)
     first: torch.optim.Optimizer
     if any(is_sharded(parameter) for _, parameter in hidden):

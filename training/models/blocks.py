@@ -43,8 +43,10 @@ class Attention(nn.Module):
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
         self.out_proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, causal: bool) -> Tensor:
-        """(B, N, width) to (B, N, width)."""
+    def forward(self, x: Tensor, causal: bool, rows: Tensor | None = None) -> Tensor:
+        """(B, N, width) to (B, N, width), or to (B, 1, width): of one position of each sample, `rows`, (B,)."""
+        if rows is not None:
+            return self._at(x, causal, rows)
         batch, length, width = x.shape
         projected = self.project(x)
         split = projected.view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
@@ -57,8 +59,23 @@ class Attention(nn.Module):
         """Map (B, N, width) to the queries, keys and values, (B, N, 3 width)."""
         return F.linear(x, self.in_proj_weight, self.in_proj_bias)
 
+    def _at(self, x: Tensor, causal: bool, rows: Tensor) -> Tensor:
+        """Attend from one position of each sample: keys and values of all are needed, one query, one output."""
+        seen = torch.arange(x.shape[1], device=x.device) <= rows[:, None] if causal else None
+        mask = None if seen is None else seen[:, None, None]
+        mixed = attended(position_of(x, rows), x, self.in_proj_weight, self.in_proj_bias, self.heads, mask)
+        found: Tensor = self.out_proj(mixed)
+        return found
 
-def attended(asking: Tensor, memory: Tensor, weight: Tensor, bias: Tensor, heads: int) -> Tensor:
+
+def position_of(x: Tensor, rows: Tensor) -> Tensor:
+    """Return one position of each sample: (B, N, width) and (B,) to (B, 1, width)."""
+    return x.gather(1, rows[:, None, None].expand(-1, 1, x.shape[2]))
+
+
+def attended(
+    asking: Tensor, memory: Tensor, weight: Tensor, bias: Tensor, heads: int, mask: Tensor | None = None
+) -> Tensor:
     """Let each row of one sequence attend to all rows of another.
 
     Args:
@@ -66,6 +83,7 @@ def attended(asking: Tensor, memory: Tensor, weight: Tensor, bias: Tensor, heads
         memory: (B, N, width).
         weight, bias: (3 width, width) and (3 width,), of query, key and value.
         heads: of attention.
+        mask: of what is attended to, broadcast to (B, heads, M, N); None: all.
 
     Returns:
         (B, M, width), before attention's last map.
@@ -75,7 +93,7 @@ def attended(asking: Tensor, memory: Tensor, weight: Tensor, bias: Tensor, heads
     both = F.linear(memory, weight[width:], bias[width:]).view(batch, length, 2, heads, width // heads)
     key, value = both.permute(2, 0, 3, 1, 4).unbind(0)
     query = query.view(batch, query.shape[1], heads, width // heads).transpose(1, 2)
-    mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
+    mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2)
     return mixed.reshape(batch, mixed.shape[1], width)
 
 
@@ -158,9 +176,13 @@ class Block(nn.Module):
         has_gain = cross and style.layer_scale is not None
         self.ls_cross = LayerScale(width, style.layer_scale or 0.0) if has_gain else None
 
-    def forward(self, x: Tensor, causal: bool, memory: Tensor | None = None) -> Tensor:
-        """(B, N, width) and, with `cross`, the (B, M, width) to attend to, to (B, N, width)."""
-        mixed: Tensor = self.attn(self.ln_1(x), causal)
+    def forward(self, x: Tensor, causal: bool, memory: Tensor | None = None, rows: Tensor | None = None) -> Tensor:
+        """(B, N, width) and, with `cross`, the (B, M, width) to attend to, to (B, N, width).
+
+        With `rows`, (B,), to (B, 1, width): of one position of each sample.
+        """
+        mixed: Tensor = self.attn(self.ln_1(x), causal, rows)
+        x = x if rows is None else position_of(x, rows)
         x = x + (mixed if self.ls_1 is None else self.ls_1(mixed))
         if self.cross is not None and self.ln_cross is not None:
             found: Tensor = self.cross(self.ln_cross(x), memory)
@@ -177,14 +199,16 @@ class Transformer(nn.Module):
     does this for the text tower only and uses PyTorch's default for the image tower; the paper gives no detail beyond
     "a slightly different initialization scheme", so both towers are initialised in the same way here.
 
-    With `recompute` set, a block keeps only its input for the backward pass and is recomputed there.
     With `cross`, each block also attends to another sequence.
+    With `recompute` set, a block keeps only its input for the backward pass and is recomputed there. With
+    `skip_unused` set, the towers compute in training only what their pooled position depends on (`speed.skip_unused`).
     """
 
     def __init__(self, width: int, layers: int, heads: int, causal: bool, style: Style, cross: bool = False) -> None:
         super().__init__()
         self.causal = causal
         self.recompute = False
+        self.skip_unused = False
         self.resblocks = nn.ModuleList(Block(width, heads, style, cross) for _ in range(layers))
         residual_std = (2 * layers * width) ** -0.5
         for name, parameter in self.resblocks.named_parameters():
@@ -197,12 +221,22 @@ class Transformer(nn.Module):
             elif name.endswith("_proj.weight"):
                 nn.init.normal_(parameter, std=residual_std)
 
-    def forward(self, x: Tensor, memory: Tensor | None = None) -> Tensor:
-        """(B, N, width) and, with `cross`, the (B, M, width) to attend to, to (B, N, width)."""
-        for block in self.resblocks:
+    @property
+    def skips(self) -> bool:
+        """Whether positions that nothing depends on are left out now."""
+        return self.skip_unused and self.training
+
+    def forward(self, x: Tensor, memory: Tensor | None = None, rows: Tensor | None = None) -> Tensor:
+        """(B, N, width) and, with `cross`, the (B, M, width) to attend to, to (B, N, width).
+
+        With `rows`, (B,), to (B, 1, width): of one position of each sample.
+        """
+        last = len(self.resblocks) - 1
+        for number, block in enumerate(self.resblocks):
+            given = (x, self.causal, memory, rows if number == last else None)
             if self.recompute and torch.is_grad_enabled():
                 # A block draws no random numbers, so there is no generator state to preserve.
-                x = checkpoint(block, x, self.causal, memory, use_reentrant=False, preserve_rng_state=False)
+                x = checkpoint(block, *given, use_reentrant=False, preserve_rng_state=False)
             else:
-                x = block(x, self.causal, memory)
+                x = block(*given)
         return x

@@ -7,6 +7,10 @@ from torch.nn import functional as F
 from openwit.training.config.zoo import TextSpec
 from openwit.training.models.blocks import Style, Transformer
 
+# Texts of a group are computed at the length of its longest: enough for the matrix products, few enough to be alike.
+GROUP_TEXTS = 32
+MOST_GROUPS = 8
+
 
 class TextTransformer(nn.Module):
     """Maps token ids to embeddings.
@@ -43,6 +47,8 @@ class TextTransformer(nn.Module):
         """
         if self.spec.fixed_length:
             tokens = self._filled(tokens)
+        if self.transformer.skips:
+            return self._of_pooled(tokens)
         x = self.hidden(tokens)
         if self.spec.pool == "last":
             return self._projected(x[:, -1])
@@ -50,9 +56,29 @@ class TextTransformer(nn.Module):
 
     def hidden(self, tokens: Tensor) -> Tensor:
         """Map (B, L) ids to the (B, L, width) of the last block."""
-        x = self.token_embedding(tokens) + self.positional_embedding[: tokens.shape[1]]
-        blocks: Tensor = self.transformer(x)
+        blocks: Tensor = self.transformer(self._embedded(tokens))
         return blocks
+
+    def _of_pooled(self, tokens: Tensor) -> Tensor:
+        """Compute the same as `forward`, without what the pooled position does not depend on."""
+        ends = (
+            torch.full_like(tokens[:, 0], tokens.shape[1] - 1) if self.spec.pool == "last" else tokens.argmax(dim=-1)
+        )
+        groups = min(MOST_GROUPS, len(tokens) // GROUP_TEXTS)
+        # Lengths are known to the host on a CPU only, and compiled code wants few of them.
+        if groups < 2 or self.spec.fixed_length or tokens.device.type != "cpu" or torch.compiler.is_compiling():
+            return self._projected(self.transformer(self._embedded(tokens), rows=ends)[:, 0])
+        order = ends.argsort(stable=True)
+        ends = ends[order]
+        # Looked up once: each look-up has a gradient of the whole vocabulary.
+        x = self._embedded(tokens[order])
+        parts = zip(x.tensor_split(groups), ends.tensor_split(groups), strict=True)
+        found = torch.cat([self.transformer(part[:, : int(end[-1]) + 1], rows=end)[:, 0] for part, end in parts])
+        return self._projected(found)[order.argsort()]
+
+    def _embedded(self, tokens: Tensor) -> Tensor:
+        embedded: Tensor = self.token_embedding(tokens) + self.positional_embedding[: tokens.shape[1]]
+        return embedded
 
     def _projected(self, last: Tensor) -> Tensor:
         last = self.ln_final(last)

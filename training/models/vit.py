@@ -82,14 +82,14 @@ class VisionTransformer(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """Map (B, 3, H, W) to (B, width): what is pooled, before the projection, which linear probes use."""
-        x = self._blocks(images)
+        x = self._blocks(images, pooled_only=self.transformer.skips)
         if self.class_embedding is not None:
             pooled: Tensor = self.ln_post(x[:, 0])
             return pooled
         return self._pooled(self.ln_post(x))
 
-    def _blocks(self, images: Tensor) -> Tensor:
-        """Map (B, 3, H, W) to the (B, N, width) of the last block."""
+    def _blocks(self, images: Tensor, *, pooled_only: bool = False) -> Tensor:
+        """Map (B, 3, H, W) to the (B, N, width) of the last block, or the (B, 1, width) of the class token, if any."""
         first = int(self.class_embedding is not None)
         x = self.conv1(images).flatten(2).transpose(1, 2) + self.positional_embedding[first:]
         if self.training and self.kept_patches < x.shape[1]:
@@ -97,7 +97,10 @@ class VisionTransformer(nn.Module):
         if self.class_embedding is not None:
             token = (self.class_embedding + self.positional_embedding[0]).to(x.dtype)
             x = torch.cat([token.expand(len(x), 1, -1), x], dim=1)
-        blocks: Tensor = self.transformer(x if self.ln_pre is None else self.ln_pre(x))
+        x = x if self.ln_pre is None else self.ln_pre(x)
+        alone = pooled_only and self.class_embedding is not None
+        rows = torch.zeros(len(x), dtype=torch.long, device=x.device) if alone else None
+        blocks: Tensor = self.transformer(x, rows=rows)
         return blocks
 
     def _pooled(self, x: Tensor) -> Tensor:
