@@ -10,6 +10,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_OUT ?= out/demo
+# Set to nothing, whatever the machine has: where Python keeps no bytecode, each process that runs tests rewrites all
+# their assertions anew (half of what it takes to collect them), and each command that a test starts compiles our code.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test test-all test-engines docs check-wheels release-check clean
 
@@ -23,7 +26,7 @@ test: $(VENV)/.installed-dev
 	@echo "All of lint, types and tests passed. Next: make demo, then open $(DEMO_OUT)/dataset/card.html"
 
 test-all: $(VENV)/.installed-dev docs release-check test-engines
-	@echo "== slow tests" && $(BIN)/python -m pytest -m "slow and not engines" --timeout 1800 --durations 10
+	@echo "== slow tests" && $(BIN)/python -m pytest -m "slow and not engines" -n 2 --dist loadfile --timeout 1800 --durations 10
 
 test-engines: $(VENV)/.installed-engines
 	@echo "== engines" && $(BIN)/python -m pytest -m engines --timeout 1800 --durations 10
