@@ -1,10 +1,6 @@
 """Values that commands and functions accept as strings."""
 
 from enum import StrEnum
-from typing import Literal
-
-Cleaning = Literal["canonicalize", "lower", "whitespace"]
-"""What is done to a text before a tokenizer of another program; names as in open_clip."""
 
 
 class Weights(StrEnum):

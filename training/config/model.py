@@ -10,14 +10,13 @@ from pydantic import Field
 from openwit.schemas.common.errors import RecipeError
 from openwit.schemas.common.plugins import PluginSettings
 from openwit.schemas.common.settings import Settings
-from openwit.training.config.choices import Cleaning
 from openwit.training.config.images import ImageSettings, ImageSpec
 from openwit.training.config.init import InitSettings
 from openwit.training.config.limits import LARGEST_IMAGE, LONGEST_CONTEXT, MOST_TOKEN_IDS
 from openwit.training.config.lock import LockSettings
 from openwit.training.config.plugins import is_dotted
 from openwit.training.config.zoo import ClipSpec, InputSpec, spec_of
-from openwit.training.tokenizer.vocabulary import TOKENIZER_SUFFIXES
+from openwit.training.tokenizer.vocabulary import TOKENIZER_SUFFIXES, Cleaning
 
 DEFAULT_MODEL = "vit-tiny-64"
 

@@ -5,10 +5,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from openwit.training.config.choices import Cleaning
 from openwit.training.tokenizer.bpe import END, START, clip_merges, read_merges, vocabulary
 from openwit.training.tokenizer.file_tokenizer import CONFIG, PIECES, FileTokenizer
 from openwit.training.tokenizer.read import AnyTokenizer
+from openwit.training.tokenizer.vocabulary import Cleaning
 
 _PUNCTUATION = r"[!-/:-@\[-`{-~]"
 

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from openwit.schemas.common.errors import DataError, RecipeError
 from openwit.schemas.common.packed_lists import read_list
 from openwit.schemas.common.plugins import one_line
-from openwit.training.config.choices import Cleaning
 from openwit.training.tokenizer.bpe import cleaned, repaired
-from openwit.training.tokenizer.vocabulary import TOKENIZER_SUFFIXES
+from openwit.training.tokenizer.vocabulary import TOKENIZER_SUFFIXES, Cleaning
 
 JSON, PIECES = TOKENIZER_SUFFIXES
 # File beside a tokenizer in which Hugging Face states its special tokens.

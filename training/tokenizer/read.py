@@ -6,9 +6,9 @@ from typing import Any
 
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.packed_lists import read_list
-from openwit.training.config.choices import Cleaning
 from openwit.training.tokenizer.bpe import SMALLEST_VOCABULARY, ClipTokenizer, clip_tokenizer, read_merges
 from openwit.training.tokenizer.file_tokenizer import FileTokenizer, is_tokenizer_file, read_file, size_of
+from openwit.training.tokenizer.vocabulary import Cleaning
 
 AnyTokenizer = ClipTokenizer | FileTokenizer
 
