@@ -7,6 +7,10 @@ from openwit.pipeline.common.urls import host_of
 HOST_BUCKETS = 4096
 _STORED_ROWS = 1024
 """Neighbours of a table whose image bytes are read by one task: whoever reads one of them has most of the others."""
+_STORED_BYTES = 32 << 20
+"""Of a tar: the images in so many bytes are read by one task."""
+_NAME_BITS = 20
+"""Of the place of an image in a folder, which tell its name: see `readers.samples.folders`."""
 
 
 def host_bucket(url: str, has_bytes: bool, archive: str, record_offset: int) -> int:
@@ -27,5 +31,8 @@ def place(url: str, has_bytes: bool, archive: str, record_offset: int) -> int:
 
 
 def stored_rows(archive: str, record_offset: int) -> str:
-    """Return the name of a stretch of rows of a table that holds image bytes."""
-    return f"{archive}\0{record_offset // _STORED_ROWS}"
+    """Return the name of a stretch of a table, tar or folder that holds image bytes."""
+    if archive.endswith("/"):
+        return f"{archive}\0{(record_offset >> _NAME_BITS) // _STORED_ROWS}"
+    is_tar = archive.partition("?")[0].lower().endswith(".tar")
+    return f"{archive}\0{record_offset // (_STORED_BYTES if is_tar else _STORED_ROWS)}"

@@ -20,7 +20,7 @@ _PROBE_BYTES = 16
 class RangeFile(io.RawIOBase):
     """A seekable file in a store, read block by block up to `end`; `tell` and `seek` count from the file's start."""
 
-    def __init__(self, name: str, *, end: int | None = None) -> None:
+    def __init__(self, name: str, *, end: int | None = None, block_bytes: int = _BLOCK_BYTES) -> None:
         """Look up the file.
 
         Raises:
@@ -28,6 +28,7 @@ class RangeFile(io.RawIOBase):
         """
         super().__init__()
         self._name = name
+        self._block_bytes = block_bytes
         self._filesystem: Any
         self._filesystem, self._path = _found(name)
         size = remote_size(name)
@@ -61,7 +62,7 @@ class RangeFile(io.RawIOBase):
         if self._at >= self._end:
             return 0
         if not self._start <= self._at < self._start + len(self._block):
-            self._start, self._block = self._at, self._fetch(self._at, min(self._at + _BLOCK_BYTES, self._end))
+            self._start, self._block = self._at, self._fetch(self._at, min(self._at + self._block_bytes, self._end))
         found = self._block[self._at - self._start :][: len(buffer)]
         buffer[: len(found)] = found
         self._at += len(found)
@@ -141,14 +142,19 @@ def divisible_size(name: str) -> int | None:
     return size if size is not None and gives_ranges(name, size) else None
 
 
-def open_ranges(name: str, *, start: int = 0, end: int | None = None) -> BinaryIO:
+def open_ranges(name: str, *, start: int = 0, end: int | None = None, block_bytes: int = _BLOCK_BYTES) -> BinaryIO:
     """Open a file at byte `start`; it ends at byte `end`, and positions count from the file's start.
+
+    Args:
+        name: a path or URL.
+        start, end: bytes.
+        block_bytes: fetched at a time from a store.
 
     Raises:
         DataError, NetworkError, RecipeError: it cannot be opened.
     """
     if is_remote(name):
-        file: Any = io.BufferedReader(RangeFile(name, end=end), 1 << 16)
+        file: Any = io.BufferedReader(RangeFile(name, end=end, block_bytes=block_bytes), 1 << 16)
     else:
         file = _opened(name) if end is None else io.BufferedReader(_Limited(_opened(name), end), 1 << 20)
     file.seek(start)

@@ -1,5 +1,6 @@
 """Choose slices of the inputs: the beginnings of a few files of each kind, drawn by hash of their names."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,12 @@ from openwit.pipeline.common.ranges import gives_ranges, open_ranges, remote_siz
 from openwit.pipeline.plan.settings import Assumptions
 from openwit.pipeline.readers.crawl.archive_parts import why_not_split
 from openwit.pipeline.readers.custom import reader_of
+from openwit.pipeline.readers.samples.datasets import has_sidecars
+from openwit.pipeline.readers.samples.folders import listing_of
 from openwit.pipeline.readers.tables.files import format_of
 from openwit.pipeline.readers.tables.table_ranges import RowRange
 from openwit.pipeline.readers.tables.tables import parquet_sizes
+from openwit.pipeline.readers.url_lists import is_plain
 from openwit.pipeline.stages.candidates.parts import InputPart
 from openwit.pipeline.stages.candidates.settings import CandidateSettings
 from openwit.pipeline.stages.candidates.sources import InputKind, kind_of
@@ -89,7 +93,7 @@ def _kind(name: str, settings: CandidateSettings) -> str:
     kind = kind_of(name)
     if kind is InputKind.TABLE:
         return " ".join(filter(None, (kind, *format_of(name))))
-    return f"{kind} {Path(name).suffix.lower()}"
+    return kind.value if kind is InputKind.IMAGES else f"{kind} {Path(name).suffix.lower()}"
 
 
 def _sizes(names: Sequence[str]) -> Iterator[tuple[str, int]]:
@@ -100,6 +104,8 @@ def _sizes(names: Sequence[str]) -> Iterator[tuple[str, int]]:
             asked += 1
             if asked <= _ASKED:
                 yield name, remote_size(name) or 0
+        elif name.endswith("/") and Path(name).is_dir():
+            yield name, sum(entry.stat().st_size for entry in os.scandir(name) if entry.is_file())
         elif Path(name).is_file():
             yield name, Path(name).stat().st_size
 
@@ -137,20 +143,19 @@ def _slices(
     """Return slices of together about `each` bytes; none if the file cannot be cut."""
     if reader_of(name, settings.readers) is not None or (is_remote(name) and not gives_ranges(name, size)):
         return []
+    if kind_of(name) is InputKind.IMAGES:
+        return [_of_folder(kind, name, size, each)]
+    if kind_of(name) is InputKind.TAR and has_sidecars(name):
+        return [Slice(kind, InputPart(name), 1.0, size)]  # its images are not looked at
+    if kind_of(name) is InputKind.URLS and not is_plain(name):
+        return []
+    if kind_of(name) in (InputKind.TAR, InputKind.URLS):
+        return _spans(kind, name, size, _spread(size, each, cuts))
     if kind_of(name) is not InputKind.TABLE:
         with open_ranges(name) as file:
             if not (".warc" in name.lower() or ".wat" in name.lower()) or why_not_split(file, each):
                 return []
-        spans = _spread(size, each, cuts)
-        return [
-            Slice(
-                kind,
-                InputPart(name, number=int(first > 0), records=(first, end), is_exact=first == 0),
-                (end - first) / size,
-                size,
-            )
-            for first, end in spans
-        ]
+        return _spans(kind, name, size, _spread(size, each, cuts))
     if format_of(name)[0] == "parquet":
         groups = parquet_sizes(name, settings.columns)
         rows, stored = sum(rows for rows, _ in groups), max(1, sum(stored for _, stored in groups))
@@ -162,6 +167,24 @@ def _slices(
         ]
     one = _text_slice(kind, name, size, each, folder)
     return [] if one is None else [one]
+
+
+def _spans(kind: str, name: str, size: int, spans: Sequence[tuple[int, int]]) -> list[Slice]:
+    return [
+        Slice(
+            kind,
+            InputPart(name, number=int(first > 0), records=(first, end), is_exact=first == 0),
+            (end - first) / size,
+            size,
+        )
+        for first, end in spans
+    ]
+
+
+def _of_folder(kind: str, name: str, size: int, each: int) -> Slice:
+    images = len(listing_of(name).images)
+    taken = min(images, max(1, round(images * each / max(size, 1))))
+    return Slice(kind, InputPart(name, table=RowRange(0, taken)), taken / max(images, 1), size)
 
 
 def _spread(whole: int, part: int, cuts: int) -> list[tuple[int, int]]:

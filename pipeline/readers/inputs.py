@@ -3,9 +3,10 @@
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
 
+from openwit.pipeline.readers.samples.datasets import dataset_shards, has_manifest
 from openwit.pipeline.readers.settings import COMMON_CRAWL
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.matching_paths import matching_paths, refuse_special, special_kind
@@ -25,6 +26,7 @@ def expand_inputs(
     *,
     list_base: str = COMMON_CRAWL,
     wanted: Callable[[str], bool] | None = None,
+    is_image: Callable[[str], bool] | None = None,
 ) -> list[str]:
     """Return the files that the patterns match, sorted, each once.
 
@@ -38,26 +40,32 @@ def expand_inputs(
         key: the recipe's key, for the message.
         list_base: URL or folder that the relative lines of a path list are appended to.
         wanted: whether a file of a folder is taken, by its name; hidden files never are. None takes all.
+        is_image: whether a file is an image, by its name: of images in a folder, their folders are returned, with a
+            slash at the end, and of a finished dataset its tars. None treats images as other files.
 
     Raises:
         DataError: a pattern matches no file, or a named pipe or the like; or a list cannot be read or is empty.
     """
     found: set[str] = set()
     for pattern in patterns:
-        for name in _matches(pattern, key, wanted):
+        for name in _matches(pattern, key, wanted, is_image):
             found.update(_listed(name, key, list_base) if _LIST_NAME.search(name) else [name])
     return sorted(found)
 
 
-def _matches(pattern: str, key: str, wanted: Callable[[str], bool] | None) -> list[str]:
+def _matches(
+    pattern: str, key: str, wanted: Callable[[str], bool] | None, is_image: Callable[[str], bool] | None
+) -> list[str]:
     is_glob = any(character in pattern for character in "*?[")
     if is_remote(pattern):
         # A question mark in an HTTP URL begins its query.
         if not is_glob or (pattern.startswith("http") and "*" not in pattern):
-            return [pattern]
+            is_file = is_image is None or wanted is None or wanted(pattern) or bool(_LIST_NAME.search(pattern))
+            return [pattern] if is_file else dataset_shards(pattern) or [pattern]
         matches = remote_glob(pattern)
     elif Path(pattern).is_dir():
-        return _files_below(Path(pattern), key, wanted)
+        shards = dataset_shards(pattern) if is_image is not None and has_manifest(pattern) else None
+        return shards or _files_below(Path(pattern), key, wanted, is_image)
     else:
         matches = [
             match for match in matching_paths(pattern, key) if Path(match).exists() and not Path(match).is_dir()
@@ -69,18 +77,35 @@ def _matches(pattern: str, key: str, wanted: Callable[[str], bool] | None) -> li
     return matches
 
 
-def _files_below(folder: Path, key: str, wanted: Callable[[str], bool] | None) -> list[str]:
-    """Return the files below a folder that can be read; the others are said."""
+def _files_below(
+    folder: Path, key: str, wanted: Callable[[str], bool] | None, is_image: Callable[[str], bool] | None
+) -> list[str]:
+    """Return the files below a folder that can be read, and the folders of images; what is left out is said."""
     taken: list[str] = []
     others: list[str] = []
+    pictured: set[str] = set()
+    seen: set[str] = set()
     for parent, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:  # a link to a folder above, or to one that was seen
+            folders.clear()
+            continue
+        seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith((".", "_")))
-        for name in files:
-            if name.startswith((".", "_")):
-                continue
+        shown = [name for name in files if not name.startswith((".", "_"))]
+        if is_image is not None and any(is_image(name) for name in shown):
+            pictured.add(parent)
+        for name in shown:
             path = str(Path(parent) / name)
+            if parent in pictured and ((is_image is not None and is_image(name)) or name.endswith((".txt", ".json"))):
+                continue
             is_taken = (wanted is None or wanted(path)) and special_kind(path) is None
             (taken if is_taken else others).append(path)
+    beside = _facts_of_shards(taken, pictured)
+    if is_image is not None and beside:
+        taken = [path for path in taken if path not in beside]
+        others += beside
+    taken += [f"{parent.rstrip('/')}/" for parent in pictured]
     if not taken:
         held = (
             f"holds {counted(len(others), 'file')} of other kinds only, such as {min(others)}"
@@ -91,6 +116,14 @@ def _files_below(folder: Path, key: str, wanted: Callable[[str], bool] | None) -
     if others:
         _log.warning("%s: %s of other kinds in %s not read, such as %s", key, len(others), folder, min(others))
     return taken
+
+
+def _facts_of_shards(taken: Sequence[str], pictured: Set[str]) -> set[str]:
+    """Return the files that only describe others, as img2dataset writes them: X.parquet, X_stats.json of X.tar, X/."""
+    images = {path.removesuffix(".tar") for path in taken if path.endswith(".tar")} | {p.rstrip("/") for p in pictured}
+    tables = {path.removesuffix(".parquet") for path in taken if path.endswith(".parquet")}
+    described = {f"{stem}.parquet" for stem in images} | {f"{stem}_stats.json" for stem in images | tables}
+    return described & set(taken)
 
 
 def _listed(name: str, key: str, base: str) -> Iterator[str]:

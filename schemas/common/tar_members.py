@@ -30,12 +30,16 @@ def ignore(reason: str, about: str) -> None:
 
 
 class Member(NamedTuple):
-    """A member of an archive: offset and size of its data; of a link the name of its target, and no data."""
+    """A member of an archive: offset and size of its data; of a link the name of its target, and no data.
+
+    `start` is where its first header begins: extended ones come before its own.
+    """
 
     name: str
     offset: int
     size: int
     target: str = ""
+    start: int = 0
 
 
 class Archive(Protocol):
@@ -90,6 +94,7 @@ def members(archive: Archive, note: Note = ignore) -> Iterator[Member]:
     position, length = 0, len(archive)
     more: dict[str, str] = {}  # what extended headers say of the next member
     lost, tail = False, False
+    begin = 0  # of the first header of the next member
     while position + BLOCK <= length:
         header = archive[position : position + BLOCK]
         if len(header) < BLOCK:  # the end of a stream
@@ -106,7 +111,7 @@ def members(archive: Archive, note: Note = ignore) -> Iterator[Member]:
             if end <= length and own < _LARGE and header[0]:  # nearly every member
                 name = _name(header)
                 if not name.endswith("/"):
-                    yield Member(clean_name(name) if "/" in name else name, data, own)
+                    yield Member(clean_name(name) if "/" in name else name, data, own, "", position)
                 position = end + -own % BLOCK
                 continue
         found = _size(header)
@@ -125,6 +130,7 @@ def members(archive: Archive, note: Note = ignore) -> Iterator[Member]:
             continue
         lost = False
         kind = header[156:157]
+        begin = begin if more else position
         held = found if kind in b"xXgLK" else _int(more.get("size"), found)
         is_extended = kind in b"xXgLK" and held > _MAX_EXTENSION
         if is_extended or ((data + held > length or held > _LARGE) and not _is_checked(header)):
@@ -144,7 +150,7 @@ def members(archive: Archive, note: Note = ignore) -> Iterator[Member]:
                 data = _after_sparse_map(archive, data, header)
             member = _member(header, kind, more, data, held)
             if member is not None:
-                yield member
+                yield member._replace(start=begin)
             elif _is_sparse(kind, more):
                 note(SPARSE, _name(header))
             more = {}
@@ -224,6 +230,16 @@ def _size(header: bytes) -> int | None:
         return int(digits, 8) if digits.isdigit() else None if digits else 0
     except ValueError:
         return None
+
+
+def header_size(header: bytes) -> int | None:
+    """Return the size of the data after a member's own header; None if it says none."""
+    return _size(header)
+
+
+def is_header(block: bytes) -> bool:
+    """Return whether a block is a member's header, by its checksum."""
+    return _is_checked(block)
 
 
 def _is_ustar(header: bytes) -> bool:

@@ -8,7 +8,7 @@ PAIR_ID = pa.binary(16)
 
 _CANDIDATE_COLUMNS = (
     Column("pair_id", PAIR_ID, "xxh3-128 of normalised URL, NUL, normalised text"),
-    Column("url", pa.string(), "absolute URL of the image, or table:NAME#ROW where the bytes are in the input"),
+    Column("url", pa.string(), "absolute URL of the image, or table:NAME#PLACE where the bytes are in the input"),
     Column("text", pa.string(), "cleaned text, as it will be trained on"),
     Column("text_source", pa.string(), "alt | title | figcaption | aria-label | link | og:description | table"),
     Column(
@@ -21,10 +21,10 @@ _CANDIDATE_COLUMNS = (
     Column("split", pa.string(), "train, or the held-out set this pair belongs to (val, test)"),
     Column("page_url", pa.string(), "page the pair was found on", nullable=True),
     Column("archive", pa.string(), "input file as the recipe names it"),
-    Column("record_offset", pa.int64(), "byte offset of the WARC record, or row of the table"),
+    Column("record_offset", pa.int64(), "byte offset of the WARC record or image, or row of the table"),
     Column("fetch_date", pa.string(), "WARC-Date of the page, ISO 8601", nullable=True),
     Column("license", pa.string(), "licence link stated by the page or table", nullable=True),
-    Column("has_bytes", pa.bool_(), "the image bytes are in `archive` at row `record_offset`; there is no download"),
+    Column("has_bytes", pa.bool_(), "the image bytes are in `archive` at `record_offset`; there is no download"),
 )
 
 CANDIDATES = TableSchema(

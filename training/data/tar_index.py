@@ -75,7 +75,7 @@ def gather_spans(
     """
     links: dict[str, str] = {}
     add = gathering.add
-    for name, offset, size, target in members(archive, note):
+    for name, offset, size, target, _ in members(archive, note):
         if target:
             links[name] = target
         elif done := add(name, (offset, size), not size):

@@ -64,6 +64,7 @@ def resolve_columns(
     where: str,
     folders: Mapping[str, str] | None = None,
     texts_required: bool = True,
+    images_required: bool = True,
 ) -> ResolvedColumns:
     """Find the columns in a table's schema.
 
@@ -73,6 +74,7 @@ def resolve_columns(
         where: the file, for messages.
         folders: columns that the folders of the path give, with their value.
         texts_required: whether a table without texts is refused.
+        images_required: whether a table without images and their URLs is refused.
 
     Raises:
         DataError: a named column is missing, no column holds an image or a text, or a type does not fit.
@@ -87,7 +89,7 @@ def resolve_columns(
     image = _image_column(schema, columns)
     url = columns.url or _first(names, _URL_NAMES)
     texts = columns.text or _text_columns(names, taken=image)
-    if url is None and image is None:
+    if url is None and image is None and images_required:
         raise DataError(f"{where} has no column with image URLs or image bytes; it has {_listed(names)}: {_HOW}")
     if not texts and texts_required:
         raise DataError(
@@ -111,6 +113,23 @@ def resolve_columns(
     if url is not None and not _is_text(_field(schema, url).type):
         raise DataError(f"{where}: column {url!r} holds {_field(schema, url).type}, not URLs: {_HOW}")
     return resolved
+
+
+def field_names(names: Sequence[str], columns: TableColumns) -> ResolvedColumns:
+    """Find the fields of a JSON object that lies beside an image, by the names that columns of tables have.
+
+    Any may be missing, since every object may have others.
+    """
+    columns = _as_written(columns, names)
+    return ResolvedColumns(
+        columns.url or _first(names, _URL_NAMES),
+        columns.text or _text_columns(list(names), taken=None),
+        None,
+        columns.split or _first(names, _SPLIT_NAMES),
+        columns.license or _first(names, _LICENSE_NAMES),
+        columns.key or _first(names, _KEY_NAMES),
+        columns.language or _first(names, _LANGUAGE_NAMES),
+    )
 
 
 def _field(schema: pa.Schema, name: str) -> pa.Field:

@@ -40,7 +40,7 @@ class Candidates(Stage[CandidateSettings]):
     """Read every (image, text) pair of crawls and tables, cleaned, filtered, with its provenance."""
 
     name = "candidates"
-    version = 4
+    version = 5
     settings = CandidateSettings
     summary = "read (image, text) pairs from crawls and tables, clean and filter them"
     output = CANDIDATES

@@ -82,13 +82,13 @@ class PairFilter:
     def _reason(self, pair: Pair) -> str | None:
         if not pair.text and self.settings.texts_required:
             return NO_TEXT
-        if pair.text_source != TABLE and pair.text_source not in self.settings.texts:
+        if pair.image_source != TABLE and pair.text_source not in self.settings.texts:
             return TEXT_NOT_WANTED
         if not pair.has_bytes and not host_of(pair.url):
             return BAD_URL
         if pair.split is not None and not _SPLIT_NAME.fullmatch(pair.split):
             return BAD_SPLIT
-        filters = self._table_filters if pair.text_source == TABLE else self._page_filters
+        filters = self._table_filters if pair.image_source == TABLE else self._page_filters
         return drop_reason(pair.text, filters, _context(pair)) if filters and pair.text else None
 
     def _custom_reason(self, pair: Pair) -> str | None:

@@ -18,10 +18,13 @@ from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.readers.crawl.archive_file import RecordRange
 from openwit.pipeline.readers.crawl.archive_parts import first_wrong, why_not_split
 from openwit.pipeline.readers.custom import reader_of
+from openwit.pipeline.readers.samples.datasets import has_sidecars
+from openwit.pipeline.readers.samples.folders import folder_ranges
 from openwit.pipeline.readers.tables.files import format_of
 from openwit.pipeline.readers.tables.splitting import COMPRESSED, ONE_ROW, edges, parquet_ranges, text_ranges
 from openwit.pipeline.readers.tables.table_ranges import RowRange, TextRange
 from openwit.pipeline.readers.tables.tables import parquet_sizes
+from openwit.pipeline.readers.url_lists import is_plain
 from openwit.pipeline.stages.candidates.settings import CandidateSettings
 from openwit.pipeline.stages.candidates.sources import InputKind, kind_of
 from openwit.schemas.common.errors import OpenWITError
@@ -31,6 +34,7 @@ from openwit.schemas.common.wording import counted
 OWN_READER = "file for your own reader"
 WHOLE_FILES_ONLY = "unseekable remote file"
 ARC = "ARC file"
+COMPRESSED_LIST = "compressed list of URLs"
 SKIP = "candidates.skip_unreadable: true skips such files"
 
 _ARCHIVE_BYTES = 128 << 20
@@ -46,10 +50,11 @@ class InputPart:
     Attributes:
         input: the file as the recipe names it.
         number: of the part in the file, from 0.
-        table: rows of a table; None for all.
-        records: bytes (start, end) of an archive where the records of the part begin; None for all.
+        table: rows of a table, or images of a folder; None for all.
+        records: bytes (start, end) of an archive, tar or list where the records of the part begin; None for all.
         is_exact: a record is known to begin at the start.
         is_empty: no record begins in the part.
+        shown: name of the input in what stands for a URL.
     """
 
     input: str
@@ -58,6 +63,7 @@ class InputPart:
     records: tuple[int, int | None] | None = None
     is_exact: bool = False
     is_empty: bool = False
+    shown: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,9 @@ def plan(job: Job, folder: Path, inputs: Sequence[str], settings: CandidateSetti
     plans = {name: InputPlan([InputPart(name)]) for name in inputs}
     looks: list[Task[str]] = []
     for number, name in enumerate(inputs):
+        if name.endswith("/") and not is_remote(name) and reader_of(name, settings.readers) is None:
+            plans[name] = InputPlan(_folder_parts(name))
+            continue
         if not is_remote(name) and _size(name) <= _part_bytes(name, settings):
             continue
         if reader_of(name, settings.readers) is None:
@@ -91,9 +100,23 @@ def plan(job: Job, folder: Path, inputs: Sequence[str], settings: CandidateSetti
         results = job.run(folder, looks, "Look at large inputs", "rows", PlanInput(settings))
         plans.update({look.payload: r.extra_as(InputPlan) for look, r in zip(looks, results, strict=True)})
     _say_whole(plans, settings)
-    parts = [part for name in inputs for part in plans[name].parts]
+    shown = short_names(inputs)
+    parts = [replace(part, shown=shown[name]) for name in inputs for part in plans[name].parts]
     width = max(5, len(str(len(parts) - 1)))  # names sort as the inputs do
     return [Task(number, f"{number:0{width}d}", part) for number, part in enumerate(parts)]
+
+
+def short_names(inputs: Sequence[str]) -> dict[str, str]:
+    """Return each input's file name, with as many folders before it as tell all inputs apart."""
+    found: dict[str, str] = {}
+    left, depth = list(inputs), 1
+    while left:
+        tails = {name: "/".join(name.partition("?")[0].strip("/").split("/")[-depth:]) for name in left}
+        often = Counter(tails.values())
+        done = {name: tail for name, tail in tails.items() if often[tail] == 1 or depth > name.count("/")}
+        found.update(done)
+        left, depth = [name for name in left if name not in done], depth + 1
+    return found
 
 
 class PlanInput(FileTask[str]):
@@ -130,14 +153,19 @@ def _parts(
     name: str, size: int, part_bytes: int, settings: CandidateSettings, stats: TaskStats
 ) -> tuple[list[InputPart], str]:
     """Return the parts of a large input, or none and why there are none."""
+    if kind_of(name) in (InputKind.TAR, InputKind.URLS):
+        if kind_of(name) is InputKind.TAR and has_sidecars(name):
+            return [], ""  # its images are not looked at
+        if kind_of(name) is InputKind.URLS and not is_plain(name):
+            return [], COMPRESSED_LIST
+        return _byte_parts(name, size, part_bytes), ""
     if kind_of(name) is not InputKind.TABLE:
         if ".warc" not in name.lower() and ".wat" not in name.lower():
             return [], ARC
         with open_ranges(name) as file:
             if reason := why_not_split(file, part_bytes):
                 return [], reason
-        starts = [0, *edges(size, part_bytes)]
-        return [InputPart(name, records=span) for span in zip(starts, [*starts[1:], None], strict=True)], ""
+        return _byte_parts(name, size, part_bytes), ""
     kind, compression = format_of(name)
     if kind == "parquet":
         sizes = parquet_sizes(name, settings.columns)
@@ -147,6 +175,21 @@ def _parts(
     with local_copy(name) as path:
         ranges = text_ranges(path, settings.columns, part_bytes, source=name, tick=stats.tick)
     return [InputPart(name, table=part) for part in ranges], ONE_ROW
+
+
+def _byte_parts(name: str, size: int, part_bytes: int) -> list[InputPart]:
+    starts = [0, *edges(size, part_bytes)]
+    return [InputPart(name, records=span) for span in zip(starts, [*starts[1:], None], strict=True)]
+
+
+def _folder_parts(name: str) -> list[InputPart]:
+    try:
+        ranges = folder_ranges(name)
+    except OpenWITError:
+        return [InputPart(name)]  # reading it tells what is wrong
+    if len(ranges) < 2:
+        return [InputPart(name)]
+    return [InputPart(name, number, table=part) for number, part in enumerate(ranges)]
 
 
 def follow_records(
@@ -182,7 +225,11 @@ def follow_records(
 def _wrong_starts(tasks: Sequence[Task[InputPart]], results: Sequence[TaskResult]) -> dict[int, int | None]:
     """Return of each archive the first part that began in a wrong place: its number, and where its first record is."""
     wrong: dict[int, int | None] = {}
-    archives = [at for at, task in enumerate(tasks) if task.payload.records is not None]
+    archives = [
+        at
+        for at, task in enumerate(tasks)
+        if task.payload.records is not None and kind_of(task.payload.input) is not InputKind.URLS
+    ]
     for _, group in groupby(archives, key=lambda at: tasks[at].payload.input):
         parts = list(group)
         found = first_wrong([_read_range(tasks[at].payload, results[at]) for at in parts])
@@ -205,7 +252,7 @@ def _read_range(part: InputPart, result: TaskResult) -> RecordRange | None:
 def _part_bytes(name: str, settings: CandidateSettings) -> int:
     if settings.part_bytes is not None:
         return settings.part_bytes
-    is_table = reader_of(name, settings.readers) is not None or kind_of(name) is InputKind.TABLE
+    is_table = reader_of(name, settings.readers) is not None or kind_of(name) in (InputKind.TABLE, InputKind.URLS)
     return _TABLE_BYTES if is_table else _ARCHIVE_BYTES
 
 

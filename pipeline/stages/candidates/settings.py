@@ -21,8 +21,8 @@ class CandidateSettings(Settings):
     """Settings of the candidates: which (image, text) pairs of the inputs are read and kept."""
 
     inputs: list[str] = Field(
-        description="WARC, WAT or ARC files, tables (Parquet, CSV, TSV, JSONL), or lists of paths (warc.paths.gz); "
-        "globs and URLs that fsspec knows allowed"
+        description="WARC, WAT or ARC files, tables (Parquet, CSV, TSV, JSONL), tars of samples, lists of URLs "
+        "(.txt), folders of images, finished datasets, lists of paths (warc.paths.gz); globs, URLs of fsspec"
     )
     readers: dict[str, PluginSettings] = Field(
         {},
@@ -37,7 +37,7 @@ class CandidateSettings(Settings):
         None,
         ge=1,
         description="stored bytes of an input that one task reads, so that a large file keeps many workers busy; "
-        "default: 128 MiB of an archive, 16 MiB of a table (of a Parquet table's columns that are read)",
+        "default: 128 MiB of an archive or tar, 16 MiB of a table (of a Parquet table's columns that are read)",
     )
     skip_unreadable: bool = Field(False, description="skip files that cannot be read, and count them as unreadable")
     texts: list[TextSource] = Field(

@@ -1,4 +1,4 @@
-"""Open inputs of the candidates stage as streams of found pairs: archives, WAT files, tables and your own readers."""
+"""Open inputs of the candidates stage as streams of found pairs: archives, tables, samples, your own readers."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -13,13 +13,18 @@ from openwit.pipeline.readers.custom import read_records
 from openwit.pipeline.readers.pages.html import FoundImage, extract
 from openwit.pipeline.readers.pages.page_images import DroppedImage, ignore_dropped
 from openwit.pipeline.readers.pages.wat import read_wat
+from openwit.pipeline.readers.samples.folders import is_image_name
+from openwit.pipeline.readers.samples.sample import Sample
+from openwit.pipeline.readers.samples.tars import UNPACK
 from openwit.pipeline.readers.tables.files import is_text_name
 from openwit.pipeline.readers.tables.settings import TableColumns
 from openwit.pipeline.readers.tables.table_ranges import TableRange
 from openwit.pipeline.readers.tables.tables import TableBatch, is_table_name, open_table
 from openwit.pipeline.stages.candidates.pair import TABLE, Drop, Pair
+from openwit.schemas.common.decompress import TAR_ENDINGS
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.plugins import PluginSettings
+from openwit.schemas.common.storage.remote import is_remote
 
 PAGES_TAKEN, IMAGES_TAKEN = "pages_taken", "images_taken"
 _SPLIT_NAMES = {"training": "train", "validation": "val", "valid": "val", "dev": "val", "testing": "test"}
@@ -31,6 +36,9 @@ class InputKind(StrEnum):
     ARCHIVE = "archive"
     WAT = "wat"
     TABLE = "table"
+    TAR = "tar"
+    IMAGES = "folder of images"
+    URLS = "list of URLs"
 
 
 def kind_of(name: str) -> InputKind:
@@ -39,7 +47,13 @@ def kind_of(name: str) -> InputKind:
     Raises:
         DataError: no built-in reader reads files of such a name.
     """
+    if name.endswith("/") and not is_remote(name):
+        return InputKind.IMAGES
     last = name.lower().partition("?")[0].rpartition("/")[2]
+    if last.endswith(".tar"):
+        return InputKind.TAR
+    if last.endswith(TAR_ENDINGS):
+        raise DataError(f"candidates.inputs: {name} is a compressed tar: {UNPACK}")
     if ".wet" in last:
         raise DataError(
             f"candidates.inputs: {name} is a WET file: it holds texts without their images; use WARC or WAT"
@@ -51,23 +65,22 @@ def kind_of(name: str) -> InputKind:
     if is_table_name(last):
         return InputKind.TABLE
     if is_text_name(last):
-        raise DataError(
-            f"candidates.inputs: {name} is a text file; pairs need an image and its text: write a .tsv or .csv table "
-            "with the columns url and text"
-        )
+        return InputKind.URLS
+    if is_image_name(last):
+        raise DataError(f"candidates.inputs: {name} is an image: name its folder, whose images are read together")
     raise DataError(
         f"candidates.inputs: {name} is by its name neither a WARC, WAT or ARC file nor a table "
-        "(.parquet, .csv, .tsv, .jsonl)"
+        "(.parquet, .csv, .tsv, .jsonl), a tar, a list of URLs (.txt) or a folder of images or of a finished dataset"
+        f"{'' if not is_remote(name) else '; of a store, name the tars of a folder (PREFIX/*.tar)'}"
     )
 
 
 def is_input_name(name: str) -> bool:
-    """Return whether a built-in reader reads files of such a name."""
+    """Return whether a built-in reader reads files of such a name in a folder, where text files are notes."""
     try:
-        kind_of(name)
+        return kind_of(name) is not InputKind.URLS
     except DataError:
         return False
-    return True
 
 
 def archive_pairs(
@@ -156,6 +169,43 @@ def table_pairs(
                     has_bytes=reader.has_images,
                     language=_language(row["language"]),
                 )
+
+
+def sample_pairs(samples: Iterator[Sample], name: str, shown: str) -> Iterator[Pair]:
+    """Yield the pairs of images that an input holds, with their texts.
+
+    Args:
+        samples: of a tar, a folder or a shard of ours.
+        name: the input as the recipe names it.
+        shown: its name in what stands for the URL of an image without one.
+    """
+    for sample in samples:
+        url = sample.url or f"table:{shown}#{sample.place}"
+        for number, text in enumerate(sample.texts or [""]):
+            yield Pair(
+                url=url,
+                text=text,
+                text_source=_of_text(sample.text_sources, number) or TABLE,
+                image_source=TABLE,
+                archive=name,
+                record_offset=sample.place,
+                split=_SPLIT_NAMES.get(sample.split, sample.split) if sample.split else None,
+                page_url=_of_text(sample.page_urls, number) or sample.page_url,
+                fetch_date=sample.fetch_date,
+                license=_of_text(sample.licenses, number) or sample.license,
+                has_bytes=True,
+                language=_language(_of_text(sample.languages, number) or sample.language),
+            )
+
+
+def _of_text(values: Sequence[str | None] | None, number: int) -> str | None:
+    return values[number] if values else None
+
+
+def url_pairs(urls: Iterator[tuple[int, str]], name: str) -> Iterator[Pair]:
+    """Yield the images of a list of URLs, without a text."""
+    for place, url in urls:
+        yield Pair(url, "", TABLE, TABLE, name, place)
 
 
 def custom_pairs(path: str, name: str, plugin: PluginSettings) -> Iterator[Pair]:

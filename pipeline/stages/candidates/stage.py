@@ -23,12 +23,25 @@ from openwit.pipeline.readers.custom import reader_of
 from openwit.pipeline.readers.inputs import expand_inputs
 from openwit.pipeline.readers.pages.html import IMAGE_REASONS, IMAGES
 from openwit.pipeline.readers.pages.wat import WAT_REASONS
+from openwit.pipeline.readers.samples.datasets import has_sidecars, shard_samples
+from openwit.pipeline.readers.samples.folders import folder_samples, is_image_name
+from openwit.pipeline.readers.samples.sample import SAMPLE_NOTES, SAMPLE_REASONS
+from openwit.pipeline.readers.samples.tars import is_tar_name, tar_samples
+from openwit.pipeline.readers.tables.table_ranges import RowRange
 from openwit.pipeline.readers.tables.tables import ROW_NOTES, ROW_REASONS
+from openwit.pipeline.readers.url_lists import listed_urls
 from openwit.pipeline.stages.candidates import Candidates, CandidatesPaths
 from openwit.pipeline.stages.candidates.extraction_stats import FOUND, KEPT, count_pairs
-from openwit.pipeline.stages.candidates.filter import PAIR_REASONS, PairFilter
+from openwit.pipeline.stages.candidates.filter import NO_TEXT, PAIR_REASONS, PairFilter
 from openwit.pipeline.stages.candidates.pair import TABLE, Drop, Pair, candidates_table, drops_table
-from openwit.pipeline.stages.candidates.parts import SKIP, InputPart, RecordsRead, follow_records, plan
+from openwit.pipeline.stages.candidates.parts import (
+    SKIP,
+    InputPart,
+    RecordsRead,
+    follow_records,
+    plan,
+    short_names,
+)
 from openwit.pipeline.stages.candidates.settings import CandidateSettings
 from openwit.pipeline.stages.candidates.sources import (
     IMAGES_TAKEN,
@@ -38,7 +51,9 @@ from openwit.pipeline.stages.candidates.sources import (
     custom_pairs,
     is_input_name,
     kind_of,
+    sample_pairs,
     table_pairs,
+    url_pairs,
     wat_pairs,
 )
 from openwit.pipeline.text.filters import TEXT_REASONS
@@ -61,7 +76,9 @@ _PART_ROWS = 262_144
 
 _log = logging.getLogger(__name__)
 
-CANDIDATES_REASONS = unique((UNREADABLE,), PAGE_REASONS, WAT_REASONS, IMAGE_REASONS, ROW_REASONS, PAIR_REASONS)
+CANDIDATES_REASONS = unique(
+    (UNREADABLE,), PAGE_REASONS, WAT_REASONS, IMAGE_REASONS, ROW_REASONS, SAMPLE_REASONS, PAIR_REASONS
+)
 """Every reason for which the stage drops a file, a record, an image of a page, a row or a pair."""
 
 
@@ -75,7 +92,12 @@ def input_files(settings: CandidateSettings) -> list[str]:
     def wanted(name: str) -> bool:
         return reader_of(name, settings.readers) is not None or is_input_name(name)
 
-    inputs = expand_inputs(settings.inputs, "candidates.inputs", list_base=settings.list_base, wanted=wanted)
+    def is_image(name: str) -> bool:
+        return is_image_name(name) and reader_of(name, settings.readers) is None
+
+    inputs = expand_inputs(
+        settings.inputs, "candidates.inputs", list_base=settings.list_base, wanted=wanted, is_image=is_image
+    )
     inputs = inputs[: settings.max_files]
     for path in inputs:
         if reader_of(path, settings.readers) is None:
@@ -100,7 +122,7 @@ def read_candidates(job: Job, settings: CandidateSettings, folder: Path) -> Stag
         raise DataError(
             f"the inputs hold no usable (image, text) pair ({found:,} found, none passed): "
             "check candidates.inputs, and candidates.language and filters against the texts"
-            f"{_left_aside(result, results)}"
+            f"{_left_aside(result, results)}{_without_texts(result, settings)}"
         )
     _say_filters(result.counters)
     _write_damage(folder, tasks, results, result)
@@ -134,6 +156,14 @@ def _left_aside(result: StageResult, results: list[TaskResult]) -> str:
             first = next(detail for other, detail in noted if other == reason)
             parts.append(f"{n:,} {reason} (the first: {first})")
     return f"; left aside: {', '.join(parts)}" if parts else ""
+
+
+def _without_texts(result: StageResult, settings: CandidateSettings) -> str:
+    """Return what to do where images have no texts, as in folders that are named after classes."""
+    lacking = sum(step.reasons.get(NO_TEXT, 0) for step in result.funnel)
+    if not lacking or not settings.texts_required:
+        return ""
+    return "; set candidates.texts_required to false to keep images without a text"
 
 
 def _each_file_once(tasks: list[Task[InputPart]], results: list[TaskResult]) -> list[TaskResult]:
@@ -229,6 +259,9 @@ class ReadInput(FileTask[InputPart]):
             yield from custom_pairs(source, name, reader)
             return
         kind = kind_of(name)
+        if kind in (InputKind.TAR, InputKind.IMAGES, InputKind.URLS):
+            yield from self._sample_pairs(source, part, kind, stats)
+            return
         if kind is InputKind.TABLE:
             yield from table_pairs(
                 source,
@@ -251,6 +284,34 @@ class ReadInput(FileTask[InputPart]):
             span = RecordRange(*part.records, exact=part.is_exact)
             yield from read(source, name, count_record, count_image, drops=drops, span=span)
             stats.extra = RecordsRead(span.first, span.after)
+
+    def _sample_pairs(self, source: Any, part: InputPart, kind: InputKind, stats: TaskStats) -> Iterator[Pair]:
+        """Yield the pairs of a part of a tar, a folder of images or a list of URLs."""
+        count, columns, name = _lost_rows(stats), self.settings.columns, part.input
+        if kind is InputKind.URLS:
+            if self.settings.texts_required:
+                raise DataError(
+                    f"{name} is a list of URLs without texts: set candidates.texts_required to false to keep images "
+                    "without a text, or give a table with the columns url and text"
+                )
+            yield from url_pairs(
+                listed_urls(source if part.records is None else name, name, count, part.records), name
+            )
+            return
+        shown = part.shown or short_names([name])[name]
+        if kind is InputKind.IMAGES:
+            rows = part.table if isinstance(part.table, RowRange) else None
+            yield from sample_pairs(folder_samples(name, columns, count, rows), name, shown)
+            return
+        samples = shard_samples(name, count) if part.records is None and has_sidecars(name) else None
+        if samples is not None:
+            yield from sample_pairs(samples, name, shown)
+        elif not part.is_empty:
+            span = RecordRange(*(part.records or (0, None)), exact=part.is_exact)
+            with open_ranges(name) as file:
+                yield from sample_pairs(tar_samples(file, name, columns, count, span=span), name, shown)
+            if part.records is not None:
+                stats.extra = RecordsRead(span.first, span.after)
 
     def _filtered(
         self,
@@ -277,10 +338,15 @@ class ReadInput(FileTask[InputPart]):
             write_drops(drops_table(of_images))
 
 
+def _reads_in_place(name: str) -> bool:
+    """Return whether the reader of an input opens it itself: byte ranges of a tar, a folder."""
+    return name.endswith("/") or is_tar_name(name)
+
+
 @contextmanager
 def _opened(part: InputPart) -> Iterator[Any]:
     """Yield where a part of an input is read: a path, or for a part of an archive an open file."""
-    if part.table is not None:
+    if part.table is not None or _reads_in_place(part.input):
         yield part.input
     elif part.records is not None:
         with open_ranges(part.input) as file:
@@ -326,7 +392,7 @@ def _count_filtered(stats: TaskStats, found: list[Pair], dropped: list[Drop], fi
 
 def _lost_rows(stats: TaskStats) -> Count:
     def count(reason: str, n: int = 1, detail: str = "") -> None:
-        if reason in ROW_NOTES:
+        if reason in (*ROW_NOTES, *SAMPLE_NOTES):
             stats.note(reason, detail)
             return
         stats.enter(PAIRS_STEP, n)

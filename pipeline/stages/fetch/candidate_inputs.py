@@ -1,10 +1,12 @@
-"""Read image bytes from the inputs of the candidates stage again, from a table or by a custom reader."""
+"""Read image bytes from the inputs of the candidates stage again: tables, tars, folders, or by a custom reader."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from openwit.pipeline.execution.stage import StageManifest
 from openwit.pipeline.readers.custom import check_readers, read_record_images, reader_of
+from openwit.pipeline.readers.samples.folders import folder_images
+from openwit.pipeline.readers.samples.tars import is_tar_name, tar_images
 from openwit.pipeline.readers.tables.settings import TableColumns
 from openwit.pipeline.readers.tables.tables import read_images
 from openwit.schemas.common.plugins import PluginSettings
@@ -25,6 +27,12 @@ class CandidateInputs:
             OpenWITError: the input cannot be read, or no longer holds these images.
         """
         reader = reader_of(archive, self.readers)
+        if reader is None and archive.endswith("/"):
+            yield from folder_images(archive, rows)
+            return
+        if reader is None and is_tar_name(archive):
+            yield from tar_images(archive, rows)
+            return
         if reader is None:
             yield from read_images(archive, sorted(rows), columns=self.columns)
             return

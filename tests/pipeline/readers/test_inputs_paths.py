@@ -4,8 +4,11 @@ import logging
 from pathlib import Path
 
 import pytest
+from support.serial_engine import SerialEngine
 
+from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.readers.inputs import expand_inputs
+from openwit.pipeline.stages.candidates import Candidates
 from openwit.pipeline.stages.candidates.settings import CandidateSettings
 from openwit.pipeline.stages.candidates.stage import input_files
 from openwit.schemas.common.errors import DataError
@@ -73,5 +76,7 @@ def test_the_case_with_brackets():
 @pytest.mark.parametrize("name", ["urls.txt", "urls.txt.gz", "list.lst"])
 def test_a_list_of_urls_is_told_what_is_needed(tmp_path, name):
     (tmp_path / name).write_text("http://a.example/1.jpg\n")
-    with pytest.raises(DataError, match="is a text file; pairs need an image and its text: write a .tsv or .csv"):
-        input_files(CandidateSettings(inputs=[str(tmp_path / name)]))
+    settings = CandidateSettings(inputs=[str(tmp_path / name)])
+    assert input_files(settings) == settings.inputs
+    with pytest.raises(DataError, match=r"is a list of URLs without texts: set candidates\.texts_required to false"):
+        Candidates().run(Job(SerialEngine()), settings, {}, tmp_path / "out")

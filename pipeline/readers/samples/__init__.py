@@ -1,0 +1,1 @@
+"""Samples: images with their texts and facts beside them, in tars, in folders, and in finished datasets."""
