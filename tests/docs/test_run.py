@@ -43,7 +43,7 @@ def call(command: str, folder: Path, commands: Path) -> subprocess.CompletedProc
 def workplace(tmp_path_factory: pytest.TempPathFactory, commands: Path) -> Path:
     """What the pages take for granted: a small demo with its run, tables, lists, a recipe and a configuration."""
     folder = tmp_path_factory.mktemp("workplace")
-    done = call("wit demo --out out/demo --concepts 60 --port 0", folder, commands)
+    done = call("wit demo --out out/demo --concepts 30 --port 0", folder, commands)
     # With so few pictures the model need not beat chance by the demo's factor: 1 is its verdict, not a failure.
     assert done.returncode in (0, 1), f"{done.stdout}{done.stderr}"
     assert "PASSED" in done.stdout or "FAILED" in done.stdout, f"{done.stdout}{done.stderr}"

@@ -5,11 +5,7 @@
 
 import itertools
 import json
-import os
-import socket
-import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +30,6 @@ from openwit.training.models.vit import PatchDropoutRng
 from openwit.training.objectives.base import Inputs
 from openwit.training.objectives.registry import make_objective
 
-ROOT = Path(__file__).parents[2]
 TEXT = TextSpec(context_length=8, vocabulary=40, width=16, layers=2, heads=2)
 SPEC = ClipSpec(embed_dim=16, vision=VisionSpec(image_size=16, patch_size=4, width=16, layers=2, heads=2), text=TEXT)
 RESNET = ClipSpec(embed_dim=16, vision=ResNetSpec(image_size=32, layers=(1, 1, 1, 1), width=4, heads=2), text=TEXT)
@@ -123,54 +118,6 @@ def relative_error(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
 
 def parameters_without_gradient(model: nn.Module) -> list[str]:
     return [name for name, p in model.named_parameters() if p.grad is None]
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
-def run_processes(
-    arguments: list[str],
-    size: int = 2,
-    seconds: float = 100,
-    meanwhile: Callable[[list["subprocess.Popen[str]"]], None] | None = None,
-    **variables: str,
-) -> list[Any]:
-    """Starts a program in several processes that find one another; (exit code, stdout, stderr) of each."""
-    port = free_port()
-    processes = []
-    for rank in range(size):
-        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        environment = {
-            **os.environ,
-            "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT / 'tests'}",
-            "OMP_NUM_THREADS": "1",
-            "OMP_WAIT_POLICY": "passive",
-            **{name: str(value) for name, value in place.items()},
-            **variables,
-        }
-        processes.append(
-            subprocess.Popen(
-                [sys.executable, *arguments],
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                cwd=ROOT,
-            )
-        )
-    try:
-        if meanwhile is not None:
-            meanwhile(processes)
-        texts = [process.communicate(timeout=seconds) for process in processes]
-    finally:
-        for process in processes:
-            if process.poll() is None:
-                process.kill()
-                process.communicate()
-    return [(process.returncode, *text) for process, text in zip(processes, texts, strict=True)]
 
 
 def main() -> None:

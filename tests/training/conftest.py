@@ -4,7 +4,7 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
+from support.nursery import Nursery
 
 from openwit.schemas.common.atomic import sha256_of
 from openwit.schemas.manifest import DatasetManifest, FileEntry, ShardEntry
@@ -184,3 +185,11 @@ def configure(dataset: Path, tmp_path: Path) -> Configure:
         return {**base, **sections}
 
     return make
+
+
+@pytest.fixture(scope="session")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    """Starts processes of training without loading torch in each of them, which takes six seconds."""
+    made = Nursery(tmp_path_factory.mktemp("processes"))
+    yield made
+    made.close()

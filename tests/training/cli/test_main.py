@@ -1,8 +1,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -10,11 +8,10 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from support.nursery import Nursery, Started
 
 from openwit.training.checkpoints.files import latest_checkpoint, load_checkpoint
 from openwit.training.cli.main import main
-
-ROOT = Path(__file__).parents[3]
 
 
 def run_cli(*arguments: str) -> int:
@@ -33,15 +30,9 @@ def config_file(configure, tmp_path: Path) -> Any:
     return write
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    command = [sys.executable, "-m", "openwit.training", *arguments]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def wait_for(condition: Any, process: subprocess.Popen[str]) -> None:
+def wait_for(condition: Any, process: Started) -> None:
     while not condition():
-        assert process.poll() is None, process.communicate()
+        assert process.running(), process.ended()
         time.sleep(0.02)
 
 
@@ -52,28 +43,28 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 
 def test_a_killed_run_goes_on_to_the_same_weights(
-    config_file, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    config_file, tmp_path: Path, capsys: pytest.CaptureFixture[str], nursery: Nursery
 ) -> None:
-    path = config_file(schedule={"duration": "80 steps"}, checkpoint={"every": "2 steps", "keep": 2})
-    process = start("fit", str(path), "--set", f"run={tmp_path / 'killed'}")
-    wait_for(lambda: list((tmp_path / "killed" / "checkpoints").glob("step-*10.json")), process)
-    process.kill()
-    process.communicate()
+    path = config_file(schedule={"duration": "40 steps"}, checkpoint={"every": "2 steps", "keep": 2})
+    process = nursery.start(["fit", str(path), "--set", f"run={tmp_path / 'killed'}"])
+    wait_for(lambda: list((tmp_path / "killed" / "checkpoints").glob("step-*4.json")), process)
+    os.kill(process.pids[0], signal.SIGKILL)
+    assert process.ended()[0][0] == -signal.SIGKILL
     assert not any(json.loads(p.read_text())["finished"] for p in (tmp_path / "killed" / "checkpoints").glob("*.json"))
     for name in ("killed", "whole"):
-        arguments = ["--set", f"run={tmp_path / name}", "--set", "checkpoint.every=40 steps"]
+        arguments = ["--set", f"run={tmp_path / name}", "--set", "checkpoint.every=20 steps"]
         assert run_cli("fit", str(path), *arguments) == 0
     assert "training from step" in capsys.readouterr().out
     killed, whole = weights(tmp_path / "killed"), weights(tmp_path / "whole")
     assert all(torch.equal(killed[name], whole[name]) for name in whole)
 
 
-def test_a_signal_saves_and_leaves_with_a_sentence(config_file, tmp_path: Path) -> None:
-    process = start("fit", str(config_file(schedule={"duration": "100000 steps"})))
+def test_a_signal_saves_and_leaves_with_a_sentence(config_file, tmp_path: Path, nursery: Nursery) -> None:
+    process = nursery.start(["fit", str(config_file(schedule={"duration": "100000 steps"}))])
     wait_for(lambda: list((tmp_path / "run" / "checkpoints").glob("*.json")), process)
-    process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM
+    os.kill(process.pids[0], signal.SIGTERM)
+    ((code, out, err),) = process.ended(60)
+    assert code == 128 + signal.SIGTERM
     assert "stopped by SIGTERM after step" in out
     assert "Traceback" not in err
     found = latest_checkpoint(tmp_path / "run", lambda _: None)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from support import batch_of_thirteen as tiny
 from support import option_products as products
+from support.nursery import Nursery
 
 from openwit.schemas.common.errors import OpenWITError
 from openwit.training.engine.distributed import ProcessInfo, process_from_environment
@@ -33,11 +34,11 @@ CASES = [
 
 
 @pytest.fixture(scope="module")
-def of_two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, torch.Tensor]]:
+def of_two(tmp_path_factory: pytest.TempPathFactory, nursery: Nursery) -> list[dict[str, torch.Tensor]]:
     """The gradients of all cases, by two processes."""
     folder = tmp_path_factory.mktemp("two")
     (folder / "cases.json").write_text(json.dumps([*CASES, *products.FAST]))
-    ended = tiny.run_processes([WORKER, str(folder / "cases.json"), str(folder / "out.pt")], seconds=250)
+    ended = nursery.programs([WORKER, str(folder / "cases.json"), str(folder / "out.pt")], seconds=250)
     assert [code for code, _, _ in ended] == [0, 0], ended
     return torch.load(folder / "out.pt")
 

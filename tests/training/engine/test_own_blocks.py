@@ -8,6 +8,7 @@ import pytest
 import torch
 from support import batch_of_thirteen as tiny
 from support import own_model
+from support.nursery import Nursery
 
 from openwit.schemas.common.errors import OpenWITError
 from openwit.training.engine import own_blocks
@@ -32,10 +33,10 @@ def test_the_steps_are_the_same(case: dict[str, Any], monkeypatch: pytest.Monkey
         assert calls == [12] * 4  # and the second pass once more
 
 
-def test_shards_of_two_processes_are_those_of_one(tmp_path: Path) -> None:
+def test_shards_of_two_processes_are_those_of_one(tmp_path: Path, nursery: Nursery) -> None:
     cases = [{"own": True, "strategy": "fsdp", "recompute": True, "chunk": 4}]
     (tmp_path / "cases.json").write_text(json.dumps(cases))
-    ended = tiny.run_processes([tiny.__file__, str(tmp_path / "cases.json"), str(tmp_path / "out.pt")])
+    ended = nursery.programs([tiny.__file__, str(tmp_path / "cases.json"), str(tmp_path / "out.pt")])
     assert [code for code, _, _ in ended] == [0, 0], ended
     (found,) = torch.load(tmp_path / "out.pt")
     plain, _ = own_model.run({"chunk": 4})

@@ -8,6 +8,7 @@ import pytest
 import torch
 from support import batch_of_thirteen as tiny
 from support import option_products as products
+from support.nursery import Nursery
 from torch import nn
 
 from openwit.schemas.common.errors import OpenWITError
@@ -19,10 +20,12 @@ DEFAULTS, GPU = products.DEFAULTS, products.GPU
 PAIRS = products.pairwise(products.FACTORS)
 
 
-def by_two(folder: Path, cases: list[dict[str, Any]], seconds: float = 100) -> list[dict[str, torch.Tensor]]:
+def by_two(
+    nursery: Nursery, folder: Path, cases: list[dict[str, Any]], seconds: float = 100
+) -> list[dict[str, torch.Tensor]]:
     (folder / "cases.json").write_text(json.dumps(cases))
     arguments = [tiny.__file__, str(folder / "cases.json"), str(folder / "out.pt")]
-    ended = tiny.run_processes(arguments, seconds=seconds)
+    ended = nursery.programs(arguments, seconds=seconds)
     assert [code for code, _, _ in ended] == [0, 0], ended
     found: list[dict[str, torch.Tensor]] = torch.load(folder / "out.pt")
     return found
@@ -40,9 +43,9 @@ def test_a_resnet_whose_blocks_are_computed_again_compiles() -> None:
 
 
 @pytest.mark.slow
-def test_all_options_in_pairs(tmp_path: Path) -> None:
+def test_all_options_in_pairs(tmp_path: Path, nursery: Nursery) -> None:
     shared = [case for case in PAIRS if case["strategy"] is not None]
-    found = by_two(tmp_path, shared, seconds=900)
+    found = by_two(nursery, tmp_path, shared, seconds=900)
     for case, answer in zip(shared, found, strict=True):
         products.check(case, answer)
     for case in PAIRS:
@@ -60,8 +63,10 @@ def test_the_pairs_are_all_there() -> None:
 
 @pytest.mark.slow
 def test_the_code_that_is_generated_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With inductor itself; chunks are all of one size, as each further one is compiled anew."""
+    """With inductor itself; chunks of one size, towers of one block: each further one is compiled for ten seconds."""
     monkeypatch.setattr(products, "samples_of", lambda _: 12)
+    towers = {name: getattr(tiny.SPEC, name).model_copy(update={"layers": 1}) for name in ("vision", "text")}
+    monkeypatch.setattr(tiny, "SPEC", tiny.SPEC.model_copy(update=towers))
     case = {**DEFAULTS, "tower": "vit", "compile": True, "chunk": 4}
     plain = products.run({**case, "compile": False})
     original = nn.Module.compile

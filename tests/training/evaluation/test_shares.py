@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from support import shared_evaluation
-from support.batch_of_thirteen import run_processes
+from support.nursery import Nursery
 
 from openwit.training.evaluation.shares import ALONE, Shares
 
@@ -32,7 +32,7 @@ def test_every_batch_is_of_one_process(batches: int, size: int, padded: bool) ->
     assert ALONE.of(batches) == list(range(batches))
 
 
-def test_two_processes_find_what_one_finds(factory: SimpleNamespace, tmp_path: Path) -> None:
+def test_two_processes_find_what_one_finds(factory: SimpleNamespace, tmp_path: Path, nursery: Nursery) -> None:
     samples = [factory.coloured(number * 3, "v") for number in range(43)]  # seven batches of 7, five of 10
     samples[9] = factory.Made("broken", b"no image", ("text",))
     folder = factory.write_dataset(tmp_path / "d", {"val": samples})
@@ -43,7 +43,7 @@ def test_two_processes_find_what_one_finds(factory: SimpleNamespace, tmp_path: P
     finally:
         torch.set_num_threads(before)
     assert one["unreadable"] == ["broken", "broken"]
-    ended = run_processes([shared_evaluation.__file__, str(folder), str(tmp_path / "out")])
+    ended = nursery.programs([shared_evaluation.__file__, str(folder), str(tmp_path / "out")])
     assert [code for code, _, _ in ended] == [0, 0], ended
     for rank in range(2):
         for found in torch.load(tmp_path / f"out.{rank}"):

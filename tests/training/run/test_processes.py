@@ -1,14 +1,8 @@
 """Whole runs by two processes on one CPU: the same weights as by one, taken up by any number, one voice."""
 
-import json
 import os
 import signal
-import socket
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from support.nursery import Nursery
 
 from openwit.schemas.common.settings import parse_settings
 from openwit.training.checkpoints.files import Checkpoint, latest_checkpoint
@@ -23,91 +18,6 @@ from openwit.training.config import TrainConfig
 from openwit.training.run.logs import read_metrics
 from openwit.training.run.loop import fit
 from openwit.training.run.progress import SilentDisplay
-
-ROOT = Path(__file__).parents[3]
-SECONDS = 100.0
-
-
-class Nursery:
-    """Starts `wit-train` in processes that need not load torch, as `ready_processes.py` has; all end with it."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._runs = 0
-        self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).parent / "ready_processes.py")],
-            env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            start_new_session=True,
-        )
-        self._ready = False
-
-    def close(self) -> None:
-        """Ends whatever is left."""
-        os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.communicate()
-
-    def pair(self, path: Path, meanwhile: Callable[[list[int]], None] | None = None) -> list[tuple[int, str, str]]:
-        """Two processes that find one another; (exit code, stdout, stderr) of each."""
-        port = free_port()
-        places = [
-            {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-            for rank in range(2)
-        ]
-        variables = [{name: str(value) for name, value in place.items()} for place in places]
-        files = [self._files(), self._files()]
-        pairs = [{"variables": v, **f} for v, f in zip(variables, files, strict=True)]
-        children = self._ask({"pairs": pairs, "arguments": ["fit", str(path)]})
-        if meanwhile is not None:
-            meanwhile(children)
-        return self._ended(children, files)
-
-    def torchrun(self, path: Path) -> tuple[int, str, str]:
-        """Two processes that torchrun's agent starts; (exit code, stdout, stderr) of all together."""
-        files = self._files()
-        children = self._ask({"launched": {"size": 2, **files}, "arguments": ["fit", str(path)]})
-        return self._ended(children, [files])[0]
-
-    def _ended(self, children: list[int], files: list[dict[str, str]]) -> list[tuple[int, str, str]]:
-        codes = self._ask({"wait": children})
-        texts = [(Path(one["out"]).read_text(), Path(one["error"]).read_text()) for one in files]
-        return [(code, *text) for code, text in zip(codes, texts, strict=True)]
-
-    def _files(self) -> dict[str, str]:
-        self._runs += 1
-        return {name: str(self._folder / f"{self._runs}.{name}") for name in ("out", "error")}
-
-    def _ask(self, order: dict[str, Any]) -> list[int]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        limit = threading.Timer(SECONDS, os.killpg, (self._process.pid, signal.SIGKILL))
-        limit.start()
-        try:
-            if not self._ready:
-                assert self._process.stdout.readline() == "ready\n"
-                self._ready = True
-            self._process.stdin.write(json.dumps(order) + "\n")
-            self._process.stdin.flush()
-            answer: list[int] = json.loads(self._process.stdout.readline())
-            return answer
-        finally:
-            limit.cancel()
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
-    made = Nursery(tmp_path_factory.mktemp("processes"))
-    yield made
-    made.close()
 
 
 class StopAt(SilentDisplay):
@@ -201,13 +111,14 @@ def test_two_processes_stop_together_and_one_goes_on(settings: Any, tmp_path: Pa
 def test_shards_go_on_where_one_process_left_off_under_torchrun(
     settings: Any, tmp_path: Path, nursery: Nursery
 ) -> None:
-    whole, parts = settings("whole"), settings("parts", distributed={"strategy": "fsdp"})
+    short = {"schedule": {"duration": "12 steps", "warmup": "10%"}}
+    whole, parts = settings("whole", **short), settings("parts", **short, distributed={"strategy": "fsdp"})
     alone(whole)
-    alone(parts, StopAt(18))
-    assert newest(parts).info.step == 18
+    alone(parts, StopAt(6))
+    assert newest(parts).info.step == 6
     code, said, wrong = nursery.torchrun(written(parts, tmp_path / "parts.yaml"))
     assert code == 0, wrong
-    assert said.count("training from step 18") == 1
+    assert said.count("training from step 6") == 1
     assert "2 processes (fsdp)" in said
     assert_alike(newest(parts), newest(whole))
 

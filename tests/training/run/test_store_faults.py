@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import pytest
 import torch
 import yaml
 from support.faulty_s3 import BUCKET, faulty_s3
+from support.nursery import Nursery
 
 from openwit.schemas.common.settings import parse_settings
 from openwit.schemas.common.storage.store_path import as_path
@@ -21,13 +20,11 @@ from openwit.training.run.logs import read_metrics
 from openwit.training.run.loop import fit
 from openwit.training.run.progress import SilentDisplay
 
-ROOT = Path(__file__).parents[3]
-
 
 @pytest.mark.slow
 @pytest.mark.timeout(110)
 def test_a_killed_run_on_s3_goes_on_to_the_same_bits(
-    configure: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    configure: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nursery: Nursery
 ) -> None:
     url = f"s3://{BUCKET}/run"
     more = {
@@ -45,15 +42,14 @@ def test_a_killed_run_on_s3_goes_on_to_the_same_bits(
         run, begun = as_path(url), False
         # The first two requests of each kind are refused, in both processes.
         faults.first(2, 503)
-        with subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(tmp_path / "run.yaml")],
-            env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}", "OMP_NUM_THREADS": "1"},
-        ) as child:
-            until = time.monotonic() + 60
-            while not begun and time.monotonic() < until:
-                begun = (run / "checkpoints" / "step-000000003.json").exists()
-                time.sleep(0.05)
-            child.send_signal(signal.SIGKILL)
+        (tmp_path / "child.py").write_text(CHILD)
+        child = nursery.start([str(tmp_path / "run.yaml")], tmp_path / "child.py", **faults.environment)
+        until = time.monotonic() + 60
+        while not begun and time.monotonic() < until:
+            begun = (run / "checkpoints" / "step-000000003.json").exists()
+            time.sleep(0.05)
+        os.kill(child.pids[0], signal.SIGKILL)
+        child.ended()
         assert begun
         stopped = latest_checkpoint(run, lambda _: None)
         assert stopped is not None

@@ -93,7 +93,7 @@ def test_opened_files_and_rows_read_grow_with_the_files_not_with_files_times_tas
     monkeypatch.setattr(grouping, "PART_PAIRS", 40)
     monkeypatch.setattr(grouping, "_ROW_GROUP", 8)
     cost = []
-    for files in (32, 64, 128):
+    for files in (20, 40, 80):
         paths = selected_files(tmp_path / f"s{files}", files, 20)
         with pytest.MonkeyPatch.context() as patch:
             counted = Counted(patch)

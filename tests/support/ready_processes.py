@@ -2,12 +2,14 @@
 
 `python ready_processes.py` reads orders from its standard input, a JSON object a line: `pairs` (a list of objects of
 `variables`, `out`, `error`: one process each) or `launched` (one of `size`, `out`, `error`: torchrun's own agent,
-which starts and watches the processes), and `arguments` of `wit-train`. It answers each with a line: the processes'
-ids, and, once asked by `{"wait": [ids]}`, their exit codes.
+which starts and watches the processes), and `arguments` of `wit-train`, or of a `program` of pairs. It answers each
+with a line: the processes' ids, and, once asked by `{"wait": [ids]}`, their exit codes; `{"poll": [ids]}` asks for
+them without waiting (null: it runs).
 """
 
 import json
 import os
+import runpy
 import sys
 import traceback
 from collections.abc import Callable
@@ -25,6 +27,11 @@ import openwit.training.run.loop
 
 def run(arguments: list[str]) -> None:
     openwit.training.cli.main.main(arguments)
+
+
+def run_program(path: str, arguments: list[str]) -> None:
+    sys.argv = [path, *arguments]
+    runpy.run_path(path, run_name="__main__")
 
 
 def launched(arguments: list[str], size: int) -> None:
@@ -62,18 +69,32 @@ def forked(work: Callable[[], None], order: dict[str, Any]) -> int:
         os._exit(code)
 
 
+def exit_code(child: int, ended: dict[int, int], options: int) -> int | None:
+    """A process's exit code, kept for who asks again; None: it runs."""
+    if child not in ended:
+        found, status = os.waitpid(child, options)
+        if found:
+            ended[child] = os.waitstatus_to_exitcode(status)
+    return ended.get(child)
+
+
 def main() -> None:
+    ended: dict[int, int] = {}
     torch.set_num_threads(1)
     print("ready", flush=True)
     for line in sys.stdin:
         order = json.loads(line)
         if "wait" in order:
-            answer = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in order["wait"]]
+            answer: list[int | None] = [exit_code(child, ended, 0) for child in order["wait"]]
+        elif "poll" in order:
+            answer = [exit_code(child, ended, os.WNOHANG) for child in order["poll"]]
         elif "launched" in order:
             one = order["launched"]
             answer = [forked(partial(launched, order["arguments"], one["size"]), one)]
         else:
-            answer = [forked(partial(run, order["arguments"]), one) for one in order["pairs"]]
+            program = order.get("program")
+            work = partial(run_program, program) if program else run
+            answer = [forked(partial(work, order["arguments"]), one) for one in order["pairs"]]
         print(json.dumps(answer), flush=True)
 
 
