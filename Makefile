@@ -21,7 +21,8 @@ demo: $(VENV)/.installed-demo
 
 test: $(VENV)/.installed-dev
 	@echo "== lint" && $(BIN)/ruff check . && $(BIN)/ruff format --check .
-	@echo "== types" && $(BIN)/mypy
+# Beside, on the other core: what numba compiles, once instead of by each process of tests that needs it first.
+	@echo "== types" && { $(BIN)/python -m openwit.pipeline.check.compile_ahead & $(BIN)/mypy; found=$$?; wait; exit $$found; }
 	@echo "== tests" && $(BIN)/python -m pytest -m "not slow and not engines" -n 2 --dist loadfile --durations 10
 	@echo "All of lint, types and tests passed. Next: make demo, then open $(DEMO_OUT)/dataset/card.html"
 
