@@ -9,6 +9,7 @@ import typer
 
 from openwit.pipeline.cli import dataset as cli_dataset
 from openwit.pipeline.cli.inputs import add_commands as add_inputs_command
+from openwit.pipeline.cli.lock import add_commands as add_lock_commands
 from openwit.pipeline.cli.options import (
     BEAM_FLAGS,
     Cluster,
@@ -428,6 +429,7 @@ def shard(
 
 add_inputs_command(app)
 cli_dataset.add_commands(app)
+add_lock_commands(app)
 add_start_commands(app)
 
 main = entry_point(app, "wit")

@@ -63,6 +63,7 @@ CANDIDATES = Kind("candidates", "openwit.schemas.tables.candidates:CANDIDATES", 
 SELECTED = Kind("selected", "openwit.schemas.tables.candidates:SELECTED", "pairs that queries drew")
 IMAGES = Kind("images", "openwit.schemas.tables.images:IMAGES", "decoded images with their pairs")
 SURVIVORS = Kind("survivors", "openwit.schemas.tables.images:SURVIVORS", "images of a dataset, without their bytes")
+DEAD = Kind("dead", "openwit.schemas.tables.locks:DEAD", "pairs whose image is gone, changed or left out")
 DATASET = Kind("dataset", "", "a dataset: shards, index, metadata and manifest")
 
 

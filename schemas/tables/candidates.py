@@ -113,5 +113,5 @@ VERDICTS = TableSchema(
     "verdicts",
     1,
     "Result of deduplication for each row of a candidates file, in its order.",
-    (Column("verdict", pa.int8(), "0 in the pool, 1 duplicate pair, 2 other text of its image, 3 no query matches"),),
+    (Column("verdict", pa.int8(), "0 in the pool, else a drop reason (pipeline.stages.select.winners)"),),
 )

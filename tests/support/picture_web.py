@@ -14,7 +14,7 @@ HOSTS_OF_WEB = [f"h{n}.localhost" for n in range(6)]
 
 
 class Pictures(http.server.BaseHTTPRequestHandler):
-    """/N.jpg is picture N, unless the server says another status for the path or host."""
+    """/N.jpg is picture N, unless the server has another body for the path, or another status for path or host."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -27,10 +27,12 @@ class Pictures(http.server.BaseHTTPRequestHandler):
         name = self.path[1:].partition(".")[0]
         if not name.isdigit():
             status = 404
-        body = picture(int(name)) if status == 200 else b""
+        body = (self.server.bodies.get(self.path) or picture(int(name))) if status == 200 else b""
         self.send_response(status)
         if status == 302:
             self.send_header("Location", f"http://{self.server.redirect_to}:{self.server.server_port}{self.path}")
+        for header, value in self.server.headers.get(self.path, {}).items():
+            self.send_header(header, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -48,6 +50,7 @@ class Web:
 
     def __init__(self):
         self.statuses, self.asked, self.delay, self.redirect_to = {}, [], 0.0, ""
+        self.bodies, self.headers = {}, {}
         self.server = None
         self.server = self._make(0)
         self.port = self.server.server_port
@@ -57,6 +60,7 @@ class Web:
     def _make(self, port):
         server = Server(("127.0.0.1", port), Pictures)
         server.statuses, server.asked, server.delay = self.statuses, self.asked, self.delay
+        server.bodies, server.headers = self.bodies, self.headers
         server.redirect_to, server.daemon_threads = self.redirect_to, True
         return server
 

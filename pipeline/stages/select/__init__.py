@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from openwit.pipeline.common.reasons import Reason
 from openwit.pipeline.stages.base import (
     CANDIDATES,
+    DEAD,
     QUERY_LIST,
     SELECTED,
     BuildContext,
@@ -77,6 +78,7 @@ class Select(Stage[SelectSettings]):
         Port("candidates", CANDIDATES, "the pool; several steps or folders are one pool", several=True),
         Port("queries", QUERY_LIST, "what to search for; with `balance: all` it may be left out", takes_file=True),
         Port("reuse", SELECTED, "an earlier selection, whose matches are taken over", optional=True),
+        Port("dead", DEAD, "pairs that are in the pool no more", optional=True, takes_file=True),
     )
     output = SELECTED
     paths = SelectPaths

@@ -31,6 +31,7 @@ from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.execution.tasks import finished_results, read_result, results_of
 from openwit.pipeline.stages.select import SelectPaths
 from openwit.pipeline.stages.select.balance import list_column, ragged
+from openwit.pipeline.stages.select.dead import dead_rows
 from openwit.pipeline.stages.select.hash_uniform import mix, pair_hashes
 from openwit.pipeline.stages.select.layout import query_offsets
 from openwit.pipeline.stages.select.settings import SelectSettings
@@ -40,7 +41,7 @@ from openwit.pipeline.stages.select.shared_matcher import (
     shared_matcher,
     unshare_matcher,
 )
-from openwit.pipeline.stages.select.winners import NO_MATCH, choose_winners
+from openwit.pipeline.stages.select.winners import DEAD, NO_MATCH, choose_winners
 from openwit.pipeline.text.matching.matcher import Matcher
 from openwit.pipeline.text.normalise import words
 from openwit.schemas.common.atomic import atomic_path
@@ -154,9 +155,11 @@ class SendPairKeys(Emitter[MatchInput]):
 
     Args:
         everything: whether rows that match nothing are sent too.
+        dead: path of a list of pairs that are left out; None for none.
     """
 
-    def __init__(self, folder: str, buckets: int, everything: bool = False) -> None:
+    def __init__(self, folder: str, buckets: int, everything: bool = False, dead: str | None = None) -> None:
+        self.dead = dead
         self.folder = folder
         self.buckets = buckets
         self.everything = everything
@@ -164,7 +167,7 @@ class SendPairKeys(Emitter[MatchInput]):
     def emit(self, task: Task[MatchInput]) -> Emitted:
         yield KeyedBlob(_FILES, task.number, task.name.encode())
         matches = MATCHES.read(SelectPaths(as_path(self.folder)).matches(task.name))
-        rows = np.flatnonzero(in_pool(matches, self.everything))
+        rows = np.flatnonzero(in_pool(matches, self.everything) & ~dead_rows(self.dead, matches))
         url_hash = matches.column("url_hash").to_numpy()[rows]
         keys = pa.table(
             {
@@ -218,9 +221,13 @@ class WriteVerdicts(Grouping):
         queries: number of queries; 0 without a list, and nothing is counted.
         sample_share: share of the pool's pairs, drawn by hash, whose queries are kept as a sample.
         everything: whether pairs that match no query are in the pool.
+        dead: path of a list of pairs that are left out; None for none.
     """
 
-    def __init__(self, folder: str, queries: int, sample_share: float, everything: bool = False) -> None:
+    def __init__(
+        self, folder: str, queries: int, sample_share: float, everything: bool = False, dead: str | None = None
+    ) -> None:
+        self.dead = dead
         self.folder = folder
         self.queries = queries
         self.sample_share = sample_share
@@ -230,6 +237,7 @@ class WriteVerdicts(Grouping):
         folder, name = as_path(self.folder), streams[_FILES][0].decode()
         matches = MATCHES.read(SelectPaths(folder).matches(name))
         verdict = np.where(in_pool(matches, self.everything), 0, NO_MATCH).astype(np.int8)
+        verdict[dead_rows(self.dead, matches)] = DEAD
         if streams[_LOSERS]:
             losers = concat_blobs(streams[_LOSERS])
             verdict[losers.column("row").to_numpy()] = losers.column("verdict").to_numpy()
@@ -290,15 +298,17 @@ def match_and_count(
     queries: Path | None,
     n_queries: int,
     n_rows: int,
+    dead: str | None = None,
 ) -> np.ndarray:
     """Write matches and verdicts per file; return N_q, int64 (Q,).
 
     Args:
         queries: the query list; None without one.
+        dead: path of a list of pairs that are left out; None for none.
         n_queries, n_rows: lengths of the query list and of all candidates files together.
     """
     sample_share = min(1.0, _SAMPLED_PAIRS / max(n_rows, 1)) if settings.target_pairs is not None else 0.0
-    rounds_job = match_job(settings, folder, tasks, queries, n_queries, n_rows, sample_share)
+    rounds_job = match_job(settings, folder, tasks, queries, n_queries, n_rows, sample_share, dead)
     open_ = sum(task.payload.earlier is None and read_result(folder, task.name) is None for task in tasks)
     if queries is None:
         pass
@@ -320,14 +330,15 @@ def match_job(
     n_queries: int,
     n_rows: int,
     sample_share: float = 0.0,
+    dead: str | None = None,
 ) -> RoundsJob[MatchInput]:
     """Return the tasks and rounds of passes 1 and 2; see `match_and_count` and `WriteVerdicts`."""
     everything = settings.balance == "all"
-    write = WriteVerdicts(str(folder), n_queries, sample_share, everything)
+    write = WriteVerdicts(str(folder), n_queries, sample_share, everything, dead)
     return RoundsJob(
         "Match captions",
         tasks,
-        SendPairKeys(str(folder), bucket_count(n_rows), everything),
+        SendPairKeys(str(folder), bucket_count(n_rows), everything, dead),
         (_KEYS, _FILES),
         [
             Round("Choose winners", (_KEYS,), ChooseWinners(settings), (_LOSERS,)),

@@ -42,19 +42,21 @@ def select_pairs(job: Job, settings: SelectSettings, inputs: Inputs, folder: Pat
 
     Args:
         inputs: `candidates`, the pool; `queries`, which `balance: all` does without; optionally `reuse`, an earlier
-            selection whose matches are reused for the same candidates and queries.
+            selection whose matches are reused for the same candidates and queries; optionally `dead`, a list of pairs
+            that are not in the pool any more.
 
     Raises:
         DataError: there are no queries, or no caption matches any; with `balance: all` neither matters.
     """
     candidates = [upstream.folder for upstream in inputs.several("candidates")]
     reuse = next((upstream.folder for upstream in inputs.several("reuse")), None)
+    dead = next((str(upstream.folder) for upstream in inputs.several("dead")), None)
     files, rows = _files(candidates)
     if settings.balance == "all":
         return _keep_all(job, settings, inputs, folder, files, rows, reuse)
     queries, query_table = _query_list(inputs.one("queries"), settings.match)
     matching = match_tasks(files, sha256_of(queries), settings, reuse)
-    pool = match_and_count(job, settings, folder, matching, queries, query_table.num_rows, rows)
+    pool = match_and_count(job, settings, folder, matching, queries, query_table.num_rows, rows, dead)
     if not pool.any():
         raise DataError(
             f"no caption of {' '.join(map(str, candidates))} matches any of the {query_table.num_rows:,} queries: "
@@ -96,7 +98,8 @@ def _keep_all(
     for listed in inputs.several("queries"):
         queries, table = _query_list(listed, settings.match)
     matching = match_tasks(files, "" if queries is None else sha256_of(queries), settings, reuse)
-    pool = match_and_count(job, settings, folder, matching, queries, table.num_rows, rows)
+    dead = next((str(upstream.folder) for upstream in inputs.several("dead")), None)
+    pool = match_and_count(job, settings, folder, matching, queries, table.num_rows, rows, dead)
     results = job.run(folder, _keep_tasks(files, matching), "Keep pairs", "pairs", KeepAll(settings.seed))
     result = StageResult()
     result.add_results(results, [STEP])
