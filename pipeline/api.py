@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from openwit.pipeline.dataset.removal_list import RemovalList
     from openwit.pipeline.execution.runners import WorkerCount
     from openwit.pipeline.execution.stage import Job, StageManifest
+    from openwit.pipeline.matching.match_tables import MatchReport
     from openwit.pipeline.recipe import Recipe
     from openwit.pipeline.stages.base import Location
+    from openwit.pipeline.text.matching.settings import MatchMode
 
 ShowProgress = Callable[[str, int, int], None]
 """Called with what is done, how much of it is finished, and how much there is."""
@@ -113,6 +115,60 @@ def run_stage(
     parsed = parse_settings(dict(settings or {}), found.settings, stage)
     with closing(job.engine):
         return found.run(job, parsed, inputs or {}, as_path(out)).manifest
+
+
+def match(
+    tables: str | Path | Sequence[str | Path],
+    queries: str | Path,
+    out: str | Path,
+    *,
+    match: MatchMode = "words",
+    columns: Mapping[str, Any] | None = None,
+    form: str = "parquet",
+    counts: str | Path | None = None,
+    earlier_counts: str | Path | None = None,
+    workers: int | None = None,
+    on_rows: Callable[[int], None] = lambda _: None,
+) -> MatchReport:
+    """Find the queries in the texts of tables, without a build; write one row per row of the tables, in their order.
+
+    Example: openwit.match("captions.parquet", "metadata.json", "matches.parquet", match="metaclip")
+
+    Args:
+        tables: Parquet, CSV, TSV or JSON lines; paths, globs or URLs.
+        queries: the query list: a file with a query a line or a column `query`, MetaCLIP's metadata.json, or what the
+            stage queries wrote. The position of a query is its id.
+        out: file to write: table, row, key, query_ids.
+        match: words or metaclip.
+        columns: names of columns, as `candidates.columns` takes them: {"text": ["title"], "key": "uid"}.
+        form: parquet or jsonl.
+        counts: file for the number of texts that match each query, as MetaCLIP keeps it: .json or .npy.
+        earlier_counts: such a file of other tables, to which these are added.
+        workers: threads; one per core by default.
+        on_rows: called with the number of rows that are done.
+
+    Raises:
+        MissingPartError: openwit[build] is not installed.
+        OpenWITError: bad input.
+    """
+    require_part("build", "openwit.match")
+    from openwit.pipeline.matching.match_tables import match_tables
+    from openwit.pipeline.readers.tables.settings import TableColumns
+    from openwit.schemas.common.settings import parse_settings
+
+    listed = [tables] if isinstance(tables, str | Path) else list(tables)
+    return match_tables(
+        [str(name) for name in listed],
+        queries,
+        out,
+        mode=match,
+        columns=parse_settings(dict(columns or {}), TableColumns, "columns"),
+        form=form,
+        counts=counts,
+        earlier_counts=earlier_counts,
+        threads=workers,
+        on_rows=on_rows,
+    )
 
 
 def remove(

@@ -10,6 +10,7 @@ import typer
 from openwit.pipeline.cli import dataset as cli_dataset
 from openwit.pipeline.cli.inputs import add_commands as add_inputs_command
 from openwit.pipeline.cli.lock import add_commands as add_lock_commands
+from openwit.pipeline.cli.match import add_commands as add_match_command
 from openwit.pipeline.cli.options import (
     BEAM_FLAGS,
     Cluster,
@@ -430,6 +431,7 @@ def shard(
 add_inputs_command(app)
 cli_dataset.add_commands(app)
 add_lock_commands(app)
+add_match_command(app)
 add_start_commands(app)
 
 main = entry_point(app, "wit")

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from openwit import balancing
-    from openwit.pipeline.api import build, remove, run_stage
+    from openwit.pipeline.api import build, match, remove, run_stage
     from openwit.pipeline.build import BuildResult
     from openwit.pipeline.dataset.verify import verify_dataset as verify
     from openwit.pipeline.explain.lookup import explain
@@ -78,6 +78,7 @@ __all__ = [
     "load_config",
     "load_model",
     "load_recipe",
+    "match",
     "open_dataset",
     "remove",
     "run_stage",
@@ -110,6 +111,7 @@ _HOMES = {
     "load_config": "training.api:load_config",
     "load_model": "training.checkpoints.load:load_model",
     "load_recipe": "pipeline.recipe:load_recipe",
+    "match": "pipeline.api:match",
     "open_dataset": "training.data.open:open_dataset",
     "remove": "pipeline.api:remove",
     "run_stage": "pipeline.api:run_stage",

@@ -116,6 +116,7 @@ def open_table(
     part: TableRange | None = None,
     source: str | None = None,
     texts_required: bool = True,
+    images_required: bool = True,
 ) -> TableReader:
     """Open a table, local or at a URL that fsspec knows; CSV, TSV and JSON lines may be compressed.
 
@@ -126,6 +127,7 @@ def open_table(
         part: read this part only, found by `splitting.table_ranges`; rows keep their numbers.
         source: where the table comes from, if `path` is a copy: its folders may name values (`split=test`).
         texts_required: whether a table without texts is refused.
+        images_required: whether a table without images and their URLs is refused.
 
     Raises:
         DataError: the file cannot be read, is not a table, or has no columns with images and texts.
@@ -137,14 +139,27 @@ def open_table(
     if kind == "parquet":
         with _parquet(name, in_ranges=part is not None) as file:
             resolved = resolve_columns(
-                file.schema_arrow, columns, where=name, folders=folders, texts_required=texts_required
+                file.schema_arrow,
+                columns,
+                where=name,
+                folders=folders,
+                texts_required=texts_required,
+                images_required=images_required,
             )
-            _check_images(file, resolved, name)
+            if images_required:
+                _check_images(file, resolved, name)
         rows = part if isinstance(part, RowRange) else None
         return TableReader(name, kind, resolved, functools.partial(_parquet_batches, name, resolved, count, rows))
     span = part if isinstance(part, TextRange) else None
     facts = span.facts if span else text_facts(name, columns)
-    resolved = resolve_columns(_schema_of(facts), columns, where=name, folders=folders, texts_required=texts_required)
+    resolved = resolve_columns(
+        _schema_of(facts),
+        columns,
+        where=name,
+        folders=folders,
+        texts_required=texts_required,
+        images_required=images_required,
+    )
     light = resolved.light()
     if kind == "jsonl":
         read = functools.partial(jsonl_batches, name, compression, light, count, layout=facts.layout, part=span)

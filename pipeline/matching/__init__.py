@@ -1,0 +1,1 @@
+"""Match tables of texts with a query list, without a build."""
