@@ -206,7 +206,7 @@ def candidates(
     inputs: Annotated[
         list[str],
         typer.Option(
-            "--input", help="WARC, WAT or ARC file, table, list of paths, or folder; globs, URLs. Repeatable."
+            "--input", help="Crawl archive, table, tar, list of URLs, folder or dataset; globs, URLs. Repeatable."
         ),
     ],
     out: Out,
@@ -216,7 +216,7 @@ def candidates(
     cluster: Cluster = None,
     replace: Replace = False,
 ) -> None:
-    """Read (image, text) pairs from crawls and tables."""
+    """Read (image, text) pairs from crawls, tables, tars, folders and datasets."""
     from openwit.pipeline.cli.report import print_damage, print_extraction_stats
 
     job = JobFlags(runner, workers, cluster, replace, context)

@@ -1,8 +1,10 @@
 """Builds from tars, folders, lists and finished datasets: every sample is a pair or has a reason, bytes come back."""
 
+import io
 import json
 import tarfile
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -11,8 +13,14 @@ from support.serial_engine import SerialEngine
 from support.small_build import run
 from support.tars import tar_of, write_tar
 
+from openwit.pipeline.common.counting import ignore
 from openwit.pipeline.dataset.verify import verify_dataset
 from openwit.pipeline.execution.stage import Job
+from openwit.pipeline.readers.crawl.archive_file import RecordRange
+from openwit.pipeline.readers.crawl.archive_parts import first_wrong
+from openwit.pipeline.readers.samples.tars import tar_samples
+from openwit.pipeline.readers.tables.settings import TableColumns
+from openwit.pipeline.readers.tables.splitting import edges
 from openwit.pipeline.recipe import Recipe
 from openwit.pipeline.stages.candidates import Candidates
 from openwit.pipeline.stages.candidates.parts import short_names
@@ -130,13 +138,39 @@ def test_a_tar_read_in_parts_gives_the_pairs_of_the_whole(tmp_path, form):
         files += [(f"{stem}.jpg", picture(n)), (f"{stem}.txt", f"a red kite {n}".encode())]
         files += [(f"{stem}.bin", inner)] if n % 4 == 0 else []
     path = write_tar(tmp_path / "x.tar", files, form)
-    manifest, whole = read(tmp_path / "whole", inputs=[str(path)], part_bytes=1 << 30)
-    assert balanced(manifest).rows_out == 12
+    whole = in_parts(path, path.stat().st_size)
+    assert len(whole) == 12
+    assert [body for _, body in CandidateInputs().images(str(path), [place for place, _ in whole])] == [
+        picture(n) for n in range(12)
+    ]
     for part_bytes in (512, 1536, 2000, 5000, 20_000):
-        manifest, pairs = read(tmp_path / f"parts-{part_bytes}", inputs=[str(path)], part_bytes=part_bytes)
-        assert pairs == whole
+        assert in_parts(path, part_bytes) == whole
+    if form == tarfile.PAX_FORMAT:
+        manifest, pairs = read(tmp_path / "parts", inputs=[str(path)], part_bytes=9000)
+        assert [pair["record_offset"] for pair in pairs] == [place for place, _ in whole]
         assert balanced(manifest).rows_in == 12
-    assert bodies(whole) == [picture(n) for n in range(12)]
+
+
+def in_parts(path, part_bytes):
+    """The place and text of each sample of a tar that is read in parts, as the stage confirms where they begin."""
+    starts = [0, *edges(path.stat().st_size, part_bytes)]
+    spans = [RecordRange(*span) for span in zip(starts, [*starts[1:], None], strict=True)]
+    found = [samples(path, span) for span in spans]
+    while (wrong := first_wrong(spans)) is not None:
+        at, start = wrong
+        if start is None:
+            first = spans[at].start
+            spans[at], found[at] = RecordRange(first, spans[at].end, exact=True), []
+        else:
+            spans[at] = RecordRange(start, spans[at].end, exact=True)
+            found[at] = samples(path, spans[at])
+    return [sample for part in found for sample in part]
+
+
+def samples(path, span):
+    with path.open("rb") as file:
+        found = tar_samples(file, str(path), TableColumns(), ignore, span=span)
+        return [(sample.place, sample.texts) for sample in found]
 
 
 def test_a_changed_tar_or_folder_is_one_sentence(tmp_path):
@@ -278,3 +312,25 @@ def test_names_of_inputs_tell_them_apart():
     assert short_names(["/x/a/0.tar", "/x/b/0.tar", "/x/c.tar"]) == {
         "/x/a/0.tar": "a/0.tar", "/x/b/0.tar": "b/0.tar", "/x/c.tar": "c.tar",
     }  # fmt: skip
+
+
+def test_a_tar_and_a_dataset_in_a_store(dataset, tmp_path):
+    store = fsspec.filesystem("memory")
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:  # larger than a part
+        for n in range(8):
+            for name, body in members(n):
+                info = tarfile.TarInfo(name)
+                info.size = len(body)
+                tar.addfile(info, io.BytesIO(body))
+    store.pipe("/reads16/x.tar", (tmp_path / "x.tar").read_bytes())
+    _, pairs = read(tmp_path / "a", inputs=["memory://reads16/x.tar"], part_bytes=9000)
+    _, local = read(tmp_path / "b", inputs=[str(tmp_path / "x.tar")])
+    assert [{**pair, "archive": ""} for pair in pairs] == [{**pair, "archive": ""} for pair in local]
+    assert bodies(pairs) == [picture(n) for n in range(8)]
+    store.put(str(dataset), "/reads16/ds", recursive=True)
+    _, pairs = read(tmp_path / "c", inputs=["memory://reads16/ds"])
+    _, local = read(tmp_path / "d", inputs=[str(dataset)])
+    assert [{**pair, "archive": ""} for pair in pairs] == [{**pair, "archive": ""} for pair in local]
+    assert bodies(pairs) == bodies(local)
+    with pytest.raises(DataError, match="of a store, name the tars of a folder"):
+        read(tmp_path / "e", inputs=["memory://reads16/nothing"])
