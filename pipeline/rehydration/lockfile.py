@@ -183,6 +183,11 @@ class LockIndex:
         self._order = np.argsort(hashes)
         self._sorted = hashes[self._order]
 
+    def facts(self, row: int) -> dict[str, Any]:
+        """Return by what an image of the lock is compared."""
+        facts: dict[str, Any] = self.table.slice(row, 1).to_pylist()[0]
+        return facts
+
     def row(self, url: str) -> int | None:
         """Return the row of an image; None if it is not in the lock."""
         wanted = np.uint64(url_hash(url))

@@ -9,6 +9,7 @@ from openwit.schemas.manifest import FileEntry
 
 QUERY_COUNTS_FILE = "queries.parquet"
 EXAMPLES_FILE = "duplicates.parquet"
+REHYDRATED_FILE = "rehydrated.parquet"
 
 
 def copy_query_counts(source: Path, target: Path) -> list[FileEntry]:
@@ -19,6 +20,11 @@ def copy_query_counts(source: Path, target: Path) -> list[FileEntry]:
 def copy_examples(source: Path, target: Path) -> list[FileEntry]:
     """Copy the examples of duplicates from one stage's folder to the next; return the copied files."""
     return copy_sidecar(source, target, EXAMPLES_FILE)
+
+
+def copy_rehydrated(source: Path, target: Path) -> list[FileEntry]:
+    """Copy what became of the samples of a lock from one stage's folder to the next; return the copied files."""
+    return copy_sidecar(source, target, REHYDRATED_FILE)
 
 
 def copy_sidecar(source: Path, target: Path, name: str) -> list[FileEntry]:

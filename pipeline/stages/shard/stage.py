@@ -35,7 +35,7 @@ from openwit.pipeline.stages.shard import Shard
 from openwit.pipeline.stages.shard.plan import plan_by_bytes, plan_by_samples
 from openwit.pipeline.stages.shard.settings import ShardSettings
 from openwit.pipeline.stages.shard.spill import read_spills, spill_sums, write_spill
-from openwit.pipeline.stages.sidecars import copy_examples, copy_query_counts
+from openwit.pipeline.stages.sidecars import copy_examples, copy_query_counts, copy_rehydrated
 from openwit.schemas.common.atomic import sha256_of
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.storage.reading import remove_tree
@@ -122,7 +122,7 @@ class ShardJob:
         for task in results:
             result.files += task.extra_as(WrittenShard).files
         result.add_results(results, [SAMPLES_STEP, STEP])
-        carried = (copy_query_counts, copy_examples)
+        carried = (copy_query_counts, copy_examples, copy_rehydrated)
         tables = [entry for carry in carried for entry in carry(self.deduplicated, self.folder)]
         before = self.build.folders or {self.upstream.step or self.upstream.stage: self.deduplicated}
         tables += write_drop_examples(before, self.folder)
