@@ -49,9 +49,10 @@ def lock(
     ] = Path("lock.parquet"),
     pages: Annotated[bool, typer.Option("--pages", help="Record the page of each text, too.")] = False,
 ) -> None:
-    """Write what is needed to fetch a dataset again: URLs, texts, queries, checksums; no picture.
+    """Write what is needed to fetch a dataset again.
 
-    Two small files are written beside it: the queries, and checksums in the format of sha256sum.
+    That is URLs, texts, queries, checksums and perceptual hashes, and no picture. Two small files are written beside
+    it: the queries, and checksums in the format of sha256sum.
     """
     require_part("build", "wit lock")
     from openwit.pipeline.rehydration.lock_dataset import lock_dataset
@@ -109,7 +110,7 @@ def rehydrate(
     workers: Workers = "auto",
     cluster: Cluster = None,
 ) -> None:
-    """Fetch a locked dataset again, verify every image, and refill its queries.
+    """Fetch a locked dataset again, verify it, refill its queries.
 
     Run the same command again after an interruption: finished steps and tasks are skipped.
     """
