@@ -216,7 +216,7 @@ def candidates(
     cluster: Cluster = None,
     replace: Replace = False,
 ) -> None:
-    """Read (image, text) pairs from crawls, tables, tars, folders and datasets."""
+    """Read (image, text) pairs from crawls, tables, tars and more."""
     from openwit.pipeline.cli.report import print_damage, print_extraction_stats
 
     job = JobFlags(runner, workers, cluster, replace, context)

@@ -385,7 +385,8 @@ class ShardedDataset(Shards):
         if missing:
             raise DataError(f"the metadata of {self.folder} has no column {missing[0]!r}")
         tables = [pq.read_table(path, columns=None if columns is None else list(columns)) for path in paths]
-        return pa.concat_tables(tables).to_pandas()
+        frame: pd.DataFrame = pa.concat_tables(tables).to_pandas()
+        return frame
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (self.folder, self.split, self.transform)
