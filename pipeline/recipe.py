@@ -301,7 +301,10 @@ class Recipe:
         object.__setattr__(self, "inserted", tuple(inserted))
 
     def _share_settings(self) -> None:
-        """Pass on the settings that a step and the steps it reads must have in common (`Stage.shared`)."""
+        """Pass on the settings that a step and the steps it reads must have in common (`Stage.shared`).
+
+        A step that has no such setting passes it on to those that it reads.
+        """
         for step in list(self.steps):
             shared = step.load().shared(step.settings)
             for port, names in self.sources_of(step).items():
@@ -310,8 +313,12 @@ class Recipe:
 
     def _share(self, step: Step, source: Step, values: Mapping[str, Any]) -> None:
         missing = {}
+        beyond = {key: value for key, value in values.items() if key not in type(source.settings).model_fields}
+        for names in self.sources_of(source).values() if beyond else ():
+            for name in names:
+                self._share(step, self.step(name), beyond)
         for key, value in values.items():
-            if key not in type(source.settings).model_fields:
+            if key in beyond:
                 continue
             found = getattr(source.settings, key)
             if found is None:
@@ -322,6 +329,7 @@ class Recipe:
                     f"set {step.name}.{key} and {source.name}.{key} alike"
                 )
         if missing:
+            source = self.step(source.name)  # which may have been filled before
             filled = replace(source, settings=source.settings.model_copy(update=missing))
             object.__setattr__(self, "steps", tuple(filled if other is source else other for other in self.steps))
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -21,12 +21,17 @@ _COMMENT_KEY = b"comment"
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its Arrow type, whether nulls are allowed, and its meaning (with units)."""
+    """One column: its Arrow type, whether nulls are allowed, and its meaning (with units).
+
+    Attributes:
+        since: version of the table in which the column came.
+    """
 
     name: str
     type: pa.DataType
     comment: str
     nullable: bool = False
+    since: int = 1
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,26 @@ class TableSchema:
             pa.field(c.name, c.type, nullable=c.nullable, metadata={_COMMENT_KEY: c.comment}) for c in self.columns
         ]
         return pa.schema(fields, metadata={_TABLE_KEY: self.name, _VERSION_KEY: str(self.version)})
+
+    def as_of(self, version: int) -> "TableSchema":
+        """Return the table as an earlier version had it, if it had only fewer columns."""
+        return replace(self, version=version, columns=tuple(c for c in self.columns if c.since <= version))
+
+    def extended(self, columns: Iterable[Column]) -> "TableSchema":
+        """Return the table with further columns, which differ from file to file."""
+        return replace(self, columns=(*self.columns, *columns))
+
+    def like(self, found: pa.Schema) -> "TableSchema":
+        """Return the table as the schema of a file says that it was written: its version, and its further columns."""
+        written = (found.metadata or {}).get(_VERSION_KEY, b"").decode()
+        schema = self.as_of(min(int(written), self.version)) if written.isdecimal() else self
+        known = {column.name for column in self.columns}
+        further = (field for field in found if field.name not in known)
+        comment = _COMMENT_KEY
+        return schema.extended(
+            Column(field.name, field.type, (field.metadata or {}).get(comment, b"").decode(), field.nullable)
+            for field in further
+        )
 
     def empty(self) -> pa.Table:
         """Return a table of this schema without rows."""
@@ -105,6 +130,14 @@ class TableSchema:
         with _readable(path):
             table = file.read()
         return self.conform(table, str(path))
+
+    def found_in(self, path: Path) -> "TableSchema":
+        """Return the table as a Parquet file holds it: see `like`.
+
+        Raises:
+            SchemaError: the file is not readable as Parquet.
+        """
+        return self.like(_open_parquet(path).schema_arrow)
 
     def notes(self, path: Path) -> dict[str, str] | None:
         """Return the notes with which a file of this table was written; None if OpenWIT did not write it."""

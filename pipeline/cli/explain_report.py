@@ -8,6 +8,7 @@ from rich.text import Text
 from openwit.pipeline.explain.lookup import DroppedPair, KeptSample, KeptText, Match
 from openwit.pipeline.stages.meanings import name_of
 from openwit.schemas.common.printable import printable
+from openwit.schemas.tables.samples import OWN_NAMES
 
 _QUERIES_SHOWN = 12
 
@@ -25,6 +26,9 @@ def print_explanation(console: Console, kept: Sequence[KeptSample], dropped: Seq
         copies = facts["duplicates"]
         dropped_copies = f"{copies:,} {'duplicate' if copies == 1 else 'duplicates'} of it dropped"
         _line(console, "dedup", dropped_copies if copies else "no duplicate was found")
+        for name, value in facts.items():
+            if name == "uid" or name not in OWN_NAMES:
+                _line(console, name, str(value))
         for text in sample.texts:
             _print_text(console, text)
     for pair in dropped:

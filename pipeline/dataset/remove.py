@@ -181,7 +181,7 @@ def _rewrite(store: DatasetStore, shard: ShardEntry, plan: ShardPlan, scratch: P
     """Rewrite a shard without the removed samples; return its new entry."""
     gone = {sample.key for sample in plan.gone}
     with store.local(shard.metadata.path) as path:
-        samples = SAMPLES.read(path)
+        samples = SAMPLES.found_in(path).read(path)
     keep = pc.invert(pc.is_in(samples.column("key"), pa.array(sorted(gone), pa.string())))
     samples = samples.filter(keep)
     base = scratch / shard.tar.path.removesuffix(".tar")

@@ -132,7 +132,7 @@ def _check_sum(entry: FileEntry, path: Path) -> str | None:
 def _check_rows(shard: ShardEntry, tar: Path, metadata: Path, index: Path) -> Iterator[str]:
     """Check that the files of a shard, whose checksums are right, agree with each other."""
     try:
-        samples = SAMPLES.read(metadata)
+        samples = SAMPLES.found_in(metadata).read(metadata)
         with pa.memory_map(str(index)) as source:
             ranges = SHARD_INDEX.conform(pa.ipc.open_file(source).read_all(), shard.index.path)
     except (SchemaError, pa.ArrowInvalid) as error:

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -19,6 +20,7 @@ EXTENSIONS = {"image": "jpg", "text": "txt", "json": "json"}
 """Extensions of a sample's members in the tar, in their order."""
 SHARD_FILES = ("tar", "index", "stats", "metadata")
 """Manifest names of the files that `write_shard` writes, in the order in which they are written."""
+_NO_TYPES: Mapping[str, str] = MappingProxyType({})
 _BLOCK_ROWS = 1024
 _BLOCK_BYTES = 64 << 20
 """Images held in memory at a time."""
@@ -64,6 +66,8 @@ def write_shard(
     *,
     survivors: pa.Table,
     images: ImageSource,
+    types: Mapping[str, str] = _NO_TYPES,
+    keys: Sequence[str] | None = None,
     tick: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> ShardFiles:
     """Write BASE.tar and its sidecar files, each whole or not at all.
@@ -72,6 +76,8 @@ def write_shard(
         number: of the shard, for the keys.
         survivors: rows of openwit.schemas.tables.images.SURVIVORS, N.
         images: N JPEGs.
+        types: of the columns that were kept of the inputs, by name.
+        keys: of the samples, N; None numbers them.
         tick: called with samples done and the total number of samples.
     """
     tar = base.with_suffix(".tar")
@@ -81,7 +87,8 @@ def write_shard(
         writer = TarWriter(file, digest)
         for first, end in _blocks(images.sizes):
             part = survivors.slice(first, end - first)
-            rows = sample_rows(sample_keys(number, first, part.num_rows), part)
+            named = sample_keys(number, first, part.num_rows) if keys is None else list(keys[first:end])
+            rows = sample_rows(named, part, types)
             at, size = add_samples(writer, rows, images.read(first, end))
             samples.append(rows)
             offsets.append(at)
@@ -142,7 +149,7 @@ def write_sidecars(base: Path, samples: pa.Table, *, offsets: np.ndarray, sizes:
     with atomic_path(index) as path, pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
     atomic_write(stats, json.dumps(shard_stats(samples.num_rows), indent=1) + "\n")
-    SAMPLES.write(metadata, samples.combine_chunks())
+    SAMPLES.like(samples.schema).write(metadata, samples.combine_chunks())
     return [(path, sha256_of(path)) for path in (index, stats, metadata)]
 
 

@@ -90,7 +90,7 @@ def _samples(store: DatasetStore, shard: ShardEntry) -> pa.Table:
     with store.local(shard.metadata.path) as path:
         if sha256_of(path) != shard.metadata.sha256:
             raise _changed(store, shard.metadata.path)
-        return SAMPLES.read(path).combine_chunks()
+        return SAMPLES.found_in(path).read(path).combine_chunks()
 
 
 def _changed(store: DatasetStore, name: str) -> DataError:

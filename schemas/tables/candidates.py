@@ -25,10 +25,11 @@ _CANDIDATE_COLUMNS = (
     Column("fetch_date", pa.string(), "WARC-Date of the page, ISO 8601", nullable=True),
     Column("license", pa.string(), "licence link stated by the page or table", nullable=True),
     Column("has_bytes", pa.bool_(), "the image bytes are in `archive` at `record_offset`; there is no download"),
+    Column("columns", pa.string(), "further columns of the input as JSON, see the stage's `columns`", nullable=True),
 )
 
 CANDIDATES = TableSchema(
-    "candidates", 1, "One row per (image, text) pair that was found and not dropped.", _CANDIDATE_COLUMNS
+    "candidates", 2, "One row per (image, text) pair that was found and not dropped.", _CANDIDATE_COLUMNS
 )
 
 MATCHES = TableSchema(
@@ -54,7 +55,7 @@ PAIR_SAMPLES = TableSchema(
 
 SELECTED = TableSchema(
     "selected",
-    1,
+    2,
     "Candidates drawn by a query. Sorted by host_bucket, so that row group statistics locate a bucket.",
     (
         *_CANDIDATE_COLUMNS,

@@ -17,6 +17,7 @@ PAIR = pa.struct(
         pa.field("record_offset", pa.int64(), nullable=False),
         pa.field("fetch_date", pa.string()),
         pa.field("license", pa.string()),
+        pa.field("columns", pa.string()),
         pa.field("query_ids", pa.list_(pa.int32()), nullable=False),
         pa.field("drawn_by", pa.list_(pa.int32()), nullable=False),
         pa.field("priority", pa.float64(), nullable=False),
@@ -41,14 +42,14 @@ _IMAGE_COLUMNS = (
 
 IMAGES = TableSchema(
     "images",
-    2,
+    3,
     "One row per image that was fetched, decoded and resized.",
     (*_IMAGE_COLUMNS, Column("image", pa.binary(), "JPEG as written to the shard")),
 )
 
 SURVIVORS = TableSchema(
     "survivors",
-    2,
+    3,
     "Images that deduplication kept; the bytes stay where fetch wrote them.",
     (
         *_IMAGE_COLUMNS,

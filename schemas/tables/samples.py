@@ -1,13 +1,16 @@
 """Define the metadata tables of a finished dataset. Column names follow img2dataset's."""
 
+from collections.abc import Iterable
+
 import pyarrow as pa
 
 from openwit.schemas.table import Column, TableSchema
 
 SAMPLES = TableSchema(
     "samples",
-    1,
-    "One row per sample of the shard of the same name, in the tar's order.",
+    2,
+    "One row per sample of the shard of the same name, in the tar's order. Columns that the recipe keeps of its "
+    "inputs follow, with their types.",
     (
         Column("key", pa.string(), "name of the sample's members in the tar, without extension"),
         Column("url", pa.string(), "image URL"),
@@ -33,8 +36,32 @@ SAMPLES = TableSchema(
         Column("sha256", pa.string(), "hex sha256 of the body as served"),
         Column("phash", pa.string(), "hex 64-bit perceptual hash"),
         Column("duplicates", pa.int32(), "dropped duplicates of this image"),
+        Column(
+            "uid",
+            pa.string(),
+            "identifier of the sample, the same in every build: the pair id of its caption, or the input's own",
+            since=2,
+        ),
     ),
 )
+
+BY_TEXT = Column(
+    "columns_by_text",
+    pa.list_(pa.string()),
+    "the kept columns of each text's row as JSON, where they are not the same for all; else null",
+    nullable=True,
+)
+OWN_NAMES = frozenset({*(column.name for column in SAMPLES.columns), BY_TEXT.name})
+"""Names that a column of the input cannot have: it is kept as NAME_input."""
+
+
+def samples_with(columns: Iterable[tuple[str, pa.DataType]]) -> TableSchema:
+    """Return the table of samples with columns that were kept of the inputs, by name and type."""
+    kept = [
+        Column(name, kind, "column of the input, of the first text's row", nullable=True) for name, kind in columns
+    ]
+    return SAMPLES.extended([*kept, BY_TEXT]) if kept else SAMPLES
+
 
 SHARD_INDEX = TableSchema(
     "shard_index",

@@ -32,6 +32,7 @@ def survivor(number: int, image: bytes, texts: int = 1, split: str = "train") ->
             "record_offset": 1000 * number + n,
             "fetch_date": None,
             "license": None,
+            "columns": None,
             "query_ids": [(number + n) % 3],
             "drawn_by": [(number + n) % 3] if n == 0 else [],
             "priority": (number % 7) / 7,

@@ -1,12 +1,14 @@
 """Find the columns of a table that hold the image, its texts and the rest: named by the user, or by convention."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
+from openwit.pipeline.common.column_values import KEY, UID
 from openwit.pipeline.readers.tables.settings import TableColumns
 from openwit.schemas.common.errors import DataError
+from openwit.schemas.tables.samples import OWN_NAMES
 
 # In order of preference; compared case-insensitively, so that LAION's URL and TEXT are found.
 _URL_NAMES = (
@@ -49,12 +51,18 @@ class ResolvedColumns:
     language: str | None = None
     constants: Mapping[str, str] = field(default_factory=dict)
     """Columns that the folders of the path give: name to value."""
+    kept: Mapping[str, str] = field(default_factory=dict)
+    """Columns that are kept as they are: the name that they get to that in the table."""
 
     def light(self) -> list[str]:
-        """Return all columns of the file except the image bytes."""
-        single = (self.url, self.split, self.license, self.key, self.language)
-        names = dict.fromkeys((*(name for name in single if name is not None), *self.texts))
+        """Return all columns of the file that are read, except the image bytes."""
+        names = dict.fromkeys((*self.read_as_text(), *self.kept.values()))
         return [name for name in names if name not in self.constants]
+
+    def read_as_text(self) -> list[str]:
+        """Return the columns that are read as URLs, texts, names and keys."""
+        single = (self.url, self.split, self.license, self.key, self.language)
+        return [*(name for name in single if name is not None), *self.texts]
 
 
 def resolve_columns(
@@ -65,6 +73,7 @@ def resolve_columns(
     folders: Mapping[str, str] | None = None,
     texts_required: bool = True,
     images_required: bool = True,
+    any_name: bool = False,
 ) -> ResolvedColumns:
     """Find the columns in a table's schema.
 
@@ -75,6 +84,7 @@ def resolve_columns(
         folders: columns that the folders of the path give, with their value.
         texts_required: whether a table without texts is refused.
         images_required: whether a table without images and their URLs is refused.
+        any_name: whether the table may have columns that are not in `schema`, as JSON lines may; they can be kept.
 
     Raises:
         DataError: a named column is missing, no column holds an image or a text, or a type does not fit.
@@ -106,6 +116,7 @@ def resolve_columns(
         columns.language or _first(list(constants), _LANGUAGE_NAMES),
         constants,
     )
+    resolved = replace(resolved, kept=_kept_columns(names, columns, resolved, where, any_name))
     _check_repeated(names, [*resolved.light(), *filter(None, [image])], where)
     for name in texts:
         if not (name in columns.text and pa.types.is_integer(_field(schema, name).type)):
@@ -130,6 +141,36 @@ def field_names(names: Sequence[str], columns: TableColumns) -> ResolvedColumns:
         columns.key or _first(names, _KEY_NAMES),
         columns.language or _first(names, _LANGUAGE_NAMES),
     )
+
+
+def _kept_columns(
+    names: Sequence[str], columns: TableColumns, resolved: ResolvedColumns, where: str, any_name: bool
+) -> dict[str, str]:
+    """Return the columns that are kept as they are: the name that each gets, to its name in the table.
+
+    Args:
+        any_name: whether the table may have columns that its beginning does not show.
+
+    Raises:
+        DataError: two would get one name.
+    """
+    if columns.keep == "all":
+        single = (resolved.url, resolved.image, resolved.split, resolved.license, resolved.language)
+        wanted = [name for name in names if name not in (*single, *resolved.texts)]
+    else:
+        written = {name.strip(): name for name in reversed(names)}
+        found = (name if name in names or any_name else written.get(name) for name in columns.keep)
+        wanted = [name for name in found if name is not None]
+    kept: dict[str, str] = {}
+    for name in dict.fromkeys(wanted):
+        given = name.strip()
+        given = f"{given}_input" if given in OWN_NAMES - {UID} or given == KEY else given
+        if given in kept:
+            raise DataError(
+                f"{where}: columns {kept[given]!r} and {name!r} would both be kept as {given!r}: rename one"
+            )
+        kept[given] = name
+    return kept
 
 
 def _field(schema: pa.Schema, name: str) -> pa.Field:

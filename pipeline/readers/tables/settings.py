@@ -1,8 +1,8 @@
 """Define the settings of tables: the names of columns, and how text tables are written."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from openwit.schemas.common.settings import Settings
 
@@ -21,6 +21,11 @@ class TableColumns(Settings):
     key: str | None = Field(None, description="the table's identifier of the row")
     language: str | None = Field(
         None, description="language of the texts, ISO 639-1; decides over detection where languages are chosen"
+    )
+    keep: Literal["all"] | tuple[Annotated[str, StringConstraints(min_length=1)], ...] = Field(
+        (),
+        description="further columns that the dataset keeps with their types, or all: those that are not read as one "
+        "of the above; a name that the dataset has itself is kept as NAME_input, and `uid` is the sample's uid",
     )
     delimiter: Literal["auto", "comma", "semicolon", "tab", "pipe"] = Field(
         "auto", description="of CSV and TSV files; auto: by the header line"

@@ -5,15 +5,18 @@ Batches have all columns except the image bytes, which are read later and only f
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from openwit.pipeline.common.column_types import FoundType, type_named
+from openwit.pipeline.common.column_values import KEY, UID, json_row
 from openwit.pipeline.common.counting import Count, ignore
 from openwit.pipeline.common.ranges import open_ranges
 from openwit.pipeline.readers.tables.columns import ResolvedColumns, is_list, resolve_columns
@@ -31,6 +34,7 @@ from openwit.pipeline.readers.tables.files import (
     is_table_name,
     opened,
 )
+from openwit.pipeline.readers.tables.kept import declared_types, inferred_types, kept_json
 from openwit.pipeline.readers.tables.partitions import partitions_of
 from openwit.pipeline.readers.tables.settings import TableColumns
 from openwit.pipeline.readers.tables.sound_text import TextDecoder
@@ -43,8 +47,10 @@ from openwit.schemas.common.storage.remote import is_remote
 __all__ = [
     "BROKEN_LINE",
     "DAMAGED_ROWS",
+    "NOTHING_KEPT",
     "ROW_NOTES",
     "ROW_REASONS",
+    "KeptColumns",
     "TableBatch",
     "TableReader",
     "is_table_name",
@@ -63,6 +69,7 @@ class TableBatch:
         first_row: number of the first row in the table.
         texts: list<string>, no nulls; empty if the row has no text.
         url, split, license, key, language: string, null if the row has none; None if the table has no such column.
+        columns: the kept columns of each row as JSON; None if none are kept.
     """
 
     first_row: int
@@ -72,6 +79,7 @@ class TableBatch:
     license: pa.StringArray | None
     key: pa.StringArray | None
     language: pa.StringArray | None
+    columns: Sequence[str | None] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -91,6 +99,7 @@ class TableReader:
     format: str
     columns: ResolvedColumns
     _batches: Callable[[], Iterator[pa.RecordBatch | int]]
+    _kept: "KeptColumns" = field(default_factory=lambda: KeptColumns())
 
     @property
     def has_images(self) -> bool:
@@ -104,8 +113,57 @@ class TableReader:
             if isinstance(batch, int):  # unreadable rows are counted, so that later rows keep their numbers
                 row += batch
                 continue
-            yield _table_batch(batch, row, self.columns)
+            found = _table_batch(batch, row, self.columns)
+            if self._kept.any(self.columns):
+                found = replace(found, columns=self._kept.of(batch, self.columns))
+            yield found
             row += batch.num_rows
+
+    def kept_types(self) -> dict[str, FoundType]:
+        """Return the types of the kept columns by the values of the whole table, for a format that declares none."""
+        kept = self.columns.kept
+        return inferred_types((b for b in self._batches() if not isinstance(b, int)), kept) if kept else {}
+
+
+@dataclass(frozen=True)
+class KeptColumns:
+    """How the columns are kept that are none of ours.
+
+    Attributes:
+        types: name to the name of the type that it has in the dataset.
+        carry_keys: whether the key of each row is kept.
+        own_uid: whether the key is the sample's uid too.
+    """
+
+    types: Mapping[str, str] = field(default_factory=dict)
+    carry_keys: bool = False
+    own_uid: bool = False
+
+    def any(self, columns: ResolvedColumns) -> bool:
+        """Return whether anything of a table is kept."""
+        return bool(columns.kept) or (columns.key is not None and (self.carry_keys or self.own_uid))
+
+    def of(self, batch: pa.RecordBatch, columns: ResolvedColumns) -> list[str | None]:
+        """Return what is kept of each row of a batch, as JSON."""
+        key = columns.key if self.carry_keys or self.own_uid else None
+        types = {name: type_named(kind) for name, kind in self.types.items()}
+        return kept_json(batch, columns.kept, types, key, self.own_uid)
+
+    def of_row(self, key: str | None, values: Mapping[str, Any] | None = None) -> str | None:
+        """Return what is kept of one row or sample as JSON; None for nothing.
+
+        Args:
+            key: that the input gives it.
+            values: of the kept columns, as JSON can hold them (`column_values.encoded`), by the names that they get.
+        """
+        found = {name: value for name, value in (values or {}).items() if value is not None}
+        if key is not None:
+            found |= {KEY: key} if self.carry_keys else {}
+            found = {UID: key, **found} if self.own_uid else found
+        return json_row(found)
+
+
+NOTHING_KEPT = KeptColumns()
 
 
 def open_table(
@@ -117,6 +175,7 @@ def open_table(
     source: str | None = None,
     texts_required: bool = True,
     images_required: bool = True,
+    kept: KeptColumns | None = None,
 ) -> TableReader:
     """Open a table, local or at a URL that fsspec knows; CSV, TSV and JSON lines may be compressed.
 
@@ -128,6 +187,7 @@ def open_table(
         source: where the table comes from, if `path` is a copy: its folders may name values (`split=test`).
         texts_required: whether a table without texts is refused.
         images_required: whether a table without images and their URLs is refused.
+        kept: types of the columns that `columns.keep` names, found by `TableReader.kept_types` in all tables.
 
     Raises:
         DataError: the file cannot be read, is not a table, or has no columns with images and texts.
@@ -149,7 +209,8 @@ def open_table(
             if images_required:
                 _check_images(file, resolved, name)
         rows = part if isinstance(part, RowRange) else None
-        return TableReader(name, kind, resolved, functools.partial(_parquet_batches, name, resolved, count, rows))
+        read = functools.partial(_parquet_batches, name, resolved, count, rows)
+        return TableReader(name, kind, resolved, read, kept or KeptColumns())
     span = part if isinstance(part, TextRange) else None
     facts = span.facts if span else text_facts(name, columns)
     resolved = resolve_columns(
@@ -159,13 +220,48 @@ def open_table(
         folders=folders,
         texts_required=texts_required,
         images_required=images_required,
+        any_name=kind == "jsonl",
     )
     light = resolved.light()
     if kind == "jsonl":
-        read = functools.partial(jsonl_batches, name, compression, light, count, layout=facts.layout, part=span)
+        values = tuple(resolved.kept.values())
+        light = [name for name in light if name not in values or name in resolved.read_as_text()]
+        read = functools.partial(
+            jsonl_batches, name, compression, light, count, layout=facts.layout, part=span, kept=values
+        )
     else:
         read = functools.partial(csv_batches, name, compression, columns, light, count, layout=facts.layout, part=span)
-    return TableReader(name, kind, resolved, functools.partial(_numbered, read, span.row if span else 0))
+    numbered = functools.partial(_numbered, read, span.row if span else 0)
+    return TableReader(name, kind, resolved, numbered, kept or KeptColumns())
+
+
+class TableFacts(NamedTuple):
+    """What is kept of a table: names of all its columns, types of those that are kept, and whether rows have keys."""
+
+    names: list[str]
+    kept: dict[str, FoundType]
+    has_key: bool
+
+
+def table_facts(name: str, columns: TableColumns) -> TableFacts:
+    """Return the columns of a table; of a Parquet file only its end is read, of others all if anything is kept.
+
+    Raises:
+        DataError: as `open_table`.
+    """
+    kind, _ = format_of(name)
+    if kind != "parquet":
+        reader = open_table(name, columns, texts_required=False)
+        names = list(text_facts(name, columns).names)
+        types = reader.kept_types()
+        # Of JSON lines any name may be wanted: one that no row has is not there.
+        types = {at: t for at, t in types.items() if reader.columns.kept[at] in names or not pa.types.is_null(t.type)}
+        names += [reader.columns.kept[at] for at in types if reader.columns.kept[at] not in names]
+        return TableFacts(names, types, reader.columns.key is not None)
+    with _parquet(name, in_ranges=True) as file:
+        schema = file.schema_arrow
+        resolved = resolve_columns(schema, columns, where=name, folders=partitions_of(name), texts_required=False)
+    return TableFacts(list(schema.names), declared_types(schema, resolved.kept), resolved.key is not None)
 
 
 def text_facts(path: str | Path, columns: TableColumns) -> TextFacts:

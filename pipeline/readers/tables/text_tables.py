@@ -3,9 +3,10 @@
 import contextlib
 import io
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.csv
 
@@ -135,10 +136,14 @@ def jsonl_batches(
     layout: TextLayout,
     part: TextRange | None = None,
     decoder: TextDecoder | None = None,
+    kept: Sequence[str] = (),
 ) -> Iterator[pa.RecordBatch]:
     """Yield the columns `light` as lists of strings, rows in order; see `csv_batches`.
 
     Lines that are not valid JSON are repaired, or dropped and counted.
+
+    Args:
+        kept: columns that follow, each value as JSON text, under the name `json_column` gives.
     """
     repaired, first = 0, ""
     decoder = decoder or TextDecoder("line", part.facts.codec if part else None)
@@ -157,12 +162,12 @@ def jsonl_batches(
                     first = first or f"line {number}: {problem}"
                 rows.append(row)
                 if len(rows) == BATCH_ROWS:
-                    yield _json_batch(rows, light)
+                    yield _json_batch(rows, light, kept)
                     rows = []
         except (pa.ArrowException, OSError) as error:
             count(DAMAGED_ROWS, 0, f"the rest of the file cannot be read: {one_line(error, LONGEST_MESSAGE)}")
         if rows:
-            yield _json_batch(rows, light)
+            yield _json_batch(rows, light, kept)
     for note in (*_notes(layout, part), *decoder.notes()):
         count(GUESSED, 0, note)
     if repaired:
@@ -279,10 +284,19 @@ def _json_row(line: bytes) -> tuple[dict[str, Any] | None, str]:
     return (row if isinstance(row, dict) else None), problem
 
 
-def _json_batch(rows: list[dict[str, Any]], light: list[str]) -> pa.RecordBatch:
+def json_column(name: str) -> str:
+    """Return the name under which `jsonl_batches` gives the values of a kept column."""
+    return f"json {name}"
+
+
+def _json_batch(rows: list[dict[str, Any]], light: list[str], kept: Sequence[str]) -> pa.RecordBatch:
     """Return every column as lists of strings: rows of one file may hold a text or a list of texts."""
     arrays = [pa.array([_strings(row.get(name)) for row in rows], TEXT_LISTS) for name in light]
-    return pa.RecordBatch.from_arrays(arrays, names=light)
+    values = (
+        (None if row.get(name) is None else msgspec.json.encode(row[name]).decode() for row in rows) for name in kept
+    )
+    arrays += [pa.array(list(each), pa.string()) for each in values]
+    return pa.RecordBatch.from_arrays(arrays, names=[*light, *map(json_column, kept)])
 
 
 def _strings(value: Any) -> list[str]:

@@ -39,6 +39,7 @@ class Pair:
     pair_id: bytes | None = None
     language: str | None = None
     language_score: float | None = None
+    columns: str | None = None
     page_title: str = ""
     relative: bool = False
 

@@ -51,6 +51,10 @@ class CandidateSettings(Settings):
     columns: TableColumns = Field(
         TableColumns(), description="column names of tables, where they are not the usual ones"
     )
+    carry_keys: bool | None = Field(
+        None,
+        description="carry the input's key of each row to the dataset; null: where shard.keys is input",
+    )
     ftfy: bool = Field(False, description="repair texts decoded with the wrong charset")
     filters: TextFilterSettings = Field(TextFilterSettings(), description="text filters")
     language: LanguageSettings = Field(LanguageSettings(), description="languages to keep")

@@ -19,7 +19,7 @@ from openwit.pipeline.readers.samples.tars import UNPACK
 from openwit.pipeline.readers.tables.files import is_text_name
 from openwit.pipeline.readers.tables.settings import TableColumns
 from openwit.pipeline.readers.tables.table_ranges import TableRange
-from openwit.pipeline.readers.tables.tables import TableBatch, is_table_name, open_table
+from openwit.pipeline.readers.tables.tables import NOTHING_KEPT, KeptColumns, TableBatch, is_table_name, open_table
 from openwit.pipeline.stages.candidates.pair import TABLE, Drop, Pair
 from openwit.schemas.common.decompress import TAR_ENDINGS
 from openwit.schemas.common.errors import DataError
@@ -141,6 +141,7 @@ def table_pairs(
     part: TableRange | None = None,
     *,
     texts_required: bool = True,
+    kept: KeptColumns = NOTHING_KEPT,
 ) -> Iterator[Pair]:
     """Yield the pairs of a table.
 
@@ -151,8 +152,11 @@ def table_pairs(
         count_row: called with a reason for rows that could not be read, and with notes.
         part: rows to read; None reads all.
         texts_required: whether a table without texts is refused.
+        kept: types of the columns that are kept.
     """
-    reader = open_table(path, columns, count=count_row, part=part, source=name, texts_required=texts_required)
+    reader = open_table(
+        path, columns, count=count_row, part=part, source=name, texts_required=texts_required, kept=kept
+    )
     for batch in reader.batches():
         for row in _rows(batch):
             url = row["url"] or (_row_url(name, row["row"]) if reader.has_images else "")
@@ -168,18 +172,21 @@ def table_pairs(
                     license=row["license"],
                     has_bytes=reader.has_images,
                     language=_language(row["language"]),
+                    columns=row["columns"],
                 )
 
 
-def sample_pairs(samples: Iterator[Sample], name: str, shown: str) -> Iterator[Pair]:
+def sample_pairs(samples: Iterator[Sample], name: str, shown: str, kept: KeptColumns = NOTHING_KEPT) -> Iterator[Pair]:
     """Yield the pairs of images that an input holds, with their texts.
 
     Args:
         samples: of a tar, a folder or a shard of ours.
         name: the input as the recipe names it.
         shown: its name in what stands for the URL of an image without one.
+        kept: what is kept of each sample beside its texts.
     """
     for sample in samples:
+        columns = kept.of_row(sample.key)
         url = sample.url or f"table:{shown}#{sample.place}"
         for number, text in enumerate(sample.texts or [""]):
             yield Pair(
@@ -195,6 +202,7 @@ def sample_pairs(samples: Iterator[Sample], name: str, shown: str) -> Iterator[P
                 license=_of_text(sample.licenses, number) or sample.license,
                 has_bytes=True,
                 language=_language(_of_text(sample.languages, number) or sample.language),
+                columns=columns,
             )
 
 
@@ -281,5 +289,6 @@ def _rows(batch: TableBatch) -> Iterator[dict[str, Any]]:
     for name in ("url", "split", "license", "language"):
         column = getattr(batch, name)
         columns[name] = [None] * len(batch) if column is None else column.to_pylist()
+    columns["columns"] = [None] * len(batch) if batch.columns is None else list(batch.columns)
     for position, values in enumerate(zip(*columns.values(), strict=True)):
         yield {"row": batch.first_row + position, **dict(zip(columns, values, strict=True))}

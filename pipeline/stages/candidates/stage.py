@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from openwit.pipeline.common.column_types import COLUMNS
 from openwit.pipeline.common.counting import Count
 from openwit.pipeline.common.ranges import open_ranges
 from openwit.pipeline.common.reasons import Reason, unique
@@ -28,11 +29,12 @@ from openwit.pipeline.readers.samples.folders import folder_samples, is_image_na
 from openwit.pipeline.readers.samples.sample import SAMPLE_NOTES, SAMPLE_REASONS
 from openwit.pipeline.readers.samples.tars import is_tar_name, tar_samples
 from openwit.pipeline.readers.tables.table_ranges import RowRange
-from openwit.pipeline.readers.tables.tables import ROW_NOTES, ROW_REASONS
+from openwit.pipeline.readers.tables.tables import NOTHING_KEPT, ROW_NOTES, ROW_REASONS, KeptColumns
 from openwit.pipeline.readers.url_lists import listed_urls
 from openwit.pipeline.stages.candidates import Candidates, CandidatesPaths
 from openwit.pipeline.stages.candidates.extraction_stats import FOUND, KEPT, count_pairs
 from openwit.pipeline.stages.candidates.filter import NO_TEXT, PAIR_REASONS, PairFilter
+from openwit.pipeline.stages.candidates.kept_columns import find_columns
 from openwit.pipeline.stages.candidates.pair import TABLE, Drop, Pair, candidates_table, drops_table
 from openwit.pipeline.stages.candidates.parts import (
     SKIP,
@@ -108,8 +110,9 @@ def input_files(settings: CandidateSettings) -> list[str]:
 def read_candidates(job: Job, settings: CandidateSettings, folder: Path) -> StageResult:
     """Read the inputs that the settings name; write their candidates, and the dropped pairs with their reasons."""
     inputs = input_files(settings)
+    kept = find_columns(job, folder, inputs, settings)
     tasks = plan(job, folder, inputs, settings)
-    work = ReadInput(settings)
+    work = ReadInput(settings, kept)
     results = job.run(folder, tasks, "Read inputs", "pairs", work)
     tasks, results = follow_records(job, folder, tasks, results, work)
     results = _each_file_once(tasks, results)
@@ -126,6 +129,8 @@ def read_candidates(job: Job, settings: CandidateSettings, folder: Path) -> Stag
         )
     _say_filters(result.counters)
     _write_damage(folder, tasks, results, result)
+    if kept.types:
+        result.extra = {**result.extra, COLUMNS: dict(kept.types)}
     return result
 
 
@@ -205,8 +210,9 @@ def _write_damage(folder: Path, tasks: list[Task[InputPart]], results: list[Task
 class ReadInput(FileTask[InputPart]):
     """Read an archive or a table, or a part of it; write its candidates and the dropped pairs, each with a reason."""
 
-    def __init__(self, settings: CandidateSettings) -> None:
+    def __init__(self, settings: CandidateSettings, kept: KeptColumns = NOTHING_KEPT) -> None:
         self.settings = settings
+        self.kept = kept
         self._filter: PairFilter | None = None
 
     def setup(self) -> None:
@@ -270,6 +276,7 @@ class ReadInput(FileTask[InputPart]):
                 _lost_rows(stats),
                 part.table,
                 texts_required=self.settings.texts_required,
+                kept=self.kept,
             )
             return
         read, reasons = (wat_pairs, WAT_REASONS) if kind is InputKind.WAT else (archive_pairs, PAGE_REASONS)
@@ -301,15 +308,16 @@ class ReadInput(FileTask[InputPart]):
         shown = part.shown or short_names([name])[name]
         if kind is InputKind.IMAGES:
             rows = part.table if isinstance(part.table, RowRange) else None
-            yield from sample_pairs(folder_samples(name, columns, count, rows), name, shown)
+            yield from sample_pairs(folder_samples(name, columns, count, rows), name, shown, self.kept)
             return
         samples = shard_samples(name, count) if part.records is None and has_sidecars(name) else None
         if samples is not None:
-            yield from sample_pairs(samples, name, shown)
+            yield from sample_pairs(samples, name, shown, self.kept)
         elif not part.is_empty:
             span = RecordRange(*(part.records or (0, None)), exact=part.is_exact)
             with open_ranges(name) as file:
-                yield from sample_pairs(tar_samples(file, name, columns, count, span=span), name, shown)
+                samples = tar_samples(file, name, columns, count, span=span)
+                yield from sample_pairs(samples, name, shown, self.kept)
             if part.records is not None:
                 stats.extra = RecordsRead(span.first, span.after)
 

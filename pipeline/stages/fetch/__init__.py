@@ -27,7 +27,7 @@ class Fetch(Stage[FetchSettings]):
     """Download, check and resize the selected images."""
 
     name = "fetch"
-    version = 5
+    version = 6
     settings = FetchSettings
     summary = "download, check and resize the selected images"
     inputs = (Port("selected", SELECTED, "the pairs whose images are fetched"),)

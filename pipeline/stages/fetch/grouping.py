@@ -35,7 +35,7 @@ _PLACE_COLUMNS = ("url", "has_bytes", "archive", "record_offset")
 
 GROUPED = TableSchema(
     "grouped",
-    1,
+    2,
     "Selected pairs on their way to fetch. Sorted by chunk, so that row group statistics locate one.",
     (*SELECTED.columns, Column("chunk", pa.int64(), "the chunk of fetch that the pair belongs to")),
 )

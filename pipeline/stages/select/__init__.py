@@ -71,7 +71,7 @@ class Select(Stage[SelectSettings]):
     """Search every query in every caption, keep each pair once, and let each query draw up to its cap."""
 
     name = "select"
-    version = 3
+    version = 4
     settings = SelectSettings
     summary = "search every query in every caption and draw up to the cap per query"
     inputs = (
@@ -113,9 +113,13 @@ class Select(Stage[SelectSettings]):
         return {port: value for port, value in every.items() if port != "reuse"}
 
     def history(self, inputs: Inputs) -> list[StageManifest]:
+        from openwit.pipeline.common.column_types import COLUMNS, columns_of
         from openwit.pipeline.execution.stage import merge_records
 
-        candidates = merge_records([upstream.stage_manifest() for upstream in inputs.several("candidates")])
+        pools = [upstream.stage_manifest() for upstream in inputs.several("candidates")]
+        candidates = merge_records(pools)
+        if columns := columns_of((pool.record().step_name(), pool.extra) for pool in pools):
+            candidates = candidates.model_copy(update={"extra": {**candidates.extra, COLUMNS: columns}})
         queries = [upstream.manifest for upstream in inputs.several("queries") if upstream.manifest is not None]
         return [*queries, candidates]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,9 @@ class Shard(Stage[ShardSettings]):
     summary = "write WebDataset shards with index, metadata and manifest"
     inputs = (Port("survivors", SURVIVORS, "the images of the dataset"),)
     output = DATASET
+
+    def shared(self, settings: ShardSettings) -> Mapping[str, Mapping[str, Any]]:
+        return {"survivors": {"carry_keys": True}} if settings.keys == "input" else {}
 
     def recorded_settings(self, settings: ShardSettings, build: BuildContext) -> dict[str, Any]:
         title = {"name": build.dataset.name, "description": build.dataset.description}

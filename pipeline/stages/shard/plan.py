@@ -1,7 +1,7 @@
 """Plan the number of shards of a split, by samples or by bytes, without reading the images."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,9 @@ def plan_by_samples(survivors: Sequence[Path], per_shard: int) -> dict[str, int]
     return _counts(sizes, per_shard)
 
 
-def plan_by_bytes(files: Sequence[tuple[Path, Path]], per_shard: int) -> dict[str, int]:
+def plan_by_bytes(
+    files: Sequence[tuple[Path, Path]], per_shard: int, types: Mapping[str, str] | None = None
+) -> dict[str, int]:
     """Return the number of shards of each split, train first, for tars of about `per_shard` bytes each.
 
     An image counts as the mean of its row group in the Parquet footer; text, JSON, headers and padding as the mean of
@@ -34,12 +36,13 @@ def plan_by_bytes(files: Sequence[tuple[Path, Path]], per_shard: int) -> dict[st
 
     Args:
         files: survivors and images of the same name.
+        types: of the columns that were kept of the inputs, by name.
     """
     sizes: Counter[str] = Counter()
     for survivors, images in files:
         table = SURVIVORS.read(survivors)
         if table.num_rows:
-            around = _beside_the_image(table.slice(0, _MEASURED))
+            around = _beside_the_image(table.slice(0, _MEASURED), types or {})
             rows = table.column("source_row").to_numpy()
             each = around + _mean_image_bytes(images, rows)
             splits = np.array(table.column("split").to_pylist(), object)
@@ -69,10 +72,11 @@ def _mean_image_bytes(images: Path, rows: np.ndarray) -> np.ndarray:
     return found
 
 
-def _beside_the_image(survivors: pa.Table) -> float:
+def _beside_the_image(survivors: pa.Table, types: Mapping[str, str]) -> float:
     """Return the bytes of a sample in the tar apart from the image's data, on average over some survivors."""
     # take, so that the rows are at the beginning of their buffers
-    samples = sample_rows(sample_keys(0, 0, survivors.num_rows), survivors.take(pa.array(range(survivors.num_rows))))
+    whole = survivors.take(pa.array(range(survivors.num_rows)))
+    samples = sample_rows(sample_keys(0, 0, survivors.num_rows), whole, types)
     texts = [caption.encode() for caption in samples.column("caption").to_pylist()]
     total = sum(_padded(len(data)) for data in [*texts, *sample_documents(samples)])
     return float(total / survivors.num_rows + 3 * BLOCK + BLOCK / 2)

@@ -1,6 +1,6 @@
 """Settings of the stage shard."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ByteSize, Field, field_validator, model_validator
 
@@ -14,6 +14,13 @@ class ShardSettings(Settings):
     samples: int | None = Field(None, ge=1, description="target samples per shard; 10,000 if bytes is not set")
     bytes: ByteSize | None = Field(None, description="target size of a tar in bytes: a number, 500MB or 1GiB")
     seed: int = Field(0, ge=0, le=LARGEST_SEED, description="random seed of the global shuffle")
+    keys: Literal["number", "input"] = Field(
+        "number",
+        description="key of a sample: number of its shard and in it; input: the key that its table or tar gives it",
+    )
+    order: Literal["shuffled", "input"] = Field(
+        "shuffled", description="order of the samples; input: by input file and row, as the inputs are named"
+    )
 
     @model_validator(mode="before")
     @classmethod

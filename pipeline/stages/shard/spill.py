@@ -19,6 +19,7 @@ import xxhash
 
 from openwit.pipeline.execution.files import checked
 from openwit.pipeline.execution.routed import RoutedWriter, read_range, read_routed
+from openwit.pipeline.stages.shard.input_order import InputOrder
 from openwit.pipeline.stages.shard.order import sample_hashes, shard_of
 from openwit.schemas.common.atomic import atomic_path
 from openwit.schemas.common.errors import SchemaError
@@ -44,6 +45,8 @@ def write_spill(
     shards: Mapping[str, int],
     seed: int,
     tick: Callable[[int, float], None] = lambda _rows, _fraction: None,
+    *,
+    order: InputOrder | None = None,
 ) -> dict[str, str]:
     """Write BASE.images and BASE.rows for a group of files; return their checksums, as `spill_sums` does.
 
@@ -51,6 +54,7 @@ def write_spill(
         files: of schemas.tables.images.SURVIVORS and IMAGES, row numbers of one into the other.
         shards: number of shards of each split; they are numbered through, in this order.
         tick: called with rows and the fraction of the files that are done.
+        order: of the inputs, if the samples keep it.
     """
     images, rows = _paths(base)
     with (
@@ -61,9 +65,9 @@ def write_spill(
         spill, done = _Spill(file, routed), 0
         for number, (survivors, source) in enumerate(files):
             table = SURVIVORS.read(survivors)
-            hashes = sample_hashes(table.column("url").to_pylist(), seed)
-            table = table.append_column(SPILL_SCHEMA.field("order"), pa.array(hashes))
-            spill.add(table, _numbers(table, hashes, shards), checked(source))
+            places = sample_hashes(table.column("url").to_pylist(), seed) if order is None else order.places(table)
+            table = table.append_column(SPILL_SCHEMA.field("order"), pa.array(places))
+            spill.add(table, _numbers(table, places, shards, order), checked(source))
             done += table.num_rows
             tick(done, (number + 1) / len(files))
         spill.flush()
@@ -79,13 +83,15 @@ def spill_sums(base: Path) -> dict[str, str]:
     return {path.name: fast_sum(path) for path in _paths(base)}
 
 
-def _numbers(table: pa.Table, hashes: np.ndarray, shards: Mapping[str, int]) -> np.ndarray:
+def _numbers(table: pa.Table, places: np.ndarray, shards: Mapping[str, int], order: InputOrder | None) -> np.ndarray:
     """Return the number of each row's shard: int64 (N,)."""
     splits = np.array(table.column("split").to_pylist(), object)
     numbers, first = np.zeros(table.num_rows, np.int64), 0
     for split, count in shards.items():
         mine = splits == split
-        numbers[mine] = first + shard_of(hashes[mine], count)
+        numbers[mine] = first + (
+            shard_of(places[mine], count) if order is None else order.shards_of(split, places[mine])
+        )
         first += count
     return numbers
 

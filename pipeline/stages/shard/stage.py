@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from openwit.pipeline.common.column_types import columns_of
 from openwit.pipeline.dataset.store import LocalFolder, RemoteFolder
 from openwit.pipeline.dataset.target import claim_target, close_target
 from openwit.pipeline.dataset.write_shard import SHARD_FILES, ShardFiles, write_shard
@@ -29,9 +30,10 @@ from openwit.pipeline.execution.stage import (
 )
 from openwit.pipeline.execution.tasks import PROGRESS, RESULTS, read_result
 from openwit.pipeline.stages import writers_of
-from openwit.pipeline.stages.base import IMAGES, BuildContext, StagePaths, Upstream
+from openwit.pipeline.stages.base import CANDIDATES, IMAGES, BuildContext, StagePaths, Upstream
 from openwit.pipeline.stages.drop_examples import write_drop_examples
 from openwit.pipeline.stages.shard import Shard
+from openwit.pipeline.stages.shard.input_order import InputOrder, check_keys, inputs_named, keys_of, plan_order
 from openwit.pipeline.stages.shard.plan import plan_by_bytes, plan_by_samples
 from openwit.pipeline.stages.shard.settings import ShardSettings
 from openwit.pipeline.stages.shard.spill import read_spills, spill_sums, write_spill
@@ -111,6 +113,7 @@ class ShardJob:
         self.deduplicated = survivors.folder
         self.fetched = images_folder(survivors)
         self.folder = folder
+        self.types = columns_of((record.step_name(), record.extra) for record in self.upstream.history)
 
     def run(self) -> StageResult:
         store: LocalFolder | RemoteFolder = LocalFolder(self.folder)
@@ -138,9 +141,11 @@ class ShardJob:
     def _plan(self) -> dict[str, int]:
         """Return the number of shards of each split. Shards are numbered through, so that a key names one sample."""
         sources = [checked(path) for path in self.upstream.paths(self.deduplicated, "survivors")]
+        if self.settings.keys == "input":
+            check_keys(sources)
         if self.settings.bytes is not None:
             files = [(path, StagePaths(self.fetched).output(IMAGES) / path.name) for path in sources]
-            shards = plan_by_bytes(files, int(self.settings.bytes))
+            shards = plan_by_bytes(files, int(self.settings.bytes), self.types)
         else:
             shards = plan_by_samples(sources, self.settings.samples or 1)
         if not shards:
@@ -157,7 +162,8 @@ class ShardJob:
         tasks = [
             Task(n, name, ShardPlan(split)) for n, (name, (split, _)) in enumerate(zip(names, numbered, strict=True))
         ]
-        return self.job.run(self.folder, tasks, "Write shards", "samples", WriteShard(self.target, spills))
+        write = WriteShard(self.target, spills, self.types, self.settings.keys == "input")
+        return self.job.run(self.folder, tasks, "Write shards", "samples", write)
 
     def _spill(self, shards: dict[str, int]) -> list[str]:
         """Spill every image for its shard; return the names of the spills."""
@@ -171,8 +177,17 @@ class ShardJob:
         ]
         for task in tasks:
             _forget_lost_spill(self.folder, task.name)
-        self.job.run(self.folder, tasks, "Spread images over shards", "images", SpillGroup(shards, self.settings.seed))
+        spill = SpillGroup(shards, self.settings.seed, self._order(sources, shards))
+        self.job.run(self.folder, tasks, "Spread images over shards", "images", spill)
         return [task.name for task in tasks]
+
+    def _order(self, sources: list[Path], shards: dict[str, int]) -> InputOrder | None:
+        """Return the order of the inputs; None if the samples are shuffled."""
+        if self.settings.order == "shuffled":
+            return None
+        records = [record for record in self.upstream.history if record.stage == CANDIDATES.name]
+        settings = [each for record in records for each in (record.settings, *record.extra.get("other_settings", []))]
+        return plan_order(sources, shards, inputs_named(settings))
 
     def _manifest(self, results: list[TaskResult], tables: list[FileEntry], result: StageResult) -> DatasetManifest:
         history: list[StageRecord] = [*self.upstream.history, self.upstream.record()]
@@ -217,15 +232,16 @@ def _forget_lost_spill(folder: Path, name: str) -> None:
 class SpillGroup(FileTask[SpillInput]):
     """Write the images of a group of files to a spill, where their shards read them. Spills are temporary."""
 
-    def __init__(self, shards: dict[str, int], seed: int) -> None:
+    def __init__(self, shards: dict[str, int], seed: int, order: InputOrder | None = None) -> None:
         self.shards = shards
         self.seed = seed
+        self.order = order
 
     def run(self, task: Task[SpillInput], folder: Path, stats: TaskStats) -> list[Path]:
         base = folder / SPILL / task.name
         files = [(as_path(survivors), as_path(images)) for survivors, images in task.payload.files]
         with storage_faults(folder):
-            sums = write_spill(base, files, self.shards, self.seed, stats.tick)
+            sums = write_spill(base, files, self.shards, self.seed, stats.tick, order=self.order)
         stats.extra = SpillContents(sums)
         return []
 
@@ -236,11 +252,17 @@ class WriteShard(FileTask[ShardPlan]):
     Args:
         target: URL of the dataset; None if it is the stage's own folder.
         spills: names of the spills.
+        types: of the columns that were kept of the inputs, by name.
+        input_keys: whether samples have the keys of their inputs.
     """
 
-    def __init__(self, target: str | None, spills: list[str]) -> None:
+    def __init__(
+        self, target: str | None, spills: list[str], types: dict[str, str] | None = None, input_keys: bool = False
+    ) -> None:
         self.target = target
         self.spills = spills
+        self.types = types or {}
+        self.input_keys = input_keys
 
     def run(self, task: Task[ShardPlan], folder: Path, stats: TaskStats) -> list[Path]:
         with storage_faults(folder), _scratch(folder) as scratch:
@@ -263,6 +285,8 @@ class WriteShard(FileTask[ShardPlan]):
                 task.number,
                 survivors=survivors,
                 images=images,
+                types=self.types,
+                keys=keys_of(survivors) if self.input_keys else None,
                 tick=lambda n, of: stats.tick(n, n / max(of, 1)),
             )
         entries = [

@@ -1,0 +1,156 @@
+"""Keep what the inputs give samples: their keys, and their order by file and row.
+
+A sample with texts of several rows has the place of the first of them; samples of one place, such as the images of one
+page, are in order of their URLs.
+"""
+
+import fnmatch
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+
+from openwit.pipeline.dataset.kept_columns import input_keys
+from openwit.pipeline.execution.files import read_columns
+from openwit.schemas.common.errors import DataError
+
+_ROW_BITS = 40
+_KEY = re.compile(r"[!-\-0-~][ -\-0-~]{0,93}")
+"""A name of members in a tar, without extension: ASCII, at most 94 characters, no dot and no slash."""
+_INSTEAD = "set shard.keys to number, which names samples anew"
+
+
+@dataclass(frozen=True)
+class InputOrder:
+    """The order of the inputs.
+
+    Attributes:
+        ranks: number of each input file.
+        starts: of each split, the first place of each of its shards after the first.
+    """
+
+    ranks: Mapping[str, int]
+    starts: Mapping[str, np.ndarray]
+
+    def places(self, survivors: pa.Table) -> np.ndarray:
+        """Return the place of each of N images in the inputs: uint64 (N,)."""
+        return _places(survivors.column("pairs"), self.ranks)
+
+    def shards_of(self, split: str, places: np.ndarray) -> np.ndarray:
+        """Return the number of each image's shard among those of its split: int64 (N,)."""
+        numbers: np.ndarray = np.searchsorted(self.starts[split], places, side="right")
+        return numbers
+
+
+def plan_order(survivors: Sequence[Path], shards: Mapping[str, int], inputs: Sequence[str]) -> InputOrder:
+    """Divide samples in the order of the inputs into shards of equal size.
+
+    Args:
+        survivors: files of SURVIVORS.
+        shards: number of shards of each split.
+        inputs: as the recipe names them, in their order: files, globs or folders.
+    """
+    archives: set[str] = set()
+    for pairs, _ in _read(survivors):
+        archives.update(pc.unique(_flat(pairs, "archive")).to_pylist())
+    ranks = {
+        name: number for number, name in enumerate(sorted(archives, key=lambda name: (_listed(name, inputs), name)))
+    }
+    found: dict[str, list[np.ndarray]] = {split: [] for split in shards}
+    for pairs, splits in _read(survivors):
+        places = _places(pairs, ranks)
+        for split, parts in found.items():
+            parts.append(places[pc.equal(splits, split).to_numpy()])
+    starts = {}
+    for split, parts in found.items():
+        places = np.sort(np.concatenate(parts)) if parts else np.zeros(0, np.uint64)
+        starts[split] = places[np.arange(1, shards[split]) * len(places) // max(shards[split], 1)]
+    return InputOrder(ranks, starts)
+
+
+def check_keys(survivors: Sequence[Path]) -> None:
+    """Refuse samples whose keys cannot be those of a dataset.
+
+    Raises:
+        DataError: a sample has none, or one that cannot name files in a tar, or that another sample has.
+    """
+    hashes: list[np.ndarray] = []
+    for keys in _keys(survivors):
+        for key in keys:
+            if _KEY.fullmatch(key) is None:
+                raise DataError(
+                    f"key {key!r} of an input cannot name files of a sample in a tar (ASCII without '.' and '/', at "
+                    f"most 94 characters): {_INSTEAD}"
+                )
+        hashes.append(np.fromiter((xxhash.xxh3_64_intdigest(key.encode()) for key in keys), np.uint64, len(keys)))
+    every, counts = np.unique(np.concatenate(hashes or [np.zeros(0, np.uint64)]), return_counts=True)
+    twice = set(every[counts > 1].tolist())
+    if twice:
+        named = (key for keys in _keys(survivors) for key in keys if xxhash.xxh3_64_intdigest(key.encode()) in twice)
+        raise DataError(
+            f"several samples have the key {next(named)!r} of their inputs ({len(twice):,} keys): {_INSTEAD}"
+        )
+
+
+def keys_of(survivors: pa.Table) -> list[str]:
+    """Return the keys that the inputs gave some samples.
+
+    Raises:
+        DataError: one has none.
+    """
+    pairs = survivors.column("pairs").combine_chunks()
+    keys = input_keys(pc.struct_field(pairs.values, "columns"), pairs.offsets.to_numpy())
+    found = [key for key in keys if key is not None]
+    if len(found) < len(keys):
+        raise DataError(f"{len(keys) - len(found):,} samples have no key of their inputs: {_INSTEAD}")
+    return found
+
+
+def inputs_named(history: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the inputs that the settings of candidates name, in their order."""
+    return [name for settings in history for name in settings.get("inputs", [])]
+
+
+def _keys(survivors: Sequence[Path]) -> Iterator[list[str]]:
+    for path in survivors:
+        table = read_columns(path, ["pairs"])
+        if table.num_rows:
+            yield keys_of(table)
+
+
+def _read(survivors: Sequence[Path]) -> Iterator[tuple[pa.ChunkedArray, pa.ChunkedArray]]:
+    for path in survivors:
+        table = read_columns(path, ["pairs", "split"])
+        if table.num_rows:
+            yield table.column("pairs"), table.column("split")
+
+
+def _flat(pairs: pa.ChunkedArray, name: str) -> pa.Array:
+    return pc.struct_field(pairs.combine_chunks().flatten(), name)
+
+
+def _places(pairs: pa.ChunkedArray, ranks: Mapping[str, int]) -> np.ndarray:
+    """Return the first place of the pairs of each image: uint64 (N,)."""
+    if not len(pairs):
+        return np.zeros(0, np.uint64)
+    archives = _flat(pairs, "archive").dictionary_encode()
+    numbers = np.array([ranks[name] for name in archives.dictionary.to_pylist()], np.uint64)
+    rows = np.minimum(_flat(pairs, "record_offset").to_numpy(), (1 << _ROW_BITS) - 1).astype(np.uint64)
+    every = (numbers[archives.indices.to_numpy()] << np.uint64(_ROW_BITS)) | rows
+    lengths = pc.list_value_length(pairs).to_numpy()
+    found: np.ndarray = np.minimum.reduceat(every, np.cumsum(lengths) - lengths)
+    return found
+
+
+def _listed(name: str, inputs: Sequence[str]) -> int:
+    """Return which of the inputs a file belongs to."""
+    for number, listed in enumerate(inputs):
+        if name == listed or name.startswith(f"{listed.rstrip('/')}/") or fnmatch.fnmatchcase(name, listed):
+            return number
+    return len(inputs)
