@@ -314,6 +314,16 @@ def test_names_of_inputs_tell_them_apart():
     }  # fmt: skip
 
 
+def test_tables_of_one_name_in_several_folders_hold_different_images(tmp_path):
+    for number, folder in enumerate(("a", "b")):
+        (tmp_path / folder).mkdir()
+        table = pa.table({"image": [picture(number)], "text": [f"a red kite {number}"]})
+        pq.write_table(table, tmp_path / folder / "0.parquet")
+    _, pairs = read(tmp_path / "out", inputs=[str(tmp_path / "a/0.parquet"), str(tmp_path / "b/0.parquet")])
+    assert [pair["url"] for pair in pairs] == ["table:a/0.parquet#0", "table:b/0.parquet#0"]
+    assert bodies(pairs) == [picture(0), picture(1)]
+
+
 def test_a_tar_and_a_dataset_in_a_store(dataset, tmp_path):
     store = fsspec.filesystem("memory")
     with tarfile.open(tmp_path / "x.tar", "w") as tar:  # larger than a part
@@ -322,15 +332,15 @@ def test_a_tar_and_a_dataset_in_a_store(dataset, tmp_path):
                 info = tarfile.TarInfo(name)
                 info.size = len(body)
                 tar.addfile(info, io.BytesIO(body))
-    store.pipe("/reads16/x.tar", (tmp_path / "x.tar").read_bytes())
-    _, pairs = read(tmp_path / "a", inputs=["memory://reads16/x.tar"], part_bytes=9000)
+    store.pipe("/samples/x.tar", (tmp_path / "x.tar").read_bytes())
+    _, pairs = read(tmp_path / "a", inputs=["memory://samples/x.tar"], part_bytes=9000)
     _, local = read(tmp_path / "b", inputs=[str(tmp_path / "x.tar")])
     assert [{**pair, "archive": ""} for pair in pairs] == [{**pair, "archive": ""} for pair in local]
     assert bodies(pairs) == [picture(n) for n in range(8)]
-    store.put(str(dataset), "/reads16/ds", recursive=True)
-    _, pairs = read(tmp_path / "c", inputs=["memory://reads16/ds"])
+    store.put(str(dataset), "/samples/ds", recursive=True)
+    _, pairs = read(tmp_path / "c", inputs=["memory://samples/ds"])
     _, local = read(tmp_path / "d", inputs=[str(dataset)])
     assert [{**pair, "archive": ""} for pair in pairs] == [{**pair, "archive": ""} for pair in local]
     assert bodies(pairs) == bodies(local)
     with pytest.raises(DataError, match="of a store, name the tars of a folder"):
-        read(tmp_path / "e", inputs=["memory://reads16/nothing"])
+        read(tmp_path / "e", inputs=["memory://samples/nothing"])

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 from openwit.pipeline.common.counting import Count
@@ -140,6 +139,7 @@ def table_pairs(
     count_row: Count,
     part: TableRange | None = None,
     *,
+    shown: str,
     texts_required: bool = True,
     kept: KeptColumns = NOTHING_KEPT,
 ) -> Iterator[Pair]:
@@ -151,6 +151,7 @@ def table_pairs(
         columns: the user's names of columns.
         count_row: called with a reason for rows that could not be read, and with notes.
         part: rows to read; None reads all.
+        shown: its name in what stands for the URL of an image without one.
         texts_required: whether a table without texts is refused.
         kept: types of the columns that are kept.
     """
@@ -159,7 +160,7 @@ def table_pairs(
     )
     for batch in reader.batches():
         for row in _rows(batch):
-            url = row["url"] or (_row_url(name, row["row"]) if reader.has_images else "")
+            url = row["url"] or (_row_url(shown, row["row"]) if reader.has_images else "")
             for text in row["texts"] or [""]:
                 yield Pair(
                     url=url,
@@ -187,7 +188,7 @@ def sample_pairs(samples: Iterator[Sample], name: str, shown: str, kept: KeptCol
     """
     for sample in samples:
         columns = kept.of_row(sample.key)
-        url = sample.url or f"table:{shown}#{sample.place}"
+        url = sample.url or _row_url(shown, sample.place)
         for number, text in enumerate(sample.texts or [""]):
             yield Pair(
                 url=url,
@@ -216,13 +217,14 @@ def url_pairs(urls: Iterator[tuple[int, str]], name: str) -> Iterator[Pair]:
         yield Pair(url, "", TABLE, TABLE, name, place)
 
 
-def custom_pairs(path: str, name: str, plugin: PluginSettings) -> Iterator[Pair]:
+def custom_pairs(path: str, name: str, plugin: PluginSettings, shown: str) -> Iterator[Pair]:
     """Yield the pairs of a file that a reader of the recipe reads.
 
     Args:
         path: where to read.
         name: the file as the recipe names it.
         plugin: the reader.
+        shown: its name in what stands for the URL of an image without one.
 
     Raises:
         DataError: the reader fails or yields something else than records.
@@ -231,7 +233,7 @@ def custom_pairs(path: str, name: str, plugin: PluginSettings) -> Iterator[Pair]
         has_bytes = record.image is not None
         for text in record.texts or ("",):
             yield Pair(
-                url=record.url or (_row_url(name, record.number) if has_bytes else ""),
+                url=record.url or (_row_url(shown, record.number) if has_bytes else ""),
                 text=text,
                 text_source=TABLE,
                 image_source=TABLE,
@@ -252,9 +254,9 @@ def _language(declared: str | None) -> str | None:
     return code if re.fullmatch("[a-z]{2,3}", code) else None
 
 
-def _row_url(name: str, row: int) -> str:
-    """Return a name in place of a URL for an image that an input file holds."""
-    return f"table:{Path(name).name}#{row}"
+def _row_url(shown: str, row: int) -> str:
+    """Return a name in place of a URL for an image that an input holds; `shown` tells the input from all others."""
+    return f"table:{shown}#{row}"
 
 
 def _page_pairs(

@@ -260,9 +260,10 @@ class ReadInput(FileTask[InputPart]):
     def _pairs(self, source: Any, part: InputPart, stats: TaskStats, of_images: list[Drop]) -> Iterator[Pair]:
         """Yield the pairs of a part of an input; `source` is a path, or the open file of a part of an archive."""
         name = part.input
+        shown = part.shown or short_names([name])[name]
         reader = reader_of(name, self.settings.readers)
         if reader is not None:
-            yield from custom_pairs(source, name, reader)
+            yield from custom_pairs(source, name, reader, shown)
             return
         kind = kind_of(name)
         if kind in (InputKind.TAR, InputKind.IMAGES, InputKind.URLS):
@@ -275,6 +276,7 @@ class ReadInput(FileTask[InputPart]):
                 self.settings.columns,
                 _lost_rows(stats),
                 part.table,
+                shown=shown,
                 texts_required=self.settings.texts_required,
                 kept=self.kept,
             )
