@@ -20,7 +20,7 @@ _PROBE_BYTES = 16
 class RangeFile(io.RawIOBase):
     """A seekable file in a store, read block by block up to `end`; `tell` and `seek` count from the file's start."""
 
-    def __init__(self, name: str, *, end: int | None = None, block_bytes: int = _BLOCK_BYTES) -> None:
+    def __init__(self, name: str, *, end: int | None = None, block_bytes: int | None = None) -> None:
         """Look up the file.
 
         Raises:
@@ -28,7 +28,7 @@ class RangeFile(io.RawIOBase):
         """
         super().__init__()
         self._name = name
-        self._block_bytes = block_bytes
+        self._block_bytes = _BLOCK_BYTES if block_bytes is None else block_bytes
         self._filesystem: Any
         self._filesystem, self._path = _found(name)
         size = remote_size(name)
@@ -142,13 +142,13 @@ def divisible_size(name: str) -> int | None:
     return size if size is not None and gives_ranges(name, size) else None
 
 
-def open_ranges(name: str, *, start: int = 0, end: int | None = None, block_bytes: int = _BLOCK_BYTES) -> BinaryIO:
+def open_ranges(name: str, *, start: int = 0, end: int | None = None, block_bytes: int | None = None) -> BinaryIO:
     """Open a file at byte `start`; it ends at byte `end`, and positions count from the file's start.
 
     Args:
         name: a path or URL.
         start, end: bytes.
-        block_bytes: fetched at a time from a store.
+        block_bytes: fetched at a time from a store; None for 4 MiB.
 
     Raises:
         DataError, NetworkError, RecipeError: it cannot be opened.

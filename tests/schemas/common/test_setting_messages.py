@@ -54,7 +54,7 @@ def test_wrong_values_are_answered_in_plain_words(model):
         ("select", {"cap": 0}, "step select: key 'cap': must be at least 1 (got 0)"),
         ("select", {"cap": "many"}, "step select: key 'cap': must be an integer (got 'many')"),
         ("select", {"tail_share": 1}, "step select: key 'tail_share': must be below 1.0 (got 1)"),
-        ("select", {"balance": "x"}, "step select: key 'balance': must be 'cap' or 'probabilistic' (got 'x')"),
+        ("select", {"balance": "x"}, "step select: key 'balance': must be 'cap', 'probabilistic' or 'all' (got 'x')"),
         ("fetch", {"image": 3}, "step fetch: key 'image': must hold settings (key: value) (got 3)"),
         ("fetch", {"image": {"mode": "x"}}, "key 'image.mode': must be 'no', 'border', 'keep_ratio', "),
         ("dedup", {"merge_texts": "perhaps"}, "step dedup: key 'merge_texts': must be true or false (got 'perhaps')"),
