@@ -55,6 +55,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, commands: Path) -> Path:
     pq.write_table(pa.table(shown), folder / "cifar10.parquet")
     (folder / "opted-out.txt").write_text("clipart.localhost\n")
     (folder / "words.txt").write_text("red kite\nhill\n")
+    (folder / "captions.csv").write_text("uid,text\nu0,A red kite\nu1,two wrens\n")
     shutil.copytree(ROOT / "docs" / "examples", folder / "docs" / "examples")
     for command in ("wit init demo", "cp demo/recipe.yaml recipe.yaml", "cp demo/train.yaml train.yaml"):
         done = call(command, folder, commands)
