@@ -8,7 +8,7 @@ HOST_BUCKETS = 4096
 _STORED_ROWS = 1024
 """Neighbours of a table whose image bytes are read by one task: whoever reads one of them has most of the others."""
 _STORED_BYTES = 32 << 20
-"""Of a tar: the images in so many bytes are read by one task."""
+"""Bytes of a tar whose images are read by one task."""
 _NAME_BITS = 20
 """Of the place of an image in a folder, which tell its name: see `readers.samples.folders`."""
 

@@ -1,4 +1,4 @@
-"""A model of one's own with blocks, and its gradients with any of the options that need them."""
+"""A custom model with blocks, and its gradients with any of the options that need them."""
 
 import itertools
 from typing import Any

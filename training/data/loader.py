@@ -74,7 +74,7 @@ class Preparation:
         return self.batch_of(len(samples), seen, lambda images: self.maker.make(samples, images, corrupt))
 
     def batch_of(self, samples: int, seen: int, make: Callable[[NDArray[np.uint8]], Prepared]) -> Batch:
-        """Return a batch of at most so many samples, whose images `make` writes."""
+        """Return a batch of at most `samples` samples, whose images `make` writes."""
         memory = torch.empty(self.maker.shape(samples), dtype=torch.uint8, pin_memory=self.pinned)
         keys, ids, corrupt, repaired, rows = make(memory.numpy())
         tokens = torch.from_numpy(ids)

@@ -81,7 +81,7 @@ class SampleMaker:
         return training_transform(self.settings, self.inputs.image_size, self.inputs.images)
 
     def shape(self, samples: int) -> tuple[int, int, int, int]:
-        """Return the shape of the memory for the images of so many samples."""
+        """Return the shape of the memory for the images of a number of samples."""
         return samples, 3, self.inputs.image_size, self.inputs.image_size
 
     def make(

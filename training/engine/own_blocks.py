@@ -1,4 +1,4 @@
-"""Recompute, compile and shard a model of one's own by the blocks that it names (`blocks`)."""
+"""Recompute, compile and shard a custom model by the blocks that it names (`blocks`)."""
 
 from collections.abc import Callable, Sequence
 from functools import wraps

@@ -100,7 +100,7 @@ def shard(
         fully_shard(block, mesh=mesh, mp_policy=plain, **_scalars(block))
     for child in model.children():
         fully_shard(child, mesh=mesh, mp_policy=plain, **_scalars(child))
-        # Towers of one's own are called by these names.
+        # Towers of custom models are called by these names.
         for method in ("encode_image", "encode_text") if own else ():
             register_fsdp_forward_method(child, method)
     for part in _sharded_modules(model):

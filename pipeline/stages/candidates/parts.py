@@ -54,7 +54,7 @@ class InputPart:
         records: bytes (start, end) of an archive, tar or list where the records of the part begin; None for all.
         is_exact: a record is known to begin at the start.
         is_empty: no record begins in the part.
-        shown: name of the input in what stands for a URL.
+        shown: name of the input in the placeholder for a missing URL.
     """
 
     input: str

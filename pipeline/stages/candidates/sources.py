@@ -151,7 +151,7 @@ def table_pairs(
         columns: the user's names of columns.
         count_row: called with a reason for rows that could not be read, and with notes.
         part: rows to read; None reads all.
-        shown: its name in what stands for the URL of an image without one.
+        shown: its name in the placeholder for a missing URL.
         texts_required: whether a table without texts is refused.
         kept: types of the columns that are kept.
     """
@@ -183,7 +183,7 @@ def sample_pairs(samples: Iterator[Sample], name: str, shown: str, kept: KeptCol
     Args:
         samples: of a tar, a folder or a shard of ours.
         name: the input as the recipe names it.
-        shown: its name in what stands for the URL of an image without one.
+        shown: its name in the placeholder for a missing URL.
         kept: what is kept of each sample beside its texts.
     """
     for sample in samples:
@@ -224,7 +224,7 @@ def custom_pairs(path: str, name: str, plugin: PluginSettings, shown: str) -> It
         path: where to read.
         name: the file as the recipe names it.
         plugin: the reader.
-        shown: its name in what stands for the URL of an image without one.
+        shown: its name in the placeholder for a missing URL.
 
     Raises:
         DataError: the reader fails or yields something else than records.

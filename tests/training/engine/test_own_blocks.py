@@ -1,4 +1,4 @@
-"""A model of one's own whose blocks are sharded, compiled or computed again: the same steps as without."""
+"""A custom model whose blocks are sharded, compiled or computed again: the same steps as without."""
 
 import json
 from pathlib import Path

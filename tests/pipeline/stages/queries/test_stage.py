@@ -1,4 +1,4 @@
-"""The query list from dumps, page views, WordNet and lists of one's own."""
+"""The query list from dumps, page views, WordNet and custom lists."""
 
 import bz2
 import gzip
