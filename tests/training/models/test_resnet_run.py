@@ -1,10 +1,10 @@
 """A whole run of a ResNet: the batch statistics must survive a stop as the weights do."""
 
-import signal
 from pathlib import Path
 from typing import Any
 
 import torch
+from support.stop_at import StopAt
 
 from openwit.schemas.common.settings import parse_settings
 from openwit.training.checkpoints.files import latest_checkpoint
@@ -12,7 +12,6 @@ from openwit.training.config import TrainConfig
 from openwit.training.models.clip import Clip
 from openwit.training.models.weights import into_model, load_weights, model_from_weights, save_safetensors
 from openwit.training.run.loop import fit
-from openwit.training.run.progress import Status
 
 RESNET = {
     "embed_dim": 32,
@@ -21,33 +20,10 @@ RESNET = {
 }
 
 
-class Stopping:
-    """A display that sends a signal at a step."""
-
-    def __init__(self, step: int | None) -> None:
-        self.step = step
-
-    def say(self, sentence: str) -> None:
-        pass
-
-    def wants(self) -> bool:
-        return True
-
-    def show(self, status: Status) -> None:
-        if status.step == self.step:
-            signal.raise_signal(signal.SIGTERM)
-
-    def activity(self, what: str, done: int, whole: int) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
 def test_a_resnet_trains_stops_goes_on_and_is_saved(configure: Any, tmp_path: Path) -> None:
     def train(run: str, step: int | None = None) -> str:
         raw = configure(run=str(tmp_path / run), model={"spec": RESNET}, schedule={"duration": "6 steps"})
-        return fit(parse_settings(raw, TrainConfig, "config"), display=Stopping(step)).status
+        return fit(parse_settings(raw, TrainConfig, "config"), display=StopAt(step)).status
 
     assert train("whole") == "finished"
     assert train("cut", step=3) == "stopped"

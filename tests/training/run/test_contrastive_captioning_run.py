@@ -1,11 +1,11 @@
 """Whole runs that contrast and caption: metrics, resumption, moving average, evaluation, and what is refused."""
 
-import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from support.stop_at import StopAt
 
 from openwit.schemas.common.errors import RecipeError
 from openwit.schemas.common.settings import parse_settings
@@ -17,18 +17,6 @@ from openwit.training.export.export import export_model
 from openwit.training.run.logs import read_metrics
 from openwit.training.run.loop import Outcome, fit
 from openwit.training.run.progress import SilentDisplay
-
-
-class StopAt(SilentDisplay):
-    def __init__(self, step: int) -> None:
-        self._step = step
-
-    def wants(self) -> bool:
-        return True
-
-    def show(self, status: Any) -> None:
-        if status.step == self._step:
-            signal.raise_signal(signal.SIGTERM)
 
 
 def train(raw: dict[str, Any], display: Any = None) -> Outcome:

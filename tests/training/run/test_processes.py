@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from support.nursery import Nursery
+from support.stop_at import StopAt
 
 from openwit.schemas.common.settings import parse_settings
 from openwit.training.checkpoints.files import Checkpoint, latest_checkpoint
@@ -18,20 +19,6 @@ from openwit.training.config import TrainConfig
 from openwit.training.run.logs import read_metrics
 from openwit.training.run.loop import fit
 from openwit.training.run.progress import SilentDisplay
-
-
-class StopAt(SilentDisplay):
-    """Sends this process a signal at a step."""
-
-    def __init__(self, step: int) -> None:
-        self._step = step
-
-    def wants(self) -> bool:
-        return True
-
-    def show(self, status: Any) -> None:
-        if status.step == self._step:
-            signal.raise_signal(signal.SIGTERM)
 
 
 def alone(raw: dict[str, Any], display: Any = None) -> None:

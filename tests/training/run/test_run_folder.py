@@ -1,14 +1,13 @@
-import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.stop_at import StopAt
 
 from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.common.settings import parse_settings
 from openwit.training.config import TrainConfig
 from openwit.training.run.loop import fit
-from openwit.training.run.progress import SilentDisplay
 from openwit.training.tokenizer.bpe import WORD_END
 
 
@@ -28,7 +27,7 @@ def test_a_tokenizer_may_move_but_not_change(configure: Any, tmp_path: Path) -> 
             "checkpoint": {"every": "1 steps"},
             "eval": {"split": None},
         }
-        display = StopAfter(steps)
+        display = StopAt(steps)
         fit(parse_settings(raw, TrainConfig, "config"), display=display)
 
     first = merges(tmp_path / "a" / "merges.txt", f"o x{WORD_END}", f"r e{WORD_END}")
@@ -41,17 +40,3 @@ def test_a_tokenizer_may_move_but_not_change(configure: Any, tmp_path: Path) -> 
     longer = merges(tmp_path / "b" / "longer.txt", f"o x{WORD_END}", f"r e{WORD_END}", f"r o{WORD_END}")
     with pytest.raises(OpenWITError, match="model.vocabulary"):
         run(longer, 4)
-
-
-class StopAfter(SilentDisplay):
-    """Sends this process a signal at a step."""
-
-    def __init__(self, step: int) -> None:
-        self._step = step
-
-    def wants(self) -> bool:
-        return True
-
-    def show(self, status: Any) -> None:
-        if status.step == self._step:
-            signal.raise_signal(signal.SIGTERM)
