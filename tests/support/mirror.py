@@ -2,12 +2,12 @@
 
 import functools
 import hashlib
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from support.loopback import QuietHandler, serving
 
 Fault = Callable[[str, int], str]
 """(path, number of its GET) -> `cut`, `wait 0`, `503`, `403`, `lie` (a range of another version)."""
@@ -39,21 +39,11 @@ class Mirror:
         return [span for method, asked, span in self.asked if method == "GET" and asked == path]
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def __init__(self, mirror: Mirror, *arguments: object) -> None:
-        self.mirror = mirror
-        super().__init__(*arguments)  # type: ignore[arg-type]
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
+class _Handler(QuietHandler):
+    about: Mirror
 
     def do_GET(self) -> None:
-        mirror, path = self.mirror, self.path.lstrip("/")
+        mirror, path = self.about, self.path.lstrip("/")
         mirror.asked.append((self.command, path, self.headers.get("Range", "")))
         fault = mirror.fault(path, len(mirror.gets(path))) if self.command == "GET" else ""
         data = mirror.files.get(path)
@@ -104,13 +94,6 @@ class _Handler(BaseHTTPRequestHandler):
 def mirror_of(files: dict[str, bytes]) -> Iterator[Mirror]:
     """Serve files on loopback while the block runs."""
     mirror = Mirror(files)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Handler, mirror))
-    server.daemon_threads = True
-    server.handle_error = lambda *_: None  # type: ignore[method-assign]  # clients may go away
-    mirror.url = f"http://127.0.0.1:{server.server_address[1]}/"
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    try:
+    with serving(functools.partial(_Handler, mirror)) as address:
+        mirror.url = f"{address}/"
         yield mirror
-    finally:
-        server.shutdown()
-        server.server_close()

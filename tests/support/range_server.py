@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from support.loopback import QuietHandler, serving
 
 Judge = Callable[[str, int], str]
 """(path, number of the request for it) -> what goes wrong: `hang`, `cut`, `spoil`, `refuse`, or nothing."""
@@ -35,18 +36,8 @@ class RangeServer:
     over: threading.Event = field(default_factory=threading.Event)
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def __init__(self, server: RangeServer, *arguments: object) -> None:
-        self.about = server
-        super().__init__(*arguments)  # type: ignore[arg-type]
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
+class _Handler(QuietHandler):
+    about: RangeServer
 
     def do_GET(self) -> None:
         path = self.path.lstrip("/")
@@ -91,14 +82,8 @@ class _Handler(BaseHTTPRequestHandler):
 def range_server(folder: Path) -> Iterator[RangeServer]:
     """Serve a folder on loopback while the block runs."""
     about = RangeServer(folder)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Handler, about))
-    server.daemon_threads = True
-    about.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
-        yield about
-    finally:
-        about.over.set()
-        server.shutdown()
-        server.server_close()
+    with serving(functools.partial(_Handler, about)) as about.url:
+        try:
+            yield about
+        finally:
+            about.over.set()
