@@ -111,6 +111,8 @@ def build(
     """
     if (assume or price_per_core_hour is not None) and not plan:
         raise typer.BadParameter("--assume and --price-per-core-hour belong to --plan")
+    if plan and check:
+        raise typer.BadParameter("--plan and --check are two questions: ask one at a time")
     from openwit.pipeline.recipe import load_recipe
 
     loaded = load_recipe(recipe, sets or [])

@@ -124,6 +124,7 @@ def test_the_command_writes_nothing(crawl, tmp_path, monkeypatch):
         (["--plan", "--assume", "success_share=2"], "success_share"),
         (["--plan", "--assume", "nothing=2"], "nothing"),
         (["--assume", "success_share=0.5"], "belong to --plan"),
+        (["--plan", "--check"], "ask one at a time"),
     ):
         refused = CliRunner().invoke(app, ["build", "r.yaml", *words])
         assert refused.exit_code != 0
