@@ -1,7 +1,7 @@
 """Match every text of tables with a query list, in batches on all cores, and write the queries of each row."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -115,8 +115,8 @@ def match_tables(
     if form not in FORMATS:
         raise RecipeError(f"matches are written as {' or '.join(FORMATS)}, not as {form!r}")
     files = expand_inputs(tables, "match", wanted=is_table_name)
-    if any(as_path(name) == target for name in files):
-        raise RecipeError(f"{out} is one of the tables that are read: write the matches to another file")
+    read = dict.fromkeys([*tables, *files], "one of the tables that are read")
+    _refuse_overwriting({"out": out, "counts": counts}, {**read, str(queries): "the query list that is read"})
     listed = read_queries(queries, mode)
     total = np.zeros(len(listed), np.int64)
     if counts is not None:
@@ -143,6 +143,27 @@ def match_tables(
     return MatchReport(
         rows, texts, matched, int(here.sum()), len(listed), int(np.count_nonzero(here)), dict(lost.counts)
     )
+
+
+def _refuse_overwriting(written: Mapping[str, str | Path | None], read: Mapping[str, str]) -> None:
+    """Refuse to write a file over one that is read, or two files to one place, however their paths are spelled.
+
+    Raises:
+        RecipeError: it would be.
+    """
+    taken = {_resolved(path): what for path, what in read.items()}
+    for option, path in written.items():
+        if path is None:
+            continue
+        place = _resolved(path)
+        if place in taken:
+            raise RecipeError(f"{path} is {taken[place]}: give {option} another name")
+        taken[place] = f"named by {option} too"
+
+
+def _resolved(path: str | Path) -> Path:
+    named = as_path(path)
+    return named if is_store(named) else named.resolve()
 
 
 @dataclass(frozen=True)

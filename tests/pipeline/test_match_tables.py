@@ -92,6 +92,10 @@ def test_the_command_and_what_it_refuses(tmp_path, monkeypatch):
     assert "Matched 3 of 5 rows (5 texts) with 4 of 6 queries" in done.output.replace("\n", " ")
     for flags, message in {
         ("captions.parquet", "--out", "captions.parquet"): "is one of the tables that are read",
+        ("captions.parquet", "--out", str(tmp_path / "captions.parquet")): "is one of the tables that are read",
+        ("captions.parquet", "--out", "metadata.json"): "is the query list that is read",
+        ("captions.parquet", "--out", "x.parquet", "--counts", "metadata.json"): "is the query list that is read",
+        ("captions.parquet", "--out", "x.json", "--counts", "./x.json"): "is named by out too",
         ("captions.parquet", "--out", "x.parquet", "--text", "none"): "has no column 'none'",
         ("nothing.parquet", "--out", "x.parquet"): "does not exist",
     }.items():
