@@ -16,7 +16,7 @@ from openwit.pipeline.readers.inputs import expand_inputs
 from openwit.pipeline.stages.candidates import CandidatesPaths
 from openwit.pipeline.stages.candidates.parts import InputPart, RecordsRead
 from openwit.pipeline.stages.candidates.settings import CandidateSettings
-from openwit.pipeline.stages.candidates.stage import FILES_STEP, ReadInput, input_files
+from openwit.pipeline.stages.candidates.stage import FILES_STEP, UNREADABLE, ReadInput, input_files
 from openwit.pipeline.stages.queries import QueriesPaths
 from openwit.pipeline.stages.queries.settings import QuerySettings
 from openwit.pipeline.stages.queries.stage import make_queries
@@ -127,6 +127,10 @@ def _read(sample: Sample, work: ReadInput, taken: Slice, folder: Path) -> None:
     before = time.process_time()  # of a core, whatever else runs on this machine
     files = work.run(task, folder, stats)
     seconds = time.process_time() - before
+    if UNREADABLE in stats.noted:
+        copied = f"{Path(taken.part.input).parent}/" if Path(taken.part.input).is_relative_to(folder) else ""
+        sample.unread += [detail.replace(copied, "") if copied else detail for detail in stats.noted[UNREADABLE]]
+        return
     # A range of bytes is read from its first record to the one after it.
     if isinstance(stats.extra, RecordsRead) and stats.extra.after is not None:
         first = stats.extra.first if stats.extra.first is not None else stats.extra.after
@@ -168,10 +172,11 @@ def make_list(job: Job, settings: QuerySettings, folder: Path) -> tuple[Path, st
             scaled = bigrams and bigrams.model_copy(update={"min_count": max(2, round(bigrams.min_count * share))})
             update |= {"wikipedia": [str(copy)], "bigrams": scaled}
             update["min_count"] = max(1, round(settings.min_count * share))
-            notes.append(f"words of {share:.1%} of the dump")
+            notes.append(f"words of {share:.1%} of the {'dump' if len(local) == len(dumps) else 'local dumps'}")
         else:
-            update["wikipedia"] = dumps if local else []
-            notes += [] if local else ["no words of the remote dumps"]
+            update["wikipedia"] = local
+        if len(local) < len(dumps):
+            notes.append("no words of the remote dumps")
     if settings.pageviews:
         notes.append("no titles by page views")
     sliced = settings.model_copy(update=update)

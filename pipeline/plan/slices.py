@@ -25,6 +25,8 @@ from openwit.schemas.common.storage.remote import is_remote
 
 # Sizes of more remote files are estimated from these.
 _ASKED = 32
+# Of a compressed text table; what is packed very well would else fill the memory.
+_PLAIN_BYTES = 64 << 20
 # A file that cannot be cut is read whole up to this many times its share of the slice.
 _WHOLE = 4
 
@@ -204,12 +206,19 @@ def _text_slice(kind: str, name: str, size: int, each: int, folder: Path) -> Sli
         file.seek(0)
         if compression is None:
             data = file.read()
+            taken = len(data)
         else:
-            data = b"".join(plain_chunks(file, compression))
+            chunks, taken, length = [], 0, 0
+            for chunk in plain_chunks(file, compression):
+                chunks.append(chunk)
+                taken, length = file.tell(), length + len(chunk)
+                if length >= _PLAIN_BYTES:
+                    break
+            data = b"".join(chunks)
             plain_name = plain_name.rpartition(".")[0]
     cut = data.rfind(b"\n") + 1
     if not cut:
         return None
     copy = folder / plain_name
     copy.write_bytes(data[:cut])
-    return Slice(kind, InputPart(str(copy)), each * cut / len(data) / size, size)
+    return Slice(kind, InputPart(str(copy)), taken * cut / len(data) / size, size)

@@ -1,5 +1,6 @@
 """The plan of a build against the build itself, and its sums alone."""
 
+import bz2
 import gzip
 import random
 from pathlib import Path
@@ -16,8 +17,11 @@ from openwit.pipeline.cli.plan_report import count_of, print_plan, size_of
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.plan.estimate import Range, pairs_of, poisson_range, total_of
 from openwit.pipeline.plan.planning import plan_build
+from openwit.pipeline.plan.sample import make_list
 from openwit.pipeline.plan.settings import Assumptions
+from openwit.pipeline.plan.slices import _text_slice
 from openwit.pipeline.recipe import Recipe, Step
+from openwit.pipeline.stages.queries.settings import QuerySettings
 from openwit.pipeline.stages.select.settings import SelectSettings
 from openwit.schemas.common.command import make_console
 from openwit.schemas.common.errors import DataError, RecipeError
@@ -149,6 +153,47 @@ def test_inputs_without_a_candidate_are_planned(tmp_path):
     plan = plan_build(recipe, Job(SerialEngine()))
     assert plan.step("candidates").drops == {"no_text": 1.0}
     assert plan.step("shard").rows == Range(0, 0, 0)
+
+
+def test_an_input_that_cannot_be_read_is_said_and_not_taken_for_an_empty_one(tmp_path):
+    (tmp_path / "a.jsonl").write_text(
+        "".join(f'{{"url": "http://x.example/{n}.jpg", "text": "kite {n}"}}\n' for n in range(99))
+    )
+    (tmp_path / "b.json").write_text("[" + ",\n".join(["{}"] * 9) + "\n]\n")
+    inputs = [str(tmp_path / name) for name in ("a.jsonl", "b.json")]
+    plan = plan_build(Recipe.parse({"name": "x", "steps": [{"candidates": {"inputs": inputs}}]}), Job(SerialEngine()))
+    assert any("b.json holds a JSON array" in line for line in plan.unknown), plan.unknown
+    with pytest.raises(DataError, match=r"no plan can be made: .*b\.json"):
+        plan_build(Recipe.parse({"name": "x", "steps": [{"candidates": {"inputs": inputs[1:]}}]}), Job(SerialEngine()))
+
+
+def test_the_slice_of_a_packed_table_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr("openwit.pipeline.plan.slices._PLAIN_BYTES", 1 << 20)
+    chooser = random.Random(0)
+    rows = b"".join(b"http://x.example/a.jpg,kite %s\n" % chooser.randbytes(60).hex().encode() for _ in range(25_000))
+    packed = gzip.compress(b"url,text\n" + rows)
+    (tmp_path / "a.csv.gz").write_bytes(packed)
+    sliced = _text_slice("csv", str(tmp_path / "a.csv.gz"), len(packed), len(packed), tmp_path / "s")
+    assert sliced is not None
+    taken = Path(sliced.part.input).stat().st_size
+    assert taken < 1.2 * (1 << 20)
+    assert sliced.share == pytest.approx(taken / len(rows), rel=0.1)
+
+
+def test_remote_dumps_beside_local_ones_are_left_out_and_said(tmp_path):
+    (tmp_path / "words.txt").write_text("kite\n")
+    settings = QuerySettings(wikipedia=["https://dumps.invalid/x.xml.bz2"], tables=[str(tmp_path / "words.txt")])
+    _, note, share = make_list(Job(SerialEngine()), settings, tmp_path / "f")
+    assert (note, share) == ("no words of the remote dumps", 1.0)
+    with bz2.open(tmp_path / "y.xml.bz2", "wb") as file:
+        file.write(b"<mediawiki></mediawiki>\n")
+    both = settings.model_copy(update={"wikipedia": [str(tmp_path / "y.xml.bz2"), *settings.wikipedia]})
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("openwit.pipeline.plan.sample.make_queries", lambda _job, used, _folder: seen.append(used))
+        _, note, _ = make_list(Job(SerialEngine()), both, tmp_path / "g")
+    assert seen[0].wikipedia == [str(tmp_path / "y.xml.bz2")]
+    assert note == "no words of the remote dumps"
 
 
 def test_totals_are_between_their_bounds():
