@@ -24,6 +24,7 @@ from openwit.schemas.common.settings import Settings, parse_settings
 _URL = r"^https?://[^\s]+$"
 MOST_FILES = 1_000_000
 MOST_HOURS = 9_000
+_FIRST_VIEWS = "2015-05-01"
 
 
 def _local(folder: str) -> str:
@@ -101,6 +102,8 @@ class PageviewsInput(Settings):
             datetime.date.fromisoformat(value)
         except ValueError as error:
             raise ValueError(f"{value} is no day ({error})") from None
+        if not _FIRST_VIEWS <= value < "2100":
+            raise ValueError(f"must be a day from {_FIRST_VIEWS}, on which the files of page views begin")
         return value
 
 

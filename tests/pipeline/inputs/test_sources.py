@@ -179,6 +179,7 @@ def test_an_unknown_crawl_is_said_with_near_ones(mirror):
         (["wikipedia", "--language", "xx", "--base", "URL"], "there is no dump xxwiki latest at"),
         (["wikipedia", "--date", "2024"], "wikipedia.date"),
         (["pageviews", "--day", "2024-02-30"], "2024-02-30 is no day"),
+        (["pageviews", "--day", "9999-12-31"], "must be a day from 2015-05-01"),
         (["pageviews", "--hours", "26", "--base", "URL"], "pageviews-20240502-010000.gz does not exist (HTTP 404)"),
         (["commoncrawl", "--to", "s3://bucket/x"], "must be a folder of this machine"),
         (["files", "--url", "ftp://x/y"], "is no http(s) address of a file"),
