@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from openwit.pipeline.common.urls import normalise_url
+from openwit.pipeline.dataset.places import stages_folder
 from openwit.pipeline.dataset.store import DatasetStore, LocalFolder, load_manifest, open_store
 from openwit.pipeline.explain.build_stages import SELECT, BuildStages, drop_rows, url_mask
 from openwit.pipeline.stages import STAGES
@@ -165,12 +166,6 @@ def is_unfinished(dataset: str | Path) -> bool:
     if not isinstance(place, LocalFolder) or (place.folder / MANIFEST_NAME).exists():
         return False
     return stages_folder(place.folder).is_dir()
-
-
-def stages_folder(dataset: Path) -> Path:
-    """Return the folder with the work files of the build whose dataset, or whose own folder, is given."""
-    own = dataset / "stages"
-    return own if own.is_dir() and not (dataset / MANIFEST_NAME).exists() else dataset.parent / "stages"
 
 
 def _manifest(place: DatasetStore, stages: Path | None) -> DatasetManifest:

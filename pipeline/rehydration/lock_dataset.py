@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from openwit.pipeline.dataset.places import stages_folder
 from openwit.pipeline.dataset.store import DatasetStore, LocalFolder, load_manifest, open_store
-from openwit.pipeline.explain.lookup import stages_folder
 from openwit.pipeline.rehydration.lockfile import NOTE, LockNotes, queries_file, sums_file, url_hashes
 from openwit.pipeline.stages.sidecars import QUERY_COUNTS_FILE
 from openwit.schemas.common.atomic import atomic_write, sha256_of
