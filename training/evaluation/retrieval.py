@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from openwit.training.evaluation.embed import EmbeddedSplit
-from openwit.training.evaluation.statistics import bootstrap_mean, chance_recall
+from openwit.training.evaluation.statistics.intervals import bootstrap_mean, chance_recall
 
 CUTOFFS = (1, 5, 10)
 DIRECTIONS = ("text_to_image", "image_to_text")

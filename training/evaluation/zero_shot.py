@@ -19,7 +19,7 @@ from openwit.training.evaluation.decoding import decoded_batches
 from openwit.training.evaluation.embed import Embedder, evaluating
 from openwit.training.evaluation.prompts import filled
 from openwit.training.evaluation.shares import ALONE, Shares
-from openwit.training.evaluation.statistics import bootstrap_class_mean, wilson
+from openwit.training.evaluation.statistics.intervals import bootstrap_class_mean, wilson
 from openwit.training.objectives.base import Objective
 from openwit.training.tokenizer.bpe import Tokenizer
 

@@ -5,7 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openwit.training.evaluation.statistics import bootstrap_class_mean, bootstrap_mean, chance_recall, wilson
+from openwit.training.evaluation.statistics.intervals import (
+    bootstrap_class_mean,
+    bootstrap_mean,
+    chance_recall,
+    wilson,
+)
 
 
 @given(st.integers(1, 7), st.data())
