@@ -9,13 +9,15 @@ Layout of a dataset folder::
     train/00000.parquet        openwit.schemas.tables.samples.SAMPLES
     train/00000.idx.arrow      openwit.schemas.tables.samples.SHARD_INDEX (Arrow IPC file)
     train/00000_stats.json     img2dataset's per-shard statistics
+    train/00000/KEY.jpg …      in place of the tar in a dataset of the format files
+    train/00000.parquet        in one of the format parquet also the columns jpg, txt and json, in place of the tar
     duplicates.parquet         openwit.schemas.tables.images.DUPLICATE_EXAMPLES: some of the dropped duplicates
     drops.parquet              openwit.schemas.tables.candidates.DROP_EXAMPLES: some of the dropped pairs
     val/00000.tar …            one folder per split
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pydantic
 
@@ -25,6 +27,9 @@ from openwit.schemas.common.matching_paths import refuse_special
 
 MANIFEST_NAME = "manifest.json"
 MANIFEST_VERSION = 1
+
+ShardFormat = Literal["webdataset", "files", "parquet"]
+"""How the samples of a shard are stored: the names are img2dataset's."""
 
 
 class _Model(pydantic.BaseModel):
@@ -40,7 +45,13 @@ class FileEntry(_Model):
 
 
 class ShardEntry(_Model):
-    """One shard: a tar and its sidecar files."""
+    """One shard: a tar and its sidecar files.
+
+    Attributes:
+        tar: what holds the samples. In the format files it is a folder: `bytes` are those of all its files, and
+            `sha256` is that of the lines that sha256sum writes for them, in order of their names. In the format
+            parquet it is the same file as `metadata`.
+    """
 
     name: str
     split: str
@@ -50,6 +61,17 @@ class ShardEntry(_Model):
     metadata: FileEntry
     index: FileEntry
     stats: FileEntry
+
+    @property
+    def format(self) -> ShardFormat:
+        """Return how the samples are stored."""
+        if self.tar.path == self.metadata.path:
+            return "parquet"
+        return "webdataset" if self.tar.path.endswith(".tar") else "files"
+
+    def files(self) -> list[FileEntry]:
+        """Return the entries of the shard, each once."""
+        return list({entry.path: entry for entry in (self.tar, self.metadata, self.index, self.stats)}.values())
 
 
 class FunnelStep(_Model):
@@ -121,6 +143,10 @@ class DatasetManifest(_Model):
         """Return the name of the step that ran a stage: the stage's own name unless the recipe gave it another."""
         renamed = [name for name, step in self.steps.items() if step.get("stage") == stage]
         return stage if stage in self.recipe or not renamed else renamed[-1]
+
+    def formats(self) -> list[ShardFormat]:
+        """Return the formats of the shards, each once."""
+        return sorted({shard.format for shard in self.shards})
 
     def splits(self) -> list[str]:
         """Return the names of the splits, train first."""

@@ -17,6 +17,21 @@ _TABLE_KEY = b"openwit.table"
 _VERSION_KEY = b"openwit.version"
 _NOTE_PREFIX = "openwit.note."
 _COMMENT_KEY = b"comment"
+_PAYLOAD_KEY = b"openwit.payload"
+
+
+def payload_field(name: str, kind: pa.DataType) -> pa.Field:
+    """Return a field of a table's file that is no part of the table: what else the file carries in its rows.
+
+    `TableSchema` passes it over when it reads.
+    """
+    return pa.field(name, kind, nullable=False, metadata={_PAYLOAD_KEY: b"1"})
+
+
+def without_payload(found: pa.Schema) -> pa.Schema:
+    """Return the schema of a file without the fields of `payload_field`."""
+    fields = [field for field in found if _PAYLOAD_KEY not in (field.metadata or {})]
+    return found if len(fields) == len(found) else pa.schema(fields, metadata=found.metadata)
 
 
 @dataclass(frozen=True)
@@ -64,7 +79,7 @@ class TableSchema:
         written = (found.metadata or {}).get(_VERSION_KEY, b"").decode()
         schema = self.as_of(min(int(written), self.version)) if written.isdecimal() else self
         known = {column.name for column in self.columns}
-        further = (field for field in found if field.name not in known)
+        further = (field for field in without_payload(found) if field.name not in known)
         comment = _COMMENT_KEY
         return schema.extended(
             Column(field.name, field.type, (field.metadata or {}).get(comment, b"").decode(), field.nullable)
@@ -128,7 +143,7 @@ class TableSchema:
         file = _open_parquet(path)
         self._check_footer(file.schema_arrow, path)
         with _readable(path):
-            table = file.read()
+            table = file.read(columns=_columns(file))
         return self.conform(table, str(path))
 
     def found_in(self, path: Path) -> "TableSchema":
@@ -156,7 +171,7 @@ class TableSchema:
         self._check_footer(file.schema_arrow, path)
         for group in range(file.num_row_groups):
             with _readable(path):
-                table = file.read_row_group(group)
+                table = file.read_row_group(group, columns=_columns(file))
             yield self.conform(table, str(path))
 
     def write(
@@ -240,7 +255,7 @@ class TableSchema:
                 f"{path} holds table {found!r} in version {version}, this release reads version {self.version}: "
                 "rebuild that stage"
             )
-        self.conform(schema.empty_table(), str(path))
+        self.conform(without_payload(schema).empty_table(), str(path))
 
 
 def _regrouped(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
@@ -256,6 +271,12 @@ def _regrouped(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
             waiting, have = [whole.slice(rows)], have - rows
     if have:
         yield pa.concat_tables(waiting).combine_chunks()
+
+
+def _columns(file: pq.ParquetFile) -> list[str] | None:
+    """Return the columns of a file without its payload; None for all."""
+    facts = without_payload(file.schema_arrow)
+    return None if len(facts) == len(file.schema_arrow) else facts.names
 
 
 def _open_parquet(path: Path) -> pq.ParquetFile:

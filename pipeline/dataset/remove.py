@@ -20,19 +20,21 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from openwit.pipeline.dataset.card_sums import delete_card
+from openwit.pipeline.dataset.filter_layouts import filter_folder, filter_table
+from openwit.pipeline.dataset.layouts import EXTENSIONS, Laid
 from openwit.pipeline.dataset.removal_journal import JOURNAL, Gone, Journal, ShardPlan, read_journal, write_journal
 from openwit.pipeline.dataset.removal_list import KINDS, RemovalList
 from openwit.pipeline.dataset.removal_tables import rewrite_tables
 from openwit.pipeline.dataset.store import DatasetStore, LocalFolder, load_manifest, save_manifest
 from openwit.pipeline.dataset.tar_writer import TarWriter, members
-from openwit.pipeline.dataset.write_shard import EXTENSIONS, SHARD_FILES, write_sidecars
+from openwit.pipeline.dataset.write_shard import SHARD_FILES, shard_files
 from openwit.pipeline.execution.files import LOCK
 from openwit.schemas.common.atomic import sha256_of
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.locks import hold_lock
 from openwit.schemas.common.storage_faults import storage_faults
 from openwit.schemas.manifest import DatasetManifest, FileEntry, ShardEntry
-from openwit.schemas.tables.samples import SAMPLES
+from openwit.schemas.tables.samples import SAMPLES, SHARD_INDEX
 
 SCRATCH = ".removing"
 _COLUMNS = ("key", "url", "sha256", "phash", "pair_ids", "query_ids")
@@ -180,31 +182,63 @@ def _scratch(store: DatasetStore) -> Iterator[Path]:
 def _rewrite(store: DatasetStore, shard: ShardEntry, plan: ShardPlan, scratch: Path, resumed: bool) -> ShardEntry:
     """Rewrite a shard without the removed samples; return its new entry."""
     gone = {sample.key for sample in plan.gone}
-    with store.local(shard.metadata.path) as path:
-        samples = SAMPLES.found_in(path).read(path)
-    keep = pc.invert(pc.is_in(samples.column("key"), pa.array(sorted(gone), pa.string())))
-    samples = samples.filter(keep)
-    base = scratch / shard.tar.path.removesuffix(".tar")
+    base = scratch / shard.split / shard.name
     base.parent.mkdir(parents=True, exist_ok=True)
+    if shard.format == "parquet":
+        with store.local(shard.tar.path) as table:
+            _check_sum(store, shard, table, resumed)
+            laid, samples = filter_table(table, base, gone)
+    else:
+        with store.local(shard.metadata.path) as path:
+            samples = SAMPLES.found_in(path).read(path)
+        samples = samples.filter(pc.invert(pc.is_in(samples.column("key"), pa.array(sorted(gone), pa.string()))))
+        laid = (_of_folder if shard.format == "files" else _of_tar)(store, shard, samples, base, gone, resumed)
+    files = shard_files(base, shard.format, samples, laid)
+    names = [getattr(shard, name).path for name in SHARD_FILES]
+    sizes = [int(laid.sizes.sum()) if shard.format == "files" else -1, -1, -1, -1]
+    entries = {
+        field: FileEntry(path=name, bytes=path.stat().st_size if size < 0 else size, sha256=digest)
+        for field, name, (path, digest), size in zip(SHARD_FILES, names, files, sizes, strict=True)
+    }
+    for name, path in {name: path for name, (path, _) in zip(names, files, strict=True)}.items():
+        if path.exists():  # the files of a folder stay where they are
+            store.move_in(path, name)
+    pairs = int(pc.sum(pc.list_value_length(samples.column("texts"))).as_py() or 0)
+    return shard.model_copy(update={"samples": samples.num_rows, "pairs": pairs, **entries})
+
+
+def _check_sum(store: DatasetStore, shard: ShardEntry, path: Path, resumed: bool) -> None:
+    if not resumed and sha256_of(path) != shard.tar.sha256:
+        raise DataError(f"{store}/{shard.tar.path} does not match the manifest: verify the dataset and restore it")
+
+
+def _of_tar(
+    store: DatasetStore, shard: ShardEntry, samples: pa.Table, base: Path, gone: set[str], resumed: bool
+) -> Laid:
+    """Write the tar without the removed samples."""
     with store.local(shard.tar.path) as tar:
-        if not resumed and sha256_of(tar) != shard.tar.sha256:
-            raise DataError(f"{store}/{shard.tar.path} does not match the manifest: verify the dataset and restore it")
+        _check_sum(store, shard, tar, resumed)
         try:
             sha256, keys, offsets, sizes = _filter_tar(tar, base.with_suffix(".tar"), gone)
         except ValueError as error:
             raise DataError(f"{store}/{shard.tar.path} is not an archive of a dataset: {error}") from error
     if keys != samples.column("key").to_pylist():
         raise DataError(f"{store}/{shard.tar.path} does not hold the samples its metadata names: verify the dataset")
-    files = [(base.with_suffix(".tar"), sha256), *write_sidecars(base, samples, offsets=offsets, sizes=sizes)]
-    names = [getattr(shard, name).path for name in SHARD_FILES]
-    entries = {
-        field: FileEntry(path=name, bytes=path.stat().st_size, sha256=digest)
-        for field, name, (path, digest) in zip(SHARD_FILES, names, files, strict=True)
-    }
-    for name, (path, _) in zip(names, files, strict=True):
-        store.move_in(path, name)
-    pairs = int(pc.sum(pc.list_value_length(samples.column("texts"))).as_py() or 0)
-    return shard.model_copy(update={"samples": samples.num_rows, "pairs": pairs, **entries})
+    return Laid(sha256, offsets, sizes)
+
+
+def _of_folder(
+    store: DatasetStore, shard: ShardEntry, samples: pa.Table, _base: Path, gone: set[str], resumed: bool
+) -> Laid:
+    """Delete the files of the removed samples."""
+    keys = samples.column("key").to_pylist()
+    with store.local(shard.index.path) as path, pa.OSFile(str(path)) as source:
+        index = SHARD_INDEX.conform(pa.ipc.open_file(source).read_all(), shard.index.path)
+    index = index.filter(pc.is_in(index.column("key"), pa.array(keys, pa.string())))
+    if index.column("key").to_pylist() != keys:
+        raise DataError(f"{store}/{shard.index.path} does not hold the samples its metadata names: verify the dataset")
+    sizes = np.stack([index.column(f"{member}_size").to_numpy() for member in EXTENSIONS], axis=1)
+    return Laid(filter_folder(store, shard, keys, gone, resumed=resumed), np.zeros_like(sizes), sizes)
 
 
 def _filter_tar(source: Path, target: Path, gone: set[str]) -> tuple[str, list[str], np.ndarray, np.ndarray]:

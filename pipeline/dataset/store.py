@@ -8,7 +8,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -172,6 +172,24 @@ class RemoteFolder:
 def _span(file: BinaryIO, start: int, size: int) -> bytes:
     file.seek(start)
     return file.read(size)
+
+
+def by_folder(sizes: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """Return the files of a dataset with their sizes, by folder and by their names in it."""
+    found: dict[str, dict[str, int]] = {}
+    for name, size in sizes.items():
+        folder, _, last = name.rpartition("/")
+        found.setdefault(folder, {})[last] = size
+    return found
+
+
+def move_in(store: DatasetStore, path: Path, name: str) -> None:
+    """Move a local file, or a folder of files, into a dataset."""
+    if not path.is_dir():
+        store.move_in(path, name)
+        return
+    for file in sorted(path.iterdir()):
+        store.move_in(file, f"{name}/{file.name}")
 
 
 def open_store(where: str | Path) -> LocalFolder | RemoteFolder:

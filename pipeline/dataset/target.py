@@ -15,6 +15,7 @@ BUILDING = ".building"
 _OURS = re.compile(
     rf"{re.escape(BUILDING)}|manifest\.json|card\.(?:html|json|sha256)|(?:queries|duplicates)\.parquet"
     r"|[a-z0-9_-]{1,40}/\d{5,}(?:\.tar|\.parquet|\.idx\.arrow|_stats\.json)"
+    r"|[a-z0-9_-]{1,40}/\d{5,}/[^/]+\.(?:[a-z0-9]{2,5})"
 )
 
 

@@ -5,17 +5,18 @@ Shards are checked one after the other; memory is limited by one shard's metadat
 
 import mmap
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from openwit.pipeline.dataset.card_sums import CARD, card_problems
+from openwit.pipeline.dataset.layouts import EXTENSIONS, folder_sum, table_members
 from openwit.pipeline.dataset.removal_journal import JOURNAL
-from openwit.pipeline.dataset.store import DatasetStore, load_manifest, open_store
+from openwit.pipeline.dataset.store import DatasetStore, by_folder, load_manifest, open_store
 from openwit.pipeline.dataset.tar_writer import members
 from openwit.pipeline.dataset.target import BUILDING
-from openwit.pipeline.dataset.write_shard import EXTENSIONS
 from openwit.schemas.common.atomic import sha256_of
 from openwit.schemas.common.errors import SchemaError
 from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest, FileEntry, ShardEntry
@@ -26,6 +27,8 @@ _MAY_BE_THERE = frozenset(
     {MANIFEST_NAME, JOURNAL, BUILDING, *CARD, ".stage/claim.json", ".stage/manifest.json", ".stage/lock"}
 )
 _ODD = {"link": "a link, but a dataset holds its files itself", "other": "neither a file nor a folder"}
+
+_MAGIC = 16  # bytes by which a format is known
 
 Progress = Callable[[int, int], None]
 """Called with bytes checked and the total number of bytes."""
@@ -44,6 +47,9 @@ def verify_dataset(dataset: str | Path, progress: Progress = lambda _done, _of: 
     store = open_store(dataset)
     manifest = load_manifest(store)
     sizes = store.sizes()
+    folders = {shard.tar.path for shard in manifest.shards if shard.format == "files"}
+    found = by_folder(sizes) if folders else {}
+    sizes = {name: size for name, size in sizes.items() if name.rpartition("/")[0] not in folders}
     problems = [*_check_names(manifest, sizes), *_check_totals(manifest), *card_problems(store)]
     problems += [f"{name}: {_ODD[what]}" for name, what in store.odd().items()]
     total = sum(entry.bytes for entry in _entries(manifest))
@@ -53,18 +59,17 @@ def verify_dataset(dataset: str | Path, progress: Progress = lambda _done, _of: 
         done += entry.bytes
     for shard in manifest.shards:
         progress(done, total)
-        problems += _check_shard(store, shard, sizes)
-        done += sum(entry.bytes for entry in _files(shard))
+        if shard.format == "files":
+            problems += _check_folder(store, shard, sizes, found.get(shard.tar.path, {}))
+        else:
+            problems += _check_shard(store, shard, sizes)
+        done += sum(entry.bytes for entry in shard.files())
     progress(done, total)
     return problems
 
 
-def _files(shard: ShardEntry) -> tuple[FileEntry, ...]:
-    return shard.tar, shard.metadata, shard.index, shard.stats
-
-
 def _entries(manifest: DatasetManifest) -> list[FileEntry]:
-    return [*manifest.tables, *(entry for shard in manifest.shards for entry in _files(shard))]
+    return [*manifest.tables, *(entry for shard in manifest.shards for entry in shard.files())]
 
 
 def _check_names(manifest: DatasetManifest, sizes: dict[str, int]) -> Iterator[str]:
@@ -96,23 +101,61 @@ def _check_table(store: DatasetStore, entry: FileEntry, sizes: dict[str, int]) -
 
 
 def _check_shard(store: DatasetStore, shard: ShardEntry, sizes: dict[str, int]) -> Iterator[str]:
-    problems = [problem for entry in _files(shard) if (problem := _check_size(entry, sizes))]
+    files = shard.files()
+    problems = [problem for entry in files if (problem := _check_size(entry, sizes))]
     if problems:
         yield from problems
         # Files of the right size may still have changed bytes.
-        for entry in _files(shard):
+        for entry in files:
             if _check_size(entry, sizes) is None:
                 yield from _check_table(store, entry, sizes)
         return
-    with (
-        store.local(shard.tar.path) as tar,
-        store.local(shard.metadata.path) as metadata,
-        store.local(shard.index.path) as index,
-        store.local(shard.stats.path) as stats,
-    ):
-        found = zip(_files(shard), (tar, metadata, index, stats), strict=True)
-        problems = [problem for entry, path in found if (problem := _check_sum(entry, path))]
-        yield from problems or _check_rows(shard, tar, metadata, index)
+    with ExitStack() as stack:
+        paths = {entry.path: stack.enter_context(store.local(entry.path)) for entry in files}
+        problems = [problem for entry in files if (problem := _check_sum(entry, paths[entry.path]))]
+        yield from problems or _check_rows(
+            shard, *(paths[entry.path] for entry in (shard.tar, shard.metadata, shard.index))
+        )
+
+
+def _check_folder(
+    store: DatasetStore, shard: ShardEntry, sizes: dict[str, int], found: dict[str, int]
+) -> Iterator[str]:
+    """Check a shard of the format files.
+
+    Args:
+        found: files of its folder, by name, with their sizes.
+    """
+    others = [entry for entry in shard.files() if entry != shard.tar]
+    problems = [problem for entry in others for problem in _check_table(store, entry, sizes)]
+    if problems:
+        yield from problems
+        return
+    with store.local(shard.metadata.path) as metadata, store.local(shard.index.path) as index:
+        problems, keys, ranges = _rows(shard, metadata, index)
+    yield from problems
+    if problems:
+        return
+    names = [f"{key}.{extension}" for key in keys for extension in EXTENSIONS.values()]
+    wanted = dict(zip(names, _interleaved(ranges, "size"), strict=True))
+    yield from (f"{shard.tar.path}/{name}: not listed in the manifest" for name in found if name not in wanted)
+    wrong = [f"{shard.tar.path}/{name}: missing" for name in wanted if name not in found]
+    wrong += [
+        f"{shard.tar.path}/{name}: {found[name]:,} bytes, {shard.index.path} says {size:,}"
+        for name, size in wanted.items()
+        if name in found and found[name] != size
+    ]
+    yield from wrong
+    if wrong:
+        return
+    sums: dict[str, str] = {}
+    for number, name in enumerate(names):
+        with store.local(f"{shard.tar.path}/{name}") as path:
+            sums[name] = sha256_of(path)
+            if number % len(EXTENSIONS) == 0 and not _is_image(path.open("rb").read(_MAGIC)):
+                yield f"{shard.tar.path}/{name}: not a JPEG"
+    if folder_sum(sums) != shard.tar.sha256:
+        yield f"{shard.tar.path}: sha256 of its files differs from the manifest's, the bytes of one have changed"
 
 
 def _check_size(entry: FileEntry, sizes: dict[str, int]) -> str | None:
@@ -131,23 +174,46 @@ def _check_sum(entry: FileEntry, path: Path) -> str | None:
 
 def _check_rows(shard: ShardEntry, tar: Path, metadata: Path, index: Path) -> Iterator[str]:
     """Check that the files of a shard, whose checksums are right, agree with each other."""
+    problems, keys, ranges = _rows(shard, metadata, index)
+    yield from problems
+    if not problems:
+        check = _check_columns if shard.format == "parquet" else _check_members
+        yield from check(shard, tar, keys, ranges)
+
+
+def _rows(shard: ShardEntry, metadata: Path, index: Path) -> tuple[list[str], list[str], pa.Table]:
+    """Return the problems of the metadata and index of a shard, its keys, and the rows of its index."""
     try:
         samples = SAMPLES.found_in(metadata).read(metadata)
         with pa.memory_map(str(index)) as source:
             ranges = SHARD_INDEX.conform(pa.ipc.open_file(source).read_all(), shard.index.path)
     except (SchemaError, pa.ArrowInvalid) as error:
-        yield str(error)
-        return
+        return [str(error)], [], SHARD_INDEX.empty()
     keys = samples.column("key").to_pylist()
+    problems = []
     if len(keys) != shard.samples:
-        yield f"{shard.metadata.path}: {len(keys):,} rows, the manifest says {shard.samples:,}"
+        problems.append(f"{shard.metadata.path}: {len(keys):,} rows, the manifest says {shard.samples:,}")
     pairs = sum(map(len, samples.column("pair_ids").to_pylist()))
     if pairs != shard.pairs:
-        yield f"{shard.metadata.path}: {pairs:,} texts, the manifest says {shard.pairs:,}"
+        problems.append(f"{shard.metadata.path}: {pairs:,} texts, the manifest says {shard.pairs:,}")
     if ranges.column("key").to_pylist() != keys:
-        yield f"{shard.index.path}: its keys are not those of {shard.metadata.path}"
-    else:
-        yield from _check_members(shard, tar, keys, ranges)
+        problems.append(f"{shard.index.path}: its keys are not those of {shard.metadata.path}")
+    return problems, keys, ranges
+
+
+def _check_columns(shard: ShardEntry, table: Path, keys: list[str], ranges: pa.Table) -> Iterator[str]:
+    """Check that the index of a shard of the format parquet says where the bytes of its columns lie."""
+    places = iter(zip(_interleaved(ranges, "offset"), _interleaved(ranges, "size"), strict=True))
+    with table.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        for key, members in zip(keys, table_members(table), strict=True):
+            for body in members:
+                start, size = next(places)
+                if mapped[start : start + size] != body:
+                    yield f"{shard.tar.path}: the bytes of sample {key} are not where {shard.index.path} says"
+                    return
+            if not _is_image(members[0]):
+                yield f"{shard.tar.path}: sample {key} is not a JPEG"
+                return
 
 
 def _check_members(shard: ShardEntry, tar: Path, keys: list[str], ranges: pa.Table) -> Iterator[str]:
@@ -167,8 +233,12 @@ def _check_members(shard: ShardEntry, tar: Path, keys: list[str], ranges: pa.Tab
             yield f"{shard.tar.path}: its members are not where {shard.index.path} says"
             return
         for key, start in zip(keys, offsets[::3], strict=True):
-            if bytes(archive[start : start + 2]) != b"\xff\xd8":
+            if not _is_image(bytes(archive[start : start + _MAGIC])):
                 yield f"{shard.tar.path}: sample {key} is not a JPEG"
+
+
+def _is_image(first: bytes) -> bool:
+    return first[:2] == b"\xff\xd8"
 
 
 def _interleaved(ranges: pa.Table, what: str) -> list[int]:

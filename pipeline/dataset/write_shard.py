@@ -1,6 +1,5 @@
-"""Write one shard: the tar, and its sidecar files with metadata, index of byte ranges, and statistics."""
+"""Write one shard: its samples, and its sidecar files with metadata, index of byte ranges, and statistics."""
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,13 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from openwit.pipeline.dataset.sample import sample_documents, sample_keys, sample_rows, shard_stats
+from openwit.pipeline.dataset.layouts import EXTENSIONS, Images, Laid, laid_out, payload_path, sample_members
+from openwit.pipeline.dataset.sample import sample_keys, sample_rows, shard_stats
 from openwit.pipeline.dataset.tar_writer import TarWriter
 from openwit.schemas.common.atomic import atomic_path, atomic_write, sha256_of
+from openwit.schemas.manifest import ShardFormat
 from openwit.schemas.tables.samples import SAMPLES, SHARD_INDEX
 
-EXTENSIONS = {"image": "jpg", "text": "txt", "json": "json"}
-"""Extensions of a sample's members in the tar, in their order."""
 SHARD_FILES = ("tar", "index", "stats", "metadata")
 """Manifest names of the files that `write_shard` writes, in the order in which they are written."""
 _NO_TYPES: Mapping[str, str] = MappingProxyType({})
@@ -68,9 +67,10 @@ def write_shard(
     images: ImageSource,
     types: Mapping[str, str] = _NO_TYPES,
     keys: Sequence[str] | None = None,
+    form: ShardFormat = "webdataset",
     tick: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> ShardFiles:
-    """Write BASE.tar and its sidecar files, each whole or not at all.
+    """Write the samples of the shard BASE and its sidecar files, each file whole or not at all.
 
     Args:
         number: of the shard, for the keys.
@@ -78,27 +78,23 @@ def write_shard(
         images: N JPEGs.
         types: of the columns that were kept of the inputs, by name.
         keys: of the samples, N; None numbers them.
+        form: see `openwit.pipeline.dataset.layouts`.
         tick: called with samples done and the total number of samples.
     """
-    tar = base.with_suffix(".tar")
-    samples, offsets, sizes = [], [], []
-    with atomic_path(tar) as temporary, temporary.open("wb", buffering=0) as file:
-        digest = hashlib.sha256()
-        writer = TarWriter(file, digest)
+    samples = []
+    with laid_out(base, form) as layout:
         for first, end in _blocks(images.sizes):
             part = survivors.slice(first, end - first)
             named = sample_keys(number, first, part.num_rows) if keys is None else list(keys[first:end])
             rows = sample_rows(named, part, types)
-            at, size = add_samples(writer, rows, images.read(first, end))
+            layout.add(rows, images.read(first, end))
             samples.append(rows)
-            offsets.append(at)
-            sizes.append(size)
             tick(first + part.num_rows, survivors.num_rows)
-        writer.close()
+        laid = layout.finish()
     table = pa.concat_tables(samples) if samples else SAMPLES.empty()
-    beside = write_sidecars(base, table, offsets=_joined(offsets), sizes=_joined(sizes))
+    files = shard_files(base, form, table, laid)
     pairs = int(pc.sum(pc.list_value_length(table.column("texts"))).as_py() or 0)
-    return ShardFiles([(tar, digest.hexdigest()), *beside], table.num_rows, pairs)
+    return ShardFiles(files, table.num_rows, pairs)
 
 
 def _blocks(sizes: np.ndarray) -> Iterator[tuple[int, int]]:
@@ -112,29 +108,27 @@ def _blocks(sizes: np.ndarray) -> Iterator[tuple[int, int]]:
         first = end
 
 
-def add_samples(
-    writer: TarWriter, rows: pa.Table, images: Sequence[bytes | memoryview]
-) -> tuple[np.ndarray, np.ndarray]:
+def add_samples(writer: TarWriter, rows: pa.Table, images: Images) -> tuple[np.ndarray, np.ndarray]:
     """Add samples to a tar, with adjacent members; return their offsets and sizes, int64 (N, 3) each.
 
     Args:
         rows: of openwit.schemas.tables.samples.SAMPLES, N.
         images: N JPEGs.
     """
-    keys = rows.column("key").to_pylist()
-    texts = [caption.encode() for caption in rows.column("caption").to_pylist()]
-    names = [f"{key}.{extension}" for key in keys for extension in EXTENSIONS.values()]
-    bodies = [part for sample in zip(images, texts, sample_documents(rows), strict=True) for part in sample]
-    offsets, sizes = writer.add(names, bodies)
+    offsets, sizes = writer.add(*sample_members(rows, images))
     return offsets.reshape(-1, 3), sizes.reshape(-1, 3)
 
 
-def write_sidecars(base: Path, samples: pa.Table, *, offsets: np.ndarray, sizes: np.ndarray) -> list[tuple[Path, str]]:
+def write_sidecars(
+    base: Path, samples: pa.Table, *, offsets: np.ndarray, sizes: np.ndarray, form: ShardFormat = "webdataset"
+) -> list[tuple[Path, str]]:
     """Write the index, statistics and metadata of a shard; return their paths with their sha256.
+
+    In the format parquet the metadata are in the table of the samples: the index and the statistics are all.
 
     Args:
         samples: rows of openwit.schemas.tables.samples.SAMPLES, N.
-        offsets, sizes: of their members in the tar, int64 (N, 3).
+        offsets, sizes: of their members as stored, int64 (N, 3).
     """
     index, stats, metadata = (
         base.with_suffix(".idx.arrow"),
@@ -149,9 +143,14 @@ def write_sidecars(base: Path, samples: pa.Table, *, offsets: np.ndarray, sizes:
     with atomic_path(index) as path, pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
     atomic_write(stats, json.dumps(shard_stats(samples.num_rows), indent=1) + "\n")
+    if form == "parquet":
+        return [(path, sha256_of(path)) for path in (index, stats)]
     SAMPLES.like(samples.schema).write(metadata, samples.combine_chunks())
     return [(path, sha256_of(path)) for path in (index, stats, metadata)]
 
 
-def _joined(parts: list[np.ndarray]) -> np.ndarray:
-    return np.concatenate(parts) if parts else np.zeros((0, len(EXTENSIONS)), np.int64)
+def shard_files(base: Path, form: ShardFormat, samples: pa.Table, laid: Laid) -> list[tuple[Path, str]]:
+    """Write the sidecar files of a shard whose samples are stored; return all its files, in order of SHARD_FILES."""
+    stored = (payload_path(base, form), laid.sha256)
+    beside = write_sidecars(base, samples, offsets=laid.offsets, sizes=laid.sizes, form=form)
+    return [stored, *beside, *([stored] if form == "parquet" else [])]

@@ -167,6 +167,7 @@ def _of_archive(source: str, path: str, below_folder: bool) -> Iterator[Evaluati
 def _dataset_tars(folder: Path) -> list[str]:
     manifest = DatasetManifest.load(folder)
     paths = [str(folder / shard.tar.path) for shard in manifest.shards]
+    paths = [each for path in paths for each in (_files_below(Path(path)) if os.path.isdir(path) else [path])]
     for path in paths:
         if not os.path.exists(path):
             raise DataError(f"evaluation images: {path} is missing, but the dataset's manifest lists it")

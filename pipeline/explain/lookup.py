@@ -21,6 +21,7 @@ from openwit.pipeline.stages.select.hash_uniform import pair_hashes, query_hashe
 from openwit.pipeline.stages.select.reasons import NOT_DRAWN
 from openwit.schemas.common.errors import DataError, RecipeError
 from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest, ShardEntry
+from openwit.schemas.table import without_payload
 from openwit.schemas.tables.queries import QUERY_COUNTS
 
 _TEXT_COLUMNS = (
@@ -186,7 +187,7 @@ def _was_a_key(manifest: DatasetManifest, key: str) -> bool:
     if _KEY.fullmatch(key) is None:
         return False
     for shard in manifest.shards:
-        if shard.tar.path.endswith(f"/{key[:5]}.tar"):
+        if shard.name == key[:5]:
             removed = sum(
                 removal.shards.get(shard.tar.path, 0) if removal.shards else removal.samples
                 for removal in manifest.removals
@@ -224,7 +225,10 @@ def _sample_rows(place: DatasetStore, shard: ShardEntry, lookup: Lookup) -> list
         if not rows:
             return []
         with place.open(shard.metadata.path) as file:
-            found: list[dict[str, Any]] = pq.read_table(file).take(pa.array(sorted(rows), pa.int64())).to_pylist()
+            facts = without_payload(pq.read_schema(file)).names
+        with place.open(shard.metadata.path) as file:
+            table = pq.read_table(file, columns=facts)
+            found: list[dict[str, Any]] = table.take(pa.array(sorted(rows), pa.int64())).to_pylist()
             return found
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{place}/{shard.metadata.path} cannot be read: {error}") from error

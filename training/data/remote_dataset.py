@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from openwit.schemas.common.atomic import atomic_path
-from openwit.schemas.common.errors import RecipeError
+from openwit.schemas.common.errors import DataError, RecipeError
 from openwit.schemas.common.locks import lock_file
 from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest, FileEntry
 from openwit.training.data.remote_reads import TIMEOUT_S, Store
@@ -22,9 +22,15 @@ def remote_manifest(store: Store) -> DatasetManifest:
 
     Raises:
         NetworkError: it cannot be read.
-        DataError: it is not a manifest.
+        DataError: it is not a manifest, or each image is a file of its own.
     """
-    return DatasetManifest.parse(store.whole(MANIFEST_NAME), f"{store.url}/{MANIFEST_NAME}")
+    manifest = DatasetManifest.parse(store.whole(MANIFEST_NAME), f"{store.url}/{MANIFEST_NAME}")
+    if "files" in manifest.formats():
+        raise DataError(
+            f"{store.url} has the format files, which is read from a local folder only: copy it, or use webdataset or "
+            "parquet"
+        )
+    return manifest
 
 
 def cached_dataset(

@@ -23,6 +23,7 @@ from openwit.schemas.common.lenient_json import lenient_json
 from openwit.schemas.common.wording import counted
 from openwit.schemas.images.opening import OTHER_FORMATS, open_image, upright_srgb
 from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest, ShardEntry, check_sum
+from openwit.schemas.table import without_payload
 from openwit.training.data.sample_texts import CorruptSampleError, fast_words, texts_of
 from openwit.training.data.shard_file import LocalTar, ShardFile, read_index
 
@@ -232,6 +233,53 @@ class Shard:
         return found
 
 
+class FileShard(Shard):
+    """A folder with a file for each member of a sample, with its index.
+
+    Args:
+        folder: of the files.
+        index: see `ShardRows`.
+    """
+
+    def __init__(self, folder: Path, index: pa.Table) -> None:
+        self._folder = folder
+        self._rows = ShardRows(index)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FileShard, (self._folder, self._rows.index)
+
+    def read(self, row: int) -> Sample:
+        """Read the sample of a row; raises CorruptSampleError."""
+        key = self.key(row)
+        image, document = self._bytes(key, "jpg"), self._bytes(key, "json")
+        texts, sources = fast_words(document) if document else ((), ())
+        if texts:
+            return Sample(key, image, texts, False, sources)
+        found, repaired = texts_of(key, document, self._bytes(key, "txt"))
+        return Sample(key, image, found, repaired)
+
+    def is_cold(self, row: int) -> bool:  # noqa: ARG002
+        """Return that it is not known: each row has files of its own."""
+        return False
+
+    def announce(self, row: int) -> None:
+        """Do nothing: files that are not open cannot be read ahead."""
+
+    def metadata(self, row: int) -> dict[str, Any]:
+        """Return the JSON document of a row; empty if it has none. Raises CorruptSampleError."""
+        key = self.key(row)
+        found, reason = lenient_json(self._bytes(key, "json"))
+        if not isinstance(found, dict):
+            raise CorruptSampleError(key, f"JSON file: {reason or 'it is not an object'}")
+        return found
+
+    def _bytes(self, key: str, extension: str) -> bytes:
+        try:
+            return (self._folder / f"{key}.{extension}").read_bytes()
+        except OSError as error:
+            raise CorruptSampleError(key, f"{self._folder}: {error.strerror or error}") from error
+
+
 _CUT = "the tar ends inside it"
 _HEADERS = 8192  # between members that lie together: headers, padding, long names
 _PROBES = 4
@@ -381,10 +429,14 @@ class ShardedDataset(Shards):
         """
         manifest = DatasetManifest.load(self.folder)
         paths = [check_sum(self.folder, entry.metadata) for entry in manifest.shards_of(self.split)]
-        missing = sorted(set(columns or ()) - set(pq.read_schema(paths[0]).names))
+        names = [without_payload(pq.read_schema(path)).names for path in paths]
+        missing = sorted(set(columns or ()) - set(names[0]))
         if missing:
             raise DataError(f"the metadata of {self.folder} has no column {missing[0]!r}")
-        tables = [pq.read_table(path, columns=None if columns is None else list(columns)) for path in paths]
+        tables = [
+            pq.read_table(path, columns=known if columns is None else list(columns))
+            for path, known in zip(paths, names, strict=True)
+        ]
         frame: pd.DataFrame = pa.concat_tables(tables).to_pandas()
         return frame
 
@@ -398,7 +450,10 @@ def _reopen(folder: Path, split: str, transform: Transform | None) -> ShardedDat
 
 def _open_shard(folder: Path, entry: ShardEntry) -> Shard:
     tar = folder / entry.tar.path
-    _check_size(tar, entry.tar.bytes)
+    if entry.format != "files":
+        _check_size(tar, entry.tar.bytes)
+    elif not tar.is_dir():
+        raise DataError(f"{tar} is missing, but the manifest lists it: rebuild or copy the dataset again")
     index_path = folder / entry.index.path
     try:
         index = read_index(index_path)
@@ -412,7 +467,7 @@ def _open_shard(folder: Path, entry: ShardEntry) -> Shard:
             f"{entry.samples}: run `wit verify` and rebuild the dataset"
         )
     check_sum(folder, entry.index)
-    return Shard(LocalTar(tar).file, index)
+    return FileShard(tar, index) if entry.format == "files" else Shard(LocalTar(tar).file, index)
 
 
 def _check_size(path: Path, expected: int) -> None:

@@ -84,7 +84,12 @@ def _open(data: DataSettings, *, seed: int, report: Callable[[str], None]) -> So
     assert data.dataset is not None
     if isinstance(data.dataset, str) and data.remote == "stream":
         store = Store(data.dataset, timeout=data.remote_timeout)
-        shards = remote_manifest(store).shards_of(data.split)
+        manifest = remote_manifest(store)
+        if manifest.formats() != ["webdataset"]:
+            raise RecipeError(
+                f"{data.dataset} is no WebDataset, and data.remote stream reads tars: choose copy or blocks"
+            )
+        shards = manifest.shards_of(data.split)
         urls = [f"{store.url}/{shard.tar.path}" for shard in shards]
         return _stream(data, urls, sum(shard.samples for shard in shards), seed=seed, report=report)
     return open_datasets([(data.dataset, data.split)], data, report=report)[0]

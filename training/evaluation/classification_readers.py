@@ -222,6 +222,8 @@ def tars_of(folder: Path, split: str | None) -> tuple[list[Path], Path, str | No
     if (folder / MANIFEST_NAME).is_file():
         manifest = DatasetManifest.load(folder)
         split = _chosen_split(list(manifest.splits()), LabelledData(folder, split=split))
+        if manifest.formats() != ["webdataset"]:
+            raise DataError(f"{folder} is no WebDataset: labelled images are read from tars, tables or folders")
         return [folder / entry.tar.path for entry in manifest.shards_of(split)], folder, split
     if split is not None and not (folder / split).is_dir():
         raise DataError(f"{folder} has no folder {split}, so it has no split {split!r}")

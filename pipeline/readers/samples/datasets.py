@@ -18,7 +18,14 @@ _COLUMNS = ("key", "url", *_LISTS)
 
 
 def dataset_shards(name: str) -> list[str] | None:
-    """Return the tars of a finished dataset by its folder or URL, in order of its manifest; None if it is none."""
+    """Return the tars, tables or folders of a finished dataset by its folder or URL, in order of its manifest.
+
+    Returns:
+        None if it is none.
+
+    Raises:
+        DataError: it consists of folders and lies behind a URL.
+    """
     if is_remote(name) and ("?" in name or "#" in name):
         return None
     folder = as_path(name.rstrip("/"))
@@ -27,7 +34,10 @@ def dataset_shards(name: str) -> list[str] | None:
     except OpenWITError:
         return None
     base = name.rstrip("/")
-    return [f"{base}/{shard.tar.path}" for shard in manifest.shards]
+    if "files" in manifest.formats() and is_remote(name):
+        raise DataError(f"{name} has its images in files of their own, which are read from a local folder only")
+    ends = {"files": "/"}
+    return [f"{base}/{shard.tar.path}{ends.get(shard.format, '')}" for shard in manifest.shards]
 
 
 def has_manifest(name: str) -> bool:
@@ -36,10 +46,10 @@ def has_manifest(name: str) -> bool:
 
 
 def has_sidecars(name: str) -> bool:
-    """Return whether a tar has our metadata and index beside it."""
+    """Return whether a tar, a folder or a table of a dataset has our metadata and index beside it."""
     if is_remote(name) and ("?" in name or "#" in name):
         return False
-    path = as_path(name)
+    path = as_path(name.rstrip("/"))
     return path.with_suffix(".idx.arrow").exists() and path.with_suffix(".parquet").exists()
 
 
@@ -75,7 +85,7 @@ def _index(data: bytes) -> pa.Table:
 
 def split_of(name: str) -> str:
     """Return the split of a shard: its folder."""
-    return name.rpartition("/")[0].rpartition("/")[2]
+    return name.rstrip("/").rpartition("/")[0].rpartition("/")[2]
 
 
 def _samples(table: pa.Table, offsets: list[int], split: str) -> Iterator[Sample]:

@@ -142,6 +142,7 @@ def table_pairs(
     shown: str,
     texts_required: bool = True,
     kept: KeptColumns = NOTHING_KEPT,
+    split: str | None = None,
 ) -> Iterator[Pair]:
     """Yield the pairs of a table.
 
@@ -154,6 +155,7 @@ def table_pairs(
         shown: its name in the placeholder for a missing URL.
         texts_required: whether a table without texts is refused.
         kept: types of the columns that are kept.
+        split: of rows that name none.
     """
     reader = open_table(
         path, columns, count=count_row, part=part, source=name, texts_required=texts_required, kept=kept
@@ -169,7 +171,7 @@ def table_pairs(
                     image_source=TABLE,
                     archive=name,
                     record_offset=row["row"],
-                    split=_SPLIT_NAMES.get(row["split"], row["split"]),
+                    split=_SPLIT_NAMES.get(row["split"], row["split"]) if row["split"] else split,
                     license=row["license"],
                     has_bytes=reader.has_images,
                     language=_language(row["language"]),
@@ -177,7 +179,9 @@ def table_pairs(
                 )
 
 
-def sample_pairs(samples: Iterator[Sample], name: str, shown: str, kept: KeptColumns = NOTHING_KEPT) -> Iterator[Pair]:
+def sample_pairs(
+    samples: Iterator[Sample], name: str, shown: str, kept: KeptColumns = NOTHING_KEPT, *, split: str | None = None
+) -> Iterator[Pair]:
     """Yield the pairs of images that an input holds, with their texts.
 
     Args:
@@ -185,6 +189,7 @@ def sample_pairs(samples: Iterator[Sample], name: str, shown: str, kept: KeptCol
         name: the input as the recipe names it.
         shown: its name in the placeholder for a missing URL.
         kept: what is kept of each sample beside its texts.
+        split: of samples that name none.
     """
     for sample in samples:
         columns = kept.of_row(sample.key)
@@ -197,7 +202,7 @@ def sample_pairs(samples: Iterator[Sample], name: str, shown: str, kept: KeptCol
                 image_source=TABLE,
                 archive=name,
                 record_offset=sample.place,
-                split=_SPLIT_NAMES.get(sample.split, sample.split) if sample.split else None,
+                split=_SPLIT_NAMES.get(sample.split, sample.split) if sample.split else split,
                 page_url=_of_text(sample.page_urls, number) or sample.page_url,
                 fetch_date=sample.fetch_date,
                 license=_of_text(sample.licenses, number) or sample.license,

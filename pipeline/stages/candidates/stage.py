@@ -24,7 +24,7 @@ from openwit.pipeline.readers.custom import reader_of
 from openwit.pipeline.readers.inputs import expand_inputs
 from openwit.pipeline.readers.pages.html import IMAGE_REASONS, IMAGES
 from openwit.pipeline.readers.pages.wat import WAT_REASONS
-from openwit.pipeline.readers.samples.datasets import has_sidecars, shard_samples
+from openwit.pipeline.readers.samples.datasets import has_sidecars, shard_samples, split_of
 from openwit.pipeline.readers.samples.folders import folder_samples, is_image_name
 from openwit.pipeline.readers.samples.sample import SAMPLE_NOTES, SAMPLE_REASONS
 from openwit.pipeline.readers.samples.tars import is_tar_name, tar_samples
@@ -279,6 +279,7 @@ class ReadInput(FileTask[InputPart]):
                 shown=shown,
                 texts_required=self.settings.texts_required,
                 kept=self.kept,
+                split=split_of(name) if has_sidecars(name) else None,
             )
             return
         read, reasons = (wat_pairs, WAT_REASONS) if kind is InputKind.WAT else (archive_pairs, PAGE_REASONS)
@@ -310,7 +311,8 @@ class ReadInput(FileTask[InputPart]):
         shown = part.shown or short_names([name])[name]
         if kind is InputKind.IMAGES:
             rows = part.table if isinstance(part.table, RowRange) else None
-            yield from sample_pairs(folder_samples(name, columns, count, rows), name, shown, self.kept)
+            split = split_of(name) if has_sidecars(name) else None
+            yield from sample_pairs(folder_samples(name, columns, count, rows), name, shown, self.kept, split=split)
             return
         samples = shard_samples(name, count) if part.records is None and has_sidecars(name) else None
         if samples is not None:

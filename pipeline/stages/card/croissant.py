@@ -63,7 +63,7 @@ def croissant_json(about: Published) -> str:
     """Return the text of `croissant.json`."""
     manifest = about.manifest
     shards = [shard for split in manifest.splits() for shard in manifest.shards_of(split)]
-    tars = [shard.tar for shard in shards]
+    tars = [shard.tar for shard in shards if shard.format == "webdataset"]
     files = [*tars, *(shard.metadata for shard in shards), *sorted(manifest.tables, key=lambda entry: entry.path)]
     own = FileEntry(path=MANIFEST_NAME, bytes=about.manifest_bytes, sha256=about.manifest_sum)
     document: _Json = {
@@ -73,7 +73,7 @@ def croissant_json(about: Published) -> str:
         "name": manifest.name,
         "description": about.summary(),
         "version": "1.0.0",
-        "keywords": ["image-text", "vision-language", "webdataset"],
+        "keywords": ["image-text", "vision-language", *manifest.formats()],
         "citeAs": about.citation,
         **_optional(about),
         **_responsible(about),

@@ -13,6 +13,7 @@ from openwit.pipeline.stages.card.published import MARK, Published, codes_of
 from openwit.pipeline.stages.card.tally import NO_LICENCE
 from openwit.pipeline.stages.meanings import name_of
 from openwit.schemas.common.printable import printable
+from openwit.schemas.manifest import DatasetManifest
 
 CONFIG = "webdataset"
 _SIZES = (
@@ -42,7 +43,8 @@ def readme(about: Published) -> str:
         about=about,
         facts=about.facts,
         manifest=about.manifest,
-        config=CONFIG,
+        config=_config(about.manifest),
+        form=(about.manifest.formats() or ["webdataset"])[0],
         splits=[(split, _split_name(split), about.facts["splits"][split]) for split in about.manifest.splits()],
         columns=[(field.name, str(field.type), about.comments.get(field.name, "")) for field in about.schema],
         mark=MARK,
@@ -58,18 +60,23 @@ def _header(about: Published) -> dict[str, Any]:
         **({"language": languages} if languages else {}),
         "size_categories": [size_category(about.facts["images"]["n"])],
         "task_categories": ["image-to-text", "text-to-image", "zero-shot-image-classification"],
-        "tags": ["image-text", "webdataset", "croissant", "openwit"],
+        "tags": ["image-text", *about.manifest.formats(), "croissant", "openwit"],
     }
-    ends = {shard.tar.path.rpartition(".")[2] for shard in about.manifest.shards}
-    if len(ends) != 1:
+    name = _config(about.manifest)
+    if not about.manifest.shards or not name:
         return header
-    end = ends.pop()
-    name = CONFIG if end == "tar" else end
+    end = "tar" if name == CONFIG else name
     files = [{"split": _split_name(split), "path": f"{split}/*.{end}"} for split in about.manifest.splits()]
     header["configs"] = [{"config_name": name, "default": True, "data_files": files}]
     if end == "tar" and about.document:
         header["dataset_info"] = [{"config_name": name, "features": _features(about)}]
     return header
+
+
+def _config(manifest: DatasetManifest) -> str:
+    """Return the name under which `datasets` loads the shards; empty if it has no loader for them."""
+    formats = [str(form) for form in manifest.formats()] or [CONFIG]
+    return formats[0] if len(formats) == 1 and formats[0] != "files" else ""
 
 
 def _features(about: Published) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from openwit.pipeline.dataset.write_shard import EXTENSIONS
+from openwit.pipeline.dataset.layouts import EXTENSIONS
 from openwit.pipeline.stages.card.rebuild import citation
 from openwit.pipeline.stages.card.risks import Risk, risks
 from openwit.pipeline.stages.card.source import CardSource
@@ -50,7 +50,7 @@ class Published:
         lead = self.manifest.description or "Images with texts from web pages or tables."
         none = self.facts["licences"]["none_stated"]
         rights = f" For {none:,} texts no licence was stated." if none else ""
-        return f"{lead.rstrip('.')}. {images:,} images with {texts:,} texts, as WebDataset shards.{rights}"
+        return f"{lead.rstrip('.')}. {images:,} images with {texts:,} texts, as {shards_of(self.manifest)}.{rights}"
 
 
 def published(source: CardSource, facts: Mapping[str, Any]) -> Published:
@@ -73,6 +73,12 @@ def published(source: CardSource, facts: Mapping[str, Any]) -> Published:
         image_endings=endings or (EXTENSIONS["image"],),
         comments={column.name: column.comment for column in SAMPLES.columns},
     )
+
+
+def shards_of(manifest: DatasetManifest) -> str:
+    """Return what the shards of a dataset are, in words."""
+    names = {"webdataset": "WebDataset shards", "files": "files in folders", "parquet": "Parquet tables with images"}
+    return names[(manifest.formats() or ["webdataset"])[0]]
 
 
 def codes_of(facts: Mapping[str, Any]) -> list[str]:

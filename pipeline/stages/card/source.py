@@ -9,10 +9,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from openwit.pipeline.dataset.layouts import EXTENSIONS
 from openwit.pipeline.dataset.store import load_manifest, open_store
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.manifest import MANIFEST_NAME, ShardEntry
-from openwit.schemas.table import TableSchema
+from openwit.schemas.table import TableSchema, without_payload
 from openwit.schemas.tables.candidates import DROP_EXAMPLES
 from openwit.schemas.tables.images import DUPLICATE_EXAMPLES
 from openwit.schemas.tables.queries import QUERY_COUNTS
@@ -62,20 +63,23 @@ class CardSource:
             return pq.read_table(file, columns=list(columns))
 
     def images(self, shard: ShardEntry, rows: Sequence[int]) -> list[bytes]:
-        """Return the JPEGs of some rows of a shard, in the order of `rows`; nothing else of the tar is read."""
+        """Return the JPEGs of some rows of a shard, in the order of `rows`; nothing else of its images is read."""
         with self._reading(shard.index.path) as file, _opened(file) as source:
             index = pa.ipc.open_file(source).read_all().take(pa.array(rows, pa.int64()))
         offsets, sizes = (index.column(name).to_pylist() for name in ("image_offset", "image_size"))
+        if shard.format == "files":
+            names = [f"{shard.tar.path}/{key}.{EXTENSIONS['image']}" for key in index.column("key").to_pylist()]
+            return [self.place.ranges(name, [0], [size])[0] for name, size in zip(names, sizes, strict=True)]
         return self.place.ranges(shard.tar.path, offsets, sizes)
 
     def schema(self, shard: ShardEntry) -> pa.Schema:
         """Return the schema of a shard's metadata."""
         with self._reading(shard.metadata.path) as file:
-            return pq.read_schema(file)
+            return without_payload(pq.read_schema(file))
 
     def first_place(self, shard: ShardEntry) -> dict[str, Any] | None:
         """Return the index row of a shard's first sample, None if it has no index of a tar."""
-        if not shard.tar.path.endswith(".tar") or not shard.samples:
+        if shard.format != "webdataset" or not shard.samples:
             return None
         with self._reading(shard.index.path) as file, _opened(file) as source:
             rows: list[dict[str, Any]] = pa.ipc.open_file(source).read_all().slice(0, 1).to_pylist()

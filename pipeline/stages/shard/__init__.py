@@ -1,4 +1,4 @@
-"""Stage shard: WebDataset shards with index, metadata and manifest."""
+"""Stage shard: shards of WebDataset, files or Parquet, with index, metadata and manifest."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 class Shard(Stage[ShardSettings]):
-    """Write WebDataset shards in a global random order, with index, metadata and manifest."""
+    """Write shards of WebDataset, files or Parquet in a global random order, with index, metadata and manifest."""
 
     name = "shard"
     version = 3
     settings = ShardSettings
-    summary = "write WebDataset shards with index, metadata and manifest"
+    summary = "write shards of WebDataset, files or Parquet with index, metadata and manifest"
     inputs = (Port("survivors", SURVIVORS, "the images of the dataset"),)
     output = DATASET
 

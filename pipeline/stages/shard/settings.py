@@ -6,6 +6,7 @@ from pydantic import ByteSize, Field, field_validator, model_validator
 
 from openwit.pipeline.stages.limits import LARGEST_SEED
 from openwit.schemas.common.settings import Settings
+from openwit.schemas.manifest import ShardFormat
 
 
 class ShardSettings(Settings):
@@ -17,6 +18,11 @@ class ShardSettings(Settings):
     keys: Literal["number", "input"] = Field(
         "number",
         description="key of a sample: number of its shard and in it; input: the key that its table or tar gives it",
+    )
+    format: ShardFormat = Field(
+        "webdataset",
+        description="webdataset: a tar per shard; files: a folder per shard, with a file per member; parquet: a table "
+        "per shard, with a column of image bytes; each as img2dataset lays them out",
     )
     order: Literal["shuffled", "input"] = Field(
         "shuffled", description="order of the samples; input: by input file and row, as the inputs are named"

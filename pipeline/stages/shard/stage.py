@@ -1,4 +1,4 @@
-"""Shard: write surviving images as WebDataset tars in a global random order, with index, metadata and manifest.
+"""Shard: write surviving images as tars, files or Parquet in a global random order, with index, metadata and manifest.
 
 Two file passes, memory limited by a row group and by the metadata of a shard: spill the images of each group of files
 towards their shards, then sort and write each shard. No image crosses a shuffle. A dataset behind a URL gets each
@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from openwit.pipeline.common.column_types import columns_of
-from openwit.pipeline.dataset.store import LocalFolder, RemoteFolder
+from openwit.pipeline.dataset.layouts import check_names, folder_sum, held_bytes, sums_of
+from openwit.pipeline.dataset.store import LocalFolder, RemoteFolder, by_folder, move_in
 from openwit.pipeline.dataset.target import claim_target, close_target
 from openwit.pipeline.dataset.write_shard import SHARD_FILES, ShardFiles, write_shard
 from openwit.pipeline.execution.exchange import grouped
@@ -43,7 +44,7 @@ from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.storage.reading import remove_tree
 from openwit.schemas.common.storage.store_path import as_path, is_store
 from openwit.schemas.common.storage_faults import storage_faults
-from openwit.schemas.manifest import DatasetManifest, FileEntry, ShardEntry
+from openwit.schemas.manifest import DatasetManifest, FileEntry, ShardEntry, ShardFormat
 
 STEP = "shard/pairs"
 SAMPLES_STEP = "shard/samples"
@@ -123,7 +124,7 @@ class ShardJob:
         results = self._write_shards(store, self._plan())
         result = StageResult()
         for task in results:
-            result.files += task.extra_as(WrittenShard).files
+            result.files += _each_once(task.extra_as(WrittenShard).files)
         result.add_results(results, [SAMPLES_STEP, STEP])
         carried = (copy_query_counts, copy_examples, copy_rehydrated)
         tables = [entry for carry in carried for entry in carry(self.deduplicated, self.folder)]
@@ -143,6 +144,8 @@ class ShardJob:
         sources = [checked(path) for path in self.upstream.paths(self.deduplicated, "survivors")]
         if self.settings.keys == "input":
             check_keys(sources)
+        if self.settings.format == "parquet":
+            check_names(self.types)
         if self.settings.bytes is not None:
             files = [(path, StagePaths(self.fetched).output(IMAGES) / path.name) for path in sources]
             shards = plan_by_bytes(files, int(self.settings.bytes), self.types)
@@ -156,13 +159,14 @@ class ShardJob:
         numbered = [(split, shard) for split in shards for shard in range(shards[split])]
         names = [f"{n:05d}" for n in range(len(numbered))]
         written = store.sizes() if any((self.folder / RESULTS).glob("[0-9]*.json")) else {}
+        written |= {folder: sum(sizes.values()) for folder, sizes in by_folder(written).items()}
         local = None if self.target is not None else self.folder
         whole = [_is_written(self.folder, name, written, local) for name in names]
         spills = [] if all(whole) else self._spill(shards)
         tasks = [
             Task(n, name, ShardPlan(split)) for n, (name, (split, _)) in enumerate(zip(names, numbered, strict=True))
         ]
-        write = WriteShard(self.target, spills, self.types, self.settings.keys == "input")
+        write = WriteShard(self.target, spills, self.types, self.settings.keys == "input", form=self.settings.format)
         return self.job.run(self.folder, tasks, "Write shards", "samples", write)
 
     def _spill(self, shards: dict[str, int]) -> list[str]:
@@ -210,16 +214,26 @@ def _is_written(folder: Path, name: str, written: dict[str, int], local: Path | 
     """Return whether a shard exists as its result records; delete a result that does not match.
 
     Args:
-        written: sizes of the dataset's files.
+        written: sizes of the dataset's files and folders.
         local: folder of the dataset, whose bytes are compared too; None if it is behind a URL.
     """
     task_result = read_result(folder, name)
-    files = [] if task_result is None else task_result.extra_as(WrittenShard).files
+    files = [] if task_result is None else _each_once(task_result.extra_as(WrittenShard).files)
     whole = bool(files) and all(written.get(entry.path) == entry.bytes for entry in files)
-    whole = whole and (local is None or all(is_intact(local / entry.path, entry) for entry in files))
+    whole = whole and (local is None or all(_is_same(local / entry.path, entry) for entry in files))
     if not whole:
         (folder / RESULTS / f"{name}.json").unlink(missing_ok=True)
     return whole
+
+
+def _each_once(files: list[FileEntry]) -> list[FileEntry]:
+    return list({entry.path: entry for entry in files}.values())
+
+
+def _is_same(path: Path, entry: FileEntry) -> bool:
+    if not path.is_dir():
+        return is_intact(path, entry)
+    return folder_sum(sums_of(path, [each.name for each in path.iterdir()])) == entry.sha256
 
 
 def _forget_lost_spill(folder: Path, name: str) -> None:
@@ -254,15 +268,23 @@ class WriteShard(FileTask[ShardPlan]):
         spills: names of the spills.
         types: of the columns that were kept of the inputs, by name.
         input_keys: whether samples have the keys of their inputs.
+        form: how samples are stored.
     """
 
     def __init__(
-        self, target: str | None, spills: list[str], types: dict[str, str] | None = None, input_keys: bool = False
+        self,
+        target: str | None,
+        spills: list[str],
+        types: dict[str, str] | None = None,
+        input_keys: bool = False,
+        *,
+        form: ShardFormat = "webdataset",
     ) -> None:
         self.target = target
         self.spills = spills
         self.types = types or {}
         self.input_keys = input_keys
+        self.form = form
 
     def run(self, task: Task[ShardPlan], folder: Path, stats: TaskStats) -> list[Path]:
         with storage_faults(folder), _scratch(folder) as scratch:
@@ -287,16 +309,17 @@ class WriteShard(FileTask[ShardPlan]):
                 images=images,
                 types=self.types,
                 keys=keys_of(survivors) if self.input_keys else None,
+                form=self.form,
                 tick=lambda n, of: stats.tick(n, n / max(of, 1)),
             )
         entries = [
-            FileEntry(path=path.relative_to(scratch).as_posix(), bytes=path.stat().st_size, sha256=sha256)
+            FileEntry(path=path.relative_to(scratch).as_posix(), bytes=held_bytes(path), sha256=sha256)
             for path, sha256 in written.files
         ]
         if self.target is not None:
             store = RemoteFolder(self.target)
-            for (path, _), entry in zip(written.files, entries, strict=True):
-                store.move_in(path, entry.path)
+            for name in dict.fromkeys(entry.path for entry in entries):
+                move_in(store, scratch / name, name)
         return written, entries
 
 

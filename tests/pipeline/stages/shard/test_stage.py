@@ -137,7 +137,7 @@ def test_shards_of_so_many_bytes(deduplicated, tmp_path, size):
 def test_a_size_is_named_in_one_way():
     assert ShardSettings().samples == 10_000
     assert ShardSettings(bytes="500MB").bytes == 500_000_000
-    rest = {"seed": 0, "keys": "number", "order": "shuffled"}
+    rest = {"seed": 0, "keys": "number", "format": "webdataset", "order": "shuffled"}
     assert ShardSettings(bytes="1MiB").model_dump(mode="json") == {"samples": None, "bytes": 1 << 20, **rest}
     for wrong in ({"samples": 5, "bytes": 5}, {"bytes": 0}, {"bytes": "much"}, {"samples": 0}):
         with pytest.raises(ValidationError):
