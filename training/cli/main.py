@@ -89,12 +89,31 @@ def memory(
 
 
 @app.command(
-    epilog=example("wit-train retrieval out/demo/run --dataset out/demo/dataset --split val --contact-sheet sheet.png")
+    epilog=example("wit-train retrieval out/demo/run --data out/demo/dataset --split val --contact-sheet sheet.png")
 )
 def retrieval(
     model: ModelPath,
-    dataset: Annotated[Path, typer.Option(help="Dataset folder.")],
-    split: Annotated[str, typer.Option(help="Split to evaluate on.")] = "val",
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data",
+            "--dataset",
+            help="Dataset folder, tars, Parquet, COCO's or Karpathy's JSON, table of paths, or folder of images.",
+        ),
+    ],
+    split: Annotated[
+        str | None, typer.Option(help="Split of the data [default: the held-out one, if there are several].")
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the images that a JSON names.")] = None,
+    image_column: Annotated[str | None, typer.Option(help="Column of images, or of their paths.")] = None,
+    caption_column: Annotated[str | None, typer.Option(help="Column of captions, or of lists of them.")] = None,
+    prefix: Annotated[str, typer.Option(help="Text to put before every caption, such as 'a photo of '.")] = "",
+    image_to_image: Annotated[
+        bool, typer.Option("--image-to-image", help="Find images by images of the same class or group.")
+    ] = False,
+    group_column: Annotated[
+        str | None, typer.Option(help="Column of groups, for --image-to-image [default: the class, or group].")
+    ] = None,
     batch_size: BatchSize = 256,
     limit: Annotated[
         int | None, typer.Option(min=2, max=MOST_SAMPLES, help="Evaluate on the first N images only.")
@@ -109,20 +128,34 @@ def retrieval(
     weights: WeightsOption = Weights.MODEL,
     quick_gelu: QuickGelu = None,
 ) -> None:
-    """Evaluate retrieval: recall at 1, 5 and 10 in both directions, with chance level and 95% intervals."""
-    from openwit.training.checkpoints.load import load_model
-    from openwit.training.cli.retrieval import result_folder, run_retrieval
-    from openwit.training.data.sharded import ShardedDataset
+    """Evaluate retrieval: recall at 1, 5 and 10 in both directions, with chance level and 95% intervals.
 
+    With --image-to-image: of images among images, where another one of the same class or group is right.
+    """
+    from openwit.training.checkpoints.load import load_model
+    from openwit.training.cli.retrieval import check_options, result_folder, run_image_retrieval, run_retrieval
+    from openwit.training.evaluation.captioned.open import CaptionedData, open_captioned
+    from openwit.training.evaluation.grouped import open_grouped
+
+    wanted = CaptionedData(data, split=split, images=images, image_column=image_column, caption_column=caption_column)
+    captioned = {"--caption-column": caption_column, "--prefix": prefix, "--contact-sheet": contact_sheet}
+    check_options(image_to_image, {**captioned, "--images": images}, {"--group-column": group_column})
+    loaded = load_model(model, weights=weights, quick_gelu=quick_gelu, report=_print)
+    into, console = out or result_folder(model), make_console()
+    if image_to_image:
+        grouped = open_grouped(wanted, group_column=group_column, limit=limit, report=_print)
+        run_image_retrieval(loaded, grouped, console=console, out=into, batch_size=batch_size)
+        return
     run_retrieval(
-        load_model(model, weights=weights, quick_gelu=quick_gelu, report=_print),
-        ShardedDataset(dataset, split),
-        console=make_console(),
-        out=out or result_folder(model),
+        loaded,
+        open_captioned(wanted, _print),
+        console=console,
+        out=into,
         contact_sheet=contact_sheet,
         batch_size=batch_size,
         limit=limit,
         allow_train=allow_train,
+        prefix=prefix,
     )
 
 

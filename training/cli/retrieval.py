@@ -1,6 +1,7 @@
 """`wit-train retrieval`: a table, a JSON and a contact sheet."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -11,16 +12,23 @@ from openwit.schemas.common.atomic import atomic_write
 from openwit.schemas.common.errors import RecipeError
 from openwit.training.checkpoints.files import FOLDER
 from openwit.training.checkpoints.load import LoadedModel
-from openwit.training.data.sharded import ShardedDataset
+from openwit.training.data.sharded import Dataset
+from openwit.training.evaluation.grouped import GroupedImages
 from openwit.training.evaluation.retrieval import CUTOFFS, DIRECTIONS, RULES, RetrievalResult
-from openwit.training.evaluation.retrieval_report import RULE_TEXT, RetrievalReport, evaluate_retrieval
+from openwit.training.evaluation.retrieval_report import (
+    RULE_TEXT,
+    RetrievalReport,
+    evaluate_image_retrieval,
+    evaluate_retrieval,
+)
 
 RESULT_NAME = "retrieval.json"
+IMAGE_RESULT_NAME = "image-retrieval.json"
 
 
 def run_retrieval(
     model: LoadedModel,
-    dataset: ShardedDataset,
+    dataset: Dataset,
     *,
     console: Console,
     out: Path,
@@ -28,6 +36,7 @@ def run_retrieval(
     batch_size: int,
     limit: int | None,
     allow_train: bool,
+    prefix: str = "",
 ) -> RetrievalReport:
     """Evaluate, print the table, write the files."""
 
@@ -49,19 +58,70 @@ def run_retrieval(
             batch_size=batch_size,
             limit=limit,
             allow_train=allow_train,
+            prefix=prefix,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     result = report.result
-    console.print(result_table(result, f"{dataset.name}/{dataset.split}, {result.images} images"))
+    sizes = f"{result.images} images, {result.entries} texts"
+    console.print(result_table(result, f"{dataset.name}/{dataset.split}, {sizes}"))
     say(f"{model.description}; {legend(result)}")
     if report.embedded.unreadable:
-        say(f"{len(report.embedded.unreadable)} unreadable samples were skipped")
+        say(f"{len(report.embedded.unreadable)} unreadable samples were skipped{named(report.embedded.unreadable)}")
     atomic_write(out / RESULT_NAME, json.dumps(report.record(), indent=1) + "\n")
     say(f"wrote {out / RESULT_NAME}")
     if contact_sheet is not None:
         report.draw_contact_sheet(contact_sheet)
         say(f"wrote {contact_sheet}")
     return report
+
+
+def run_image_retrieval(
+    model: LoadedModel, data: GroupedImages, *, console: Console, out: Path, batch_size: int
+) -> None:
+    """Evaluate image to image, print the table, write the file."""
+    if not model.embeds:
+        raise RecipeError(f"the model was trained for {model.objective_name}, which has no embeddings for retrieval")
+    for note in model.notes:
+        console.print(note, markup=False, soft_wrap=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("embedding", total=None)
+        record = evaluate_image_retrieval(
+            model,
+            data,
+            batch_size=batch_size,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    table = Table(title=f"image to image on {data.title}, {record['queries']} queries", title_justify="left")
+    for heading in ("k", "recall@k", "95% interval", "chance"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for each in record["recalls"]:
+        interval = f"{100 * each['low']:.1f} - {100 * each['high']:.1f}%"
+        table.add_row(str(each["k"]), f"{100 * each['value']:.1f}%", interval, f"{100 * each['chance']:.2f}%")
+    console.print(table)
+    unreadable = record["unreadable"]
+    skipped = f"; {len(unreadable)} unreadable were skipped{named(unreadable)}" if unreadable else ""
+    sizes = f"{record['groups']} groups, {record['images']} images{skipped}"
+    console.print(f"{model.description}; {sizes}", markup=False, soft_wrap=True)
+    atomic_write(out / IMAGE_RESULT_NAME, json.dumps(record, indent=1) + "\n")
+    console.print(f"wrote {out / IMAGE_RESULT_NAME}", markup=False, soft_wrap=True)
+
+
+def check_options(image_to_image: bool, captioned: Mapping[str, object], grouped: Mapping[str, object]) -> None:
+    """Refuse options of the other kind of retrieval, which would be ignored.
+
+    Raises:
+        RecipeError: naming the first one.
+    """
+    wrong = captioned if image_to_image else grouped
+    for name, value in wrong.items():
+        if value:
+            both = "does not apply to" if image_to_image else "needs"
+            raise RecipeError(f"{name} {both} --image-to-image")
+
+
+def named(keys: Sequence[str]) -> str:
+    """Return the first keys of a list, to end a sentence."""
+    return f": {', '.join(keys[:3])}{', …' if len(keys) > 3 else ''}"
 
 
 def result_folder(path: Path) -> Path:

@@ -69,8 +69,12 @@ class FileSamples:
             CorruptSampleError: a file cannot be read, or there is no text.
         """
         path = self._paths[index]
-        texts = self._texts(index)
+        texts = self.texts(index)
         return Sample(path, _bytes_of(self.folder / path, path), texts)
+
+    def texts(self, index: int) -> tuple[str, ...]:
+        """Return the texts of an image; raises CorruptSampleError."""
+        return self._texts(index)
 
     def reading(self, _places: Sequence[Place]) -> AbstractContextManager[Reading]:
         """Return a context in which the samples of a batch can be read."""
@@ -138,6 +142,11 @@ def captioned_folder(folder: Path, *, class_caption: str, report: Report) -> Fil
     kinds = counted(len(set(classes)), "class", plural="classes")
     report(f"{folder}: {counted(len(paths), 'image')} of {kinds}, captions as {texts(0)[0]!r}{aside}")
     return FileSamples(folder, "folder", paths, texts, class_caption)
+
+
+def has_captions(folder: Path) -> bool:
+    """Return whether a folder has captions: a metadata table, or a text file beside an image."""
+    return any((folder / name).is_file() for name in _METADATA) or bool(_files(folder)[1])
 
 
 @dataclass(frozen=True)

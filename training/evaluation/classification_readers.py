@@ -124,19 +124,19 @@ def read_parquet(paths: list[Path], wanted: LabelledData) -> tuple[Found, str | 
     Raises:
         DataError: a file is damaged, or columns or split are ambiguous.
     """
-    files = [_open(path) for path in paths]
+    files = [open_parquet(path) for path in paths]
     schema = files[0].schema_arrow
     for path, file in zip(paths, files, strict=True):
         if not file.schema_arrow.equals(schema):
             raise DataError(f"{path} has other columns than {paths[0]}: give the files of one set")
-    image, label = _image_column(schema, wanted), _label_column(schema, wanted)
+    image, label = image_column(schema, wanted), _label_column(schema, wanted)
     found = Found(ParquetImages(files, image), names=_hugging_face_names(schema, label))
     columns = [label, *(name for name in ("key", "split") if name in schema.names and name != label)]
     rows = pa.concat_tables(file.read(columns=columns) for file in files)
     labels: list[Label] = rows[label].to_pylist()
     keys = rows["key"].to_pylist() if "key" in columns else [None] * len(labels)
     splits = rows["split"].to_pylist() if "split" in columns else [None] * len(labels)
-    split = _chosen_split(list(dict.fromkeys(splits)), wanted) if "split" in columns else wanted.split
+    split = chosen_split(list(dict.fromkeys(splits)), wanted) if "split" in columns else wanted.split
     if "split" not in columns and split is not None and not wanted.data.is_dir():
         raise DataError(f"{wanted.data} has no column split, so it has no split {split!r}: leave the split out")
     for row, (key, value, part) in enumerate(zip(keys, labels, splits, strict=True)):
@@ -145,15 +145,21 @@ def read_parquet(paths: list[Path], wanted: LabelledData) -> tuple[Found, str | 
     return found, split
 
 
-def _open(path: Path) -> pq.ParquetFile:
+def open_parquet(path: Path) -> pq.ParquetFile:
+    """Open a Parquet file; raises DataError if it is damaged."""
     try:
         return pq.ParquetFile(path, memory_map=True)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} is no readable Parquet file: {error}") from error
 
 
-def _image_column(schema: pa.Schema, wanted: LabelledData) -> str:
-    fitting = [column.name for column in schema if _holds_bytes(column.type)]
+def image_column(schema: pa.Schema, wanted: LabelledData) -> str:
+    """Return the column of images: the one that is named, or has a usual name, or is the only one of bytes.
+
+    Raises:
+        DataError: none is.
+    """
+    fitting = [column.name for column in schema if holds_bytes(column.type)]
     if wanted.image_column is not None:
         if wanted.image_column not in fitting:
             raise DataError(f"{wanted.data} has no column {wanted.image_column!r} of bytes; of bytes are: {fitting}")
@@ -167,9 +173,10 @@ def _image_column(schema: pa.Schema, wanted: LabelledData) -> str:
     return named[0] if named else fitting[0]
 
 
-def _holds_bytes(kind: pa.DataType) -> bool:
+def holds_bytes(kind: pa.DataType) -> bool:
+    """Return whether a column holds bytes, or structs with bytes as Hugging Face's datasets have them."""
     if pa.types.is_struct(kind):
-        return kind.get_field_index("bytes") >= 0 and _holds_bytes(kind.field("bytes").type)
+        return kind.get_field_index("bytes") >= 0 and holds_bytes(kind.field("bytes").type)
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
@@ -200,7 +207,12 @@ def _hugging_face_names(schema: pa.Schema, label: str) -> list[str] | None:
     return [str(name) for name in node] if isinstance(node, list) and node else None
 
 
-def _chosen_split(known: list[str | None], wanted: LabelledData) -> str:
+def chosen_split(known: list[str | None], wanted: LabelledData) -> str:
+    """Return the split to use of those that are there: the one that is asked for, else a held-out one.
+
+    Raises:
+        DataError: it is not there, or none is asked for and none is known to be held out.
+    """
     names = [name for name in known if name is not None]
     if wanted.split is not None and wanted.split in names:
         return wanted.split
@@ -221,7 +233,7 @@ def tars_of(folder: Path, split: str | None) -> tuple[list[Path], Path, str | No
     """
     if (folder / MANIFEST_NAME).is_file():
         manifest = DatasetManifest.load(folder)
-        split = _chosen_split(list(manifest.splits()), LabelledData(folder, split=split))
+        split = chosen_split(list(manifest.splits()), LabelledData(folder, split=split))
         if manifest.formats() != ["webdataset"]:
             raise DataError(f"{folder} is no WebDataset: labelled images are read from tars, tables or folders")
         return [folder / entry.tar.path for entry in manifest.shards_of(split)], folder, split

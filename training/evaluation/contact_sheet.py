@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from openwit.schemas.common.atomic import atomic_path
 from openwit.schemas.images.opening import OTHER_FORMATS, open_image, upright_srgb
-from openwit.training.data.sharded import ShardedDataset
+from openwit.training.data.sharded import Dataset
 from openwit.training.evaluation.embed import EmbeddedSplit
 
 TOP = 10
@@ -63,7 +63,7 @@ def draw_contact_sheet(
     path: Path,
     split: EmbeddedSplit,
     *,
-    dataset: ShardedDataset,
+    dataset: Dataset,
     title: str,
     subtitle: str,
     count: int = 8,
@@ -105,7 +105,7 @@ def _draw_row(
     top: int,
     query: Query,
     split: EmbeddedSplit,
-    dataset: ShardedDataset,
+    dataset: Dataset,
 ) -> None:
     draw.line((_MARGIN, top - 10, sheet.width - _MARGIN, top - 10), fill=_RULE, width=1)
     font = _font(17)
@@ -136,7 +136,7 @@ def _draw_thumb(
     sheet.paste(thumb, (left, top), mask)
 
 
-def _thumbnail(dataset: ShardedDataset, split: EmbeddedSplit, image: int) -> Image.Image:
+def _thumbnail(dataset: Dataset, split: EmbeddedSplit, image: int) -> Image.Image:
     sample = dataset.sample(int(split.indices[image]))
     with open_image(sample.image, other_formats=OTHER_FORMATS) as opened:
         return ImageOps.fit(upright_srgb(opened), (_THUMB, _THUMB), Image.Resampling.LANCZOS)

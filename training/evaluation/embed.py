@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from openwit.schemas.common.errors import DataError
 from openwit.training.data.sharded import Dataset
 from openwit.training.data.transforms import evaluation_transform, normalise
-from openwit.training.evaluation.decoding import decoded_batches
+from openwit.training.evaluation.decoding import Decoded, Readable, S, decoded_batches
 from openwit.training.evaluation.shares import ALONE, Shares
 from openwit.training.tokenizer.bpe import Tokenizer
 
@@ -43,9 +43,27 @@ class _Part(NamedTuple):
     """A batch of a split."""
 
     indices: list[int]
-    texts: list[list[str]]  # of each image, distinct
+    texts: list[list[str]]  # of each image
     unreadable: list[str]
     rows: Tensor  # (images, D)
+
+
+class _Range(Generic[S]):
+    """Samples of a set from a number on."""
+
+    def __init__(self, readable: Readable[S], start: int) -> None:
+        self._readable, self._start = readable, start
+
+    def __len__(self) -> int:
+        return len(self._readable) - self._start
+
+    def key(self, index: int) -> str:
+        """Return the name of a sample."""
+        return self._readable.key(self._start + index)
+
+    def sample(self, index: int) -> S:
+        """Read a sample; raises CorruptSampleError."""
+        return self._readable.sample(self._start + index)
 
 
 class Embedder:
@@ -80,8 +98,23 @@ class Embedder:
         self._shares = shares
         self._transform = evaluation_transform(model.inputs.image_size, fast=False, images=model.inputs.images)
 
-    def split(self, dataset: Dataset, *, limit: int | None = None, progress: Progress | None = None) -> EmbeddedSplit:
+    def split(
+        self,
+        dataset: Dataset,
+        *,
+        limit: int | None = None,
+        progress: Progress | None = None,
+        repeats: bool = False,
+        prefix: str = "",
+    ) -> EmbeddedSplit:
         """Embed the first `limit` samples of a split. Unreadable ones are skipped and listed in the result.
+
+        Args:
+            dataset: the samples.
+            limit: None: all.
+            progress: receives (done, total).
+            repeats: a text that an image has twice is two entries, as benchmarks count, not one.
+            prefix: is put before every text when it is embedded; the result has the texts without it.
 
         Raises:
             DataError: fewer than two samples are readable, so that there is nothing to choose between.
@@ -95,7 +128,7 @@ class Embedder:
             rows = self.images(np.stack([decoded.pixels for decoded in chunk])) if chunk else self._blank_images()
             if number is None:
                 continue
-            texts = [list(dict.fromkeys(decoded.sample.texts)) for decoded in chunk]
+            texts = [list(words if repeats else dict.fromkeys(words)) for words in (d.sample.texts for d in chunk)]
             found[number] = _Part([decoded.number for decoded in chunk], texts, bad, rows[: len(chunk)])
             done += len(chunk) + len(bad)
             seen.update(text for each in texts for text in each)
@@ -116,7 +149,8 @@ class Embedder:
             )
         captions = list(numbers)
         texts_embedded = self.texts(
-            captions, progress=None if progress is None else partial(_shifted, progress, size, len(captions))
+            [prefix + caption for caption in captions],
+            progress=None if progress is None else partial(_shifted, progress, size, len(captions)),
         )
         joined = np.array(entries, dtype=np.int64)
         return EmbeddedSplit(
@@ -128,6 +162,22 @@ class Embedder:
             captions,
             unreadable,
         )
+
+    def each_image(
+        self, readable: Readable[S], start: int = 0, stop: int | None = None
+    ) -> Iterator[tuple[list[Decoded[S]], list[str], Tensor]]:
+        """Yield the samples of a range batch by batch: those that could be read, keys of the others, and (B, D) rows.
+
+        Args:
+            readable: the samples.
+            start, stop: numbers of the first and after the last one; None: to the end.
+        """
+        count = (len(readable) if stop is None else min(stop, len(readable))) - start
+        part = _Range(readable, start)
+        every = range(-(-count // self._batch_size))
+        for chunk, bad in decoded_batches(part, self._transform, count, self._batch_size, every):
+            rows = self.images(np.stack([decoded.pixels for decoded in chunk])) if chunk else torch.empty(0, 0)
+            yield [decoded._replace(number=decoded.number + start) for decoded in chunk], bad, rows
 
     def images(self, pixels: NDArray[np.uint8]) -> Tensor:
         """Embed uint8 (B, H, W, 3): (B, D) float32 on the CPU."""

@@ -108,7 +108,7 @@ def _text_to_image(split: EmbeddedSplit) -> dict[str, NDArray[np.int64]]:
     count = len(split.images)
     by_text = np.argsort(split.entry_text, kind="stable")
     sorted_text = split.entry_text[by_text]
-    for start, stop in _spans(len(split.texts), count):
+    for start, stop in spans(len(split.texts), count):
         scores = split.texts[start:stop] @ split.images.T
         entries = by_text[np.searchsorted(sorted_text, start) : np.searchsorted(sorted_text, stop)]
         rows, columns = split.entry_text[entries] - start, split.entry_image[entries]
@@ -116,7 +116,7 @@ def _text_to_image(split: EmbeddedSplit) -> dict[str, NDArray[np.int64]]:
         right[rows, columns] = True
         best = scores.masked_fill(~right, -torch.inf).amax(dim=1, keepdim=True)
         shared[entries] = (~(scores < best) & ~right).sum(dim=1)[rows].numpy()
-        for first, last in _spans(len(entries), count):
+        for first, last in spans(len(entries), count):
             r, c = rows[first:last], columns[first:last]
             strict[entries[first:last]] = (~(scores[r] < scores[r, c][:, None])).sum(dim=1).numpy() - 1
     return {"strict": strict, "shared": shared}
@@ -130,7 +130,7 @@ def _image_to_text(split: EmbeddedSplit) -> dict[str, NDArray[np.int64]]:
     shared = np.empty(len(split.images), dtype=np.int64)
     by_image = np.argsort(split.entry_image, kind="stable")
     sorted_image = split.entry_image[by_image]
-    for start, stop in _spans(len(split.images), count):
+    for start, stop in spans(len(split.images), count):
         scores = split.images[start:stop] @ split.texts.T
         entries = by_image[np.searchsorted(sorted_image, start) : np.searchsorted(sorted_image, stop)]
         own = _own_entries(split, entries, start, scores.shape)
@@ -174,7 +174,7 @@ def _mean_chance(relevant: NDArray[np.int64], gallery: int, k: int) -> float:
     return float(np.average(chances, weights=counts))
 
 
-def _spans(rows: int, columns: int) -> list[tuple[int, int]]:
+def spans(rows: int, columns: int) -> list[tuple[int, int]]:
     """Split rows into spans, so that a block of rows x columns is small in memory."""
     size = max(1, _CHUNK_ELEMENTS // max(1, columns))
     return [(start, min(start + size, rows)) for start in range(0, rows, size)]

@@ -4,12 +4,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from openwit.schemas.common.errors import RecipeError
+import numpy as np
+import torch
+
+from openwit.schemas.common.errors import DataError, RecipeError
 from openwit.training.checkpoints.load import LoadedModel
-from openwit.training.data.sharded import ShardedDataset
+from openwit.training.data.sharded import Dataset, ShardedDataset
 from openwit.training.engine.runtime import cpu_prepared, make_autocast, pick_device
 from openwit.training.evaluation.contact_sheet import draw_contact_sheet
 from openwit.training.evaluation.embed import EmbeddedSplit, Embedder, Progress
+from openwit.training.evaluation.grouped import GroupedImages
+from openwit.training.evaluation.image_retrieval import RULE, image_retrieval
 from openwit.training.evaluation.retrieval import DIRECTIONS, RULES, RetrievalResult, retrieval
 
 RULE_TEXT = {
@@ -26,12 +31,14 @@ class RetrievalReport:
         model, dataset: what was evaluated.
         embedded: embeddings of the split, and the keys of unreadable samples.
         result: recall at 1, 5 and 10.
+        prefix: what was put before every text.
     """
 
     model: LoadedModel
-    dataset: ShardedDataset
+    dataset: Dataset
     embedded: EmbeddedSplit
     result: RetrievalResult
+    prefix: str = ""
 
     def record(self) -> dict[str, Any]:
         """Return the result as JSON data."""
@@ -43,6 +50,7 @@ class RetrievalReport:
             "images": self.result.images,
             "entries": self.result.entries,
             "distinct_texts": self.result.distinct_texts,
+            "prefix": self.prefix,
             "unreadable": self.embedded.unreadable,
             "rules": RULE_TEXT,
             "interval": "95% percentile bootstrap over images, 2000 resamples, gallery fixed",
@@ -51,6 +59,7 @@ class RetrievalReport:
                 direction: {rule: [asdict(r) for r in self.result.recalls[direction][rule]] for rule in RULES}
                 for direction in DIRECTIONS
             },
+            "clip_benchmark": clip_benchmark_names(self.result),
         }
 
     def draw_contact_sheet(self, path: Path) -> None:
@@ -66,23 +75,32 @@ class RetrievalReport:
         draw_contact_sheet(path, self.embedded, dataset=self.dataset, title=title, subtitle=subtitle)
 
 
+def clip_benchmark_names(result: RetrievalResult) -> dict[str, float]:
+    """Return the strict recalls under CLIP_benchmark's names, in which an image is what a text finds."""
+    names = {"text_to_image": "image_retrieval_recall", "image_to_text": "text_retrieval_recall"}
+    return {f"{name}@{each.k}": each.value for way, name in names.items() for each in result.recalls[way]["strict"]}
+
+
 def evaluate_retrieval(
     model: LoadedModel,
-    dataset: ShardedDataset,
+    dataset: Dataset,
     *,
     batch_size: int = 256,
     limit: int | None = None,
     allow_train: bool = False,
+    prefix: str = "",
     progress: Progress | None = None,
 ) -> RetrievalReport:
     """Evaluate a model by retrieval on a split, on the GPU if there is one.
 
     Args:
         model: of `load_model`.
-        dataset: a held-out split.
+        dataset: a held-out split of a dataset of ours, or of `open_captioned`. Of the latter a text that an image has
+            twice is asked for twice, as CLIP_benchmark does.
         batch_size: images or texts embedded at once.
         limit: number of images, the first ones; None: all.
         allow_train: evaluate even if the model was trained on this split.
+        prefix: is put before every text, as "a photo of " in the paper's table 13.
         progress: receives (done, total).
 
     Raises:
@@ -93,26 +111,70 @@ def evaluate_retrieval(
         raise RecipeError(f"the model was trained for {model.objective_name}, which has no embeddings for retrieval")
     if not allow_train:
         _refuse_training_data(model, dataset)
+    embedder = embedder_of(model, batch_size=batch_size)
+    repeats = not isinstance(dataset, ShardedDataset)
+    with cpu_prepared(model.threads):
+        embedded = embedder.split(dataset, limit=limit, progress=progress, repeats=repeats, prefix=prefix)
+    return RetrievalReport(model, dataset, embedded, retrieval(embedded), prefix)
+
+
+def embedder_of(model: LoadedModel, *, batch_size: int) -> Embedder:
+    """Return what embeds with a model, on the GPU if there is one."""
     device = pick_device("auto")
     model.to(device)
-    embedder = Embedder(
-        model.model,
-        model.tokenizer,
-        device=device,
-        autocast=make_autocast(device, model.precision),
-        batch_size=batch_size,
-    )
+    autocast = make_autocast(device, model.precision)
+    return Embedder(model.model, model.tokenizer, device=device, autocast=autocast, batch_size=batch_size)
+
+
+def evaluate_image_retrieval(
+    model: LoadedModel, data: GroupedImages, *, batch_size: int = 256, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Evaluate image-to-image retrieval; return the result as JSON data.
+
+    Args:
+        model: of `load_model`.
+        data: images with their groups.
+        batch_size: images embedded at once.
+        progress: receives (done, total).
+
+    Raises:
+        RecipeError: the model has no embeddings.
+        DataError: no group has two readable images.
+    """
+    if not model.embeds:
+        raise RecipeError(f"the model was trained for {model.objective_name}, which has no embeddings for retrieval")
+    rows, numbers, unreadable = [], [], list[str]()
     with cpu_prepared(model.threads):
-        embedded = embedder.split(dataset, limit=limit, progress=progress)
-    return RetrievalReport(model, dataset, embedded, retrieval(embedded))
+        for chunk, bad, embedded in embedder_of(model, batch_size=batch_size).each_image(data.images):
+            if chunk:
+                rows.append(embedded)
+            numbers += [decoded.number for decoded in chunk]
+            unreadable += bad
+            if progress is not None:
+                progress(len(numbers) + len(unreadable), len(data.images))
+    if not rows:
+        raise DataError(f"none of the {len(data.images):,} images of {data.title} can be read")
+    result = image_retrieval(torch.cat(rows), data.groups[np.array(numbers, dtype=np.int64)])
+    return {
+        "data": data.title,
+        **model.about,
+        **asdict(result),
+        "unreadable": unreadable,
+        "left_out": data.left_out,
+        "rule": RULE,
+        "interval": "95% percentile bootstrap over groups, 2000 resamples, gallery fixed",
+        "chance": "expected recall of a uniformly random order, exact",
+    }
 
 
-def _refuse_training_data(model: LoadedModel, dataset: ShardedDataset) -> None:
+def _refuse_training_data(model: LoadedModel, dataset: Dataset) -> None:
     if model.checkpoint is None:
         return
     info = model.checkpoint.info
-    same_data = dataset.manifest_sha256 == info.dataset_sha256 or dataset.name == info.dataset_name
-    if same_data and dataset.split == info.config.data.split:
+    same_data = dataset.manifest_sha256 == info.dataset_sha256
+    if isinstance(dataset, ShardedDataset):
+        same_data = (same_data or dataset.name == info.dataset_name) and dataset.split == info.config.data.split
+    if same_data:
         raise RecipeError(
             f"the model was trained on split {dataset.split!r} of {dataset.name!r}: choose a held-out split, or allow "
             "the evaluation on it explicitly (allow_train, --allow-train)"

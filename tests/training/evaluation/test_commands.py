@@ -186,3 +186,41 @@ def test_tars_have_no_split_and_train_without_one(configure: Any, tmp_path: Path
     assert "data.tars has no splits" in capsys.readouterr().err
     assert run_cli("zero-shot", tmp_path / "run", "--data", CASES / "tar-gz") == 2
     assert "none of its 16 images has a class in a member .cls" in capsys.readouterr().err
+
+
+def test_retrieval_of_captioned_rows_and_of_images_by_images(
+    fit: Any, colours: Path, dataset: Path, tmp_path: Path, capsys: Any
+) -> None:
+    run = fit()
+    rows = pq.read_table(colours)
+    captions = [[f"a {label}", f"all {label}"] for label in rows["label"].to_pylist()]
+    path = tmp_path / "captions.parquet"
+    pq.write_table(pa.table({"image": rows["image"], "captions": captions}), path)
+    assert run_cli("retrieval", run, "--data", path, "--prefix", "a photo of ") == 0
+    said = capsys.readouterr().out
+    assert "captions/rows, 8 images, 16 texts" in said
+    assert "1 unreadable samples were skipped: row 8" in said
+    record = json.loads((run / "retrieval.json").read_text())
+    assert (record["prefix"], record["entries"], record["distinct_texts"]) == ("a photo of ", 16, 8)
+    assert record["unreadable"] == ["row 8"]
+    assert run_cli("retrieval", run, "--data", colours, "--image-to-image") == 0
+    assert "4 groups, 8 images; 1 unreadable were skipped: row 8" in capsys.readouterr().out
+    found = json.loads((run / "image-retrieval.json").read_text())
+    assert [each["value"] for each in found["recalls"]] == [1.0, 1.0, 1.0]
+    table = tmp_path / "pairs.csv"
+    for number, image in enumerate(rows["image"].to_pylist()):
+        (tmp_path / f"{number}.jpg").write_bytes(image)
+    table.write_text("\n".join(["path,object", *(f"{n}.jpg,{n % 4}" for n in range(8))]))
+    arguments = ["retrieval", run, "--data", table, "--image-to-image"]
+    assert run_cli(*arguments, "--group-column", "object") == 0
+    assert json.loads((run / "image-retrieval.json").read_text())["recalls"] == found["recalls"]
+    capsys.readouterr()
+    wrong = [
+        ([*arguments, "--prefix", "x"], "--prefix does not apply to --image-to-image"),
+        (arguments, "has no column 'group'"),
+        (["retrieval", run, "--data", path, "--group-column", "x"], "--group-column needs --image-to-image"),
+        (["retrieval", run, "--data", dataset, "--split", "train"], "trained on split 'train'"),
+    ]
+    for command, sentence in wrong:
+        assert run_cli(*command) == 2
+        assert sentence in capsys.readouterr().err

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from openwit.training.evaluation import retrieval as module
 from openwit.training.evaluation.embed import EmbeddedSplit
 from openwit.training.evaluation.retrieval import rank, retrieval
+from openwit.training.evaluation.retrieval_report import clip_benchmark_names
 
 
 def split_of(images: torch.Tensor, texts: torch.Tensor, entries: list[tuple[int, int]]) -> EmbeddedSplit:
@@ -109,3 +110,31 @@ def test_a_caption_shared_by_two_images() -> None:
     assert result.at("text_to_image", "shared", 1).value == 1
     assert result.at("image_to_text", "strict", 1).value == pytest.approx(1 / 3)
     assert result.at("image_to_text", "shared", 1).value == 1
+
+
+def recall_as_in_clip_benchmark(scores: torch.Tensor, positive: torch.Tensor, k: int) -> float:
+    """CLIP_benchmark's definition of recall for retrieval: the share of queries with a positive among the first k."""
+    first = torch.topk(scores, k, dim=1).indices
+    return float((positive.gather(1, first).sum(dim=1) > 0).float().mean())
+
+
+def test_recalls_are_those_of_clip_benchmark_on_the_same_embeddings() -> None:
+    generator = torch.Generator().manual_seed(5)
+    images = F.normalize(torch.randn(40, 16, generator=generator), dim=1)
+    own = np.repeat(np.arange(40), 5)
+    words = F.normalize(images[own] + 0.9 * torch.randn(200, 16, generator=generator), dim=1)
+    # An image may have the same caption twice, which is asked for twice.
+    words[1] = words[0]
+    distinct = [n for n in range(200) if n != 1]
+    number = {n: at for at, n in enumerate(distinct)} | {1: 0}
+    split = split_of(images, words[distinct], [(int(own[n]), number[n]) for n in range(200)])
+    scores = words @ images.T
+    positive = torch.zeros_like(scores, dtype=torch.bool)
+    positive[torch.arange(200), torch.from_numpy(own)] = True
+    found = clip_benchmark_names(retrieval(split))
+    for k in (1, 5, 10):
+        assert found[f"image_retrieval_recall@{k}"] == pytest.approx(recall_as_in_clip_benchmark(scores, positive, k))
+        assert found[f"text_retrieval_recall@{k}"] == pytest.approx(
+            recall_as_in_clip_benchmark(scores.T, positive.T, k)
+        )
+    assert 0 < found["image_retrieval_recall@1"] < found["image_retrieval_recall@10"] < 1

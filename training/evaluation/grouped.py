@@ -1,0 +1,63 @@
+"""Open images with groups, for image-to-image retrieval: classes, or a column of a table of paths."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openwit.training.data.captioned_files import captioned_table
+from openwit.training.evaluation.captioned.open import CaptionedData, reworded
+from openwit.training.evaluation.classification_data import open_classification
+from openwit.training.evaluation.classification_readers import LabelledData
+from openwit.training.evaluation.decoding import Readable
+
+_GROUP_TABLES = (".csv", ".tsv", ".jsonl", ".ndjson")
+
+
+@dataclass(frozen=True)
+class GroupedImages:
+    """Images with the number of the group of each.
+
+    Attributes:
+        title: of the set.
+        images: by index.
+        groups: (I,) numbers.
+        left_out: keys of rows that have no group, by reason.
+    """
+
+    title: str
+    images: Readable[Any]
+    groups: NDArray[np.int64]
+    left_out: dict[str, list[str]] = field(default_factory=dict)
+
+
+def open_grouped(
+    wanted: CaptionedData, *, group_column: str | None, limit: int | None, report: Callable[[str], None]
+) -> GroupedImages:
+    """Open images whose groups are their classes, as for zero-shot, or a column of a table of paths.
+
+    Args:
+        wanted: where they are.
+        group_column: None: `class`, `label` and the like of Parquet; `group` of a table of paths.
+        limit: number of images drawn from the whole set, of what has classes.
+        report: receives sentences on what was found and left aside.
+
+    Raises:
+        DataError: there are no images with a group.
+    """
+    if wanted.data.suffix.lower() in _GROUP_TABLES:
+        column = group_column or "group"
+        with reworded(("data.caption_column", "--group-column")):
+            table = captioned_table(wanted.data, image=wanted.image_column, caption=column, report=report)
+        first = [table.texts(index)[0] for index in range(len(table))]
+        groups = np.unique(np.array(first, dtype=str), return_inverse=True)[1].astype(np.int64)
+        return GroupedImages(table.name, table, groups)
+    labelled = LabelledData(
+        wanted.data, split=wanted.split, image_column=wanted.image_column, label_column=group_column
+    )
+    found = open_classification(labelled).limited(limit)
+    for note in found.notes:
+        report(note)
+    return GroupedImages(found.title, found, found.labels, found.left_out)
