@@ -16,3 +16,25 @@ class ExportLayout(StrEnum):
     OPEN_CLIP = "open_clip"
     HUGGING_FACE = "hf"
     ONNX = "onnx"
+
+
+class Embedded(StrEnum):
+    """What `wit-train embed` embeds."""
+
+    BOTH = "both"
+    IMAGES = "images"
+    TEXTS = "texts"
+
+
+class Searched(StrEnum):
+    """Which embeddings are indexed or searched."""
+
+    IMAGES = "images"
+    TEXTS = "texts"
+
+
+class Floats(StrEnum):
+    """Numbers of stored embeddings."""
+
+    FLOAT16 = "float16"
+    FLOAT32 = "float32"

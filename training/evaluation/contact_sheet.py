@@ -1,5 +1,6 @@
 """Draw a contact sheet: some captions, and for each the ten images that the model ranks first."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,6 +98,54 @@ def draw_contact_sheet(
     draw.multiline_text((_MARGIN, height - _FOOTER + 16), rule, fill=_FAINT, font=_font(14), spacing=6)
     with atomic_path(path) as temporary:
         sheet.save(temporary, format="PNG", optimize=True)
+
+
+def draw_results(
+    path: Path,
+    pictures: Sequence[bytes | None],
+    labels: Sequence[tuple[str, str]],
+    *,
+    title: str,
+    subtitle: str,
+    query: bytes | None = None,
+) -> None:
+    """Write the results of a search as a PNG, best first, in rows of five.
+
+    Args:
+        path: target; written completely or not at all.
+        pictures: image files; None for one that is not there.
+        labels: a short line and a longer text for each.
+        title, subtitle: first and second line.
+        query: image that was searched by; drawn at the top right.
+    """
+    columns, row, width = 5, _THUMB + 96, _THUMB + 90
+    lines = -(-max(1, len(pictures)) // columns)
+    sheet = Image.new("RGB", (2 * _MARGIN + columns * width, _HEADER + 40 + lines * row + _MARGIN), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    wide = sheet.width - 2 * _MARGIN - (_THUMB + 20 if query else 0)
+    draw.text((_MARGIN, 26), "\n".join(_wrap(title, _font(26), wide, most=1)), fill=_INK, font=_font(26))
+    draw.multiline_text(
+        (_MARGIN, 66), "\n".join(_wrap(subtitle, _font(16), wide, most=2)), fill=_FAINT, font=_font(16)
+    )
+    if query is not None:
+        _draw_thumb(sheet, draw, (sheet.width - _MARGIN - _THUMB, 14), _thumb_of(query), _GREEN)
+    for number, (picture, (short, text)) in enumerate(zip(pictures, labels, strict=True)):
+        left, top = _MARGIN + number % columns * width, _HEADER + 40 + number // columns * row
+        _draw_thumb(sheet, draw, (left, top), _thumb_of(picture), None)
+        _centred(draw, left, top + _THUMB + 7, short, _INK)
+        cut = "\n".join(_wrap(text, _font(13), width - 16, most=3))
+        draw.multiline_text((left, top + _THUMB + 28), cut, fill=_FAINT, font=_font(13), spacing=3)
+    with atomic_path(path) as temporary:
+        sheet.save(temporary, format="PNG", optimize=True)
+
+
+def _thumb_of(picture: bytes | None) -> Image.Image:
+    """Return a square thumbnail; an empty one for what is not there or no image."""
+    try:
+        with open_image(picture or b"", other_formats=OTHER_FORMATS) as opened:
+            return ImageOps.fit(upright_srgb(opened), (_THUMB, _THUMB), Image.Resampling.LANCZOS)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return Image.new("RGB", (_THUMB, _THUMB), _RULE)
 
 
 def _draw_row(

@@ -1,0 +1,1 @@
+"""Write embeddings of whole sets, and find the nearest among them."""
