@@ -7,12 +7,15 @@ OUT.work: a second run resumes there, and `wit explain` finds there what was dro
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openwit.pipeline.dataset.places import work_folder
-from openwit.schemas.common.errors import StorageError
+from openwit.pipeline.dataset.places import STAGES, work_folder
+from openwit.pipeline.execution.files import STAGE_MANIFEST
+from openwit.schemas.common.errors import DataError, RecipeError, StorageError
+from openwit.schemas.common.storage.reading import remove_tree
 from openwit.schemas.common.storage.remote import is_remote
 from openwit.schemas.common.storage.store_path import as_path
 
@@ -69,7 +72,23 @@ def build_to(
     refuse_overlap(out, inputs)
     refuse_used(out, is_ours=(folder / RECIPE_FILE).exists() or job.replace)
     where = out if is_remote(str(out)) else Path(out).absolute()
-    return build(recipe, folder, job, retry_failed=retry_failed, dataset_url=str(where), on_step=on_step)
+    with unclaimed_if_refused(folder):
+        return build(recipe, folder, job, retry_failed=retry_failed, dataset_url=str(where), on_step=on_step)
+
+
+@contextmanager
+def unclaimed_if_refused(work: Path) -> Iterator[None]:
+    """Remove a work folder that the block made if it ends by bad input before any step is finished.
+
+    A command whose option was wrong can so be given again with the right one.
+    """
+    new = not work.exists()
+    try:
+        yield
+    except (RecipeError, DataError):
+        if new and not any(work.glob(f"{STAGES}/*/{STAGE_MANIFEST}")):
+            remove_tree(work)
+        raise
 
 
 def refuse_used(out: str | Path, *, is_ours: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from openwit.pipeline.cli import dataset as cli_dataset
+from openwit.pipeline.cli.fetch import add_commands as add_fetch_command
 from openwit.pipeline.cli.inputs import add_commands as add_inputs_command
 from openwit.pipeline.cli.lock import add_commands as add_lock_commands
 from openwit.pipeline.cli.match import add_commands as add_match_command
@@ -302,36 +303,6 @@ def select(
 @app.command(
     context_settings=BEAM_FLAGS,
     epilog=examples(
-        "wit fetch --input out/selected --out out/fetched --set image.size=256",
-        "wit fetch --input out/selected --out out/fetched --set image.size=256 --retry-failed",
-    ),
-)
-def fetch(
-    context: typer.Context,
-    source: Annotated[
-        Path, typer.Option("--input", parser=path_or_url, metavar="FOLDER|URL", help="Folder that `wit select` wrote.")
-    ],
-    out: Out,
-    sets: Sets = None,
-    runner: Runner = "local",
-    workers: Workers = "auto",
-    cluster: Cluster = None,
-    replace: Replace = False,
-    retry_failed: RetryFailed = False,
-) -> None:
-    """Download, check and resize the selected images."""
-    from openwit.pipeline.cli.hosts_report import print_hosts
-    from openwit.pipeline.stages.base import BuildContext
-
-    build = BuildContext(retry_failed=retry_failed)
-    job = JobFlags(runner, workers, cluster, replace, context)
-    run_stage_command("fetch", job, {"selected": source}, out, sets=sets, build=build)
-    print_hosts(make_console(), out)
-
-
-@app.command(
-    context_settings=BEAM_FLAGS,
-    epilog=examples(
         "wit dedup --input out/fetched --out out/deduplicated",
         "wit dedup --input out/fetched --out out/deduplicated --exclude imagenet-val/ --exclude flickr30k.tar",
     ),
@@ -418,7 +389,7 @@ def shard(
     cluster: Cluster = None,
     replace: Replace = False,
 ) -> None:
-    """Write WebDataset shards with index, metadata and manifest."""
+    """Write shards with index, metadata and manifest."""
     from openwit.pipeline.dataset.store import RemoteFolder, open_store
     from openwit.pipeline.stages.base import BuildContext, DatasetInfo
 
@@ -430,6 +401,7 @@ def shard(
     run_stage_command("shard", job, {"survivors": source}, folder, sets=sets, build=build, shown=out)
 
 
+add_fetch_command(app)
 add_inputs_command(app)
 cli_dataset.add_commands(app)
 add_lock_commands(app)

@@ -17,6 +17,8 @@ from openwit.schemas.common.storage.store_path import as_path
 from openwit.schemas.manifest import DatasetManifest, FunnelStep
 from openwit.schemas.tables.candidates import DAMAGE_FILE
 
+_REASONS_SHOWN = 5
+
 
 def print_step(console: Console, result: StepResult) -> None:
     """Print one line per finished step, and what decontamination dropped."""
@@ -93,6 +95,21 @@ def print_excluded(console: Console, manifest: StageManifest, folder: Path) -> N
         f"Dropped {facts['images']:,} images as copies of {facts['evaluation_images']:,} of {known.rows_out:,} "
         f"evaluation images{f' ({ways})' if ways else ''}"
         + (f"; listed in {DedupPaths(folder).excluded}" if facts["images"] else ""),
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def print_success(console: Console, manifest: StageManifest) -> None:
+    """Print which share of the images was fetched, and the most frequent reasons why others were not."""
+    step = next((step for step in manifest.funnel if step.unit == "images"), None)
+    if step is None or not step.rows_in:
+        return
+    worst = sorted(step.reasons.items(), key=lambda item: (-item[1], item[0]))[:_REASONS_SHOWN]
+    reasons = ", ".join(f"{reason} {n:,}" for reason, n in worst)
+    console.print(
+        f"Success: {step.rows_out:,} of {step.rows_in:,} images ({step.rows_out / step.rows_in:.1%})"
+        f"{'; ' if reasons else ''}{reasons}.",
         highlight=False,
         soft_wrap=True,
     )
