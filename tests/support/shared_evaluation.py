@@ -15,6 +15,7 @@ from openwit.training.data.sharded import ShardedDataset
 from openwit.training.engine.distributed import Group, process_group
 from openwit.training.engine.parallel import shard
 from openwit.training.evaluation.embed import Embedder
+from openwit.training.evaluation.features import RawPixels, compute
 from openwit.training.evaluation.shares import Shares
 from openwit.training.evaluation.zero_shot import HeadScorer, classify
 from openwit.training.models.clip import Clip
@@ -59,13 +60,19 @@ def evaluate(folder: Path, shares: Shares, sharded: bool = False) -> dict[str, A
     found = embedder.split(dataset)
     scorer = HeadScorer(embedder, CLASSES, ("a {label} box", "{label}"))
     answers = classify(Labelled(dataset), scorer, inputs=model.inputs, batch_size=10, shares=shares)  # type: ignore[arg-type]
+    compute.CHUNK = 10
+    kept = folder.parent / f"features-{0 if shares.group is None else shares.group.size}-{sharded}"
+    features = compute.compute_features(RawPixels(8), dataset, batch_size=4, folder=kept, shares=shares)
     return {
+        "features": torch.from_numpy(features.rows.copy()),
+        "feature_indices": torch.from_numpy(features.indices),
+        "features_sha256": features.sha256,
         "images": found.images,
         "texts": found.texts,
         "entries": torch.from_numpy(found.entry_image * 1000 + found.entry_text),
         "indices": torch.from_numpy(found.indices),
         "captions": found.captions,
-        "unreadable": found.unreadable + answers.unreadable,
+        "unreadable": found.unreadable + answers.unreadable + features.unreadable,
         "ranks": torch.from_numpy(answers.ranks),
         "predicted": torch.from_numpy(answers.predicted),
     }

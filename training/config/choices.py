@@ -38,3 +38,10 @@ class Floats(StrEnum):
 
     FLOAT16 = "float16"
     FLOAT32 = "float32"
+
+
+class Layer(StrEnum):
+    """Layer of an image tower whose output is used."""
+
+    PENULTIMATE = "penultimate"
+    PROJECTED = "projected"

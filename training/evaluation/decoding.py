@@ -78,7 +78,7 @@ def decoded_batches(
         bad: list[str] = []
         start = size if number is None else number * batch_size
         indices = range(start, min(start + batch_size, size))
-        with _reading(readable, indices) as read:
+        with opened(readable, indices) as read:
             for index in indices:
                 try:
                     sample = read(index)
@@ -99,7 +99,7 @@ def decoded_batches(
             yield loaded
 
 
-def _reading(readable: Readable[S], indices: Sequence[int]) -> AbstractContextManager[Callable[[int], S]]:
+def opened(readable: Readable[S], indices: Sequence[int]) -> AbstractContextManager[Callable[[int], S]]:
     """Return a context in which samples can be read, several at once where the set can do that."""
     reading = getattr(readable, "reading", None)
     if reading is None:

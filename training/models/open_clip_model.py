@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from openwit.schemas.common.errors import RecipeError
 from openwit.schemas.common.plugins import one_line
+from openwit.training.models.open_clip_features import open_clip_features
 from openwit.training.tokenizer.file_tokenizer import is_tokenizer_file
 
 EXTRA = "openwit[open_clip]"
@@ -52,6 +53,10 @@ class OpenClipTowers(nn.Module):
         model: Any = self.model
         embedded: Tensor = model.encode_image(images)
         return embedded
+
+    def encode_image_features(self, images: Tensor) -> Tensor:
+        """Map (B, 3, H, W) to (B, width), before the projection, see `open_clip_features`."""
+        return open_clip_features(self.model, images)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Map (B, L) ids, L up to the context length, to (B, D)."""

@@ -18,6 +18,7 @@ from openwit.training.config import CustomModelSettings, TrainConfig
 from openwit.training.config.images import SIGLIP_IMAGES
 from openwit.training.engine.gradcache import backward
 from openwit.training.engine.runtime import make_autocast
+from openwit.training.evaluation.features.layers import image_features
 from openwit.training.models.build import described
 from openwit.training.models.open_clip_model import open_clip_model
 from openwit.training.objectives.base import Inputs
@@ -35,6 +36,11 @@ TINY = {
         "text_cfg": {**TEXT, "embed_cls": True, "output_tokens": True},
         "multimodal_cfg": {**TEXT, "attn_pooler_heads": 2},
         "custom_text": True,
+    },
+    "tiny-resnet": {
+        "embed_dim": 24,
+        "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 16, "patch_size": None},
+        "text_cfg": TEXT,
     },
     "tiny-words": {
         "embed_dim": 24,
@@ -96,6 +102,20 @@ def test_chunks_give_the_gradients_of_open_clips_own_embeddings(architecture: st
     value = (torch.nn.functional.cross_entropy(logits, own) + torch.nn.functional.cross_entropy(logits.T, own)) / 2
     torch.testing.assert_close(found[0][0], value.detach(), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.usefixtures("open_clip")
+@pytest.mark.parametrize("architecture", ["tiny-clip", "tiny-coca", "tiny-resnet"])
+def test_features_before_the_projection_lead_to_open_clips_embedding(architecture: str) -> None:
+    torch.manual_seed(0)
+    model: Any = ContrastiveObjective().build_model(settings(architecture)).eval()
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        features = image_features(model, images)
+        tower = model.towers.model.visual
+        mapped = tower.attnpool.c_proj(features) if architecture == "tiny-resnet" else features @ tower.proj
+        projected = torch.nn.functional.normalize(mapped, dim=-1)
+        torch.testing.assert_close(projected, model.encode_image(images), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.usefixtures("open_clip")
