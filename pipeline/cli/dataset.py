@@ -105,7 +105,7 @@ def remove(
         bool, typer.Option("--dry-run", help="Show what would be removed, and change nothing.")
     ] = False,
 ) -> None:
-    """Remove images from a finished dataset by URL, hash or domain.
+    """Remove images of a dataset by URL, hash or domain.
 
     A domain stands for its subdomains too. Only the shards that hold a removed image are rewritten.
     """

@@ -110,7 +110,7 @@ def rehydrate(
     workers: Workers = "auto",
     cluster: Cluster = None,
 ) -> None:
-    """Fetch a locked dataset again, verify it, refill its queries.
+    """Fetch a locked dataset again, verify and refill it.
 
     Run the same command again after an interruption: finished steps and tasks are skipped.
     """

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from openwit.pipeline.cli import dataset as cli_dataset
+from openwit.pipeline.cli import existing as cli_existing
 from openwit.pipeline.cli.fetch import add_commands as add_fetch_command
 from openwit.pipeline.cli.inputs import add_commands as add_inputs_command
 from openwit.pipeline.cli.lock import add_commands as add_lock_commands
@@ -219,7 +220,7 @@ def candidates(
     cluster: Cluster = None,
     replace: Replace = False,
 ) -> None:
-    """Read (image, text) pairs from crawls, tables, tars and more."""
+    """Read (image, text) pairs of crawls, tables, tars and more."""
     from openwit.pipeline.cli.report import print_damage, print_extraction_stats
 
     job = JobFlags(runner, workers, cluster, replace, context)
@@ -303,16 +304,21 @@ def select(
 @app.command(
     context_settings=BEAM_FLAGS,
     epilog=examples(
-        "wit dedup --input out/fetched --out out/deduplicated",
-        "wit dedup --input out/fetched --out out/deduplicated --exclude imagenet-val/ --exclude flickr30k.tar",
+        "wit dedup 'shards/*.tar' --out deduplicated",
+        "wit dedup out/demo/dataset --out demo-unique --exclude imagenet-val/",
+        "wit dedup --input out/fetched --out out/deduplicated --exclude flickr30k.tar",
     ),
 )
 def dedup(
     context: typer.Context,
-    source: Annotated[
-        Path, typer.Option("--input", parser=path_or_url, metavar="FOLDER|URL", help="Folder that `wit fetch` wrote.")
-    ],
     out: Out,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(help="Datasets, tars, tables with images, folders of images.", metavar="[INPUT]…"),
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option("--input", metavar="FOLDER|URL", help="Folder that `wit fetch` wrote, or an INPUT.")
+    ] = None,
     exclude: Annotated[
         list[str] | None,
         typer.Option(
@@ -320,6 +326,8 @@ def dedup(
             help="Evaluation images whose copies are dropped: folder, tar, Parquet file or dataset. Repeatable.",
         ),
     ] = None,
+    name: cli_existing.Name = "",
+    work: cli_existing.Work = None,
     sets: Sets = None,
     runner: Runner = "local",
     workers: Workers = "auto",
@@ -328,13 +336,26 @@ def dedup(
 ) -> None:
     """Drop duplicate images and copies of evaluation images.
 
-    One image of each group of duplicates is kept, with the texts of all.
+    One image of each group of duplicates is kept. Of a folder that `wit fetch` wrote, the folder of the stage is
+    written; of anything else a finished dataset.
     """
     from openwit.pipeline.cli.report import print_excluded
 
+    listed = [*(inputs or []), *([source] if source else [])]
+    if not listed:
+        raise typer.BadParameter("name at least one INPUT: a dataset, tars, a table with images, a folder")
     job = JobFlags(runner, workers, cluster, replace, context)
-    done = run_stage_command("dedup", job, {"images": source}, out, flags={"exclude": exclude}, sets=sets)
-    print_excluded(make_console(), done.manifest, out)
+    if len(listed) == 1 and not cli_existing.is_data(listed[0]):
+        given = {"images": path_or_url(listed[0])}
+        done = run_stage_command("dedup", job, given, out, flags={"exclude": exclude}, sets=sets)
+        print_excluded(make_console(), done.manifest, out)
+        return
+    from openwit.pipeline.existing import Wanted, read_changes
+    from openwit.pipeline.stages import stage_named
+
+    settings = {"exclude": exclude} if exclude else {}
+    wanted = Wanted("dedup", dedup=settings, changes=read_changes(sets or [], stage_named("dedup")))
+    cli_existing.run_existing_command(job, listed, wanted, out, name, work)
 
 
 @app.command(context_settings=BEAM_FLAGS, epilog=examples("wit redraw --input out/deduplicated --out out/redrawn"))
@@ -406,6 +427,7 @@ add_inputs_command(app)
 cli_dataset.add_commands(app)
 add_lock_commands(app)
 add_match_command(app)
+cli_existing.add_commands(app)
 add_start_commands(app)
 
 main = entry_point(app, "wit")

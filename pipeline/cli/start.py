@@ -26,7 +26,7 @@ def init(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder to write [default: NAME].")] = None,
 ) -> None:
-    """Copy a recipe or training configuration to edit, or list them.
+    """Copy a recipe or training configuration, or list them.
 
     A file that exists is never overwritten.
     """
@@ -94,7 +94,7 @@ def demo(
         bool, typer.Option("--fresh", help="Delete the web of an earlier run and draw it again.")
     ] = False,
 ) -> None:
-    """Run the whole chain: draw a web, build a dataset, train on it.
+    """Run the whole chain: draw a web, build a dataset, train.
 
     The small web is drawn and served on this machine, crawled, made into a dataset, and a CLIP is trained on it and
     evaluated. Nothing outside this machine is contacted.

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from openwit.pipeline.api import build, match, remove, run_stage
     from openwit.pipeline.build import BuildResult
     from openwit.pipeline.dataset.verify import verify_dataset as verify
+    from openwit.pipeline.existing_api import decontaminate, dedup, filter_samples, merge, reshard
     from openwit.pipeline.explain.lookup import explain
     from openwit.pipeline.recipe import Recipe, load_recipe
     from openwit.pipeline.text.matching.matcher import Matcher
@@ -73,14 +74,19 @@ __all__ = [
     "balancing",
     "build",
     "collate",
+    "decontaminate",
+    "dedup",
     "explain",
+    "filter_samples",
     "fit",
     "load_config",
     "load_model",
     "load_recipe",
     "match",
+    "merge",
     "open_dataset",
     "remove",
+    "reshard",
     "run_stage",
     "verify",
 ]
@@ -106,14 +112,19 @@ _HOMES = {
     "balancing": "balancing:",
     "build": "pipeline.api:build",
     "collate": "training.data.torch_dataset:collate",
+    "decontaminate": "pipeline.existing_api:decontaminate",
+    "dedup": "pipeline.existing_api:dedup",
     "explain": "pipeline.explain.lookup:explain",
+    "filter_samples": "pipeline.existing_api:filter_samples",
     "fit": "training.run.loop:fit",
     "load_config": "training.api:load_config",
     "load_model": "training.checkpoints.load:load_model",
     "load_recipe": "pipeline.recipe:load_recipe",
     "match": "pipeline.api:match",
+    "merge": "pipeline.existing_api:merge",
     "open_dataset": "training.data.open:open_dataset",
     "remove": "pipeline.api:remove",
+    "reshard": "pipeline.existing_api:reshard",
     "run_stage": "pipeline.api:run_stage",
     "verify": "pipeline.dataset.verify:verify_dataset",
 }

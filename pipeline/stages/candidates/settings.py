@@ -55,6 +55,11 @@ class CandidateSettings(Settings):
         None,
         description="carry the input's key of each row to the dataset; null: where shard.keys is input",
     )
+    name_by_place: bool = Field(
+        False,
+        description="name images of tars, folders and datasets by their place in the input in place of their URL, so "
+        "that two with one URL are two images",
+    )
     ftfy: bool = Field(False, description="repair texts decoded with the wrong charset")
     filters: TextFilterSettings = Field(TextFilterSettings(), description="text filters")
     language: LanguageSettings = Field(LanguageSettings(), description="languages to keep")

@@ -162,7 +162,7 @@ def table_pairs(
     )
     for batch in reader.batches():
         for row in _rows(batch):
-            url = row["url"] or (_row_url(shown, row["row"]) if reader.has_images else "")
+            url = row["url"] or (place_name(shown, row["row"]) if reader.has_images else "")
             for text in row["texts"] or [""]:
                 yield Pair(
                     url=url,
@@ -193,7 +193,7 @@ def sample_pairs(
     """
     for sample in samples:
         columns = kept.of_row(sample.key)
-        url = sample.url or _row_url(shown, sample.place)
+        url = sample.url or place_name(shown, sample.place)
         for number, text in enumerate(sample.texts or [""]):
             yield Pair(
                 url=url,
@@ -238,7 +238,7 @@ def custom_pairs(path: str, name: str, plugin: PluginSettings, shown: str) -> It
         has_bytes = record.image is not None
         for text in record.texts or ("",):
             yield Pair(
-                url=record.url or (_row_url(shown, record.number) if has_bytes else ""),
+                url=record.url or (place_name(shown, record.number) if has_bytes else ""),
                 text=text,
                 text_source=TABLE,
                 image_source=TABLE,
@@ -259,7 +259,7 @@ def _language(declared: str | None) -> str | None:
     return code if re.fullmatch("[a-z]{2,3}", code) else None
 
 
-def _row_url(shown: str, row: int) -> str:
+def place_name(shown: str, row: int) -> str:
     """Return a name in place of a URL for an image that an input holds; `shown` tells the input from all others."""
     return f"table:{shown}#{row}"
 

@@ -53,6 +53,7 @@ from openwit.pipeline.stages.candidates.sources import (
     custom_pairs,
     is_input_name,
     kind_of,
+    place_name,
     sample_pairs,
     table_pairs,
     url_pairs,
@@ -267,7 +268,10 @@ class ReadInput(FileTask[InputPart]):
             return
         kind = kind_of(name)
         if kind in (InputKind.TAR, InputKind.IMAGES, InputKind.URLS):
-            yield from self._sample_pairs(source, part, kind, stats)
+            for pair in self._sample_pairs(source, part, kind, stats):
+                if self.settings.name_by_place and pair.has_bytes:
+                    pair.url = place_name(shown, pair.record_offset)
+                yield pair
             return
         if kind is InputKind.TABLE:
             yield from table_pairs(

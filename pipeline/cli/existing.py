@@ -1,0 +1,351 @@
+"""Define the commands on data that exists: dedup, decontaminate, filter, reshard, merge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+
+from openwit.pipeline.cli.options import BEAM_FLAGS, Cluster, JobFlags, Replace, Runner, Workers, make_job
+from openwit.pipeline.stages.limits import LARGEST_SEED
+from openwit.schemas.common.command import examples, make_console, path_or_url
+from openwit.schemas.common.wording import counted
+
+if TYPE_CHECKING:
+    from openwit.pipeline.existing import Existing, Wanted
+    from openwit.pipeline.existing_run import Done
+    from openwit.pipeline.recipe import Recipe
+
+Inputs = Annotated[
+    list[str],
+    typer.Argument(
+        help="Datasets, tars, tables with images, folders of images; globs, URLs of datasets.", metavar="INPUT…"
+    ),
+]
+Out = Annotated[
+    Path,
+    typer.Option("--out", parser=path_or_url, metavar="FOLDER|URL", help="Dataset to write, a new folder or URL."),
+]
+Name = Annotated[str, typer.Option("--name", help="Dataset name [default: name of its folder].")]
+Work = Annotated[
+    Path | None,
+    typer.Option("--work", parser=path_or_url, metavar="FOLDER|URL", help="Work folder [default: OUT.work]."),
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="STEP.KEY=VALUE", help="Override a setting of a step. Repeatable."),
+]
+Samples = Annotated[int | None, typer.Option("--samples", min=1, help="Target samples per shard [default: 10000].")]
+Order = Annotated[
+    Literal["input", "shuffled"] | None, typer.Option("--order", help="Order of the samples [default: input].")
+]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Random seed of the shuffle.")]
+Keys = Annotated[
+    Literal["input", "number"] | None,
+    typer.Option("--keys", help="Keys as in the input, or numbers [default: as in one dataset, else numbers]."),
+]
+Keep = Annotated[
+    str | None, typer.Option("--keep", help="Keep only these uids: .npy (as DataComp's), .parquet or .txt.")
+]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Register the commands, except dedup, which is a stage too."""
+    app.command(
+        context_settings=BEAM_FLAGS,
+        epilog=examples(
+            "wit decontaminate out/demo/dataset --against imagenet-val/ --out demo-clean",
+            "wit decontaminate 'shards/*.tar' --against flickr30k.tar --report-only --report overlap.parquet",
+        ),
+    )(decontaminate)
+    app.command(
+        "filter",
+        context_settings=BEAM_FLAGS,
+        epilog=examples(
+            "wit filter out/demo/dataset --where 'width >= 256' --where 'language in en,de' --out demo-large",
+            "wit filter 'shards/*.tar' --filter mypkg.no_memes --image-filter mypkg.no_dark --out filtered",
+        ),
+    )(filter_)
+    app.command(
+        context_settings=BEAM_FLAGS,
+        epilog=examples(
+            "wit reshard out/demo/dataset --samples 5000 --order shuffled --out resharded",
+            "wit reshard pool/dataset --keep uids.npy --out subset",
+        ),
+    )(reshard)
+    app.command(context_settings=BEAM_FLAGS, epilog=examples("wit merge birds/dataset trees/dataset --out both"))(
+        merge
+    )
+
+
+def decontaminate(
+    context: typer.Context,
+    inputs: Inputs,
+    against: Annotated[
+        list[str],
+        typer.Option("--against", help="Evaluation images: folder, tar, Parquet file or dataset. Repeatable."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", parser=path_or_url, metavar="FOLDER|URL", help="Dataset to write, a new folder or URL."),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report", parser=path_or_url, metavar="FILE|URL", help="Report to write [default: OUT.overlap.parquet]."
+        ),
+    ] = None,
+    report_only: Annotated[
+        bool, typer.Option("--report-only", help="Write the report of overlaps, and no dataset.")
+    ] = False,
+    distance: Annotated[
+        int | None, typer.Option("--distance", min=0, max=8, help="Bits in which hashes may differ [default: 4].")
+    ] = None,
+    name: Name = "",
+    work: Work = None,
+    sets: Sets = None,
+    runner: Runner = "local",
+    workers: Workers = "auto",
+    cluster: Cluster = None,
+    replace: Replace = False,
+) -> None:
+    """Drop images that evaluation sets hold, and report them.
+
+    The report has a row per evaluation image and sample that show the same, and one per evaluation image without.
+    """
+    if report_only == (out is not None):
+        raise typer.BadParameter("give --out DIR for a dataset, or --report-only --report FILE for the report alone")
+    if report_only and report is None:
+        raise typer.BadParameter("--report-only needs --report FILE")
+    from openwit.pipeline.existing import Wanted, read_changes
+    from openwit.pipeline.existing_run import report_overlap
+    from openwit.pipeline.stages import stage_named
+
+    changes = read_changes(sets or [], stage_named("dedup"))
+    dedup: dict[str, Any] = {"duplicates": "keep", "exclude": against}
+    if distance is not None:
+        dedup["exclude_distance"] = distance
+    wanted = Wanted(context.info_name or "", dedup=dedup, changes=changes)
+    console = make_console()
+    show = _Shown(console)
+    job = make_job(JobFlags(runner, workers, cluster, replace, context))
+    done = report_overlap(
+        inputs, wanted, out, report, job, name=name, work=work, on_recipe=show.recipe, on_step=show.step
+    )
+    if out is not None:
+        show.done(done)
+    counts = done.counts
+    console.print(
+        f"{counts['overlap']:,} of {counted(counts['evaluation_images'], 'evaluation image')} are shown by "
+        f"{counted(counts['samples'], 'image')} of the input, {counted(counts['pairs'], 'pair')}: {done.report}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def filter_(
+    context: typer.Context,
+    inputs: Inputs,
+    out: Out,
+    where: Annotated[
+        list[str] | None,
+        typer.Option("--where", metavar="CONDITION", help="Condition on a column, 'width >= 256'. Repeatable."),
+    ] = None,
+    filters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--filter",
+            metavar="KEY=VALUE|NAME",
+            help="Text filter: min_words=3 or your own, mypkg.no_memes. Repeatable.",
+        ),
+    ] = None,
+    image_filters: Annotated[
+        list[str] | None,
+        typer.Option("--image-filter", metavar="NAME", help="Image filter of your own by dotted name. Repeatable."),
+    ] = None,
+    languages: Annotated[
+        list[str] | None,
+        typer.Option("--language", metavar="CODE", help="Keep texts in this language, by identification. Repeatable."),
+    ] = None,
+    keep: Keep = None,
+    samples: Samples = None,
+    order: Order = None,
+    seed: Seed = None,
+    keys: Keys = None,
+    name: Name = "",
+    work: Work = None,
+    sets: Sets = None,
+    runner: Runner = "local",
+    workers: Workers = "auto",
+    cluster: Cluster = None,
+    replace: Replace = False,
+) -> None:
+    """Keep the samples for which conditions and filters hold.
+
+    On our own datasets, conditions and text filters decode no picture, and what is kept is copied as it is.
+    """
+    if not (where or filters or image_filters or languages or keep):
+        raise typer.BadParameter("name what to filter by: --where, --filter, --image-filter, --language or --keep")
+    from openwit.pipeline.existing import Wanted, read_changes
+    from openwit.pipeline.existing_api import text_settings
+
+    wanted = Wanted(
+        context.info_name or "",
+        where=where or [],
+        keep=keep,
+        candidates=text_settings(_text_filters(filters or []), languages or []),
+        image={"filters": image_filters} if image_filters else {},
+        files=_given(samples=samples, order=order, seed=seed, keys=keys),
+        changes=read_changes(sets or []),
+    )
+    run_existing_command(JobFlags(runner, workers, cluster, replace, context), inputs, wanted, out, name, work)
+
+
+def reshard(
+    context: typer.Context,
+    inputs: Inputs,
+    out: Out,
+    keep: Keep = None,
+    samples: Samples = None,
+    size: Annotated[
+        str | None, typer.Option("--bytes", metavar="SIZE", help="Target size of a tar, instead: 500MB, 1GiB.")
+    ] = None,
+    form: Annotated[
+        Literal["webdataset", "files", "parquet"] | None,
+        typer.Option("--format", help="How samples are stored [default: as in the input]."),
+    ] = None,
+    order: Order = None,
+    seed: Seed = None,
+    keys: Keys = None,
+    name: Name = "",
+    work: Work = None,
+    sets: Sets = None,
+    runner: Runner = "local",
+    workers: Workers = "auto",
+    cluster: Cluster = None,
+    replace: Replace = False,
+) -> None:
+    """Write shards of another size or order, of some or all."""
+    from openwit.pipeline.existing import Wanted, read_changes
+
+    files = _given(samples=samples, bytes=size, format=form, order=order, seed=seed, keys=keys)
+    wanted = Wanted(context.info_name or "", keep=keep, files=files, changes=read_changes(sets or []))
+    run_existing_command(JobFlags(runner, workers, cluster, replace, context), inputs, wanted, out, name, work)
+
+
+def merge(
+    context: typer.Context,
+    inputs: Inputs,
+    out: Out,
+    duplicates: Annotated[
+        Literal["drop", "keep"],
+        typer.Option("--duplicates", help="Samples that an earlier input has, by uid, URL or bytes."),
+    ] = "drop",
+    without: Annotated[
+        list[str] | None, typer.Option("--without", metavar="COLUMN", help="Leave a kept column out. Repeatable.")
+    ] = None,
+    samples: Samples = None,
+    order: Order = None,
+    seed: Seed = None,
+    keys: Keys = None,
+    name: Name = "",
+    work: Work = None,
+    sets: Sets = None,
+    runner: Runner = "local",
+    workers: Workers = "auto",
+    cluster: Cluster = None,
+    replace: Replace = False,
+) -> None:
+    """Join datasets into one; what several have is there once."""
+    from openwit.pipeline.existing import Wanted, read_changes
+
+    wanted = Wanted(
+        context.info_name or "",
+        without=without or [],
+        duplicates=duplicates,
+        files=_given(samples=samples, order=order, seed=seed, keys=keys),
+        changes=read_changes(sets or []),
+    )
+    run_existing_command(JobFlags(runner, workers, cluster, replace, context), inputs, wanted, out, name, work)
+
+
+def is_data(name: str) -> bool:
+    """Return whether an input is data of any origin, and not the folder of a stage, finished or not."""
+    from openwit.pipeline.execution.files import STAGE
+    from openwit.schemas.common.storage.remote import is_remote
+    from openwit.schemas.common.storage.store_path import as_path
+    from openwit.schemas.manifest import MANIFEST_NAME
+
+    if any(mark in name for mark in "?*["):
+        return True
+    folder = as_path(name)
+    if (folder / MANIFEST_NAME).exists() or (not is_remote(name) and folder.is_file()):
+        return True
+    return folder.is_dir() and not (folder / STAGE).exists() and any(folder.iterdir())
+
+
+def run_existing_command(
+    flags: JobFlags, inputs: list[str], wanted: Wanted, out: Path, name: str, work: Path | None
+) -> Done:
+    """Run a command on data that exists, and print it as a build."""
+    from openwit.pipeline.existing_run import run_existing
+
+    show = _Shown(make_console())
+    job = make_job(flags)
+    done = run_existing(inputs, wanted, out, job, name=name, work=work, on_recipe=show.recipe, on_step=show.step)
+    show.done(done)
+    return done
+
+
+class _Shown:
+    """Print what a command reads, each step, and the result."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def recipe(self, existing: Existing, recipe: Recipe) -> None:
+        if existing.sources is not None:
+            total = sum(s.samples for manifest in existing.sources.manifests for s in manifest.shards)
+            what = f"{counted(len(existing.names), 'dataset')} of ours, {counted(total, 'sample')}, copied as they are"
+        else:
+            what = "not all are datasets of ours: every image goes through the stages of a build"
+        self._say(f"Inputs: {what}.")
+        for note in recipe.notes():
+            self._say(note)
+
+    def step(self, result: Any) -> None:
+        from openwit.pipeline.cli.report import print_step
+
+        print_step(self._console, result)
+
+    def done(self, done: Done) -> None:
+        from openwit.pipeline.cli.report import print_build
+
+        print_build(self._console, done.build)
+        for step in done.build.steps:
+            listed = step.manifest.extra.get("listed")
+            if listed and listed["found"] < listed["uids"]:
+                missing = listed["uids"] - listed["found"]
+                self._say(f"{missing:,} of {listed['uids']:,} uids of the list are in no input.")
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if value is not None}
+
+
+def _text_filters(given: list[str]) -> dict[str, Any]:
+    """Return settings of text filters: `KEY=VALUE`, and dotted names of one's own."""
+    from openwit.schemas.common.settings import apply_override
+
+    found: dict[str, Any] = {}
+    custom = [text for text in given if "=" not in text]
+    for text in given:
+        if "=" in text:
+            apply_override(found, text)
+    return {**found, **({"custom": custom} if custom else {})}
