@@ -272,8 +272,13 @@ def merge(
     run_existing_command(JobFlags(runner, workers, cluster, replace, context), inputs, wanted, out, name, work)
 
 
-def is_data(name: str) -> bool:
-    """Return whether an input is data of any origin, and not the folder of a stage, finished or not."""
+def is_data(name: str, *, is_argument: bool) -> bool:
+    """Return whether an input is data of any origin, and not the folder of a stage, finished or not.
+
+    Args:
+        name: of the input.
+        is_argument: whether it was named as an argument, as only data are where nothing is.
+    """
     from openwit.pipeline.execution.files import STAGE
     from openwit.schemas.common.storage.remote import is_remote
     from openwit.schemas.common.storage.store_path import as_path
@@ -282,6 +287,8 @@ def is_data(name: str) -> bool:
     if any(mark in name for mark in "?*["):
         return True
     folder = as_path(name)
+    if not folder.exists():
+        return is_argument
     if (folder / MANIFEST_NAME).exists() or (not is_remote(name) and folder.is_file()):
         return True
     return folder.is_dir() and not (folder / STAGE).exists() and any(folder.iterdir())

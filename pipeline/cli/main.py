@@ -345,7 +345,7 @@ def dedup(
     if not listed:
         raise typer.BadParameter("name at least one INPUT: a dataset, tars, a table with images, a folder")
     job = JobFlags(runner, workers, cluster, replace, context)
-    if len(listed) == 1 and not cli_existing.is_data(listed[0]):
+    if len(listed) == 1 and not cli_existing.is_data(listed[0], is_argument=source is None):
         given = {"images": path_or_url(listed[0])}
         done = run_stage_command("dedup", job, given, out, flags={"exclude": exclude}, sets=sets)
         print_excluded(make_console(), done.manifest, out)

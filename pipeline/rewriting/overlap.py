@@ -91,10 +91,11 @@ class _Samples:
         return found
 
     def _identity(self, archive: str, offset: int, pair: dict[str, Any]) -> tuple[str, str | None, str]:
+        kept = row_of(pair["columns"])
+        carried = str(kept.get(UID) or pair["pair_id"].hex()), kept.get(KEY), ""
         shard = self._shards.get(archive)
         if shard is None or self._sources is None:
-            kept = row_of(pair["columns"])
-            return str(kept.get(UID) or pair["pair_id"].hex()), kept.get(KEY), ""
+            return carried
         if self._known[0] != archive:
             samples, index = self._sources.samples(shard), self._sources.index(shard)
             named = zip(*(samples.column(name).to_pylist() for name in ("uid", "key", "url")), strict=True)
@@ -102,4 +103,4 @@ class _Samples:
                 archive,
                 dict(zip(index.column("image_offset").to_pylist(), named, strict=True)),
             )
-        return self._known[1][offset]
+        return self._known[1].get(offset, carried)
