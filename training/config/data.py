@@ -161,6 +161,13 @@ class DataSettings(Settings):
     decode: Literal["fast", "exact"] = Field(
         "fast", description="fast: a JPEG larger than needed is decoded at a fraction of its size; exact: in full"
     )
+    decoded_bytes: int = Field(
+        0,
+        ge=0,
+        le=10**13,
+        description="most bytes of decoded images that a process keeps in memory, for a dataset that is decoded in "
+        "many epochs: 3 per pixel of the stored images. The batches stay the same; 0: none",
+    )
     workers: int = Field(
         1,
         ge=0,

@@ -16,6 +16,7 @@ from openwit.training.config.data import CaptionWeights
 from openwit.training.config.images import OPENAI_IMAGES, ImageSpec
 from openwit.training.config.zoo import InputSpec
 from openwit.training.data.augment import finish_of
+from openwit.training.data.decoded_images import DecodedImages
 from openwit.training.data.sample_texts import CorruptSampleError
 from openwit.training.data.sampling import pick_by_source, pick_text, sample_rng
 from openwit.training.data.sharded import Sample
@@ -37,7 +38,8 @@ def training_transform(settings: DataSettings, size: int, images: ImageSpec = OP
         case "random_resized_crop":
             crop = ResizedCrop(settings.crop_scale, settings.crop_ratio)
     flip, fast = settings.horizontal_flip, settings.decode == "fast"
-    return fitted_transform(size, crop, images, flip=flip, fast=fast, finish=finish_of(settings))
+    kept = DecodedImages(settings.decoded_bytes) if settings.decoded_bytes else None
+    return fitted_transform(size, crop, images, flip=flip, fast=fast, finish=finish_of(settings), kept=kept)
 
 
 class Prepared(NamedTuple):

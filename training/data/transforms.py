@@ -19,6 +19,7 @@ from openwit.schemas.common.errors import DataError
 from openwit.schemas.images.colour import resamplable, to_srgb
 from openwit.schemas.images.opening import OTHER_FORMATS, is_shown_as_stored, load_image, open_image, upright_srgb
 from openwit.training.config.images import OPENAI_IMAGES, OPENAI_MEAN, OPENAI_STD, Channels, ImageSpec, Interpolation
+from openwit.training.data.decoded_images import DecodedImages
 from openwit.training.data.resample import resample_square
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ FILTERS = {
 }
 
 _RESIZED_CROP_ATTEMPTS = 10
+_LEAST_REDUCTION = 2
+"""By which a JPEG's decoder reduces, or by 4 or 8."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,7 @@ class ImageTransform:
         interpolation: filter; any but the bicubic one is Pillow's.
         pad: keep the ratio of the box, with black around it, instead of stretching it to a square.
         finish: is applied to the square.
+        kept: memory for decoded images; the result is the same with and without it.
     """
 
     size: int
@@ -127,6 +131,7 @@ class ImageTransform:
     interpolation: Interpolation = "bicubic"
     pad: bool = False
     finish: Finish | None = None
+    kept: DecodedImages | None = None
 
     def __call__(self, encoded: bytes, rng: random.Random) -> NDArray[np.uint8]:
         """Return RGB bytes of shape (size, size, 3).
@@ -144,8 +149,19 @@ class ImageTransform:
         Raises:
             OSError, ValueError, SyntaxError, Image.DecompressionBombError: it is not a readable image.
         """
+        kept = None if self.kept is None else self.kept.get(encoded)
+        box = None if kept is None else self.crop(*kept.size, rng)
+        if kept is not None and box is not None and self._reduction(box) < _LEAST_REDUCTION:
+            self._fill(planes, kept, kept.size, box, rng)
+            return
         with open_image(encoded, other_formats=OTHER_FORMATS) as opened:
-            self.apply(planes, opened.image if is_shown_as_stored(opened) else upright_srgb(opened), rng)
+            image = opened.image if is_shown_as_stored(opened) else upright_srgb(opened)
+            size = image.size
+            box = self.crop(*size, rng) if box is None else box
+            rgb = self._decoded(image, box)
+            if self.kept is not None and rgb.size == size:
+                self.kept.put(encoded, rgb)
+            self._fill(planes, rgb, size, box, rng)
 
     def apply(self, planes: NDArray[np.uint8], image: Image.Image, rng: random.Random) -> None:
         """Write the transformed version of an opened image, of any mode, to (3, size, size); on white.
@@ -153,17 +169,29 @@ class ImageTransform:
         Raises:
             OSError, ValueError, SyntaxError, Image.DecompressionBombError: it cannot be decoded.
         """
+        size = image.size
+        box = self.crop(*size, rng)
+        self._fill(planes, self._decoded(image, box), size, box, rng)
+
+    def _reduction(self, box: Box) -> float:
+        """Return by how much a JPEG's decoder may reduce the image."""
+        return min(box.width, box.height) / self.size if self.fast else 1.0
+
+    def _decoded(self, image: Image.Image, box: Box) -> Image.Image:
+        """Return the image in RGB, reduced by the decoder as far as the box allows."""
         width, height = image.size
-        box = self.crop(width, height, rng)
-        if self.fast:
-            reduction = min(box.width, box.height) / self.size
-            if reduction >= 2:
-                image.draft("RGB", (max(1, int(width / reduction)), max(1, int(height / reduction))))
+        reduction = self._reduction(box)
+        if reduction >= _LEAST_REDUCTION:
+            image.draft("RGB", (max(1, int(width / reduction)), max(1, int(height / reduction))))
         load_image(image)
-        rgb = to_srgb(resamplable(image), None)
-        edges = _edges(box, width, height, rgb)
+        return to_srgb(resamplable(image), None)
+
+    def _fill(
+        self, planes: NDArray[np.uint8], rgb: Image.Image, size: tuple[int, int], box: Box, rng: random.Random
+    ) -> None:
+        """Write the box of an image, given in pixels of the `size` that it has undecoded."""
         flip = self.flip and rng.random() < 0.5
-        self._resize(planes, rgb, edges, flip, self._inner(box))
+        self._resize(planes, rgb, _edges(box, *size, rgb), flip, self._inner(box))
         if self.finish is not None:
             planes[:] = self.finish(np.ascontiguousarray(planes.transpose(1, 2, 0)), rng).transpose(2, 0, 1)
 
@@ -214,13 +242,20 @@ def evaluation_transform(size: int, *, fast: bool, images: ImageSpec = OPENAI_IM
 
 
 def fitted_transform(
-    size: int, crop: Crop, images: ImageSpec, *, flip: bool = False, fast: bool, finish: Finish | None = None
+    size: int,
+    crop: Crop,
+    images: ImageSpec,
+    *,
+    flip: bool = False,
+    fast: bool,
+    finish: Finish | None = None,
+    kept: DecodedImages | None = None,
 ) -> ImageTransform:
     """Return a transform with a model's filter and fit; where no side is cut, a square crop is the whole image."""
     if images.resize != "shortest" and isinstance(crop, SquareCrop):
         crop = whole_image
     pad = images.resize == "longest" and crop is whole_image
-    return ImageTransform(size, crop, flip, fast, images.interpolation, pad, finish)
+    return ImageTransform(size, crop, flip, fast, images.interpolation, pad, finish, kept)
 
 
 @dataclass(frozen=True)
