@@ -20,6 +20,7 @@ WORKERS_READ: dict[str, tuple[str, ...]] = {
     "redraw": (),
     "shard": (),
     "card": (),
+    "embed": ("dataset", "images", "texts"),
 }
 """Settings by stage that name files which workers open."""
 _OF_ONE_MACHINE = ("memory://", "file://", "local://")
@@ -69,14 +70,22 @@ def places_of(step: Step) -> Iterator[tuple[str, str]]:
     """
     plain = step.settings.model_dump(mode="json")
     if step.stage not in STAGES:
-        yield from ((key, text) for key, text in _texts(plain) if "/" in text and Path(text).exists())
+        yield from _existing(plain)
         return
     for key in WORKERS_READ[step.stage]:
         value: Any = plain
         for part in key.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None
+        if isinstance(value, Mapping):  # a function of the user's with its settings
+            yield from _existing(value, key)
+            continue
         for place in [value] if isinstance(value, str) else value or ():
             yield key, place
+
+
+def _existing(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the texts that are the path of something here, with their keys."""
+    yield from ((name, text) for name, text in _texts(value, key) if "/" in text and Path(text).exists())
 
 
 def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:

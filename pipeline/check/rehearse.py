@@ -13,6 +13,7 @@ from openwit.pipeline.stages.base import CANDIDATES, QUERY_LIST
 from openwit.pipeline.stages.candidates.settings import CandidateSettings
 from openwit.pipeline.stages.card.settings import CardSettings
 from openwit.pipeline.stages.dedup.settings import DedupSettings
+from openwit.pipeline.stages.embed.settings import EmbedSettings
 from openwit.pipeline.stages.fetch.settings import FetchSettings
 from openwit.pipeline.stages.queries.settings import QuerySettings
 from openwit.pipeline.stages.select.settings import SelectSettings
@@ -95,6 +96,10 @@ def _card(settings: CardSettings, sample: Sample) -> CardSettings:  # noqa: ARG0
     return CardSettings(examples=0, queries=0, query_examples=0)
 
 
+def _embed(settings: EmbedSettings, sample: Sample) -> EmbedSettings:  # noqa: ARG001
+    return settings.model_copy(update={"limit": 2})
+
+
 _CHANGES: dict[type, Callable[[Any, Sample], Any]] = {
     QuerySettings: _queries,
     CandidateSettings: _candidates,
@@ -103,4 +108,5 @@ _CHANGES: dict[type, Callable[[Any, Sample], Any]] = {
     DedupSettings: _dedup,
     ShardSettings: _shard,
     CardSettings: _card,
+    EmbedSettings: _embed,
 }

@@ -422,6 +422,38 @@ def shard(
     run_stage_command("shard", job, {"survivors": source}, folder, sets=sets, build=build, shown=out)
 
 
+@app.command(
+    context_settings=BEAM_FLAGS,
+    epilog=examples(
+        "wit embed out/dataset --images mypkg.mean_colour --out out/embeddings",
+        "wit embed out/birds --images openwit.training.embedding.Images --set images.model=out/run --out out/embedded",
+    ),
+)
+def embed(
+    context: typer.Context,
+    dataset: Annotated[str, typer.Argument(help="Dataset folder, or its URL.", metavar="DATASET")],
+    out: Out,
+    images: Annotated[
+        str | None, typer.Option("--images", help="Function that embeds images, by dotted name.", metavar="NAME")
+    ] = None,
+    texts: Annotated[
+        str | None, typer.Option("--texts", help="Function that embeds captions, by dotted name.", metavar="NAME")
+    ] = None,
+    sets: Sets = None,
+    runner: Runner = "local",
+    workers: Workers = "auto",
+    cluster: Cluster = None,
+    replace: Replace = False,
+) -> None:
+    """Embed the images and captions of a dataset.
+
+    The functions are your own, or those of the trainer: openwit.training.embedding.Images and Texts.
+    """
+    flags = {of: {"name": name} for of, name in (("images", images), ("texts", texts)) if name is not None}
+    job = JobFlags(runner, workers, cluster, replace, context)
+    run_stage_command("embed", job, {"dataset": dataset}, out, flags=flags, sets=sets)
+
+
 add_fetch_command(app)
 add_inputs_command(app)
 cli_dataset.add_commands(app)

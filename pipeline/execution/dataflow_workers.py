@@ -27,6 +27,7 @@ WORKERS: dict[str, Workers] = {
     "dedup": Workers("n2-standard-4", 250, 100, "reads every image once for its checksum"),
     "redraw": Workers("n2-standard-2", 50, 50, "small tables"),
     "shard": Workers("n2-standard-4", 250, 100, "the store; two runs of 64 MB and a block a process"),
+    "embed": Workers("n2-standard-4", 250, 50, "CPU: the function, once a process"),
 }
 """Workers by stage."""
 OTHER = Workers("n2-standard-4", 100, 50, "a stage of your own")

@@ -219,10 +219,14 @@ class _Planner:
             "redraw": self._passing,
             "shard": self._shard,
             "card": self._card,
+            "embed": self._embed,
         }.get(step.stage)
         if made is None:
             return StepPlan(step.name, "rows", self.rows, basis="your own stage: taken to pass everything on")
         return made(step)
+
+    def _embed(self, step: Step) -> StepPlan:
+        return StepPlan(step.name, "images", self.images, basis="hours not known: they are the function's")
 
     def _queries(self, step: Step) -> StepPlan:
         listed = 0 if self.matches is None else self.matches.queries

@@ -25,6 +25,7 @@ STAGES = {
     "redraw": "openwit.pipeline.stages.redraw.Redraw",
     "shard": "openwit.pipeline.stages.shard.Shard",
     "card": "openwit.pipeline.stages.card.Card",
+    "embed": "openwit.pipeline.stages.embed.Embed",
 }
 """Short name to the dotted name of the class, in the order in which a build runs them."""
 

@@ -136,7 +136,8 @@ def _of_stage(folder: Path, of: str) -> Vectors:
         if entry["path"].startswith("embeddings/")
     ]
     function = extra["functions"][of]
-    source = {"data": extra["dataset"], "by_key": True}
+    dataset = str(extra["dataset"])
+    source = {"data": dataset if "://" in dataset else str((folder / dataset).resolve()), "by_key": True}
     dimension = int(extra["dimensions"].get(of, 0))
     return Vectors(folder, of, files, dimension, function.get("identity") or {}, source, function.get("model", ""))
 
