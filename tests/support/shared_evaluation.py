@@ -30,6 +30,7 @@ class Labelled:
 
     title = "made"
     classes = CLASSES
+    truth = None
 
     def __init__(self, dataset: ShardedDataset) -> None:
         self._dataset = dataset

@@ -10,7 +10,7 @@ import typer
 from openwit.schemas.common.command import Version, ending_when_stopped, make_console, run_app, user_errors
 from openwit.schemas.common.errors import OpenWITError
 from openwit.training.cli.options import BatchSize, ModelPath, QuickGelu, WeightsOption, example
-from openwit.training.config.choices import Embedded, ExportLayout, Floats, Searched, Weights
+from openwit.training.config.choices import Embedded, ExportLayout, Floats, Metric, Searched, Weights
 from openwit.training.config.limits import MOST_CHECKPOINTS, MOST_PROCESSES, MOST_SAMPLES, MOST_TOKEN_IDS
 
 app = typer.Typer(
@@ -273,46 +273,87 @@ def search(
 def zero_shot(
     model: ModelPath,
     data: Annotated[
-        Path,
+        Path | None,
         typer.Option(help="Parquet file of images and labels, folder with one folder per class, or tars with .cls."),
-    ],
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Known dataset by name, such as cifar10, below --root.", metavar="NAME")
+    ] = None,
+    root: Annotated[Path, typer.Option(help="Folder of known datasets, see `wit-train datasets`.")] = Path("."),
     prompts: Annotated[
-        str, typer.Option(help="Templates: paper, cifar10, name, or a file with one template per line ({label}).")
-    ] = "paper",
+        list[str] | None,
+        typer.Option(
+            help="Templates: paper, cifar10, name, a domain such as food or satellite, or a file with one template "
+            "per line ({label}) or a list per dataset (FILE#NAME). Repeatable: more sets are shown beside the first "
+            "[default: those beside the data, else the dataset's domain, else paper]."
+        ),
+    ] = None,
+    metric: Annotated[
+        Metric | None,
+        typer.Option(help="Main metric [default: the dataset's; accuracy, or map_11_point for several labels]."),
+    ] = None,
     split: Annotated[
         str | None, typer.Option(help="Split of the data [default: the held-out one, if there are several].")
     ] = None,
-    classes: Annotated[Path | None, typer.Option(help="Names of numbered classes, one per line from class 0.")] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option(help="Names of numbered classes, one per line from class 0, or a list per dataset (FILE#NAME)."),
+    ] = None,
     image_column: Annotated[str | None, typer.Option(help="Column of images in Parquet.")] = None,
     label_column: Annotated[str | None, typer.Option(help="Column of labels in Parquet.")] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, max=MOST_SAMPLES, help="Classify a random sample of N images.")
     ] = None,
     batch_size: BatchSize = 256,
+    allow_train: Annotated[
+        bool, typer.Option("--allow-train", help="Classify even images that the model was trained on.")
+    ] = False,
     weights: WeightsOption = Weights.MODEL,
     quick_gelu: QuickGelu = None,
     out: Annotated[Path | None, typer.Option(help="JSON to write, with every class and confusion.")] = None,
 ) -> None:
-    """Classify images by the names of their classes: top-1, top-5 and mean per-class accuracy with 95% intervals."""
-    from openwit.training.checkpoints.load import load_model
-    from openwit.training.cli.zero_shot import run_zero_shot
-    from openwit.training.evaluation.classification_data import open_classification
-    from openwit.training.evaluation.classification_readers import LabelledData
-    from openwit.training.evaluation.prompts import read_prompts
+    """Classify images by the names of their classes: top-1, top-5 and mean per-class accuracy with 95% intervals.
 
-    labelled = LabelledData(data, split=split, classes=classes, image_column=image_column, label_column=label_column)
-    templates = read_prompts(prompts)
-    images = open_classification(labelled).limited(limit)
-    run_zero_shot(
-        load_model(model, weights=weights, quick_gelu=quick_gelu, report=_print),
-        images,
+    An ensemble of templates is shown beside the paper's single one.
+    """
+    from openwit.training.cli.zero_shot import ZeroShotOptions, zero_shot_command
+
+    zero_shot_command(
+        model,
+        ZeroShotOptions(
+            data=data,
+            dataset=dataset,
+            root=root,
+            prompts=tuple(prompts or ()),
+            metric=metric,
+            split=split,
+            classes=classes,
+            image_column=image_column,
+            label_column=label_column,
+            limit=limit,
+            batch_size=batch_size,
+            allow_train=allow_train,
+            weights=weights,
+            quick_gelu=quick_gelu,
+            out=out,
+        ),
         console=make_console(),
-        prompts=prompts,
-        templates=templates,
-        limit=limit,
-        batch_size=batch_size,
-        out=out,
     )
+
+
+@app.command(epilog=example("wit-train datasets data/evaluation"))
+def datasets(
+    root: Annotated[Path, typer.Argument(help="Folder that holds evaluation datasets.", metavar="ROOT")],
+    out: Annotated[Path | None, typer.Option(help="JSON to write, with published sizes and their sources.")] = None,
+) -> None:
+    """List the paper's and CLIP_benchmark's datasets that a folder holds, with counts against published ones.
+
+    Layouts: CLIP_benchmark's WebDataset export (wds_NAME), torchvision's folders, NAME.parquet, and one folder per
+    class. Nothing is downloaded.
+    """
+    from openwit.training.cli.datasets import show_datasets
+
+    show_datasets(root, console=make_console(), out=out)
 
 
 @app.command(epilog=example("wit-train export out/demo/run --format open_clip --out out/demo/open_clip"))

@@ -45,3 +45,19 @@ class Layer(StrEnum):
 
     PENULTIMATE = "penultimate"
     PROJECTED = "projected"
+
+
+class Metric(StrEnum):
+    """Metrics of classification: the paper's (table 9), and CLIP_benchmark's mean average precision."""
+
+    ACCURACY = "accuracy"
+    MEAN_PER_CLASS = "mean_per_class"
+    MEAN_TOP1_TOP5 = "mean_top1_top5"
+    ROC_AUC = "roc_auc"
+    MAP_11 = "map_11_point"
+    MAP = "map"
+
+    @property
+    def of_scores(self) -> bool:
+        """Whether it needs the scores of all classes, not only the rank of the right one."""
+        return self in (Metric.ROC_AUC, Metric.MAP_11, Metric.MAP)

@@ -38,7 +38,10 @@ class ZeroShotSettings(Settings):
     )
     split: str | None = Field(None, description="split of the data; null: the held-out one, if there are several")
     classes: Path | None = Field(None, description="names of numbered classes, one per line; null: the data's own")
-    prompts: str = Field("paper", description="paper, cifar10, name, or a file with one template per line ({label})")
+    prompts: str = Field(
+        "paper",
+        description="paper, cifar10, name, a domain such as food, or a file of templates ({label}), also FILE#NAME",
+    )
     limit: int | None = Field(
         1000, ge=1, le=MOST_SAMPLES, description="images to classify, a random sample; null: all"
     )

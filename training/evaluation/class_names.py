@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from openwit.schemas.common.errors import DataError
-from openwit.training.evaluation.pasted import read_lines
+from openwit.training.evaluation.named_lists import read_named_list
 
 BESIDE = ("classnames.txt", "classes.txt", "class_names.txt")
 """Names of a list beside a set's images: one class per line, in order of number; CLIP_benchmark's is the first."""
@@ -15,13 +15,17 @@ _WORDNET_ID = re.compile(r"n\d{8}\Z")
 _WORDNET_ID_BEFORE = re.compile(r"(n\d{8})\s*[\s:,;]\s*(?=\S)")
 
 
-def read_class_names(path: Path) -> list[str]:
+def read_class_names(path: Path, keys: Sequence[str] = ()) -> list[str]:
     """Return the names of a list: one per line, or a list pasted from code; numbers or WordNet ids before all are cut.
+
+    Args:
+        path: the file, see `openwit.training.evaluation.named_lists.read_named_list`.
+        keys: names of the dataset, for files with a list for each.
 
     Raises:
         DataError: there is no such file, or the lines are WordNet ids, which no text has.
     """
-    names = [line for _, line in read_lines(path, "no file of class names")]
+    names = [line for _, line in read_named_list(path, "classes", keys, "no file of class names")]
     if names and all(_WORDNET_ID.match(name) for name in names):
         raise DataError(f"{path} holds WordNet ids such as {names[0]}, not names: give the words that they stand for")
     numbers = [_NUMBER_BEFORE.match(name) for name in names]
@@ -49,13 +53,16 @@ def folder_numbers(folders: Sequence[str]) -> list[int] | None:
     return numbers
 
 
-def names_of_folders(folders: Sequence[str], path: Path, where: Path) -> tuple[list[str], list[int], str]:
+def names_of_folders(
+    folders: Sequence[str], path: Path, where: Path, keys: Sequence[str] = ()
+) -> tuple[list[str], list[int], str]:
     """Match a list of class names to folders, one folder per class.
 
     Args:
         folders: names of the folders, in the order of their labels.
         path: file of class names.
         where: what holds the folders, for messages.
+        keys: see `read_class_names`.
 
     Returns:
         The names by number, the number of each folder, and what was decided, in words.
@@ -63,7 +70,7 @@ def names_of_folders(folders: Sequence[str], path: Path, where: Path) -> tuple[l
     Raises:
         DataError: the list cannot be that of the folders.
     """
-    names = read_class_names(path)
+    names = read_class_names(path, keys)
     numbers = folder_numbers(folders)
     if numbers is not None:
         return _by_number(names, numbers, path=path, where=where)
@@ -74,18 +81,19 @@ def names_of_folders(folders: Sequence[str], path: Path, where: Path) -> tuple[l
         found = _by_key(folders, known)
         if found is not None:
             return plain, found, f"the folders of {where} and the lines of {path} are matched by WordNet id"
-    keys: dict[str, int] = {}
+    by_fold: dict[str, int] = {}
     for number, name in enumerate(names):
-        keys.setdefault(_folded(name), number)
-    by_name = _by_key([_folded(folder) for folder in folders], keys)
+        by_fold.setdefault(_folded(name), number)
+    by_name = _by_key([_folded(folder) for folder in folders], by_fold)
     if by_name is not None:
         return names, by_name, f"the folders of {where} and the lines of {path} are matched by name"
     if len(folders) != len(names):
         raise DataError(f"{path} names {len(names)} classes, but {where} has {len(folders)}")
     for place, folder in enumerate(folders):
-        if keys.get(_folded(folder), place) != place:
+        line = by_fold.get(_folded(folder), place)
+        if line != place:
             raise DataError(
-                f"{path} has the folder {folder} of {where} on line {keys[_folded(folder)] + 1}, though it is number "
+                f"{path} has the folder {folder} of {where} on line {line + 1}, though it is number "
                 f"{place + 1} of the folders: name all folders as the lines are, or by number"
             )
     return (

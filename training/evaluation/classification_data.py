@@ -3,6 +3,7 @@
 Every row becomes a labelled image or is skipped for a reason: `no image`, `no label`, `unknown class`, `damaged tar`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from openwit.training.evaluation.class_names import BESIDE, folder_numbers, name
 from openwit.training.evaluation.classification_readers import (
     Found,
     Images,
+    Label,
     LabelledData,
     read_folder,
     read_parquet,
@@ -42,9 +44,10 @@ class ClassificationSet:
         split: of the set; None if it has no splits.
         classes: names; a label is an index into them.
         keys: (N,) names of the images.
-        labels: (N,) numbers of their classes.
+        labels: (N,) numbers of their classes; -1 throughout if images have several.
         left_out: keys of rows that are not labelled images, by reason.
         notes: what was decided about names, in words.
+        truth: (N, classes) 1, 0, or -1 for not judged, if an image may have several classes; None otherwise.
     """
 
     name: str
@@ -56,6 +59,7 @@ class ClassificationSet:
     places: list[int]
     images: Images
     notes: tuple[str, ...] = ()
+    truth: NDArray[np.int8] | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -73,6 +77,10 @@ class ClassificationSet:
         """Return an image, still encoded."""
         return Labelled(self.keys[index], self.images(self.places[index]), int(self.labels[index]))
 
+    def noting(self, *notes: str) -> "ClassificationSet":
+        """Return the set with more notes."""
+        return replace(self, notes=(*self.notes, *notes))
+
     def limited(self, limit: int | None) -> "ClassificationSet":
         """Return at most `limit` images, always the same, drawn from the whole set because sets are often sorted."""
         if limit is None or limit >= len(self):
@@ -82,6 +90,7 @@ class ClassificationSet:
             self,
             keys=[self.keys[index] for index in chosen],
             labels=self.labels[chosen],
+            truth=None if self.truth is None else self.truth[chosen],
             places=[self.places[index] for index in chosen],
         )
 
@@ -96,22 +105,39 @@ def open_classification(wanted: LabelledData) -> ClassificationSet:
     refuse_special(path, str(path))
     if not path.exists():
         raise DataError(f"{path} does not exist")
+    found, split = _read(path, wanted)
+    return number_classes(found, wanted, split)
+
+
+def _read(path: Path, wanted: LabelledData) -> tuple[Found, str | None]:
     if path.suffix == ".parquet" and path.is_file():
-        found, split = read_parquet([path], wanted)
-    elif path.is_file():
-        found, split = _labelled(read_tars([path]), path), wanted.split
-        if split is not None:
-            raise DataError(f"{path} is one tar, which has no split {split!r}: leave the split out")
-    else:
-        tars, folder, split = tars_of(path, wanted.split)
-        tables = sorted(folder.glob("[!.]*.parquet"))  # not what a killed process left half written
-        if tars:
-            found = _labelled(read_tars(tars), path)
-        elif tables:
-            found, split = read_parquet(tables, wanted)
-        else:
-            found = read_folder(folder)
-    return _numbered(found, wanted, split)
+        return read_parquet([path], wanted)
+    if path.is_file():
+        if wanted.split is not None:
+            raise DataError(f"{path} is one tar, which has no split {wanted.split!r}: leave the split out")
+        return _labelled(read_tars([path]), path), None
+    tars, folder, split = tars_of(path, wanted.split)
+    tables = sorted(folder.glob("[!.]*.parquet"))  # not what a killed process left half written
+    if tars:
+        found = _labelled(read_tars(tars), path)
+        found.notes += missing_shards(folder, tars)
+        return found, split
+    if tables:
+        found, named = read_parquet(tables, wanted)
+        return found, named or split
+    return read_folder(folder), split
+
+
+def missing_shards(folder: Path, tars: Sequence[Path]) -> list[str]:
+    """Return a sentence if CLIP_benchmark's `nshards.txt` names more tars than there are: a copy that is not whole."""
+    path = folder / "nshards.txt"
+    try:
+        expected = int(path.read_text("utf-8").strip()) if path.is_file() else len(tars)
+    except (ValueError, OSError):
+        return [f"{path} holds no number"]
+    if expected == len(tars):
+        return []
+    return [f"{path} says {expected:,} tars, but there are {len(tars):,}: the set is not whole"]
 
 
 def _labelled(found: Found, path: Path) -> Found:
@@ -120,7 +146,8 @@ def _labelled(found: Found, path: Path) -> Found:
         return found
     images = f"none of its {len(found.keys):,} images has" if found.keys else "no sample has"
     raise DataError(
-        f"{path} has 0 classes: {images} a class in a member .cls (a number or a word, beside KEY.jpg)"
+        f"{path} has 0 classes: {images} a class in a member .cls (a number or a word, beside KEY.jpg; or in .npy "
+        f"marks of 0 and 1 per class)"
         f"{_aside(found)}; images with texts only can be measured with `wit-train retrieval`"
     )
 
@@ -138,7 +165,7 @@ def _names(found: Found, wanted: LabelledData) -> tuple[list[str], list[int] | N
     """
     folder = wanted.data if wanted.data.is_dir() else wanted.data.parent
     path = wanted.classes
-    is_numbered = found.names is None and any(isinstance(label, int) for label in found.labels)
+    is_numbered = found.names is None and any(_is_numbered(label) for label in found.labels)
     if path is None and (is_numbered or folder_numbers(found.folders or [""]) is not None):
         path = next((folder / name for name in BESIDE if (folder / name).is_file()), None)
         if path is None and is_numbered:
@@ -147,37 +174,77 @@ def _names(found: Found, wanted: LabelledData) -> tuple[list[str], list[int] | N
                 f"one a line from class 0 on (--classes FILE, or {BESIDE[0]} beside the data)"
             )
     if path is None:
-        words = {label for label in found.labels if isinstance(label, str)}
+        words = {word for label in found.labels for word in _classes_of(label) if isinstance(word, str)}
         return (list(found.names) if found.names is not None else sorted(words)), None, ""
     if found.folders:
-        return names_of_folders(found.folders, path, wanted.data)
-    names = read_class_names(path)
+        return names_of_folders(found.folders, path, wanted.data, wanted.names)
+    names = read_class_names(path, wanted.names)
     if found.names is not None and len(found.names) != len(names):
         raise DataError(f"{path} names {len(names)} classes, but {wanted.data} has {len(found.names)}")
     return names, None, ""
 
 
-def _numbered(found: Found, wanted: LabelledData, split: str | None) -> ClassificationSet:
+def _is_numbered(label: Label) -> bool:
+    return isinstance(label, np.ndarray) or any(isinstance(each, int) for each in _classes_of(label))
+
+
+def _classes_of(label: Label) -> Sequence[int | str]:
+    if isinstance(label, tuple):
+        return label
+    return (label,) if isinstance(label, int | str) else ()
+
+
+def number_classes(found: Found, wanted: LabelledData, split: str | None) -> ClassificationSet:
+    """Return a set of what a reader found, with labels as numbers of named classes.
+
+    Raises:
+        DataError: numbers have no names, or fewer than two classes or no images remain.
+    """
     names, folders, note = _names(found, wanted)
     if len(names) < 2:
         raise DataError(f"{wanted.data} has {len(names)} classes, but there is nothing to choose with fewer than two")
     if folders is not None:
         found.labels = [folders[label] if isinstance(label, int) else label for label in found.labels]
     numbers = {name: number for number, name in reversed(list(enumerate(names)))}
-    keys, labels, places = [], [], []
+    several = any(isinstance(label, tuple | np.ndarray) for label in found.labels)
+    keys, rows, places = [], [], []
     for key, label, place in zip(found.keys, found.labels, found.places, strict=True):
-        number = label if isinstance(label, int) else numbers.get(label) if label is not None else None
+        row = _row(label, numbers, len(names))
         if label is None:
             found.leave_out("no label", key)
-        elif number is None or not 0 <= number < len(names):
+        elif row is None:
             found.leave_out("unknown class", key)
         else:
             keys.append(key)
-            labels.append(number)
+            rows.append(row)
             places.append(place)
     if not keys:
-        raise DataError(f"{wanted.data} holds no labelled images{_aside(found)}")
+        split_of = "" if split is None else f"split {split!r} of "
+        raise DataError(f"{split_of}{wanted.data} holds no labelled images{_aside(found)}")
     name = wanted.data.resolve().name.removesuffix(".parquet").removesuffix(".tar")
-    array = np.array(labels, dtype=np.int64)
-    notes = (note,) if note else ()
-    return ClassificationSet(name, split, tuple(names), keys, array, found.left_out, places, found.images, notes)
+    truth = np.stack([_marked(row, len(names)) for row in rows]) if several else None
+    array = np.full(len(keys), -1, dtype=np.int64) if several else np.array(rows, dtype=np.int64)
+    notes = (*((note,) if note else ()), *found.notes)
+    return ClassificationSet(
+        name, split, tuple(names), keys, array, found.left_out, places, found.images, notes, truth
+    )
+
+
+def _row(label: Label, numbers: dict[str, int], ways: int) -> int | list[int] | NDArray[np.int8] | None:
+    """Return a label as the number of its class, as those of its classes, or as marks; None if one is not known."""
+    if isinstance(label, np.ndarray):
+        return label if len(label) == ways else None
+    found = [numbers.get(each, -1) if isinstance(each, str) else each for each in _classes_of(label)]
+    if any(not 0 <= each < ways for each in found):
+        return None
+    if isinstance(label, tuple):
+        return found
+    return found[0] if found else None
+
+
+def _marked(row: int | list[int] | NDArray[np.int8], ways: int) -> NDArray[np.int8]:
+    if isinstance(row, np.ndarray):
+        return row
+    marks = np.zeros(ways, dtype=np.int8)
+    marks[row] = 1
+    return marks

@@ -1,5 +1,6 @@
 """Read labelled images: rows of Parquet files, folders of images, members of tars."""
 
+import io
 import json
 import mmap
 from bisect import bisect_right
@@ -9,8 +10,10 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.tar_members import DAMAGED
@@ -22,13 +25,17 @@ from openwit.training.evaluation.class_names import folder_numbers
 
 IMAGE_NAMES = ("image", "jpeg", "jpg", "png", "webp", "img", "bytes")
 LABEL_NAMES = ("label", "labels", "class", "cls", "class_name", "target", "fine_label")
-TAR_KINDS = {**dict.fromkeys(IMAGE_SUFFIXES, "image"), **{name: name for name in ("cls", "txt", "json")}}
+TAR_KINDS = {**dict.fromkeys(IMAGE_SUFFIXES, "image"), **{name: name for name in ("cls", "npy", "txt", "json")}}
 HELD_OUT = ("test", "val", "validation")
 """Splits to look for if none is named; the first one found is used."""
 
 _MAX_UNPACKED = 100_000_000_000
 
-Label = int | str | None
+Several = tuple[int | str, ...]
+"""The classes of an image that may have several, or none."""
+Marks = NDArray[np.int8]
+"""(classes,) 1 for each class that an image has, 0 for others, -1 where that was not judged."""
+Label = int | str | Several | Marks | None
 
 
 class Images(Protocol):
@@ -45,10 +52,11 @@ class Found:
 
     Attributes:
         keys: names of the images.
-        labels: words, numbers, or None.
+        labels: words, numbers, several of them, marks per class, or None.
         places: positions, as `images` takes them.
         images: reads one image.
         names: of the classes by number, if the data contain them.
+        notes: what was found or decided, in words.
         folders: names of the folders, if each is a class; a label is an index into them.
         left_out: keys by reason.
     """
@@ -60,6 +68,7 @@ class Found:
     names: Sequence[str] | None = None
     folders: Sequence[str] = ()
     left_out: dict[str, list[str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def add(self, key: str, label: Label, place: int) -> None:
         """Add an image."""
@@ -82,6 +91,7 @@ class LabelledData:
         classes: a file of class names in order of number, one per line; None: those that come with the data.
         image_column: of a Parquet file; None: the one that holds bytes.
         label_column: of a Parquet file; None: the one with a usual name.
+        keys: names of the dataset, for files with a list of class names for each; empty: the name of the data.
     """
 
     data: Path
@@ -90,6 +100,12 @@ class LabelledData:
     classes: Path | None = None
     image_column: str | None = None
     label_column: str | None = None
+    keys: Sequence[str] = ()
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Return the names of the dataset."""
+        return self.keys or (self.data.resolve().name.removesuffix(".parquet").removesuffix(".tar"),)
 
 
 class ParquetImages:
@@ -133,7 +149,7 @@ def read_parquet(paths: list[Path], wanted: LabelledData) -> tuple[Found, str | 
     found = Found(ParquetImages(files, image), names=_hugging_face_names(schema, label))
     columns = [label, *(name for name in ("key", "split") if name in schema.names and name != label)]
     rows = pa.concat_tables(file.read(columns=columns) for file in files)
-    labels: list[Label] = rows[label].to_pylist()
+    labels = _labels(rows[label])
     keys = rows["key"].to_pylist() if "key" in columns else [None] * len(labels)
     splits = rows["split"].to_pylist() if "split" in columns else [None] * len(labels)
     split = chosen_split(list(dict.fromkeys(splits)), wanted) if "split" in columns else wanted.split
@@ -189,9 +205,47 @@ def _label_column(schema: pa.Schema, wanted: LabelledData) -> str:
         )
     kind = schema.field(name).type
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    if not (pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        raise DataError(f"column {name} of {wanted.data} is of type {kind}: labels are words or whole numbers")
+    of_list = _value_type(kind)
+    marks = of_list is not None and (pa.types.is_boolean(of_list) or pa.types.is_floating(of_list))
+    if not (marks or _is_label(kind if of_list is None else of_list)):
+        raise DataError(
+            f"column {name} of {wanted.data} is of type {kind}: labels are words or whole numbers, or lists of them"
+        )
     return name
+
+
+def _value_type(kind: pa.DataType) -> pa.DataType | None:
+    """Return the type of the entries of a list; None for other types."""
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return kind.value_type if is_list else None
+
+
+def _is_label(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _labels(column: pa.ChunkedArray) -> list[Label]:
+    """Return the labels of a column: lists of numbers or words name classes, lists of bool or float mark each one."""
+    of_list = _value_type(column.type)
+    values = column.to_pylist()
+    if of_list is None:
+        return list(values)
+    if _is_label(of_list):
+        twice = next((each for each in values if each and len(set(each)) < len(each)), None)
+        if twice is not None:
+            raise DataError(
+                f"lists of labels name the classes of an image, but {str(twice[:8])[:60]} has one twice: store marks "
+                "of 0 and 1 per class as bool or float"
+            )
+        return [None if each is None or None in each else tuple(each) for each in values]
+    return [None if each is None or None in each else _marks(np.asarray(each)) for each in values]
+
+
+def _marks(values: NDArray[Any]) -> Marks | None:
+    """Return marks per class; None for anything else than a row of 1, 0 and -1."""
+    if values.ndim != 1 or values.dtype.kind not in "biuf" or not np.isin(values, (0, 1, -1)).all():
+        return None
+    return values.astype(np.int8)
 
 
 def _hugging_face_names(schema: pa.Schema, label: str) -> list[str] | None:
@@ -202,8 +256,10 @@ def _hugging_face_names(schema: pa.Schema, label: str) -> list[str] | None:
         node = json.loads(raw) if raw else None
     except ValueError:
         return None
-    for key in ("info", "features", label, "names"):
+    for key in ("info", "features", label):
         node = node.get(key) if isinstance(node, dict) else None
+    for key in ("feature", "names"):  # `feature`: of a sequence of them
+        node = node.get(key, node if key == "feature" else None) if isinstance(node, dict) else None
     return [str(name) for name in node] if isinstance(node, list) and node else None
 
 
@@ -274,12 +330,25 @@ def read_tars(paths: list[Path], log: Callable[[str], None] = lambda _: None) ->
         gathering: Gathering[Span] = Gathering(found.leave_out, kinds=TAR_KINDS, words=(), apart=True)
         for key, parts in gather_spans(archives[-1], gathering, note):
             start, size = parts.get("cls", (0, 0))
-            found.add(key, _label(archives[-1][start : start + size]), len(spans))
+            label: Label = _label(archives[-1][start : start + size])
+            if label is None and "npy" in parts:
+                start, size = parts["npy"]
+                label = _marks_of_npy(archives[-1][start : start + size])
+            found.add(key, label, len(spans))
             spans.append((len(archives) - 1, *parts["image"]))
     return found
 
 
-def _label(raw: bytes) -> Label:
+def _marks_of_npy(raw: bytes) -> Marks | None:
+    """Return the marks that CLIP_benchmark writes for sets of several labels; None for any other array."""
+    try:
+        values = np.load(io.BytesIO(raw), allow_pickle=False)
+    except (ValueError, EOFError, OSError, MemoryError):
+        return None
+    return _marks(values) if isinstance(values, np.ndarray) else None
+
+
+def _label(raw: bytes) -> int | str | None:
     text = raw.decode("utf-8-sig", "replace").strip()
     if text.lstrip("-").isdecimal():
         return int(text)

@@ -21,7 +21,8 @@ from openwit.training.evaluation.embed import Embedder
 from openwit.training.evaluation.prompts import read_prompts
 from openwit.training.evaluation.retrieval import retrieval
 from openwit.training.evaluation.shares import ALONE, Shares
-from openwit.training.evaluation.zero_shot import HeadScorer, ObjectiveScorer, Scorer, classify, summarise
+from openwit.training.evaluation.zero_shot import HeadScorer, ObjectiveScorer, Scorer, classify
+from openwit.training.evaluation.zero_shot_result import summarise_set
 from openwit.training.objectives.base import Objective
 from openwit.training.tokenizer.bpe import Tokenizer
 
@@ -182,8 +183,9 @@ class ZeroShot:
         limit: int | None = 1000,
     ) -> None:
         self._context = context
-        self._templates = read_prompts(prompts)
-        self._data = open_classification(LabelledData(Path(data), split=split, classes=classes)).limited(limit)
+        wanted = LabelledData(Path(data), split=split, classes=classes)
+        self._templates = read_prompts(prompts, wanted.names)
+        self._data = open_classification(wanted).limited(limit)
         captions = len(self._data) * len(self._data.classes) * len(self._templates)
         if context.config.objective.name == "captioning" and captions > MAX_CAPTIONS:
             most = MAX_CAPTIONS // (len(self._data.classes) * len(self._templates))
@@ -194,7 +196,7 @@ class ZeroShot:
             )
 
     def __call__(self, model: Any, position: Position) -> Evaluation:
-        """Return the accuracies; `details` is a `ZeroShotResult`."""
+        """Return the accuracies; `details` is a `ZeroShotResult`, or a `SeveralResult` of several classes an image."""
         batch_size, progress = self._context.config.eval.batch_size, self._context.progress
         answers = classify(
             self._data,
@@ -204,14 +206,12 @@ class ZeroShot:
             progress=progress,
             shares=self._context.shares,
         )
-        result = summarise(answers, self._data.classes)
-        top5 = "" if result.top5 is None else f"  top-5 {100 * result.top5.value:.1f}%"
+        result = summarise_set(answers, self._data)
         skipped = f", {len(result.unreadable)} unreadable" if result.unreadable else ""
         return Evaluation(
             result.metrics(),
             f"step {position.step}: zero-shot on {self._data.title} ({result.images} images{skipped})  "
-            f"top-1 {100 * result.top1.value:.1f}%{top5}  mean per class {100 * result.mean_per_class.value:.1f}%  "
-            f"(chance {100 * result.top1.chance:.2f}%)",
+            f"{result.sentence()}",
             result,
         )
 

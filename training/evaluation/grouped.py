@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from openwit.schemas.common.errors import DataError
 from openwit.training.data.captioned_files import captioned_table
 from openwit.training.evaluation.captioned.open import CaptionedData, reworded
 from openwit.training.evaluation.classification_data import open_classification
@@ -58,6 +59,8 @@ def open_grouped(
         wanted.data, split=wanted.split, image_column=wanted.image_column, label_column=group_column
     )
     found = open_classification(labelled).limited(limit)
+    if found.truth is not None:
+        raise DataError(f"the images of {found.title} may have several classes, so they are not in groups")
     for note in found.notes:
         report(note)
     return GroupedImages(found.title, found, found.labels, found.left_out)

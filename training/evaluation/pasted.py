@@ -98,7 +98,7 @@ def _as_python(text: str, path: Path) -> list[Line]:
     found = []
     for element in elements:
         assert isinstance(element, ast.expr)
-        value = _text_of(element)
+        value = text_of_node(element)
         if value is None:
             return []
         if element.end_lineno != element.lineno and not isinstance(element, ast.Lambda):
@@ -123,11 +123,11 @@ def _parsed(text: str) -> ast.List | ast.Tuple | ast.Dict | None:
     return None
 
 
-def _text_of(node: ast.expr) -> str | None:
+def text_of_node(node: ast.expr) -> str | None:
     """Return the text of a string, or the template of an f-string or a lambda of one; None for other code."""
     if isinstance(node, ast.Lambda):
         names = [argument.arg for argument in node.args.args]
-        return _text_of(node.body) if len(names) == 1 and _placeholders(node.body) <= set(names) else None
+        return text_of_node(node.body) if len(names) == 1 and _placeholders(node.body) <= set(names) else None
     if isinstance(node, ast.Constant):
         return node.value if isinstance(node.value, str) else None
     if not isinstance(node, ast.JoinedStr):

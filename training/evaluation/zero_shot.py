@@ -1,6 +1,5 @@
 """Classify zero-shot: predict the class whose texts fit an image best (paper section 3.1)."""
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -19,15 +18,11 @@ from openwit.training.evaluation.decoding import decoded_batches
 from openwit.training.evaluation.embed import Embedder, evaluating
 from openwit.training.evaluation.prompts import filled
 from openwit.training.evaluation.shares import ALONE, Shares
-from openwit.training.evaluation.statistics.intervals import bootstrap_class_mean, wilson
 from openwit.training.objectives.base import Objective
 from openwit.training.tokenizer.bpe import Tokenizer
 
 Progress = Callable[[int, int], None]
 """Receives (done, total) of the images classified."""
-
-TOP = 5
-CONFUSIONS = 20
 
 
 class Scorer(Protocol):
@@ -59,6 +54,14 @@ def texts_of_classes(classes: Sequence[str], templates: Sequence[str]) -> list[s
     return [filled(template, name) for name in classes for template in templates]
 
 
+class SetScorer(Protocol):
+    """Scores each class for each image, once for each of several sets of templates."""
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> Sequence[Tensor]:
+        """Map (B, size, size, 3) bytes to scores as of `Scorer`, one tensor per set."""
+        ...
+
+
 class HeadScorer:
     """Scores by cosine with a head, for models with two towers.
 
@@ -75,6 +78,40 @@ class HeadScorer:
     def __call__(self, pixels: NDArray[np.uint8]) -> Tensor:
         """See `Scorer`."""
         return self._embedder.images(pixels) @ self._head.T
+
+
+class HeadsScorer:
+    """Scores with a head for each set of templates; an image is embedded once.
+
+    Args:
+        embedder: of images and texts.
+        classes: names.
+        sets: of templates, see `class_head`.
+    """
+
+    def __init__(self, embedder: Embedder, classes: Sequence[str], sets: Sequence[Sequence[str]]) -> None:
+        self._embedder = embedder
+        self._heads = [class_head(embedder.texts, classes, templates) for templates in sets]
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> list[Tensor]:
+        """See `SetScorer`."""
+        embedded = self._embedder.images(pixels)
+        return [embedded @ head.T for head in self._heads]
+
+
+class SeparateScorers:
+    """Scores with one scorer for each set of templates.
+
+    Args:
+        scorers: of the sets.
+    """
+
+    def __init__(self, scorers: Sequence[Scorer]) -> None:
+        self._scorers = scorers
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> list[Tensor]:
+        """See `SetScorer`."""
+        return [scorer(pixels) for scorer in self._scorers]
 
 
 class ObjectiveScorer:
@@ -122,16 +159,20 @@ class Answers:
     """Predictions, one entry per image.
 
     Attributes:
-        labels: (N,) the right class.
+        labels: (N,) the right class; -1 where images may have several.
         ranks: (N,) number of wrong classes before the right one, 0 being best.
         predicted: (N,) the first class.
         unreadable: keys of images that were skipped.
+        scores: (N, classes) float32, if they were asked for.
+        truth: (N, classes) see `ClassificationSet`, where images may have several classes.
     """
 
     labels: NDArray[np.int64]
     ranks: NDArray[np.int64]
     predicted: NDArray[np.int64]
     unreadable: list[str]
+    scores: NDArray[np.float32] | None = None
+    truth: NDArray[np.int8] | None = None
 
 
 def classify(
@@ -142,6 +183,7 @@ def classify(
     batch_size: int,
     progress: Progress | None = None,
     shares: Shares = ALONE,
+    keep_scores: bool = False,
 ) -> Answers:
     """Classify all images of a set, preprocessed as the model has it (openai/CLIP: short side, central square).
 
@@ -152,46 +194,97 @@ def classify(
         batch_size: images at once.
         progress: receives (done, total).
         shares: of the processes of a run.
+        keep_scores: return them all, for metrics that need them; always done where images may have several classes.
 
     Raises:
         DataError: no image can be read.
     """
+    (answers,) = classify_sets(
+        data,
+        SeparateScorers([scorer]),
+        inputs=inputs,
+        batch_size=batch_size,
+        progress=progress,
+        shares=shares,
+        keep_scores=keep_scores,
+    )
+    return answers
+
+
+def classify_sets(
+    data: ClassificationSet,
+    scorer: SetScorer,
+    *,
+    inputs: InputSpec,
+    batch_size: int,
+    progress: Progress | None = None,
+    shares: Shares = ALONE,
+    keep_scores: bool = False,
+) -> list[Answers]:
+    """Classify all images of a set with several sets of templates; see `classify`."""
     done, found = 0, dict[int, _Part]()
     mine = shares.of(-(-len(data) // batch_size))
     transform = evaluation_transform(inputs.image_size, fast=False, images=inputs.images)
     blank = np.zeros((1, inputs.image_size, inputs.image_size, 3), dtype=np.uint8)
+    keep_scores = keep_scores or data.truth is not None
     for number, (chunk, bad) in zip(mine, decoded_batches(data, transform, len(data), batch_size, mine), strict=True):
         labels = torch.tensor([decoded.sample.label for decoded in chunk], dtype=torch.int64)
+        scored: list[_Scored] = []
         if chunk:
-            before, first = ranked(scorer(np.stack([decoded.pixels for decoded in chunk])), labels)
-        else:
-            before, first = labels, labels
-            if shares.padded:
-                scorer(blank)
+            tables = scorer(np.stack([decoded.pixels for decoded in chunk]))
+            scored = [_scored(table, labels, keep_scores) for table in tables]
+        elif shares.padded:
+            scorer(blank)
         if number is None:
             continue
-        found[number] = _Part(labels.numpy(), before.numpy(), first.numpy(), bad)
+        found[number] = _Part(
+            np.array([decoded.number for decoded in chunk], dtype=np.int64), labels.numpy(), scored, bad
+        )
         done += len(chunk) + len(bad)
         if progress is not None:
             progress(done, len(data))
     parts = shares.joined(found)
-    if not any(len(part.labels) for part in parts):
+    full = [part for part in parts if len(part.labels)]
+    if not full:
         raise DataError(f"none of the {len(data)} images of {data.title} can be read")
-    return Answers(
-        np.concatenate([part.labels for part in parts]),
-        np.concatenate([part.ranks for part in parts]),
-        np.concatenate([part.predicted for part in parts]),
-        [key for part in parts for key in part.unreadable],
-    )
+    unreadable = [key for part in parts for key in part.unreadable]
+    numbers = np.concatenate([part.numbers for part in full])
+    return [
+        Answers(
+            np.concatenate([part.labels for part in full]),
+            np.concatenate([part.scored[which].ranks for part in full]),
+            np.concatenate([part.scored[which].predicted for part in full]),
+            unreadable,
+            np.concatenate([part.scored[which].scores for part in full]) if keep_scores else None,
+            None if data.truth is None else data.truth[numbers],
+        )
+        for which in range(len(full[0].scored))
+    ]
+
+
+class _Scored(NamedTuple):
+    """The scores of a batch with one set of templates; see `Answers`."""
+
+    ranks: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    scores: NDArray[np.float32]
 
 
 class _Part(NamedTuple):
     """A batch of a set; see `Answers`."""
 
+    numbers: NDArray[np.int64]
     labels: NDArray[np.int64]
-    ranks: NDArray[np.int64]
-    predicted: NDArray[np.int64]
+    scored: list[_Scored]
     unreadable: list[str]
+
+
+def _scored(table: Tensor, labels: Tensor, keep_scores: bool) -> _Scored:
+    scores = table.float().numpy() if keep_scores else np.empty((0, 0), dtype=np.float32)
+    if (labels < 0).any():  # several classes: no rank
+        return _Scored(np.full(len(labels), -1), table.argmax(dim=1).numpy(), scores)
+    before, first = ranked(table, labels)
+    return _Scored(before.numpy(), first.numpy(), scores)
 
 
 def ranked(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -213,108 +306,3 @@ def ranked(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     # Where all wrong scores are minus infinity too, the right class may have come first in class 0.
     first = torch.where(first == labels, (labels == 0).long(), first)
     return before, torch.where(before == 0, labels, first)
-
-
-@dataclass(frozen=True)
-class Share:
-    """A share in [0, 1]: the value, its 95% interval, and the chance level."""
-
-    value: float
-    low: float
-    high: float
-    chance: float
-
-
-@dataclass(frozen=True)
-class ClassResult:
-    """One class.
-
-    Attributes:
-        name: of the class.
-        images: number of its images.
-        right: number of those predicted correctly.
-        accuracy: right / images, with Wilson's interval; None if it has no images.
-        taken_for: the wrong class that was predicted most often, if any, and how often.
-    """
-
-    name: str
-    images: int
-    right: int
-    accuracy: Share | None
-    taken_for: tuple[str, int] | None
-
-
-@dataclass(frozen=True)
-class Confusion:
-    """Number of images of a class that were predicted as another."""
-
-    true: str
-    predicted: str
-    images: int
-
-
-@dataclass(frozen=True)
-class ZeroShotResult:
-    """Accuracies on a set.
-
-    Attributes:
-        images: number of images classified.
-        top1: share of images whose class ranks first.
-        top5: share of images whose class is among the first five; None if there are at most five.
-        mean_per_class: mean of the accuracies of all classes that have images.
-        classes: every class, in the order of the set.
-        confusions: most frequent first, `CONFUSIONS` at most.
-        unreadable: keys of images that were skipped.
-    """
-
-    images: int
-    top1: Share
-    top5: Share | None
-    mean_per_class: Share
-    classes: list[ClassResult]
-    confusions: list[Confusion]
-    unreadable: list[str]
-
-    def metrics(self) -> dict[str, float]:
-        """Return the values to log during training."""
-        shares = {"top1": self.top1, "top5": self.top5, "mean_per_class": self.mean_per_class}
-        return {f"zero_shot_{name}": share.value for name, share in shares.items() if share is not None}
-
-
-def summarise(answers: Answers, classes: Sequence[str]) -> ZeroShotResult:
-    """Return the metrics of the answers, with Wilson's intervals and, for the mean over classes, a bootstrap's."""
-    count, ways = len(answers.labels), len(classes)
-    counts = np.bincount(answers.labels, minlength=ways)
-    right = np.bincount(answers.labels[answers.ranks == 0], minlength=ways)
-    there = counts > 0
-    interval = bootstrap_class_mean(right[there], counts[there])
-    mean = float((right[there] / counts[there]).mean())
-    wrong = answers.ranks > 0
-    pairs = Counter(zip(answers.labels[wrong].tolist(), answers.predicted[wrong].tolist(), strict=True))
-    confusions = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))
-    most: dict[int, tuple[str, int]] = {}
-    for (true, taken), number in confusions:
-        most.setdefault(true, (classes[taken], number))
-    return ZeroShotResult(
-        count,
-        _share(int((answers.ranks < 1).sum()), count, 1 / ways),
-        _share(int((answers.ranks < TOP).sum()), count, TOP / ways) if ways > TOP else None,
-        Share(mean, interval.low, interval.high, 1 / ways),
-        [
-            ClassResult(
-                name,
-                int(counts[number]),
-                int(right[number]),
-                _share(int(right[number]), int(counts[number]), 1 / ways) if counts[number] else None,
-                most.get(number),
-            )
-            for number, name in enumerate(classes)
-        ],
-        [Confusion(classes[true], classes[taken], number) for (true, taken), number in confusions[:CONFUSIONS]],
-        answers.unreadable,
-    )
-
-
-def _share(right: int, count: int, chance: float) -> Share:
-    interval = wilson(right, count)
-    return Share(right / count, interval.low, interval.high, chance)

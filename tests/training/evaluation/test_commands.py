@@ -1,6 +1,8 @@
 """`wit-train zero-shot` and `wit-train retrieval` as a user calls them."""
 
+import hashlib
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -224,3 +226,98 @@ def test_retrieval_of_captioned_rows_and_of_images_by_images(
     for command, sentence in wrong:
         assert run_cli(*command) == 2
         assert sentence in capsys.readouterr().err
+
+
+def test_an_ensemble_is_shown_beside_the_single_template(fit: Any, colours: Path, tmp_path: Path, capsys: Any) -> None:
+    run = fit()
+    out = tmp_path / "zero.json"
+    assert run_cli("zero-shot", run, "--data", colours, "--prompts", "photo", "--out", out) == 0
+    said = capsys.readouterr().out
+    assert "prompts by top-1" in said
+    record = json.loads(out.read_text())
+    (compared,) = record["compared"]
+    assert (compared["prompts"], compared["templates"]) == ("paper", ["A photo of a {label}."])
+    alone = tmp_path / "alone.json"
+    assert run_cli("zero-shot", run, "--data", colours, "--prompts", "paper", "--out", alone) == 0
+    single = json.loads(alone.read_text())
+    assert single["compared"] == []
+    assert single["top1"]["value"] == compared["headline"]["value"]
+    difference = record["top1"]["value"] - single["top1"]["value"]
+    assert compared["gain_of_the_first"]["value"] == pytest.approx(difference)
+    (colours.parent / "zeroshot_classification_templates.txt").write_text("a {c}\nthe {c}\n")
+    options = ["--metric", "mean_per_class"]
+    assert run_cli("zero-shot", run, "--data", colours, *options, "--out", out) == 0
+    record = json.loads(out.read_text())
+    assert record["templates"] == ["a {c}", "the {c}"]
+    assert record["metric"] == "mean_per_class"
+    assert record["headline"]["value"] == record["mean_per_class"]["value"]
+    for wrong, sentence in [
+        (["--metric", "roc_auc"], "roc_auc is that of two"),
+        (["--metric", "f1"], "is not one of"),
+    ]:
+        capsys.readouterr()
+        assert run_cli("zero-shot", run, "--data", colours, *wrong) == 2
+        assert sentence in capsys.readouterr().err
+
+
+def test_zero_shot_of_several_labels(fit: Any, factory: SimpleNamespace, tmp_path: Path, capsys: Any) -> None:
+    pictures = [factory.jpeg(np.full((32, 40, 3), value, np.uint8)) for value in (20, 90, 160, 230)]
+    labels = [["dark"], ["dark", "grey"], ["grey", "light"], ["light"]]
+    path = tmp_path / "several.parquet"
+    pq.write_table(pa.table({"image": [*pictures, b"broken"], "labels": [*labels, []]}), path)
+    run, out = fit(), tmp_path / "several.json"
+    assert run_cli("zero-shot", run, "--data", path, "--out", out) == 0
+    said = capsys.readouterr().out
+    assert "mAP, 11 points *" in said
+    assert "left out: 1 unreadable" in said
+    record = json.loads(out.read_text())
+    assert (record["metric"], record["images"], record["unreadable"]) == ("map_11_point", 4, ["row 4"])
+    assert [each["images"] for each in record["classes"]] == [2, 2, 2]
+    assert 0 < record["map"]["low"] <= record["map"]["value"] <= record["map"]["high"] <= 1
+    assert run_cli("zero-shot", run, "--data", path, "--metric", "accuracy") == 2
+    assert "may have several classes" in capsys.readouterr().err
+
+
+def test_a_known_dataset_by_name(fit: Any, colours: Path, tmp_path: Path, capsys: Any) -> None:
+    run, out = fit(), tmp_path / "zero.json"
+    root = tmp_path / "sets"
+    root.mkdir()
+    colours.rename(root / "pets.parquet")
+    assert run_cli("zero-shot", run, "--dataset", "oxford_pets", "--root", root, "--out", out) == 0
+    said = capsys.readouterr().out
+    assert "metric mean_per_class" in said
+    assert "has 4 class names, but Oxford-IIIT Pets has 37" in said
+    record = json.loads(out.read_text())
+    assert (record["metric"], record["prompts"], record["images"]) == ("mean_per_class", "pet", 8)
+    assert [each["prompts"] for each in record["compared"]] == ["paper"]
+    wrong = [
+        (["--dataset", "pets", "--root", root, "--data", root / "pets.parquet"], "give either --data PATH"),
+        ([], "give either --data PATH"),
+        (["--dataset", "pet", "--root", root], "no dataset 'pet' is known"),
+        (["--dataset", "mnist", "--root", root], "holds no MNIST"),
+        (["--dataset", "pets", "--root", root, "--label-column", "x"], "are for --data"),
+        (["--dataset", "pets", "--root", root, "--split", "val"], "leave the split out"),
+    ]
+    for options, sentence in wrong:
+        capsys.readouterr()
+        assert run_cli("zero-shot", run, *options) == 2
+        assert sentence in capsys.readouterr().err
+
+
+def test_images_that_were_trained_on_are_refused(
+    fit: Any, factory: SimpleNamespace, dataset: Path, tmp_path: Path, capsys: Any
+) -> None:
+    folder = shutil.copytree(dataset, tmp_path / "copy")
+    run = fit(data={"dataset": str(folder), "batch_size": 24})
+    table = next((folder / "train").glob("*.parquet"))
+    pictures = [factory.jpeg(np.full((32, 40, 3), value, np.uint8)) for value in (20, 200)]
+    path = tmp_path / "held.parquet"
+    pq.write_table(pa.table({"image": pictures, "label": ["dark", "light"]}), path)
+    samples = pq.read_table(table)
+    sums = [hashlib.sha256(pictures[0]).hexdigest(), *["0" * 64] * (samples.num_rows - 1)]
+    column = samples.schema.get_field_index("sha256")
+    pq.write_table(samples.set_column(column, "sha256", pa.array(sums)), table)
+    assert run_cli("zero-shot", run, "--data", path) == 2
+    said = capsys.readouterr().err
+    assert "1 of the 2 images of held are in the training data of the model, by checksum (the first: row 0)" in said
+    assert run_cli("zero-shot", run, "--data", path, "--allow-train") == 0

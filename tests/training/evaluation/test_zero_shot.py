@@ -30,8 +30,8 @@ from openwit.training.evaluation.zero_shot import (
     class_head,
     classify,
     ranked,
-    summarise,
 )
+from openwit.training.evaluation.zero_shot_result import summarise
 from openwit.training.objectives.base import Inputs
 from openwit.training.objectives.registry import make_model, make_objective
 from openwit.training.tokenizer.bpe import clip_tokenizer

@@ -1,7 +1,8 @@
 """Compute metrics, confidence intervals and tests, with numpy alone; nothing here knows of models or files."""
 
+from openwit.training.config.choices import Metric
 from openwit.training.evaluation.statistics.binomial import at_least, bonferroni, clopper_pearson
-from openwit.training.evaluation.statistics.estimates import Estimate, Metric, estimate_ranks, estimate_scores
+from openwit.training.evaluation.statistics.estimates import Estimate, estimate_ranks, estimate_scores
 from openwit.training.evaluation.statistics.intervals import (
     Interval,
     bootstrap_class_mean,

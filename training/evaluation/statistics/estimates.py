@@ -1,12 +1,12 @@
 """Estimate a metric by name: the value, its interval, the interval's kind, and the chance level where there is one."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from openwit.training.config.choices import Metric
 from openwit.training.evaluation.statistics.intervals import (
     RESAMPLES,
     bootstrap_class_mean,
@@ -32,22 +32,6 @@ OVER_IMAGES = f"bootstrap over images, {RESAMPLES} resamples"
 
 _MOST_NUMBERS = 1 << 22
 """Weights of images in memory at once."""
-
-
-class Metric(StrEnum):
-    """Metrics of classification: the paper's (table 9), and CLIP_benchmark's mean average precision."""
-
-    ACCURACY = "accuracy"
-    MEAN_PER_CLASS = "mean_per_class"
-    MEAN_TOP1_TOP5 = "mean_top1_top5"
-    ROC_AUC = "roc_auc"
-    MAP_11 = "map_11_point"
-    MAP = "map"
-
-    @property
-    def of_scores(self) -> bool:
-        """Whether it needs the scores of all classes, not only the rank of the right one."""
-        return self in (Metric.ROC_AUC, Metric.MAP_11, Metric.MAP)
 
 
 @dataclass(frozen=True)

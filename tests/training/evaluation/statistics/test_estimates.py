@@ -3,7 +3,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from openwit.training.evaluation.statistics.estimates import Metric, estimate_ranks, estimate_scores
+from openwit.training.config.choices import Metric
+from openwit.training.evaluation.statistics.estimates import estimate_ranks, estimate_scores
 from openwit.training.evaluation.statistics.intervals import bootstrap_within
 from openwit.training.evaluation.statistics.metrics import average_precision, roc_auc
 

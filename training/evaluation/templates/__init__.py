@@ -1,0 +1,1 @@
+"""Hold the built-in sets of templates, by what the images show."""
