@@ -30,7 +30,8 @@ from openwit.schemas.common.errors import DataError, one_line
 from openwit.schemas.common.matching_paths import special_kind
 from openwit.schemas.images.sniff import sniff_format
 
-_NAME_BITS = 20
+NAME_BITS = 20
+"""Bits of a name's hash at the end of each place in a folder."""
 _PART_IMAGES = 20_000
 
 
@@ -58,7 +59,7 @@ def is_image_name(name: str) -> bool:
 
 def stored_place(position: int, name: str) -> int:
     """Return where an image of a folder is: its position in order of names, and 20 bits of its name's hash."""
-    return position << _NAME_BITS | xxhash.xxh3_64_intdigest(os.fsencode(name)) & ((1 << _NAME_BITS) - 1)
+    return position << NAME_BITS | xxhash.xxh3_64_intdigest(os.fsencode(name)) & ((1 << NAME_BITS) - 1)
 
 
 def folder_ranges(folder: str) -> list[RowRange]:
@@ -160,7 +161,7 @@ def name_at(folder: str, place: int) -> str:
         DataError: there is another one now.
     """
     images = listing_of(folder).images
-    position = place >> _NAME_BITS
+    position = place >> NAME_BITS
     if not 0 <= position < len(images) or stored_place(position, images[position]) != place:
         raise DataError(f"folder {folder} has changed since its candidates were read: read them again")
     return images[position]

@@ -18,9 +18,10 @@ import xxhash
 
 from openwit.pipeline.dataset.kept_columns import input_keys
 from openwit.pipeline.execution.files import read_columns
+from openwit.pipeline.readers.samples.folders import NAME_BITS
 from openwit.schemas.common.errors import DataError
 
-_ROW_BITS = 40
+_PLACE_BITS = 64
 _KEY = re.compile(r"[!-\-0-~][ -\-0-~]{0,93}")
 """A name of members in a tar, without extension: ASCII, at most 94 characters, no dot and no slash."""
 _INSTEAD = "set shard.keys to number, which names samples anew"
@@ -136,16 +137,36 @@ def _flat(pairs: pa.ChunkedArray, name: str) -> pa.Array:
 
 
 def _places(pairs: pa.ChunkedArray, ranks: Mapping[str, int]) -> np.ndarray:
-    """Return the first place of the pairs of each image: uint64 (N,)."""
+    """Return the first place of the pairs of each image: uint64 (N,).
+
+    Raises:
+        DataError: a row is too far in its file for a place.
+    """
     if not len(pairs):
         return np.zeros(0, np.uint64)
     archives = _flat(pairs, "archive").dictionary_encode()
-    numbers = np.array([ranks[name] for name in archives.dictionary.to_pylist()], np.uint64)
-    rows = np.minimum(_flat(pairs, "record_offset").to_numpy(), (1 << _ROW_BITS) - 1).astype(np.uint64)
-    every = (numbers[archives.indices.to_numpy()] << np.uint64(_ROW_BITS)) | rows
+    names = archives.dictionary.to_pylist()
+    files = archives.indices.to_numpy()
+    rows = _flat(pairs, "record_offset").to_numpy()
+    # A folder's places end in bits of names' hashes, which give no order.
+    rows = rows >> np.array([NAME_BITS if name.endswith("/") else 0 for name in names], np.int64)[files]
+    bits = _row_bits(len(ranks))
+    if rows.max() >> bits:
+        beyond = int(rows.argmax())
+        raise DataError(
+            f"place {rows[beyond]:,} in {names[files[beyond]]} is too far to put the samples of {len(ranks):,} inputs "
+            "in order: set shard.order to shuffled, or divide the inputs over several datasets"
+        )
+    numbers = np.array([ranks[name] for name in names], np.uint64)
+    every = (numbers[files] << np.uint64(bits)) | rows.astype(np.uint64)
     lengths = pc.list_value_length(pairs).to_numpy()
     found: np.ndarray = np.minimum.reduceat(every, np.cumsum(lengths) - lengths)
     return found
+
+
+def _row_bits(files: int) -> int:
+    """Return how many bits of a place are left for the row where some number the input files."""
+    return min(_PLACE_BITS - 1, _PLACE_BITS - max(files - 1, 0).bit_length())
 
 
 def _listed(name: str, inputs: Sequence[str]) -> int:
