@@ -6,9 +6,12 @@ by Ada. Normalisation adds the percent-encoding rules of RFC 3986 section 6.2.2,
 
 import functools
 import re
+from collections.abc import Collection
 from typing import NamedTuple
 
 import ada_url
+import numpy as np
+import xxhash
 
 MAX_URL_LENGTH = 8192
 """Longer URLs are rejected: servers reject them too, and they are nearly always data in the wrong place."""
@@ -147,6 +150,16 @@ def normalise_url(url: str) -> str:
     parts = _split(resolved)
     start = len(parts.scheme) + len("://") + (len(parts.userinfo) + 1 if parts.userinfo else 0)
     return resolved[:start] + without_final_dot(parts.host) + resolved[start + len(parts.host) :]
+
+
+def url_hash(url: str) -> int:
+    """Return xxh3-64 of a normalised URL, by which images are told apart."""
+    return xxhash.xxh3_64_intdigest(normalise_url(url).encode())
+
+
+def url_hashes(urls: Collection[str]) -> np.ndarray:
+    """Return xxh3-64 of normalised URLs: uint64 (N,)."""
+    return np.fromiter(map(url_hash, urls), np.uint64, len(urls))
 
 
 def host_of(url: str) -> str:

@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from openwit.pipeline.common.urls import url_hashes
 from openwit.pipeline.dataset.places import stages_folder
 from openwit.pipeline.dataset.store import DatasetStore, LocalFolder, load_manifest, open_store
-from openwit.pipeline.rehydration.lockfile import NOTE, LockNotes, queries_file, sums_file, url_hashes
+from openwit.pipeline.rehydration.lockfile import NOTE, LockNotes, queries_file, sums_file
 from openwit.pipeline.stages.sidecars import QUERY_COUNTS_FILE
 from openwit.schemas.common.atomic import atomic_write, sha256_of
 from openwit.schemas.common.errors import DataError, RecipeError, SchemaError
@@ -142,13 +143,13 @@ class _Descriptors:
         ]
         empty = SURVIVORS.empty().select(["url", "pixels_hash", "fingerprint"])
         self._table = pa.concat_tables([empty, *tables]).combine_chunks()
-        found = url_hashes(self._table.column("url"))
+        found = url_hashes(self._table.column("url").to_pylist())
         self._order = np.argsort(found)
         self._sorted = found[self._order]
 
     def of(self, urls: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
         """Return hashes of pixels and descriptors of images by URL, null where they are not known."""
-        self.hashes = url_hashes(urls)
+        self.hashes = url_hashes(urls.to_pylist())
         at = np.minimum(np.searchsorted(self._sorted, self.hashes), max(len(self._sorted) - 1, 0))
         known = self._sorted[at] == self.hashes if len(self._sorted) else np.zeros(len(at), bool)
         self.complete &= bool(known.all())

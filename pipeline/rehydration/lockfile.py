@@ -9,9 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pydantic
-import xxhash
 
-from openwit.pipeline.common.urls import normalise_url
+from openwit.pipeline.common.urls import url_hash, url_hashes
 from openwit.schemas.common.atomic import sha256_of
 from openwit.schemas.common.errors import DataError, SchemaError
 from openwit.schemas.common.matching_paths import refuse_special
@@ -68,16 +67,6 @@ def queries_file(lock: Path) -> Path:
 def sums_file(lock: Path) -> Path:
     """Return the path of a lock's checksums, beside it, in the format of `sha256sum`."""
     return lock.with_name(f"{lock.name}.sha256")
-
-
-def url_hash(url: str) -> int:
-    """Return xxh3-64 of a normalised URL."""
-    return xxhash.xxh3_64_intdigest(normalise_url(url).encode())
-
-
-def url_hashes(urls: pa.ChunkedArray) -> np.ndarray:
-    """Return xxh3-64 of normalised URLs: uint64 (N,)."""
-    return np.fromiter(map(url_hash, urls.to_pylist()), np.uint64, len(urls))
 
 
 @dataclass(frozen=True)
@@ -137,7 +126,7 @@ def load_lock(path: Path) -> Lock:
     try:
         notes = LockNotes.model_validate_json((LOCK.notes(path) or {}).get(NOTE, ""))
         lock = Lock(str(path), sha256, notes)
-        hashes = url_hashes(lock.columns(["url"]).column("url"))
+        hashes = url_hashes(lock.columns(["url"]).column("url").to_pylist())
         LOCK.conform(schema.empty_table(), str(path))
     except (pydantic.ValidationError, SchemaError, pa.ArrowException, OSError) as error:
         raise DataError(f"{path} is damaged: its rows or notes cannot be read") from error
@@ -179,7 +168,7 @@ class LockIndex:
 
     def __init__(self, lock: Lock) -> None:
         self.table = lock.columns(["url", "sha256", "pixels_hash", "phash", "fingerprint"]).combine_chunks()
-        hashes = url_hashes(self.table.column("url"))
+        hashes = url_hashes(self.table.column("url").to_pylist())
         self._order = np.argsort(hashes)
         self._sorted = hashes[self._order]
 

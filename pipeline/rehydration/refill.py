@@ -8,10 +8,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from openwit.pipeline.common.urls import url_hashes
 from openwit.pipeline.execution.files import checked
 from openwit.pipeline.execution.stage import StageManifest
 from openwit.pipeline.rehydration.locked import lock_pairs
-from openwit.pipeline.rehydration.lockfile import Lock, url_hashes
+from openwit.pipeline.rehydration.lockfile import Lock
 from openwit.pipeline.rehydration.verdict import ALIVE
 from openwit.pipeline.stages.select.balance import ragged
 from openwit.pipeline.stages.select.dead import Dead
@@ -39,7 +40,7 @@ class DeadPairs:
         alive = np.isin(REHYDRATED.read(verified / REHYDRATED_FILE).column("status").to_pylist(), sorted(ALIVE))
         pairs, owner = lock_pairs(lock)
         hashes = pair_hashes(pairs)
-        self._urls = url_hashes(lock.columns(["url"]).column("url"))
+        self._urls = url_hashes(lock.columns(["url"]).column("url").to_pylist())
         self._alive_pairs = hashes[alive[owner]]
         urls, lost = self._lost(lock, first, hashes)
         self._dead_urls = [self._urls[~alive], urls]
@@ -57,7 +58,7 @@ class DeadPairs:
             rows, ids = ragged(table.column("query_ids").combine_chunks())
             drawn = np.zeros(len(pairs), bool)
             drawn[rows[uniform(pairs[rows], hashes[ids], seed=lock.notes.seed) <= thresholds[ids]]] = True
-            urls = url_hashes(table.column("url"))
+            urls = url_hashes(table.column("url").to_pylist())
             elsewhere = ~np.isin(urls, self._urls)
             lost = drawn & ~np.isin(pairs, held)
             merged = np.isin(pairs, self._alive_pairs)
@@ -87,7 +88,7 @@ class DeadPairs:
 
 
 def _urls_of(files: Iterable[Path]) -> np.ndarray:
-    found = [url_hashes(pq.read_table(checked(path), columns=["url"]).column("url")) for path in files]
+    found = [url_hashes(pq.read_table(checked(path), columns=["url"]).column("url").to_pylist()) for path in files]
     return np.unique(np.concatenate([np.zeros(0, np.uint64), *found]))
 
 

@@ -14,11 +14,12 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from openwit.pipeline.common.reasons import Reason
+from openwit.pipeline.common.urls import url_hashes
 from openwit.pipeline.execution.files import checked, file_entry
 from openwit.pipeline.execution.jobs import FileTask, Task, TaskStats
 from openwit.pipeline.execution.stage import Job, StageManifest, StageResult
 from openwit.pipeline.rehydration.locked import LockSettings, LockStage
-from openwit.pipeline.rehydration.lockfile import load_lock, read_index, url_hashes
+from openwit.pipeline.rehydration.lockfile import load_lock, read_index
 from openwit.pipeline.rehydration.verdict import (
     ALIVE,
     CHANGED_PICTURE,
@@ -150,7 +151,7 @@ class KeepUntried(FileTask[Source]):
     def run(self, task: Task[Source], folder: Path, stats: TaskStats) -> list[Path]:
         table = SELECTED.read(checked(as_path(task.payload.path)))
         pairs = pair_hashes(table.column("pair_id").combine_chunks())
-        tried = read_dead(self.tried).mask(url_hashes(table.column("url")), pairs)
+        tried = read_dead(self.tried).mask(url_hashes(table.column("url").to_pylist()), pairs)
         left = table.filter(pa.array(~tried))
         target = folder / "selected" / f"{task.name}.parquet"
         SELECTED.write(target, left, row_group_size=_SELECTED_ROWS)
@@ -245,7 +246,7 @@ class Selection:
         self.table = pa.concat_tables([SELECTED.empty(), *tables]).combine_chunks()
         self.row_of = {pair: row for row, pair in enumerate(self.table.column("pair_id").to_pylist())}
         self.rows_at: dict[int, list[int]] = {}
-        for row, key in enumerate(url_hashes(self.table.column("url")).tolist()):
+        for row, key in enumerate(url_hashes(self.table.column("url").to_pylist()).tolist()):
             self.rows_at.setdefault(key, []).append(row)
 
     def pair(self, row: int) -> dict[str, Any]:
@@ -298,7 +299,7 @@ class JoinImages(FileTask[Source]):
         if not self.selected:
             return batch
         final = _selection(self.selected)
-        hashes = url_hashes(batch.column("url")).tolist()
+        hashes = url_hashes(batch.column("url").to_pylist()).tolist()
         pairs = [
             self._pairs(final, held, key) for held, key in zip(batch.column("pairs").to_pylist(), hashes, strict=True)
         ]

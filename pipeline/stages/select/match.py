@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from openwit.pipeline.common.urls import normalise_url
+from openwit.pipeline.common.urls import url_hashes
 from openwit.pipeline.execution.blobs import bucket_count, concat_blobs, split_by, to_blob
 from openwit.pipeline.execution.files import checked, is_intact
 from openwit.pipeline.execution.jobs import (
@@ -118,9 +118,7 @@ class MatchFile(FileTask[MatchInput]):
             yield MATCHES.table(
                 {
                     "pair_id": batch.column("pair_id"),
-                    "url_hash": np.fromiter(
-                        (xxhash.xxh3_64_intdigest(normalise_url(u).encode()) for u in urls), np.uint64, len(urls)
-                    ),
+                    "url_hash": url_hashes(urls),
                     "text_length": pc.utf8_length(texts),
                     "tie": _row_hashes(batch),
                     "words_hash": self._words_hashes(texts),

@@ -10,10 +10,11 @@ from support.pictures import picture
 from support.serial_engine import SerialEngine
 
 from openwit.pipeline.cli.main import main
+from openwit.pipeline.common.urls import url_hashes
 from openwit.pipeline.dataset.verify import verify_dataset
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.rehydration.lock_dataset import lock_dataset
-from openwit.pipeline.rehydration.lockfile import load_lock, url_hashes
+from openwit.pipeline.rehydration.lockfile import load_lock
 from openwit.pipeline.rehydration.run import Rehydration
 from openwit.pipeline.stages import stage_named
 from openwit.pipeline.stages.candidates.settings import CandidateSettings
@@ -116,7 +117,7 @@ def drawn_from_the_living(folder, tmp_path, dead):
     job, names = Job(SerialEngine()), ("url", "text")
     [path] = (folder / "out" / "stages" / "candidates" / "candidates").glob("*.parquet")
     pool = pq.read_table(path)
-    mask = dead.mask(url_hashes(pool.column("url")), pair_hashes(pool.column("pair_id").combine_chunks()))
+    mask = dead.mask(url_hashes(pool.column("url").to_pylist()), pair_hashes(pool.column("pair_id").combine_chunks()))
     pq.write_table(pool.filter(pa.array(~mask)).select(names), tmp_path / "living.parquet")
     stage_named("candidates").run(
         job, CandidateSettings(inputs=[str(tmp_path / "living.parquet")]), {}, tmp_path / "living"
