@@ -145,6 +145,8 @@ def explained(path: Path) -> Iterator[None]:
 def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
     """Read some columns of a Parquet file of an earlier stage; of a file in a store, only their bytes are fetched.
 
+    A field of a list of structs has a name, too: `pairs.list.element.archive`.
+
     A local file is compared with the stage's manifest first; of one in a store, whose other columns may be a hundred
     times as large, the version (see `open_unchanged`).
 
@@ -152,9 +154,10 @@ def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
         DataError: the file is missing, was changed since, or cannot be read.
     """
     if not is_store(path):
-        return pq.read_table(checked(path), columns=list(columns))
-    with explained(path), open_unchanged(path) as file:
-        return pq.read_table(file, columns=list(columns))
+        with pq.ParquetFile(checked(path)) as table:
+            return table.read(columns=list(columns))
+    with explained(path), open_unchanged(path) as file, pq.ParquetFile(file) as table:
+        return table.read(columns=list(columns))
 
 
 def row_count(path: Path) -> int:

@@ -6,7 +6,7 @@ Common Crawl's lists of paths are told apart by their name (`warc.paths`, `warc.
 import io
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 from openwit.pipeline.common.counting import Count
 from openwit.pipeline.common.ranges import open_ranges
@@ -29,12 +29,12 @@ def is_plain(name: str) -> bool:
 
 
 def listed_urls(
-    path: str, name: str, count: Count, span: tuple[int, int | None] | None = None
+    source: str | BinaryIO, name: str, count: Count, span: tuple[int, int | None] | None = None
 ) -> Iterator[tuple[int, str]]:
     """Yield (place, URL) of a list: the byte at which its line begins in the unpacked file.
 
     Args:
-        path: where to read.
+        source: the path where to read; the open file for a part of it.
         name: the list as the recipe names it.
         count: receives what damage takes away.
         span: bytes (start, end) in which the lines begin; None reads all.
@@ -42,11 +42,10 @@ def listed_urls(
     Raises:
         DataError: it cannot be read, or is a list of archives.
     """
-    if span is not None:
-        with open_ranges(path) as file:
-            yield from _lines(file, name, span)
+    if not isinstance(source, str):
+        yield from _lines(source, name, span or (0, None))
         return
-    with open_ranges(path) as file:
+    with open_ranges(source) as file:
         head = file.read(_HEAD_BYTES)
         if compression_of(head[:MAGIC_BYTES]) is None:
             codec, mark = wide_codec(head)
@@ -54,7 +53,7 @@ def listed_urls(
             lines = file if codec is None else io.BytesIO(file.read()[mark:].decode(codec, "replace").encode())
             yield from _lines(lines, name, (0, None))
             return
-    with opened_text(path, None, count) as unpacked:
+    with opened_text(source, None, count) as unpacked:
         yield from _lines(unpacked, name, (0, None))
 
 

@@ -308,9 +308,7 @@ class ReadInput(FileTask[InputPart]):
                     f"{name} is a list of URLs without texts: set candidates.texts_required to false to keep images "
                     "without a text, or give a table with the columns url and text"
                 )
-            yield from url_pairs(
-                listed_urls(source if part.records is None else name, name, count, part.records), name
-            )
+            yield from url_pairs(listed_urls(source, name, count, part.records), name)
             return
         shown = part.shown or short_names([name])[name]
         if kind is InputKind.IMAGES:

@@ -58,16 +58,16 @@ def plan_order(survivors: Sequence[Path], shards: Mapping[str, int], inputs: Seq
         inputs: as the recipe names them, in their order: files, globs or folders.
     """
     archives: set[str] = set()
-    for pairs, _ in _read(survivors):
-        archives.update(pc.unique(_flat(pairs, "archive")).to_pylist())
+    for table in _read(survivors, ["archive"]):
+        archives.update(pc.unique(_flat(table.column("pairs"), "archive")).to_pylist())
     ranks = {
         name: number for number, name in enumerate(sorted(archives, key=lambda name: (_listed(name, inputs), name)))
     }
     found: dict[str, list[np.ndarray]] = {split: [] for split in shards}
-    for pairs, splits in _read(survivors):
-        places = _places(pairs, ranks)
+    for table in _read(survivors, ["archive", "record_offset"], "split"):
+        places = _places(table.column("pairs"), ranks)
         for split, parts in found.items():
-            parts.append(places[pc.equal(splits, split).to_numpy()])
+            parts.append(places[pc.equal(table.column("split"), split).to_numpy()])
     starts = {}
     for split, parts in found.items():
         places = np.sort(np.concatenate(parts)) if parts else np.zeros(0, np.uint64)
@@ -119,17 +119,16 @@ def inputs_named(history: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def _keys(survivors: Sequence[Path]) -> Iterator[list[str]]:
-    for path in survivors:
-        table = read_columns(path, ["pairs"])
-        if table.num_rows:
-            yield keys_of(table)
+    return map(keys_of, _read(survivors, ["columns"]))
 
 
-def _read(survivors: Sequence[Path]) -> Iterator[tuple[pa.ChunkedArray, pa.ChunkedArray]]:
+def _read(survivors: Sequence[Path], fields: Sequence[str], *columns: str) -> Iterator[pa.Table]:
+    """Yield some fields of the pairs of each file, and some columns; nothing for a file without images."""
+    names = [f"pairs.list.element.{field}" for field in fields]
     for path in survivors:
-        table = read_columns(path, ["pairs", "split"])
+        table = read_columns(path, [*names, *columns])
         if table.num_rows:
-            yield table.column("pairs"), table.column("split")
+            yield table
 
 
 def _flat(pairs: pa.ChunkedArray, name: str) -> pa.Array:

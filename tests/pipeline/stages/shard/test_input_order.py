@@ -7,7 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from openwit.pipeline.execution.files import read_columns
 from openwit.pipeline.readers.samples.folders import stored_place
+from openwit.pipeline.stages.shard import input_order
 from openwit.pipeline.stages.shard.input_order import plan_order
 from openwit.schemas.common.errors import DataError
 
@@ -40,6 +42,19 @@ def test_images_beyond_a_terabyte_of_a_tar_are_in_order(tmp_path: Path) -> None:
     images = [[(name, (1 << 40) + n)] for name in ("b.tar", "a.tar") for n in range(4)]
     path = survivors(tmp_path / "a.parquet", images)
     assert shards([path], 4, ["b.tar", "a.tar"]) == (list(range(8)), [0, 0, 1, 1, 2, 2, 3, 3])
+
+
+def test_only_fields_that_are_needed_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[set[str]] = []
+
+    def spy(path: Path, columns: list[str]) -> pa.Table:
+        table = read_columns(path, columns)
+        read.append({field.name for field in table.schema.field("pairs").type.value_type})
+        return table
+
+    monkeypatch.setattr(input_order, "read_columns", spy)
+    plan_order([survivors(tmp_path / "a.parquet", [[("a.tar", 0)]])], {"train": 1}, ["a.tar"])
+    assert read == [{"archive"}, {"archive", "record_offset"}]
 
 
 def test_a_place_that_does_not_fit_is_refused(tmp_path: Path) -> None:
