@@ -18,9 +18,10 @@ from openwit.pipeline.dataset.places import stages_folder
 from openwit.pipeline.dataset.store import DatasetStore, LocalFolder, load_manifest, open_store
 from openwit.pipeline.rehydration.lockfile import NOTE, LockNotes, queries_file, sums_file
 from openwit.pipeline.stages.sidecars import QUERY_COUNTS_FILE
-from openwit.schemas.common.atomic import atomic_write, sha256_of
+from openwit.schemas.common.atomic import atomic_path, sha256_of
 from openwit.schemas.common.errors import DataError, RecipeError, SchemaError
 from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest, ShardEntry
+from openwit.schemas.table import TableSchema
 from openwit.schemas.tables.images import SURVIVORS
 from openwit.schemas.tables.locks import LOCK
 from openwit.schemas.tables.queries import QUERY_COUNTS
@@ -36,9 +37,11 @@ _SAME = (
 
 
 def lock_dataset(dataset: str | Path, out: Path, *, pages: bool = False) -> LockNotes:
-    """Write the lockfile of a dataset, its table of queries and their checksums.
+    """Write the lockfile of a dataset, its table of queries and their checksums, once all of it is checked.
 
-    The same dataset, with the same work files beside it, gives the same bytes.
+    Until then an older lock stays as it is. The three files then get their names one after another; whoever reads a
+    lock notices by their checksums if that was interrupted. The same dataset, with the same work files beside it,
+    gives the same bytes.
 
     Descriptors and hashes of pixels are taken from the build's `stages/` beside the dataset, where they are.
 
@@ -49,7 +52,7 @@ def lock_dataset(dataset: str | Path, out: Path, *, pages: bool = False) -> Lock
 
     Raises:
         DataError: there is no dataset, a file has changed since it was built, or an image URL is there twice.
-        RecipeError: `out` is a file that is no lockfile.
+        RecipeError: `out`, or its table of queries, is a file of another kind.
     """
     store = open_store(dataset)
     manifest = load_manifest(store)
@@ -57,8 +60,8 @@ def lock_dataset(dataset: str | Path, out: Path, *, pages: bool = False) -> Lock
     known = _Descriptors(store, manifest)
     seen: list[np.ndarray] = []
     without_url = 0
-    queries = _write_queries(store, manifest, queries_file(out))
-    with tempfile.TemporaryDirectory(prefix="openwit-") as scratch:
+    queries = _read_queries(store, manifest)
+    with tempfile.TemporaryDirectory(prefix="openwit-") as scratch, ExitStack() as files:
         parts = _Parts(Path(scratch), sum(shard.samples for shard in manifest.shards))
         with parts:
             for shard in manifest.shards:
@@ -67,24 +70,35 @@ def lock_dataset(dataset: str | Path, out: Path, *, pages: bool = False) -> Lock
                 without_url += int(pc.sum(rows.column("has_bytes")).as_py() or 0)
                 parts.add(rows)
         _refuse_twice(np.concatenate([np.zeros(0, np.uint64), *seen]), str(store))
-        notes = _notes(manifest, store, queries, without_url, pages=pages, descriptors=known.complete)
-        text = notes.model_dump_json()
-        LOCK.write(out, parts.sorted_tables(), row_group_size=_ROW_GROUP, notes={NOTE: text})
-    beside = [out] if queries is None else [out, queries_file(out)]
-    atomic_write(sums_file(out), "".join(f"{sha256_of(path)}  {path.name}\n" for path in beside))
+        digest = None if queries is None else hashlib.sha256(queries).hexdigest()
+        notes = _notes(manifest, store, digest, without_url, pages=pages, descriptors=known.complete)
+        written = {out: files.enter_context(atomic_path(out))}
+        LOCK.write(
+            written[out], parts.sorted_tables(), row_group_size=_ROW_GROUP, notes={NOTE: notes.model_dump_json()}
+        )
+        if queries is not None:
+            beside = queries_file(out)
+            written[beside] = files.enter_context(atomic_path(beside))
+            written[beside].write_bytes(queries)
+            QUERY_COUNTS.read(written[beside])
+        sums = files.enter_context(atomic_path(sums_file(out)))
+        sums.write_text("".join(f"{sha256_of(path)}  {target.name}\n" for target, path in written.items()))
     return notes
 
 
 def _refuse_other(out: Path) -> None:
     if out.is_dir():
         raise RecipeError(f"{out} is a folder: give the name of the lockfile, as in --out {out}/lock.parquet")
-    if out.exists():
-        try:
-            is_lock = LOCK.notes(out) is not None
-        except SchemaError:
-            is_lock = False
-        if not is_lock:
-            raise RecipeError(f"{out} exists and is no lockfile: choose another name")
+    for path, table, kind in ((out, LOCK, "lockfile"), (queries_file(out), QUERY_COUNTS, "table of a lock's queries")):
+        if path.exists() and not _holds(path, table):
+            raise RecipeError(f"{path} exists and is no {kind}: choose another name")
+
+
+def _holds(path: Path, table: TableSchema) -> bool:
+    try:
+        return table.notes(path) is not None
+    except SchemaError:
+        return False
 
 
 def _samples(store: DatasetStore, shard: ShardEntry) -> pa.Table:
@@ -212,17 +226,15 @@ def _refuse_twice(hashes: np.ndarray, where: str) -> None:
         raise DataError(f"{where} holds an image URL twice, and a lockfile names each once: deduplicate it first")
 
 
-def _write_queries(store: DatasetStore, manifest: DatasetManifest, out: Path) -> str | None:
-    """Copy the dataset's queries with their counts; return the sha256 of the copy, None if there are none."""
+def _read_queries(store: DatasetStore, manifest: DatasetManifest) -> bytes | None:
+    """Return the dataset's table of queries with their counts; None if there is none."""
     entry = next((entry for entry in manifest.tables if entry.path == QUERY_COUNTS_FILE), None)
     if entry is None:
         return None
     data = store.read(entry.path)
     if hashlib.sha256(data).hexdigest() != entry.sha256:
         raise _changed(store, entry.path)
-    atomic_write(out, data)
-    QUERY_COUNTS.read(out)
-    return entry.sha256
+    return data
 
 
 def _notes(

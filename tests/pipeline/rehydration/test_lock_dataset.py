@@ -122,6 +122,37 @@ def test_a_file_that_is_no_lock_is_not_overwritten(built, tmp_path):
     assert (tmp_path / "lock.parquet").read_bytes() == b"mine"
 
 
+@pytest.mark.parametrize("moment", ["_samples", "_refuse_twice", "sha256_of"])
+def test_a_lock_that_fails_leaves_the_older_one(built, tmp_path, monkeypatch, moment):
+    path = copied(built, tmp_path)
+    lock_dataset(built / "out" / "dataset", path, pages=True)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+
+    def fail(*_):
+        raise DataError("a shard is damaged")
+
+    data = shutil.copytree(built / "out", tmp_path / "out") / "dataset" / "queries.parquet"
+    table = pq.read_table(data)
+    pq.write_table(table, data, compression="none")
+    manifest = DatasetManifest.load(tmp_path / "out" / "dataset")
+    [entry] = [entry for entry in manifest.tables if entry.path == "queries.parquet"]
+    changed = entry.model_copy(update={"sha256": hashlib.sha256(data.read_bytes()).hexdigest()})
+    tables = [changed if table.path == entry.path else table for table in manifest.tables]
+    manifest.model_copy(update={"tables": tables}).save(tmp_path / "out" / "dataset")
+    monkeypatch.setattr(f"openwit.pipeline.rehydration.lock_dataset.{moment}", fail)
+    with pytest.raises(DataError):
+        lock_dataset(tmp_path / "out" / "dataset", path)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()} == before
+    assert load_lock(path).notes.pages
+
+
+def test_a_table_of_another_kind_is_not_overwritten(built, tmp_path):
+    (tmp_path / "lock.queries.parquet").write_bytes(b"mine")
+    with pytest.raises(RecipeError, match="no table of a lock's queries"):
+        lock_dataset(built / "out" / "dataset", tmp_path / "lock.parquet")
+    assert [path.name for path in tmp_path.iterdir()] == ["lock.queries.parquet"]
+
+
 def test_the_command_says_what_it_wrote(built, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(
         "sys.argv", ["wit", "lock", str(built / "out" / "dataset"), "--out", str(tmp_path / "l.parquet")]
