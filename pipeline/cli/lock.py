@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from openwit.pipeline.cli.dataset import Dataset
-from openwit.pipeline.cli.options import BEAM_FLAGS, Cluster, JobFlags, Runner, Workers, make_job
+from openwit.pipeline.cli.options import BEAM_FLAGS, Cluster, JobFlags, Replace, Runner, Workers, make_job
 from openwit.schemas.common.command import examples, make_console, path_or_url
 from openwit.schemas.common.parts import require_part
 from openwit.schemas.common.wording import counted
@@ -109,10 +109,12 @@ def rehydrate(
     runner: Runner = "local",
     workers: Workers = "auto",
     cluster: Cluster = None,
+    replace: Replace = False,
 ) -> None:
     """Fetch a locked dataset again, verify and refill it.
 
-    Run the same command again after an interruption: finished steps and tasks are skipped.
+    Run the same command again after an interruption: finished steps and tasks are skipped. To refill later, or with
+    more rounds, add --replace: what was fetched is kept, and the dataset is written again.
     """
     require_part("build", "wit rehydrate")
     from openwit.pipeline.rehydration.lockfile import load_lock
@@ -125,7 +127,7 @@ def rehydrate(
     from openwit.pipeline.cli.report import print_steps
     from openwit.pipeline.rehydration.run import Rehydration
 
-    job = make_job(JobFlags(runner, workers, cluster, replace=False, context=context))
+    job = make_job(JobFlags(runner, workers, cluster, replace=replace, context=context))
     folder = work or out.with_name(f"{out.name}.work")
     done = Rehydration(
         lock,
@@ -174,6 +176,13 @@ def _print_done(console: Console, done: Rehydrated, lock: Lock, out: Path) -> No
             f"Refilled with {counted(done.refilled, 'image')} of {done.asked:,} asked for, in "
             f"{counted(done.rounds, 'round')}; {counted(done.short, 'query', plural='queries')} below the cap, their "
             "pool is exhausted.",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if done.untried:
+        console.print(
+            f"{counted(done.untried, 'image')} drawn and not asked for: the rounds are used up. Run again with more "
+            "--rounds and --replace.",
             highlight=False,
             soft_wrap=True,
         )

@@ -81,13 +81,14 @@ class DeadPairs:
             asked: folder of the pairs that were asked for.
             fetched: folder of what was fetched.
         """
-        self._tried.append(_urls_of(StageManifest.load_any(asked, []).paths(asked, "selected")))
-        gone = _urls_of(StageManifest.load(fetched, "fetch").paths(fetched, "drops"))
+        self._tried.append(urls_of(StageManifest.load_any(asked, []).paths(asked, "selected")))
+        gone = urls_of(StageManifest.load(fetched, "fetch").paths(fetched, "drops"))
         self._dead_urls.append(gone)
         return len(gone)
 
 
-def _urls_of(files: Iterable[Path]) -> np.ndarray:
+def urls_of(files: Iterable[Path]) -> np.ndarray:
+    """Return the hashes of the URLs in some files, each once: uint64 (N,), sorted."""
     found = [url_hashes(pq.read_table(checked(path), columns=["url"]).column("url").to_pylist()) for path in files]
     return np.unique(np.concatenate([np.zeros(0, np.uint64), *found]))
 

@@ -29,6 +29,7 @@ class Rehydrated:
     Attributes:
         statuses: number of samples by status.
         asked, refilled: images that rounds of refilling asked for, and that were taken.
+        untried: images that are drawn and were not asked for, since the rounds were used up.
         rounds: of refilling.
         short: queries that draw fewer pairs than the cap; None if nothing was refilled.
         samples, pairs: of the new dataset.
@@ -37,6 +38,7 @@ class Rehydrated:
     statuses: dict[str, int]
     asked: int
     refilled: int
+    untried: int
     rounds: int
     short: int | None
     samples: int
@@ -85,10 +87,11 @@ class Rehydration:
         fetched = [self._step("fetch", stage_named("fetch"), self._settings("fetch"), {"selected": locked})]
         verified = self._step("verify", Verify(), lock, {"images": fetched[0]})
         final, asked = None, 0
+        chosen: dict[str, Path] = {}
         if self.candidates is not None:
-            final, refills, asked = self._refill(verified)
+            final, left, refills, asked = self._refill(verified)
             fetched += refills
-        chosen = {} if final is None else {"selected": final}
+            chosen = {"selected": final, "untried": left}
         joined = self._step("rehydrate", Rehydrate(), lock, {"images": fetched, "checked": verified, **chosen})
         done = StageManifest.load_any(joined, [])
         info = DatasetInfo(self.lock.notes.dataset, self.lock.notes.description)
@@ -101,8 +104,8 @@ class Rehydration:
         lines = {step.unit: step.rows_out for step in shard.manifest.funnel}
         short = None if final is None else count_short(final, self.lock.notes.cap or 0)
         return Rehydrated(
-            done.extra["statuses"], asked, done.counters["refilled"], len(fetched) - 1, short, lines["samples"],
-            lines["pairs"],
+            done.extra["statuses"], asked, done.counters["refilled"], done.counters["untried"], len(fetched) - 1,
+            short, lines["samples"], lines["pairs"],
         )  # fmt: skip
 
     @property
@@ -138,8 +141,12 @@ class Rehydration:
             if folder.is_dir() and any(folder.iterdir()) and not (folder / mark).exists():
                 raise StorageError(f"{folder} is not empty and was not made by `wit rehydrate`: choose another folder")
 
-    def _refill(self, verified: Path) -> tuple[Path, list[Path], int]:
-        """Select again and again among the pairs that are not known to be dead, until all that is drawn is there."""
+    def _refill(self, verified: Path) -> tuple[Path, Path, list[Path], int]:
+        """Select again and again among the pairs that are not known to be dead, until all that is drawn is there.
+
+        Returns:
+            The last selection, its pairs that were not asked for, what each round fetched, and the images asked for.
+        """
         pool = self._pool()
         queries = self._queries()
         first = self._first(pool, queries)
@@ -161,7 +168,7 @@ class Rehydration:
             )
             asked += sum(s.rows_in for s in StageManifest.load(fetched[-1], "fetch").funnel if s.unit == "images")
             dead.add_round(left, fetched[-1])
-        return final, fetched, asked
+        return final, left, fetched, asked
 
     def _select(self, *, again: bool) -> Any:
         """Return the settings of the draw: the lock's cap; a draw that is made again has no surplus."""
@@ -171,10 +178,10 @@ class Rehydration:
         return parse_settings({**settings, **fixed, **surplus}, stage_named("select").settings, "the lock's recipe")
 
     def _list(self, name: str, dead: Dead) -> Path:
+        """Write a list of a round, also where an earlier run with other pairs or rounds left one."""
         path = self.work / "lists" / f"{name}.parquet"
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_dead(path, dead)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_dead(path, dead)
         return path
 
     def _queries(self) -> Path:
@@ -182,12 +189,11 @@ class Rehydration:
         path = self.work / "lists" / "queries.parquet"
         counts = self.lock.queries
         assert counts is not None, "a lock with a cap has queries"
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            columns: dict[str, object] = {name: counts.column(name) for name in ("query_id", "query", "source")}
-            empty = dict.fromkeys(("count", "pmi", "views"), [None] * counts.num_rows)
-            match = self._select(again=True).match
-            QUERIES.write(path, QUERIES.table({**columns, **empty}), notes={MATCH_NOTE: match})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        columns: dict[str, object] = {name: counts.column(name) for name in ("query_id", "query", "source")}
+        empty = dict.fromkeys(("count", "pmi", "views"), [None] * counts.num_rows)
+        match = self._select(again=True).match
+        QUERIES.write(path, QUERIES.table({**columns, **empty}), notes={MATCH_NOTE: match})
         return path
 
     def _pool(self) -> list[Path]:

@@ -20,12 +20,14 @@ from openwit.pipeline.execution.jobs import FileTask, Task, TaskStats
 from openwit.pipeline.execution.stage import Job, StageManifest, StageResult
 from openwit.pipeline.rehydration.locked import LockSettings, LockStage
 from openwit.pipeline.rehydration.lockfile import load_lock, read_index
+from openwit.pipeline.rehydration.refill import urls_of
 from openwit.pipeline.rehydration.verdict import (
     ALIVE,
     CHANGED_PICTURE,
     GONE,
     HAS_OPTED_OUT,
     IS_GONE,
+    NO_LONGER_DRAWN,
     NOT_TRIED,
     REASON_OF,
     Verdict,
@@ -163,17 +165,18 @@ class Rehydrate(LockStage):
     """Join the images of a lock that are alive with those that refill its queries."""
 
     name = "rehydrate"
-    version = 1
+    version = 2
     summary = "join the images of a lockfile that are alive with those that refill its queries"
     inputs = (
         Port("images", IMAGES_KIND, "fetched images: of the lock, then of each round of refilling", several=True),
         Port("checked", _CHECKED, "what became of the samples of the lock"),
         Port("selected", SELECTED_KIND, "the selection among all pairs that are alive", optional=True),
+        Port("untried", SELECTED_KIND, "its pairs that the last round did not ask for", optional=True),
     )
     output = SURVIVORS_KIND
 
     def reasons(self) -> Sequence[Reason]:
-        return (CHANGED_PICTURE, IS_GONE, HAS_OPTED_OUT, NOT_TRIED)
+        return (CHANGED_PICTURE, IS_GONE, HAS_OPTED_OUT, NOT_TRIED, NO_LONGER_DRAWN)
 
     def history(self, inputs: Inputs) -> list[StageManifest]:
         first, *later = [upstream.stage_manifest() for upstream in inputs.several("images")]
@@ -221,18 +224,20 @@ class Rehydrate(LockStage):
         )
         later = inputs.several("images")[1:]
         taken = sum(r.counters.get("refilled", 0) for r in results)
-        if later:
+        left = [path for u in inputs.several("untried") for path in u.stage_manifest().paths(u.folder, "selected")]
+        untried = len(urls_of(left))
+        result.counters["untried"] = untried
+        if later or untried:
             funnels = [s for u in later for s in u.stage_manifest().funnel if s.unit == "images"]
             lost: Counter[str] = Counter()
             for step in funnels:
                 lost.update(step.reasons)
             asked = sum(step.rows_in for step in funnels)
-            if asked - taken - lost.total():
-                lost[str(NOT_TRIED)] = asked - taken - lost.total()
+            lost[str(NO_LONGER_DRAWN)] += asked - taken - lost.total()
+            lost[str(NOT_TRIED)] += untried
+            reasons = {reason: lost[reason] for reason in sorted(lost) if lost[reason]}
             result.funnel.append(
-                FunnelStep(
-                    stage="refill", unit="images", rows_in=asked, rows_out=taken, reasons=dict(sorted(lost.items()))
-                )
+                FunnelStep(stage="refill", unit="images", rows_in=asked + untried, rows_out=taken, reasons=reasons)
             )
         result.counters["refilled"] = taken
         result.counters["pairs"] = sum(r.counters.get("pairs", 0) for r in results)

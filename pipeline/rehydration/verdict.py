@@ -19,6 +19,7 @@ CHANGED_PICTURE = Reason("changed_picture", "the address now shows another pictu
 IS_GONE = Reason("gone", "the image can no longer be had")
 HAS_OPTED_OUT = Reason("opted_out", "robots.txt, a header or the blocklist now asks to stay away")
 NOT_TRIED = Reason("not_tried", "the last round of refilling was over before it was asked for")
+NO_LONGER_DRAWN = Reason("no_longer_drawn", "the last selection does not draw it, as an earlier one did")
 INPUT_NOT_HERE = Reason("input_not_here", "its bytes lay in an input file that is not here")
 
 REASON_OF = {CHANGED: CHANGED_PICTURE, GONE: IS_GONE, OPTED_OUT: HAS_OPTED_OUT}

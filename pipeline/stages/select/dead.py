@@ -38,10 +38,11 @@ class Dead(NamedTuple):
 
 
 def write_dead(path: Path, dead: Dead) -> None:
-    """Write a list of what is dead."""
+    """Write a list of what is dead; one of the same name is forgotten."""
     names = np.repeat(np.array(Dead._fields), [len(hashes) for hashes in dead])
     hashes = np.concatenate([np.sort(hashes) for hashes in dead]) if len(names) else np.zeros(0, np.uint64)
     DEAD.write(path, DEAD.table({"what": pa.array(names.tolist(), pa.string()), "hash": hashes}))
+    read_dead.cache_clear()
 
 
 def dead_rows(path: str | None, matches: pa.Table) -> np.ndarray:
@@ -51,7 +52,7 @@ def dead_rows(path: str | None, matches: pa.Table) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def read_dead(path: str) -> Dead:
-    """Read a list, once per process; a list never changes under its name.
+    """Read a list, once per process; a list does not change while workers run.
 
     Raises:
         SchemaError: it cannot be read.

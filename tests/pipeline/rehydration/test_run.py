@@ -18,7 +18,7 @@ from openwit.pipeline.rehydration.lockfile import load_lock
 from openwit.pipeline.rehydration.run import Rehydration
 from openwit.pipeline.stages import stage_named
 from openwit.pipeline.stages.candidates.settings import CandidateSettings
-from openwit.pipeline.stages.select.dead import read_dead
+from openwit.pipeline.stages.select.dead import Dead, read_dead, write_dead
 from openwit.pipeline.stages.select.hash_uniform import pair_hashes
 from openwit.pipeline.stages.select.settings import SelectSettings
 from openwit.schemas.common.errors import OpenWITError
@@ -128,6 +128,27 @@ def drawn_from_the_living(folder, tmp_path, dead):
     tables = [SELECTED.read(path) for path in (tmp_path / "drawn" / "selected").glob("*.parquet")]
     assert np.all([table.num_rows for table in tables])
     return {pair.hex() for table in tables for pair in table.column("pair_id").to_pylist()}
+
+
+def test_rounds_that_are_used_up_leave_pairs_untried_and_more_refill_them(built, tmp_path):
+    folder, _ = built
+    short = rehydrate(folder, tmp_path, candidates=str(folder / "out"), rounds=0)
+    [line] = [s for s in DatasetManifest.load(tmp_path / "again").funnel if s.stage == "refill"]
+    assert line.reasons == {"not_tried": short.untried}
+    assert (line.rows_in, line.rows_out) == (short.untried, 0)
+    assert short.untried
+    with pytest.raises(OpenWITError, match="--replace"):
+        rehydrate(folder, tmp_path, candidates=str(folder / "out"))
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "work" / "fetch").rglob("*.parquet")}
+    job = Job(SerialEngine(), replace=True)
+    # A list that an earlier run left, of other pairs.
+    write_dead(tmp_path / "work" / "lists" / "refill-1-dead.parquet", Dead(*[np.zeros(0, np.uint64)] * 3))
+    lock = load_lock(folder / "lock.parquet")
+    full = Rehydration(lock, tmp_path / "again", tmp_path / "work", job, candidates=str(folder / "out")).run()
+    assert (full.untried, full.refilled > 0) == (0, True)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "work" / "fetch").rglob("*.parquet")} == before
+    lists = sorted((tmp_path / "work" / "lists").glob("*-dead.parquet"))
+    assert pairs_of(tmp_path / "again") == drawn_from_the_living(folder, tmp_path, read_dead(str(lists[-1])))
 
 
 @pytest.mark.parametrize(
