@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from openwit.pipeline.execution.stage import Job, StageManifest
     from openwit.pipeline.matching.match_tables import MatchReport
     from openwit.pipeline.recipe import Recipe
+    from openwit.pipeline.rehydration.lockfile import LockNotes
+    from openwit.pipeline.rehydration.run import Rehydrated
     from openwit.pipeline.stages.base import Location
     from openwit.pipeline.text.matching.settings import MatchMode
 
@@ -169,6 +171,92 @@ def match(
         threads=workers,
         on_rows=on_rows,
     )
+
+
+def lock(dataset: str | Path, out: str | Path, *, pages: bool = False) -> LockNotes:
+    """Write what is needed to fetch a dataset again: URLs, texts, checksums and perceptual hashes, and no picture.
+
+    Args:
+        dataset: folder or URL.
+        out: lockfile to write, as demo.lock.parquet; its queries and checksums are written beside it.
+        pages: record the page of each text, too.
+
+    Returns:
+        What the lockfile says of the dataset: `samples`, `pairs`, `without_url`, `cap` and more.
+
+    Raises:
+        MissingPartError: openwit[build] is not installed.
+        DataError: there is no dataset, or it was changed, or names an image URL twice.
+        RecipeError: `out` is a file that is no lockfile.
+    """
+    refuse_unsupported_system()
+    require_part("build", "openwit.lock")
+    from openwit.pipeline.rehydration.lock_dataset import lock_dataset
+
+    return lock_dataset(dataset, as_path(out), pages=pages)
+
+
+def rehydrate(
+    lockfile: str | Path,
+    out: str | Path,
+    *,
+    candidates: str | Path | None = None,
+    rounds: int = 10,
+    work: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    runner: str = "local",
+    workers: WorkerCount = "auto",
+    cluster: str | None = None,
+    beam_flags: Sequence[str] = (),
+    replace: bool = False,
+    on_step: Callable[[str, StageManifest], None] | None = None,
+) -> Rehydrated:
+    """Fetch a locked dataset again, verify each image, and refill its queries. A second call resumes.
+
+    Args:
+        lockfile: that `lock` wrote, with its queries beside it.
+        out: folder of the new dataset.
+        candidates: what queries are refilled from: the folder of the build, or of its candidates, or a table.
+        rounds: maximum number of rounds of refilling, from 1.
+        work: folder of the steps; by default `out` with .work at its end.
+        overrides: `fetch.KEY=VALUE`, `shard.…` and `candidates.…`, which differ from the locked recipe.
+        runner: local (processes of this machine), ray, or a Beam runner: beam (in this process), portable, flink,
+            spark or dataflow.
+        workers: worker processes of the runners local and beam; auto for one per core (beam: for none).
+        cluster: address of the cluster of the runners ray, flink, spark and portable.
+        beam_flags: flags of the Beam runner.
+        replace: write a dataset again that was fetched without candidates, with fewer rounds or other settings; what
+            needs no change is kept.
+        on_step: called with name and manifest of each step that was run.
+
+    Returns:
+        Number of samples by status, and what was refilled.
+
+    Raises:
+        MissingPartError: openwit[build] is not installed.
+        RecipeError: a setting is wrong, or `out` holds another dataset and `replace` is off.
+        OpenWITError: bad input.
+    """
+    job = _job("openwit.rehydrate", runner, workers, beam_flags, cluster=cluster, replace=replace)
+    from openwit.pipeline.rehydration.lockfile import load_lock
+    from openwit.pipeline.rehydration.run import Rehydration
+    from openwit.schemas.common.errors import RecipeError
+
+    if rounds < 1:
+        raise RecipeError(f"rounds is {rounds}: give 1 or more")
+    target = as_path(out).absolute()
+    folder = target.with_name(f"{target.name}.work") if work is None else as_path(work).absolute()
+    with closing(job.engine):
+        return Rehydration(
+            load_lock(as_path(lockfile)),
+            target,
+            folder,
+            job,
+            candidates=None if candidates is None else str(candidates),
+            sets=overrides,
+            rounds=rounds,
+            on_step=on_step or (lambda _name, _manifest: None),
+        ).run()
 
 
 def remove(

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from openwit import balancing
-    from openwit.pipeline.api import build, match, remove, run_stage
+    from openwit.pipeline.api import build, lock, match, rehydrate, remove, run_stage
     from openwit.pipeline.build import BuildResult
     from openwit.pipeline.dataset.verify import verify_dataset as verify
     from openwit.pipeline.existing_api import decontaminate, dedup, filter_samples, merge, reshard
@@ -82,9 +82,11 @@ __all__ = [
     "load_config",
     "load_model",
     "load_recipe",
+    "lock",
     "match",
     "merge",
     "open_dataset",
+    "rehydrate",
     "remove",
     "reshard",
     "run_stage",
@@ -120,9 +122,11 @@ _HOMES = {
     "load_config": "training.api:load_config",
     "load_model": "training.checkpoints.load:load_model",
     "load_recipe": "pipeline.recipe:load_recipe",
+    "lock": "pipeline.api:lock",
     "match": "pipeline.api:match",
     "merge": "pipeline.existing_api:merge",
     "open_dataset": "training.data.open:open_dataset",
+    "rehydrate": "pipeline.api:rehydrate",
     "remove": "pipeline.api:remove",
     "reshard": "pipeline.existing_api:reshard",
     "run_stage": "pipeline.api:run_stage",

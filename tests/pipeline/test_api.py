@@ -55,6 +55,33 @@ def test_a_build_returns_the_manifest_and_can_be_run_again(folder: Path, built: 
     assert not again.executed
 
 
+def test_a_dataset_is_locked_and_fetched_again(tmp_path: Path) -> None:
+    pd.DataFrame([{"image": picture(n), "text": f"a red kite {n}"} for n in range(4)]).to_parquet(
+        tmp_path / "a.parquet"
+    )
+    (tmp_path / "recipe.yaml").write_text(
+        f"""
+name: birds
+steps:
+- candidates: {{inputs: [{tmp_path}/a.parquet]}}
+- fetch: {{image: {{size: 64, min_size: 16}}}}
+- shard: {{}}
+"""
+    )
+    result = openwit.build(tmp_path / "recipe.yaml", tmp_path / "out", workers=1)
+    notes = openwit.lock(result.where, tmp_path / "birds.lock.parquet")
+    assert (notes.samples, notes.without_url) == (4, 4)
+    seen: list[str] = []
+    done = openwit.rehydrate(
+        tmp_path / "birds.lock.parquet", tmp_path / "again", workers=1, on_step=lambda name, _: seen.append(name)
+    )
+    assert (done.statuses, done.samples) == ({"same": 4}, 4)
+    assert seen == ["locked", "fetch", "verify", "rehydrate", "shard"]
+    assert openwit.verify(tmp_path / "again") == []
+    with pytest.raises(openwit.RecipeError, match="rounds is 0"):
+        openwit.rehydrate(tmp_path / "birds.lock.parquet", tmp_path / "again", rounds=0)
+
+
 def test_a_build_of_another_recipe_is_refused(folder: Path, built: openwit.BuildResult) -> None:
     assert built.executed
     with pytest.raises(openwit.RecipeError, match="another recipe's build"):
