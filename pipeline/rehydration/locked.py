@@ -46,12 +46,23 @@ class LockSettings(Settings):
 
 
 class LockStage(Stage[LockSettings]):
-    """A step that reads a lockfile; its manifest records the file's checksum, not its place."""
+    """A step that reads a lockfile; its manifest records the file's checksum, not its place.
+
+    Args:
+        lock: the file, where it was checked already.
+    """
 
     settings = LockSettings
 
+    def __init__(self, lock: Lock | None = None) -> None:
+        self._lock = lock
+
     def recorded_settings(self, settings: LockSettings, build: BuildContext) -> dict[str, Any]:  # noqa: ARG002
-        return {"lock": sha256_of(as_path(settings.lock))}
+        return {"lock": sha256_of(as_path(settings.lock)) if self._lock is None else self._lock.sha256}
+
+    def lock(self, settings: LockSettings) -> Lock:
+        """Return the lock, checked once."""
+        return load_lock(as_path(settings.lock)) if self._lock is None else self._lock
 
 
 @dataclass(frozen=True)
@@ -73,9 +84,6 @@ class Locked(LockStage):
     def reasons(self) -> Sequence[Reason]:
         return (INPUT_NOT_HERE,)
 
-    def __init__(self, lock: Lock | None = None) -> None:
-        self._lock = lock
-
     def history(self, inputs: Inputs) -> list[StageManifest]:  # noqa: ARG002
         return [] if self._lock is None else lineage(self._lock)
 
@@ -87,7 +95,7 @@ class Locked(LockStage):
         folder: Path,
         build: BuildContext,  # noqa: ARG002
     ) -> StageResult:
-        lock = load_lock(as_path(settings.lock))
+        lock = self.lock(settings)
         groups = pq.ParquetFile(cached(as_path(lock.path))).num_row_groups
         spans = [Groups(first, min(first + _GROUPS, groups)) for first in range(0, groups, _GROUPS)]
         tasks = [Task(n, f"{n:05d}", span) for n, span in enumerate(spans)]

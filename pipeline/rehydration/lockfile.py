@@ -1,7 +1,8 @@
 """Read lockfiles: check that one is whole, of this version, and names each image once."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pydantic
 
-from openwit.pipeline.common.urls import url_hash, url_hashes
+from openwit.pipeline.common.urls import url_hashes
 from openwit.schemas.common.atomic import sha256_of
 from openwit.schemas.common.errors import DataError, SchemaError
 from openwit.schemas.common.matching_paths import refuse_special
@@ -95,6 +96,18 @@ class Lock:
                 return name, dict(settings)
         return "", {}
 
+    @cached_property
+    def url_hashes(self) -> np.ndarray:
+        """Return the hash of the URL of each row: uint64 (N,)."""
+        found = [url_hashes(batch.column("url").to_pylist()) for batch in self.batches(["url"])]
+        return np.concatenate([np.zeros(0, np.uint64), *found])
+
+    def batches(self, names: list[str]) -> Iterator[pa.Table]:
+        """Yield some columns of all rows, batch by batch."""
+        with pq.ParquetFile(cached(as_path(self.path))) as file:
+            for batch in file.iter_batches(columns=names):
+                yield pa.Table.from_batches([batch])
+
     def columns(self, names: list[str]) -> pa.Table:
         """Return some columns of all rows."""
         return pq.read_table(cached(as_path(self.path)), columns=names)
@@ -126,7 +139,7 @@ def load_lock(path: Path) -> Lock:
     try:
         notes = LockNotes.model_validate_json((LOCK.notes(path) or {}).get(NOTE, ""))
         lock = Lock(str(path), sha256, notes)
-        hashes = url_hashes(lock.columns(["url"]).column("url").to_pylist())
+        hashes = lock.url_hashes
         LOCK.conform(schema.empty_table(), str(path))
     except (pydantic.ValidationError, SchemaError, pa.ArrowException, OSError) as error:
         raise DataError(f"{path} is damaged: its rows or notes cannot be read") from error
@@ -157,34 +170,3 @@ def _refuse_twice(lock: Lock, hashes: np.ndarray) -> None:
     if len(again):
         url = lock.columns(["url"]).column("url")[int(order[again[0] + 1])].as_py()
         raise DataError(f"{lock.path} names {url} twice: a lockfile names each image once")
-
-
-class LockIndex:
-    """Find the rows of a lock by the URL of the image.
-
-    Attributes:
-        table: the columns by which images are compared.
-    """
-
-    def __init__(self, lock: Lock) -> None:
-        self.table = lock.columns(["url", "sha256", "pixels_hash", "phash", "fingerprint"]).combine_chunks()
-        hashes = url_hashes(self.table.column("url").to_pylist())
-        self._order = np.argsort(hashes)
-        self._sorted = hashes[self._order]
-
-    def facts(self, row: int) -> dict[str, Any]:
-        """Return by what an image of the lock is compared."""
-        facts: dict[str, Any] = self.table.slice(row, 1).to_pylist()[0]
-        return facts
-
-    def row(self, url: str) -> int | None:
-        """Return the row of an image; None if it is not in the lock."""
-        wanted = np.uint64(url_hash(url))
-        at = int(np.searchsorted(self._sorted, wanted))
-        return int(self._order[at]) if at < len(self._sorted) and self._sorted[at] == wanted else None
-
-
-@lru_cache(maxsize=1)
-def read_index(path: str, sha256: str) -> LockIndex:  # noqa: ARG001
-    """Read the index of a lock that was checked, once per process."""
-    return LockIndex(Lock(path, "", None))  # type: ignore[arg-type]

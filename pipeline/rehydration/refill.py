@@ -40,7 +40,7 @@ class DeadPairs:
         alive = np.isin(REHYDRATED.read(verified / REHYDRATED_FILE).column("status").to_pylist(), sorted(ALIVE))
         pairs, owner = lock_pairs(lock)
         hashes = pair_hashes(pairs)
-        self._urls = url_hashes(lock.columns(["url"]).column("url").to_pylist())
+        self._urls = lock.url_hashes
         self._alive_pairs = hashes[alive[owner]]
         urls, lost = self._lost(lock, first, hashes)
         self._dead_urls = [self._urls[~alive], urls]

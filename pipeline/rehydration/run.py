@@ -10,7 +10,8 @@ from openwit.pipeline.execution.stage import CLAIM, Job, StageManifest
 from openwit.pipeline.rehydration.locked import Locked, LockSettings
 from openwit.pipeline.rehydration.lockfile import Lock
 from openwit.pipeline.rehydration.refill import DeadPairs, count_short
-from openwit.pipeline.rehydration.stages import Rehydrate, Untried, UntriedSettings, Verify
+from openwit.pipeline.rehydration.stages import Rehydrate, Untried, UntriedSettings
+from openwit.pipeline.rehydration.verify import Verify
 from openwit.pipeline.stages import stage_named
 from openwit.pipeline.stages.base import BuildContext, DatasetInfo, Stage
 from openwit.pipeline.stages.select.dead import Dead, write_dead
@@ -85,14 +86,16 @@ class Rehydration:
         lock = LockSettings(lock=str(as_path(self.lock.path).absolute()))
         locked = self._step("locked", Locked(self.lock), lock, {})
         fetched = [self._step("fetch", stage_named("fetch"), self._settings("fetch"), {"selected": locked})]
-        verified = self._step("verify", Verify(), lock, {"images": fetched[0]})
+        verified = self._step("verify", Verify(self.lock), lock, {"images": fetched[0]})
         final, asked = None, 0
         chosen: dict[str, Path] = {}
         if self.candidates is not None:
             final, left, refills, asked = self._refill(verified)
             fetched += refills
             chosen = {"selected": final, "untried": left}
-        joined = self._step("rehydrate", Rehydrate(), lock, {"images": fetched, "checked": verified, **chosen})
+        joined = self._step(
+            "rehydrate", Rehydrate(self.lock), lock, {"images": fetched, "checked": verified, **chosen}
+        )
         done = StageManifest.load_any(joined, [])
         info = DatasetInfo(self.lock.notes.dataset, self.lock.notes.description)
         steps = {name: {"stage": stage.identifier()} for name, stage in self._own.items()}

@@ -1,16 +1,14 @@
-"""The steps of a rehydration between fetch and shard: verify what was fetched, choose what refills, and join both."""
+"""The steps of a rehydration between verify and shard: choose what refills, and join it with what is alive."""
 
+import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pydantic import Field
 
 from openwit.pipeline.common.reasons import Reason
@@ -19,92 +17,37 @@ from openwit.pipeline.execution.files import checked, file_entry
 from openwit.pipeline.execution.jobs import FileTask, Task, TaskStats
 from openwit.pipeline.execution.stage import Job, StageManifest, StageResult
 from openwit.pipeline.rehydration.locked import LockSettings, LockStage
-from openwit.pipeline.rehydration.lockfile import load_lock, read_index
 from openwit.pipeline.rehydration.refill import urls_of
+from openwit.pipeline.rehydration.selection_index import read_selection, write_selection
 from openwit.pipeline.rehydration.verdict import (
     ALIVE,
     CHANGED_PICTURE,
-    GONE,
     HAS_OPTED_OUT,
     IS_GONE,
     NO_LONGER_DRAWN,
     NOT_TRIED,
     REASON_OF,
-    Verdict,
-    judge_drop,
-    judge_image,
 )
+from openwit.pipeline.rehydration.verify import CHECKED_KIND, Source, alive_rows, verdict_file
 from openwit.pipeline.stages.base import IMAGES as IMAGES_KIND
 from openwit.pipeline.stages.base import SELECTED as SELECTED_KIND
 from openwit.pipeline.stages.base import SURVIVORS as SURVIVORS_KIND
-from openwit.pipeline.stages.base import BuildContext, Inputs, Kind, Port, Stage
+from openwit.pipeline.stages.base import BuildContext, Inputs, Port, Stage
 from openwit.pipeline.stages.select.dead import read_dead
 from openwit.pipeline.stages.select.hash_uniform import pair_hashes
 from openwit.pipeline.stages.sidecars import QUERY_COUNTS_FILE, REHYDRATED_FILE
 from openwit.schemas.common.atomic import sha256_of
 from openwit.schemas.common.settings import Settings
+from openwit.schemas.common.storage.reading import remove_tree
 from openwit.schemas.common.storage.store_path import as_path
 from openwit.schemas.manifest import FunnelStep
-from openwit.schemas.tables.candidates import DROPS, SELECTED
+from openwit.schemas.tables.candidates import SELECTED
 from openwit.schemas.tables.images import IMAGES, SURVIVORS
 from openwit.schemas.tables.locks import REHYDRATED
 from openwit.schemas.tables.queries import QUERY_COUNTS
 
-_COMPARED = ("sha256", "pixels_hash", "phash", "fingerprint")
 _SELECTED_ROWS = 4096
-_CHECKED = Kind("rehydrated", "openwit.schemas.tables.locks:REHYDRATED", "what became of each sample of a lock")
-
-
-@dataclass(frozen=True)
-class Source:
-    """A file of an earlier step, and the number of the step among several."""
-
-    path: str
-    step: int = 0
-
-
-class Verify(LockStage):
-    """Compare each image of a lock that was fetched again with what was locked."""
-
-    name = "verify"
-    version = 1
-    summary = "compare each image of a lockfile that was fetched again with what was locked"
-    inputs = (Port("images", IMAGES_KIND, "the images of the lock, fetched again"),)
-    output = _CHECKED
-
-    def execute(
-        self,
-        job: Job,  # noqa: ARG002
-        settings: LockSettings,
-        inputs: Inputs,
-        folder: Path,
-        build: BuildContext,  # noqa: ARG002
-    ) -> StageResult:
-        lock = load_lock(as_path(settings.lock))
-        fetched = inputs.one("images")
-        index = read_index(lock.path, lock.sha256)
-        verdicts: list[Verdict | None] = [None] * lock.notes.samples
-        for path in fetched.stage_manifest().paths(fetched.folder, "images"):
-            table = pq.read_table(checked(path), columns=["url", *_COMPARED])
-            for found in table.to_pylist():
-                row = index.row(found["url"])
-                if row is not None:
-                    verdicts[row] = judge_image(index.facts(row), found)
-        for path in fetched.stage_manifest().paths(fetched.folder, "drops"):
-            for drop in DROPS.read(checked(path)).to_pylist():
-                row = index.row(drop["url"])
-                if row is not None:
-                    verdicts[row] = judge_drop(drop["reason"], drop["detail"])
-        missing = Verdict(GONE, "input_not_here: its bytes lay in an input file that is not here")
-        known = [verdict or missing for verdict in verdicts]
-        uids = lock.columns(["uid"]).column("uid")
-        target = folder / REHYDRATED_FILE
-        columns = {"uid": uids, "status": [v.status for v in known], "detail": [v.detail for v in known]}
-        REHYDRATED.write(target, REHYDRATED.table(columns))
-        result = StageResult()
-        result.files.append(file_entry(folder, target))
-        result.extra = {"statuses": dict(sorted(Counter(v.status for v in known).items()))}
-        return result
+_SELECTION = "selection"
 
 
 class UntriedSettings(Settings):
@@ -169,7 +112,7 @@ class Rehydrate(LockStage):
     summary = "join the images of a lockfile that are alive with those that refill its queries"
     inputs = (
         Port("images", IMAGES_KIND, "fetched images: of the lock, then of each round of refilling", several=True),
-        Port("checked", _CHECKED, "what became of the samples of the lock"),
+        Port("checked", CHECKED_KIND, "what became of the samples of the lock"),
         Port("selected", SELECTED_KIND, "the selection among all pairs that are alive", optional=True),
         Port("untried", SELECTED_KIND, "its pairs that the last round did not ask for", optional=True),
     )
@@ -191,14 +134,19 @@ class Rehydrate(LockStage):
         folder: Path,
         build: BuildContext,  # noqa: ARG002
     ) -> StageResult:
-        lock = load_lock(as_path(settings.lock))
+        lock = self.lock(settings)
         final = next((u for u in inputs.several("selected")), None)
-        selected = () if final is None else tuple(map(str, final.stage_manifest().paths(final.folder, "selected")))
+        selection = folder / _SELECTION
+        if final is not None:
+            selection.mkdir(parents=True, exist_ok=True)
+            write_selection(final.stage_manifest().paths(final.folder, "selected"), selection)
+        verdicts = inputs.one("checked").folder
         tasks: list[Task[Source]] = []
         for step, upstream in enumerate(inputs.several("images")):
             for path in upstream.stage_manifest().paths(upstream.folder, "images"):
-                tasks.append(Task(len(tasks), f"{step:02d}-{path.stem}", Source(str(path), step)))
-        work = JoinImages(lock.path, lock.sha256, selected)
+                held = None if step else str(verdict_file(verdicts, IMAGES_KIND.name, path.stem))
+                tasks.append(Task(len(tasks), f"{step:02d}-{path.stem}", Source(str(path), step, held)))
+        work = JoinImages(None if final is None else str(selection))
         results = job.run(folder, tasks, "Join images", "images", work)
         result = StageResult()
         result.add_results(results, [])
@@ -211,6 +159,7 @@ class Rehydrate(LockStage):
         REHYDRATED.write(copy, REHYDRATED.read(checked(inputs.one("checked").folder / REHYDRATED_FILE)))
         result.files.append(file_entry(folder, copy))
         result.extra = {"images": ".", "statuses": statuses, "cap": lock.notes.cap}
+        remove_tree(selection)
         return result
 
     @staticmethod
@@ -243,49 +192,29 @@ class Rehydrate(LockStage):
         result.counters["pairs"] = sum(r.counters.get("pairs", 0) for r in results)
 
 
-class Selection:
-    """The pairs of the final selection, by pair and by URL, in memory."""
-
-    def __init__(self, files: tuple[str, ...]) -> None:
-        tables = [SELECTED.read(as_path(path)) for path in files]
-        self.table = pa.concat_tables([SELECTED.empty(), *tables]).combine_chunks()
-        self.row_of = {pair: row for row, pair in enumerate(self.table.column("pair_id").to_pylist())}
-        self.rows_at: dict[int, list[int]] = {}
-        for row, key in enumerate(url_hashes(self.table.column("url").to_pylist()).tolist()):
-            self.rows_at.setdefault(key, []).append(row)
-
-    def pair(self, row: int) -> dict[str, Any]:
-        """Return a pair as IMAGES holds it."""
-        values = self.table.slice(row, 1).to_pylist()[0]
-        return {field.name: values.get(field.name) for field in IMAGES.arrow.field("pairs").type.value_type}
-
-
-@lru_cache(maxsize=1)
-def _selection(files: tuple[str, ...]) -> Selection:
-    return Selection(files)
-
-
 class JoinImages(FileTask[Source]):
     """Write the images of a file that are alive, with the texts that the final selection gives them.
 
     Args:
-        lock, sha256: path and checksum of the lock.
-        selected: files of the final selection; none, and every image keeps the texts of the lock.
+        selection: folder of the final selection; None, and every image keeps the texts of the lock.
     """
 
-    def __init__(self, lock: str, sha256: str, selected: tuple[str, ...]) -> None:
-        self.lock = lock
-        self.sha256 = sha256
-        self.selected = selected
+    def __init__(self, selection: str | None) -> None:
+        self.selection = selection
+        self.token = uuid.uuid4().hex
 
     def run(self, task: Task[Source], folder: Path, stats: TaskStats) -> list[Path]:
         images = folder / "images" / f"{task.name}.parquet"
         survivors = folder / "survivors" / f"{task.name}.parquet"
         stats.counters["refilled"] += 0
         kept: list[pa.Table] = []
+        alive = None if task.payload.verdicts is None else alive_rows(as_path(task.payload.verdicts))
+        row = 0
         with IMAGES.writing(images, 1024) as write:
             for batch in IMAGES.read_batches(checked(as_path(task.payload.path))):
-                joined = self._join(batch, task.payload.step)
+                living = batch if alive is None else batch.filter(alive.slice(row, batch.num_rows))
+                row += batch.num_rows
+                joined = self._join(living)
                 if joined.num_rows:
                     write(joined)
                     kept.append(joined.drop_columns(["image"]))
@@ -294,42 +223,14 @@ class JoinImages(FileTask[Source]):
         SURVIVORS.write(survivors, list(_survivors(kept)) or SURVIVORS.empty())
         return [images, survivors]
 
-    def _join(self, batch: pa.Table, step: int) -> pa.Table:
-        index = read_index(self.lock, self.sha256)
-        urls = batch.column("url").to_pylist()
-        if step == 0:
-            facts = batch.select(list(_COMPARED)).to_pylist()
-            alive = [self._is_alive(index, url, found) for url, found in zip(urls, facts, strict=True)]
-            batch = batch.filter(pa.array(alive, pa.bool_()))
-        if not self.selected:
+    def _join(self, batch: pa.Table) -> pa.Table:
+        if self.selection is None:
             return batch
-        final = _selection(self.selected)
-        hashes = url_hashes(batch.column("url").to_pylist()).tolist()
-        pairs = [
-            self._pairs(final, held, key) for held, key in zip(batch.column("pairs").to_pylist(), hashes, strict=True)
-        ]
+        final = read_selection(self.selection, self.token)
+        pairs = final.joined(batch.column("pairs").to_pylist(), batch.column("url").to_pylist())
         at = batch.schema.get_field_index("pairs")
         batch = batch.set_column(at, batch.schema.field("pairs"), pa.array(pairs, batch.schema.field("pairs").type))
         return batch.filter(pa.array([bool(found) for found in pairs], pa.bool_()))
-
-    @staticmethod
-    def _is_alive(index: Any, url: str, found: dict[str, Any]) -> bool:
-        row = index.row(url)
-        return row is not None and judge_image(index.facts(row), found).status in ALIVE
-
-    @staticmethod
-    def _pairs(final: Selection, held: list[dict[str, Any]], key: int) -> list[dict[str, Any]]:
-        """Return the texts of an image that the selection holds: first those it has, then those it gains."""
-        known = {pair["pair_id"] for pair in held}
-        left = [{**pair, **_drawn(final, pair["pair_id"])} for pair in held if pair["pair_id"] in final.row_of]
-        gained = [final.pair(row) for row in final.rows_at.get(key, ())]
-        new = [pair for pair in gained if pair["pair_id"] not in known]
-        return left + sorted(new, key=lambda pair: (pair["priority"], pair["pair_id"]))
-
-
-def _drawn(final: Selection, pair_id: bytes) -> dict[str, Any]:
-    row = final.row_of[pair_id]
-    return {name: final.table.column(name)[row].as_py() for name in ("query_ids", "drawn_by", "priority")}
 
 
 def _survivors(kept: Sequence[pa.Table]) -> Iterator[pa.Table]:

@@ -1,6 +1,6 @@
 """Judge an image that was fetched again: the same bytes, the same picture in another encoding, or another picture."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -41,25 +41,28 @@ class Verdict(NamedTuple):
     detail: str | None = None
 
 
-def judge_image(locked: dict[str, Any], found: dict[str, Any]) -> Verdict:
-    """Compare an image with what was locked.
+def judge_images(locked: np.ndarray, found: np.ndarray) -> list[Verdict]:
+    """Compare N images with what was locked.
 
     Args:
-        locked: sha256, pixels_hash, phash and fingerprint of the lock; pixels_hash and fingerprint may be null.
-        found: the same of the image that was fetched.
+        locked: FACTS (N,) of the lock, where the hash of the pixels and the descriptor may be unknown.
+        found: FACTS (N,) of the images that were fetched.
     """
-    if locked["sha256"] == found["sha256"]:
-        return Verdict(SAME)
-    if locked["pixels_hash"] is not None and locked["pixels_hash"] == found["pixels_hash"]:
-        return Verdict(REENCODED, "equal pixels")
-    bits = int(locked["phash"] ^ found["phash"]).bit_count()
-    if bits > MAX_BITS:
-        return Verdict(CHANGED, f"the perceptual hashes differ in {bits} bits")
-    if locked["fingerprint"] is not None:
-        a, b = (np.frombuffer(row["fingerprint"], np.uint8) for row in (locked, found))
-        if not bool(is_similar(a, b)):
-            return Verdict(CHANGED, f"the descriptors differ, the perceptual hashes only in {bits} bits")
-    return Verdict(REENCODED, f"the perceptual hashes differ in {bits} bits")
+    is_same = locked["sha256"] == found["sha256"]
+    has_pixels = (locked["pixels_hash"] != b"") & (locked["pixels_hash"] == found["pixels_hash"])
+    bits = np.bitwise_count(locked["phash"] ^ found["phash"])
+    differs = locked["is_described"] & ~is_similar(locked["fingerprint"], found["fingerprint"])
+    verdicts = [Verdict(SAME)] * len(locked)
+    for row in np.flatnonzero(~is_same).tolist():
+        if has_pixels[row]:
+            verdicts[row] = Verdict(REENCODED, "equal pixels")
+        elif bits[row] > MAX_BITS:
+            verdicts[row] = Verdict(CHANGED, f"the perceptual hashes differ in {bits[row]} bits")
+        elif differs[row]:
+            verdicts[row] = Verdict(CHANGED, f"the descriptors differ, the perceptual hashes only in {bits[row]} bits")
+        else:
+            verdicts[row] = Verdict(REENCODED, f"the perceptual hashes differ in {bits[row]} bits")
+    return verdicts
 
 
 def judge_drop(reason: str, detail: str | None) -> Verdict:

@@ -53,6 +53,17 @@ REHYDRATED = TableSchema(
     ),
 )
 
+CHECKED = TableSchema(
+    "checked",
+    1,
+    "What became of images of a lockfile, one row per row of a file of images or of drops, in its order.",
+    (
+        Column("row", pa.int64(), "row of the lock; -1 for an image that it does not name"),
+        Column("status", pa.string(), "as in rehydrated"),
+        Column("detail", pa.string(), "as in rehydrated", nullable=True),
+    ),
+)
+
 DEAD = TableSchema(
     "dead",
     1,

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from openwit.pipeline.stages.select.hash_uniform import pair_hashes
 from openwit.schemas.common.storage.store_path import as_path
@@ -58,5 +59,5 @@ def read_dead(path: str) -> Dead:
         SchemaError: it cannot be read.
     """
     table = DEAD.read(as_path(path))
-    what, hashes = np.array(table.column("what").to_pylist(), object), table.column("hash").to_numpy()
-    return Dead(*(hashes[what == name] for name in Dead._fields))
+    what, hashes = table.column("what"), table.column("hash")
+    return Dead(*(hashes.filter(pc.equal(what, name)).to_numpy() for name in Dead._fields))

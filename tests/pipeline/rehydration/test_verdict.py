@@ -1,14 +1,24 @@
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from openwit.pipeline.download.status import FetchStatus
 from openwit.pipeline.images.process import ImageReason
-from openwit.pipeline.rehydration.verdict import MAX_BITS, judge_drop, judge_image
+from openwit.pipeline.rehydration.fact_index import COMPARED, facts_of
+from openwit.pipeline.rehydration.verdict import MAX_BITS, judge_drop, judge_images
+from openwit.schemas.tables.images import IMAGES
 from openwit.schemas.tables.locks import STATUSES
 
 DESCRIPTOR = np.random.default_rng(0).integers(0, 256, 44, np.uint8).tobytes()
+
+
+KINDS = pa.schema([IMAGES.arrow.field(name).with_nullable(True) for name in COMPARED])
+
+
+def judge_image(locked, found):
+    return judge_images(*(facts_of(pa.Table.from_pylist([each], schema=KINDS)) for each in (locked, found)))[0]
 
 
 def facts(**changes):
