@@ -1,5 +1,6 @@
 """Fetch a locked dataset again, verify it, and refill its queries from candidates by the same draw."""
 
+import filecmp
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -182,22 +183,16 @@ class Rehydration:
 
     def _list(self, name: str, dead: Dead) -> Path:
         """Write a list of a round, also where an earlier run with other pairs or rounds left one."""
-        path = self.work / "lists" / f"{name}.parquet"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_dead(path, dead)
-        return path
+        return _written(self.work / "lists" / f"{name}.parquet", lambda path: write_dead(path, dead))
 
     def _queries(self) -> Path:
         """Write the lock's queries as a query list; return its path."""
-        path = self.work / "lists" / "queries.parquet"
         counts = self.lock.queries
         assert counts is not None, "a lock with a cap has queries"
-        path.parent.mkdir(parents=True, exist_ok=True)
         columns: dict[str, object] = {name: counts.column(name) for name in ("query_id", "query", "source")}
         empty = dict.fromkeys(("count", "pmi", "views"), [None] * counts.num_rows)
-        match = self._select(again=True).match
-        QUERIES.write(path, QUERIES.table({**columns, **empty}), notes={MATCH_NOTE: match})
-        return path
+        table, notes = QUERIES.table({**columns, **empty}), {MATCH_NOTE: self._select(again=True).match}
+        return _written(self.work / "lists" / "queries.parquet", lambda path: QUERIES.write(path, table, notes=notes))
 
     def _pool(self) -> list[Path]:
         """Return the folders of candidates: as named, those that a selection was made from, or read from a table."""
@@ -229,3 +224,15 @@ def _merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
         held = merged.get(key)
         merged[key] = _merged(held, value) if isinstance(held, Mapping) and isinstance(value, Mapping) else value
     return merged
+
+
+def _written(path: Path, write: Callable[[Path], object]) -> Path:
+    """Write a list; the same list stays as it is, with its date, by which a step that was killed knows its input."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f"new-{path.name}")
+    write(new)
+    if path.exists() and filecmp.cmp(new, path, shallow=False):
+        new.unlink()
+    else:
+        new.replace(path)
+    return path
