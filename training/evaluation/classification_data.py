@@ -200,6 +200,9 @@ def number_classes(found: Found, wanted: LabelledData, split: str | None) -> Cla
     Raises:
         DataError: numbers have no names, or fewer than two classes or no images remain.
     """
+    where = f"{wanted.data}" if split is None else f"split {split!r} of {wanted.data}"
+    if not found.keys:
+        raise DataError(f"{where} holds no images{_aside(found)}")
     names, folders, note = _names(found, wanted)
     if len(names) < 2:
         raise DataError(f"{wanted.data} has {len(names)} classes, but there is nothing to choose with fewer than two")
@@ -219,8 +222,7 @@ def number_classes(found: Found, wanted: LabelledData, split: str | None) -> Cla
             rows.append(row)
             places.append(place)
     if not keys:
-        split_of = "" if split is None else f"split {split!r} of "
-        raise DataError(f"{split_of}{wanted.data} holds no labelled images{_aside(found)}")
+        raise DataError(f"{where} holds no labelled images{_aside(found)}")
     name = wanted.data.resolve().name.removesuffix(".parquet").removesuffix(".tar")
     truth = np.stack([_marked(row, len(names)) for row in rows]) if several else None
     array = np.full(len(keys), -1, dtype=np.int64) if several else np.array(rows, dtype=np.int64)

@@ -115,6 +115,8 @@ def _candidates(root: Path, known: KnownDataset) -> tuple[list[Path], list[Path]
         if path.is_file():
             if path.suffix == ".parquet" and folded(path.stem) in names:
                 tables.append(path)
+        elif not path.is_dir():  # a link to nothing, or a pipe
+            continue
         elif plain in wds and (is_export or _has_tars(path)):
             exports.append(path)
         elif plain in names and not is_export and not _has_tars(path):

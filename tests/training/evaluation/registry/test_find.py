@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +91,28 @@ def test_names_of_exports_and_folders(tmp_path: Path) -> None:
     with pytest.raises(OpenWITError, match="holds no Food-101: looked for wds_food101, wds_vtab-food101, food-101,"):
         locate_one(tmp_path, find_known("food101"))
     assert take_inventory(tmp_path, [find_known("mnist")]).found == []
+
+
+def test_what_has_the_name_of_a_dataset_but_is_none(tmp_path: Path) -> None:
+    (tmp_path / "mnist").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "stl10.parquet").write_bytes(b"no table")
+    (tmp_path / "dtd").write_text("a file")
+    (tmp_path / "food101").mkdir()
+    (tmp_path / "pets" / "test").mkdir(parents=True)
+    (tmp_path / "wds_cars" / "test").mkdir(parents=True)
+    os.mkfifo(tmp_path / "svhn")
+    assert take_inventory(tmp_path).found == []
+    with pytest.raises(OpenWITError, match="is no folder"):
+        take_inventory(tmp_path / "dtd")
+
+
+def test_an_export_without_labelled_images(tmp_path: Path) -> None:
+    folder = tmp_path / "wds_mnist" / "test"
+    folder.mkdir(parents=True)
+    (folder / "0.tar").write_bytes(bytes(10240))
+    (folder.parent / "classnames.txt").write_text("zero\none\n")
+    found = take_inventory(tmp_path, [find_known("mnist")]).found
+    assert [each.counts for each in found] == [{"test": 0}]
+    assert "mnist, test: 0 images here, published are 10,000" in found[0].warnings[0]
+    with pytest.raises(OpenWITError, match="split .test. of .*wds_mnist holds no images"):
+        locate_one(tmp_path, find_known("mnist")).open()
