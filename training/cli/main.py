@@ -10,7 +10,7 @@ import typer
 from openwit.schemas.common.command import Version, ending_when_stopped, make_console, run_app, user_errors
 from openwit.schemas.common.errors import OpenWITError
 from openwit.training.cli.options import BatchSize, ModelPath, QuickGelu, WeightsOption, example
-from openwit.training.config.choices import Embedded, ExportLayout, Floats, Metric, Searched, Weights
+from openwit.training.config.choices import Embedded, ExportLayout, Floats, Layer, Metric, Searched, Weights
 from openwit.training.config.limits import MOST_CHECKPOINTS, MOST_PROCESSES, MOST_SAMPLES, MOST_TOKEN_IDS
 
 app = typer.Typer(
@@ -354,6 +354,144 @@ def datasets(
     from openwit.training.cli.datasets import show_datasets
 
     show_datasets(root, console=make_console(), out=out)
+
+
+@app.command(epilog=example("wit-train probe out/demo/run --data cifar10.parquet --baselines --out probe.json"))
+def probe(
+    model: ModelPath,
+    data: Annotated[
+        Path,
+        typer.Option(help="Test images: Parquet of images and labels, folder with one per class, or tars with .cls."),
+    ],
+    train: Annotated[Path | None, typer.Option(help="Training images [default: --data].")] = None,
+    val: Annotated[Path | None, typer.Option(help="Images that choose the penalty [default: --train].")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Split of the test images [default: the held-out one, if there are several].")
+    ] = None,
+    train_split: Annotated[
+        str | None, typer.Option(help="Split of the training images [default: train, if --train is not given].")
+    ] = None,
+    val_split: Annotated[
+        str | None, typer.Option(help="Split that chooses the penalty [default: a fifth of the training images].")
+    ] = None,
+    classes: Annotated[Path | None, typer.Option(help="Names of numbered classes, one per line from class 0.")] = None,
+    image_column: Annotated[str | None, typer.Option(help="Column of images in Parquet.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Column of labels in Parquet.")] = None,
+    metric: Annotated[Metric, typer.Option(help="Metric on validation and test images.")] = Metric.ACCURACY,
+    layer: Annotated[Layer, typer.Option(help="Features before the projection, or after it.")] = Layer.PENULTIMATE,
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="Also probe raw pixels, and the same tower with random weights.")
+    ] = False,
+    train_limit: Annotated[
+        int | None, typer.Option(min=2, max=MOST_SAMPLES, help="Train on a random sample of N images.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, max=MOST_SAMPLES, help="Test on a random sample of N images.")
+    ] = None,
+    features: Annotated[Path | None, typer.Option(help="Folder that keeps features, to resume and use again.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SAMPLES, help="Of images held out and random weights.")] = 0,
+    batch_size: BatchSize = 256,
+    weights: WeightsOption = Weights.MODEL,
+    quick_gelu: QuickGelu = None,
+    out: Annotated[Path | None, typer.Option(help="JSON to write.")] = None,
+    head: Annotated[Path | None, typer.Option(help="File for the fitted weights (.npz).")] = None,
+) -> None:
+    """Probe the image features linearly, as the paper's appendix A.3 does, with the penalty swept over 96 steps.
+
+    For several processes use torchrun --nproc-per-node N -m openwit.training probe …; they share the features.
+    """
+    from openwit.training.checkpoints.load import load_model
+    from openwit.training.cli.probe import ProbeSettings, run_probe
+    from openwit.training.evaluation.classification_readers import LabelledData
+    from openwit.training.evaluation.probe.sets import open_sets
+
+    columns = {"classes": classes, "image_column": image_column, "label_column": label_column}
+    training = train or data
+    validating = None
+    if val is not None or val_split is not None:
+        validating = LabelledData(val or training, split=val_split, **columns)  # type: ignore[arg-type]
+    sets = open_sets(
+        LabelledData(training, split=train_split or ("train" if train is None else None), **columns),  # type: ignore[arg-type]
+        LabelledData(data, split=split, **columns),  # type: ignore[arg-type]
+        validating,
+        train_limit=train_limit,
+        limit=limit,
+    )
+    run_probe(
+        load_model(model, weights=weights, quick_gelu=quick_gelu, report=_print),
+        sets,
+        ProbeSettings(layer, metric, seed, batch_size, baselines, features, (train_limit, limit)),
+        console=make_console(),
+        out=out,
+        head=head,
+    )
+
+
+@app.command("few-shot", epilog=example("wit-train few-shot out/demo/run --data cifar10.parquet --plot few-shot.svg"))
+def few_shot(
+    model: ModelPath,
+    data: Annotated[
+        Path,
+        typer.Option(help="Test images: Parquet of images and labels, folder with one per class, or tars with .cls."),
+    ],
+    train: Annotated[Path | None, typer.Option(help="Images to draw from [default: --data].")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Split of the test images [default: the held-out one, if there are several].")
+    ] = None,
+    train_split: Annotated[
+        str | None, typer.Option(help="Split to draw from [default: train, if --train is not given].")
+    ] = None,
+    classes: Annotated[Path | None, typer.Option(help="Names of numbered classes, one per line from class 0.")] = None,
+    image_column: Annotated[str | None, typer.Option(help="Column of images in Parquet.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Column of labels in Parquet.")] = None,
+    shots: Annotated[str, typer.Option(help="Images per class.", metavar="K,K,...")] = "1,2,4,8,16",
+    seeds: Annotated[int, typer.Option(min=1, max=100, help="Draws of each number.")] = 3,
+    prompts: Annotated[str, typer.Option(help="Templates of the zero-shot line, as for zero-shot.")] = "paper",
+    metric: Annotated[Metric, typer.Option(help="Metric on validation and test images.")] = Metric.ACCURACY,
+    layer: Annotated[Layer, typer.Option(help="Features before the projection, or after it.")] = Layer.PENULTIMATE,
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="Also probe raw pixels, and the same tower with random weights.")
+    ] = False,
+    train_limit: Annotated[
+        int | None, typer.Option(min=2, max=MOST_SAMPLES, help="Draw from a random sample of N images.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, max=MOST_SAMPLES, help="Test on a random sample of N images.")
+    ] = None,
+    features: Annotated[Path | None, typer.Option(help="Folder that keeps features, to resume and use again.")] = None,
+    batch_size: BatchSize = 256,
+    weights: WeightsOption = Weights.MODEL,
+    quick_gelu: QuickGelu = None,
+    out: Annotated[Path | None, typer.Option(help="JSON to write.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="SVG to write.")] = None,
+) -> None:
+    """Probe with 1, 2, 4, 8 and 16 images per class, several draws of each, beside zero-shot classification."""
+    from openwit.training.checkpoints.load import load_model
+    from openwit.training.cli.few_shot import run_few_shot, shots_of
+    from openwit.training.cli.probe import ProbeSettings
+    from openwit.training.evaluation.classification_readers import LabelledData
+    from openwit.training.evaluation.probe.sets import open_sets
+    from openwit.training.evaluation.prompts import read_prompts
+
+    columns = {"classes": classes, "image_column": image_column, "label_column": label_column}
+    counts, templates = shots_of(shots), read_prompts(prompts)
+    sets = open_sets(
+        LabelledData(train or data, split=train_split or ("train" if train is None else None), **columns),  # type: ignore[arg-type]
+        LabelledData(data, split=split, **columns),  # type: ignore[arg-type]
+        train_limit=train_limit,
+        limit=limit,
+    )
+    run_few_shot(
+        load_model(model, weights=weights, quick_gelu=quick_gelu, report=_print),
+        sets,
+        ProbeSettings(layer, metric, 0, batch_size, baselines, features, (train_limit, limit)),
+        shots=counts,
+        seeds=seeds,
+        templates=templates,
+        console=make_console(),
+        out=out,
+        plot=plot,
+    )
 
 
 @app.command(epilog=example("wit-train export out/demo/run --format open_clip --out out/demo/open_clip"))
