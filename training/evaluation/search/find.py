@@ -98,7 +98,8 @@ def embed_query(model: LoadedModel, *, text: str | None, image: Path | None) -> 
         try:
             pixels = transform(image.read_bytes(), sample_rng(0, 0, image.name))
         except (OSError, *IMAGE_ERRORS) as error:
-            raise DataError(f"{image} cannot be read as an image: {error}") from None
+            why = getattr(error, "strerror", None)
+            raise DataError(f"{image} cannot be read as an image{f': {why}' if why else ''}") from None
         return embedder.images(pixels[None]).numpy()
 
 
