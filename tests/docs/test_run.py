@@ -52,6 +52,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, commands: Path) -> Path:
     pq.write_table(table, folder / "my_pairs.parquet")
     classes = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
     shown = {"image": [picture(number, (32, 32)) for number in range(30)], "label": [*classes] * 3}
+    shown["split"] = ["train"] * 20 + ["test"] * 10
     pq.write_table(pa.table(shown), folder / "cifar10.parquet")
     (folder / "opted-out.txt").write_text("clipart.localhost\n")
     (folder / "words.txt").write_text("red kite\nhill\n")

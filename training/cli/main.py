@@ -494,6 +494,82 @@ def few_shot(
     )
 
 
+@app.command(
+    epilog=example("wit-train robustness out/demo/run --base cifar10.parquet --shifted photos/ --out robustness.json")
+)
+def robustness(
+    models: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Run folders, checkpoints, or weights; all are compared with the line.", metavar="MODEL..."
+        ),
+    ],
+    base: Annotated[Path, typer.Option(help="Test images of the base set, as for zero-shot.")],
+    shifted: Annotated[
+        Path, typer.Option(help="Test images of the shifted set, of the same classes or some of them.")
+    ],
+    base_split: Annotated[str | None, typer.Option(help="Split of --base [default: the held-out one].")] = None,
+    shifted_split: Annotated[str | None, typer.Option(help="Split of --shifted [default: the held-out one].")] = None,
+    train: Annotated[
+        Path | None, typer.Option(help="Training images of the base set: also with a probed head.")
+    ] = None,
+    train_split: Annotated[str | None, typer.Option(help="Split of --train.")] = None,
+    mapping: Annotated[
+        Path | None,
+        typer.Option(help="JSON of shifted classes and their base classes, where names or ids do not match."),
+    ] = None,
+    classes: Annotated[Path | None, typer.Option(help="Names of the base set's numbered classes.")] = None,
+    shifted_classes: Annotated[Path | None, typer.Option(help="Names of the shifted set's numbered classes.")] = None,
+    baseline: Annotated[
+        list[Path] | None, typer.Option(help="Earlier JSON whose models the line is fitted to. Repeatable.")
+    ] = None,
+    prompts: Annotated[str, typer.Option(help="Templates, as for zero-shot.")] = "paper",
+    limit: Annotated[
+        int | None, typer.Option(min=1, max=MOST_SAMPLES, help="Use a random sample of N images of each set.")
+    ] = None,
+    features: Annotated[Path | None, typer.Option(help="Folder that keeps features, to resume and use again.")] = None,
+    batch_size: BatchSize = 256,
+    weights: WeightsOption = Weights.MODEL,
+    quick_gelu: QuickGelu = None,
+    out: Annotated[Path | None, typer.Option(help="JSON to write.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="SVG to write.")] = None,
+) -> None:
+    """Measure accuracy under a shift of the data: effective and relative robustness from the logit-scaled line.
+
+    The line is fitted to the models of --baseline; the models that are given here are compared with it.
+    """
+    from openwit.training.checkpoints.load import load_model
+    from openwit.training.cli.robustness import read_mapping, read_models, report_robustness
+    from openwit.training.engine.runtime import cpu_prepared
+    from openwit.training.evaluation.classification_data import open_classification
+    from openwit.training.evaluation.classification_readers import LabelledData
+    from openwit.training.evaluation.probe.sets import open_sets
+    from openwit.training.evaluation.prompts import read_prompts
+    from openwit.training.evaluation.robustness.measure import measure_shift, shifted_sets
+
+    templates = read_prompts(prompts)
+    of_base = LabelledData(base, split=base_split, classes=classes)
+    test, training = open_classification(of_base).limited(limit), None
+    if train is not None:
+        pair = open_sets(
+            LabelledData(train, split=train_split, classes=classes), of_base, train_limit=limit, limit=limit
+        )
+        test, training = pair.test, pair.train
+    under = open_classification(LabelledData(shifted, split=shifted_split, classes=shifted_classes)).limited(limit)
+    sets = shifted_sets(test, under, train=training, mapping=None if mapping is None else read_mapping(mapping))
+    found = [each for path in baseline or [] for each in read_models(path, sets)]
+    about = []
+    for path in models:
+        loaded = load_model(path, weights=weights, quick_gelu=quick_gelu, report=_print)
+        about.append({"model": str(path), **loaded.about})
+        with cpu_prepared(loaded.threads):
+            found += measure_shift(
+                loaded, sets, name=str(path), templates=templates, batch_size=batch_size, folder=features
+            )
+    described = {"weights": about, "templates": templates, "limit": limit}
+    report_robustness(found, sets, about=described, console=make_console(), out=out, plot=plot)
+
+
 @app.command(epilog=example("wit-train export out/demo/run --format open_clip --out out/demo/open_clip"))
 def export(
     model: ModelPath,
