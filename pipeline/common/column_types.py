@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from openwit.pipeline.common.json_types import JsonType, arrow_type, joined, read_type
 from openwit.schemas.common.errors import DataError
 
 COLUMNS = "columns"
@@ -21,10 +22,27 @@ _JSON = json.JSONDecoder()
 
 
 class FoundType(NamedTuple):
-    """The type of a column of one input, and whether it was read off values: CSV and JSON lines declare none."""
+    """The type of a column of one input.
+
+    Attributes:
+        type: of its values.
+        inferred: whether it was read off values, since CSV and JSON declare none.
+        values: what was read off them; null for what `type` tells.
+    """
 
     type: pa.DataType
     inferred: bool = False
+    values: JsonType | None = None
+
+    @classmethod
+    def read(cls, values: JsonType) -> "FoundType":
+        """Return the type of values that declare none."""
+        return cls(arrow_type(values), True, values)
+
+    @property
+    def json(self) -> JsonType:
+        """Return the type as that of JSON values."""
+        return self.values or read_type(self.type)
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
@@ -158,13 +176,12 @@ def _or_text(kind: pa.DataType) -> pa.DataType:
 def _wider(one: FoundType, other: FoundType, *, written: bool) -> FoundType | None:
     """Return the type that holds the values of both, each as it is; None if there is none."""
     a, b = one.type, other.type
-    if a == b or pa.types.is_null(b):
-        return FoundType(a, one.inferred and other.inferred)
-    if pa.types.is_null(a):
-        return other
     if one.inferred and other.inferred:
-        numbers = all(pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in (a, b))
-        return FoundType(pa.float64() if numbers else pa.string(), True)
+        return FoundType.read(joined(one.json, other.json))
+    if a == b or pa.types.is_null(b):
+        return FoundType(a)
+    if pa.types.is_null(a):
+        return FoundType(b)
     families = [pa.types.is_signed_integer, pa.types.is_unsigned_integer, pa.types.is_floating, pa.types.is_decimal]
     families += [] if written else [pa.types.is_timestamp]
     if any(test(a) and test(b) for test in families):
@@ -176,6 +193,6 @@ def _wider(one: FoundType, other: FoundType, *, written: bool) -> FoundType | No
     # A number that was read off text is what the table with types says that it is.
     if one.inferred != other.inferred:
         declared, read = (other, one) if one.inferred else (one, other)
-        fits = pa.types.is_integer(read.type) and pa.types.is_floating(declared.type)
+        fits = read.json.kind == "int" and pa.types.is_floating(declared.type)
         return declared if fits or pa.types.is_string(declared.type) else None
     return None

@@ -25,16 +25,16 @@ _ENCODE = msgspec.json.Encoder(order="sorted").encode
 _DECODE = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-def rows_as_json(columns: Mapping[str, pa.Array], rows: int) -> list[str | None]:
+def rows_as_json(columns: Mapping[str, pa.Array | list[Any]], rows: int) -> list[str | None]:
     """Return each row's values as a JSON object with sorted keys, without nulls; None for a row that has none.
 
     Args:
-        columns: name to N values.
+        columns: name to N values, or to what `encoded` gives for them.
         rows: N.
     """
     found: list[dict[str, Any]] = [{} for _ in range(rows)]
     for name, values in columns.items():
-        for row, value in zip(found, encoded(values), strict=True):
+        for row, value in zip(found, values if isinstance(values, list) else encoded(values), strict=True):
             if value is not None:
                 row[name] = value
     return [json_row(row) for row in found]

@@ -11,13 +11,16 @@ from openwit.schemas.manifest import MANIFEST_NAME
 
 README = "README.md"
 CROISSANT = "croissant.json"
+ATTRIBUTION = "attribution.csv"
+ATTRIBUTION_HEADER = "author,licence,images\n"
 CARD_SUMS = "card.sha256"
 _REQUIRED = ("card.html", "card.json")
-CARD_FILES = (*_REQUIRED, README, CROISSANT)
+CARD_FILES = (*_REQUIRED, README, CROISSANT, ATTRIBUTION)
 CARD = (*CARD_FILES, CARD_SUMS)
-"""Every file of a card. README and CROISSANT may be somebody's own, and earlier releases did not write them: then the
-checksums do not list them.
+"""Every file of a card. README, CROISSANT and ATTRIBUTION may be somebody's own, and earlier releases did not write
+them: then the checksums do not list them.
 """
+_PERHAPS_OWN = (README, CROISSANT, ATTRIBUTION)
 _LISTED = (*CARD_FILES, MANIFEST_NAME)
 _MARK = b"wit card"
 _LINE = re.compile(r"([0-9a-f]{64})  (\S+)")
@@ -30,14 +33,15 @@ def sums_text(files: Mapping[str, bytes]) -> str:
 
 
 def is_own(name: str, data: bytes | None) -> bool:
-    """Return whether README or CROISSANT was written by somebody else, and must be kept: it does not name the card."""
-    return name in (README, CROISSANT) and data is not None and _MARK not in data
+    """Return whether a file of `_PERHAPS_OWN` was written by somebody else, and must be kept: it lacks our mark."""
+    mark = ATTRIBUTION_HEADER.encode() if name == ATTRIBUTION else _MARK
+    return name in _PERHAPS_OWN and data is not None and mark not in data
 
 
 def delete_card(store: DatasetStore) -> None:
     """Delete the files of a card; a README of somebody's own stays."""
     for name in CARD:
-        data = store.read(name) if name in (README, CROISSANT) and store.size(name) is not None else None
+        data = store.read(name) if name in _PERHAPS_OWN and store.size(name) is not None else None
         if not is_own(name, data):
             store.delete(name)
 
@@ -45,7 +49,7 @@ def delete_card(store: DatasetStore) -> None:
 def card_problems(store: DatasetStore) -> Iterator[str]:
     """Yield what is wrong with the card of a dataset; nothing for a dataset without a card."""
     there = {name for name in CARD if store.size(name) is not None}
-    own = {name for name in there & {README, CROISSANT} if is_own(name, store.read(name))}
+    own = {name for name in there & set(_PERHAPS_OWN) if is_own(name, store.read(name))}
     if not there - own:
         return
     remedy = "write it again with `wit card`"

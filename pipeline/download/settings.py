@@ -11,6 +11,10 @@ from openwit.schemas.common.settings import Settings
 _TOKEN = re.compile(r"[A-Za-z_-]+\Z")
 
 
+A_DAY = 86_400
+"""Seconds of the longest wait or deadline."""
+
+
 class DownloadSettings(Settings):
     """Settings of downloads, with limits and politeness."""
 
@@ -27,56 +31,74 @@ class DownloadSettings(Settings):
     per_host: int = Field(
         32,
         ge=1,
+        le=4096,
         description="Maximum concurrent transfers per host. They begin with 8, grow while the host answers as fast as "
         "before, and shrink when it is overloaded (429, 503, timeouts).",
     )
     host_interval_s: float = Field(
-        0.0, ge=0, description="Minimum time between the starts of two requests to one host, in seconds."
+        0.0, ge=0, le=A_DAY, description="Minimum time between the starts of two requests to one host, in seconds."
     )
     max_crawl_delay_s: float = Field(
-        2.0, ge=0, description="The Crawl-delay of robots.txt is obeyed up to this many seconds; 0 ignores it."
+        2.0,
+        ge=0,
+        le=A_DAY,
+        description="The Crawl-delay of robots.txt is obeyed up to this many seconds; 0 ignores it.",
     )
     lookahead: int = Field(
         20_000,
         ge=1,
+        le=100_000_000,
         description="Number of URLs read ahead, so that other hosts are served while a slow one is waiting. "
         "Limits the memory for waiting URLs.",
     )
     timeout_s: float = Field(
         30.0,
         gt=0,
+        le=A_DAY,
         description="Deadline of one attempt at a URL in seconds, with redirects, without queueing.",
     )
-    connect_timeout_s: float = Field(8.0, gt=0, description="Deadline for connecting in seconds, with TLS.")
-    dns_timeout_s: float = Field(10.0, gt=0, description="Deadline of one name lookup in seconds.")
+    connect_timeout_s: float = Field(8.0, gt=0, le=A_DAY, description="Deadline for connecting in seconds, with TLS.")
+    dns_timeout_s: float = Field(10.0, gt=0, le=A_DAY, description="Deadline of one name lookup in seconds.")
     resolver_threads: int = Field(64, ge=1, le=512, description="Maximum concurrent name lookups.")
     stall_s: float = Field(
         10.0,
         gt=0,
+        le=A_DAY,
         description="A transfer slower than stall_bytes_per_s over this many seconds is aborted; over a quarter of "
         "them after four such transfers of its host in a row.",
     )
-    stall_bytes_per_s: int = Field(1024, ge=0, description="See stall_s; 0 disables the limit.")
+    stall_bytes_per_s: int = Field(1024, ge=0, le=1 << 40, description="See stall_s; 0 disables the limit.")
     max_bytes: int = Field(
-        10 * 1024 * 1024, ge=1, description="A larger body, as sent or decompressed, is aborted and dropped."
+        10 * 1024 * 1024,
+        ge=1,
+        le=1 << 34,
+        description="A larger body, as sent or decompressed, is aborted and dropped.",
     )
-    max_redirects: int = Field(5, ge=0, description="Maximum redirects followed per URL.")
+    max_redirects: int = Field(5, ge=0, le=100, description="Maximum redirects followed per URL.")
     retries: int = Field(1, ge=0, le=10, description="Retries in the same run after errors that are often transient.")
     backoff_s: float = Field(
-        1.0, ge=0, description="Wait before the first retry in seconds; doubles with each retry. See max_backoff_s."
+        1.0,
+        ge=0,
+        le=A_DAY,
+        description="Wait before the first retry in seconds; doubles with each retry. See max_backoff_s.",
     )
     max_backoff_s: float = Field(
-        30.0, ge=0, description="Maximum wait before a retry in seconds, where the server names none by Retry-After."
+        30.0,
+        ge=0,
+        le=A_DAY,
+        description="Maximum wait before a retry in seconds, where the server names none by Retry-After.",
     )
     max_refusal_s: float = Field(
         120.0,
         ge=0,
+        le=A_DAY,
         description="How long a host may make us wait by refusing requests (429, or 503 with Retry-After) before its "
         "other URLs end without an attempt. Pauses are added up; each other answer takes off two seconds.",
     )
     host_failures: int = Field(
         16,
         ge=1,
+        le=1_000_000_000,
         description="After this many consecutive failures of a host, its other URLs end as host_unreachable without "
         "an attempt.",
     )

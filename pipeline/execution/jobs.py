@@ -126,7 +126,8 @@ class TaskStats:
         """Record a detail, for the first rows of each reason."""
         details = self.noted.setdefault(reason, [])
         if detail and len(details) < _MAX_NOTES_PER_REASON:
-            details.append(detail)
+            # Names of files may hold bytes that are not UTF-8, which no table can.
+            details.append(detail.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
 
     def tick(self, rows: int, fraction: float | None = None, *, reasons: Mapping[str, int] | None = None) -> None:
         """Report progress.

@@ -32,9 +32,12 @@ class ImageSettings(Settings):
         True, description="Never enlarge: an image that is not larger than size is unchanged, not cropped, not padded."
     )
     quality: int = Field(95, ge=1, le=100, description="JPEG quality of images that are re-encoded.")
-    min_size: int = Field(32, ge=1, description="Drop images whose short side, as served, is below this.")
+    min_size: int = Field(32, ge=1, le=65_536, description="Drop images whose short side, as served, is below this.")
     max_aspect_ratio: float = Field(
-        6.0, ge=1, description="Drop images whose long side exceeds the short side by more than this factor."
+        6.0,
+        ge=1,
+        le=65_536,
+        description="Drop images whose long side exceeds the short side by more than this factor.",
     )
     max_pixels: int = Field(
         50_000_000,

@@ -155,7 +155,10 @@ class _Planner:
         self.matches: Matches | None = None
         self.scales = self._scales()
         self.candidates = self._total([float(found.candidates) for found in sample.slices])
-        self.rows, self.images, self.of_web, self.download = self.candidates, self.candidates, 1.0, ZERO
+        self.rows, self.download = self.candidates, ZERO
+        self.images = self._total([float(found.images) for found in self.sample.slices])
+        web = self._total([float(found.of_web) for found in self.sample.slices])
+        self.of_web = min(1.0, web.mid / self.candidates.mid) if self.candidates.mid else 1.0
 
     def _scales(self) -> np.ndarray:
         """Return by how much each slice stands for its kind of inputs."""
@@ -295,9 +298,11 @@ class _Planner:
 
     def _dedup(self, step: Step) -> StepPlan:
         hours = (self.images * (DEDUP_S / 3600)).widened(_RATE)
-        self._pass_on(self.assumptions.kept_share, spread=1.2)
+        drops = {}
+        if step.settings.duplicates != "keep":
+            self._pass_on(self.assumptions.kept_share, spread=1.2)
+            drops = {"duplicates": 1 - self.assumptions.kept_share}
         disk = (self.images * self._stored_of_recipe()).widened(_SIZE)
-        drops = {"duplicates": 1 - self.assumptions.kept_share}
         return StepPlan(step.name, "images", self.images, hours, disk, drops, "assumptions, docs/scale.md")
 
     def _stored_of_recipe(self) -> float:

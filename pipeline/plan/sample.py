@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from openwit.pipeline.execution.jobs import Task, TaskStats
 from openwit.pipeline.execution.stage import Job
@@ -41,12 +42,16 @@ class SliceResult:
     Attributes:
         taken: the slice, with the share of its file that was read.
         candidates: number of them.
+        images: distinct URLs of them.
+        of_web: those of them whose image is not in the input.
         seconds: of one core.
         candidate_bytes, drop_bytes: of the files that were written.
     """
 
     taken: Slice
     candidates: int
+    images: int
+    of_web: int
     seconds: float
     candidate_bytes: int
     drop_bytes: int
@@ -104,7 +109,9 @@ def read_sample(settings: CandidateSettings, assumptions: Assumptions, folder: P
     strata = strata_of(input_files(settings), settings, assumptions)
     total = sum(stratum.bytes for stratum in strata)
     sample = Sample(strata, [], {}, [])
-    work = ReadInput(settings.model_copy(update={"skip_unreadable": True}))
+    # Columns of the user change no count.
+    columns = settings.columns.model_copy(update={"keep": ()})
+    work = ReadInput(settings.model_copy(update={"skip_unreadable": True, "columns": columns}))
     work.setup()
     started = time.monotonic()
     for n, stratum in enumerate(strata):
@@ -136,11 +143,14 @@ def _read(sample: Sample, work: ReadInput, taken: Slice, folder: Path) -> None:
         first = stats.extra.first if stats.extra.first is not None else stats.extra.after
         taken = replace(taken, share=(stats.extra.after - first) / taken.file_bytes)
     candidates = [path for path in files if path.parent == CandidatesPaths(folder).candidates]
-    rows = sum(CANDIDATES.read(path).num_rows for path in candidates)
+    found = pa.concat_tables([CANDIDATES.read(path).select(["url", "has_bytes"]) for path in candidates])
+    images, held = pc.count_distinct(found.column("url")).as_py(), pc.sum(found.column("has_bytes")).as_py() or 0
+    rows = found.num_rows
     sizes = {path: path.stat().st_size for path in files}
     sample.files += candidates
     written = sum(size for path, size in sizes.items() if path in candidates)
-    sample.slices.append(SliceResult(taken, rows, seconds, written, sum(sizes.values()) - written))
+    dropped = sum(sizes.values()) - written
+    sample.slices.append(SliceResult(taken, rows, images, rows - held, seconds, written, dropped))
     for step in stats.rows_in:
         if step == FILES_STEP:
             continue

@@ -7,26 +7,29 @@
       readers: {".zipx": mypkg.read_zipx}
 
 A reader is a function `(path: str, **settings)` that yields one dictionary per image: `url` or `image` (its bytes),
-`text` (a string or a list of strings), and if known `page_url`, `page_title`, `fetch_date`, `license`, `split`. It
-must yield the same records in the same order whenever it reads the same file: images that come as bytes are read again
-by the stage fetch, one pass over the file per chunk. Readers come before the built-in ones; `*` matches every input.
+`text` (a string or a list of strings), and if known `page_url`, `page_title`, `fetch_date`, `license`, `split`, `key`,
+and `columns`: a mapping of further values, of which `candidates.columns.keep` keeps those that it names. It must yield
+the same records in the same order whenever it reads the same file: images that come as bytes are read again by the
+stage fetch, one pass over the file per chunk. Readers come before the built-in ones; `*` matches every input.
 
 The recipe's name and settings of a reader are part of the stage's settings, so a build notices when they change; the
 source code is not tracked (see `openwit.schemas.common.plugins`).
 """
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from openwit.pipeline.common.json_types import json_type
 from openwit.schemas.common.errors import DataError, OpenWITError
 from openwit.schemas.common.plugins import PluginSettings, load_callable, one_line
 
 READERS = "candidates.readers"
 ANY_SUFFIX = "*"
 
-_OPTIONAL = ("page_url", "page_title", "fetch_date", "license", "split")
-_KEYS = ("url", "image", "text", *_OPTIONAL)
+_OPTIONAL = ("page_url", "page_title", "fetch_date", "license", "split", "key")
+_KEYS = ("url", "image", "text", *_OPTIONAL, "columns")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,7 @@ class Record:
         url: empty if there is none.
         image: its bytes; None if they are to be downloaded.
         texts: may be empty.
+        columns: further values, as JSON has them.
     """
 
     number: int
@@ -49,6 +53,8 @@ class Record:
     fetch_date: str | None = None
     license: str | None = None
     split: str | None = None
+    key: str | None = None
+    columns: Mapping[str, Any] = field(default_factory=dict)
 
 
 def reader_of(name: str, readers: Mapping[str, PluginSettings]) -> PluginSettings | None:
@@ -143,7 +149,28 @@ def _record(number: int, found: Any) -> Record:
     if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
         raise _BadRecordError("has a text that is neither a string nor a list of strings")
     optional = {key: _string(key, found.get(key)) for key in _OPTIONAL}
-    return Record(number, _string("url", found.get("url")) or "", image, tuple(texts), **optional)
+    url = _string("url", found.get("url")) or ""
+    return Record(number, url, image, tuple(texts), columns=_columns(found.get("columns")), **optional)
+
+
+def _columns(values: Any) -> Mapping[str, Any]:
+    if values is None:
+        return {}
+    if not isinstance(values, Mapping) or not all(isinstance(name, str) for name in values):
+        raise _BadRecordError("has `columns` that are not a mapping of names to values")
+    for name, value in values.items():
+        try:
+            json_type(value)
+        except TypeError as error:
+            raise _BadRecordError(
+                f"has the column {name!r} that holds a {error}: give what JSON has, a text, number, truth value, list "
+                "or mapping"
+            ) from None
+    try:
+        json.dumps([*values.items()], ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise _BadRecordError("has `columns` with half a surrogate pair, which UTF-8 cannot encode") from None
+    return dict(values)
 
 
 def _string(key: str, value: Any) -> str | None:

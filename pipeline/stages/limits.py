@@ -10,3 +10,9 @@ MOST_CONCEPTS = 100_000
 """Emoji of the demo."""
 HIGHEST_PRICE = 1e9
 """Price of a core for an hour, in any currency."""
+MOST_PAIRS = 10**12
+"""Pairs, texts, occurrences or views: more than the web has."""
+MOST_FILES = 10**9
+"""Files of an input."""
+LARGEST_PART = 1 << 44
+"""Bytes of an input that a task reads."""

@@ -17,15 +17,25 @@ class TextFilterSettings(Settings):
         description="whose texts are filtered: pages (with WAT files), all (tables and readers of your own too) or "
         "none; a changed limit, adult_words and custom apply to every input",
     )
-    min_characters: int = Field(3, ge=1, description="shortest text; a Chinese, Japanese or Korean character counts 3")
-    min_words: int = Field(1, ge=1, description="fewest words, separated by white space; not asked of such scripts")
-    max_characters: int = Field(1000, ge=1, description="longest text in code points")
+    min_characters: int = Field(
+        3,
+        ge=1,
+        le=1_000_000,
+        description="shortest text; a Chinese, Japanese or Korean character counts 3",
+    )
+    min_words: int = Field(
+        1,
+        ge=1,
+        le=1_000_000,
+        description="fewest words, separated by white space; not asked of such scripts",
+    )
+    max_characters: int = Field(1000, ge=1, le=1_000_000_000, description="longest text in code points")
     boilerplate: bool = Field(True, description="leave out frequent alts that say nothing, such as 'image' or 'logo'")
     credit_lines: bool = Field(True, description="leave out texts that only say who made the picture")
     file_names: bool = Field(True, description="leave out names of files, such as IMG_1234.jpg")
     urls: bool = Field(True, description="leave out texts that are an address, or mostly one")
-    max_character_run: int = Field(6, ge=1, description="longest run of one letter")
-    max_word_run: int = Field(4, ge=1, description="longest run of one word")
+    max_character_run: int = Field(6, ge=1, le=1_000_000, description="longest run of one letter")
+    max_word_run: int = Field(4, ge=1, le=1_000_000, description="longest run of one word")
     adult_words: Path | None = Field(
         None, description="file with a word or phrase a line; texts with one are left out"
     )

@@ -51,7 +51,12 @@ BY_TEXT = Column(
     "the kept columns of each text's row as JSON, where they are not the same for all; else null",
     nullable=True,
 )
-OWN_NAMES = frozenset({*(column.name for column in SAMPLES.columns), BY_TEXT.name})
+ORIGIN_COLUMNS = (
+    Column("origin_archive", pa.string(), "where the text was found before the dataset that was read", nullable=True),
+    Column("origin_record_offset", pa.int64(), "byte offset or row in that file", nullable=True),
+)
+"""Columns of a dataset that was made of finished datasets, by the first text."""
+OWN_NAMES = frozenset({*(column.name for column in (*SAMPLES.columns, BY_TEXT, *ORIGIN_COLUMNS))})
 """Names that a column of the input cannot have: it is kept as NAME_input."""
 
 

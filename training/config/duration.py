@@ -44,8 +44,8 @@ class Duration(Settings):
 
     written_as: ClassVar[str] = "duration: number and unit (steps, samples, epochs, s, min, h or %)"
 
-    value: float = pydantic.Field(ge=0, le=LONGEST, allow_inf_nan=False)
-    unit: Unit
+    value: float = pydantic.Field(ge=0, le=LONGEST, allow_inf_nan=False, description="number of units")
+    unit: Unit = pydantic.Field(description="unit of the number")
 
     @pydantic.model_validator(mode="before")
     @classmethod

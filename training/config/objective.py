@@ -22,7 +22,7 @@ class ContrastiveSettings(Settings):
         "is positive too",
     )
     logit_scale: float | None = Field(
-        None, gt=0, description="initial factor of the similarities; null: 1/0.07; kept at 100 or less"
+        None, gt=0, le=1e4, description="initial factor of the similarities; null: 1/0.07; kept at 100 or less"
     )
 
     @pydantic.model_validator(mode="after")

@@ -154,7 +154,7 @@ class TextSpec(Settings):
         "end", description="end: at the end of text, the largest id; last: at the last of context_length (SigLIP)"
     )
     pad: int = pydantic.Field(
-        0, ge=0, description="id with which a text is filled up to context_length where that has an effect"
+        0, ge=0, le=1 << 31, description="id with which a text is filled up to context_length where that has an effect"
     )
     projection_bias: bool = pydantic.Field(False, description="the last linear map adds a bias")
 

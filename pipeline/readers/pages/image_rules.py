@@ -68,10 +68,13 @@ class ImageRules(Settings):
     """Rules that drop images of a page before anything is downloaded."""
 
     tracking_pixel_side: int = Field(
-        2, ge=0, description="drop images whose declared sides are all up to this many pixels"
+        2, ge=0, le=65_536, description="drop images whose declared sides are all up to this many pixels"
     )
     icon_side: int = Field(
-        32, ge=0, description="drop images whose larger declared side is below this many pixels; 0 keeps all sizes"
+        32,
+        ge=0,
+        le=65_536,
+        description="drop images whose larger declared side is below this many pixels; 0 keeps all sizes",
     )
     drop_icons: bool = Field(True, description="drop favicons, sprites and emoji by file name")
     drop_svg: bool = Field(True, description="drop .svg and .ico files, which are never photos")

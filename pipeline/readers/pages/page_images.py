@@ -75,6 +75,7 @@ class ExtractSettings(ImageRules):
     srcset_width: int = Field(
         0,
         ge=0,
+        le=65_536,
         description="use the narrowest srcset candidate of at least this width in pixels; 0: always the largest",
     )
 

@@ -1,20 +1,34 @@
-"""Read samples of finished datasets of ours, local or in a store: from their metadata and index; no tar is opened."""
+"""Read samples of finished datasets of ours, local or in a store: from their metadata and index; no tar is opened.
 
-from collections.abc import Iterator
+The columns that a dataset kept of its own inputs can be kept again, with their types, by text. Where each text was
+found at first goes along as `origin_archive` and `origin_record_offset`, however many datasets lie between.
+"""
+
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from openwit.pipeline.common.column_types import FoundType, plain_type, type_named
+from openwit.pipeline.common.column_values import UID, decoded, encoded, row_of
 from openwit.pipeline.common.counting import Count
 from openwit.pipeline.readers.samples.sample import SIDECARS_UNUSED, Sample
+from openwit.pipeline.readers.tables.kept import cast_values
+from openwit.pipeline.readers.tables.settings import TableColumns
+from openwit.pipeline.readers.tables.tables import NOTHING_KEPT, KeptColumns, TableFacts
 from openwit.schemas.common.errors import DataError, OpenWITError, one_line
 from openwit.schemas.common.storage.remote import is_remote
 from openwit.schemas.common.storage.store_path import as_path
 from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest
+from openwit.schemas.tables.samples import BY_TEXT, ORIGIN_COLUMNS, OWN_NAMES
 
+ORIGINS = {column.name: str(column.type) for column in ORIGIN_COLUMNS}
+"""Types of the columns that tell where a text of a finished dataset was found."""
+_ARCHIVE, _OFFSET = ORIGINS
 _LISTS = ("texts", "text_sources", "languages", "page_urls", "licenses")
 _COLUMNS = ("key", "url", *_LISTS)
+_LINEAGE = ("archives", "record_offsets", "pair_ids", UID, BY_TEXT.name)
 
 
 def dataset_shards(name: str) -> list[str] | None:
@@ -53,16 +67,39 @@ def has_sidecars(name: str) -> bool:
     return path.with_suffix(".idx.arrow").exists() and path.with_suffix(".parquet").exists()
 
 
-def shard_samples(name: str, count: Count) -> Iterator[Sample] | None:
+def shard_samples(
+    name: str, count: Count, columns: TableColumns | None = None, kept: KeptColumns = NOTHING_KEPT
+) -> Iterator[Sample] | None:
     """Return the samples of a shard of ours, whose place is the offset of the image in the tar.
 
     Args:
         name: the tar.
         count: receives a note if the files beside it are not ours, or damaged.
+        columns: names given by the user, of which those that are kept count.
+        kept: types of the columns that are kept.
 
     Returns:
         None if they cannot be used.
     """
+    opened = _opened(name, count)
+    if opened is None:
+        return None
+    table, offsets = opened
+    names = _kept_names(table.schema, columns or TableColumns())
+    return _samples(table, offsets, split_of(name), name, names, kept)
+
+
+def shard_facts(name: str, count: Count, columns: TableColumns) -> TableFacts | None:
+    """Return the columns of a shard of ours, and the types of those that are kept; None if its sidecars are no use."""
+    opened = _opened(name, count)
+    if opened is None:
+        return None
+    schema = opened[0].schema
+    kept = {at: FoundType(plain_type(schema.field(name).type)) for at, name in _kept_names(schema, columns).items()}
+    return TableFacts(list(schema.names), kept, True)
+
+
+def _opened(name: str, count: Count) -> tuple[pa.Table, list[int]] | None:
     path = as_path(name)
     try:
         index = _index(path.with_suffix(".idx.arrow").read_bytes())
@@ -75,7 +112,7 @@ def shard_samples(name: str, count: Count) -> Iterator[Sample] | None:
     except (pa.ArrowException, OSError, DataError, KeyError) as error:
         count(SIDECARS_UNUSED, 0, f"{name} is read as any tar: {one_line(error)}")
         return None
-    return _samples(table, index.column("image_offset").to_pylist(), split_of(name))
+    return table, index.column("image_offset").to_pylist()
 
 
 def _index(data: bytes) -> pa.Table:
@@ -88,9 +125,33 @@ def split_of(name: str) -> str:
     return name.rstrip("/").rpartition("/")[0].rpartition("/")[2]
 
 
-def _samples(table: pa.Table, offsets: list[int], split: str) -> Iterator[Sample]:
-    rows: list[dict[str, Any]] = table.select(_COLUMNS).to_pylist()
-    for row, offset in zip(rows, offsets, strict=True):
+def _kept_names(schema: pa.Schema, columns: TableColumns) -> dict[str, str]:
+    """Return the name that each kept column gets, to its name in the metadata.
+
+    `all` are the columns that the dataset kept of its inputs. A name that the metadata has itself is that of the
+    input's column, if the dataset kept one.
+    """
+    if columns.keep == "all":
+        return {name: name for name in schema.names if name not in OWN_NAMES}
+    found = {}
+    for name in columns.keep:
+        given = f"{name.strip()}_input"
+        if name == UID:
+            found[UID] = UID
+        elif name.strip() in OWN_NAMES:
+            found[given] = given if given in schema.names else name.strip()
+        else:
+            found[name.strip()] = name if name in schema.names else name.strip()
+    return {given: name for given, name in found.items() if name in schema.names}
+
+
+def _samples(
+    table: pa.Table, offsets: list[int], split: str, where: str, names: Mapping[str, str], kept: KeptColumns
+) -> Iterator[Sample]:
+    read = [*_COLUMNS, *(name for name in _LINEAGE if name in table.column_names)]
+    rows: list[dict[str, Any]] = table.select(read).to_pylist()
+    values = _ByText(table, where, names, kept)
+    for number, (row, offset) in enumerate(zip(rows, offsets, strict=True)):
         yield Sample(
             offset,
             row["key"],
@@ -101,4 +162,61 @@ def _samples(table: pa.Table, offsets: list[int], split: str) -> Iterator[Sample
             languages=row["languages"],
             page_urls=row["page_urls"],
             licenses=row["licenses"],
+            columns=values.of(number, row),
         )
+
+
+class _ByText:
+    """The values that go along with each text of samples."""
+
+    def __init__(self, table: pa.Table, where: str, names: Mapping[str, str], kept: KeptColumns) -> None:
+        self._where = where
+        self._uid_kept = UID in names
+        self._has_origin = all(
+            name in table.column_names and str(table.schema.field(name).type) == kind for name, kind in ORIGINS.items()
+        )
+        known = {name: at for name, at in names.items() if name in kept.types}
+        if self._has_origin:
+            known |= {name: name for name in ORIGINS}
+        targets = {**kept.types, **ORIGINS}
+        self._types = {
+            name: (at, plain_type(table.schema.field(at).type), type_named(targets[name]))
+            for name, at in known.items()
+        }
+        self._first = {
+            name: encoded(cast_values(table.column(at).combine_chunks(), into, name, where))
+            for name, (at, _, into) in self._types.items()
+        }
+
+    def of(self, number: int, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the values of each text of a sample, by the names that they get."""
+        first = {name: values[number] for name, values in self._first.items()}
+        listed = row.get(BY_TEXT.name)
+        texts = max(1, len(row["texts"]))
+        found = [self._of_text(row_of(text), first) for text in listed] if listed else [dict(first)] * texts
+        uid = row.get(UID)
+        is_own = uid is not None and [uid] != (row.get("pair_ids") or [])[:1]
+        archives, offsets = row.get("archives") or [], row.get("record_offsets") or []
+        result = []
+        for text, values in enumerate(found):
+            origin: dict[str, Any] = {}
+            if not self._has_origin and text < min(len(archives), len(offsets)):
+                origin = {_ARCHIVE: archives[text], _OFFSET: offsets[text]}
+            result.append({**({UID: uid} if is_own or self._uid_kept else {}), **values, **origin})
+        return result
+
+    def _of_text(self, values: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values of a text that has others than the first, in the types of the dataset in the making."""
+        found = {}
+        for name, (at, kind, into) in self._types.items():
+            if at in OWN_NAMES and at not in ORIGINS:
+                found[name] = first[name]  # of the sample, not of its texts
+                continue
+            array = decoded([values.get(at)], kind)
+            found[name] = encoded(cast_values(array, into, name, self._where))[0]
+        return found
+
+
+def has_origin(values: Mapping[str, Any]) -> bool:
+    """Return whether the values of a text tell where it was found at first."""
+    return _ARCHIVE in values

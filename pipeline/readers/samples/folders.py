@@ -62,6 +62,11 @@ def stored_place(position: int, name: str) -> int:
     return position << NAME_BITS | xxhash.xxh3_64_intdigest(os.fsencode(name)) & ((1 << NAME_BITS) - 1)
 
 
+def shown_name(name: str) -> str:
+    r"""Return a file's name as text: a byte that is not UTF-8 is written as `\xe9`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def folder_ranges(folder: str) -> list[RowRange]:
     """Divide the images of a folder into ranges of positions."""
     images = len(listing_of(folder).images)
@@ -142,7 +147,7 @@ def folder_samples(folder: str, columns: TableColumns, count: Count, part: RowRa
             count(IMAGE_TOO_LARGE, 1, f"{folder}{name}, {size:,} bytes")
             continue
         stem = name.rpartition(".")[0] or name
-        sample = Sample(stored_place(position, name), stem)
+        sample = Sample(stored_place(position, name), shown_name(stem))
         text = next((f"{stem}.{ending}" for ending in TEXT_ENDINGS if f"{stem}.{ending}" in listing.beside), None)
         json = f"{stem}.json" if f"{stem}.json" in listing.beside else None
         facts.complete(

@@ -50,6 +50,7 @@ class Sample:
         texts: may be empty.
         text_sources, languages, page_urls, licenses: of each text, if the input tells it of each.
         facts: the whole JSON beside it.
+        columns: what goes along with each text, or one for all texts; as `column_values.encoded` writes values.
     """
 
     place: int
@@ -66,6 +67,7 @@ class Sample:
     page_urls: list[str | None] | None = None
     licenses: list[str | None] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    columns: list[dict[str, Any]] = field(default_factory=list)
 
 
 class FactsReader:

@@ -116,7 +116,7 @@ def resolve_columns(
         columns.language or _first(list(constants), _LANGUAGE_NAMES),
         constants,
     )
-    resolved = replace(resolved, kept=_kept_columns(names, columns, resolved, where, any_name))
+    resolved = replace(resolved, kept=kept_columns(names, columns, resolved, where, any_name=any_name))
     _check_repeated(names, [*resolved.light(), *filter(None, [image])], where)
     for name in texts:
         if not (name in columns.text and pa.types.is_integer(_field(schema, name).type)):
@@ -143,12 +143,16 @@ def field_names(names: Sequence[str], columns: TableColumns) -> ResolvedColumns:
     )
 
 
-def _kept_columns(
-    names: Sequence[str], columns: TableColumns, resolved: ResolvedColumns, where: str, any_name: bool
+def kept_columns(
+    names: Sequence[str], columns: TableColumns, resolved: ResolvedColumns, where: str, *, any_name: bool = False
 ) -> dict[str, str]:
     """Return the columns that are kept as they are: the name that each gets, to its name in the table.
 
     Args:
+        names: of the table or object.
+        columns: names given by the user.
+        resolved: the columns that are read as URL, text and so on.
+        where: it is, for messages.
         any_name: whether the table may have columns that its beginning does not show.
 
     Raises:

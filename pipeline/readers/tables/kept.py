@@ -1,11 +1,11 @@
 """Keep columns of tables that are none of ours: find out their types, and write their values as JSON by row.
 
-Parquet files declare types. CSV and JSON lines do not: their columns get the narrowest of whole numbers, numbers,
-truth values and text that fits every value of the file, which is read once for it. Text that looks like a number only
-when zeros are left out stays text, and so do identifiers (`uid` and keys).
+Parquet files declare types. CSV and JSON lines do not: their columns get the type that fits every value of the file
+(`openwit.pipeline.common.json_types`), which is read once for it. Text that looks like a number only when zeros are
+left out stays text, and so do identifiers (`uid` and keys).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -14,10 +14,26 @@ import pyarrow.compute as pc
 
 from openwit.pipeline.common.column_types import FoundType, plain_type
 from openwit.pipeline.common.column_values import KEY, UID, rows_as_json
+from openwit.pipeline.common.json_types import (
+    BOOL,
+    EXACT,
+    INT,
+    NULL,
+    NUMBER,
+    TEXT,
+    WIDE,
+    JsonType,
+    joined,
+    joined_type,
+    json_type,
+    writer_of,
+)
 from openwit.pipeline.readers.tables.text_tables import json_column
-from openwit.schemas.common.errors import DataError
+from openwit.schemas.common.errors import DataError, one_line
 
 _PLAIN_NUMBER = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?$"
+_WHOLE_NUMBER = r"^-?(0|[1-9][0-9]*)$"
+_BAD_UID = f"column {UID!r} holds {{}}, but identifiers of samples are text or numbers: do not keep it"
 _TRUTH = ("true", "false", "True", "False", "TRUE", "FALSE")
 
 
@@ -36,7 +52,7 @@ def _kept_type(name: str, kind: pa.DataType) -> pa.DataType:
     if name != UID:
         return kind
     if pa.types.is_nested(kind) or pa.types.is_binary(kind):
-        raise DataError(f"column {UID!r} holds {kind}, but identifiers of samples are text or numbers: do not keep it")
+        raise DataError(_BAD_UID.format(kind))
     return pa.string()
 
 
@@ -46,62 +62,72 @@ def inferred_types(batches: Any, kept: Mapping[str, str]) -> dict[str, FoundType
     Args:
         batches: of the table, with the columns as `csv_batches` or `jsonl_batches` give them.
         kept: name to the name in the table.
+
+    Raises:
+        DataError: identifiers are neither texts nor numbers.
     """
-    found = dict.fromkeys(kept, pa.null())
+    found = dict.fromkeys(kept, NULL)
     for batch in batches:
         for name, at in kept.items():
-            if pa.types.is_string(found[name]):
+            if name != UID and found[name].kind in ("text", "mixed") and json_column(at) not in batch.schema.names:
                 continue
-            is_json = json_column(at) in batch.schema.names
-            column = batch.column(json_column(at)) if is_json else batch.column(at)
-            here = _json_type(column) if is_json else _text_type(column)
-            found[name] = _widened(found[name], here)
-    return {name: FoundType(pa.string() if name == UID else kind, name != UID) for name, kind in found.items()}
+            if json_column(at) in batch.schema.names:
+                values = _json_values(batch.column(json_column(at)))
+                if name == UID:
+                    check_identifiers(values)
+                here = joined_type(map(json_type, values))
+            else:
+                here = _text_type(batch.column(at))
+            found[name] = joined(found[name], here)
+    return {name: FoundType(pa.string()) if name == UID else FoundType.read(values) for name, values in found.items()}
 
 
-def _text_type(column: pa.Array) -> pa.DataType:
+def check_identifiers(values: Iterable[Any]) -> None:
+    """Refuse JSON values of `uid` that are not texts or numbers.
+
+    Raises:
+        DataError: there is one.
+    """
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, str | int | float | None):
+            raise DataError(_BAD_UID.format(f"{value!r:.60}"))
+
+
+def _text_type(column: pa.Array) -> JsonType:
     """Return the narrowest type of the values of a CSV column; empty ones have none."""
     values = pc.drop_null(pc.replace_with_mask(column, pc.equal(column, ""), pa.scalar(None, column.type)))
     if not len(values):
-        return pa.null()
+        return NULL
     if pc.all(pc.is_in(values, pa.array(_TRUTH))).as_py():
-        return pa.bool_()
+        return BOOL
     plain = pc.match_substring_regex(values, _PLAIN_NUMBER)
     words = pc.is_in(values, pa.array(["nan", "NaN", "inf", "-inf"]))
     if not pc.all(pc.or_(plain, words)).as_py():
-        return pa.string()
-    for kind in (pa.int64(), pa.float64()):
-        try:
-            values.cast(kind)
-        except pa.ArrowInvalid:
-            continue
-        return kind
-    return pa.string()
-
-
-def _json_type(column: pa.Array) -> pa.DataType:
-    """Return the type of JSON values, text if they have none in common."""
-    values = [msgspec.json.decode(value) for value in column.to_pylist() if value is not None]
+        return TEXT
+    whole = pc.match_substring_regex(values, _WHOLE_NUMBER)
     try:
-        found = pa.array(values).type
-    except (pa.ArrowException, OverflowError, TypeError):
-        return pa.string()
-    return plain_type(found)
+        numbers = values.filter(whole).cast(pa.int64())
+        values.cast(pa.float64())
+    except pa.ArrowInvalid:
+        return TEXT
+    limits = pc.min_max(numbers).as_py()
+    is_wide = len(numbers) > 0 and (limits["min"] < -EXACT or limits["max"] > EXACT)
+    if len(numbers) == len(values):
+        return WIDE if is_wide else INT
+    return TEXT if is_wide else NUMBER
 
 
-def _widened(one: pa.DataType, other: pa.DataType) -> pa.DataType:
-    if one == other or pa.types.is_null(other):
-        return one
-    try:
-        schemas = [pa.schema([("x", kind)]) for kind in (one, other)]
-        kind = pa.unify_schemas(schemas, promote_options="permissive").field("x").type
-    except (pa.ArrowException, TypeError):
-        return pa.string()
-    return kind
+def _json_values(column: pa.Array) -> list[Any]:
+    return [None if value is None else msgspec.json.decode(value) for value in column.to_pylist()]
 
 
 def kept_json(
-    batch: pa.RecordBatch, kept: Mapping[str, str], types: Mapping[str, pa.DataType], key: str | None, own_key: bool
+    batch: pa.RecordBatch,
+    kept: Mapping[str, str],
+    types: Mapping[str, pa.DataType],
+    key: str | None,
+    own_key: bool,
+    where: str = "",
 ) -> list[str | None]:
     """Return the kept values of each row as JSON, with the input's key.
 
@@ -111,15 +137,20 @@ def kept_json(
         types: of the columns in the dataset.
         key: column of keys in the table that is carried; None for none.
         own_key: whether it is the uid too.
+        where: the table, for messages.
+
+    Raises:
+        DataError: the type that a column has in all inputs cannot hold a value.
     """
     names = set(batch.schema.names)
-    columns: dict[str, pa.Array] = {}
+    columns: dict[str, pa.Array | list[Any]] = {}
     for name, at in kept.items():
         kind = types.get(name, pa.string())
         if json_column(at) in names:
-            columns[name] = _from_json(batch.column(json_column(at)), kind)
+            write = writer_of(name, kind)
+            columns[name] = [write(value) for value in _json_values(batch.column(json_column(at)))]
         else:
-            columns[name] = _cast(batch.column(at), kind)
+            columns[name] = cast_values(batch.column(at), kind, name, where)
     if key is not None:
         column = batch.column(key)
         texts = pc.list_element(column, 0) if pa.types.is_list(column.type) and len(column) else column
@@ -129,21 +160,22 @@ def kept_json(
     return rows_as_json(columns, batch.num_rows)
 
 
-def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Return the values of a column in the type of the dataset's; empty fields of text tables are no numbers."""
+def cast_values(column: pa.Array, kind: pa.DataType, name: str, where: str) -> pa.Array:
+    """Return the values of a column in the type of the dataset's; empty fields of text tables are no numbers.
+
+    Raises:
+        DataError: the type cannot hold a value.
+    """
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
     if pa.types.is_string(column.type) and not pa.types.is_string(kind):
         column = pc.replace_with_mask(column, pc.equal(column, ""), pa.scalar(None, column.type))
         if pa.types.is_boolean(kind):
             column = pc.utf8_lower(column)
-    return column.cast(kind)
-
-
-def _from_json(column: pa.Array, kind: pa.DataType) -> pa.Array:
-    values = [None if value is None else msgspec.json.decode(value) for value in column.to_pylist()]
-    if pa.types.is_string(kind):
-        raw = column.to_pylist()
-        texts = [value if value is None or isinstance(value, str) else raw[at] for at, value in enumerate(values)]
-        return pa.array(texts, kind)
-    return pa.array(values, kind)
+    try:
+        return column.cast(kind)
+    except (pa.ArrowException, OverflowError) as error:
+        raise DataError(
+            f"{where}: column {name!r} holds a value that {kind}, its type in all inputs, cannot hold "
+            f"({one_line(error)}): write it alike in all inputs, or do not keep it"
+        ) from error

@@ -115,7 +115,7 @@ class TableReader:
                 continue
             found = _table_batch(batch, row, self.columns)
             if self._kept.any(self.columns):
-                found = replace(found, columns=self._kept.of(batch, self.columns))
+                found = replace(found, columns=self._kept.of(batch, self.columns, self.path))
             yield found
             row += batch.num_rows
 
@@ -143,11 +143,11 @@ class KeptColumns:
         """Return whether anything of a table is kept."""
         return bool(columns.kept) or (columns.key is not None and (self.carry_keys or self.own_uid))
 
-    def of(self, batch: pa.RecordBatch, columns: ResolvedColumns) -> list[str | None]:
-        """Return what is kept of each row of a batch, as JSON."""
+    def of(self, batch: pa.RecordBatch, columns: ResolvedColumns, where: str) -> list[str | None]:
+        """Return what is kept of each row of a batch of a table, as JSON."""
         key = columns.key if self.carry_keys or self.own_uid else None
         types = {name: type_named(kind) for name, kind in self.types.items()}
-        return kept_json(batch, columns.kept, types, key, self.own_uid)
+        return kept_json(batch, columns.kept, types, key, self.own_uid, where)
 
     def of_row(self, key: str | None, values: Mapping[str, Any] | None = None) -> str | None:
         """Return what is kept of one row or sample as JSON; None for nothing.

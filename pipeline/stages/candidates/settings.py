@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from openwit.pipeline.readers.settings import COMMON_CRAWL
 from openwit.pipeline.readers.tables.settings import TableColumns
+from openwit.pipeline.stages.limits import LARGEST_PART, MOST_FILES
 from openwit.pipeline.text.settings import LanguageSettings, TextFilterSettings
 from openwit.schemas.common.plugins import PluginSettings
 from openwit.schemas.common.settings import Settings
@@ -32,10 +33,11 @@ class CandidateSettings(Settings):
     list_base: str = Field(
         COMMON_CRAWL, description="base of relative paths in a list of paths (or s3://commoncrawl/, or a folder)"
     )
-    max_files: int | None = Field(None, ge=1, description="read at most N files, the first by name")
+    max_files: int | None = Field(None, ge=1, le=MOST_FILES, description="read at most N files, the first by name")
     part_bytes: int | None = Field(
         None,
         ge=1,
+        le=LARGEST_PART,
         description="stored bytes of an input that one task reads, so that a large file keeps many workers busy; "
         "default: 128 MiB of an archive or tar, 16 MiB of a table (of a Parquet table's columns that are read)",
     )

@@ -12,6 +12,8 @@ from openwit.pipeline.readers.custom import read_records
 from openwit.pipeline.readers.pages.html import FoundImage, extract
 from openwit.pipeline.readers.pages.page_images import DroppedImage, ignore_dropped
 from openwit.pipeline.readers.pages.wat import read_wat
+from openwit.pipeline.readers.samples.datasets import has_origin
+from openwit.pipeline.readers.samples.fields import FieldValues
 from openwit.pipeline.readers.samples.folders import is_image_name
 from openwit.pipeline.readers.samples.sample import Sample
 from openwit.pipeline.readers.samples.tars import UNPACK
@@ -180,7 +182,14 @@ def table_pairs(
 
 
 def sample_pairs(
-    samples: Iterator[Sample], name: str, shown: str, kept: KeptColumns = NOTHING_KEPT, *, split: str | None = None
+    samples: Iterator[Sample],
+    name: str,
+    shown: str,
+    kept: KeptColumns = NOTHING_KEPT,
+    *,
+    split: str | None = None,
+    values: FieldValues | None = None,
+    on_origin: Callable[[], None] = lambda: None,
 ) -> Iterator[Pair]:
     """Yield the pairs of images that an input holds, with their texts.
 
@@ -190,9 +199,16 @@ def sample_pairs(
         shown: its name in the placeholder for a missing URL.
         kept: what is kept of each sample beside its texts.
         split: of samples that name none.
+        values: of the JSON beside samples; None for samples that know them.
+        on_origin: called if samples tell where their texts were found before.
     """
+    told = False
     for sample in samples:
-        columns = kept.of_row(sample.key)
+        listed = sample.columns if values is None else [values.of(sample.facts)]
+        columns = [kept.of_row(sample.key, each) for each in listed] or [kept.of_row(sample.key)]
+        if not told and listed and has_origin(listed[0]):
+            on_origin()
+            told = True
         url = sample.url or place_name(shown, sample.place)
         for number, text in enumerate(sample.texts or [""]):
             yield Pair(
@@ -208,7 +224,7 @@ def sample_pairs(
                 license=_of_text(sample.licenses, number) or sample.license,
                 has_bytes=True,
                 language=_language(_of_text(sample.languages, number) or sample.language),
-                columns=columns,
+                columns=columns[number if number < len(columns) else 0],
             )
 
 
@@ -222,7 +238,14 @@ def url_pairs(urls: Iterator[tuple[int, str]], name: str) -> Iterator[Pair]:
         yield Pair(url, "", TABLE, TABLE, name, place)
 
 
-def custom_pairs(path: str, name: str, plugin: PluginSettings, shown: str) -> Iterator[Pair]:
+def custom_pairs(
+    path: str,
+    name: str,
+    plugin: PluginSettings,
+    shown: str,
+    kept: KeptColumns = NOTHING_KEPT,
+    values: FieldValues | None = None,
+) -> Iterator[Pair]:
     """Yield the pairs of a file that a reader of the recipe reads.
 
     Args:
@@ -230,12 +253,15 @@ def custom_pairs(path: str, name: str, plugin: PluginSettings, shown: str) -> It
         name: the file as the recipe names it.
         plugin: the reader.
         shown: its name in the placeholder for a missing URL.
+        kept: what is kept of each record.
+        values: of its further columns; None keeps none.
 
     Raises:
         DataError: the reader fails or yields something else than records.
     """
     for record in read_records(path, name, plugin):
         has_bytes = record.image is not None
+        columns = kept.of_row(record.key, None if values is None else values.of(record.columns))
         for text in record.texts or ("",):
             yield Pair(
                 url=record.url or (place_name(shown, record.number) if has_bytes else ""),
@@ -250,6 +276,7 @@ def custom_pairs(path: str, name: str, plugin: PluginSettings, shown: str) -> It
                 license=record.license,
                 has_bytes=has_bytes,
                 page_title=record.page_title or "",
+                columns=columns,
             )
 
 

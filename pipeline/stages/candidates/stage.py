@@ -1,6 +1,7 @@
 """Candidates: read every (image, text) pair of a crawl or a table, cleaned, filtered, with its provenance."""
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,7 +25,8 @@ from openwit.pipeline.readers.custom import reader_of
 from openwit.pipeline.readers.inputs import expand_inputs
 from openwit.pipeline.readers.pages.html import IMAGE_REASONS, IMAGES
 from openwit.pipeline.readers.pages.wat import WAT_REASONS
-from openwit.pipeline.readers.samples.datasets import has_sidecars, shard_samples, split_of
+from openwit.pipeline.readers.samples.datasets import ORIGINS, has_sidecars, shard_samples, split_of
+from openwit.pipeline.readers.samples.fields import FieldValues
 from openwit.pipeline.readers.samples.folders import folder_samples, is_image_name
 from openwit.pipeline.readers.samples.sample import SAMPLE_NOTES, SAMPLE_REASONS
 from openwit.pipeline.readers.samples.tars import is_tar_name, tar_samples
@@ -71,6 +73,7 @@ IMAGES_STEP = "pages/images"
 PAIRS_STEP = "candidates/pairs"
 UNREADABLE = Reason("unreadable", "a file that could not be read")
 TABLES_UNFILTERED = "filters.tables_unfiltered"
+WITH_ORIGIN = "inputs.with_origin"
 TABLE_TEXTS = "filters.table_texts"
 TABLE_TEXTS_TAKEN = "filters.table_texts_taken"
 _BATCH = 4096
@@ -103,6 +106,11 @@ def input_files(settings: CandidateSettings) -> list[str]:
     )
     inputs = inputs[: settings.max_files]
     for path in inputs:
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+            raise DataError(f"candidates.inputs: the name {shown} is not UTF-8: rename the file or folder") from None
         if reader_of(path, settings.readers) is None:
             kind_of(path)
     return inputs
@@ -130,8 +138,9 @@ def read_candidates(job: Job, settings: CandidateSettings, folder: Path) -> Stag
         )
     _say_filters(result.counters)
     _write_damage(folder, tasks, results, result)
-    if kept.types:
-        result.extra = {**result.extra, COLUMNS: dict(kept.types)}
+    types = {**kept.types, **(ORIGINS if result.counters.get(WITH_ORIGIN) else {})}
+    if types:
+        result.extra = {**result.extra, COLUMNS: types}
     return result
 
 
@@ -264,7 +273,9 @@ class ReadInput(FileTask[InputPart]):
         shown = part.shown or short_names([name])[name]
         reader = reader_of(name, self.settings.readers)
         if reader is not None:
-            yield from custom_pairs(source, name, reader, shown)
+            columns = self.settings.columns
+            values = FieldValues(columns, self.kept, name, only_kept=True) if columns.keep else None
+            yield from custom_pairs(source, name, reader, shown, self.kept, values)
             return
         kind = kind_of(name)
         if kind in (InputKind.TAR, InputKind.IMAGES, InputKind.URLS):
@@ -311,19 +322,25 @@ class ReadInput(FileTask[InputPart]):
             yield from url_pairs(listed_urls(source, name, count, part.records), name)
             return
         shown = part.shown or short_names([name])[name]
+        values = FieldValues(columns, self.kept, name)
         if kind is InputKind.IMAGES:
             rows = part.table if isinstance(part.table, RowRange) else None
             split = split_of(name) if has_sidecars(name) else None
-            yield from sample_pairs(folder_samples(name, columns, count, rows), name, shown, self.kept, split=split)
+            samples = folder_samples(name, columns, count, rows)
+            yield from sample_pairs(samples, name, shown, self.kept, split=split, values=values)
             return
-        samples = shard_samples(name, count) if part.records is None and has_sidecars(name) else None
-        if samples is not None:
-            yield from sample_pairs(samples, name, shown, self.kept)
+        own = shard_samples(name, count, columns, self.kept) if part.records is None and has_sidecars(name) else None
+        if own is not None:
+
+            def on_origin() -> None:
+                stats.counters[WITH_ORIGIN] = 1
+
+            yield from sample_pairs(own, name, shown, self.kept, on_origin=on_origin)
         elif not part.is_empty:
             span = RecordRange(*(part.records or (0, None)), exact=part.is_exact)
             with open_ranges(name) as file:
                 samples = tar_samples(file, name, columns, count, span=span)
-                yield from sample_pairs(samples, name, shown, self.kept)
+                yield from sample_pairs(samples, name, shown, self.kept, values=values)
             if part.records is not None:
                 stats.extra = RecordsRead(span.first, span.after)
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from openwit.pipeline.stages.candidates.extraction_stats import extraction_stats
+from openwit.pipeline.stages.card.authors import AUTHOR
 from openwit.pipeline.stages.card.balance import query_facts
 from openwit.pipeline.stages.card.downloads import download_classes
 from openwit.pipeline.stages.card.duplicates import duplicate_facts
@@ -17,12 +18,15 @@ _QUERIES = 100
 """The most frequent queries that are listed."""
 
 
-def gather(source: CardSource) -> tuple[dict[str, Any], np.ndarray]:
-    """Return the facts of a dataset as plain JSON data, and the number of texts that match each query, int64 (Q,)."""
+def gather(source: CardSource) -> tuple[dict[str, Any], np.ndarray, str]:
+    """Return the facts of a dataset as plain JSON data, the number of texts that match each query, int64 (Q,), and
+    the list of whom to attribute.
+    """
     manifest, queries = source.manifest, source.queries()
     tally = CardStats(0 if queries is None else queries.num_rows)
     for shard in source.shards():
-        tally.add(source.metadata(shard, COLUMNS))
+        further = [name for name in (AUTHOR,) if name in source.schema(shard).names]
+        tally.add(source.metadata(shard, [*COLUMNS, *further]))
     lists = {} if queries is None else {**query_facts(queries, tally.matches, _QUERIES), **_list_facts(manifest)}
     facts = {
         "name": manifest.name,
@@ -45,7 +49,7 @@ def gather(source: CardSource) -> tuple[dict[str, Any], np.ndarray]:
         "tools": manifest.tools,
         "notes": manifest.notes,
     }
-    return facts, tally.matches
+    return facts, tally.matches, tally.authors.listing()
 
 
 def flow(funnel: list[FunnelStep]) -> list[dict[str, Any]]:

@@ -9,7 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from openwit.pipeline.dataset.card_sums import CARD_SUMS, CROISSANT, README, card_problems, is_own, sums_text
+from openwit.pipeline.dataset.card_sums import (
+    ATTRIBUTION,
+    CARD_SUMS,
+    CROISSANT,
+    README,
+    card_problems,
+    is_own,
+    sums_text,
+)
 from openwit.pipeline.stages.card import HTML, JSON
 from openwit.pipeline.stages.card.croissant import croissant_json
 from openwit.pipeline.stages.card.facts import gather
@@ -22,7 +30,7 @@ from openwit.pipeline.stages.card.source import CardSource
 from openwit.schemas.manifest import MANIFEST_NAME
 
 _log = logging.getLogger(__name__)
-_VERSION = 3
+_VERSION = 4
 
 
 def is_current(settings: CardSettings, dataset: str | Path) -> bool:
@@ -49,7 +57,7 @@ def write_card(settings: CardSettings, dataset: str | Path) -> None:
     """
     source = CardSource(dataset)
     _log.info("writing the card of %s", dataset)
-    facts, held = gather(source)
+    facts, held, attribution = gather(source)
     queries = _queries(source, settings, held)
     shown = first_samples(source, settings.examples) + samples_of_queries(source, queries, settings.query_examples)
     page = render(source, facts, shown, [(query, int(held[query])) for query in queries])
@@ -57,10 +65,13 @@ def write_card(settings: CardSettings, dataset: str | Path) -> None:
     numbers = json.dumps(made_of, indent=1, ensure_ascii=False) + "\n"
     about = published(source, facts)
     texts = {HTML: page, JSON: numbers, README: readme(about), CROISSANT: croissant_json(about)}
-    for name in (README, CROISSANT):
+    texts |= {ATTRIBUTION: attribution} if attribution else {}
+    for name in (README, CROISSANT, ATTRIBUTION):
         if is_own(name, source.read(name)):
             _log.warning("%s in %s was not written by wit card: it is kept as it is", name, dataset)
-            del texts[name]
+            texts.pop(name, None)
+        elif name not in texts:
+            source.place.delete(name)
     for name, text in texts.items():
         source.write(name, text)
     # Last: a card is complete when its checksums are right.

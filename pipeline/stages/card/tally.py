@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from openwit.pipeline.common.urls import host_of
+from openwit.pipeline.stages.card.authors import Authors
 from openwit.pipeline.stages.card.histograms import (
     CHARACTER_EDGES,
     SERVED_EDGES,
@@ -55,6 +56,7 @@ class CardStats:
         self.shapes = np.zeros(len(SHAPE_LABELS), np.int64)
         self.served = np.zeros((len(SERVED_EDGES), len(SERVED_EDGES)), np.int64)
         self.with_page = 0
+        self.authors = Authors()
         self.texts_with = Counter[str]()
 
     def add(self, table: pa.Table) -> None:
@@ -62,6 +64,7 @@ class CardStats:
         self.samples += table.num_rows
         self._add_texts(table)
         self._add_images(table)
+        self.authors.add(table)
         self.names["hosts"].update(host_of(url) for url in table.column("url").to_pylist())
 
         ids = pc.list_flatten(pc.list_flatten(table.column("query_ids"))).to_numpy()
@@ -145,6 +148,7 @@ class CardStats:
             "none_stated": stated[NO_LICENCE],
             "with_page": self.with_page,
             "links": top(stated),
+            "authors": self.authors.facts(),
         }
 
     def duplicate_facts(self) -> dict[str, int]:

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from openwit.pipeline.stages.limits import MOST_PAIRS
 from openwit.schemas.common.settings import Settings
 
 
@@ -46,6 +47,7 @@ class DedupSettings(Settings):
     frequent_texts: int | None = Field(
         20,
         ge=2,
+        le=MOST_PAIRS,
         description="number of different texts from which on an image counts as a logo or placeholder, and is dropped "
         "with all its duplicates; null: never",
     )

@@ -4,8 +4,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from openwit.pipeline.download.settings import DownloadSettings
+from openwit.pipeline.download.settings import A_DAY, DownloadSettings
 from openwit.pipeline.images.settings import ImageSettings
+from openwit.pipeline.stages.limits import MOST_PAIRS
 from openwit.schemas.common.settings import Settings
 
 
@@ -19,9 +20,17 @@ class FetchSettings(Settings):
         description="download the images that the inputs do not hold; false: refuse pairs whose image is not "
         "in the inputs",
     )
-    task: int = Field(50_000, ge=1, description="target number of pairs per task; a host is never split among tasks")
+    task: int = Field(
+        50_000,
+        ge=1,
+        le=MOST_PAIRS,
+        description="target number of pairs per task; a host is never split among tasks",
+    )
     chunk: int = Field(
-        4_000, ge=1, description="target number of pairs per chunk, the part of a task that is finished on its own"
+        4_000,
+        ge=1,
+        le=10_000_000,
+        description="target number of pairs per chunk, the part of a task that is finished on its own",
     )
     engine: Literal["native", "img2dataset"] = Field(
         "native",
@@ -37,6 +46,7 @@ class FetchSettings(Settings):
     open_chunks: int = Field(
         8,
         ge=1,
+        le=4096,
         exclude=True,
         description="maximum chunks of a task that are fetched at the same time; limits the memory, and what a kill "
         "costs",
@@ -49,7 +59,7 @@ class FetchSettings(Settings):
         description="minimum share of a chunk's URLs with a response; below it the local network counts as down and "
         "the chunk as unfinished; 0 accepts all failures",
     )
-    outage_retries: int = Field(3, ge=0, exclude=True, description="retries of such a chunk per run")
+    outage_retries: int = Field(3, ge=0, le=1000, exclude=True, description="retries of such a chunk per run")
     outage_pause_s: float = Field(
-        30.0, ge=0, exclude=True, description="seconds before the first retry; doubles with each further one"
+        30.0, ge=0, le=A_DAY, exclude=True, description="seconds before the first retry; doubles with each further one"
     )

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from openwit.pipeline.stages.limits import LARGEST_CAP, LARGEST_SEED
+from openwit.pipeline.stages.limits import LARGEST_CAP, LARGEST_SEED, MOST_PAIRS
 from openwit.pipeline.text.matching.settings import MatchMode
 from openwit.schemas.common.settings import Settings
 
@@ -19,7 +19,7 @@ class SelectSettings(Settings):
         20_000, ge=1, le=LARGEST_CAP, description="maximum number of pairs drawn per query (t in the paper)"
     )
     target_pairs: int | None = Field(
-        None, ge=1, description="choose the cap so that about this number of pairs is kept"
+        None, ge=1, le=MOST_PAIRS, description="choose the cap so that about this number of pairs is kept"
     )
     tail_share: float | None = Field(
         None,
@@ -33,7 +33,7 @@ class SelectSettings(Settings):
         "that match no query, with or without a query list",
     )
     match: MatchMode = Field("words", description="words: whole words, Unicode-aware; metaclip: as MetaCLIP matches")
-    oversample: float = Field(1.0, ge=1.0, description="draw cap x oversample, because some downloads fail")
+    oversample: float = Field(1.0, ge=1.0, le=1000.0, description="draw cap x oversample, because some downloads fail")
     texts_per_image: TextsPerImage = Field("all", description="texts that an image keeps before balancing")
     near_equal_texts: Literal["keep", "drop"] = Field(
         "keep", description="drop: of an image's texts with the same words keep the longest"

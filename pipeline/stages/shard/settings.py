@@ -12,7 +12,12 @@ from openwit.schemas.manifest import ShardFormat
 class ShardSettings(Settings):
     """Settings of the dataset's files."""
 
-    samples: int | None = Field(None, ge=1, description="target samples per shard; 10,000 if bytes is not set")
+    samples: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000_000,
+        description="target samples per shard; 10,000 if bytes is not set",
+    )
     bytes: ByteSize | None = Field(None, description="target size of a tar in bytes: a number, 500MB or 1GiB")
     seed: int = Field(0, ge=0, le=LARGEST_SEED, description="random seed of the global shuffle")
     keys: Literal["number", "input"] = Field(
@@ -43,4 +48,6 @@ class ShardSettings(Settings):
     def _above_nothing(cls, value: ByteSize | None) -> ByteSize | None:
         if value is not None and value < 1:
             raise ValueError("a shard must hold at least one byte")
+        if value is not None and value > 1 << 50:
+            raise ValueError("a shard must hold at most 1 PiB")
         return value

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.pictures import picture
 from support.serial_engine import SerialEngine
 from support.small_build import WORDS, make_recipe
+from support.tars import write_tar
 from typer.testing import CliRunner
 
 from openwit.pipeline.build import build
@@ -234,3 +236,16 @@ def test_pairs_of_a_sample_are_those_of_the_whole():
 def test_numbers_have_no_false_precision():
     assert [count_of(value) for value in (3.4, 99, 12345, 987654)] == ["3", "99", "12,000", "990,000"]
     assert [size_of(value) for value in (12, 3.21e6, 45.6e9)] == ["12 bytes", "3.2 MB", "46 GB"]
+
+
+def test_images_that_lie_in_tars_are_not_downloaded_and_kept_duplicates_stay(tmp_path):
+    files = [part for n in range(5) for part in ((f"{n}.jpg", picture(n)), (f"{n}.txt", b"a kite"))]
+    write_tar(tmp_path / "a.tar", files)
+    (tmp_path / "urls.txt").write_text("".join(f"https://a.example/{n}.jpg\n" for n in range(5)))
+    for name, download, images in (("a.tar", 0, 5), ("urls.txt", 5 * 0.7 * 150_000, 3.5)):
+        candidates = {"inputs": [str(tmp_path / name)], "texts_required": False, "columns": {"keep": "all"}}
+        steps = [{"candidates": candidates}, "fetch", {"dedup": "keep"}, "shard"]
+        plan = plan_build(Recipe.parse({"name": "x", "steps": steps}), Job(SerialEngine()))
+        assert plan.download_bytes.mid == pytest.approx(download)
+        assert plan.step("shard").rows.mid == pytest.approx(images)
+        assert any("only the web tells" in line for line in plan.unknown) == bool(download)

@@ -66,7 +66,7 @@ def test_types_are_in_words():
         None,
     )
     assert types["queries.bigrams"][0] == "settings or null"
-    assert types["queries.bigrams.top"] == ("integer or null, >= 1", "null")
+    assert types["queries.bigrams.top"] == ("integer or null, >= 1, <= 1000000000", "null")
     assert types["candidates.filters.custom"][0] == "list of dotted name, or mapping with name and settings"
     choices = {setting.choice for setting in TRAINING if setting.key == "objective.name"}
     assert choices == {
