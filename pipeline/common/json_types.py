@@ -70,8 +70,8 @@ def json_type(value: Any, depth: int = 0) -> JsonType:
     if not isinstance(value, list | tuple | dict):
         raise TypeError(type(value).__name__)
     if isinstance(value, dict):
-        if bad := next((key for key in value if not isinstance(key, str)), None):
-            raise TypeError(f"mapping with the key {bad!r}")
+        if bad := [key for key in value if not isinstance(key, str)]:
+            raise TypeError(f"mapping with the key {bad[0]!r}")
         fields = {name: json_type(each, depth + 1) for name, each in value.items()}
         found = JsonType("object", None, fields)
         parts: Iterable[JsonType] = fields.values()
