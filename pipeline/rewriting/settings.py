@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import ByteSize, Field, field_validator, model_validator
 
 from openwit.pipeline.rewriting.condition_syntax import split_condition
-from openwit.pipeline.stages.limits import LARGEST_SEED
+from openwit.pipeline.stages.limits import LARGEST_SEED, LARGEST_SHARD
 from openwit.schemas.common.errors import RecipeError
 from openwit.schemas.common.settings import Settings
 from openwit.schemas.manifest import ShardFormat
@@ -59,7 +59,9 @@ class ChooseSettings(WhereSettings):
 class CopySettings(Settings):
     """Settings of the files of a dataset that is copied."""
 
-    samples: int | None = Field(None, ge=1, description="target samples per shard; 10,000 if bytes is not set")
+    samples: int | None = Field(
+        None, ge=1, le=1_000_000_000, description="target samples per shard; 10,000 if bytes is not set"
+    )
     bytes: ByteSize | None = Field(None, description="target size of a tar in bytes: a number, 500MB or 1GiB")
     format: ShardFormat | None = Field(
         None,
@@ -91,4 +93,6 @@ class CopySettings(Settings):
     def _above_nothing(cls, value: ByteSize | None) -> ByteSize | None:
         if value is not None and value < 1:
             raise ValueError("a shard must hold at least one byte")
+        if value is not None and value > LARGEST_SHARD:
+            raise ValueError("a shard must hold at most 1 PiB")
         return value

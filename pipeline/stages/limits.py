@@ -16,3 +16,5 @@ MOST_FILES = 10**9
 """Files of an input."""
 LARGEST_PART = 1 << 44
 """Bytes of an input that a task reads."""
+LARGEST_SHARD = 1 << 50
+"""Bytes of a tar."""

@@ -148,7 +148,7 @@ class CardStats:
             "none_stated": stated[NO_LICENCE],
             "with_page": self.with_page,
             "links": top(stated),
-            "authors": self.authors.facts(),
+            **({"authors": authors} if (authors := self.authors.facts()) else {}),
         }
 
     def duplicate_facts(self) -> dict[str, int]:

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import ByteSize, Field, field_validator, model_validator
 
-from openwit.pipeline.stages.limits import LARGEST_SEED
+from openwit.pipeline.stages.limits import LARGEST_SEED, LARGEST_SHARD
 from openwit.schemas.common.settings import Settings
 from openwit.schemas.manifest import ShardFormat
 
@@ -48,6 +48,6 @@ class ShardSettings(Settings):
     def _above_nothing(cls, value: ByteSize | None) -> ByteSize | None:
         if value is not None and value < 1:
             raise ValueError("a shard must hold at least one byte")
-        if value is not None and value > 1 << 50:
+        if value is not None and value > LARGEST_SHARD:
             raise ValueError("a shard must hold at most 1 PiB")
         return value
