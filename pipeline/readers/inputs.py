@@ -9,7 +9,7 @@ from pathlib import Path
 from openwit.pipeline.readers.samples.datasets import dataset_shards, has_manifest
 from openwit.pipeline.readers.settings import COMMON_CRAWL
 from openwit.schemas.common.errors import DataError
-from openwit.schemas.common.matching_paths import matching_paths, refuse_special, special_kind
+from openwit.schemas.common.matching_paths import matching_paths, refuse_special, shown_name, special_kind
 from openwit.schemas.common.packed_lists import read_list
 from openwit.schemas.common.storage.remote import is_remote, local_copy, remote_glob
 from openwit.schemas.common.text_files import decode_text, said
@@ -108,13 +108,14 @@ def _files_below(
     taken += [f"{parent.rstrip('/')}/" for parent in pictured]
     if not taken:
         held = (
-            f"holds {counted(len(others), 'file')} of other kinds only, such as {min(others)}"
+            f"holds {counted(len(others), 'file')} of other kinds only, such as {shown_name(min(others))}"
             if others
             else "is empty"
         )
         raise DataError(f"{key}: folder {folder} {held}")
     if others:
-        _log.warning("%s: %s of other kinds in %s not read, such as %s", key, len(others), folder, min(others))
+        example = shown_name(min(others))
+        _log.warning("%s: %s of other kinds in %s not read, such as %s", key, len(others), folder, example)
     return taken
 
 

@@ -20,6 +20,11 @@ _SPECIAL = {
 _OF_SHELL = ("/dev/fd/", "/proc/self/fd/", "/dev/stdin")
 
 
+def shown_name(name: str) -> str:
+    r"""Return a file's name as text: a byte that is not UTF-8 is written as `\xe9`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def matching_paths(pattern: str, key: str) -> list[str]:
     """Return the path itself if it exists, whatever characters it has; else what matches it as a pattern, sorted.
 

@@ -27,7 +27,7 @@ from openwit.pipeline.readers.samples.sample import (
 from openwit.pipeline.readers.tables.settings import TableColumns
 from openwit.pipeline.readers.tables.table_ranges import RowRange
 from openwit.schemas.common.errors import DataError, one_line
-from openwit.schemas.common.matching_paths import special_kind
+from openwit.schemas.common.matching_paths import shown_name, special_kind
 from openwit.schemas.images.sniff import sniff_format
 
 NAME_BITS = 20
@@ -60,11 +60,6 @@ def is_image_name(name: str) -> bool:
 def stored_place(position: int, name: str) -> int:
     """Return where an image of a folder is: its position in order of names, and 20 bits of its name's hash."""
     return position << NAME_BITS | xxhash.xxh3_64_intdigest(os.fsencode(name)) & ((1 << NAME_BITS) - 1)
-
-
-def shown_name(name: str) -> str:
-    r"""Return a file's name as text: a byte that is not UTF-8 is written as `\xe9`."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def folder_ranges(folder: str) -> list[RowRange]:

@@ -1,7 +1,6 @@
 """Candidates: read every (image, text) pair of a crawl or a table, cleaned, filtered, with its provenance."""
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -64,6 +63,7 @@ from openwit.pipeline.stages.candidates.sources import (
 from openwit.pipeline.text.filters import TEXT_REASONS
 from openwit.pipeline.text.settings import TextFilterSettings
 from openwit.schemas.common.errors import DataError, OpenWITError, PluginError
+from openwit.schemas.common.matching_paths import shown_name
 from openwit.schemas.common.storage.remote import local_copy
 from openwit.schemas.tables.candidates import CANDIDATES, DAMAGE, DROPS
 
@@ -109,8 +109,9 @@ def input_files(settings: CandidateSettings) -> list[str]:
         try:
             path.encode()
         except UnicodeEncodeError:
-            shown = os.fsencode(path).decode("utf-8", "backslashreplace")
-            raise DataError(f"candidates.inputs: the name {shown} is not UTF-8: rename the file or folder") from None
+            raise DataError(
+                f"candidates.inputs: the name {shown_name(path)} is not UTF-8: rename the file or folder"
+            ) from None
         if reader_of(path, settings.readers) is None:
             kind_of(path)
     return inputs
