@@ -570,6 +570,71 @@ def robustness(
     report_robustness(found, sets, about=described, console=make_console(), out=out, plot=plot)
 
 
+@app.command(
+    epilog=example(
+        "wit-train overlap out/demo/run --data cifar10.parquet --report clean.overlap.parquet --page overlap.html"
+    )
+)
+def overlap(
+    data: Annotated[
+        list[Path],
+        typer.Option(help="Evaluation set, as of zero-shot. Repeatable, each with its --report."),
+    ],
+    report: Annotated[
+        list[Path],
+        typer.Option(help="Report of `wit decontaminate … --against` this set. Repeatable, in the order of --data."),
+    ],
+    models: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Run folders, checkpoints, or weights of other programs.", metavar="[MODEL]..."),
+    ] = None,
+    results: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Table of key and correct (1 or 0) per image, of a probe or another program, one for each --data."
+        ),
+    ] = None,
+    prompts: Annotated[
+        str | None, typer.Option(help="Templates, as of zero-shot [default: those beside the data, else paper].")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Split of the data [default: the held-out one].")] = None,
+    classes: Annotated[Path | None, typer.Option(help="Names of numbered classes, one per line from class 0.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, max=MOST_SAMPLES, help="Judge a random sample of N images.")
+    ] = None,
+    pairs: Annotated[int, typer.Option(min=0, max=10_000, help="Most pairs that the page shows per set.")] = 60,
+    batch_size: BatchSize = 256,
+    weights: WeightsOption = Weights.MODEL,
+    quick_gelu: QuickGelu = None,
+    out: Annotated[Path | None, typer.Option(help="JSON to write, with every image that was left out.")] = None,
+    page: Annotated[Path | None, typer.Option(help="HTML page to write, with the pairs found.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="SVG to write: what overlap adds, against its share.")] = None,
+) -> None:
+    """Compare accuracy on evaluation images that are in the training data (overlap) and those that are not (clean).
+
+    As in section 5 of the paper: one-tailed binomial test, 99.5 % Clopper-Pearson interval, Bonferroni over the sets.
+    """
+    from openwit.training.cli.overlap import OverlapOptions, overlap_command
+
+    options = OverlapOptions(
+        data=data,
+        report=report,
+        results=tuple(results or ()),
+        prompts=prompts,
+        split=split,
+        classes=classes,
+        limit=limit,
+        pairs=pairs,
+        batch_size=batch_size,
+        weights=weights,
+        quick_gelu=quick_gelu,
+        out=out,
+        page=page,
+        plot=plot,
+    )
+    overlap_command(models or [], options, console=make_console())
+
+
 @app.command(epilog=example("wit-train export out/demo/run --format open_clip --out out/demo/open_clip"))
 def export(
     model: ModelPath,

@@ -1,0 +1,181 @@
+"""`wit-train overlap`: a table, a JSON, a plot, and a page with the pairs found."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from openwit.schemas.common.atomic import atomic_write, sha256_of
+from openwit.schemas.common.errors import RecipeError
+from openwit.schemas.common.wording import counted
+from openwit.training.checkpoints.load import load_model
+from openwit.training.config.choices import Weights
+from openwit.training.evaluation.classification_data import open_classification
+from openwit.training.evaluation.classification_readers import LabelledData
+from openwit.training.evaluation.overlap.answers import check_single, classified, read_results
+from openwit.training.evaluation.overlap.matching import match
+from openwit.training.evaluation.overlap.measure import EvaluationSet, Measured, measure, record_of
+from openwit.training.evaluation.overlap.page import HEADINGS, cells, difference_svg, page_html
+from openwit.training.evaluation.overlap.report import read_report
+from openwit.training.evaluation.prompt_sets import Prompts, choose_prompts
+
+
+@dataclass(frozen=True)
+class OverlapOptions:
+    """Options of the command; see its help."""
+
+    data: Sequence[Path]
+    report: Sequence[Path]
+    results: Sequence[Path] = ()
+    prompts: str | None = None
+    split: str | None = None
+    classes: Path | None = None
+    limit: int | None = None
+    pairs: int = 60
+    batch_size: int = 256
+    weights: Weights = Weights.MODEL
+    quick_gelu: bool | None = None
+    out: Path | None = None
+    page: Path | None = None
+    plot: Path | None = None
+
+
+def overlap_command(models: Sequence[Path], options: OverlapOptions, *, console: Console) -> list[Measured]:
+    """Check the options, match the sets with their reports, classify, compare, print and write.
+
+    Raises:
+        RecipeError: options do not go together.
+        DataError: data, reports, results or models are not usable.
+    """
+
+    def say(line: str) -> None:
+        console.print(line, markup=False, soft_wrap=True)
+
+    _check(models, options)
+    sets, prompts = _opened(options, console)
+    for each in sets:
+        for line in _notes(each):
+            say(line)
+    measured: list[Measured] = []
+    about: dict[str, Any]
+    if options.results:
+        answers = [read_results(path, each.data) for path, each in zip(options.results, sets, strict=True)]
+        about = {"results": [{"file": str(path), "sha256": sha256_of(path)} for path in options.results]}
+        measured += measure("results", sets, answers, about)
+    for number, path in enumerate(models):
+        model = load_model(path, weights=options.weights, quick_gelu=options.quick_gelu, report=say)
+        for note in model.notes:
+            say(note)
+        answers = []
+        for each, chosen in zip(sets, prompts, strict=True):
+            with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+                task = progress.add_task("classifying", total=len(each.data))
+                answers.append(
+                    classified(
+                        model,
+                        each.data,
+                        chosen.templates,
+                        batch_size=options.batch_size,
+                        progress=lambda done, _, task=task, bar=progress: bar.update(task, completed=done),  # type: ignore[misc]
+                    )
+                )
+        subject = path.resolve().name if len({each.resolve().name for each in models}) == len(models) else str(path)
+        about = {**model.about, "prompts": [each.name for each in prompts]}
+        measured += measure(subject or f"model {number + 1}", sets, answers, about)
+    _show(measured, console)
+    for line in _left_out(measured):
+        say(line)
+    _write(measured, options, say)
+    return measured
+
+
+def _check(models: Sequence[Path], options: OverlapOptions) -> None:
+    if len(options.data) != len(options.report):
+        raise RecipeError(
+            f"{counted(len(options.data), 'evaluation set')} (--data) and {counted(len(options.report), 'report')} "
+            "(--report): give one report for each, in the same order"
+        )
+    if not models and not options.results:
+        raise RecipeError("give a model, or results per image (--results) for each evaluation set")
+    if options.results and len(options.results) != len(options.data):
+        raise RecipeError(
+            f"{counted(len(options.results), 'file')} of results (--results) for "
+            f"{counted(len(options.data), 'evaluation set')}: give one for each, in the same order"
+        )
+    if not models and options.prompts is not None:
+        raise RecipeError("--prompts is for models: results say themselves what is right")
+
+
+def _opened(options: OverlapOptions, console: Console) -> tuple[list[EvaluationSet], list[Prompts]]:
+    sets, prompts = [], []
+    for path, where in zip(options.data, options.report, strict=True):
+        report = read_report(where)
+        labelled = LabelledData(path, split=options.split, classes=options.classes)
+        prompts.append(choose_prompts([options.prompts] if options.prompts is not None else [], labelled)[0])
+        data = open_classification(labelled).limited(options.limit)
+        if not options.results:
+            check_single(data)
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+            task = progress.add_task("matching with the report", total=len(data))
+
+            def advance(done: int, _: int, task: object = task, bar: Progress = progress) -> None:
+                bar.update(task, completed=done)  # type: ignore[arg-type]
+
+            sets.append(EvaluationSet(data, where, report, match(data, report, str(where), progress=advance)))
+    return sets, prompts
+
+
+def _notes(each: EvaluationSet) -> list[str]:
+    found = list(each.data.notes)
+    matched = each.matched
+    for reason, keys in matched.unmatched.items():
+        found.append(
+            f"{each.data.title}: {counted(len(keys), 'image')} {reason} and left out: {', '.join(keys[:3])}"
+            f"{', …' if len(keys) > 3 else ''}"
+        )
+    if matched.unused:
+        found.append(f"{each.where}: {counted(matched.unused, 'image')} of the report not in {each.data.title}")
+    return found
+
+
+def _left_out(measured: Sequence[Measured]) -> list[str]:
+    return [
+        f"{each.subject} on {each.evaluation.data.title}: left out: "
+        + ", ".join(f"{len(keys):,} {reason} ({', '.join(keys[:3])})" for reason, keys in left.items())
+        for each in measured
+        if (left := {**each.evaluation.data.left_out, **each.answers.left_out})
+    ]
+
+
+def _show(measured: Sequence[Measured], console: Console) -> None:
+    table = Table(title="overlap of training and evaluation images", title_justify="left")
+    for number, heading in enumerate(HEADINGS):
+        table.add_column(heading, justify="right" if number > 1 else "left", overflow="fold")
+    for each in measured:
+        table.add_row(*cells(each))
+    console.print(table)
+    found = [each for each in measured if each.result.significant]
+    tests = measured[0].result.tests
+    console.print(
+        f"{len(found)} of {counted(len(measured), 'result')} significant at 5% after Bonferroni over "
+        f"{counted(tests, 'evaluation set')}",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _write(measured: Sequence[Measured], options: OverlapOptions, say: Callable[[str], None]) -> None:
+    if options.out is not None:
+        atomic_write(options.out, json.dumps(record_of(measured), indent=1, ensure_ascii=False) + "\n")
+        say(f"wrote {options.out}")
+    if options.plot is not None:
+        atomic_write(options.plot, difference_svg(measured))
+        say(f"wrote {options.plot}")
+    if options.page is not None:
+        atomic_write(options.page, page_html(measured, options.pairs))
+        say(f"wrote {options.page}")
