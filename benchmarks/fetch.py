@@ -164,7 +164,7 @@ def _native(**download: int) -> Any:
 
         def add(self, url: str, image: Any, _: int) -> None:
             if self.dump is not None:
-                (self.dump / f"{url.rpartition('/')[2]}.jpg").write_bytes(image.jpeg)
+                (self.dump / f"{url.rpartition('/')[2]}.jpg").write_bytes(image.data)
 
     chosen = DownloadSettings(concurrency=CONNECTIONS, allow_networks=("127.0.0.0/8",), **download)
     settings = FetchSettings(download=chosen, image=ImageSettings(size=SIZE, quality=QUALITY))

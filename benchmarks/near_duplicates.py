@@ -136,7 +136,7 @@ def hashes_of(body: bytes) -> tuple[tuple[int, int, int], bytes]:
 
     result = process_image(body, SETTINGS)
     assert not isinstance(result, ImageDrop), result
-    with Image.open(io.BytesIO(result.jpeg)) as picture:
+    with Image.open(io.BytesIO(result.data)) as picture:
         mirrored = phash_pair_batch(grey_thumbnail(picture)[np.newaxis])[1][0]
     with Image.open(io.BytesIO(body)) as image:
         theirs = int(str(imagehash.phash(image)), 16)
@@ -246,7 +246,7 @@ def speeds(bodies: list[bytes], rounds: int = 5) -> dict[str, float]:
     for body in bodies:
         result = process_image(body, SETTINGS)
         assert not isinstance(result, ImageDrop)
-        picture = Image.open(io.BytesIO(result.jpeg))
+        picture = Image.open(io.BytesIO(result.data))
         picture.load()
         pictures.append(picture)
     thumbnails = np.stack([grey_thumbnail(picture) for picture in pictures])

@@ -69,7 +69,7 @@ def by_ours(body: bytes) -> bytes:
     """`process_image`, its hashes included."""
     result = process_image(body, _SETTINGS)
     assert not isinstance(result, ImageDrop), result
-    return result.jpeg
+    return result.data
 
 
 def by_lanczos(body: bytes) -> bytes:

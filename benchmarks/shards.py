@@ -75,7 +75,8 @@ def make_row(number: int, image: bytes) -> dict[str, Any]:
     ]
     return {
         "url": f"https://images.example.org/2024/05/{number}.jpg", "split": "train", "pairs": pairs, "width": 256,
-        "height": 256, "original_width": 1024, "original_height": 768, "original_format": "JPEG",
+        "height": 256, "original_width": 1024, "original_height": 768, "original_format": "JPEG", "format": "jpg",
+        "exif": None,
         "original_bytes": len(image), "sha256": digest.hex(), "pixels_hash": digest[::-1].hex(),
         "fingerprint": bytes(44), "phash": int.from_bytes(digest[:8], "big"), "image": image,
         "duplicates": number % 2, "source_row": number,

@@ -107,6 +107,8 @@ def _images(chance: np.random.Generator, first: int, count: int, image_bytes: in
             "original_width": sides[0].astype(np.int32),
             "original_height": sides[1].astype(np.int32),
             "original_format": ["JPEG"] * count,
+            "format": ["jpg"] * count,
+            "exif": [None] * count,
             "original_bytes": np.full(count, 10 * image_bytes, np.int64),
             "sha256": digests,
             "pixels_hash": [digest[:32] for digest in digests],

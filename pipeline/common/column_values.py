@@ -18,6 +18,10 @@ from openwit.pipeline.common.column_types import is_any_list, plain_type
 
 KEY = "__key__"
 """Name under which the input's key of a row travels."""
+BLUR, MD5, SHA256 = "__blur__", "__md5__", "__sha256__"
+"""Names under which travels what a row demands of its image: boxes to blur, checksums that it must have."""
+TRAVELLING = frozenset((KEY, BLUR, MD5, SHA256))
+"""Names that no column of an input keeps."""
 UID = "uid"
 """Name under which the input's own identifier of a pair travels."""
 

@@ -1,12 +1,13 @@
 """Write a shard of the format parquet or files again without some of its samples."""
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from openwit.pipeline.dataset.layouts import EXTENSIONS, Laid, folder_sum, laid_out, table_images
+from openwit.pipeline.dataset.layouts import Laid, folder_sum, laid_out, member_names, table_images
+from openwit.pipeline.dataset.sample import image_endings
 from openwit.pipeline.dataset.store import DatasetStore
 from openwit.schemas.common.atomic import sha256_of
 from openwit.schemas.common.errors import DataError
@@ -31,30 +32,31 @@ def filter_table(source: Path, base: Path, gone: Set[str]) -> tuple[Laid, pa.Tab
     return laid, pa.concat_tables(kept)
 
 
-def filter_folder(store: DatasetStore, shard: ShardEntry, keys: list[str], gone: Set[str], *, resumed: bool) -> str:
+def filter_folder(
+    store: DatasetStore, shard: ShardEntry, samples: pa.Table, gone: Mapping[str, str], *, resumed: bool
+) -> str:
     """Delete the files of some samples; return the checksum of the folder that is left.
 
     Args:
-        keys: of the samples that stay.
+        samples: those that stay, with their columns of SAMPLES.
+        gone: keys of the others, each with the ending of its image.
         resumed: whether some may have been deleted before.
 
     Raises:
         DataError: the folder is not what the manifest says, before anything is deleted.
     """
     left, before = {}, {}
-    for name in _names(keys):
+    keys, endings = samples.column("key").to_pylist(), image_endings(samples)
+    removed = member_names(list(gone), list(gone.values()))
+    for name in member_names(keys, endings):
         left[name] = _sum(store, shard, name)
     if not resumed:
-        before = {name: _sum(store, shard, name) for name in _names(sorted(gone))}
+        before = {name: _sum(store, shard, name) for name in removed}
         if folder_sum(left | before) != shard.tar.sha256:
             raise DataError(f"{store}/{shard.tar.path} does not match the manifest: verify the dataset and restore it")
-    for name in _names(sorted(gone)):
+    for name in removed:
         store.delete(f"{shard.tar.path}/{name}")
     return folder_sum(left)
-
-
-def _names(keys: list[str]) -> list[str]:
-    return [f"{key}.{extension}" for key in keys for extension in EXTENSIONS.values()]
 
 
 def _sum(store: DatasetStore, shard: ShardEntry, name: str) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from openwit.pipeline.dataset.sample import sample_documents
+from openwit.pipeline.dataset.sample import image_endings, sample_documents
 from openwit.pipeline.dataset.tar_writer import TarWriter
 from openwit.schemas.common.atomic import atomic_path, sha256_of
 from openwit.schemas.common.errors import DataError
@@ -26,7 +26,9 @@ from openwit.schemas.table import payload_field, without_payload
 from openwit.schemas.tables.samples import SAMPLES
 
 EXTENSIONS = {"image": "jpg", "text": "txt", "json": "json"}
-"""Extensions of a sample's members in the tar, in their order; in a Parquet table the names of their columns."""
+"""Extensions of a sample's members in the tar, in their order; in a Parquet table the names of their columns.
+
+In a tar or folder an image has the extension of its format."""
 
 Images = Sequence[bytes | memoryview]
 _PAGE_BYTES = (1 << 31) - 1
@@ -50,7 +52,7 @@ class Layout(Protocol):
 
         Args:
             rows: of openwit.schemas.tables.samples.SAMPLES, N.
-            images: N JPEGs.
+            images: N files.
         """
         ...
 
@@ -85,10 +87,21 @@ def laid_out(base: Path, form: ShardFormat) -> Iterator[Layout]:
             yield _Tar(TarWriter(file, digest := hashlib.sha256()), digest)
 
 
+def member_names(keys: Sequence[str], endings: Sequence[str]) -> list[str]:
+    """Return the names of the members of N samples, 3 N.
+
+    Args:
+        keys: of the samples, N.
+        endings: of their images, N.
+    """
+    _, *others = EXTENSIONS.values()
+    return [f"{key}.{last}" for key, ending in zip(keys, endings, strict=True) for last in (ending, *others)]
+
+
 def sample_members(rows: pa.Table, images: Images) -> tuple[list[str], list[bytes | memoryview]]:
     """Return the names and the bytes of the members of N samples, 3 N each, those of a sample together."""
     texts = [caption.encode() for caption in rows.column("caption").to_pylist()]
-    names = [f"{key}.{extension}" for key in rows.column("key").to_pylist() for extension in EXTENSIONS.values()]
+    names = member_names(rows.column("key").to_pylist(), image_endings(rows))
     return names, [part for sample in zip(images, texts, sample_documents(rows), strict=True) for part in sample]
 
 

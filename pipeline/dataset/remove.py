@@ -9,7 +9,7 @@ import mmap
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from openwit.pipeline.dataset.layouts import EXTENSIONS, Laid
 from openwit.pipeline.dataset.removal_journal import JOURNAL, Gone, Journal, ShardPlan, read_journal, write_journal
 from openwit.pipeline.dataset.removal_list import KINDS, RemovalList
 from openwit.pipeline.dataset.removal_tables import rewrite_tables
+from openwit.pipeline.dataset.sample import image_endings
 from openwit.pipeline.dataset.store import DatasetStore, LocalFolder, load_manifest, save_manifest
 from openwit.pipeline.dataset.tar_writer import TarWriter, members
 from openwit.pipeline.dataset.write_shard import SHARD_FILES, shard_files
@@ -33,12 +34,15 @@ from openwit.schemas.common.atomic import sha256_of
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.locks import hold_lock
 from openwit.schemas.common.storage_faults import storage_faults
+from openwit.schemas.images.sniff import ENDINGS
 from openwit.schemas.manifest import DatasetManifest, FileEntry, ShardEntry
 from openwit.schemas.tables.samples import SAMPLES, SHARD_INDEX
 
 SCRATCH = ".removing"
 _COLUMNS = ("key", "url", "sha256", "phash", "pair_ids", "query_ids")
 _QUERIES = "queries.parquet"
+_MEMBERS = (frozenset(ENDINGS.values()), {EXTENSIONS["text"]}, {EXTENSIONS["json"]})
+"""Extensions of a sample's members, in their order."""
 
 Progress = Callable[[str, int, int], None]
 """Called with the current phase, shards done, and the total number of shards."""
@@ -191,8 +195,13 @@ def _rewrite(store: DatasetStore, shard: ShardEntry, plan: ShardPlan, scratch: P
     else:
         with store.local(shard.metadata.path) as path:
             samples = SAMPLES.found_in(path).read(path)
+        endings = dict(zip(samples.column("key").to_pylist(), image_endings(samples), strict=True))
         samples = samples.filter(pc.invert(pc.is_in(samples.column("key"), pa.array(sorted(gone), pa.string()))))
-        laid = (_of_folder if shard.format == "files" else _of_tar)(store, shard, samples, base, gone, resumed)
+        if shard.format == "files":
+            named = {key: endings[key] for key in sorted(gone) if key in endings}
+            laid = _of_folder(store, shard, samples, named, resumed)
+        else:
+            laid = _of_tar(store, shard, samples, base, gone, resumed)
     files = shard_files(base, shard.format, samples, laid)
     names = [getattr(shard, name).path for name in SHARD_FILES]
     sizes = [int(laid.sizes.sum()) if shard.format == "files" else -1, -1, -1, -1]
@@ -228,7 +237,7 @@ def _of_tar(
 
 
 def _of_folder(
-    store: DatasetStore, shard: ShardEntry, samples: pa.Table, _base: Path, gone: set[str], resumed: bool
+    store: DatasetStore, shard: ShardEntry, samples: pa.Table, gone: Mapping[str, str], resumed: bool
 ) -> Laid:
     """Delete the files of the removed samples."""
     keys = samples.column("key").to_pylist()
@@ -238,7 +247,7 @@ def _of_folder(
     if index.column("key").to_pylist() != keys:
         raise DataError(f"{store}/{shard.index.path} does not hold the samples its metadata names: verify the dataset")
     sizes = np.stack([index.column(f"{member}_size").to_numpy() for member in EXTENSIONS], axis=1)
-    return Laid(filter_folder(store, shard, keys, gone, resumed=resumed), np.zeros_like(sizes), sizes)
+    return Laid(filter_folder(store, shard, samples, gone, resumed=resumed), np.zeros_like(sizes), sizes)
 
 
 def _filter_tar(source: Path, target: Path, gone: set[str]) -> tuple[str, list[str], np.ndarray, np.ndarray]:
@@ -261,7 +270,7 @@ def _filter_tar(source: Path, target: Path, gone: set[str]) -> tuple[str, list[s
             key, _, extension = member.name.rpartition(".")
             if key in gone:
                 continue
-            if extension != list(EXTENSIONS.values())[len(places) % 3]:
+            if extension not in _MEMBERS[len(places) % 3]:
                 raise ValueError(f"member {member.name!r} is out of order")
             if len(places) % 3 == 0:
                 keys.append(key)

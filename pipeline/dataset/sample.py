@@ -28,7 +28,10 @@ _LISTS = {
     "record_offsets": "record_offset",
     "licenses": "license",
 }
-_SCALARS = ("url", "width", "height", "original_width", "original_height", "original_format", "sha256", "duplicates")
+_SCALARS = (
+    "url", "width", "height", "original_width", "original_height", "original_format", "sha256", "duplicates",
+    "format", "exif",
+)  # fmt: skip
 _NO_TYPES: Mapping[str, str] = MappingProxyType({})
 _HEX = np.frombuffer(b"".join(b"%02x" % n for n in range(256)), "S2")
 
@@ -69,6 +72,14 @@ def sample_rows(keys: list[str], survivors: pa.Table, types: Mapping[str, str] =
         columns["uid"] = pc.coalesce(own.pop(UID), columns["uid"])
         return samples_with((name, type_named(kind)) for name, kind in types.items()).table(columns | own)
     return SAMPLES.table(columns)
+
+
+def image_endings(samples: pa.Table) -> list[str]:
+    """Return the ending of each sample's image in the shard; that of datasets of earlier releases is jpg."""
+    if "format" not in samples.column_names:
+        return ["jpg"] * samples.num_rows
+    endings: list[str] = samples.column("format").to_pylist()
+    return endings
 
 
 def sample_documents(samples: pa.Table) -> list[bytes]:

@@ -12,13 +12,15 @@ import numpy as np
 import pyarrow as pa
 
 from openwit.pipeline.dataset.card_sums import CARD, card_problems
-from openwit.pipeline.dataset.layouts import EXTENSIONS, folder_sum, table_members
+from openwit.pipeline.dataset.layouts import EXTENSIONS, folder_sum, member_names, table_members
 from openwit.pipeline.dataset.removal_journal import JOURNAL
+from openwit.pipeline.dataset.sample import image_endings
 from openwit.pipeline.dataset.store import DatasetStore, by_folder, load_manifest, open_store
 from openwit.pipeline.dataset.tar_writer import members
 from openwit.pipeline.dataset.target import BUILDING
 from openwit.schemas.common.atomic import sha256_of
 from openwit.schemas.common.errors import SchemaError
+from openwit.schemas.images.sniff import ENDINGS, sniff_format
 from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest, FileEntry, ShardEntry
 from openwit.schemas.tables.samples import SAMPLES, SHARD_INDEX
 
@@ -28,7 +30,8 @@ _MAY_BE_THERE = frozenset(
 )
 _ODD = {"link": "a link, but a dataset holds its files itself", "other": "neither a file nor a folder"}
 
-_MAGIC = 16  # bytes by which a format is known
+_NAMES = {ending: name for name, ending in ENDINGS.items()}
+_MAGIC = 512  # bytes by which a format is known
 
 Progress = Callable[[int, int], None]
 """Called with bytes checked and the total number of bytes."""
@@ -132,11 +135,11 @@ def _check_folder(
         yield from problems
         return
     with store.local(shard.metadata.path) as metadata, store.local(shard.index.path) as index:
-        problems, keys, ranges = _rows(shard, metadata, index)
+        problems, keys, ranges, endings = _rows(shard, metadata, index)
     yield from problems
     if problems:
         return
-    names = [f"{key}.{extension}" for key in keys for extension in EXTENSIONS.values()]
+    names = member_names(keys, endings)
     wanted = dict(zip(names, _interleaved(ranges, "size"), strict=True))
     yield from (f"{shard.tar.path}/{name}: not listed in the manifest" for name in found if name not in wanted)
     wrong = [f"{shard.tar.path}/{name}: missing" for name in wanted if name not in found]
@@ -152,8 +155,9 @@ def _check_folder(
     for number, name in enumerate(names):
         with store.local(f"{shard.tar.path}/{name}") as path:
             sums[name] = sha256_of(path)
-            if number % len(EXTENSIONS) == 0 and not _is_image(path.open("rb").read(_MAGIC)):
-                yield f"{shard.tar.path}/{name}: not a JPEG"
+            ending = endings[number // len(EXTENSIONS)]
+            if number % len(EXTENSIONS) == 0 and not _is_image(path.open("rb").read(_MAGIC), ending):
+                yield f"{shard.tar.path}/{name}: not a {_NAMES.get(ending, ending)}"
     if folder_sum(sums) != shard.tar.sha256:
         yield f"{shard.tar.path}: sha256 of its files differs from the manifest's, the bytes of one have changed"
 
@@ -174,21 +178,21 @@ def _check_sum(entry: FileEntry, path: Path) -> str | None:
 
 def _check_rows(shard: ShardEntry, tar: Path, metadata: Path, index: Path) -> Iterator[str]:
     """Check that the files of a shard, whose checksums are right, agree with each other."""
-    problems, keys, ranges = _rows(shard, metadata, index)
+    problems, keys, ranges, endings = _rows(shard, metadata, index)
     yield from problems
     if not problems:
         check = _check_columns if shard.format == "parquet" else _check_members
-        yield from check(shard, tar, keys, ranges)
+        yield from check(shard, tar, keys, ranges, endings)
 
 
-def _rows(shard: ShardEntry, metadata: Path, index: Path) -> tuple[list[str], list[str], pa.Table]:
-    """Return the problems of the metadata and index of a shard, its keys, and the rows of its index."""
+def _rows(shard: ShardEntry, metadata: Path, index: Path) -> tuple[list[str], list[str], pa.Table, list[str]]:
+    """Return the problems of the metadata and index of a shard, its keys, the rows of its index, and the endings."""
     try:
         samples = SAMPLES.found_in(metadata).read(metadata)
         with pa.memory_map(str(index)) as source:
             ranges = SHARD_INDEX.conform(pa.ipc.open_file(source).read_all(), shard.index.path)
     except (SchemaError, pa.ArrowInvalid) as error:
-        return [str(error)], [], SHARD_INDEX.empty()
+        return [str(error)], [], SHARD_INDEX.empty(), []
     keys = samples.column("key").to_pylist()
     problems = []
     if len(keys) != shard.samples:
@@ -198,25 +202,29 @@ def _rows(shard: ShardEntry, metadata: Path, index: Path) -> tuple[list[str], li
         problems.append(f"{shard.metadata.path}: {pairs:,} texts, the manifest says {shard.pairs:,}")
     if ranges.column("key").to_pylist() != keys:
         problems.append(f"{shard.index.path}: its keys are not those of {shard.metadata.path}")
-    return problems, keys, ranges
+    return problems, keys, ranges, image_endings(samples)
 
 
-def _check_columns(shard: ShardEntry, table: Path, keys: list[str], ranges: pa.Table) -> Iterator[str]:
+def _check_columns(
+    shard: ShardEntry, table: Path, keys: list[str], ranges: pa.Table, endings: list[str]
+) -> Iterator[str]:
     """Check that the index of a shard of the format parquet says where the bytes of its columns lie."""
     places = iter(zip(_interleaved(ranges, "offset"), _interleaved(ranges, "size"), strict=True))
     with table.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        for key, members in zip(keys, table_members(table), strict=True):
+        for key, ending, members in zip(keys, endings, table_members(table), strict=True):
             for body in members:
                 start, size = next(places)
                 if mapped[start : start + size] != body:
                     yield f"{shard.tar.path}: the bytes of sample {key} are not where {shard.index.path} says"
                     return
-            if not _is_image(members[0]):
-                yield f"{shard.tar.path}: sample {key} is not a JPEG"
+            if not _is_image(members[0], ending):
+                yield f"{shard.tar.path}: sample {key} is not a {_NAMES.get(ending, ending)}"
                 return
 
 
-def _check_members(shard: ShardEntry, tar: Path, keys: list[str], ranges: pa.Table) -> Iterator[str]:
+def _check_members(
+    shard: ShardEntry, tar: Path, keys: list[str], ranges: pa.Table, endings: list[str]
+) -> Iterator[str]:
     with (
         tar.open("rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
@@ -228,17 +236,18 @@ def _check_members(shard: ShardEntry, tar: Path, keys: list[str], ranges: pa.Tab
             yield f"{shard.tar.path}: {error}"
             return
         offsets, sizes = (_interleaved(ranges, what) for what in ("offset", "size"))
-        names = [f"{key}.{extension}" for key in keys for extension in EXTENSIONS.values()]
+        names = member_names(keys, endings)
         if found != list(zip(names, offsets, sizes, strict=True)):
             yield f"{shard.tar.path}: its members are not where {shard.index.path} says"
             return
-        for key, start in zip(keys, offsets[::3], strict=True):
-            if not _is_image(bytes(archive[start : start + _MAGIC])):
-                yield f"{shard.tar.path}: sample {key} is not a JPEG"
+        for key, ending, start in zip(keys, endings, offsets[::3], strict=True):
+            if not _is_image(bytes(archive[start : start + _MAGIC]), ending):
+                yield f"{shard.tar.path}: sample {key} is not a {_NAMES.get(ending, ending)}"
 
 
-def _is_image(first: bytes) -> bool:
-    return first[:2] == b"\xff\xd8"
+def _is_image(first: bytes, ending: str) -> bool:
+    name = sniff_format(first)
+    return name is not None and ENDINGS[name] == ending
 
 
 def _interleaved(ranges: pa.Table, what: str) -> list[int]:

@@ -75,7 +75,7 @@ def write_shard(
     Args:
         number: of the shard, for the keys.
         survivors: rows of openwit.schemas.tables.images.SURVIVORS, N.
-        images: N JPEGs.
+        images: N files.
         types: of the columns that were kept of the inputs, by name.
         keys: of the samples, N; None numbers them.
         form: see `openwit.pipeline.dataset.layouts`.
@@ -113,7 +113,7 @@ def add_samples(writer: TarWriter, rows: pa.Table, images: Images) -> tuple[np.n
 
     Args:
         rows: of openwit.schemas.tables.samples.SAMPLES, N.
-        images: N JPEGs.
+        images: N files.
     """
     offsets, sizes = writer.add(*sample_members(rows, images))
     return offsets.reshape(-1, 3), sizes.reshape(-1, 3)

@@ -25,7 +25,7 @@ from openwit.pipeline.decontamination.files import (
 )
 from openwit.pipeline.decontamination.variants import SAME, WHOLE, grey_of, is_plain, variant_hashes
 from openwit.pipeline.images.process import ImageDrop, ImageReason, ProcessedImage, process_image
-from openwit.pipeline.images.settings import ImageSettings, ResizeMode
+from openwit.pipeline.images.settings import ImageFormat, ImageSettings, ResizeMode
 from openwit.schemas.table import Column, TableSchema
 
 __all__ = [
@@ -123,8 +123,9 @@ def hash_piece(
 
 
 def relaxed(settings: ImageSettings) -> ImageSettings:
-    """Return the same settings without the limits on size and shape."""
-    return settings.model_copy(update={"min_size": 1, "max_aspect_ratio": _ANY_ASPECT})
+    """Return the same settings without the limits on size and shape, and without what hashes do not see."""
+    plain = {"format": ImageFormat.JPG, "keep_bytes": False, "exif": False}
+    return settings.model_copy(update={"min_size": 1, "max_aspect_ratio": _ANY_ASPECT, **plain})
 
 
 def _forms(result: ProcessedImage, body: bytes, settings: ImageSettings, variants: bool) -> list[tuple[str, int]]:
@@ -144,7 +145,7 @@ def _forms(result: ProcessedImage, body: bytes, settings: ImageSettings, variant
 
 
 def _grey(result: ProcessedImage) -> Image.Image:
-    with Image.open(BytesIO(result.jpeg)) as picture:
+    with Image.open(BytesIO(result.data)) as picture:
         picture.draft("L", (256, 256))
         picture.load()
         return grey_of(picture)

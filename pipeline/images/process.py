@@ -1,11 +1,10 @@
-"""Turn the bytes that a server sent into the JPEG of a shard, or into a drop reason.
+"""Turn the bytes that a server sent into the image of a shard, or into a drop reason.
 
 Hostile input is the normal case: it results in an `ImageDrop`, and memory is limited by `max_pixels`, which is
 checked against the header before anything is decoded.
 """
 
 import hashlib
-import io
 import math
 import struct
 from collections.abc import Callable
@@ -17,21 +16,29 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from openwit.pipeline.common.reasons import ReasonEnum
+from openwit.pipeline.images.blur import Boxes, blurred
 from openwit.pipeline.images.descriptor import phash_and_descriptor
+from openwit.pipeline.images.encode import TooLongError, encoded
+from openwit.pipeline.images.exif import exif_json
 from openwit.pipeline.images.resample import resample
 from openwit.pipeline.images.resize import Plan, pad, plan_resize
-from openwit.pipeline.images.settings import ImageSettings, ResizeMode
+from openwit.pipeline.images.settings import ImageFormat, ImageSettings, Interpolation, ResizeMode
 from openwit.pipeline.images.thumbnails import thumbnails
 from openwit.schemas.common.errors import PluginError
 from openwit.schemas.images.colour import UnsupportedModeError, needs_conversion, resamplable, to_srgb
 from openwit.schemas.images.faults import ImageFault, ImageFileError
 from openwit.schemas.images.jpeg import scan_jpeg
 from openwit.schemas.images.opening import TRANSPOSITIONS, OpenedImage, load_image, open_image
-from openwit.schemas.images.sniff import sniff_format
+from openwit.schemas.images.sniff import ENDINGS, sniff_format
+from openwit.schemas.images.webp import webp_picture
 
 __all__ = ["ImageDrop", "ImageReason", "ImageSettings", "ProcessedImage", "ResizeMode", "pixels_hash", "process_image"]
 
 _DRAFT_FACTOR = 1.3
+_SOURCES = {ImageFormat.JPG: "JPEG", ImageFormat.WEBP: "WEBP"}
+"""Formats whose files may go to the shard as they are. A PNG loses nothing when it is encoded again."""
+_ANIMATED = 0x02  # flag of a WebP file
+_AS_IT_IS = ImageSettings(mode=ResizeMode.NO)
 
 
 class ImageReason(ReasonEnum):
@@ -71,9 +78,10 @@ class ProcessedImage:
     """An image that is kept.
 
     Attributes:
-        jpeg: as written to the shard: RGB, upright, without metadata.
-        width: pixels of `jpeg`.
-        height: pixels of `jpeg`.
+        data: as written to the shard: RGB, upright, without metadata; or the body as served.
+        format: of `data`: jpg, png, webp …
+        width: pixels of `data`, after EXIF orientation.
+        height: pixels of `data`, after EXIF orientation.
         original_width: pixels as served, after EXIF orientation.
         original_height: pixels as served, after EXIF orientation.
         original_format: by magic bytes: JPEG, PNG, …
@@ -82,9 +90,11 @@ class ProcessedImage:
         phash: 64-bit perceptual hash of the result (see `phash`).
         descriptor: 44 bytes that separate near duplicates from hash collisions (see `phash_and_descriptor`).
         reencoded: False if the picture data is bit-identical to that of the body.
+        exif: EXIF data of the body as JSON, if asked for.
     """
 
-    jpeg: bytes
+    data: bytes
+    format: str
     width: int
     height: int
     original_width: int
@@ -95,6 +105,7 @@ class ProcessedImage:
     phash: int
     descriptor: bytes
     reencoded: bool
+    exif: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,17 +128,18 @@ class _DropError(Exception):
 
 
 def process_image(
-    body: bytes, settings: ImageSettings, *, check: ImageCheck | None = None
+    body: bytes, settings: ImageSettings, *, check: ImageCheck | None = None, boxes: Boxes = ()
 ) -> ProcessedImage | ImageDrop:
     """Check, decode, resize and encode one image. Pure: the same body and settings give the same bytes.
 
-    A JPEG that is RGB, upright, sRGB and within size keeps its picture data, and all its bytes if they hold nothing
-    but the picture.
+    A JPEG (or WebP, where that is the format) that is RGB, upright, sRGB and within size keeps its picture data, and
+    all its bytes if they hold nothing but the picture.
 
     Args:
         body: the file as served.
         settings: what to accept and how to resize; `filters` is ignored, pass `check` instead.
         check: a further decision on the decoded image.
+        boxes: to blur.
 
     Raises:
         PluginError: `check` raises it.
@@ -135,13 +147,15 @@ def process_image(
     name = sniff_format(body) or ""
     try:
         with open_image(body, max_pixels=settings.max_pixels) as opened:
-            return _process(body, opened, settings, check)
+            return _process(body, opened, settings, check, boxes)
     except PluginError:
         raise
     except _DropError as error:
         return error.drop
     except ImageFileError as error:
         return ImageDrop(_REASONS[error.fault], f"{name}: {error}" if name else str(error))
+    except TooLongError as error:
+        return ImageDrop(ImageReason.TOO_MANY_PIXELS, f"{name}: {error}")
     except UnsupportedModeError as error:
         return ImageDrop(ImageReason.UNSUPPORTED_MODE, f"{name}: {error}")
     except Exception as error:  # a decoder's
@@ -149,30 +163,41 @@ def process_image(
 
 
 def _process(
-    body: bytes, opened: OpenedImage, settings: ImageSettings, check: ImageCheck | None
+    body: bytes, opened: OpenedImage, settings: ImageSettings, check: ImageCheck | None, boxes: Boxes
 ) -> ProcessedImage | ImageDrop:
     image, name, orientation = opened.image, opened.format, opened.orientation
     sideways = orientation >= 5
     width, height = image.size[::-1] if sideways else image.size
     _check_shape(width, height, settings)
     plan = plan_resize(width, height, settings)
-    jpeg: bytes | None = None
+    form, size, stored = settings.format.value, (width, height), None
     picture: Image.Image = image
-    if orientation == 1 and name == "JPEG" and not plan.changes(width, height):
-        jpeg = _untouched(body, opened)
-    reencoded = jpeg is None
-    if reencoded:
-        picture = pad(_rendered(opened, plan.transposed() if sideways else plan), plan.canvas)
+    if orientation == 1 and not boxes and not plan.changes(width, height):
+        stored = _untouched(body, opened, settings)
+    untouched = stored is not None
+    if not untouched and boxes and settings.keep_bytes:
+        whole = _rendered(opened, plan_resize(*image.size, _AS_IT_IS), settings, boxes)
+        stored = encoded(whole, settings)
+        picture = pad(resample(whole, plan.box, plan.resized, _filter(plan, settings)), plan.canvas)
+    elif not untouched:
+        picture = pad(_rendered(opened, plan.transposed() if sideways else plan, settings, boxes), plan.canvas)
     drop = check(picture.copy(), ServedImage(width, height, name)) if check is not None else None
     if drop is not None:
         return drop
-    if jpeg is None:
-        jpeg = _encoded(picture, settings.quality)
+    if settings.keep_bytes and not boxes:
+        stored, form, untouched = body, ENDINGS[name], True
+    elif not settings.keep_bytes:
+        size = picture.size
+    if stored is None:
+        stored = encoded(picture, settings)
     digest = hashlib.sha256(body).hexdigest()
     small = thumbnails(picture)
     pixels = pixels_hash(picture, small.packed)
     phash, descriptor = phash_and_descriptor(picture, small)
-    return ProcessedImage(jpeg, *picture.size, width, height, name, digest, pixels, phash, descriptor, reencoded)
+    exif = exif_json(body) if settings.exif else None
+    return ProcessedImage(
+        stored, form, *size, width, height, name, digest, pixels, phash, descriptor, not untouched, exif
+    )
 
 
 def pixels_hash(image: Image.Image, packed: NDArray[np.uint8] | None = None) -> str:
@@ -192,32 +217,50 @@ def pixels_hash(image: Image.Image, packed: NDArray[np.uint8] | None = None) -> 
     return digest.hexdigest()
 
 
-def _untouched(body: bytes, opened: OpenedImage) -> bytes | None:
+def _untouched(body: bytes, opened: OpenedImage, settings: ImageSettings) -> bytes | None:
     """Return the body without metadata if it needs no other change. It is decoded nevertheless, to find damage."""
-    if opened.image.mode != "RGB" or needs_conversion(opened.icc_profile, "RGB"):
+    if opened.format != _SOURCES.get(settings.format) or opened.image.mode != "RGB":
         return None
-    scan = scan_jpeg(body)
-    if scan is None or not scan.plain:
+    if needs_conversion(opened.icc_profile, "RGB"):
         return None
+    if settings.format is ImageFormat.WEBP:
+        clean = webp_picture(body).body
+        if clean[12:16] == b"VP8X" and clean[20] & _ANIMATED:
+            return None
+    else:
+        scan = scan_jpeg(body)
+        if scan is None or not scan.plain:
+            return None
+        clean = scan.clean
     load_image(opened.image)
-    return scan.clean
+    return clean
 
 
-def _rendered(opened: OpenedImage, plan: Plan) -> Image.Image:
+def _rendered(opened: OpenedImage, plan: Plan, settings: ImageSettings, boxes: Boxes = ()) -> Image.Image:
     """Decode and resample as stored, then convert colours and apply the orientation on the small image."""
-    image, box = opened.image, plan.box
-    if opened.format == "JPEG":
+    image, box, full = opened.image, plan.box, opened.image.size
+    chosen = _filter(plan, settings)
+    if opened.format == "JPEG" and chosen is not Interpolation.NEAREST:
         # libjpeg decodes at 1/2, 1/4 or 1/8 for a fraction of the cost. As long as the resampling filter still gets
         # 1.3 times the target, the result is closer to Lanczos than an area average of the full decode.
-        full, wanted = image.size, _full_size(plan, image.size)
+        wanted = _full_size(plan, image.size)
         image.draft(None, (math.ceil(_DRAFT_FACTOR * wanted[0]), math.ceil(_DRAFT_FACTOR * wanted[1])))
         # The last row and column may cover fewer pixels than the others, so the scale cannot be computed from sizes.
         shrunk = next(k for k in (1, 2, 4, 8) if (-(-full[0] // k), -(-full[1] // k)) == image.size)
         box = (box[0] / shrunk, box[1] / shrunk, box[2] / shrunk, box[3] / shrunk)
     load_image(image)
-    picture = to_srgb(resample(resamplable(image), box, plan.resized), opened.icc_profile)
+    picture = to_srgb(resample(resamplable(image), box, plan.resized, chosen), opened.icc_profile)
+    if boxes:
+        picture = blurred(picture, boxes, full, plan.box)
     transposition = TRANSPOSITIONS.get(opened.orientation)
     return picture if transposition is None else picture.transpose(transposition)
+
+
+def _filter(plan: Plan, settings: ImageSettings) -> Interpolation:
+    """Return the filter for what a plan does: it makes a picture smaller, or larger."""
+    left, _, right, _ = plan.box
+    chosen = settings.downscale if right - left >= plan.resized[0] else settings.upscale
+    return Interpolation.BICUBIC if chosen is Interpolation.AUTO else chosen
 
 
 def _full_size(plan: Plan, full: tuple[int, int]) -> tuple[int, int]:
@@ -227,13 +270,6 @@ def _full_size(plan: Plan, full: tuple[int, int]) -> tuple[int, int]:
         max(1, round(full[0] * plan.resized[0] / (right - left))),
         max(1, round(full[1] * plan.resized[1] / (bottom - top))),
     )
-
-
-def _encoded(image: Image.Image, quality: int) -> bytes:
-    image.info.clear()  # Pillow would write the source's comment into the output
-    out = io.BytesIO()
-    image.save(out, "JPEG", quality=quality)
-    return out.getvalue()
 
 
 def _check_shape(width: int, height: int, settings: ImageSettings) -> None:

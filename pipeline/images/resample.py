@@ -17,6 +17,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
+from openwit.pipeline.images.settings import Interpolation
+
 Box = tuple[float, float, float, float]
 
 _A = -0.5
@@ -24,22 +26,33 @@ _SUPPORT = 2.0
 _WEIGHT_BITS = 7
 # Pillow stores a pixel of these modes in four bytes; these raw modes return them unchanged.
 _SHARED = "openwit_pixels"
+_PILLOWS = {
+    Interpolation.NEAREST: Image.Resampling.NEAREST,
+    Interpolation.BILINEAR: Image.Resampling.BILINEAR,
+    Interpolation.AREA: Image.Resampling.BOX,
+    Interpolation.LANCZOS: Image.Resampling.LANCZOS,
+}
 _RAW_MODES = {"RGB": "RGBX", "YCbCr": "YCbCr;X", "CMYK": "CMYK"}
 
 
-def resample(image: Image.Image, box: Box, size: tuple[int, int]) -> Image.Image:
+def resample(
+    image: Image.Image, box: Box, size: tuple[int, int], chosen: Interpolation = Interpolation.BICUBIC
+) -> Image.Image:
     """Resample a part of an image to `size`.
 
     Args:
         image: mode L, RGB, RGBA, CMYK or LAB.
         box: left, top, right, bottom of the part, in pixels of the image.
         size: (width, height) of the result.
+        chosen: the filter; others than bicubic are Pillow's.
     """
     whole: Box = (0, 0, image.width, image.height)
     if size == image.size and box == whole:
         return image
     if image.mode == "L":
         image = image.convert("RGB")
+    if chosen is not Interpolation.BICUBIC:
+        return image.resize(size, _PILLOWS[chosen], box=box)
     columns = _weights(image.width, size[0], box[0], box[2])
     rows = _weights(image.height, size[1], box[1], box[3])
     if image.mode not in _RAW_MODES or columns is None or rows is None:

@@ -8,7 +8,7 @@ from PIL import Image
 from openwit.pipeline.images.resample import Box
 from openwit.pipeline.images.settings import ImageSettings, ResizeMode
 from openwit.schemas.images.colour import resamplable, to_srgb
-from openwit.schemas.images.opening import open_image
+from openwit.schemas.images.opening import TRANSPOSITIONS, load_image, open_image
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +70,19 @@ def pad(image: Image.Image, canvas: tuple[int, int]) -> Image.Image:
     return padded
 
 
-def thumbnail(jpeg: bytes, side: int = 160, *, quality: int = 80) -> bytes:
-    """Return a JPEG of an encoded image whose longer side is at most `side` pixels."""
-    with open_image(jpeg) as opened:
+def thumbnail(body: bytes, side: int = 160, *, quality: int = 80) -> bytes:
+    """Return an upright JPEG of an image file whose longer side is at most `side` pixels."""
+    with open_image(body) as opened:
         image = opened.image
-        image.thumbnail((side, side))
+        if opened.format == "JPEG":
+            image.thumbnail((side, side))
+        else:
+            load_image(image)
+            image = resamplable(image)
+            image.thumbnail((side, side))
         out = io.BytesIO()
-        to_srgb(resamplable(image), opened.icc_profile).save(out, "JPEG", quality=quality)
+        picture = to_srgb(resamplable(image), opened.icc_profile)
+        transposition = TRANSPOSITIONS.get(opened.orientation)
+        picture = picture if transposition is None else picture.transpose(transposition)
+        picture.save(out, "JPEG", quality=quality)
     return out.getvalue()

@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from openwit.pipeline.dataset.layouts import EXTENSIONS, held_bytes, laid_out
-from openwit.pipeline.dataset.sample import sample_keys
+from openwit.pipeline.dataset.layouts import held_bytes, laid_out
+from openwit.pipeline.dataset.sample import image_endings, sample_keys
 from openwit.pipeline.dataset.store import LocalFolder, RemoteFolder, move_in
 from openwit.pipeline.dataset.write_shard import SHARD_FILES, shard_files
 from openwit.pipeline.execution.files import STAGE, checked
@@ -267,12 +267,13 @@ class CopyShard(_OfSources, FileTask[NewShard]):
         """Return the pictures of some rows; those of one tar are read in the order in which they lie."""
         sources, offsets, sizes = (rows.column(name).to_numpy() for name in ("source", "offset", "bytes"))
         order, keys = np.lexsort((offsets, sources)), rows.column("key").to_pylist()
+        endings = image_endings(rows)
         found: list[bytes] = [b""] * rows.num_rows
         for mine in np.split(order, np.flatnonzero(np.diff(sources[order])) + 1) if len(order) else ():
             shard = self.sources.shards[int(sources[mine[0]])]
             store, where = self.sources.stores[shard.dataset], shard.entry.tar.path
             if shard.entry.format == "files":
-                bodies = [store.read(f"{where}/{keys[row]}.{EXTENSIONS['image']}") for row in mine.tolist()]
+                bodies = [store.read(f"{where}/{keys[row]}.{endings[row]}") for row in mine.tolist()]
             else:
                 bodies = _pieces(store, where, offsets[mine], sizes[mine])
             for row, body in zip(mine.tolist(), bodies, strict=True):

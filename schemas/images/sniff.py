@@ -2,6 +2,10 @@
 
 import struct
 
+ENDINGS = {
+    "JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tiff", "AVIF": "avif",
+}  # fmt: skip
+"""Pillow's name of a format to the ending of its files in shards, which is the name of the format in tables."""
 _SNIFF_BYTES = 512
 
 

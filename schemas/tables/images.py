@@ -35,6 +35,8 @@ _IMAGE_COLUMNS = (
     Column("original_format", pa.string(), "JPEG | PNG | WEBP | GIF …, by magic bytes"),
     Column("original_bytes", pa.int64(), "size of the body as served"),
     Column("sha256", pa.string(), "hex sha256 of the body as served"),
+    Column("format", pa.string(), "jpg | png | webp | gif | bmp | tiff | avif: format and ending in the shard"),
+    Column("exif", pa.string(), "EXIF data as served, a JSON object of texts; null if not asked for", True),
     Column("pixels_hash", pa.string(), "hex xxh3-128 of size and resized RGB pixels, before encoding"),
     Column("phash", pa.uint64(), "64-bit perceptual hash (DCT) of the decoded image"),
     Column("fingerprint", pa.binary(44), "descriptor: 256 signs of frequencies and the colours of the quarters"),
@@ -42,14 +44,14 @@ _IMAGE_COLUMNS = (
 
 IMAGES = TableSchema(
     "images",
-    3,
-    "One row per image that was fetched, decoded and resized.",
-    (*_IMAGE_COLUMNS, Column("image", pa.binary(), "JPEG as written to the shard")),
+    4,
+    "One row per image that was fetched and decoded.",
+    (*_IMAGE_COLUMNS, Column("image", pa.binary(), "the file as written to the shard, of `format`")),
 )
 
 SURVIVORS = TableSchema(
     "survivors",
-    3,
+    4,
     "Images that deduplication kept; the bytes stay where fetch wrote them.",
     (
         *_IMAGE_COLUMNS,

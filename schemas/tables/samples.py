@@ -8,7 +8,7 @@ from openwit.schemas.table import Column, TableSchema
 
 SAMPLES = TableSchema(
     "samples",
-    2,
+    3,
     "One row per sample of the shard of the same name, in the tar's order. Columns that the recipe keeps of its "
     "inputs follow, with their types.",
     (
@@ -42,6 +42,14 @@ SAMPLES = TableSchema(
             "identifier of the sample, the same in every build: the pair id of its caption, or the input's own",
             since=2,
         ),
+        Column("format", pa.string(), "format of the image in the shard, and ending of its name: jpg, png …", since=3),
+        Column(
+            "exif",
+            pa.string(),
+            "EXIF data of the image as served, a JSON object of texts; null if not asked for, or if it has none",
+            nullable=True,
+            since=3,
+        ),
     ),
 )
 
@@ -74,7 +82,7 @@ SHARD_INDEX = TableSchema(
     "Byte ranges of each sample's members in the tar: random access by mmap. An Arrow IPC file, in tar order.",
     (
         Column("key", pa.string(), "sample key"),
-        Column("image_offset", pa.int64(), "first byte of the .jpg member's data"),
+        Column("image_offset", pa.int64(), "first byte of the image's data"),
         Column("image_size", pa.int64(), "bytes"),
         Column("text_offset", pa.int64(), "first byte of the .txt member's data"),
         Column("text_size", pa.int64(), "bytes"),

@@ -50,6 +50,8 @@ def survivor(number: int, image: bytes, texts: int = 1, split: str = "train") ->
         "original_format": "JPEG",
         "original_bytes": 10 * len(image),
         "sha256": hashlib.sha256(b"%d" % number + image).hexdigest(),
+        "format": "jpg",
+        "exif": None,
         "pixels_hash": hashlib.sha256(b"pixels" + image).hexdigest(),
         "fingerprint": bytes(44),
         "phash": int.from_bytes(hashlib.md5(image).digest()[:8], "big"),

@@ -4,6 +4,7 @@ Nothing is unpacked; a sample costs a read of its image and one of its JSON docu
 announced to the kernel, which reads them ahead. Needs no torch.
 """
 
+import contextlib
 import operator
 import os
 from bisect import bisect_right
@@ -22,6 +23,7 @@ from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.lenient_json import lenient_json
 from openwit.schemas.common.wording import counted
 from openwit.schemas.images.opening import OTHER_FORMATS, open_image, upright_srgb
+from openwit.schemas.images.sniff import ENDINGS
 from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest, ShardEntry, check_sum
 from openwit.schemas.table import without_payload
 from openwit.training.data.sample_texts import CorruptSampleError, fast_words, texts_of
@@ -251,7 +253,7 @@ class FileShard(Shard):
     def read(self, row: int) -> Sample:
         """Read the sample of a row; raises CorruptSampleError."""
         key = self.key(row)
-        image, document = self._bytes(key, "jpg"), self._bytes(key, "json")
+        image, document = self._image(key), self._bytes(key, "json")
         texts, sources = fast_words(document) if document else ((), ())
         if texts:
             return Sample(key, image, texts, False, sources)
@@ -272,6 +274,13 @@ class FileShard(Shard):
         if not isinstance(found, dict):
             raise CorruptSampleError(key, f"JSON file: {reason or 'it is not an object'}")
         return found
+
+    def _image(self, key: str) -> bytes:
+        """Return the image of a key, whose extension is that of its format."""
+        for extension in ENDINGS.values():
+            with contextlib.suppress(FileNotFoundError):
+                return (self._folder / f"{key}.{extension}").read_bytes()
+        return self._bytes(key, "jpg")
 
     def _bytes(self, key: str, extension: str) -> bytes:
         try:

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
-from openwit.pipeline.common.column_values import KEY, UID
+from openwit.pipeline.common.column_values import TRAVELLING, UID
+from openwit.pipeline.common.demands import CARRIED, setting_of
 from openwit.pipeline.readers.tables.settings import TableColumns
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.tables.samples import OWN_NAMES
@@ -53,11 +54,17 @@ class ResolvedColumns:
     """Columns that the folders of the path give: name to value."""
     kept: Mapping[str, str] = field(default_factory=dict)
     """Columns that are kept as they are: the name that they get to that in the table."""
+    demands: Mapping[str, str] = field(default_factory=dict)
+    """Columns of what a row demands of its image: name of the demand to that in the table."""
 
     def light(self) -> list[str]:
         """Return all columns of the file that are read, except the image bytes."""
-        names = dict.fromkeys((*self.read_as_text(), *self.kept.values()))
+        names = dict.fromkeys((*self.read_as_text(), *self.as_they_are()))
         return [name for name in names if name not in self.constants]
+
+    def as_they_are(self) -> list[str]:
+        """Return the columns whose values are read with their types."""
+        return list(dict.fromkeys((*self.kept.values(), *self.demands.values())))
 
     def read_as_text(self) -> list[str]:
         """Return the columns that are read as URLs, texts, names and keys."""
@@ -93,7 +100,8 @@ def resolve_columns(
     constants = {name: value for name, value in (folders or {}).items() if name not in names}
     columns = _as_written(columns, names)
     single = (columns.split, columns.license, columns.key, columns.language)
-    for name in filter(None, (columns.url, *columns.text, columns.image, *single)):
+    demands = demanded_columns(columns)
+    for name in filter(None, (columns.url, *columns.text, columns.image, *single, *demands.values())):
         if name not in names and not (name in single and name in constants):
             raise DataError(f"{where} has no column {name!r}; it has {_listed(names)}: {_HOW}")
     image = _image_column(schema, columns)
@@ -116,7 +124,8 @@ def resolve_columns(
         columns.language or _first(list(constants), _LANGUAGE_NAMES),
         constants,
     )
-    resolved = replace(resolved, kept=kept_columns(names, columns, resolved, where, any_name=any_name))
+    kept = kept_columns(names, columns, resolved, where, any_name=any_name)
+    resolved = replace(resolved, demands=demands, kept=kept)
     _check_repeated(names, [*resolved.light(), *filter(None, [image])], where)
     for name in texts:
         if not (name in columns.text and pa.types.is_integer(_field(schema, name).type)):
@@ -124,6 +133,12 @@ def resolve_columns(
     if url is not None and not _is_text(_field(schema, url).type):
         raise DataError(f"{where}: column {url!r} holds {_field(schema, url).type}, not URLs: {_HOW}")
     return resolved
+
+
+def demanded_columns(columns: TableColumns) -> dict[str, str]:
+    """Return the columns of what rows demand of their images: name of the demand to the user's name."""
+    named = {name: getattr(columns, setting_of(name)) for name in CARRIED}
+    return {name: column for name, column in named.items() if column is not None}
 
 
 def field_names(names: Sequence[str], columns: TableColumns) -> ResolvedColumns:
@@ -168,7 +183,7 @@ def kept_columns(
     kept: dict[str, str] = {}
     for name in dict.fromkeys(wanted):
         given = name.strip()
-        given = f"{given}_input" if given in OWN_NAMES - {UID} or given == KEY else given
+        given = f"{given}_input" if given in OWN_NAMES - {UID} or given in TRAVELLING else given
         if given in kept:
             raise DataError(
                 f"{where}: columns {kept[given]!r} and {name!r} would both be kept as {given!r}: rename one"
@@ -253,7 +268,10 @@ def _as_written(columns: TableColumns, names: Sequence[str]) -> TableColumns:
     def one(name: str | None) -> str | None:
         return name if name is None or name in names else written.get(name, name)
 
-    single = {key: one(getattr(columns, key)) for key in ("url", "image", "split", "license", "key", "language")}
+    single = {
+        key: one(getattr(columns, key))
+        for key in ("url", "image", "split", "license", "key", "language", "blur", "md5", "sha256")
+    }
     return columns.model_copy(update={**single, "text": tuple(one(name) or name for name in columns.text)})
 
 

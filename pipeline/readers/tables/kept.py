@@ -121,6 +121,23 @@ def _json_values(column: pa.Array) -> list[Any]:
     return [None if value is None else msgspec.json.decode(value) for value in column.to_pylist()]
 
 
+def demands_of(batch: pa.RecordBatch, demands: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return what each row demands of its image, as the table has it.
+
+    Args:
+        demands: name of the demand to the name in the table.
+    """
+    names = set(batch.schema.names)
+    found: dict[str, list[Any]] = {}
+    for name, at in demands.items():
+        if json_column(at) in names:
+            texts = batch.column(json_column(at)).to_pylist()
+            found[name] = [None if text is None else msgspec.json.decode(text) for text in texts]
+        else:
+            found[name] = batch.column(at).to_pylist()
+    return [dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)]
+
+
 def kept_json(
     batch: pa.RecordBatch,
     kept: Mapping[str, str],

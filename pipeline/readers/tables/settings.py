@@ -22,6 +22,13 @@ class TableColumns(Settings):
     language: str | None = Field(
         None, description="language of the texts, ISO 639-1; decides over detection where languages are chosen"
     )
+    blur: str | None = Field(
+        None,
+        description="boxes that fetch blurs in the image: a list of boxes, or JSON of one; each is left, top, right, "
+        "bottom as fractions of the picture as stored (DataComp's face_bboxes); null: none",
+    )
+    md5: str | None = Field(None, description="md5 that the image as served must have, in hex digits; null: any")
+    sha256: str | None = Field(None, description="sha256 that the image as served must have; null: any")
     keep: Literal["all"] | tuple[Annotated[str, StringConstraints(min_length=1)], ...] = Field(
         (),
         description="further columns that the dataset keeps with their types, or all: those that are not read as one "

@@ -34,7 +34,7 @@ from openwit.pipeline.readers.tables.files import (
     is_table_name,
     opened,
 )
-from openwit.pipeline.readers.tables.kept import declared_types, inferred_types, kept_json
+from openwit.pipeline.readers.tables.kept import declared_types, demands_of, inferred_types, kept_json
 from openwit.pipeline.readers.tables.partitions import partitions_of
 from openwit.pipeline.readers.tables.settings import TableColumns
 from openwit.pipeline.readers.tables.sound_text import TextDecoder
@@ -70,6 +70,7 @@ class TableBatch:
         texts: list<string>, no nulls; empty if the row has no text.
         url, split, license, key, language: string, null if the row has none; None if the table has no such column.
         columns: the kept columns of each row as JSON; None if none are kept.
+        demands: what each row demands of its image, as the table has it; None if nothing is.
     """
 
     first_row: int
@@ -80,6 +81,7 @@ class TableBatch:
     key: pa.StringArray | None
     language: pa.StringArray | None
     columns: Sequence[str | None] | None = None
+    demands: Sequence[Mapping[str, Any]] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -116,6 +118,8 @@ class TableReader:
             found = _table_batch(batch, row, self.columns)
             if self._kept.any(self.columns):
                 found = replace(found, columns=self._kept.of(batch, self.columns, self.path))
+            if self.columns.demands:
+                found = replace(found, demands=demands_of(batch, self.columns.demands))
             yield found
             row += batch.num_rows
 
@@ -224,7 +228,7 @@ def open_table(
     )
     light = resolved.light()
     if kind == "jsonl":
-        values = tuple(resolved.kept.values())
+        values = tuple(resolved.as_they_are())
         light = [name for name in light if name not in values or name in resolved.read_as_text()]
         read = functools.partial(
             jsonl_batches, name, compression, light, count, layout=facts.layout, part=span, kept=values

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from openwit.pipeline.common.custom_filters import CustomFilter, custom_filters
+from openwit.pipeline.common.demands import DEMAND_REASONS
 from openwit.pipeline.common.reasons import Reason
 from openwit.pipeline.common.urls import host_of
 from openwit.pipeline.stages.candidates.pair import TABLE, Drop, Pair, pair_id
@@ -19,7 +20,7 @@ TEXT_NOT_WANTED = Reason("text_source_not_wanted", "a text from a place the reci
 BAD_URL = Reason("bad_url", "the address is no http(s) URL")
 BAD_SPLIT = Reason("bad_split", "the table names no valid split")
 LANGUAGE = Reason("language", "in a language that is not wanted, or in none that could be detected")
-PAIR_REASONS = (NO_TEXT, TEXT_NOT_WANTED, BAD_URL, BAD_SPLIT, *TEXT_REASONS, LANGUAGE)
+PAIR_REASONS = (NO_TEXT, TEXT_NOT_WANTED, BAD_URL, BAD_SPLIT, *TEXT_REASONS, LANGUAGE, *DEMAND_REASONS)
 """Reasons for which a found pair is dropped, in the order of the checks; custom filters come last."""
 
 CUSTOM_FILTERS = "candidates.filters.custom"
@@ -65,6 +66,8 @@ class PairFilter:
             reason = self._reason(pair)
             if reason:
                 dropped.append(Drop(pair, reason))
+            elif pair.problem is not None:
+                dropped.append(Drop(pair, *pair.problem))
             else:
                 passed.append(pair)
         kept: list[Pair] = []

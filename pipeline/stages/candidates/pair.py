@@ -18,11 +18,12 @@ _DROPPED_TEXT = 500
 
 @dataclass(slots=True)
 class Pair:
-    """An (image, text) pair; the attributes are the columns of `schemas.tables.candidates.CANDIDATES`, and two more.
+    """An (image, text) pair; the attributes are the columns of `schemas.tables.candidates.CANDIDATES`, and a few more.
 
     Attributes:
         page_title: title of its page, empty if there is none.
         relative: whether its reference on the page was relative.
+        problem: a reason for which it is dropped, and a detail.
     """
 
     url: str
@@ -42,6 +43,7 @@ class Pair:
     columns: str | None = None
     page_title: str = ""
     relative: bool = False
+    problem: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,14 @@
 """Open inputs of the candidates stage as streams of found pairs: archives, tables, samples, your own readers."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any
 
+from openwit.pipeline.common.column_values import json_row, row_of
 from openwit.pipeline.common.counting import Count
+from openwit.pipeline.common.demands import MISSING, checked_demands
 from openwit.pipeline.readers.crawl.archive_file import RecordRange, Source
 from openwit.pipeline.readers.crawl.warc import read_pages
 from openwit.pipeline.readers.custom import read_records
@@ -27,6 +30,7 @@ from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.plugins import PluginSettings
 from openwit.schemas.common.storage.remote import is_remote
 
+_NO_DEMANDS: Mapping[str, str] = MappingProxyType({})
 PAGES_TAKEN, IMAGES_TAKEN = "pages_taken", "images_taken"
 _SPLIT_NAMES = {"training": "train", "validation": "val", "valid": "val", "dev": "val", "testing": "test"}
 
@@ -165,6 +169,7 @@ def table_pairs(
     for batch in reader.batches():
         for row in _rows(batch):
             url = row["url"] or (place_name(shown, row["row"]) if reader.has_images else "")
+            carried, problem = _with_demands(row["columns"], row["demands"])
             for text in row["texts"] or [""]:
                 yield Pair(
                     url=url,
@@ -177,7 +182,8 @@ def table_pairs(
                     license=row["license"],
                     has_bytes=reader.has_images,
                     language=_language(row["language"]),
-                    columns=row["columns"],
+                    columns=carried,
+                    problem=problem,
                 )
 
 
@@ -190,6 +196,7 @@ def sample_pairs(
     split: str | None = None,
     values: FieldValues | None = None,
     on_origin: Callable[[], None] = lambda: None,
+    demanded: Mapping[str, str] = _NO_DEMANDS,
 ) -> Iterator[Pair]:
     """Yield the pairs of images that an input holds, with their texts.
 
@@ -201,11 +208,14 @@ def sample_pairs(
         split: of samples that name none.
         values: of the JSON beside samples; None for samples that know them.
         on_origin: called if samples tell where their texts were found before.
+        demanded: fields of their JSON with what they demand of the image, see `demanded_columns`.
     """
     told = False
     for sample in samples:
         listed = sample.columns if values is None else [values.of(sample.facts)]
-        columns = [kept.of_row(sample.key, each) for each in listed] or [kept.of_row(sample.key)]
+        rows = [kept.of_row(sample.key, each) for each in listed] or [kept.of_row(sample.key)]
+        demands = _of_facts(sample.facts, demanded)
+        columns = [_with_demands(row, demands) for row in rows]
         if not told and listed and has_origin(listed[0]):
             on_origin()
             told = True
@@ -224,8 +234,22 @@ def sample_pairs(
                 license=_of_text(sample.licenses, number) or sample.license,
                 has_bytes=True,
                 language=_language(_of_text(sample.languages, number) or sample.language),
-                columns=columns[number if number < len(columns) else 0],
+                columns=columns[number if number < len(columns) else 0][0],
+                problem=columns[0][1],
             )
+
+
+def _with_demands(columns: str | None, demands: Mapping[str, Any] | None) -> tuple[str | None, tuple[str, str] | None]:
+    """Return the kept columns of a row together with what it demands of its image, and what is wrong with that."""
+    if demands is None:
+        return columns, None
+    found, problem = checked_demands(demands)
+    return (json_row({**row_of(columns), **found}) if found else columns), problem
+
+
+def _of_facts(facts: Mapping[str, Any], demanded: Mapping[str, str]) -> dict[str, Any] | None:
+    """Return what the JSON beside an image demands of it."""
+    return {name: facts.get(field, MISSING) for name, field in demanded.items()} if demanded else None
 
 
 def _of_text(values: Sequence[str | None] | None, number: int) -> str | None:
@@ -324,5 +348,6 @@ def _rows(batch: TableBatch) -> Iterator[dict[str, Any]]:
         column = getattr(batch, name)
         columns[name] = [None] * len(batch) if column is None else column.to_pylist()
     columns["columns"] = [None] * len(batch) if batch.columns is None else list(batch.columns)
+    columns["demands"] = [None] * len(batch) if batch.demands is None else list(batch.demands)
     for position, values in enumerate(zip(*columns.values(), strict=True)):
         yield {"row": batch.first_row + position, **dict(zip(columns, values, strict=True))}

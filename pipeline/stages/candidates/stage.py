@@ -29,6 +29,7 @@ from openwit.pipeline.readers.samples.fields import FieldValues
 from openwit.pipeline.readers.samples.folders import folder_samples, is_image_name
 from openwit.pipeline.readers.samples.sample import SAMPLE_NOTES, SAMPLE_REASONS
 from openwit.pipeline.readers.samples.tars import is_tar_name, tar_samples
+from openwit.pipeline.readers.tables.columns import demanded_columns
 from openwit.pipeline.readers.tables.table_ranges import RowRange
 from openwit.pipeline.readers.tables.tables import NOTHING_KEPT, ROW_NOTES, ROW_REASONS, KeptColumns
 from openwit.pipeline.readers.url_lists import listed_urls
@@ -314,6 +315,9 @@ class ReadInput(FileTask[InputPart]):
     def _sample_pairs(self, source: Any, part: InputPart, kind: InputKind, stats: TaskStats) -> Iterator[Pair]:
         """Yield the pairs of a part of a tar, a folder of images or a list of URLs."""
         count, columns, name = _lost_rows(stats), self.settings.columns, part.input
+        demanded = demanded_columns(columns)
+        if demanded and kind is InputKind.URLS:
+            raise DataError(f"{name} is a list of URLs: it has no column {next(iter(demanded.values()))!r}")
         if kind is InputKind.URLS:
             if self.settings.texts_required:
                 raise DataError(
@@ -328,9 +332,11 @@ class ReadInput(FileTask[InputPart]):
             rows = part.table if isinstance(part.table, RowRange) else None
             split = split_of(name) if has_sidecars(name) else None
             samples = folder_samples(name, columns, count, rows)
-            yield from sample_pairs(samples, name, shown, self.kept, split=split, values=values)
+            yield from sample_pairs(samples, name, shown, self.kept, split=split, values=values, demanded=demanded)
             return
-        own = shard_samples(name, count, columns, self.kept) if part.records is None and has_sidecars(name) else None
+        # What a sample demands is in its .json, which the metadata of a shard of ours need not repeat.
+        ours = part.records is None and has_sidecars(name) and not demanded
+        own = shard_samples(name, count, columns, self.kept) if ours else None
         if own is not None:
 
             def on_origin() -> None:
@@ -341,7 +347,7 @@ class ReadInput(FileTask[InputPart]):
             span = RecordRange(*(part.records or (0, None)), exact=part.is_exact)
             with open_ranges(name) as file:
                 samples = tar_samples(file, name, columns, count, span=span)
-                yield from sample_pairs(samples, name, shown, self.kept, values=values)
+                yield from sample_pairs(samples, name, shown, self.kept, values=values, demanded=demanded)
             if part.records is not None:
                 stats.extra = RecordsRead(span.first, span.after)
 

@@ -55,6 +55,7 @@ _CONTEXT: _Json = {
 }
 _FORMATS = {
     "tar": "application/x-tar", "parquet": "application/x-parquet", "json": "application/json", "jpg": "image/jpeg",
+    "bmp": "image/bmp", "tiff": "image/tiff", "avif": "image/avif",
     "png": "image/png", "webp": "image/webp", "gif": "image/gif",
 }  # fmt: skip
 

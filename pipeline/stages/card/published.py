@@ -60,7 +60,8 @@ def published(source: CardSource, facts: Mapping[str, Any]) -> Published:
     digest = source.identity()[MANIFEST_NAME]
     first = next((shard for shard in source.shards() if shard.samples), None)
     schema = SAMPLES.arrow if first is None else source.schema(first)
-    document, endings = ({}, ()) if first is None else _first_sample(source, first)
+    document, ending = ({}, ()) if first is None else _first_sample(source, first)
+    endings = _endings(source) if "format" in schema.names else ending
     return Published(
         manifest=manifest,
         manifest_bytes=len(raw),
@@ -86,6 +87,17 @@ def codes_of(facts: Mapping[str, Any]) -> list[str]:
     texts = facts["texts"]["n"]
     found = [bar["label"] for bar in facts["texts"]["language_codes"] if bar["n"] * 1000 >= texts]
     return [code for code in found if _CODE.fullmatch(code)]
+
+
+def _endings(source: CardSource) -> tuple[str, ...]:
+    """Return the endings of the images in the shards, sorted."""
+    found: set[str] = set()
+    for shard in source.shards():
+        if "format" in source.schema(shard).names:
+            found.update(source.metadata(shard, ["format"]).column("format").unique().to_pylist())
+        elif shard.samples:
+            found.add(EXTENSIONS["image"])
+    return tuple(sorted(found))
 
 
 def _first_sample(source: CardSource, shard: Any) -> tuple[dict[str, Any], tuple[str, ...]]:

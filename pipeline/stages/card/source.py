@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from openwit.pipeline.dataset.layouts import EXTENSIONS
+from openwit.pipeline.dataset.sample import image_endings
 from openwit.pipeline.dataset.store import load_manifest, open_store
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.manifest import MANIFEST_NAME, ShardEntry
@@ -63,12 +63,15 @@ class CardSource:
             return pq.read_table(file, columns=list(columns))
 
     def images(self, shard: ShardEntry, rows: Sequence[int]) -> list[bytes]:
-        """Return the JPEGs of some rows of a shard, in the order of `rows`; nothing else of its images is read."""
+        """Return the images of some rows of a shard, in the order of `rows`; nothing else of its images is read."""
         with self._reading(shard.index.path) as file, _opened(file) as source:
             index = pa.ipc.open_file(source).read_all().take(pa.array(rows, pa.int64()))
         offsets, sizes = (index.column(name).to_pylist() for name in ("image_offset", "image_size"))
         if shard.format == "files":
-            names = [f"{shard.tar.path}/{key}.{EXTENSIONS['image']}" for key in index.column("key").to_pylist()]
+            has_format = "format" in self.schema(shard).names
+            table = self.metadata(shard, ["key", *(["format"] if has_format else [])]).take(pa.array(rows, pa.int64()))
+            keys = index.column("key").to_pylist()
+            names = [f"{shard.tar.path}/{key}.{last}" for key, last in zip(keys, image_endings(table), strict=True)]
             return [self.place.ranges(name, [0], [size])[0] for name, size in zip(names, sizes, strict=True)]
         return self.place.ranges(shard.tar.path, offsets, sizes)
 

@@ -42,7 +42,7 @@ class Dedup(Stage[DedupSettings]):
     """Find images that are duplicates of each other or of evaluation images, and keep the best of each group."""
 
     name = "dedup"
-    version = 6
+    version = 7
     settings = DedupSettings
     summary = "find duplicate images and keep the best of each group; exclude copies of evaluation images"
     inputs = (Port("images", IMAGES, "the fetched images"),)

@@ -27,7 +27,7 @@ class Fetch(Stage[FetchSettings]):
     """Download, check and resize the selected images."""
 
     name = "fetch"
-    version = 6
+    version = 7
     settings = FetchSettings
     summary = "download, check and resize the selected images"
     inputs = (Port("selected", SELECTED, "the pairs whose images are fetched"),)
@@ -43,9 +43,12 @@ class Fetch(Stage[FetchSettings]):
         return FETCH_REASONS
 
     def check(self, settings: FetchSettings) -> None:
+        from openwit.pipeline.images.exif import check_exif
         from openwit.pipeline.stages.fetch.task import load_image_filters
 
         load_image_filters(settings)
+        if settings.image.exif:
+            check_exif()
 
     def check_inputs(self, settings: FetchSettings) -> None:
         from openwit.pipeline.stages.fetch.stage import blocklist_identity

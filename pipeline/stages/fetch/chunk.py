@@ -12,6 +12,7 @@ from openwit.pipeline.execution.files import STAGE, file_entry, is_intact
 from openwit.pipeline.execution.jobs import TaskResult, TaskStats
 from openwit.pipeline.execution.tasks import read_result, write_result
 from openwit.pipeline.stages.fetch import FetchPaths
+from openwit.pipeline.stages.fetch.demands import CHECKSUM_DIFFERS, take_demands
 from openwit.pipeline.stages.fetch.images import ImageSpill, Pairs, write_images
 from openwit.pipeline.stages.fetch.log import FETCH_LOG, LOG, host_name
 from openwit.schemas.common.storage.store_path import is_store
@@ -47,12 +48,30 @@ class OpenChunk:
         by_url: its pairs by image URL, URLs and pairs in a fixed order.
         images: those that are kept so far.
         results: of the URLs that have ended.
+        refused: pairs that want another file than the image that is kept, by URL: their number, and what was seen.
     """
 
     name: str
     by_url: ByUrl
     images: ImageSpill
     results: dict[str, FetchResult] = field(default_factory=dict)
+    refused: dict[str, dict[int, str]] = field(default_factory=dict)
+
+    def kept_pairs(self) -> ByUrl:
+        """Return the pairs of each URL whose image is kept, without those that want another file."""
+        kept = (url for url, result in self.results.items() if result.reason is None)
+        return {
+            url: [pair for n, pair in enumerate(self.by_url[url]) if n not in self.refused.get(url, ())]
+            for url in kept
+        }
+
+    def drops(self) -> list[dict[str, Any]]:
+        """Return the rows of DROPS of the URLs that have ended."""
+        rows = [row for url, result in self.results.items() for row in drops_of(url, self.by_url[url], result)]
+        for url, refused in self.refused.items():
+            for number, detail in refused.items():
+                rows.append(_drop(url, self.by_url[url][number], str(CHECKSUM_DIFFERS), detail))
+        return rows
 
     @property
     def web(self) -> list[str]:
@@ -68,6 +87,7 @@ def pairs_by_url(table: pa.Table, columns: Sequence[str]) -> ByUrl:
     """Return the pairs of a table by image URL, URLs and pairs in a fixed order."""
     by_url: ByUrl = {}
     for row in table.select(columns).to_pylist():
+        take_demands(row)
         by_url.setdefault(row["url"], []).append(row)
     return {url: sorted(by_url[url], key=lambda p: (p["priority"], p["pair_id"])) for url in sorted(by_url)}
 
@@ -83,9 +103,9 @@ def read_receipt(folder: Path, name: str) -> TaskResult | None:
 def write_chunk(folder: Path, chunk: OpenChunk) -> TaskResult:
     """Write the files of a chunk whose URLs have all ended, then its receipt."""
     path = FetchPaths(folder).images / f"{chunk.name}.parquet"
-    write_images(path, chunk.images.rows(chunk.by_url))
-    drops = [drop for url, result in chunk.results.items() for drop in drops_of(url, chunk.by_url[url], result)]
-    kept = ((url, len(pairs)) for url, pairs in chunk.by_url.items() if chunk.results[url].reason is None)
+    pairs = chunk.kept_pairs()
+    write_images(path, chunk.images.rows(pairs))
+    drops, kept = chunk.drops(), ((url, len(pairs[url])) for url in chunk.by_url if url in pairs)
     log = [log_row(url, chunk.results[url]) for url in chunk.web]
     return write_receipt(folder, chunk.name, path, kept=kept, drops=drops, log=log)
 
@@ -104,7 +124,7 @@ def write_receipt(
     Args:
         images: its images file, written already.
         kept: URL and number of pairs of each kept image.
-        drops: rows of DROPS, for all others.
+        drops: rows of DROPS, for all other pairs.
         log: rows of FETCH_LOG.
     """
     stats = TaskStats()
@@ -120,13 +140,15 @@ def count(stats: TaskStats, kept: Iterable[tuple[str, int]], drops: Sequence[dic
 
     Args:
         kept: URL and number of pairs of each kept image.
-        drops: rows of DROPS, for all others.
+        drops: rows of DROPS, for all other pairs.
     """
-    for _, pairs in kept:
+    whole = set()
+    for url, pairs in kept:
+        whole.add(url)
         for step, n in ((IMAGES_STEP, 1), (PAIRS_STEP, pairs)):
             stats.enter(step, n)
             stats.leave(step, n)
-    reasons = {drop["url"]: drop["reason"] for drop in drops}
+    reasons = {drop["url"]: drop["reason"] for drop in drops if drop["url"] not in whole}
     for reason in reasons.values():
         stats.enter(IMAGES_STEP)
         stats.drop(IMAGES_STEP, reason)
@@ -139,10 +161,11 @@ def drops_of(url: str, pairs: Pairs, result: FetchResult) -> list[dict[str, Any]
     """Return the rows of DROPS for a URL; none if its image is kept."""
     if result.reason is None:
         return []
-    return [
-        {"pair_id": p["pair_id"], "url": url, "text": p["text"], "reason": result.reason, "detail": result.detail}
-        for p in pairs
-    ]
+    return [_drop(url, pair, result.reason, result.detail) for pair in pairs]
+
+
+def _drop(url: str, pair: dict[str, Any], reason: str, detail: str | None) -> dict[str, Any]:
+    return {"pair_id": pair["pair_id"], "url": url, "text": pair["text"], "reason": reason, "detail": detail}
 
 
 def log_row(url: str, result: FetchResult) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from typing import Protocol
 from openwit.pipeline.download.backlog import Backlog
 from openwit.pipeline.download.blocklist import Blocklist, load_blocklist
 from openwit.pipeline.download.downloader import Download, Downloader
+from openwit.pipeline.images.blur import Boxes
+from openwit.pipeline.images.exif import check_exif
 from openwit.pipeline.images.process import ImageCheck, ImageDrop, ProcessedImage, process_image
 from openwit.pipeline.stages.fetch.settings import FetchSettings
 
@@ -28,7 +30,7 @@ class FetchEngine(Protocol):
             urls: None where there is none at the moment, which only an engine that heeds the backlog is given.
         """
 
-    def process(self, body: bytes, check: ImageCheck | None = None) -> ProcessedImage | ImageDrop:
+    def process(self, body: bytes, check: ImageCheck | None = None, boxes: Boxes = ()) -> ProcessedImage | ImageDrop:
         """Return the image as it will be stored, or the reason why it is dropped; see `process_image`."""
 
 
@@ -46,9 +48,9 @@ class NativeEngine:
         with Downloader(self.settings.download, self.blocklist) as downloader:
             yield from downloader.download(urls, backlog)
 
-    def process(self, body: bytes, check: ImageCheck | None = None) -> ProcessedImage | ImageDrop:
+    def process(self, body: bytes, check: ImageCheck | None = None, boxes: Boxes = ()) -> ProcessedImage | ImageDrop:
         """See `process_image`."""
-        return process_image(body, self.settings.image, check=check)
+        return process_image(body, self.settings.image, check=check, boxes=boxes)
 
 
 def make_engine(settings: FetchSettings) -> FetchEngine:
@@ -56,8 +58,10 @@ def make_engine(settings: FetchSettings) -> FetchEngine:
 
     Raises:
         DataError: the blocklist cannot be read.
-        RecipeError: the engine is not installed.
+        RecipeError: the engine is not installed, or what reads EXIF data.
     """
+    if settings.image.exif:
+        check_exif()
     blocklist = load_blocklist(Path(settings.blocklist)) if settings.blocklist is not None else None
     if settings.engine == "img2dataset":
         from openwit.pipeline.stages.fetch.img2dataset import Img2datasetEngine

@@ -23,11 +23,11 @@ Pairs = list[dict[str, Any]]
 
 
 class ImageSpill:
-    """Finished images by URL; beyond `memory_bytes` their JPEGs are in an unlinked file, which a kill removes.
+    """Finished images by URL; beyond `memory_bytes` their files are in an unlinked file, which a kill removes.
 
     Args:
         folder: on the disk that the images are written to later.
-        memory_bytes: maximum bytes of JPEGs in memory.
+        memory_bytes: maximum bytes of image files in memory.
     """
 
     def __init__(self, folder: Path, memory_bytes: int = _MEMORY_BYTES) -> None:
@@ -51,9 +51,9 @@ class ImageSpill:
     def add(self, url: str, image: ProcessedImage, original_bytes: int) -> None:
         """Add an image; `original_bytes` is the size of its body as served."""
         self._file.seek(self._end)
-        self._file.write(image.jpeg)
-        self._facts[url] = (_facts(image, original_bytes), self._end, len(image.jpeg))
-        self._end += len(image.jpeg)
+        self._file.write(image.data)
+        self._facts[url] = (_facts(image, original_bytes), self._end, len(image.data))
+        self._end += len(image.data)
 
     def rows(self, pairs: Mapping[str, Pairs]) -> Iterator[dict[str, Any]]:
         """Yield rows of IMAGES sorted by URL, with the pairs of each."""
@@ -111,14 +111,16 @@ def _facts(image: ProcessedImage, original_bytes: int) -> dict[str, Any]:
         "original_format": image.original_format,
         "original_bytes": original_bytes,
         "sha256": image.sha256,
+        "format": image.format,
+        "exif": image.exif,
         "pixels_hash": image.pixels_hash,
         "phash": image.phash,
         "fingerprint": image.descriptor,
     }
 
 
-def _row(url: str, pairs: Pairs, facts: dict[str, Any], jpeg: bytes) -> dict[str, Any]:
+def _row(url: str, pairs: Pairs, facts: dict[str, Any], image: bytes) -> dict[str, Any]:
     # If any pair is held out, the image is held out: its duplicates must not be trained on.
     split = min((pair["split"] for pair in pairs), key=lambda name: (name == "train", name))
     listed = [{name: pair[name] for name in _PAIR_FIELDS} for pair in pairs]
-    return {"url": url, "split": split, "pairs": listed, **facts, "image": jpeg}
+    return {"url": url, "split": split, "pairs": listed, **facts, "image": image}

@@ -24,7 +24,9 @@ from openwit.pipeline.download.blocklist import Blocklist
 from openwit.pipeline.download.opt_out import OPT_OUT_RULES
 from openwit.pipeline.download.status import Download, FetchStatus, status_of_http
 from openwit.pipeline.download.target import BadUrlError, UnsupportedSchemeError, parse_target
+from openwit.pipeline.images.blur import Boxes
 from openwit.pipeline.images.descriptor import phash_and_descriptor
+from openwit.pipeline.images.exif import exif_json
 from openwit.pipeline.images.process import (
     ImageCheck,
     ImageDrop,
@@ -33,6 +35,7 @@ from openwit.pipeline.images.process import (
     ServedImage,
     pixels_hash,
 )
+from openwit.pipeline.images.settings import ImageFormat, Interpolation
 from openwit.pipeline.stages.fetch.settings import FetchSettings
 from openwit.schemas.common.errors import RecipeError
 from openwit.schemas.images.sniff import describe, sniff_format
@@ -58,6 +61,7 @@ _MESSAGES = (
     ("infinite loop", FetchStatus.TOO_MANY_REDIRECTS),
     ("BadStatusLine", FetchStatus.BAD_RESPONSE),
 )
+_FORMATS = {ImageFormat.JPG: "JPEG", ImageFormat.PNG: "PNG", ImageFormat.WEBP: "WEBP"}
 _DROPS = {
     "image too small": ImageReason.TOO_SMALL,
     "image area too large": ImageReason.TOO_MANY_PIXELS,
@@ -131,23 +135,25 @@ class Img2datasetEngine:
             finally:
                 stop.set()
 
-    def process(self, body: bytes, check: ImageCheck | None = None) -> ProcessedImage | ImageDrop:
+    def process(self, body: bytes, check: ImageCheck | None = None, boxes: Boxes = ()) -> ProcessedImage | ImageDrop:
         """Call its `Resizer`, and add the hashes and format name that the tables hold."""
         name = sniff_format(body)
         if name is None:
             return ImageDrop(ImageReason.NOT_AN_IMAGE, describe(body))
         with self._one_at_a_time:
-            jpeg, width, height, original_width, original_height, error = self._resize(io.BytesIO(body))
+            data, width, height, original_width, original_height, error = self._resize(io.BytesIO(body), boxes)
         if error is not None:
             return ImageDrop(_DROPS.get(error, ImageReason.DECODE_ERROR), f"{name}: {error}"[:200])
-        with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as image:
+        form = self.settings.image.format
+        with Image.open(io.BytesIO(data), formats=[_FORMATS[form]]) as image:
             picture = image.convert("RGB")
         drop = check(picture.copy(), ServedImage(original_width, original_height, name)) if check is not None else None
         if drop is not None:
             return drop
-        # It returns only the JPEG, so the pixels of that are hashed.
+        # It returns only the file, so the pixels of that are hashed.
         return ProcessedImage(
-            jpeg,
+            data,
+            form.value,
             width,
             height,
             original_width,
@@ -157,21 +163,26 @@ class Img2datasetEngine:
             pixels_hash(picture),
             *phash_and_descriptor(picture),
             reencoded=True,
+            exif=exif_json(body) if self.settings.image.exif else None,
         )
 
-    def _resize(self, stream: io.BytesIO) -> Any:
+    def _resize(self, stream: io.BytesIO, boxes: Boxes) -> Any:
         if self._resizer is None:
             image = self.settings.image
+            filters = {"downscale_interpolation": image.downscale, "upscale_interpolation": image.upscale}
             self._resizer = importlib.import_module("img2dataset.resizer").Resizer(
                 image.size,
                 image.mode.value,
                 image.only_if_bigger,
-                encode_quality=image.quality,
+                **{name: each.value for name, each in filters.items() if each is not Interpolation.AUTO},
+                encode_quality=image.png_compression if image.format is ImageFormat.PNG else image.quality,
+                encode_format=image.format.value,
+                blurrer=importlib.import_module("img2dataset.blurrer").BoundingBoxBlurrer(),
                 min_image_size=image.min_size,
                 max_image_area=image.max_pixels,
                 max_aspect_ratio=image.max_aspect_ratio,
             )
-        return self._resizer(stream)
+        return self._resizer(stream, list(boxes)) if boxes else self._resizer(stream)
 
     def _refused(self, url: str) -> Download | None:
         try:

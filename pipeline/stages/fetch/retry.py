@@ -20,7 +20,7 @@ from openwit.pipeline.execution.tasks import clean_partials
 from openwit.pipeline.stages.base import IMAGES
 from openwit.pipeline.stages.fetch import FetchPaths
 from openwit.pipeline.stages.fetch.candidate_inputs import CandidateInputs
-from openwit.pipeline.stages.fetch.chunk import CHUNKS, OpenChunk, drops_of, log_row, read_receipt, write_receipt
+from openwit.pipeline.stages.fetch.chunk import CHUNKS, OpenChunk, log_row, read_receipt, write_receipt
 from openwit.pipeline.stages.fetch.grouping import Cell
 from openwit.pipeline.stages.fetch.images import image_pairs, read_image_rows, write_images
 from openwit.pipeline.stages.fetch.log import FETCH_LOG, LOG
@@ -131,12 +131,12 @@ class RetryTask(FetchTask):
             results.clear()  # perhaps a local outage: keep the earlier statuses
         images = FetchPaths(folder).images / name
         if results and len(chunk.images):
-            write_images(images, _merged(FetchPaths(home).images / name, chunk.images.rows(chunk.by_url)))
+            write_images(images, _merged(FetchPaths(home).images / name, chunk.images.rows(chunk.kept_pairs())))
         else:
             with atomic_path(images) as temporary:
                 copy_file(FetchPaths(home).images / name, temporary)
         drops = [drop for drop in DROPS.read(FetchPaths(home).drops / name).to_pylist() if drop["url"] not in results]
-        drops += [drop for url, result in results.items() for drop in drops_of(url, chunk.by_url[url], result)]
+        drops += [drop for drop in chunk.drops() if drop["url"] in results]
         log = {row["url"]: row for row in FETCH_LOG.read(home / LOG / name).to_pylist()}
         log.update((url, log_row(url, result)) for url, result in results.items())
         kept = image_pairs(images)

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from openwit.pipeline.download.settings import A_DAY, DownloadSettings
 from openwit.pipeline.images.settings import ImageSettings
@@ -63,3 +63,9 @@ class FetchSettings(Settings):
     outage_pause_s: float = Field(
         30.0, ge=0, le=A_DAY, exclude=True, description="seconds before the first retry; doubles with each further one"
     )
+
+    @model_validator(mode="after")
+    def _can_keep_bytes(self) -> "FetchSettings":
+        if self.engine == "img2dataset" and self.image.keep_bytes:
+            raise ValueError("engine img2dataset encodes every image: keep_bytes needs the engine native")
+        return self

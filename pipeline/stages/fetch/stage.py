@@ -14,6 +14,7 @@ from openwit.pipeline.images.process import ImageReason
 from openwit.pipeline.stages.base import Inputs
 from openwit.pipeline.stages.fetch.candidate_inputs import inputs_of
 from openwit.pipeline.stages.fetch.chunk import IMAGES_STEP, PAIRS_STEP
+from openwit.pipeline.stages.fetch.demands import CHECKSUM_DIFFERS
 from openwit.pipeline.stages.fetch.engine import make_engine
 from openwit.pipeline.stages.fetch.grouping import GROUPED_FOLDER, Cell, group_pairs, plan_fetch
 from openwit.pipeline.stages.fetch.hosts import HOSTS_FILE, TASK_HOSTS, write_hosts
@@ -31,7 +32,9 @@ from openwit.schemas.common.storage.reading import remove_tree
 from openwit.schemas.manifest import FileEntry
 
 FETCH_REASONS = unique(
-    (reason for reason in FetchStatus.reasons() if reason != str(FetchStatus.SUCCESS)), ImageReason.reasons()
+    (reason for reason in FetchStatus.reasons() if reason != str(FetchStatus.SUCCESS)),
+    ImageReason.reasons(),
+    (CHECKSUM_DIFFERS,),
 )
 """Every reason for which an image is dropped."""
 _MERGED_HOSTS = f"{STAGE}/merged-hosts"

@@ -16,12 +16,14 @@ from openwit.pipeline.execution.engine import default_workers
 from openwit.pipeline.images.filters import ImageFilters
 from openwit.pipeline.images.process import ImageDrop, ProcessedImage
 from openwit.pipeline.stages.fetch.chunk import FetchResult, OpenChunk, result_of
+from openwit.pipeline.stages.fetch.demands import CHECKSUM_DIFFERS, boxes_to_blur, refused_pairs
 from openwit.pipeline.stages.fetch.engine import FetchEngine
 
 _BODIES_PER_THREAD = 4
 _WAIT_S = 0.25
 
-Decoded = ProcessedImage | ImageDrop
+Decoded = tuple[ProcessedImage | ImageDrop, dict[int, str]]
+"""What became of a body, and the pairs that want another (`refused_pairs`)."""
 
 
 @dataclass(frozen=True)
@@ -164,9 +166,7 @@ class ChunkStream:
         *,
         done: Callable[[], None] = lambda: None,
     ) -> None:
-        texts = [pair["text"] for pair in chunk.by_url[download.url]]
-        check = self._filters.check_of(download.url, texts)
-        body = download.body
+        pairs, body = chunk.by_url[download.url], download.body
 
         def end(future: Future[Decoded]) -> None:
             self._decoded.append((future, download, chunk))
@@ -175,7 +175,14 @@ class ChunkStream:
             self._backlog.done()
 
         def work() -> Decoded:
-            return ImageDrop(download.status, "") if body is None else self._engine.process(body, check)
+            if body is None:
+                return ImageDrop(download.status, ""), {}
+            refused = refused_pairs(pairs, body)
+            wanted = [pair for number, pair in enumerate(pairs) if number not in refused]
+            if not wanted:
+                return ImageDrop(CHECKSUM_DIFFERS, refused[0]), {}
+            check = self._filters.check_of(download.url, [pair["text"] for pair in wanted])
+            return self._engine.process(body, check, boxes_to_blur(wanted)), refused
 
         pool.submit(work).add_done_callback(end)
 
@@ -184,9 +191,11 @@ class ChunkStream:
         while self._decoded:
             future, download, chunk = self._decoded.popleft()
             self._decoding -= not chunk.by_url[download.url][0]["has_bytes"]
-            result = future.result()
+            result, refused = future.result()
             if isinstance(result, ProcessedImage):
                 chunk.images.add(download.url, result, len(download.body or b""))
+                if refused:
+                    chunk.refused[download.url] = refused
                 self._settle(chunk, download.url, result_of(download, None, None))
             else:
                 reason = result_of(download, str(result.reason), result.detail or None)

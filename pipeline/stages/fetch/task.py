@@ -20,6 +20,7 @@ from openwit.pipeline.stages.fetch.chunk import (
     read_receipt,
     write_chunk,
 )
+from openwit.pipeline.stages.fetch.demands import CHECKSUM_DIFFERS
 from openwit.pipeline.stages.fetch.engine import FetchEngine, make_engine
 from openwit.pipeline.stages.fetch.grouping import Cell, ChunkReader, some_urls
 from openwit.pipeline.stages.fetch.hosts import write_task_hosts
@@ -47,7 +48,7 @@ _SAMPLE = 100
 _OTHER_HOSTS, _OTHER_ROW_GROUPS = 16, 64
 # Buffers of one image are reused for the next; those above 16 MiB are returned, and up to 64 MiB kept per thread.
 _LARGEST_BUFFER, _KEPT_BYTES = 16 << 20, 64 << 20
-# Of the JPEGs of all open chunks; the rest is in files.
+# Of the images of all open chunks; the rest is in files.
 _SPILL_BYTES = 32 << 20
 
 
@@ -298,4 +299,4 @@ def load_image_filters(settings: FetchSettings) -> ImageFilters:
     Raises:
         RecipeError: one cannot be loaded or called, or its reason is a status of downloads.
     """
-    return ImageFilters(settings.image.filters, taken=tuple(FetchStatus))
+    return ImageFilters(settings.image.filters, taken=(*FetchStatus, CHECKSUM_DIFFERS))

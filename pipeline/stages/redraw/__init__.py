@@ -32,7 +32,7 @@ class Redraw(Stage[RedrawSettings]):
     """Draw again, with the cap itself, among the pairs that remain of a selection with oversample."""
 
     name = "redraw"
-    version = 3
+    version = 4
     settings = RedrawSettings
     summary = "draw again, with the cap itself, among the pairs that are left of a selection with oversample"
     inputs = (Port("survivors", SURVIVORS, "the images that are left"),)

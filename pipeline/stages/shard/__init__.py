@@ -17,7 +17,7 @@ class Shard(Stage[ShardSettings]):
     """Write shards of WebDataset, files or Parquet in a global random order, with index, metadata and manifest."""
 
     name = "shard"
-    version = 3
+    version = 4
     settings = ShardSettings
     summary = "write shards of WebDataset, files or Parquet with index, metadata and manifest"
     inputs = (Port("survivors", SURVIVORS, "the images of the dataset"),)

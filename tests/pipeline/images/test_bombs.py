@@ -219,7 +219,7 @@ for path in sys.argv[1:]:
         "ended": str(result.reason) if dropped else "first frame",
         "kilobytes": peak() - before,
         "seconds": time.process_time() - started,
-        "jpeg": "" if dropped else result.jpeg.hex(),
+        "jpeg": "" if dropped else result.data.hex(),
     }))
 """
 

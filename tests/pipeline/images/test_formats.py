@@ -19,7 +19,7 @@ def seen(body: bytes) -> Image.Image:
     """The picture that comes out, at its own size."""
     result = process_image(body, AS_IT_IS)
     assert isinstance(result, ProcessedImage), result
-    return Image.open(io.BytesIO(result.jpeg))
+    return Image.open(io.BytesIO(result.data))
 
 
 def pixel(picture: Image.Image, x: int, y: int) -> np.ndarray:

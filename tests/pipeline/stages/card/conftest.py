@@ -26,7 +26,8 @@ def sample(number, texts, **columns):
         "drawn_by": [[] for _ in texts], "priorities": [0.5] * n, "text_sources": ["alt"] * n,
         "languages": [None] * n, "page_urls": [None] * n, "archives": ["a.warc"] * n, "record_offsets": [0] * n,
         "licenses": [None] * n, "status": "success", "error_message": None, "width": 96, "height": 80,
-        "original_width": 96, "original_height": 80, "original_format": "JPEG", "sha256": "0" * 64,
+        "original_width": 96, "original_height": 80, "original_format": "JPEG", "format": "jpg", "exif": None,
+        "sha256": "0" * 64,
         "phash": "0" * 16, "duplicates": 0, "uid": f"{number:032x}",
     }  # fmt: skip
     return {**row, **columns}

@@ -50,7 +50,7 @@ def fetched(job, tmp_path):
                     "phash": done.phash,
                     "fingerprint": done.descriptor,
                 }
-                rows.append({**row(name, texts=[f"text of {name}"]), **facts, "image": done.jpeg})
+                rows.append({**row(name, texts=[f"text of {name}"]), **facts, "image": done.data})
             path = folder / "images" / "00000.parquet"
             IMAGES.write(path, pa.Table.from_pylist(rows, schema=IMAGES.arrow))
             return StageResult(files=[file_entry(folder, path)])

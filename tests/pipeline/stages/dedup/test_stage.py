@@ -57,6 +57,8 @@ def image(
         "original_width": side,
         "original_height": side,
         "original_format": "JPEG",
+        "format": "jpg",
+        "exif": None,
         "original_bytes": 10,
         "sha256": hashlib.sha256((body or url).encode()).hexdigest(),
         "pixels_hash": hashlib.sha256(b"pixels " + (pixels or body or url).encode()).hexdigest(),

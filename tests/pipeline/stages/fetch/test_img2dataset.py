@@ -100,7 +100,7 @@ def test_its_downloads_are_ours(server, tmp_path):
     image = engine.process(found[base + "a"].body)
     assert isinstance(image, ProcessedImage)
     assert found[base + "a"].seconds > 0
-    assert (image.width, image.height) == Image.open(io.BytesIO(image.jpeg)).size == (102, 64)
+    assert (image.width, image.height) == Image.open(io.BytesIO(image.data)).size == (102, 64)
     assert (image.original_width, image.original_height, image.original_format) == (320, 200, "JPEG")
     small = engine.process(picture(1, (20, 20)))
     assert isinstance(small, ImageDrop)

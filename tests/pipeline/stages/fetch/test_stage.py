@@ -129,7 +129,9 @@ def spilled(folder, sizes):
     spill = ImageSpill(folder, memory_bytes=1000)
     for n, size in reversed(list(enumerate(sizes))):
         jpeg = bytes([n % 256]) * size
-        spill.add(f"u{n:05d}", ProcessedImage(jpeg, 1, 1, 1, 1, "JPEG", "0" * 64, "1" * 64, n, bytes(44), True), size)
+        spill.add(
+            f"u{n:05d}", ProcessedImage(jpeg, "jpg", 1, 1, 1, 1, "JPEG", "0" * 64, "1" * 64, n, bytes(44), True), size
+        )
     return spill
 
 
@@ -178,9 +180,9 @@ def test_the_network_is_served_while_images_are_decoded(tmp_path, web):
     web.start()
 
     class Engine(NativeEngine):
-        def process(self, body, check=None):
+        def process(self, body, check=None, boxes=()):
             assert statuses.again.wait(20), "the network stood still while images were decoded"
-            return super().process(body, check)
+            return super().process(body, check, boxes)
 
     limits = {"robots": False, "retries": 1, "backoff_s": 0.01, "concurrency": 24, "per_host": 24}
     chosen = settings(download=limits)
