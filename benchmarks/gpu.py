@@ -60,6 +60,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "sigmoid": {"objective.name": "sigmoid"},
     "captioning": {"objective.name": "captioning"},
+    "contrastive and captioning": {"objective.name": "contrastive_captioning"},
+    "muon": {"optim.name": "muon"},
+    "skip unused, compiled": {"speed.skip_unused": True, "speed.compile": True},
     "patch dropout": {"model.patch_dropout": 0.5},
 }
 
