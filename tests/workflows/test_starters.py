@@ -11,6 +11,7 @@ from openwit.pipeline.recipe import Recipe, load_recipe
 from openwit.schemas.common.errors import RecipeError, StorageError
 from openwit.schemas.common.settings import load_settings
 from openwit.training.config.train import TrainConfig
+from openwit.workflows.figure2.settings import load_experiment
 from openwit.workflows.starters import copy_starter, starters
 
 FILES = [path for starter in starters() for path in starter.files]
@@ -20,6 +21,8 @@ FILES = [path for starter in starters() for path in starter.files]
 def test_every_file_is_a_recipe_or_a_training_configuration(path: Path) -> None:
     if path.stem.startswith("train"):
         assert load_settings(path, TrainConfig)
+    elif path.stem == "experiment":
+        assert load_experiment(path)
     else:
         assert isinstance(load_recipe(path, []), Recipe)
 

@@ -1,14 +1,14 @@
 """What a run of the demo gave, as Markdown: the README and docs/demo.md take their figures from here, none by hand."""
 
 import json
-import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from openwit.schemas.common.atomic import atomic_write
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.manifest import DatasetManifest
+from openwit.workflows.marks import fill_marks, update_page
 
 RECORD = "demo.json"
 """What `run_demo` writes beside the dataset: seconds of each part, date, versions, cores and load of the machine."""
@@ -92,8 +92,6 @@ def funnel_table(result: DemoResult) -> str:
 BLOCKS = {"conditions": conditions, "sizes": sizes, "recall": recall_table, "funnel": funnel_table}
 """What a page may hold between `<!-- demo: NAME -->` and `<!-- /demo -->`."""
 
-_MARK = re.compile(r"(<!-- demo: (\w+) -->\n).*?(<!-- /demo -->)", re.DOTALL)
-
 
 def render(text: str, result: DemoResult) -> str:
     """Fills the marked blocks of a page.
@@ -101,19 +99,9 @@ def render(text: str, result: DemoResult) -> str:
     Raises:
         DataError: a mark names no block.
     """
-
-    def fill(found: re.Match[str]) -> str:
-        if found[2] not in BLOCKS:
-            raise DataError(f"a page asks for the block {found[2]!r} of the demo; there are {', '.join(BLOCKS)}")
-        return f"{found[1]}{BLOCKS[found[2]](result)}\n{found[3]}"
-
-    return _MARK.sub(fill, text)
+    return fill_marks(text, "demo", {name: partial(block, result) for name, block in BLOCKS.items()})
 
 
 def update(page: Path, result: DemoResult) -> bool:
     """Renders a page in place; returns whether it changed."""
-    before = page.read_text(encoding="utf-8")
-    after = render(before, result)
-    if after != before:
-        atomic_write(page, after)
-    return after != before
+    return update_page(page, lambda text: render(text, result))

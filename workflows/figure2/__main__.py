@@ -1,51 +1,65 @@
-"""`python -m openwit.workflows.figure2`: compare objectives by accuracy over samples seen."""
+"""`python -m openwit.workflows.figure2`: train the objectives, score them over samples seen, fill a page."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 from rich.progress import Progress
-from rich.table import Table
-from torch import Tensor
 
 from openwit.schemas.common.atomic import atomic_write
 from openwit.schemas.common.command import entry_point, make_console
 from openwit.schemas.common.errors import DataError
-from openwit.training.checkpoints.files import Checkpoint, load_checkpoint, restore_model
-from openwit.training.data.loader import IMAGE_ERRORS
-from openwit.training.data.sample_texts import CorruptSampleError
-from openwit.training.data.sampling import sample_rng
+from openwit.training.checkpoints.files import load_checkpoint
 from openwit.training.data.sharded import ShardedDataset
-from openwit.training.data.transforms import evaluation_transform, normalise
-from openwit.training.objectives.registry import make_model, make_objective
-from openwit.training.tokenizer.read import stored_tokenizer
-
-# Images scored at once.
-BATCH = 32
+from openwit.workflows.figure2.experiment import run_experiment
+from openwit.workflows.figure2.matching import measure, table_of
+from openwit.workflows.figure2.report import load_result, update
+from openwit.workflows.figure2.settings import load_experiment
 
 app = typer.Typer(
     add_completion=False,
+    no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Scores every checkpoint of runs with different objectives on the same choice.",
+    help="Figure 2 of the paper: objectives by accuracy over samples seen.",
 )
 
 
-@dataclass(frozen=True)
-class Point:
-    """One checkpoint: share of images whose own text is ranked first among all, and of texts whose own image is."""
+@app.command(
+    epilog="Example: python -m openwit.workflows.figure2 run figure2/experiment.yaml --set zero_shot=cifar10.parquet"
+)
+def run(
+    settings: Annotated[Path, typer.Argument(help="Settings of the experiment (YAML).", metavar="EXPERIMENT.yaml")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a key: a=value. Repeatable.", metavar="KEY=VALUE")
+    ] = None,
+) -> None:
+    """Train each objective with each seed and score every checkpoint. Run the same command again to resume."""
+    experiment, configs = load_experiment(settings, overrides or [])
+    code = run_experiment(experiment, configs, make_console())
+    if code:
+        raise typer.Exit(code)
 
-    run: str
-    objective: str
-    samples: int
-    image_to_text: float
-    text_to_image: float
+
+@app.command(epilog="Example: python -m openwit.workflows.figure2 report docs/figure2.md --out out/figure2")
+def report(
+    pages: Annotated[list[Path], typer.Argument(help="Markdown pages with marks to fill.")],
+    out: Annotated[Path, typer.Option(help="Folder of a finished experiment.")] = Path("out/figure2"),
+    images: Annotated[
+        str, typer.Option(help="Folder of the figures, relative to each page; it is made if it is missing.")
+    ] = "images",
+) -> None:
+    """Fill what is between `<!-- figure2: NAME -->` and `<!-- /figure2 -->`, and write the figures beside the page."""
+    result = load_result(out)
+    console = make_console()
+    for page in pages:
+        changed = update(page, result, images)
+        console.print(f"{page}: {'updated' if changed else 'current already'}", markup=False, soft_wrap=True)
 
 
 @app.command(
-    epilog="Example: python -m openwit.workflows.figure2 out/figure2/contrastive out/figure2/bag_of_words "
+    epilog="Example: python -m openwit.workflows.figure2 compare out/figure2/contrastive out/figure2/bag_of_words "
     "out/figure2/captioning --dataset out/flickr8k/dataset"
 )
 def compare(
@@ -75,73 +89,6 @@ def compare(
     if out is not None:
         atomic_write(out, json.dumps([asdict(point) for point in points], indent=1) + "\n")
         console.print(f"wrote {out}", markup=False, soft_wrap=True)
-
-
-def measure(run: str, checkpoint: Checkpoint, dataset: ShardedDataset, images: int) -> Point:
-    """Score the first `images` readable samples, each with its first text, all against all."""
-    config = checkpoint.info.config
-    if config.data.split == dataset.split:
-        raise DataError(f"{checkpoint.path} was trained on split {dataset.split!r}: choose a held-out split")
-    objective, model = make_objective(config.objective), make_model(config.model, config.objective)
-    restore_model(model, checkpoint)
-    inputs = config.model.inputs
-    pixels, texts = _choice(dataset, images, inputs.image_size)
-    tokens = torch.from_numpy(stored_tokenizer(checkpoint.state)(texts, inputs.context_length))
-    model.eval()
-    with torch.inference_mode():
-        scores = torch.cat([objective.score(model, normalise(part), tokens) for part in torch.split(pixels, BATCH)])
-    # A score equal to the right one's ranks before it, so that a model with constant scores gets zero.
-    right = scores.diagonal()
-    by_image = (scores >= right[:, None]).sum(dim=1) == 1
-    by_text = (scores >= right[None, :]).sum(dim=0) == 1
-    return Point(
-        run,
-        config.objective.name,
-        checkpoint.info.samples,
-        float(by_image.float().mean()),
-        float(by_text.float().mean()),
-    )
-
-
-def _choice(dataset: ShardedDataset, images: int, size: int) -> tuple[Tensor, list[str]]:
-    """Return images, uint8 (N, size, size, 3), and N different texts."""
-    transform = evaluation_transform(size, fast=True)
-    pixels: list[Tensor] = []
-    texts: dict[str, None] = {}
-    for number in range(len(dataset)):
-        if len(pixels) == images:
-            break
-        try:
-            sample = dataset.sample(number)
-            if not sample.texts or sample.texts[0] in texts:
-                continue
-            pixels.append(torch.from_numpy(transform(sample.image, sample_rng(0, 0, sample.key)).copy()))
-        except (CorruptSampleError, *IMAGE_ERRORS):
-            continue
-        texts[sample.texts[0]] = None
-    if len(pixels) < images:
-        raise DataError(
-            f"split {dataset.split!r} has {len(pixels)} readable images with different texts: lower --images"
-        )
-    return torch.stack(pixels), list(texts)
-
-
-def table_of(points: list[Point], images: int) -> Table:
-    """Return a table of the points, one per row."""
-    table = Table(title=f"right among {images} (chance {100 / images:.1f}%)", title_justify="left")
-    for heading in ("run", "objective", "samples seen", "image to text", "text to image"):
-        table.add_column(heading, justify="left" if heading in ("run", "objective") else "right")
-    for before, point in zip([None, *points], points, strict=False):
-        if before is not None and before.run != point.run:
-            table.add_section()
-        table.add_row(
-            point.run,
-            point.objective,
-            f"{point.samples:,}",
-            f"{100 * point.image_to_text:.1f}%",
-            f"{100 * point.text_to_image:.1f}%",
-        )
-    return table
 
 
 main = entry_point(app, "python -m openwit.workflows.figure2")

@@ -20,9 +20,10 @@ from openwit.training.config.zoo import ClipSpec, TextSpec, VisionSpec
 from openwit.training.data.sample_texts import CorruptSampleError
 from openwit.training.data.sharded import Sample
 from openwit.training.objectives.registry import make_model
-from openwit.workflows.figure2.__main__ import main, measure, table_of
+from openwit.workflows.figure2.__main__ import main
+from openwit.workflows.figure2.matching import measure, table_of
 
-FOLDER = Path(__file__).parents[2] / "workflows" / "figure2"
+FOLDER = Path(__file__).parents[3] / "workflows" / "figure2"
 SPEC = ClipSpec(
     embed_dim=16,
     vision=VisionSpec(image_size=16, patch_size=8, width=16, layers=1, heads=2),
@@ -104,7 +105,7 @@ def test_too_few_images_and_the_trained_split_are_refused() -> None:
 def test_a_run_without_checkpoints_is_refused_in_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["figure2", str(tmp_path), "--dataset", str(tmp_path)])
+    monkeypatch.setattr("sys.argv", ["figure2", "compare", str(tmp_path), "--dataset", str(tmp_path)])
     with pytest.raises(SystemExit) as caught:
         main()
     assert caught.value.code == 2
