@@ -11,6 +11,8 @@ from openwit.pipeline.recipe import Recipe, load_recipe
 from openwit.schemas.common.errors import RecipeError, StorageError
 from openwit.schemas.common.settings import load_settings
 from openwit.training.config.train import TrainConfig
+from openwit.training.evaluation.suite.plan import plan
+from openwit.training.evaluation.suite.settings import SuiteSettings
 from openwit.workflows.figure2.settings import load_experiment
 from openwit.workflows.starters import copy_starter, starters
 
@@ -23,6 +25,8 @@ def test_every_file_is_a_recipe_or_a_training_configuration(path: Path) -> None:
         assert load_settings(path, TrainConfig)
     elif path.stem == "experiment":
         assert load_experiment(path)
+    elif path.stem == "suite":
+        assert plan(load_settings(path, SuiteSettings).with_models([path]))
     else:
         assert isinstance(load_recipe(path, []), Recipe)
 

@@ -7,7 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from openwit.schemas.common.command import Version, ending_when_stopped, make_console, run_app, user_errors
+from openwit.schemas.common.command import (
+    Version,
+    ending_when_stopped,
+    make_console,
+    path_or_url,
+    run_app,
+    user_errors,
+)
 from openwit.schemas.common.errors import OpenWITError
 from openwit.training.cli.options import BatchSize, ModelPath, QuickGelu, WeightsOption, example
 from openwit.training.config.choices import Embedded, ExportLayout, Floats, Layer, Metric, Searched, Weights
@@ -633,6 +640,33 @@ def overlap(
         plot=plot,
     )
     overlap_command(models or [], options, console=make_console())
+
+
+@app.command(epilog=example("wit-train evaluate out/demo/run --suite suite.yaml --out out/suite"))
+def evaluate(
+    suite: Annotated[Path, typer.Option(help="Datasets, measurements, models (YAML); `wit init suite` copies one.")],
+    models: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Run folders, checkpoints, or weights, besides the suite's.", parser=path_or_url, metavar="MODEL..."
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of results, kept from call to call.")] = Path("out/suite"),
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Override a key of the suite: a.b=value. Repeatable.", metavar="KEY=VALUE"),
+    ] = None,
+) -> None:
+    """Measure models on datasets: what is missing is computed, what is done is kept, and a page compares the models.
+
+    What fails is listed with its reason, and ends nothing else; the exit code is then 1. For several processes use
+    torchrun --nproc-per-node N -m openwit.training evaluate ..., or start the command again in the same folder.
+    """
+    from openwit.training.cli.evaluate import run_evaluate
+
+    code = run_evaluate(models or [], suite, overrides or [], out=out, console=make_console())
+    if code:
+        raise typer.Exit(code)
 
 
 @app.command(epilog=example("wit-train export out/demo/run --format open_clip --out out/demo/open_clip"))

@@ -58,9 +58,21 @@ def open_sets(
                 f"{place[0]}{split} is to be both trained and measured on: name another split for one of them "
                 "(--train-split, --split, --val-split)"
             )
-    first = sets[0].limited(train_limit)
-    others = [_numbered_as(first, each) for each in sets[1:]]
-    return ProbeSets(first, others[0].limited(limit), others[1] if len(others) > 1 else None)
+    return sets_of(sets[0], sets[1], sets[2] if valid is not None else None, train_limit=train_limit, limit=limit)
+
+
+def sets_of(
+    train: ClassificationSet,
+    test: ClassificationSet,
+    valid: ClassificationSet | None = None,
+    *,
+    train_limit: int | None = None,
+    limit: int | None = None,
+) -> ProbeSets:
+    """Return sets that are open as those of a probe; see `open_sets`."""
+    first = train.limited(train_limit)
+    others = None if valid is None else _numbered_as(first, valid)
+    return ProbeSets(first, _numbered_as(first, test).limited(limit), others)
 
 
 def _numbered_as(train: ClassificationSet, other: ClassificationSet) -> ClassificationSet:

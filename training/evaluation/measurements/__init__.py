@@ -1,0 +1,1 @@
+"""Measure a model on data by the name of the measurement: one registry for the suite and for training."""
