@@ -65,8 +65,10 @@ class SpeedUp:
 def curves_of(points: Sequence[Mapping[str, Any]], metric: str) -> list[Curve]:
     """Return a curve per objective that has the metric, in the order of the points.
 
+    A run that was stopped has a checkpoint more than the others: points that not every seed has are left out.
+
     Raises:
-        ValueError: the runs of an objective have not the same points.
+        ValueError: the runs of an objective have no point in common.
     """
     found: dict[str, dict[int, list[tuple[int, float]]]] = {}
     for point in points:
@@ -75,11 +77,11 @@ def curves_of(points: Sequence[Mapping[str, Any]], metric: str) -> list[Curve]:
             runs.setdefault(point["seed"], []).append((point["samples"], point["metrics"][metric]))
     curves = []
     for objective, runs in found.items():
-        rows = [sorted(row) for _, row in sorted(runs.items())]
-        samples = tuple(at for at, _ in rows[0])
-        if any(tuple(at for at, _ in row) != samples for row in rows):
-            raise ValueError(f"the runs of {objective} have different points")
-        curves.append(Curve(objective, samples, tuple(tuple(value for _, value in row) for row in rows)))
+        rows = [dict(row) for _, row in sorted(runs.items())]
+        samples = tuple(sorted(set(rows[0]).intersection(*rows[1:])))
+        if not samples:
+            raise ValueError(f"the runs of {objective} have no points in common")
+        curves.append(Curve(objective, samples, tuple(tuple(row[at] for at in samples) for row in rows)))
     return curves
 
 

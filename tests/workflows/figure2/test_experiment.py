@@ -174,10 +174,10 @@ def test_the_factor_is_that_of_samples_at_equal_accuracy() -> None:
     assert (single.slow, single.difference) == ("b", None)
 
 
-def test_runs_with_other_points_are_no_curve() -> None:
-    rows = [(0, 100), (0, 200), (1, 100)]
+def test_a_point_that_not_every_seed_has_is_left_out() -> None:
+    rows = [(0, 100), (0, 200), (1, 100), (1, 150), (1, 200)]
     points = [{"objective": "a", "seed": seed, "samples": at, "metrics": {"zero_shot": 0.1}} for seed, at in rows]
-    with pytest.raises(ValueError, match="different points"):
-        curves_of(points, "zero_shot")
-    assert curves_of(points[:2], "zero_shot") == [Curve("a", (100, 200), ((0.1, 0.1),))]
+    assert curves_of(points, "zero_shot") == [Curve("a", (100, 200), ((0.1, 0.1), (0.1, 0.1)))]
+    with pytest.raises(ValueError, match="no points in common"):
+        curves_of([points[0], points[3]], "zero_shot")
     assert curves_of(points, "choice_text_to_image") == []
