@@ -17,13 +17,20 @@ import pyarrow.parquet as pq
 import xxhash
 
 from openwit.pipeline.common.urls import normalise_url
+from openwit.pipeline.dataset.rewrite_reasons import (
+    CONDITION,
+    NOT_LISTED,
+    SAME_BYTES,
+    SAME_UID,
+    SAME_URL,
+    TEXT_DROPPED,
+)
 from openwit.pipeline.execution.files import STAGE
 from openwit.pipeline.execution.jobs import FileTask, Task, TaskStats
 from openwit.pipeline.execution.stage import Job, StageResult
 from openwit.pipeline.rewriting.conditions import parse_conditions
 from openwit.pipeline.rewriting.judged import Judged
 from openwit.pipeline.rewriting.keep_list import map_keep_list, places_in, read_keep_list, uid_numbers, write_keep_list
-from openwit.pipeline.rewriting.reasons import CONDITION, NOT_LISTED, SAME_BYTES, SAME_UID, SAME_URL, TEXT_DROPPED
 from openwit.pipeline.rewriting.settings import ChooseSettings, WhereSettings
 from openwit.pipeline.rewriting.sources import Sources, SourceShard
 from openwit.pipeline.stages.dedup.reasons import COPY_OF_HELD_OUT

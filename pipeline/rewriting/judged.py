@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 
+from openwit.pipeline.dataset.rewrite_reasons import SAME_URL
 from openwit.pipeline.execution.files import checked, read_columns
-from openwit.pipeline.rewriting.reasons import SAME_URL
 from openwit.pipeline.stages.base import StagePaths
 from openwit.pipeline.stages.candidates.parts import short_names
 from openwit.pipeline.stages.candidates.sources import place_name

@@ -50,7 +50,7 @@ class Choose(Stage[ChooseSettings]):
     output = CHOSEN
 
     def reasons(self) -> Sequence[Reason]:
-        from openwit.pipeline.rewriting.reasons import REWRITE_REASONS
+        from openwit.pipeline.dataset.rewrite_reasons import REWRITE_REASONS
         from openwit.pipeline.stages.meanings import known_reasons
 
         return (*REWRITE_REASONS, *known_reasons())
@@ -141,9 +141,10 @@ class Where(Stage[WhereSettings]):
     output = SURVIVORS
 
     def reasons(self) -> Sequence[Reason]:
-        from openwit.pipeline.rewriting.reasons import REWRITE_REASONS
+        from openwit.pipeline.dataset.rewrite_reasons import REWRITE_REASONS
+        from openwit.pipeline.stages.dedup.reasons import COPY_OF_HELD_OUT
 
-        return REWRITE_REASONS
+        return (*REWRITE_REASONS, COPY_OF_HELD_OUT)
 
     def check_inputs(self, settings: WhereSettings) -> None:
         from openwit.pipeline.rewriting.keep_list import read_keep_list

@@ -31,10 +31,11 @@ def meaning_of(reason: str, stage: Stage[Any] | None) -> str:
 
 @functools.cache
 def known_reasons() -> tuple[Reason, ...]:
-    """Return every reason of the registered stages, and of the removal of samples from a finished dataset."""
+    """Return every reason of the registered stages, of removing from a finished dataset, and of rewriting one."""
     from openwit.pipeline.dataset.removal_list import KINDS
+    from openwit.pipeline.dataset.rewrite_reasons import REWRITE_REASONS
 
-    return unique(*(stage.reasons() for stage in all_stages()), KINDS)
+    return unique(*(stage.reasons() for stage in all_stages()), KINDS, REWRITE_REASONS)
 
 
 def meanings(stages: Iterable[str] = ()) -> dict[str, str]:

@@ -176,7 +176,7 @@ def test_without_a_format_it_writes_what_dedup_reads(table, wit, tmp_path):
             "unknown key 'fetch.image.sice'; did you mean 'size'",
         ),
         (["urls.csv", "--out", "d", "--format", "files", "--quality", "101"], "quality"),
-        (["urls.csv", "--out", "d", "--format", "files", "--timeout", "-1"], "timeout_s"),
+        (["urls.csv", "--out", "d", "--format", "files", "--timeout", "-1"], "--timeout"),
         (["urls.csv", "--out", ".", "--format", "files"], "overlap"),
         (["empty.txt", "--out", "d", "--format", "files"], "the inputs hold no usable (image, text) pair"),
         (["d.png", "--out", "d", "--format", "files"], "is an image: name its folder"),

@@ -1,7 +1,6 @@
 """Drop reasons of commands on finished datasets."""
 
 from openwit.pipeline.common.reasons import Reason
-from openwit.pipeline.stages.dedup.reasons import COPY_OF_HELD_OUT
 
 NOT_LISTED = Reason("not_listed", "its uid is not in the list of those to keep")
 CONDITION = Reason("condition", "a condition of the command does not hold of it")
@@ -9,4 +8,4 @@ SAME_UID = Reason("same_uid", "a sample with the same uid is kept of an earlier 
 SAME_URL = Reason("same_url", "an image of the same URL is kept of an earlier input")
 SAME_BYTES = Reason("same_bytes", "an image with the same bytes as served is kept of an earlier input")
 TEXT_DROPPED = Reason("text_dropped", "a text that a filter dropped, of an image with others that are kept")
-REWRITE_REASONS = (NOT_LISTED, CONDITION, SAME_UID, SAME_URL, SAME_BYTES, TEXT_DROPPED, COPY_OF_HELD_OUT)
+REWRITE_REASONS = (NOT_LISTED, CONDITION, SAME_UID, SAME_URL, SAME_BYTES, TEXT_DROPPED)
