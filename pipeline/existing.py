@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 JUDGE = "judged-"
 """Beginning of the names of steps that decide about samples which are then copied."""
 STEPS = ("candidates", "select", "fetch", "dedup", "shard")
-_MOST_ASPECT = 1e9
+_MOST_ASPECT = 65_536.0  # the highest that the setting takes
 
 
 @dataclass(frozen=True)
