@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from openwit.training.evaluation.statistics.intervals import Interval
+from openwit.training.evaluation.statistics.intervals import Interval, wilson
 from openwit.training.evaluation.statistics.student import Difference, difference, mean_interval
 
 
@@ -34,6 +34,19 @@ class Curve:
         """Return the last value of each seed."""
         return [row[-1] for row in self.values]
 
+    def above(self, chance: float, images: int) -> bool:
+        """Return whether the last mean is above chance, by its interval over seeds and Wilson's over images.
+
+        Seeds alone would not do: models that all give the same answer to every image have no spread.
+
+        Args:
+            chance: its level.
+            images: number that were judged, the same ones with each seed.
+        """
+        spread = self.interval(-1)
+        share = min(1.0, self.means[-1])
+        return wilson(round(share * images), images).low > chance and (spread is None or spread.low > chance)
+
     def interval(self, point: int) -> Interval | None:
         """Return the 95 % interval over seeds of a point; None with a single seed."""
         return mean_interval([row[point] for row in self.values])
@@ -50,7 +63,8 @@ class SpeedUp:
             does not, or if the slow one is not above chance.
         by_seed: the same for the two runs of each seed, where it exists.
         difference: final accuracy of the fast one minus that of the slow one; None with a single seed.
-        above_chance: whether the slow one's accuracy is above chance, by its interval.
+        above_chance: whether the slow one's accuracy is above chance; see `Curve.above`.
+        fast_above_chance: whether the fast one's is.
     """
 
     slow: str
@@ -60,6 +74,12 @@ class SpeedUp:
     by_seed: tuple[float, ...]
     difference: Difference | None
     above_chance: bool
+    fast_above_chance: bool
+
+    @property
+    def separated(self) -> bool:
+        """Whether the difference is shown: not by chance of the seeds, nor between two models that guess."""
+        return self.difference is not None and self.difference.shown and self.fast_above_chance
 
 
 def curves_of(points: Sequence[Mapping[str, Any]], metric: str) -> list[Curve]:
@@ -96,11 +116,10 @@ def reached(samples: Sequence[int], values: Sequence[float], accuracy: float, ch
     return None
 
 
-def speed_up(slow: Curve, fast: Curve, chance: float) -> SpeedUp:
+def speed_up(slow: Curve, fast: Curve, chance: float, images: int) -> SpeedUp:
     """Compare two objectives at the final accuracy of the slower one."""
     accuracy = slow.means[-1]
-    spread = slow.interval(-1)
-    above = spread.low > chance if spread is not None else accuracy > chance
+    above = slow.above(chance, images)
     factor = _factor(slow.samples[-1], reached(fast.samples, fast.means, accuracy, chance)) if above else None
     seeds = [
         _factor(slow.samples[-1], reached(fast.samples, row, own[-1], chance))
@@ -116,13 +135,16 @@ def speed_up(slow: Curve, fast: Curve, chance: float) -> SpeedUp:
         tuple(each for each in seeds if each is not None) if above else (),
         difference(slow.final, fast.final) if several else None,
         above,
+        fast.above(chance, images),
     )
 
 
-def speed_ups(curves: Sequence[Curve], chance: float) -> list[SpeedUp]:
+def speed_ups(curves: Sequence[Curve], chance: float, images: int) -> list[SpeedUp]:
     """Compare each pair of objectives, the one of lower final accuracy being the slow one."""
     ordered = sorted(curves, key=lambda curve: (curve.means[-1], curve.objective))
-    return [speed_up(slow, fast, chance) for number, slow in enumerate(ordered) for fast in ordered[number + 1 :]]
+    return [
+        speed_up(slow, fast, chance, images) for number, slow in enumerate(ordered) for fast in ordered[number + 1 :]
+    ]
 
 
 def _factor(samples: float, needed: float | None) -> float | None:

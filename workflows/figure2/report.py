@@ -26,6 +26,19 @@ class Result:
         """Return the chance level of a metric."""
         return float(self.record["chance"][metric])
 
+    def compared(self, metric: str) -> list[SpeedUp]:
+        """Return each pair of objectives by a metric."""
+        return speed_ups(self.curves[metric], self.chance(metric), self.images(metric))
+
+    def images(self, metric: str) -> int:
+        """Return the number of images that a metric was measured on."""
+        experiment, sizes = self.record["settings"]["experiment"], self.record["sizes"]
+        if metric == "zero_shot":
+            return int(sizes["labelled"])
+        if metric.startswith("choice"):
+            return int(experiment["choice"])
+        return min(int(sizes["held_out"]), experiment["retrieval_limit"] or int(sizes["held_out"]))
+
 
 def load_result(out: Path) -> Result:
     """Read the folder of a finished experiment.
@@ -84,8 +97,8 @@ def speed_table(result: Result) -> str:
         "| metric | slower | faster | faster by | each seed | difference at the end, points | least that shows | |",
         "|---|---|---|---:|---:|---:|---:|---|",
     ]
-    for metric, curves in result.curves.items():
-        lines += [_speed_row(metric, each) for each in speed_ups(curves, result.chance(metric))]
+    for metric in result.curves:
+        lines += [_speed_row(metric, each) for each in result.compared(metric)]
     return "\n".join(lines)
 
 
@@ -98,7 +111,7 @@ def _speed_row(metric: str, each: SpeedUp) -> str:
     if found is not None:
         spread = f"{100 * found.value:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
         least = f"{100 * found.least:.1f}"
-        verdict = "separated" if found.shown else "not separated"
+        verdict = "separated" if each.separated else "not separated"
     if not each.above_chance:
         verdict += "; slower not above chance"
     names = f"{_words(each.slow)} | {_words(each.fast)}"
@@ -107,11 +120,11 @@ def _speed_row(metric: str, each: SpeedUp) -> str:
 
 def separated(result: Result) -> str:
     """Return in a sentence how many comparisons this run can separate."""
-    found = [each for metric, curves in result.curves.items() for each in speed_ups(curves, result.chance(metric))]
-    shown = [each for each in found if each.difference is not None and each.difference.shown]
-    least = [each.difference.least for each in found if each.difference is not None]
+    found = [each for metric in result.curves for each in result.compared(metric)]
+    shown = [each for each in found if each.separated]
+    least = [each.difference.least for each in found if each.difference is not None and each.difference.least > 0]
     if not least:
-        return "With a single seed nothing can be separated."
+        return "The seeds show no spread (or there is one only), so nothing can be separated."
     bounds = f"{100 * min(least):.1f} to {100 * max(least):.1f}"
     return (
         f"{len(shown)} of {len(found)} comparisons are separated (95 %, Student's t over seeds, not corrected for "

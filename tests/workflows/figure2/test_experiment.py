@@ -162,15 +162,21 @@ def test_the_factor_is_that_of_samples_at_equal_accuracy() -> None:
     assert reached((100, 200), (0.25, 0.5), 0.375, 0.0) == 150
     assert reached((100, 200), (0.25, 0.5), 0.125, 0.0) == 50
     assert reached((100, 200), (0.2, 0.4), 0.5, 0.1) is None
-    (found,) = speed_ups([fast, slow], 0.01)
+    (found,) = speed_ups([fast, slow], 0.01, 1000)
     assert (found.slow, found.fast, found.accuracy) == ("slow", "fast", pytest.approx(0.21))
     assert found.factor == pytest.approx(400 / (100 * (0.21 - 0.01) / (0.31 - 0.01)))
     assert len(found.by_seed) == 2
     assert found.difference is not None
-    assert found.difference.shown
-    (chance,) = speed_ups([fast, slow], 0.2)
+    assert found.separated
+    (chance,) = speed_ups([fast, slow], 0.2, 1000)
     assert (chance.factor, chance.above_chance) == (None, False)
-    (single,) = speed_ups([curve("a", (0.1, 0.2, 0.3)), curve("b", (0.1, 0.2, 0.2))], 0.05)
+    # Every seed gives one answer to all images: no spread, and as many right as that class has images.
+    stuck = curve("stuck", (0.116,) * 3, (0.116,) * 3)
+    (guesses,) = speed_ups([stuck, curve("other", (0.09,) * 3, (0.092,) * 3)], 0.1, 1000)
+    assert guesses.difference is not None
+    assert guesses.difference.shown
+    assert (guesses.separated, guesses.above_chance, guesses.factor) == (False, False, None)
+    (single,) = speed_ups([curve("a", (0.1, 0.2, 0.3)), curve("b", (0.1, 0.2, 0.2))], 0.05, 1000)
     assert (single.slow, single.difference) == ("b", None)
 
 
