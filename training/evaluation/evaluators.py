@@ -1,11 +1,16 @@
 """Measure a model during training with evaluators: built-in ones by name, your own by dotted name."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import logging
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 
 from openwit.schemas.common.errors import OpenWITError, RecipeError
 from openwit.schemas.common.plugins import check_call, load_callable, one_line
@@ -17,7 +22,8 @@ from openwit.training.data.sources import held_out_source
 from openwit.training.engine.distributed import Group
 from openwit.training.evaluation.classification_data import open_classification
 from openwit.training.evaluation.classification_readers import LabelledData
-from openwit.training.evaluation.embed import Embedder
+from openwit.training.evaluation.contact_sheet import draw_contact_sheet
+from openwit.training.evaluation.embed import EmbeddedSplit, Embedder
 from openwit.training.evaluation.prompts import read_prompts
 from openwit.training.evaluation.retrieval import retrieval
 from openwit.training.evaluation.shares import ALONE, Shares
@@ -25,6 +31,8 @@ from openwit.training.evaluation.zero_shot import HeadScorer, ObjectiveScorer, S
 from openwit.training.evaluation.zero_shot_result import summarise_set
 from openwit.training.objectives.base import Objective
 from openwit.training.tokenizer.bpe import Tokenizer
+
+logger = logging.getLogger(__name__)
 
 MAX_CAPTIONS = 100_000
 """Captions that a captioning model may score in one evaluation: minutes on a GPU."""
@@ -38,11 +46,13 @@ class Evaluation:
         metrics: values for metrics.jsonl and TensorBoard.
         sentence: the same in words, in one line.
         details: a result object with more than the metrics; of any type.
+        pictures: (H, W, 3) pixels by name, for TensorBoard.
     """
 
     metrics: dict[str, float]
     sentence: str
     details: Any = None
+    pictures: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -139,7 +149,8 @@ class Retrieval:
     def __call__(self, model: Any, position: Position) -> Evaluation:
         """Return recall at 1, 5 and 10 in both directions; `details` is a `RetrievalResult`."""
         embedder = self._context.embedder(model, shared=True)
-        result = retrieval(embedder.split(self._held_out, limit=self._limit, progress=self._context.progress))
+        embedded = embedder.split(self._held_out, limit=self._limit, progress=self._context.progress)
+        result = retrieval(embedded)
         directions = ("text_to_image", "image_to_text")
         to_image, to_text = (result.at(direction, "strict", 1) for direction in directions)
         metrics = {
@@ -153,7 +164,25 @@ class Retrieval:
             f"text to image {100 * to_image.value:.1f}%  image to text {100 * to_text.value:.1f}%  "
             f"(chance {100 * to_image.chance:.2f}%, {100 * to_text.chance:.2f}%)",
             result,
+            self._pictures(embedded, position),
         )
+
+    def _pictures(self, embedded: EmbeddedSplit, position: Position) -> dict[str, NDArray[np.uint8]]:
+        """Return the contact sheet, for the process that writes TensorBoard's files."""
+        group = self._context.group
+        if not self._context.config.log.tensorboard or not (group is None or group.main):
+            return {}
+        try:
+            with tempfile.TemporaryDirectory(prefix="openwit-") as folder:
+                path = Path(folder) / "sheet.png"
+                title = f"Text to image on {self._held_out.name} / {self._held_out.split}"
+                subtitle = f"step {position.step}"
+                draw_contact_sheet(path, embedded, dataset=self._held_out, title=title, subtitle=subtitle)
+                with Image.open(path) as sheet:
+                    return {"contact_sheet": np.asarray(sheet.convert("RGB"))}
+        except OSError as error:  # no reason to end a run
+            logger.warning("no contact sheet for TensorBoard: %s", error)
+            return {}
 
 
 class ZeroShot:

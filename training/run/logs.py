@@ -12,6 +12,10 @@ import tempfile
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
 from openwit.schemas.common.errors import RecipeError
 from openwit.schemas.common.storage.leases import Hold
 from openwit.schemas.common.storage.store_path import is_store
@@ -84,6 +88,29 @@ class MetricsLog:
         if self._wandb is not None:
             self._wandb.log({f"{kind}/{name}": value for name, value in finite.items()}, step=step)
 
+    def picture(self, kind: str, step: int, name: str, pixels: NDArray[np.uint8]) -> None:
+        """Show (H, W, 3) pixels in TensorBoard."""
+        if self._writer is not None:
+            self._writer.add_image(f"{kind}/{name}", pixels, step, dataformats="HWC")
+
+    def configuration(self, step: int, config: dict[str, Any]) -> None:
+        """Show the configuration as a text in TensorBoard."""
+        if self._writer is not None:
+            text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+            self._writer.add_text("configuration", "".join(f"    {line}\n" for line in text.splitlines()), step)
+
+    def hyper_parameters(self, config: dict[str, Any], metrics: dict[str, float]) -> None:
+        """Give the plain values of the configuration to TensorBoard, with the names of the final metrics.
+
+        The metrics' values are those of the scalars of these names.
+        """
+        if self._writer is None:
+            return
+        from torch.utils.tensorboard.summary import hparams
+
+        for summary in hparams(plain_values(config), metrics):  # type: ignore[no-untyped-call]
+            self._writer.file_writer.add_summary(summary)
+
     def flush(self) -> None:
         """Send what is not in the store yet: called before a checkpoint, which a resumed run begins at."""
         self._file.flush()
@@ -110,6 +137,15 @@ class NoLog:
     def write(self, kind: str, step: int, metrics: dict[str, float]) -> None:
         """See `MetricsLog`."""
 
+    def picture(self, kind: str, step: int, name: str, pixels: NDArray[np.uint8]) -> None:
+        """See `MetricsLog`."""
+
+    def configuration(self, step: int, config: dict[str, Any]) -> None:
+        """See `MetricsLog`."""
+
+    def hyper_parameters(self, config: dict[str, Any], metrics: dict[str, float]) -> None:
+        """See `MetricsLog`."""
+
     def flush(self) -> None:
         """See `MetricsLog`."""
 
@@ -123,6 +159,19 @@ class NoLog:
 def read_metrics(run: Path) -> list[dict[str, object]]:
     """Return the records of a run, without a last line that a crash truncated."""
     return [record for _, record in _records_in(joined(run / METRICS_NAME))]
+
+
+def plain_values(config: dict[str, Any], prefix: str = "") -> dict[str, str | float | bool]:
+    """Return the numbers, words and switches of a configuration by dotted key; lists as JSON, nothing for null."""
+    found: dict[str, str | float | bool] = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            found |= plain_values(value, f"{prefix}{key}.")
+        elif isinstance(value, str | int | float):
+            found[prefix + key] = value
+        elif value is not None:
+            found[prefix + key] = json.dumps(value)
+    return found
 
 
 def _tensorboard(folder: Path, purge_step: int | None) -> Any:

@@ -275,6 +275,10 @@ class Trainer:
                 )
                 return Outcome("stopped", position, int(received), self.evaluations)
             self._evaluate(self.inputs.evaluators, position, reporter)
+            final = {
+                f"eval/{name}": value for each in self.evaluations.values() for name, value in each.metrics.items()
+            }
+            log.hyper_parameters(self.config.model_dump(mode="json"), final)
             reporter.log_time_summary(position, len(self.corrupt.keys))
             if self.corrupt.repaired:
                 self.display.say(
@@ -298,6 +302,7 @@ class Trainer:
         )
         if log.elsewhere:
             self.display.say(log.elsewhere)
+        log.configuration(self.start.step, about)
         return log
 
     def _reporter(self, log: Log) -> Reporter:
@@ -452,6 +457,8 @@ class Trainer:
                         reshard(self.model)
                         self.evaluations[each.name + each.suffix] = found
                         reporter.log.write("eval", position.step, found.metrics)
+                        for name, pixels in found.pictures.items():
+                            reporter.log.picture("eval", position.step, name + each.suffix, pixels)
                         self.display.say(found.sentence)
             if self.group is not None:
                 self.group.barrier()

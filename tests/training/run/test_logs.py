@@ -4,10 +4,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from openwit.schemas.common.errors import OpenWITError
-from openwit.training.run.logs import METRICS_NAME, MetricsLog, read_metrics
+from openwit.training.run.logs import METRICS_NAME, MetricsLog, plain_values, read_metrics
 
 
 def test_records_are_kept_in_both_forms(tmp_path: Path) -> None:
@@ -15,6 +16,29 @@ def test_records_are_kept_in_both_forms(tmp_path: Path) -> None:
         log.write("train", 1, {"loss": 2.5, "grad": math.nan})
     assert read_metrics(tmp_path) == [{"kind": "train", "step": 1, "loss": 2.5, "grad": None}]
     assert list((tmp_path / "tensorboard").glob("events.*"))
+
+
+def test_tensorboard_gets_the_configuration_its_values_and_pictures(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    config = {"seed": 3, "optim": {"lr": 0.1, "betas": [0.9, 0.98], "decay": None}}
+    with MetricsLog(tmp_path, 0, tensorboard=True) as log:
+        log.configuration(0, config)
+        log.picture("eval", 4, "contact_sheet", np.zeros((3, 5, 3), np.uint8))
+        log.write("eval", 4, {"recall": 0.5})
+        log.hyper_parameters(config, {"eval/recall": 0.5})
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    tags = events.Tags()
+    assert tags["images"] == ["eval/contact_sheet"]
+    assert tags["tensors"] == ["configuration/text_summary"]
+    assert tags["scalars"] == ["eval/recall"]
+    (text,) = events.Tensors("configuration/text_summary")
+    assert b"lr: 0.1" in text.tensor_proto.string_val[0]
+    plain = {"seed": 3, "optim.lr": 0.1, "optim.betas": "[0.9, 0.98]"}
+    assert plain_values(config) == plain
+    names = {"_hparams_/experiment", "_hparams_/session_start_info", "_hparams_/session_end_info"}
+    assert set(events.summary_metadata) >= names
 
 
 def test_taking_up_removes_what_will_be_written_again(tmp_path: Path) -> None:

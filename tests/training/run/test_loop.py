@@ -66,6 +66,18 @@ def stop_at(step: int, number: signal.Signals = signal.SIGTERM) -> Any:
     return lambda status: signal.raise_signal(number) if status.step == step else None
 
 
+def test_tensorboard_shows_the_sheet_and_the_final_metrics(configure) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    raw = configure(schedule={"duration": "2 steps"}, log={"every": 1, "line_seconds": 1000, "tensorboard": True})
+    train(raw)
+    events = EventAccumulator(str(Path(raw["run"]) / "tensorboard"))
+    events.Reload()
+    assert events.Tags()["images"] == ["eval/contact_sheet"]
+    assert "eval/text_to_image_recall_at_1" in events.Tags()["scalars"]
+    assert "_hparams_/session_start_info" in events.summary_metadata
+
+
 def test_it_learns_what_the_pictures_show(configure) -> None:
     raw = configure(
         data={**configure()["data"], "batch_size": 48},
