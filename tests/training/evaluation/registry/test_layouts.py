@@ -280,7 +280,12 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
         ("cifar10", "cifar-10-batches-py/test_batch", pickle.dumps({"data": 3}), "is no batch of CIFAR"),
         ("stl10", "stl10_binary/test_X.bin", b"123", "are not 2 images of 96 x 96"),
         ("mnist", "MNIST/raw/t10k-labels-idx1-ubyte.gz", b"\x1f\x8bno", "is damaged"),
-        ("mnist", "MNIST/raw/t10k-labels-idx1-ubyte.gz", gzip.compress(b"\0\0\x08\x01\0\0\0\x09"), "is no idx file"),
+        (
+            "mnist",
+            "MNIST/raw/t10k-labels-idx1-ubyte.gz",
+            gzip.compress(b"\0\0\x08\x01\0\0\0\x09", mtime=0),
+            "is no idx file",
+        ),
         ("food101", "food-101/meta/test.json", b"{", "no readable JSON"),
         ("pets", "oxford-iiit-pet/annotations/test.txt", b"Abyssinian_1\n", "has no number of a class"),
         ("hateful_memes", "hateful_memes/test.jsonl", b"{}\n", "line 1 has no img and label"),
