@@ -18,8 +18,12 @@ CANDIDATES = {"candidates": {"inputs": ["a.parquet"]}}
 CHAIN = [QUERIES, CANDIDATES, {"select": {"cap": 5}}, "fetch", "dedup", {"shard": {"samples": 7}}, {"card": None}]
 
 
+# The trainer's files.
+OTHERS = ("train", "suite", "experiment")
+
+
 @pytest.mark.parametrize(
-    "path", [p for p in RECIPES if not p.name.startswith("train")], ids=lambda p: f"{p.parent.name}/{p.name}"
+    "path", [p for p in RECIPES if not p.name.startswith(OTHERS)], ids=lambda p: f"{p.parent.name}/{p.name}"
 )
 def test_recipes_of_workflows_load(path):
     assert load_recipe(path, []).name
