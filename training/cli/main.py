@@ -565,16 +565,18 @@ def robustness(
     under = open_classification(LabelledData(shifted, split=shifted_split, classes=shifted_classes)).limited(limit)
     sets = shifted_sets(test, under, train=training, mapping=None if mapping is None else read_mapping(mapping))
     found = [each for path in baseline or [] for each in read_models(path, sets)]
-    about = []
+    about, read = [], {}
     for path in models:
         loaded = load_model(path, weights=weights, quick_gelu=quick_gelu, report=_print)
         about.append({"model": str(path), **loaded.about})
         with cpu_prepared(loaded.threads):
-            found += measure_shift(
+            shift = measure_shift(
                 loaded, sets, name=str(path), templates=templates, batch_size=batch_size, folder=features
             )
+        found += shift.accuracies
+        read.update(shift.read)
     described = {"weights": about, "templates": templates, "limit": limit}
-    report_robustness(found, sets, about=described, console=make_console(), out=out, plot=plot)
+    report_robustness(found, sets, read=read, about=described, console=make_console(), out=out, plot=plot)
 
 
 @app.command(

@@ -14,7 +14,7 @@ from openwit.schemas.common.errors import DataError
 from openwit.training.cli.probe import percent
 from openwit.training.evaluation.chart import Axis, Series, chart_svg
 from openwit.training.evaluation.robustness.line import Accuracy, Robustness, inside, robustness
-from openwit.training.evaluation.robustness.measure import ShiftedSets
+from openwit.training.evaluation.robustness.measure import SetRead, ShiftedSets
 from openwit.training.evaluation.statistics.fits import LogitLine, logit
 from openwit.training.evaluation.statistics.intervals import wilson
 
@@ -66,6 +66,7 @@ def report_robustness(
     accuracies: Sequence[Accuracy],
     sets: ShiftedSets,
     *,
+    read: Mapping[str, SetRead],
     about: Mapping[str, Any],
     console: Console,
     out: Path | None,
@@ -84,13 +85,21 @@ def report_robustness(
         lines.append(
             f"{len(sets.subset.unmatched)} classes of {sets.shifted.title} have none in the base set: {names}"
         )
+    lines += [
+        f"{len(each.unreadable)} images of the {which} set cannot be read: {', '.join(each.unreadable[:5])}"
+        for which, each in read.items()
+        if each.unreadable
+    ]
     for text in lines:
         console.print(text, markup=False, soft_wrap=True)
     if out is not None:
         record = {
             "measurement": "robustness",
-            "base": {"name": sets.base.title, "left_out": sets.base.left_out},
-            "shifted": {"name": sets.shifted.title, "left_out": sets.shifted.left_out},
+            **{
+                which: {"name": data.title, "left_out": data.left_out, **asdict(read[which])}
+                for which, data in (("base", sets.base), ("shifted", sets.shifted), ("train", sets.train))
+                if data is not None
+            },
             "shared_classes": [sets.base.classes[number] for number in sets.subset.base_classes],
             "unmatched": sets.subset.unmatched,
             "line": None if line is None else asdict(line),

@@ -67,11 +67,18 @@ class Problem:
         """Forget all logits, and go on in `dtype`."""
         self._logits, self._moves, self._residuals = self._made(), self._made(), self._made()
 
-    def gram(self) -> Tensor:
-        """Return (D, D) float64, the covariance of the features."""
-        total = torch.zeros(self.width, self.width, dtype=torch.float64, device=self.device)
+    def curvature(self) -> Tensor:
+        """Return (D + 1, D + 1) float64, the mean over classes of the loss's curvature at the last `at`.
+
+        Of an image and a class it is p (1 - p), times the products of the features and 1; between classes it is
+        left out. That of an image that the head separates well is next to nothing.
+        """
+        total = torch.zeros(self.width + 1, self.width + 1, dtype=torch.float64, device=self.device)
         for block in self._blocks:
-            total += (self._rows[block].T @ self._rows[block]).double()
+            off = self._residuals[block].abs()
+            shares = (off * (1 - off)).mean(dim=1, keepdim=True).sqrt_().float()
+            rows = torch.cat([self._rows[block] * shares, shares], dim=1)
+            total += (rows.T @ rows).double()
         return total.div_(self.count)
 
     def place(self, parameters: Tensor) -> None:

@@ -25,7 +25,7 @@ class Sweep:
 
     @property
     def best(self) -> int:
-        """Return the position of the best; of equal ones the largest penalty."""
+        """Return the position of the best; of equal ones the largest penalty, which fits the images least closely."""
         return max(self.scores, key=lambda step: (self.scores[step], step))
 
     @property

@@ -1,7 +1,7 @@
 """Measure a model on a base set and a shifted one: zero-shot, and with a head probed on images of the base."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,34 @@ class ShiftedSets:
     train: ClassificationSet | None = None
 
 
+@dataclass(frozen=True)
+class SetRead:
+    """What was read of a set.
+
+    Attributes:
+        images: number of those that could be read.
+        sha256: of all keys and encoded images, in order.
+        unreadable: keys of the images that were skipped.
+    """
+
+    images: int
+    sha256: str
+    unreadable: list[str]
+
+
+@dataclass(frozen=True)
+class Shift:
+    """A model's measurement.
+
+    Attributes:
+        accuracies: zero-shot, and with a probed head.
+        read: by name of the set: `base`, `shifted` and, for a probed head, `train`.
+    """
+
+    accuracies: list[Accuracy] = field(default_factory=list)
+    read: dict[str, SetRead] = field(default_factory=dict)
+
+
 def shifted_sets(
     base: ClassificationSet,
     shifted: ClassificationSet,
@@ -62,7 +90,7 @@ def measure_shift(
     batch_size: int = 256,
     folder: Path | None = None,
     is_baseline: bool = False,
-) -> list[Accuracy]:
+) -> Shift:
     """Return the accuracies of a model, zero-shot, and if there are training images, with a probed head.
 
     Only classes that both sets have can be predicted, on both, so that the accuracies are of one task.
@@ -80,7 +108,14 @@ def measure_shift(
         RecipeError: the model has no text embeddings and there are no training images.
         DataError: no image can be read.
     """
-    found: list[Accuracy] = []
+    shift = Shift()
+    found = shift.accuracies
+
+    def features(encoder: ModelEncoder, which: str, data: ClassificationSet) -> Features:
+        made = compute_features(encoder, data, batch_size=batch_size, folder=folder)
+        shift.read[which] = SetRead(len(made), made.sha256, made.unreadable)
+        return made
+
     if model.embeds:
         encoder = ModelEncoder(model, Layer.PROJECTED)
         autocast = make_autocast(model.device, model.precision)
@@ -88,25 +123,20 @@ def measure_shift(
             model.model, model.tokenizer, device=model.device, autocast=autocast, batch_size=batch_size
         )
         head = class_head(embedder.texts, sets.base.classes, templates).numpy()
-        base, shifted = (_features(encoder, each, batch_size, folder) for each in (sets.base, sets.shifted))
+        base, shifted = features(encoder, "base", sets.base), features(encoder, "shifted", sets.shifted)
         found.append(_accuracy(name, sets, (base, base.rows @ head.T), (shifted, shifted.rows @ head.T), is_baseline))
     elif sets.train is None:
         raise RecipeError(f"a model of {model.objective_name} has no zero-shot head: give training images for a probe")
     if sets.train is not None:
         encoder = ModelEncoder(model)
-        train, base, shifted = (
-            _features(encoder, each, batch_size, folder) for each in (sets.train, sets.base, sets.shifted)
-        )
+        train = features(encoder, "train", sets.train)
+        base, shifted = features(encoder, "base", sets.base), features(encoder, "shifted", sets.shifted)
         labels = sets.train.labels[train.indices]
         fitted = fit_probe(train.rows, labels, len(sets.base.classes), device=pick_device("auto")).head
         scores = (base, fitted.scores(base.rows)), (shifted, fitted.scores(shifted.rows))
         before = found[0].model if found else None
         found.append(_accuracy(f"{name}, probed", sets, *scores, is_baseline and not found, before))
-    return found
-
-
-def _features(encoder: ModelEncoder, data: ClassificationSet, batch_size: int, folder: Path | None) -> Features:
-    return compute_features(encoder, data, batch_size=batch_size, folder=folder)
+    return shift
 
 
 Scored = tuple[Features, NDArray[np.float32]]

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from openwit.schemas.common.errors import DataError
-from openwit.training.evaluation.probe import GRID, fit_head, fit_probe, held_out, search_penalty
+from openwit.training.evaluation.probe import GRID, Solver, fit_head, fit_probe, held_out, search_penalty
 from openwit.training.evaluation.statistics import Metric
 
 RNG = np.random.default_rng(0)
@@ -67,6 +67,47 @@ def test_scikit_learn_finds_the_same_weights_and_the_same_sweep() -> None:
     probe = fit_probe(rows, labels, 3, valid=(others, truth), refit=False)
     assert list(probe.sweep.scores) == list(by_hand)
     assert probe.sweep.scores == pytest.approx(by_hand, abs=1e-12)
+
+
+def test_at_equal_penalties_accuracies_are_scikit_learns_within_a_tenth_of_a_point() -> None:
+    """Also where the penalty is so small that the images can be separated, and from another penalty's solution."""
+    linear = pytest.importorskip("sklearn.linear_model")
+    rows, labels = clouds(50, classes=4, width=16)
+    others, truth = clouds(4000, classes=4, width=16, seed=1)
+    solver, head, sizes = Solver(rows, labels, 4), None, [0.0]
+    for penalty in (100.0, 1.0, 1e-2, 1e-4, 1e-6):
+        head = solver.fit(penalty, start=head)
+        peer = linear.LogisticRegression(C=1 / penalty, solver="newton-cholesky", tol=1e-10, max_iter=200)
+        peer.fit(rows.astype(np.float64), labels)
+        assert head.converged
+        np.testing.assert_allclose(head.weights, peer.coef_, atol=1e-3 * np.abs(peer.coef_).max())
+        bias = head.bias - head.bias.mean()  # a constant more for all classes changes nothing
+        np.testing.assert_allclose(
+            bias, peer.intercept_ - peer.intercept_.mean(), atol=0.01 + 1e-3 * np.abs(bias).max()
+        )
+        mine = float((head.scores(others).argmax(axis=1) == truth).mean())
+        assert abs(mine - float(peer.score(others.astype(np.float64), truth))) <= 0.001
+        sizes.append(float(np.linalg.norm(head.weights)))
+        assert sizes[-1] > 1.2 * sizes[-2]  # a fit that only repeats the start would be seen
+    assert 0.7 < mine < 0.97
+    assert (head.scores(rows).argmax(axis=1) == labels).all()  # separated
+
+
+@pytest.mark.parametrize("penalty", [1.0, 1e2, 1e4])
+def test_a_gradient_that_float32_cannot_resolve_is_reached(penalty: float) -> None:
+    rows, labels = clouds(300, classes=4, width=20)
+    head = fit_head(rows, labels, 4, penalty, tolerance=1e-9)
+    assert head.converged
+    assert head.iterations < 400
+
+
+def test_features_of_very_unequal_scales() -> None:
+    rows, labels = clouds(200, width=30)
+    rows = rows * np.geomspace(1e-3, 1e4, 30, dtype=np.float32)
+    rows[:, 3] = rows[:, 4]
+    assert np.isfinite(fit_head(rows, labels, 3, 1e-2, iterations=200).weights).all()
+    with pytest.raises(DataError, match=r"features are as large as 1e\+20; scale them"):
+        fit_head(rows * np.float32(1e20 / np.abs(rows).max()), labels, 3, 1.0)
 
 
 def test_the_grid_and_the_path() -> None:

@@ -39,6 +39,9 @@ def table(path: Path, factory: SimpleNamespace, names: list[str], splits: list[s
 def test_before_and_after_a_probed_head(factory: SimpleNamespace, tmp_path: Path, capsys: Any) -> None:
     base = table(tmp_path / "base.parquet", factory, list(COLOURS) * 8, ["train"] * 15 + ["test"] * 9, 9)
     shifted = table(tmp_path / "shifted.parquet", factory, ["red", "blue"] * 4, ["test"] * 8, 60)
+    spoiled = pq.read_table(shifted)
+    broken = pa.table({"image": [b"no image"], "label": ["red"], "split": ["test"]}, schema=spoiled.schema)
+    pq.write_table(pa.concat_tables([spoiled, broken]), shifted)
     paths = []
     for seed in range(2):
         torch.manual_seed(seed)
@@ -49,9 +52,15 @@ def test_before_and_after_a_probed_head(factory: SimpleNamespace, tmp_path: Path
     out, plot = tmp_path / "first.json", tmp_path / "plot.svg"
     call = ["robustness", paths[0], "--base", base, "--shifted", shifted, "--out", out]
     assert run_cli(*call, "--train", base, "--train-split", "train") == 0
-    assert "a line needs two baselines" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "a line needs two baselines" in said
+    assert "1 images of the shifted set cannot be read: " in said
     record = json.loads(out.read_text())
     assert record["shared_classes"] == ["blue", "red"]
+    read = {which: record[which] for which in ("base", "shifted", "train")}
+    assert [(each["images"], len(each["unreadable"])) for each in read.values()] == [(9, 0), (8, 1), (15, 0)]
+    assert len({each["sha256"] for each in read.values()}) == 3
+    assert "8" in read["shifted"]["unreadable"][0]
     zero, probed = (each["accuracy"] for each in record["models"])
     assert (zero["base_images"], zero["shifted_images"]) == (6, 8)
     assert probed["before"] == zero["model"]
