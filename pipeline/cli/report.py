@@ -11,7 +11,7 @@ from openwit.pipeline.build import BuildResult, StepResult
 from openwit.pipeline.execution.stage import StageManifest
 from openwit.pipeline.stages.candidates.extraction_stats import extraction_stats
 from openwit.pipeline.stages.card import HTML as CARD_HTML
-from openwit.pipeline.stages.dedup import DedupPaths
+from openwit.pipeline.stages.dedup import EVALUATION_UNIT, DedupPaths
 from openwit.schemas.common.printable import printable
 from openwit.schemas.common.storage.store_path import as_path
 from openwit.schemas.manifest import DatasetManifest, FunnelStep
@@ -89,7 +89,7 @@ def print_excluded(console: Console, manifest: StageManifest, folder: Path) -> N
     facts = manifest.extra.get("excluded")
     if facts is None:
         return
-    known = next(step for step in manifest.funnel if step.unit == "evaluation images")
+    known = next(step for step in manifest.funnel if step.unit == EVALUATION_UNIT)
     ways = ", ".join(f"{n:,} {variant}" for variant, n in facts["by_variant"].items())
     console.print(
         f"Dropped {facts['images']:,} images as copies of {facts['evaluation_images']:,} of {known.rows_out:,} "
@@ -98,6 +98,9 @@ def print_excluded(console: Console, manifest: StageManifest, folder: Path) -> N
         highlight=False,
         soft_wrap=True,
     )
+    if known.reasons:
+        unread = ", ".join(f"{reason} {n:,}" for reason, n in sorted(known.reasons.items()))
+        console.print(f"Not read of the evaluation sets: {unread}.", highlight=False, soft_wrap=True)
 
 
 def print_success(console: Console, manifest: StageManifest) -> None:

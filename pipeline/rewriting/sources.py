@@ -132,6 +132,8 @@ class Sources:
         for column in self.without:
             if column not in known:
                 raise RecipeError(f"--without {column}: no input has this column")
+            if column in OWN_NAMES:
+                raise RecipeError(f"--without {column}: every dataset has this column; only kept ones can be left out")
         return joined_types(every, setting="the dataset with --without")
 
     @cached_property

@@ -80,7 +80,9 @@ class Choose(Stage[ChooseSettings]):
         from openwit.pipeline.rewriting.choose import JUDGED, choose
         from openwit.pipeline.rewriting.judged import write_judged
         from openwit.pipeline.rewriting.sources import Sources
+        from openwit.pipeline.stages.dedup import EVALUATION_UNIT
 
+        step = build.step or self.name
         sources = Sources(settings.inputs, settings.without)
         if settings.images == "judged":
             texts, images = (
@@ -89,7 +91,11 @@ class Choose(Stage[ChooseSettings]):
             )
             tars = [sources.tar_of(shard) for shard in sources.shards]
             write_judged(folder / JUDGED, texts, images or texts, build.folders, tars)
-        return choose(job, settings, sources, folder, build.step or self.name)
+        result = choose(job, settings, sources, folder, step)
+        judging = [each.stage_manifest() for each in inputs.several("survivors")]
+        compared = [line for manifest in judging for line in manifest.funnel if line.unit == EVALUATION_UNIT]
+        result.funnel[:0] = [line.model_copy(update={"stage": step}) for line in compared]
+        return result
 
 
 class Copy(Stage[CopySettings]):

@@ -13,6 +13,8 @@ from openwit.pipeline.stages.dedup.settings import DedupSettings
 if TYPE_CHECKING:
     from openwit.pipeline.execution.stage import Job, StageResult
 
+EVALUATION_UNIT = "evaluation images"
+
 
 class DedupPaths(StagePaths):
     """Paths in the folder of the stage dedup."""

@@ -17,13 +17,13 @@ from openwit.pipeline.execution.files import read_columns
 from openwit.pipeline.execution.jobs import FileTask, Task, TaskStats, counting
 from openwit.pipeline.execution.stage import Job, StageManifest, StageResult, file_inputs
 from openwit.pipeline.images.settings import ImageSettings
-from openwit.pipeline.stages.dedup import DedupPaths
+from openwit.pipeline.stages.dedup import EVALUATION_UNIT, DedupPaths
 from openwit.pipeline.stages.dedup.reasons import EVALUATION_IMAGE
 from openwit.pipeline.stages.dedup.settings import DedupSettings
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.tables.images import COPIES
 
-STEP = "dedup/evaluation images"
+STEP = f"dedup/{EVALUATION_UNIT}"
 SAME_BYTES, SAME_PIXELS = "same_bytes", "same_pixels"
 
 

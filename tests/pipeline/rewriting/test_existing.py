@@ -11,11 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from rich.console import Console
 from support.pictures import picture
 from support.serial_engine import SerialEngine
 from support.small_build import make_recipe, run
 from support.tars import write_tar
 
+from openwit.pipeline.cli.report import print_step
 from openwit.pipeline.dataset.places import work_folder
 from openwit.pipeline.dataset.verify import verify_dataset
 from openwit.pipeline.execution.stage import Job
@@ -232,6 +234,22 @@ def test_a_report_names_each_evaluation_image(dataset, tmp_path):
     assert (tmp_path / "report.parquet").read_bytes() == (tmp_path / "out.overlap.parquet").read_bytes()
 
 
+def test_evaluation_images_that_cannot_be_read_are_in_the_funnel_and_said(dataset, tmp_path):
+    evaluation = tmp_path / "evaluation"
+    evaluation.mkdir()
+    (evaluation / "right.png").write_bytes(picture(4, (64, 56), "PNG"))
+    (evaluation / "broken.jpg").write_bytes(b"no image")
+    wanted = Wanted("decontaminate", dedup={"duplicates": "keep", "exclude": [str(evaluation)]})
+    done = report_overlap([str(dataset)], wanted, tmp_path / "out", None, Job(SerialEngine()))
+    line = lines(tmp_path / "out", "decontaminate")["evaluation images"]
+    assert (line.rows_in, line.rows_out, line.reasons) == (2, 1, {"not_an_image": 1})
+    check_funnel(tmp_path / "out")
+    console = Console(file=io.StringIO())
+    for step in done.build.steps:
+        print_step(console, step)
+    assert console.file.getvalue().count("Not read of the evaluation sets: not_an_image 1.") == 1
+
+
 def test_tars_go_through_the_chain(tmp_path):
     tar = tmp_path / "in" / "00000.tar"
     tar.parent.mkdir()
@@ -279,6 +297,7 @@ def test_bad_input_is_one_sentence(dataset, other, tmp_path):
         ({"where": ["width"]}, "is not a condition"),
         ({"keep": str(tmp_path / "none.npy")}, "cannot be read"),
         ({"without": ["author"]}, "no input has this column"),
+        ({"without": ["url"]}, "only kept ones can be left out"),
         ({"changes": {"queries": {}}}, "no step has this name"),
     ):
         with pytest.raises((RecipeError, DataError), match=sentence):
