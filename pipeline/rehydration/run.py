@@ -84,14 +84,16 @@ class Rehydration:
         if self.candidates is not None and self.lock.notes.cap is None:
             raise RecipeError(f"{self.lock.path} is of a dataset that no query drew: there is nothing to refill")
         self._refuse_other_out()
+        fetch, shard = self._settings("fetch"), self._settings("shard")
+        pool = self._pool()  # before anything is fetched: it may not be there
         lock = LockSettings(lock=str(as_path(self.lock.path).absolute()))
         locked = self._step("locked", Locked(self.lock), lock, {})
-        fetched = [self._step("fetch", stage_named("fetch"), self._settings("fetch"), {"selected": locked})]
+        fetched = [self._step("fetch", stage_named("fetch"), fetch, {"selected": locked})]
         verified = self._step("verify", Verify(self.lock), lock, {"images": fetched[0]})
         final, asked = None, 0
         chosen: dict[str, Path] = {}
-        if self.candidates is not None:
-            final, left, refills, asked = self._refill(verified)
+        if pool:
+            final, left, refills, asked = self._refill(verified, pool)
             fetched += refills
             chosen = {"selected": final, "untried": left}
         joined = self._step(
@@ -101,11 +103,9 @@ class Rehydration:
         info = DatasetInfo(self.lock.notes.dataset, self.lock.notes.description)
         steps = {name: {"stage": stage.identifier()} for name, stage in self._own.items()}
         build = BuildContext("shard", info, steps=steps)
-        shard = stage_named("shard").run(
-            self.job, self._settings("shard"), {"survivors": joined}, self.out, build=build
-        )
-        self.on_step("shard", shard.manifest)
-        lines = {step.unit: step.rows_out for step in shard.manifest.funnel}
+        made = stage_named("shard").run(self.job, shard, {"survivors": joined}, self.out, build=build)
+        self.on_step("shard", made.manifest)
+        lines = {step.unit: step.rows_out for step in made.manifest.funnel}
         short = None if final is None else count_short(final, self.lock.notes.cap or 0)
         return Rehydrated(
             done.extra["statuses"], asked, done.counters["refilled"], done.counters["untried"], len(fetched) - 1,
@@ -145,13 +145,12 @@ class Rehydration:
             if folder.is_dir() and any(folder.iterdir()) and not (folder / mark).exists():
                 raise StorageError(f"{folder} is not empty and was not made by `wit rehydrate`: choose another folder")
 
-    def _refill(self, verified: Path) -> tuple[Path, Path, list[Path], int]:
+    def _refill(self, verified: Path, pool: list[Path]) -> tuple[Path, Path, list[Path], int]:
         """Select again and again among the pairs that are not known to be dead, until all that is drawn is there.
 
         Returns:
             The last selection, its pairs that were not asked for, what each round fetched, and the images asked for.
         """
-        pool = self._pool()
         queries = self._queries()
         first = self._first(pool, queries)
         dead = DeadPairs(self.lock, verified, first)
@@ -195,8 +194,9 @@ class Rehydration:
         return _written(self.work / "lists" / "queries.parquet", lambda path: QUERIES.write(path, table, notes=notes))
 
     def _pool(self) -> list[Path]:
-        """Return the folders of candidates: as named, those that a selection was made from, or read from a table."""
-        assert self.candidates is not None, "there is a pool"
+        """Return the folders of candidates: as named, of a build, or read from a table; none to refill nothing."""
+        if self.candidates is None:
+            return []
         folder = as_path(self.candidates)
         if (folder / STAGE_MANIFEST).exists():
             manifest = StageManifest.load_any(folder, ["candidates"])

@@ -156,13 +156,16 @@ def test_rounds_that_are_used_up_leave_pairs_untried_and_more_refill_them(built,
     [
         ({"sets": ["dedup.plain=drop"]}, "give one of"),
         ({"sets": ["fetch.nothing=1"]}, "nothing"),
+        ({"sets": ["shard.nothing=1"]}, "nothing"),
         ({"candidates": "no-such-folder"}, "no-such-folder"),
     ],
 )
-def test_bad_input_is_a_sentence(built, tmp_path, keywords, said):
-    folder, _ = built
+def test_bad_input_is_a_sentence_before_anything_is_fetched(built, tmp_path, keywords, said):
+    folder, web = built
+    asked = len(web.asked)
     with pytest.raises(OpenWITError, match=said):
         rehydrate(folder, tmp_path, **keywords)
+    assert len(web.asked) == asked
 
 
 def test_a_folder_with_other_files_is_refused_before_anything_is_fetched(built, tmp_path):
