@@ -149,7 +149,8 @@ def _explain_usage(command: str, error: Exception) -> None:
         print(context.get_help() if context is not None else error, flush=True)
         raise SystemExit(BAD_INPUT) from None
     message = " ".join(error.format_message().split())  # type: ignore[attr-defined]
-    message = message.rstrip(".").replace("Value error, ", "").replace("': Input", "': input")
+    message = message.removeprefix("Invalid value: ").rstrip(".")
+    message = message.replace("Value error, ", "").replace("': Input", "': input")
     _fail(path, f"{message[:1].lower()}{message[1:]} (see {path} --help)")
 
 

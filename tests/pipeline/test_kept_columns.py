@@ -239,7 +239,7 @@ def test_keys_of_inputs_are_asked_for_and_must_name_one_sample(tmp_path):
         (
             "twice",
             ["a", "b", "a", "c"],
-            r"several samples have the key 'a' of their inputs \(1 keys\): set",
+            r"several samples have the key 'a' of their inputs \(1 key\): set",
         ),
         ("dots", ["a", "b.c", "d", "e"], "key 'b.c' of an input cannot name files"),
         ("none", ["a", None, "d", "e"], "1 samples have no key of their inputs: set shard.keys to number"),

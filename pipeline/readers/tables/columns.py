@@ -36,7 +36,7 @@ _LICENSE_NAMES = ("license", "licence", "license_url", "rights")
 _LANGUAGE_NAMES = ("language", "lang")
 _KEY_NAMES = ("key", "__key__", "uid", "image_id", "id")
 
-_HOW = "name them in the recipe, for example `columns: {url: NAME, text: NAME}`"
+_HOW = "name them in the recipe, for example `columns: {url: NAME, text: NAME}`, or by the command's options"
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ The image bytes are not copied; only keys cross a shuffle.
 """
 
 import os
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from openwit.pipeline.dataset.removal_list import load_removal_list
@@ -25,6 +27,9 @@ from openwit.pipeline.stages.dedup.settings import DedupSettings
 from openwit.pipeline.stages.sidecars import copy_query_counts
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.storage.reading import remove_tree
+from openwit.schemas.manifest import FunnelStep
+
+_REASONS_NAMED = 3
 
 
 def removal_identity(settings: DedupSettings) -> dict[str, str]:
@@ -66,5 +71,16 @@ def deduplicate(job: Job, settings: DedupSettings, inputs: Inputs, folder: Path)
     result.extra["images"] = os.path.relpath(fetched, folder)
     remove_tree(folder / TRANSFERS)
     if next(step for step in result.funnel if step.unit == "images").rows_out == 0:
-        raise DataError(f"no image of {fetched} is kept: see the drop reasons there and in {folder}")
+        reasons = _reasons([*upstream.funnel, *result.funnel])
+        raise DataError(f"no image of {fetched} is kept{reasons}: see the drop reasons there and in {folder}")
     return result
+
+
+def _reasons(funnel: Sequence[FunnelStep]) -> str:
+    """Return why images were dropped, the most frequent reasons first, in brackets; empty if none was."""
+    dropped = Counter[str]()
+    for step in funnel:
+        if step.unit == "images":
+            dropped.update(step.reasons)
+    worst = ", ".join(f"{reason} {n:,}" for reason, n in dropped.most_common(_REASONS_NAMED))
+    return f" ({worst})" if worst else ""

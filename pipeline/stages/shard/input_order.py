@@ -20,6 +20,7 @@ from openwit.pipeline.dataset.kept_columns import input_keys
 from openwit.pipeline.execution.files import read_columns
 from openwit.pipeline.readers.samples.folders import NAME_BITS
 from openwit.schemas.common.errors import DataError
+from openwit.schemas.common.wording import counted
 
 _PLACE_BITS = 64
 _KEY = re.compile(r"[!-\-0-~][ -\-0-~]{0,93}")
@@ -95,7 +96,7 @@ def check_keys(survivors: Sequence[Path]) -> None:
     if twice:
         named = (key for keys in _keys(survivors) for key in keys if xxhash.xxh3_64_intdigest(key.encode()) in twice)
         raise DataError(
-            f"several samples have the key {next(named)!r} of their inputs ({len(twice):,} keys): {_INSTEAD}"
+            f"several samples have the key {next(named)!r} of their inputs ({counted(len(twice), 'key')}): {_INSTEAD}"
         )
 
 

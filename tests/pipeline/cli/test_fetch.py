@@ -165,7 +165,7 @@ def test_without_a_format_it_writes_what_dedup_reads(table, wit, tmp_path):
     ("arguments", "message"),
     [
         ([], "name an input: a list of URLs"),
-        (["urls.csv"], "missing option '--out'"),
+        (["urls.csv"], "wit fetch: missing option '--out'"),
         (["urls.csv", "--out", "d", "--samples", "3"], "shard.samples is a setting of shards: choose their --format"),
         (["nothing.csv", "--out", "d", "--format", "files"], "nothing.csv does not exist"),
         (["urls.csv", "--out", "d", "--format", "tfrecord"], "'tfrecord' is not one of 'webdataset', 'files'"),
