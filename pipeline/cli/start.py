@@ -69,16 +69,20 @@ def settings(
         bool, typer.Option("--json-schema", help="Print the JSON Schema of recipes, for editors.")
     ] = False,
 ) -> None:
-    """List the settings of the steps: type, default and meaning.
+    """List the settings of the steps and of inputs: type, default and meaning.
 
     The keys are those of a recipe and of `wit build --set`; the command of a step takes them without the step's name.
+    Those of `inputs.SOURCE` are of a recipe's list `inputs`, which `wit inputs` fetches.
     """
+    from openwit.pipeline.inputs.settings import SOURCES
     from openwit.pipeline.recipe_schema import recipe_schema
     from openwit.pipeline.stages import all_stages
     from openwit.schemas.common.command import print_settings
     from openwit.schemas.common.settings_reference import settings_reference
 
-    found = [setting for stage in all_stages() for setting in settings_reference(stage.settings, stage.name)]
+    named = [(stage.settings, stage.name) for stage in all_stages()]
+    named += [(model, f"inputs.{source}") for source, model in SOURCES.items()]
+    found = [setting for model, prefix in named for setting in settings_reference(model, prefix)]
     print_settings(found, key, schema=recipe_schema if json_schema else None)
 
 

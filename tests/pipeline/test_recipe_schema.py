@@ -8,6 +8,8 @@ import jsonschema
 import pytest
 import yaml
 
+from openwit.pipeline.cli.start import settings
+from openwit.pipeline.inputs.settings import SOURCES
 from openwit.pipeline.recipe_schema import recipe_schema
 from openwit.training.config.train import TrainConfig
 
@@ -90,3 +92,23 @@ def test_evaluators_and_durations_are_written_as_text():
     held["eval"] = {"evaluators": ["retrieval", {"name": "retrieval", "every": "5 min"}]}
     held["schedule"] = {"duration": "1e3 samples", "warmup": "5%"}
     assert errors(CONFIG, held) == []
+
+
+@pytest.mark.parametrize("source", ["wordnet", {"wikipedia": None}, {"commoncrawl": {"files": 3}}], ids=str)
+def test_every_form_of_an_input_fits(source):
+    assert errors(RECIPE, {"name": "x", "inputs": [source], "steps": ["fetch"]}) == []
+
+
+@pytest.mark.parametrize("source", ["wordnets", {"commoncrawl": {"file": 3}}, {"pageviews": {"hours": 0}}], ids=str)
+def test_wrong_inputs_do_not_fit(source):
+    assert errors(RECIPE, {"name": "x", "inputs": [source], "steps": ["fetch"]})
+
+
+def test_the_settings_of_inputs_are_listed(capsys):
+    settings("inputs")
+    listed = capsys.readouterr().out
+    for name, model in SOURCES.items():
+        for key in model.model_fields:
+            assert f"inputs.{name}.{key}  (" in listed
+    settings("inputs.commoncrawl")
+    assert "inputs.wikipedia" not in capsys.readouterr().out

@@ -83,15 +83,16 @@ def _read(read: Reading, epoch: int, index: int) -> tuple[int, Sample]:
 
 
 def _portable(error: Exception) -> BaseException:
-    """Return an error that can be sent: itself, or one with its text."""
+    """Return an error that can be sent, with the traceback of this process and its causes: itself, or its text."""
+    told = "".join(traceback.format_exception(error))
     try:
+        error.add_note(told)  # pickle keeps notes, but neither tracebacks nor causes
         again: Any = pickle.loads(pickle.dumps(error))
-        if type(again) is type(error) and str(again) == str(error):
-            again.add_note("".join(traceback.format_exception(error)))
+        if type(again) is type(error) and str(again) == str(error) and told in getattr(again, "__notes__", ()):
             return error
     except Exception:
         pass
-    return RuntimeError("".join(traceback.format_exception(error)))
+    return RuntimeError(told)
 
 
 if __name__ == "__main__":

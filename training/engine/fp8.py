@@ -77,9 +77,9 @@ class Fp8Linear(nn.Linear):
 class Fp8Attention(Attention):
     """Attention whose queries, keys and values are computed in fp8 while it is trained."""
 
-    def project(self, x: Tensor) -> Tensor:
-        """Map (B, N, width) to (B, N, 3 width), in bf16."""
-        return _linear(x, self.in_proj_weight, self.in_proj_bias) if self.training else super().project(x)
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Map (..., in) to (..., out), in bf16."""
+        return _linear(x, weight, bias) if self.training else super().linear(x, weight, bias)
 
 
 class Quantised(NamedTuple):

@@ -1,5 +1,6 @@
 """Transformer blocks, used by both towers. Parameters are named as in openai/CLIP."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -57,13 +58,18 @@ class Attention(nn.Module):
 
     def project(self, x: Tensor) -> Tensor:
         """Map (B, N, width) to the queries, keys and values, (B, N, 3 width)."""
-        return F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        return self.linear(x, self.in_proj_weight, self.in_proj_bias)
+
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Map (..., in) to (..., out) by rows of the weights of queries, keys and values."""
+        return F.linear(x, weight, bias)
 
     def _at(self, x: Tensor, causal: bool, rows: Tensor) -> Tensor:
         """Attend from one position of each sample: keys and values of all are needed, one query, one output."""
         seen = torch.arange(x.shape[1], device=x.device) <= rows[:, None] if causal else None
         mask = None if seen is None else seen[:, None, None]
-        mixed = attended(position_of(x, rows), x, self.in_proj_weight, self.in_proj_bias, self.heads, mask)
+        weight, bias = self.in_proj_weight, self.in_proj_bias
+        mixed = attended(position_of(x, rows), x, weight, bias, self.heads, mask, linear=self.linear)
         found: Tensor = self.out_proj(mixed)
         return found
 
@@ -74,7 +80,14 @@ def position_of(x: Tensor, rows: Tensor) -> Tensor:
 
 
 def attended(
-    asking: Tensor, memory: Tensor, weight: Tensor, bias: Tensor, heads: int, mask: Tensor | None = None
+    asking: Tensor,
+    memory: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    heads: int,
+    mask: Tensor | None = None,
+    *,
+    linear: Callable[[Tensor, Tensor, Tensor], Tensor] = F.linear,
 ) -> Tensor:
     """Let each row of one sequence attend to all rows of another.
 
@@ -84,13 +97,14 @@ def attended(
         weight, bias: (3 width, width) and (3 width,), of query, key and value.
         heads: of attention.
         mask: of what is attended to, broadcast to (B, heads, M, N); None: all.
+        linear: maps by weight and bias.
 
     Returns:
         (B, M, width), before attention's last map.
     """
     batch, length, width = memory.shape
-    query = F.linear(asking, weight[:width], bias[:width]).expand(batch, -1, -1)
-    both = F.linear(memory, weight[width:], bias[width:]).view(batch, length, 2, heads, width // heads)
+    query = linear(asking, weight[:width], bias[:width]).expand(batch, -1, -1)
+    both = linear(memory, weight[width:], bias[width:]).view(batch, length, 2, heads, width // heads)
     key, value = both.permute(2, 0, 3, 1, 4).unbind(0)
     query = query.view(batch, query.shape[1], heads, width // heads).transpose(1, 2)
     mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2)

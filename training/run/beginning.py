@@ -28,7 +28,7 @@ from openwit.training.engine.sent_tree import SentTree, plain
 from openwit.training.models.build import described
 from openwit.training.tokenizer.bpe import VOCABULARY_SIZE
 from openwit.training.tokenizer.file_tokenizer import file_in, is_tokenizer_file
-from openwit.training.tokenizer.read import read_tokenizer
+from openwit.training.tokenizer.read import read_tokenizer, stored_tokenizer
 
 # Settings that decide, with the data and the seed, which sample comes when.
 _ORDER = ("split", "datasets", "samples", "streams", "shuffle_buffer", "batch_size")
@@ -253,7 +253,7 @@ def _check_sum(wanted: str | None, found: str, path: Path, key: str) -> None:
 
 def _check_tokenizer(model: ModelSettings | CustomModelSettings, source: InitWeights, path: Path) -> None:
     own = read_tokenizer(model.tokenizer, model.clean)
-    if source.tokenizer is not None and own.stored != source.tokenizer:
+    if source.tokenizer is not None and own.stored != stored_tokenizer({"tokenizer": source.tokenizer}).stored:
         raise RecipeError(
             f"{path} was trained with a tokenizer of its own: set model.tokenizer to its file, or "
             "model.init.parts: image"

@@ -2,7 +2,7 @@
 
 import re
 
-from openwit.training.config import TrainConfig
+from openwit.training.config import ModelSettings, TrainConfig
 
 _NUMBER = re.compile(r"\.\d+")
 
@@ -43,7 +43,15 @@ def first_difference(old: TrainConfig, new: TrainConfig) -> tuple[str, object, o
     Paths may change: datasets and tars are identified by a checksum of their content, and a tokenizer by the
     merges that a checkpoint holds (`run_folder.resume_or_start`). In `MUTABLE_KEYS` an element of a list is `*`.
     """
-    return _difference(old.model_dump(mode="json"), new.model_dump(mode="json"), "")
+    return _difference(_dumped(old), _dumped(new), "")
+
+
+def _dumped(config: TrainConfig) -> dict[str, object]:
+    """Return the plain values, with the vocabulary that null stands for: a tokenizer's file fills it in."""
+    plain = config.model_dump(mode="json")
+    if isinstance(config.model, ModelSettings) and not config.model.is_open:
+        plain["model"]["vocabulary"] = config.model.resolved().text.vocabulary
+    return plain
 
 
 def _difference(old: object, new: object, key: str) -> tuple[str, object, object] | None:

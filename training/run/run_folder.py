@@ -12,7 +12,7 @@ from openwit.training.checkpoints.files import Checkpoint, latest_checkpoint, st
 from openwit.training.config import TrainConfig
 from openwit.training.data.sources import Source
 from openwit.training.run.resume_check import first_difference
-from openwit.training.tokenizer.read import read_tokenizer
+from openwit.training.tokenizer.read import read_tokenizer, stored_tokenizer
 
 
 @contextmanager
@@ -59,7 +59,7 @@ def resume_or_start(config: TrainConfig, source: Source, *, report: Callable[[st
         )
     if checkpoint is not None:
         own = read_tokenizer(config.model.tokenizer, config.model.clean)
-        if checkpoint.state.get("tokenizer") != own.stored:
+        if stored_tokenizer(checkpoint.state).stored != own.stored:
             raise RecipeError(
                 f"{config.run} was trained with another tokenizer than {config.model.tokenizer or 'that of CLIP'} "
                 "is now (their files differ): use the file it was trained with, or set another run folder"

@@ -74,8 +74,8 @@ class ClipTokenizer:
 
     def __init__(self, merges: str | None = None) -> None:
         self.merges = merges
-        self.stored = merges
         pieces = vocabulary(pairs := read_merges(clip_merges() if merges is None else merges, "the merges"))
+        self.stored = None if _are_clips(pairs) else merges  # a file of CLIP's own merges is CLIP's tokenizer
         self.start_of_text = pieces[START]
         self.end_of_text = pieces[END]
         self.vocabulary_size = len(pieces)
@@ -133,6 +133,15 @@ def byte_names() -> dict[int, str]:
     hidden = [byte for byte in range(BYTES) if byte not in printable]
     names = {byte: chr(byte) for byte in printable}
     return names | {byte: chr(BYTES + number) for number, byte in enumerate(hidden)}
+
+
+def _are_clips(pairs: list[tuple[str, str]]) -> bool:
+    return len(pairs) == VOCABULARY_SIZE - SMALLEST_VOCABULARY and pairs == _clip_pairs()
+
+
+@cache
+def _clip_pairs() -> list[tuple[str, str]]:
+    return read_merges(clip_merges(), "the merges")
 
 
 def read_merges(text: str, where: str) -> list[tuple[str, str]]:

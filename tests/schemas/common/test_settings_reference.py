@@ -4,6 +4,7 @@ import pydantic
 import pytest
 import yaml
 
+from openwit.pipeline.inputs.settings import SOURCES
 from openwit.pipeline.stages import all_stages
 from openwit.schemas.common.errors import RecipeError
 from openwit.schemas.common.settings_reference import find_settings, listing, sections_in, settings_reference
@@ -22,8 +23,11 @@ def classes_below(model, found):
     return found
 
 
+INPUTS = [found for name, model in SOURCES.items() for found in settings_reference(model, f"inputs.{name}")]
+
+
 def test_every_setting_has_a_meaning_and_a_type():
-    for setting in (*SETTINGS, *TRAINING):
+    for setting in (*SETTINGS, *INPUTS, *TRAINING):
         assert setting.type, setting.key
         if setting.type != "settings" and not setting.key.endswith(("model", "objective", "vision", "text")):
             assert setting.meaning, setting.key

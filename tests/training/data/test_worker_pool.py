@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from openwit.schemas.common.errors import OpenWITError, RecipeError, WorkerError
+from openwit.schemas.common.errors import DataError, OpenWITError, RecipeError, WorkerError
 from openwit.training.config import DataSettings
 from openwit.training.config.zoo import InputSpec
 from openwit.training.data.captioned_files import captioned_folder
@@ -174,6 +174,23 @@ def test_processes_end_with_a_run_that_is_killed_or_interrupted(dataset: Path, h
         time.sleep(0.05)
     assert not any(alive(pid) for pid in numbers)
     assert not [path for path in Path("/dev/shm").glob("*") if "openwit" in path.name]
+
+
+def test_an_error_keeps_its_kind_and_tells_where_and_why_it_was_raised() -> None:
+    from openwit.training.data.worker_process import _portable
+
+    try:
+        try:
+            int("seven")
+        except ValueError as error:
+            raise DataError("the shard is damaged") from error
+    except DataError as error:
+        found = pickle.loads(pickle.dumps(_portable(error)))
+    assert type(found) is DataError
+    assert str(found) == "the shard is damaged"
+    [note] = found.__notes__
+    assert 'int("seven")' in note
+    assert "ValueError" in note
 
 
 def test_an_error_that_cannot_travel_has_its_text() -> None:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from openwit.schemas.common.errors import OpenWITError
 from openwit.training.engine import build_model as building
 from openwit.training.engine import fp8
+from openwit.training.models.blocks import Style, Transformer
 
 E4M3, E5M2 = torch.float8_e4m3fn, torch.float8_e5m2
 # Of one rounding: half a step of three and of two bits of mantissa.
@@ -179,3 +180,29 @@ def test_the_kernel_is_called_with_what_it_takes(monkeypatch: pytest.MonkeyPatch
     x = torch.randn(13, 48, requires_grad=True)
     F.mse_loss(layer(x).float(), torch.zeros(13, 32)).backward()
     assert calls == [(E4M3, True), (E5M2, False), (E5M2, False)]
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_attention_of_one_position_is_in_fp8_too(causal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `speed.skip_unused` the last block computes a query of one position, and keys and values of all."""
+    torch.manual_seed(4)
+    model = Transformer(32, 1, 2, causal, Style())
+    x, rows = torch.randn(3, 16, 32), torch.tensor([2, 15, 7])
+    plain = model(x, rows=rows)
+    fp8.use_fp8(model)
+    counted: list[tuple[int, ...]] = []
+    product = fp8.scaled_product
+
+    def counting(one: fp8.Quantised, other: fp8.Quantised, **more: Any) -> torch.Tensor:
+        counted.append((*one.values.shape, len(other.values)))
+        return product(one, other, **more)
+
+    monkeypatch.setattr(fp8, "scaled_product", counting)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model(x, rows=rows)
+    # Query, keys and values, attention's output, the two of the MLP.
+    assert counted == [(3, 32, 32), (48, 32, 64), (3, 32, 32), (3, 32, 128), (3, 128, 32)]
+    assert 0 < error(found, plain) < 0.1
+    found.float().sum().backward()
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.parameters())
+    assert torch.equal(model.eval()(x, rows=rows), plain)
