@@ -100,7 +100,7 @@ def steps_of(existing: Existing, wanted: Wanted) -> list[Step]:
     unknown = next((step for step in wanted.changes if step not in (*STEPS, "copy")), None)
     if unknown is not None:
         raise RecipeError(f"--set {unknown}.…: no step has this name; steps: {', '.join((*STEPS, 'copy'))}")
-    if existing.sources is None or not _is_copied(existing.sources, wanted):
+    if existing.sources is None:
         return _through_the_chain(existing, wanted)
     taken = {name for manifest in existing.sources.manifests for name in manifest.recipe}
     judging = _judging(existing, wanted)
@@ -123,12 +123,6 @@ def steps_of(existing: Existing, wanted: Wanted) -> list[Step]:
         Step(CHOOSE, choose, _free(wanted.command, taken), filled),
         Step(COPY, files, _free("copy", taken)),
     ]
-
-
-def _is_copied(sources: Sources, wanted: Wanted) -> bool:
-    """Return whether samples can be copied: earlier steps tell the images of tars from each other by their place."""
-    looks = wanted.dedup is not None or wanted.image or wanted.candidates
-    return not looks or all(manifest.formats() == ["webdataset"] for manifest in sources.manifests)
 
 
 def judged_dedup(steps: Sequence[Step]) -> str | None:

@@ -7,11 +7,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from openwit.pipeline.dataset.layouts import Laid, folder_sum, laid_out, member_names, table_images
-from openwit.pipeline.dataset.sample import image_endings
 from openwit.pipeline.dataset.store import DatasetStore
 from openwit.schemas.common.atomic import sha256_of
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.manifest import ShardEntry
+from openwit.schemas.tables.samples import image_endings
 
 
 def filter_table(source: Path, base: Path, gone: Set[str]) -> tuple[Laid, pa.Table]:

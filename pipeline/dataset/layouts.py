@@ -16,14 +16,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from openwit.pipeline.dataset.sample import image_endings, sample_documents
+from openwit.pipeline.dataset.sample import sample_documents
 from openwit.pipeline.dataset.tar_writer import TarWriter
 from openwit.schemas.common.atomic import atomic_path, sha256_of
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.storage.reading import remove_tree
 from openwit.schemas.manifest import ShardFormat
 from openwit.schemas.table import payload_field, without_payload
-from openwit.schemas.tables.samples import SAMPLES
+from openwit.schemas.tables.samples import SAMPLES, image_endings
 
 EXTENSIONS = {"image": "jpg", "text": "txt", "json": "json"}
 """Extensions of a sample's members in the tar, in their order; in a Parquet table the names of their columns.

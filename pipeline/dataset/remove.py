@@ -25,7 +25,6 @@ from openwit.pipeline.dataset.layouts import EXTENSIONS, Laid
 from openwit.pipeline.dataset.removal_journal import JOURNAL, Gone, Journal, ShardPlan, read_journal, write_journal
 from openwit.pipeline.dataset.removal_list import KINDS, RemovalList
 from openwit.pipeline.dataset.removal_tables import rewrite_tables
-from openwit.pipeline.dataset.sample import image_endings
 from openwit.pipeline.dataset.store import DatasetStore, LocalFolder, load_manifest, save_manifest
 from openwit.pipeline.dataset.tar_writer import TarWriter, members
 from openwit.pipeline.dataset.write_shard import SHARD_FILES, shard_files
@@ -36,7 +35,7 @@ from openwit.schemas.common.locks import hold_lock
 from openwit.schemas.common.storage_faults import storage_faults
 from openwit.schemas.images.sniff import ENDINGS
 from openwit.schemas.manifest import DatasetManifest, FileEntry, ShardEntry
-from openwit.schemas.tables.samples import SAMPLES, SHARD_INDEX
+from openwit.schemas.tables.samples import SAMPLES, SHARD_INDEX, image_endings
 
 SCRATCH = ".removing"
 _COLUMNS = ("key", "url", "sha256", "phash", "pair_ids", "query_ids")

@@ -74,14 +74,6 @@ def sample_rows(keys: list[str], survivors: pa.Table, types: Mapping[str, str] =
     return SAMPLES.table(columns)
 
 
-def image_endings(samples: pa.Table) -> list[str]:
-    """Return the ending of each sample's image in the shard; that of datasets of earlier releases is jpg."""
-    if "format" not in samples.column_names:
-        return ["jpg"] * samples.num_rows
-    endings: list[str] = samples.column("format").to_pylist()
-    return endings
-
-
 def sample_documents(samples: pa.Table) -> list[bytes]:
     """Return the `.json` member of each row of openwit.schemas.tables.samples.SAMPLES: sorted keys, UTF-8.
 

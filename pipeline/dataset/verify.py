@@ -14,7 +14,6 @@ import pyarrow as pa
 from openwit.pipeline.dataset.card_sums import CARD, card_problems
 from openwit.pipeline.dataset.layouts import EXTENSIONS, folder_sum, member_names, table_members
 from openwit.pipeline.dataset.removal_journal import JOURNAL
-from openwit.pipeline.dataset.sample import image_endings
 from openwit.pipeline.dataset.store import DatasetStore, by_folder, load_manifest, open_store
 from openwit.pipeline.dataset.tar_writer import members
 from openwit.pipeline.dataset.target import BUILDING
@@ -22,7 +21,7 @@ from openwit.schemas.common.atomic import sha256_of
 from openwit.schemas.common.errors import SchemaError
 from openwit.schemas.images.sniff import ENDINGS, sniff_format
 from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest, FileEntry, ShardEntry
-from openwit.schemas.tables.samples import SAMPLES, SHARD_INDEX
+from openwit.schemas.tables.samples import SAMPLES, SHARD_INDEX, image_endings
 
 # Files beside those that the manifest lists: the card, which cites it, and the records of the stage that wrote it.
 _MAY_BE_THERE = frozenset(

@@ -11,7 +11,7 @@ from openwit.pipeline.common.ranges import gives_ranges, open_ranges, remote_siz
 from openwit.pipeline.plan.settings import Assumptions
 from openwit.pipeline.readers.crawl.archive_parts import why_not_split
 from openwit.pipeline.readers.custom import reader_of
-from openwit.pipeline.readers.samples.datasets import has_sidecars
+from openwit.pipeline.readers.samples.datasets import is_shard
 from openwit.pipeline.readers.samples.folders import listing_of
 from openwit.pipeline.readers.tables.files import format_of
 from openwit.pipeline.readers.tables.table_ranges import RowRange
@@ -19,7 +19,7 @@ from openwit.pipeline.readers.tables.tables import parquet_sizes
 from openwit.pipeline.readers.url_lists import is_plain
 from openwit.pipeline.stages.candidates.parts import InputPart
 from openwit.pipeline.stages.candidates.settings import CandidateSettings
-from openwit.pipeline.stages.candidates.sources import InputKind, kind_of
+from openwit.pipeline.stages.candidates.sources import SAMPLE_KINDS, InputKind, kind_of
 from openwit.schemas.common.decompress import compression_of, plain_chunks
 from openwit.schemas.common.storage.remote import is_remote
 
@@ -145,10 +145,10 @@ def _slices(
     """Return slices of together about `each` bytes; none if the file cannot be cut."""
     if reader_of(name, settings.readers) is not None or (is_remote(name) and not gives_ranges(name, size)):
         return []
+    if kind_of(name) in SAMPLE_KINDS and is_shard(name, settings.columns):
+        return [Slice(kind, InputPart(name), 1.0, size)]  # its images are not looked at
     if kind_of(name) is InputKind.IMAGES:
         return [_of_folder(kind, name, size, each)]
-    if kind_of(name) is InputKind.TAR and has_sidecars(name):
-        return [Slice(kind, InputPart(name), 1.0, size)]  # its images are not looked at
     if kind_of(name) is InputKind.URLS and not is_plain(name):
         return []
     if kind_of(name) in (InputKind.TAR, InputKind.URLS):

@@ -143,17 +143,16 @@ class _OfShards(FileTask[ShardInput]):
         texts: list[list[int] | None] = [None] * samples.num_rows
         judged = self._judged
         if judged is not None:
-            archive = self.sources.tar_of(shard)
-            offsets = self.sources.index(shard).column("image_offset").to_pylist()
-            left = judged.is_left(archive, offsets)
+            archive, places = self.sources.name_of(shard), self.sources.places(shard, samples)
+            left = judged.is_left(archive, places)
             urls, words = samples.column("url").to_pylist(), samples.column("texts").to_pylist()
             for row in range(samples.num_rows):
                 if found[row] is not None:
                     continue
                 if not left[row]:
-                    found[row] = judged.reason_of(archive, offsets[row], urls[row])
+                    found[row] = judged.reason_of(archive, places[row], urls[row])
                     continue
-                kept = judged.texts_left(archive, offsets[row], words[row])
+                kept = judged.texts_left(archive, places[row], words[row])
                 texts[row] = kept if kept and len(kept) < len(words[row]) else None
         return found, texts, listed
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from openwit.pipeline.dataset.layouts import held_bytes, laid_out
-from openwit.pipeline.dataset.sample import image_endings, sample_keys
+from openwit.pipeline.dataset.sample import sample_keys
 from openwit.pipeline.dataset.store import LocalFolder, RemoteFolder, move_in
 from openwit.pipeline.dataset.write_shard import SHARD_FILES, shard_files
 from openwit.pipeline.execution.files import STAGE, checked
@@ -33,7 +33,7 @@ from openwit.schemas.common.storage.store_path import is_store
 from openwit.schemas.common.storage_faults import storage_faults
 from openwit.schemas.images.sniff import sniff_format
 from openwit.schemas.manifest import FileEntry, ShardEntry, ShardFormat
-from openwit.schemas.tables.samples import BY_TEXT, SAMPLES
+from openwit.schemas.tables.samples import BY_TEXT, SAMPLES, image_endings
 
 STEP = "shard/pairs"
 SAMPLES_STEP = "shard/samples"
@@ -279,8 +279,8 @@ class CopyShard(_OfSources, FileTask[NewShard]):
             for row, body in zip(mine.tolist(), bodies, strict=True):
                 if len(body) < sizes[row] or sniff_format(body[:64]) is None:
                     raise DataError(
-                        f"{self.sources.tar_of(shard)} holds no picture at byte {offsets[row]:,}, where its index has "
-                        "one: verify the dataset and restore it"
+                        f"{self.sources.name_of(shard)} holds no picture at byte {offsets[row]:,}, where its index "
+                        "has one: verify the dataset and restore it"
                     )
                 found[row] = body
         return found

@@ -45,7 +45,7 @@ def url_hash(url: str) -> int:
 
 
 def write_judged(
-    folder: Path, texts: Sequence[Path], images: Sequence[Path], steps: Mapping[str, Path], tars: Sequence[str]
+    folder: Path, texts: Sequence[Path], images: Sequence[Path], steps: Mapping[str, Path], shards: Sequence[str]
 ) -> None:
     """Write what is left after earlier steps, and why the rest went, where workers map it.
 
@@ -54,7 +54,7 @@ def write_judged(
         texts: files of CANDIDATES: the texts that are left.
         images: files of SURVIVORS, or of CANDIDATES: the images that are left.
         steps: folders of the earlier steps, by name.
-        tars: of all shards, as candidates name them.
+        shards: names of all, as candidates name them.
     """
     places = [np.fromiter(map(place_hash, *pairs[:2]), np.uint64, len(pairs[0])) for pairs in map(_pairs, images)]
     words = [np.fromiter(map(text_hash, *pairs), np.uint64, len(pairs[0])) for pairs in map(_pairs, texts)]
@@ -63,7 +63,7 @@ def write_judged(
         with atomic_path(folder / name) as temporary, temporary.open("wb") as file:
             np.save(file, every)
     tables = [table for path in steps.values() for table in _drops(StagePaths(path))]
-    shown = json.dumps(short_names(sorted(tars))).encode()
+    shown = json.dumps(short_names(sorted(shards))).encode()
     with atomic_path(folder / REASONS) as temporary:
         table = pa.concat_tables([_REASONS.empty_table(), *tables])
         pq.write_table(table.replace_schema_metadata({_SHOWN: shown}), temporary)

@@ -67,7 +67,7 @@ class _Samples:
     def __init__(self, sources: Sources | None) -> None:
         self._sources = sources
         shards = [] if sources is None else sources.shards
-        self._shards = {sources.tar_of(shard): shard for shard in shards} if sources is not None else {}
+        self._shards = {sources.name_of(shard): shard for shard in shards} if sources is not None else {}
         self._known: tuple[str, dict[int, tuple[str, str, str]]] = ("", {})
 
     def of(self, image: dict[str, Any]) -> list[dict[str, Any]]:
@@ -97,10 +97,7 @@ class _Samples:
         if shard is None or self._sources is None:
             return carried
         if self._known[0] != archive:
-            samples, index = self._sources.samples(shard), self._sources.index(shard)
+            samples = self._sources.samples(shard)
             named = zip(*(samples.column(name).to_pylist() for name in ("uid", "key", "url")), strict=True)
-            self._known = (
-                archive,
-                dict(zip(index.column("image_offset").to_pylist(), named, strict=True)),
-            )
+            self._known = archive, dict(zip(self._sources.places(shard, samples), named, strict=True))
         return self._known[1].get(offset, carried)

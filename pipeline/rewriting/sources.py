@@ -17,13 +17,14 @@ from openwit.pipeline.common.column_types import FoundType, joined_types, type_n
 from openwit.pipeline.dataset.removal_journal import JOURNAL
 from openwit.pipeline.dataset.store import DatasetStore, load_manifest, open_store
 from openwit.pipeline.dataset.target import BUILDING
+from openwit.pipeline.readers.samples.datasets import places_in_shard, shard_name
 from openwit.pipeline.stages.sidecars import QUERY_COUNTS_FILE
 from openwit.schemas.common.errors import DataError, OpenWITError, RecipeError, one_line
 from openwit.schemas.common.storage.remote import is_remote
 from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest, ShardEntry
 from openwit.schemas.table import TableSchema, without_payload
 from openwit.schemas.tables.queries import QUERY_COUNTS
-from openwit.schemas.tables.samples import OWN_NAMES, SAMPLES, SHARD_INDEX, samples_with
+from openwit.schemas.tables.samples import OWN_NAMES, SAMPLES, SHARD_INDEX, image_endings, samples_with
 
 _FILES = (".tar", ".parquet", ".csv", ".tsv", ".jsonl", ".txt", ".gz", ".zst")
 
@@ -152,9 +153,19 @@ class Sources:
         """Return the name of a shard's metadata, for messages."""
         return f"{self.names[shard.dataset]}/{shard.entry.metadata.path}"
 
-    def tar_of(self, shard: SourceShard) -> str:
-        """Return the name of a shard's tar, as candidates name it too."""
-        return f"{self.names[shard.dataset]}/{shard.entry.tar.path}"
+    def name_of(self, shard: SourceShard) -> str:
+        """Return the name of a shard's tar, table or folder, as candidates name it too."""
+        return shard_name(self.names[shard.dataset], shard.entry)
+
+    def places(self, shard: SourceShard, samples: pa.Table) -> list[int]:
+        """Return where the images of a shard are, as candidates tell it, of all its samples.
+
+        Raises:
+            DataError: the index cannot be read, or an image is missing.
+        """
+        offsets = self.index(shard).column("image_offset").to_pylist()
+        keys = samples.column("key").to_pylist()
+        return places_in_shard(self.name_of(shard), keys, image_endings(samples), offsets)
 
     def samples(self, shard: SourceShard) -> pa.Table:
         """Return the metadata of a shard with the columns of all inputs.

@@ -89,8 +89,8 @@ class Choose(Stage[ChooseSettings]):
                 [path for each in inputs.several(port) for path in each.stage_manifest().paths(each.folder, port)]
                 for port in ("candidates", "survivors")
             )
-            tars = [sources.tar_of(shard) for shard in sources.shards]
-            write_judged(folder / JUDGED, texts, images or texts, build.folders, tars)
+            shards = [sources.name_of(shard) for shard in sources.shards]
+            write_judged(folder / JUDGED, texts, images or texts, build.folders, shards)
         result = choose(job, settings, sources, folder, step)
         judging = [each.stage_manifest() for each in inputs.several("survivors")]
         compared = [line for manifest in judging for line in manifest.funnel if line.unit == EVALUATION_UNIT]

@@ -76,6 +76,14 @@ def samples_with(columns: Iterable[tuple[str, pa.DataType]]) -> TableSchema:
     return SAMPLES.extended([*kept, BY_TEXT]) if kept else SAMPLES
 
 
+def image_endings(samples: pa.Table) -> list[str]:
+    """Return the ending of each sample's image in the shard; that of datasets of earlier releases is jpg."""
+    if "format" not in samples.column_names:
+        return ["jpg"] * samples.num_rows
+    endings: list[str] = samples.column("format").to_pylist()
+    return endings
+
+
 SHARD_INDEX = TableSchema(
     "shard_index",
     1,

@@ -1,5 +1,6 @@
 """Columns, uids and keys of tars, folders, datasets, readers and img2dataset's outputs come back in a new dataset."""
 
+import functools
 import itertools
 import json
 import os
@@ -84,8 +85,8 @@ def table(folder, own=True):
     return [folder / "t.parquet"]
 
 
-def dataset(folder, own=True):
-    built(folder / "first", tar(folder, own), {"keep": "all"}, {"keys": "input"})
+def dataset(folder, own=True, form="webdataset"):
+    built(folder / "first", tar(folder, own), {"keep": "all"}, {"keys": "input", "format": form})
     return [folder / "first" / "dataset"]
 
 
@@ -119,11 +120,20 @@ def metadata(folder):
     return pa.concat_tables([pq.read_table(folder / shard.metadata.path) for shard in shards])
 
 
-INPUTS = {"tar": tar, "folder": images, "table": table, "dataset": dataset, "img2dataset": img2dataset}
+INPUTS = {
+    "tar": tar,
+    "folder": images,
+    "table": table,
+    "dataset": dataset,
+    "dataset of files": functools.partial(dataset, form="files"),
+    "dataset of tables": functools.partial(dataset, form="parquet"),
+    "img2dataset": img2dataset,
+}
 PRODUCT = [*itertools.product(INPUTS, ("none", "some", "all"), (True, False), ("number", "input"))]
 FAST = {("tar", "all", True, "input")}
-# Every fifth of the 60 builds: each input, and each choice of the others.
-SLOW = {each for at, each in enumerate(PRODUCT) if at % 5 == 0} | {("dataset", "all", True, "input")}
+OURS = ("dataset", "dataset of files", "dataset of tables")
+# Every fifth of the 84 builds: each input, and each choice of the others.
+SLOW = {each for at, each in enumerate(PRODUCT) if at % 5 == 0} | {(kind, "all", True, "input") for kind in OURS}
 
 
 @pytest.mark.parametrize(
@@ -140,14 +150,14 @@ def test_every_input_gives_its_columns_uids_and_keys(tmp_path, kind, keep, own, 
     for name in names:
         assert (str(rows.schema.field(name).type), rows.column(name).to_pylist()) == EXPECTED[name], name
     # A table's column uid is kept where it is asked for; the .json of a sample is its own.
-    wins = own and (keep != "none" or kind in ("tar", "folder", "dataset"))
+    wins = own and (keep != "none" or kind in ("tar", "folder", *OURS))
     computed = [pair_id(row["url"], row["caption"]).hex() for row in rows.to_pylist()]
     assert rows.column("uid").to_pylist() == ([f"{n:032x}" for n in range(ROWS)] if wins else computed)
     assert rows.column("key").to_pylist() == (
         [f"k{n}" for n in range(ROWS)] if keys == "input" else [f"{n:010d}" for n in range(ROWS)]
     )
     assert verify_dataset(found) == []
-    if kind == "dataset":
+    if kind in OURS:
         assert set(rows.column("origin_archive").to_pylist()) == {str(tmp_path / "00000.tar")}
         again = built(tmp_path / "again", [found], {"keep": "all"})
         assert metadata(again).select(["origin_archive", "origin_record_offset", *names]) == rows.select(

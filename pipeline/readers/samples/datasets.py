@@ -1,10 +1,10 @@
-"""Read samples of finished datasets of ours, local or in a store: from their metadata and index; no tar is opened.
+"""Read samples of finished datasets of ours, local or in a store: from their metadata and index; no image is read.
 
 The columns that a dataset kept of its own inputs can be kept again, with their types, by text. Where each text was
 found at first goes along as `origin_archive` and `origin_record_offset`, however many datasets lie between.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from openwit.pipeline.common.column_types import FoundType, plain_type, type_named
 from openwit.pipeline.common.column_values import UID, decoded, encoded, row_of
 from openwit.pipeline.common.counting import Count
+from openwit.pipeline.readers.samples.folders import listing_of, stored_place
 from openwit.pipeline.readers.samples.sample import SIDECARS_UNUSED, Sample
 from openwit.pipeline.readers.tables.kept import cast_values
 from openwit.pipeline.readers.tables.settings import TableColumns
@@ -20,8 +21,9 @@ from openwit.pipeline.readers.tables.tables import NOTHING_KEPT, KeptColumns, Ta
 from openwit.schemas.common.errors import DataError, OpenWITError, one_line
 from openwit.schemas.common.storage.remote import is_remote
 from openwit.schemas.common.storage.store_path import as_path
-from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest
-from openwit.schemas.tables.samples import BY_TEXT, ORIGIN_COLUMNS, OWN_NAMES
+from openwit.schemas.manifest import MANIFEST_NAME, DatasetManifest, ShardEntry
+from openwit.schemas.table import without_payload
+from openwit.schemas.tables.samples import BY_TEXT, ORIGIN_COLUMNS, OWN_NAMES, image_endings
 
 ORIGINS = {column.name: str(column.type) for column in ORIGIN_COLUMNS}
 """Types of the columns that tell where a text of a finished dataset was found."""
@@ -50,8 +52,12 @@ def dataset_shards(name: str) -> list[str] | None:
     base = name.rstrip("/")
     if "files" in manifest.formats() and is_remote(name):
         raise DataError(f"{name} has its images in files of their own, which are read from a local folder only")
-    ends = {"files": "/"}
-    return [f"{base}/{shard.tar.path}{ends.get(shard.format, '')}" for shard in manifest.shards]
+    return [shard_name(base, shard) for shard in manifest.shards]
+
+
+def shard_name(dataset: str, shard: ShardEntry) -> str:
+    """Return the name of a shard among the inputs of candidates: its tar, its table, or its folder with a slash."""
+    return f"{dataset}/{shard.tar.path}{'/' if shard.format == 'files' else ''}"
 
 
 def has_manifest(name: str) -> bool:
@@ -67,26 +73,81 @@ def has_sidecars(name: str) -> bool:
     return path.with_suffix(".idx.arrow").exists() and path.with_suffix(".parquet").exists()
 
 
-def shard_samples(
-    name: str, count: Count, columns: TableColumns | None = None, kept: KeptColumns = NOTHING_KEPT
-) -> Iterator[Sample] | None:
-    """Return the samples of a shard of ours, whose place is the offset of the image in the tar.
+def is_shard(name: str, columns: TableColumns) -> bool:
+    """Return whether an input is read as a shard of a dataset of ours: a tar, a table or a folder with our sidecars.
+
+    It is not where the user names the columns of images, URLs or texts, nor is a table without the images.
+    """
+    if columns.image or columns.url or columns.text or not has_sidecars(name):
+        return False
+    return not name.endswith(".parquet") or _holds_images(name)
+
+
+def _holds_images(name: str) -> bool:
+    try:
+        with as_path(name).open("rb") as file:
+            schema = pq.read_schema(file)
+    except (pa.ArrowException, OSError):
+        return False
+    return without_payload(schema) is not schema
+
+
+def places_in_shard(name: str, keys: Sequence[str], endings: Sequence[str], offsets: Sequence[int]) -> list[int]:
+    """Return where the images of a shard are, as `Sample.place` has it.
 
     Args:
-        name: the tar.
+        name: of the shard, as `shard_name` makes it.
+        keys, endings: of its samples, N each; the endings of the images' files.
+        offsets: of the images' bytes, N, from the index.
+
+    Returns:
+        N places: offsets in a tar, rows of a table, places in a folder.
+
+    Raises:
+        DataError: a folder lacks an image.
+    """
+    if name.endswith("/"):
+        positions = {file: at for at, file in enumerate(listing_of(name).images)}
+        files = [f"{key}.{ending}" for key, ending in zip(keys, endings, strict=True)]
+        lost = next((file for file in files if file not in positions), None)
+        if lost is not None:
+            raise DataError(f"{name}{lost} is missing: verify the dataset and restore it")
+        return [stored_place(positions[file], file) for file in files]
+    return list(range(len(keys))) if name.endswith(".parquet") else list(offsets)
+
+
+def shard_samples(
+    name: str,
+    count: Count,
+    columns: TableColumns | None = None,
+    kept: KeptColumns = NOTHING_KEPT,
+    demanded: Iterable[str] = (),
+) -> Iterator[Sample] | None:
+    """Return the samples of a shard of ours.
+
+    Args:
+        name: of the shard, as `shard_name` makes it.
         count: receives a note if the files beside it are not ours, or damaged.
         columns: names given by the user, of which those that are kept count.
         kept: types of the columns that are kept.
+        demanded: columns that are to be among the facts of each sample.
 
     Returns:
         None if they cannot be used.
+
+    Raises:
+        DataError: a folder lacks an image.
     """
     opened = _opened(name, count)
     if opened is None:
         return None
     table, offsets = opened
+    facts = list(demanded)
+    if any(field not in table.column_names for field in facts):
+        return None  # the JSON beside the images may have it
+    places = places_in_shard(name, table.column("key").to_pylist(), image_endings(table), offsets)
     names = _kept_names(table.schema, columns or TableColumns())
-    return _samples(table, offsets, split_of(name), name, names, kept)
+    return _samples(table, places, split_of(name), name, names, kept, facts)
 
 
 def shard_facts(name: str, count: Count, columns: TableColumns) -> TableFacts | None:
@@ -100,17 +161,18 @@ def shard_facts(name: str, count: Count, columns: TableColumns) -> TableFacts | 
 
 
 def _opened(name: str, count: Count) -> tuple[pa.Table, list[int]] | None:
-    path = as_path(name)
+    path = as_path(name.rstrip("/"))
     try:
         index = _index(path.with_suffix(".idx.arrow").read_bytes())
-        table = pq.read_table(pa.BufferReader(path.with_suffix(".parquet").read_bytes()))
+        with path.with_suffix(".parquet").open("rb") as file:
+            table = pq.read_table(file, columns=without_payload(pq.read_schema(file)).names)
         missing = [column for column in _COLUMNS if column not in table.column_names]
         if missing:
             raise DataError(f"its metadata have no column {missing[0]!r}")
         if index.column("key").to_pylist() != table.column("key").to_pylist():
             raise DataError("its metadata and its index name other samples")
     except (pa.ArrowException, OSError, DataError, KeyError) as error:
-        count(SIDECARS_UNUSED, 0, f"{name} is read as any tar: {one_line(error)}")
+        count(SIDECARS_UNUSED, 0, f"{name} is read as other inputs are: {one_line(error)}")
         return None
     return table, index.column("image_offset").to_pylist()
 
@@ -146,14 +208,21 @@ def _kept_names(schema: pa.Schema, columns: TableColumns) -> dict[str, str]:
 
 
 def _samples(
-    table: pa.Table, offsets: list[int], split: str, where: str, names: Mapping[str, str], kept: KeptColumns
+    table: pa.Table,
+    places: list[int],
+    split: str,
+    where: str,
+    names: Mapping[str, str],
+    kept: KeptColumns,
+    facts: list[str],
 ) -> Iterator[Sample]:
     read = [*_COLUMNS, *(name for name in _LINEAGE if name in table.column_names)]
     rows: list[dict[str, Any]] = table.select(read).to_pylist()
     values = _ByText(table, where, names, kept)
-    for number, (row, offset) in enumerate(zip(rows, offsets, strict=True)):
+    told = table.select(facts).to_pylist()
+    for number, (row, place) in enumerate(zip(rows, places, strict=True)):
         yield Sample(
-            offset,
+            place,
             row["key"],
             row["url"],
             row["texts"],
@@ -162,6 +231,7 @@ def _samples(
             languages=row["languages"],
             page_urls=row["page_urls"],
             licenses=row["licenses"],
+            facts=told[number] if facts else {},
             columns=values.of(number, row),
         )
 

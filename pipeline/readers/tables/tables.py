@@ -304,8 +304,9 @@ def read_images(
     """
     name = str(path)
     wanted = sorted(set(rows))
+    columns = (columns or TableColumns()).model_copy(update={"keep": ()})
     with _parquet(name) as file:
-        image = resolve_columns(file.schema_arrow, columns or TableColumns(), where=name, texts_required=False).image
+        image = resolve_columns(file.schema_arrow, columns, where=name, texts_required=False).image
         if image is None:
             raise DataError(f"{name} holds no image bytes: its images must be downloaded from their URLs")
         if wanted and not 0 <= wanted[0] <= wanted[-1] < file.metadata.num_rows:

@@ -16,7 +16,7 @@ from openwit.pipeline.common.ranges import open_ranges
 from openwit.pipeline.execution.jobs import FileTask, Task, TaskStats
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.readers.custom import read_records, reader_of
-from openwit.pipeline.readers.samples.datasets import has_sidecars, shard_facts
+from openwit.pipeline.readers.samples.datasets import is_shard, shard_facts
 from openwit.pipeline.readers.samples.fields import FieldNames, field_facts
 from openwit.pipeline.readers.samples.folders import folder_samples
 from openwit.pipeline.readers.samples.sample import Sample
@@ -24,7 +24,7 @@ from openwit.pipeline.readers.samples.tars import tar_samples
 from openwit.pipeline.readers.tables.settings import TableColumns
 from openwit.pipeline.readers.tables.tables import KeptColumns, TableFacts, table_facts
 from openwit.pipeline.stages.candidates.settings import CandidateSettings
-from openwit.pipeline.stages.candidates.sources import InputKind, kind_of
+from openwit.pipeline.stages.candidates.sources import SAMPLE_KINDS, InputKind, kind_of
 from openwit.schemas.common.errors import DataError, OpenWITError, PluginError
 from openwit.schemas.common.plugins import PluginSettings
 from openwit.schemas.common.storage.remote import local_copy
@@ -32,13 +32,17 @@ from openwit.schemas.common.storage.remote import local_copy
 SETTING = "candidates.columns.keep"
 
 
+def _facts_of(name: str, settings: CandidateSettings) -> TableFacts:
+    kind = kind_of(name)
+    found = None
+    if kind in SAMPLE_KINDS and is_shard(name, settings.columns):
+        found = shard_facts(name, ignore, settings.columns)
+    return TYPES_OF[kind](name, settings) if found is None else found
+
+
 def _of_tar(name: str, settings: CandidateSettings) -> TableFacts:
-    columns = settings.columns
-    found = shard_facts(name, ignore, columns) if has_sidecars(name) else None
-    if found is not None:
-        return found
     with open_ranges(name) as file:
-        return _of_samples(tar_samples(file, name, columns, ignore), name, columns)
+        return _of_samples(tar_samples(file, name, settings.columns, ignore), name, settings.columns)
 
 
 def _of_samples(samples: Iterator[Sample], name: str, columns: TableColumns) -> TableFacts:
@@ -99,7 +103,7 @@ class LookAtColumns(FileTask[str]):
             if own is not None:
                 found = _of_reader(task.payload, own, self.settings.columns)
             else:
-                found = TYPES_OF[kind_of(task.payload)](task.payload, self.settings)
+                found = _facts_of(task.payload, self.settings)
         except PluginError:
             raise
         except OpenWITError:

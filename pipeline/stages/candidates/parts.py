@@ -18,7 +18,7 @@ from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.readers.crawl.archive_file import RecordRange
 from openwit.pipeline.readers.crawl.archive_parts import first_wrong, why_not_split
 from openwit.pipeline.readers.custom import reader_of
-from openwit.pipeline.readers.samples.datasets import has_sidecars
+from openwit.pipeline.readers.samples.datasets import is_shard
 from openwit.pipeline.readers.samples.folders import folder_ranges
 from openwit.pipeline.readers.tables.files import format_of
 from openwit.pipeline.readers.tables.splitting import COMPRESSED, ONE_ROW, edges, parquet_ranges, text_ranges
@@ -26,7 +26,7 @@ from openwit.pipeline.readers.tables.table_ranges import RowRange, TextRange
 from openwit.pipeline.readers.tables.tables import parquet_sizes
 from openwit.pipeline.readers.url_lists import is_plain
 from openwit.pipeline.stages.candidates.settings import CandidateSettings
-from openwit.pipeline.stages.candidates.sources import InputKind, kind_of
+from openwit.pipeline.stages.candidates.sources import SAMPLE_KINDS, InputKind, kind_of
 from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.common.storage.remote import is_remote, local_copy
 from openwit.schemas.common.wording import counted
@@ -88,7 +88,7 @@ def plan(job: Job, folder: Path, inputs: Sequence[str], settings: CandidateSetti
     looks: list[Task[str]] = []
     for number, name in enumerate(inputs):
         if name.endswith("/") and not is_remote(name) and reader_of(name, settings.readers) is None:
-            plans[name] = InputPlan(_folder_parts(name))
+            plans[name] = InputPlan(_folder_parts(name, settings))
             continue
         if not is_remote(name) and _size(name) <= _part_bytes(name, settings):
             continue
@@ -153,9 +153,9 @@ def _parts(
     name: str, size: int, part_bytes: int, settings: CandidateSettings, stats: TaskStats
 ) -> tuple[list[InputPart], str]:
     """Return the parts of a large input, or none and why there are none."""
+    if kind_of(name) in SAMPLE_KINDS and is_shard(name, settings.columns):
+        return [], ""  # its images are not looked at
     if kind_of(name) in (InputKind.TAR, InputKind.URLS):
-        if kind_of(name) is InputKind.TAR and has_sidecars(name):
-            return [], ""  # its images are not looked at
         if kind_of(name) is InputKind.URLS and not is_plain(name):
             return [], COMPRESSED_LIST
         return _byte_parts(name, size, part_bytes), ""
@@ -182,7 +182,9 @@ def _byte_parts(name: str, size: int, part_bytes: int) -> list[InputPart]:
     return [InputPart(name, records=span) for span in zip(starts, [*starts[1:], None], strict=True)]
 
 
-def _folder_parts(name: str) -> list[InputPart]:
+def _folder_parts(name: str, settings: CandidateSettings) -> list[InputPart]:
+    if is_shard(name, settings.columns):
+        return [InputPart(name)]
     try:
         ranges = folder_ranges(name)
     except OpenWITError:

@@ -46,6 +46,10 @@ class InputKind(StrEnum):
     URLS = "list of URLs"
 
 
+SAMPLE_KINDS = frozenset({InputKind.TAR, InputKind.TABLE, InputKind.IMAGES})
+"""Kinds of inputs that may be a shard of a finished dataset."""
+
+
 def kind_of(name: str) -> InputKind:
     """Return what a file holds, by its name.
 

@@ -24,7 +24,7 @@ from openwit.pipeline.readers.custom import reader_of
 from openwit.pipeline.readers.inputs import expand_inputs
 from openwit.pipeline.readers.pages.html import IMAGE_REASONS, IMAGES
 from openwit.pipeline.readers.pages.wat import WAT_REASONS
-from openwit.pipeline.readers.samples.datasets import ORIGINS, has_sidecars, shard_samples, split_of
+from openwit.pipeline.readers.samples.datasets import ORIGINS, has_sidecars, is_shard, shard_samples, split_of
 from openwit.pipeline.readers.samples.fields import FieldValues
 from openwit.pipeline.readers.samples.folders import folder_samples, is_image_name
 from openwit.pipeline.readers.samples.sample import SAMPLE_NOTES, SAMPLE_REASONS
@@ -50,6 +50,7 @@ from openwit.pipeline.stages.candidates.settings import CandidateSettings
 from openwit.pipeline.stages.candidates.sources import (
     IMAGES_TAKEN,
     PAGES_TAKEN,
+    SAMPLE_KINDS,
     InputKind,
     archive_pairs,
     custom_pairs,
@@ -267,7 +268,9 @@ class ReadInput(FileTask[InputPart]):
         return [*candidates, drops]
 
     def _is_table(self, name: str) -> bool:
-        return reader_of(name, self.settings.readers) is not None or kind_of(name) is InputKind.TABLE
+        if reader_of(name, self.settings.readers) is not None:
+            return True
+        return kind_of(name) is InputKind.TABLE and not is_shard(name, self.settings.columns)
 
     def _pairs(self, source: Any, part: InputPart, stats: TaskStats, of_images: list[Drop]) -> Iterator[Pair]:
         """Yield the pairs of a part of an input; `source` is a path, or the open file of a part of an archive."""
@@ -280,8 +283,9 @@ class ReadInput(FileTask[InputPart]):
             yield from custom_pairs(source, name, reader, shown, self.kept, values)
             return
         kind = kind_of(name)
-        if kind in (InputKind.TAR, InputKind.IMAGES, InputKind.URLS):
-            for pair in self._sample_pairs(source, part, kind, stats):
+        own = self._shard_pairs(part, kind, stats)
+        if own is not None or kind in (InputKind.TAR, InputKind.IMAGES, InputKind.URLS):
+            for pair in self._sample_pairs(source, part, kind, stats) if own is None else own:
                 if self.settings.name_by_place and pair.has_bytes:
                     pair.url = place_name(shown, pair.record_offset)
                 yield pair
@@ -312,6 +316,22 @@ class ReadInput(FileTask[InputPart]):
             yield from read(source, name, count_record, count_image, drops=drops, span=span)
             stats.extra = RecordsRead(span.first, span.after)
 
+    def _shard_pairs(self, part: InputPart, kind: InputKind, stats: TaskStats) -> Iterator[Pair] | None:
+        """Return the pairs of a shard of a finished dataset; None if the input is none."""
+        name, columns = part.input, self.settings.columns
+        if kind not in SAMPLE_KINDS or part.records or part.table or not is_shard(name, columns):
+            return None
+        demanded = demanded_columns(columns)
+        samples = shard_samples(name, _lost_rows(stats), columns, self.kept, demanded.values())
+        if samples is None:
+            return None
+
+        def on_origin() -> None:
+            stats.counters[WITH_ORIGIN] = 1
+
+        shown = part.shown or short_names([name])[name]
+        return sample_pairs(samples, name, shown, self.kept, on_origin=on_origin, demanded=demanded)
+
     def _sample_pairs(self, source: Any, part: InputPart, kind: InputKind, stats: TaskStats) -> Iterator[Pair]:
         """Yield the pairs of a part of a tar, a folder of images or a list of URLs."""
         count, columns, name = _lost_rows(stats), self.settings.columns, part.input
@@ -334,16 +354,7 @@ class ReadInput(FileTask[InputPart]):
             samples = folder_samples(name, columns, count, rows)
             yield from sample_pairs(samples, name, shown, self.kept, split=split, values=values, demanded=demanded)
             return
-        # What a sample demands is in its .json, which the metadata of a shard of ours need not repeat.
-        ours = part.records is None and has_sidecars(name) and not demanded
-        own = shard_samples(name, count, columns, self.kept) if ours else None
-        if own is not None:
-
-            def on_origin() -> None:
-                stats.counters[WITH_ORIGIN] = 1
-
-            yield from sample_pairs(own, name, shown, self.kept, on_origin=on_origin)
-        elif not part.is_empty:
+        if not part.is_empty:
             span = RecordRange(*(part.records or (0, None)), exact=part.is_exact)
             with open_ranges(name) as file:
                 samples = tar_samples(file, name, columns, count, span=span)

@@ -9,7 +9,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from openwit.pipeline.dataset.sample import image_endings
 from openwit.pipeline.dataset.store import load_manifest, open_store
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.manifest import MANIFEST_NAME, ShardEntry
@@ -17,6 +16,7 @@ from openwit.schemas.table import TableSchema, without_payload
 from openwit.schemas.tables.candidates import DROP_EXAMPLES
 from openwit.schemas.tables.images import DUPLICATE_EXAMPLES
 from openwit.schemas.tables.queries import QUERY_COUNTS
+from openwit.schemas.tables.samples import image_endings
 
 QUERIES_FILE = "queries.parquet"
 DUPLICATES_FILE = "duplicates.parquet"

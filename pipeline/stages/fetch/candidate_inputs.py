@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from openwit.pipeline.dataset.layouts import EXTENSIONS
 from openwit.pipeline.execution.stage import StageManifest
 from openwit.pipeline.readers.custom import check_readers, read_record_images, reader_of
+from openwit.pipeline.readers.samples.datasets import is_shard
 from openwit.pipeline.readers.samples.folders import folder_images
 from openwit.pipeline.readers.samples.tars import is_tar_name, tar_images
 from openwit.pipeline.readers.tables.settings import TableColumns
@@ -34,7 +36,8 @@ class CandidateInputs:
             yield from tar_images(archive, rows)
             return
         if reader is None:
-            yield from read_images(archive, sorted(rows), columns=self.columns)
+            columns = TableColumns(image=EXTENSIONS["image"]) if is_shard(archive, self.columns) else self.columns
+            yield from read_images(archive, sorted(rows), columns=columns)
             return
         with local_copy(archive) as path:
             yield from read_record_images(path, archive, reader, numbers=rows)
