@@ -69,7 +69,7 @@ def settings(
         bool, typer.Option("--json-schema", help="Print the JSON Schema of recipes, for editors.")
     ] = False,
 ) -> None:
-    """List the settings of the steps and of inputs: type, default and meaning.
+    """List settings of steps and inputs: type, default, meaning.
 
     The keys are those of a recipe and of `wit build --set`; the command of a step takes them without the step's name.
     Those of `inputs.SOURCE` are of a recipe's list `inputs`, which `wit inputs` fetches.
