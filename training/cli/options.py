@@ -5,14 +5,19 @@ from typing import Annotated
 
 import typer
 
-from openwit.schemas.common.command import path_or_url
-from openwit.training.config.choices import Weights
-from openwit.training.config.limits import LARGEST_BATCH
+from openwit.schemas.common.command import make_console, path_or_url
+from openwit.training.config.choices import Layer, Metric, Weights
+from openwit.training.config.limits import LARGEST_BATCH, MOST_SAMPLES
 
 
 def example(command: str) -> str:
     """Return the end of a command's help: an example that is not re-wrapped."""
     return f"\b\nExample:\n  {command}"
+
+
+def say(line: str) -> None:
+    """Print a line as it is: no markup, no breaks."""
+    make_console().print(line, markup=False, soft_wrap=True)
 
 
 ModelPath = Annotated[
@@ -29,3 +34,35 @@ QuickGelu = Annotated[
     typer.Option("--quick-gelu/--gelu", help="Activation of weights of other programs, whose files do not state it."),
 ]
 BatchSize = Annotated[int, typer.Option(min=1, max=LARGEST_BATCH, help="Images or texts embedded at once.")]
+ConfigFile = Annotated[Path, typer.Argument(help="Training configuration (YAML).", metavar="CONFIG.yaml")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override a key: a.b=value. Repeatable.", metavar="KEY=VALUE"),
+]
+Split = Annotated[
+    str | None, typer.Option(help="Split of the data [default: the held-out one, if there are several].")
+]
+TestSplit = Annotated[
+    str | None, typer.Option(help="Split of the test images [default: the held-out one, if there are several].")
+]
+ImagesFolder = Annotated[Path | None, typer.Option(help="Folder of the images that a JSON names.")]
+CaptionedImageColumn = Annotated[str | None, typer.Option(help="Column of images, or of their paths.")]
+CaptionColumn = Annotated[str | None, typer.Option(help="Column of captions, or of lists of them.")]
+Prefix = Annotated[str, typer.Option(help="Text to put before every caption, such as 'a photo of '.")]
+ImageColumn = Annotated[str | None, typer.Option(help="Column of images in Parquet.")]
+LabelColumn = Annotated[str | None, typer.Option(help="Column of labels in Parquet.")]
+Classes = Annotated[Path | None, typer.Option(help="Names of numbered classes, one per line from class 0.")]
+TestImages = Annotated[
+    Path,
+    typer.Option(help="Test images: Parquet of images and labels, folder with one per class, or tars with .cls."),
+]
+ProbeMetric = Annotated[Metric, typer.Option(help="Metric on validation and test images.")]
+ProbedLayer = Annotated[Layer, typer.Option(help="Features before the projection, or after it.")]
+Baselines = Annotated[
+    bool, typer.Option("--baselines", help="Also probe raw pixels, and the same tower with random weights.")
+]
+TestLimit = Annotated[int | None, typer.Option(min=1, max=MOST_SAMPLES, help="Test on a random sample of N images.")]
+FeaturesFolder = Annotated[Path | None, typer.Option(help="Folder that keeps features, to resume and use again.")]
+JsonOut = Annotated[Path | None, typer.Option(help="JSON to write.")]
+SvgOut = Annotated[Path | None, typer.Option(help="SVG to write.")]
+KnownRoot = Annotated[Path, typer.Option(help="Folder of known datasets, see `wit-train datasets`.")]
