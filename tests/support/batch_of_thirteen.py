@@ -33,6 +33,9 @@ from openwit.training.objectives.registry import make_objective
 TEXT = TextSpec(context_length=8, vocabulary=40, width=16, layers=2, heads=2)
 SPEC = ClipSpec(embed_dim=16, vision=VisionSpec(image_size=16, patch_size=4, width=16, layers=2, heads=2), text=TEXT)
 RESNET = ClipSpec(embed_dim=16, vision=ResNetSpec(image_size=32, layers=(1, 1, 1, 1), width=4, heads=2), text=TEXT)
+CONVOLUTIONS = SPEC.model_copy(
+    update={"vision": VisionSpec(image_size=16, patch_size=4, width=16, layers=2, heads=2, stem="convolutions")}
+)
 CPU = torch.device("cpu")
 
 

@@ -141,8 +141,8 @@ class Warnings:
         Args:
             step: of the record.
             done: share of the run that is completed.
-            metrics: `loss`, `logit_scale`, `loader_wait`, `launch_wait` and `seconds` since the last record, if
-                present.
+            metrics: `loss`, `logit_scale`, `loader_wait`, `launch_wait`, `device_gap` and `seconds` since the last
+                record, if present.
         """
         found = [self._still(step, done, metrics), self._stuck(step, metrics), *self._starving(step, metrics)]
         fresh = [warning for warning in found if warning is not None and warning.cause not in self._reported]
@@ -183,7 +183,8 @@ class Warnings:
             return []
         self._seconds += metrics.get("seconds", 0.0)
         self._waiting += metrics.get("seconds", 0.0) * metrics.get("loader_wait", 0.0)
-        self._held_up += metrics.get("seconds", 0.0) * metrics.get("launch_wait", 0.0)
+        if "device_gap" in metrics:  # a CPU's operations take so long that waits between them matter little
+            self._held_up += metrics.get("seconds", 0.0) * metrics.get("launch_wait", 0.0)
         if self._seconds < SETTLED_SECONDS:
             return []
         found = []

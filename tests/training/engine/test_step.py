@@ -126,14 +126,15 @@ def test_recomputation_changes_no_gradient_and_no_statistic(stepper: Any, tower:
         torch.testing.assert_close(found[1][1][name], buffer)
 
 
-@pytest.mark.parametrize("tower", ["vit", "resnet"])
+@pytest.mark.parametrize("tower", ["vit", "resnet", "convolutions"])
 def test_channels_last_changes_no_gradient(stepper: Any, tower: str) -> None:
-    spec = tiny.RESNET if tower == "resnet" else None
-    inputs = tiny.make_batch(8, 32 if spec else 16)
+    spec = {"vit": None, "resnet": tiny.RESNET, "convolutions": tiny.CONVOLUTIONS}[tower]
+    inputs = tiny.make_batch(8, 32 if tower == "resnet" else 16)
     found = []
     for last in (False, True):
         one, model = stepper(spec, speed={"channels_last": last})
-        assert model.visual.conv1.weight.is_contiguous(memory_format=torch.channels_last) or not last
+        first = next(module for module in model.visual.modules() if isinstance(module, nn.Conv2d))
+        assert first.weight.is_contiguous(memory_format=torch.channels_last) or not last
         one.forward_backward(inputs.images, inputs.tokens, step=0, rank_sizes=[8])
         found.append([p.grad for p in model.parameters()])
     for one_gradient, other in zip(*found, strict=True):

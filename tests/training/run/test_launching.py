@@ -36,9 +36,9 @@ def test_threads_that_hold_the_lock_are_seen() -> None:
 
 
 def test_a_warning_is_given_once_with_what_to_do() -> None:
-    def said(**more: int) -> list[str]:
+    def said(on_gpu: bool = True, **more: int) -> list[str]:
         warnings = Warnings(None, None, **more)
-        metrics = {"loss": 1.0, "seconds": 20.0, "launch_wait": 0.7}
+        metrics = {"loss": 1.0, "seconds": 20.0, "launch_wait": 0.7, **({"device_gap": 0.3} if on_gpu else {})}
         found = [warnings.record(step, done=0.5, metrics=metrics) for step in range(10, 80, 10)]
         return [
             warning.sentence for of_record in found for warning in of_record if warning.cause == "launching_held_up"
@@ -49,3 +49,4 @@ def test_a_warning_is_given_once_with_what_to_do() -> None:
     assert "data.workers_in: processes" in sentence
     (other,) = said()
     assert "leave more cores" in other
+    assert said(on_gpu=False, threads=2) == []
