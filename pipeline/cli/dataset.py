@@ -47,7 +47,7 @@ def card(context: typer.Context, dataset: Dataset, sets: Sets = None) -> None:
     from openwit.pipeline.stages.card import HTML, Card
 
     settings = make_settings(Card.settings, "card", {}, sets)
-    job = make_job(JobFlags("local", 1, None, False, context))
+    job = make_job(JobFlags(context, workers=1))
     done = Card().run(job, settings, {"dataset": dataset}, as_path(dataset))
     shown = f"{'Wrote' if done.executed else 'Nothing to do:'} {dataset.rstrip('/')}/{HTML}"
     make_console().print(shown, highlight=False)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 
-from openwit.pipeline.cli.options import BEAM_FLAGS, Cluster, JobFlags, Replace, Runner, Workers, make_job
+from openwit.pipeline.cli.existing_runs import Shown, run_existing_command
+from openwit.pipeline.cli.option_groups import grouped
+from openwit.pipeline.cli.options import BEAM_FLAGS, DatasetFlags, JobFlags, StepSets, make_job
 from openwit.pipeline.stages.limits import LARGEST_SEED
 from openwit.schemas.common.command import examples, make_console, path_or_url
 from openwit.schemas.common.wording import counted
-
-if TYPE_CHECKING:
-    from openwit.pipeline.existing import Existing, Wanted
-    from openwit.pipeline.existing_run import Done
-    from openwit.pipeline.recipe import Recipe
 
 Inputs = Annotated[
     list[str],
@@ -27,15 +24,6 @@ Inputs = Annotated[
 Out = Annotated[
     Path,
     typer.Option("--out", parser=path_or_url, metavar="FOLDER|URL", help="Dataset to write, a new folder or URL."),
-]
-Name = Annotated[str, typer.Option("--name", help="Dataset name [default: name of its folder].")]
-Work = Annotated[
-    Path | None,
-    typer.Option("--work", parser=path_or_url, metavar="FOLDER|URL", help="Work folder [default: OUT.work]."),
-]
-Sets = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="STEP.KEY=VALUE", help="Override a setting of a step. Repeatable."),
 ]
 Samples = Annotated[
     int | None, typer.Option("--samples", min=1, max=1_000_000_000, help="Target samples per shard [default: 10000].")
@@ -51,6 +39,15 @@ Keys = Annotated[
 Keep = Annotated[
     str | None, typer.Option("--keep", help="Keep only these uids: .npy (as DataComp's), .parquet or .txt.")
 ]
+
+
+@dataclass(frozen=True)
+class OrderFlags:
+    """The options of the order of the samples, and their keys."""
+
+    order: Order = None
+    seed: Seed = None
+    keys: Keys = None
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -82,8 +79,8 @@ def add_commands(app: typer.Typer) -> None:
     )
 
 
+@grouped
 def decontaminate(
-    context: typer.Context,
     inputs: Inputs,
     against: Annotated[
         list[str],
@@ -105,13 +102,10 @@ def decontaminate(
     distance: Annotated[
         int | None, typer.Option("--distance", min=0, max=8, help="Bits in which hashes may differ [default: 4].")
     ] = None,
-    name: Name = "",
-    work: Work = None,
-    sets: Sets = None,
-    runner: Runner = "local",
-    workers: Workers = "auto",
-    cluster: Cluster = None,
-    replace: Replace = False,
+    *,
+    dataset: DatasetFlags,
+    sets: StepSets = None,
+    job: JobFlags,
 ) -> None:
     """Drop images that evaluation sets hold, and report them.
 
@@ -129,12 +123,20 @@ def decontaminate(
     dedup: dict[str, Any] = {"duplicates": "keep", "exclude": against}
     if distance is not None:
         dedup["exclude_distance"] = distance
-    wanted = Wanted(context.info_name or "", dedup=dedup, changes=changes)
+    wanted = Wanted(job.context.info_name or "", dedup=dedup, changes=changes)
     console = make_console()
-    show = _Shown(console)
-    job = make_job(JobFlags(runner, workers, cluster, replace, context))
+    show = Shown(console)
+    made = make_job(job)
     done = report_overlap(
-        inputs, wanted, out, report, job, name=name, work=work, on_recipe=show.recipe, on_step=show.step
+        inputs,
+        wanted,
+        out,
+        report,
+        made,
+        name=dataset.name,
+        work=dataset.work,
+        on_recipe=show.recipe,
+        on_step=show.step,
     )
     if out is not None:
         show.done(done)
@@ -148,8 +150,8 @@ def decontaminate(
     )
 
 
+@grouped
 def filter_(
-    context: typer.Context,
     inputs: Inputs,
     out: Out,
     where: Annotated[
@@ -174,16 +176,11 @@ def filter_(
     ] = None,
     keep: Keep = None,
     samples: Samples = None,
-    order: Order = None,
-    seed: Seed = None,
-    keys: Keys = None,
-    name: Name = "",
-    work: Work = None,
-    sets: Sets = None,
-    runner: Runner = "local",
-    workers: Workers = "auto",
-    cluster: Cluster = None,
-    replace: Replace = False,
+    *,
+    order: OrderFlags,
+    dataset: DatasetFlags,
+    sets: StepSets = None,
+    job: JobFlags,
 ) -> None:
     """Keep the samples for which conditions and filters hold.
 
@@ -195,19 +192,19 @@ def filter_(
     from openwit.pipeline.existing_api import text_settings
 
     wanted = Wanted(
-        context.info_name or "",
+        job.context.info_name or "",
         where=where or [],
         keep=keep,
         candidates=text_settings(_text_filters(filters or []), languages or []),
         image={"filters": image_filters} if image_filters else {},
-        files=_given(samples=samples, order=order, seed=seed, keys=keys),
+        files=_given(samples=samples, **vars(order)),
         changes=read_changes(sets or []),
     )
-    run_existing_command(JobFlags(runner, workers, cluster, replace, context), inputs, wanted, out, name, work)
+    run_existing_command(job, inputs, wanted, out, dataset)
 
 
+@grouped
 def reshard(
-    context: typer.Context,
     inputs: Inputs,
     out: Out,
     keep: Keep = None,
@@ -219,27 +216,22 @@ def reshard(
         Literal["webdataset", "files", "parquet"] | None,
         typer.Option("--format", help="How samples are stored [default: as in the input]."),
     ] = None,
-    order: Order = None,
-    seed: Seed = None,
-    keys: Keys = None,
-    name: Name = "",
-    work: Work = None,
-    sets: Sets = None,
-    runner: Runner = "local",
-    workers: Workers = "auto",
-    cluster: Cluster = None,
-    replace: Replace = False,
+    *,
+    order: OrderFlags,
+    dataset: DatasetFlags,
+    sets: StepSets = None,
+    job: JobFlags,
 ) -> None:
     """Write shards of another size or order, of some or all."""
     from openwit.pipeline.existing import Wanted, read_changes
 
-    files = _given(samples=samples, bytes=size, format=form, order=order, seed=seed, keys=keys)
-    wanted = Wanted(context.info_name or "", keep=keep, files=files, changes=read_changes(sets or []))
-    run_existing_command(JobFlags(runner, workers, cluster, replace, context), inputs, wanted, out, name, work)
+    files = _given(samples=samples, bytes=size, format=form, **vars(order))
+    wanted = Wanted(job.context.info_name or "", keep=keep, files=files, changes=read_changes(sets or []))
+    run_existing_command(job, inputs, wanted, out, dataset)
 
 
+@grouped
 def merge(
-    context: typer.Context,
     inputs: Inputs,
     out: Out,
     duplicates: Annotated[
@@ -250,98 +242,23 @@ def merge(
         list[str] | None, typer.Option("--without", metavar="COLUMN", help="Leave a kept column out. Repeatable.")
     ] = None,
     samples: Samples = None,
-    order: Order = None,
-    seed: Seed = None,
-    keys: Keys = None,
-    name: Name = "",
-    work: Work = None,
-    sets: Sets = None,
-    runner: Runner = "local",
-    workers: Workers = "auto",
-    cluster: Cluster = None,
-    replace: Replace = False,
+    *,
+    order: OrderFlags,
+    dataset: DatasetFlags,
+    sets: StepSets = None,
+    job: JobFlags,
 ) -> None:
     """Join datasets into one; what several have is there once."""
     from openwit.pipeline.existing import Wanted, read_changes
 
     wanted = Wanted(
-        context.info_name or "",
+        job.context.info_name or "",
         without=without or [],
         duplicates=duplicates,
-        files=_given(samples=samples, order=order, seed=seed, keys=keys),
+        files=_given(samples=samples, **vars(order)),
         changes=read_changes(sets or []),
     )
-    run_existing_command(JobFlags(runner, workers, cluster, replace, context), inputs, wanted, out, name, work)
-
-
-def is_data(name: str, *, is_argument: bool) -> bool:
-    """Return whether an input is data of any origin, and not the folder of a stage, finished or not.
-
-    Args:
-        name: of the input.
-        is_argument: whether it was named as an argument, as only data are where nothing is.
-    """
-    from openwit.pipeline.execution.files import STAGE
-    from openwit.schemas.common.storage.remote import is_remote
-    from openwit.schemas.common.storage.store_path import as_path
-    from openwit.schemas.manifest import MANIFEST_NAME
-
-    if any(mark in name for mark in "?*["):
-        return True
-    folder = as_path(name)
-    if not folder.exists():
-        return is_argument
-    if (folder / MANIFEST_NAME).exists() or (not is_remote(name) and folder.is_file()):
-        return True
-    return folder.is_dir() and not (folder / STAGE).exists() and any(folder.iterdir())
-
-
-def run_existing_command(
-    flags: JobFlags, inputs: list[str], wanted: Wanted, out: Path, name: str, work: Path | None
-) -> Done:
-    """Run a command on data that exists, and print it as a build."""
-    from openwit.pipeline.existing_run import run_existing
-
-    show = _Shown(make_console())
-    job = make_job(flags)
-    done = run_existing(inputs, wanted, out, job, name=name, work=work, on_recipe=show.recipe, on_step=show.step)
-    show.done(done)
-    return done
-
-
-class _Shown:
-    """Print what a command reads, each step, and the result."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-
-    def recipe(self, existing: Existing, recipe: Recipe) -> None:
-        if existing.sources is not None:
-            total = sum(s.samples for manifest in existing.sources.manifests for s in manifest.shards)
-            what = f"{counted(len(existing.names), 'dataset')} of ours, {counted(total, 'sample')}, copied as they are"
-        else:
-            what = "not all are datasets of ours: every image goes through the stages of a build"
-        self._say(f"Inputs: {what}.")
-        for note in recipe.notes():
-            self._say(note)
-
-    def step(self, result: Any) -> None:
-        from openwit.pipeline.cli.report import print_step
-
-        print_step(self._console, result)
-
-    def done(self, done: Done) -> None:
-        from openwit.pipeline.cli.report import print_build
-
-        print_build(self._console, done.build)
-        for step in done.build.steps:
-            listed = step.manifest.extra.get("listed")
-            if listed and listed["found"] < listed["uids"]:
-                missing = listed["uids"] - listed["found"]
-                self._say(f"{missing:,} of {listed['uids']:,} uids of the list are in no input.")
-
-    def _say(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+    run_existing_command(job, inputs, wanted, out, dataset)
 
 
 def _given(**options: Any) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from openwit.pipeline.cli.dataset import Dataset
-from openwit.pipeline.cli.options import BEAM_FLAGS, Cluster, JobFlags, Replace, Runner, Workers, make_job
+from openwit.pipeline.cli.option_groups import grouped
+from openwit.pipeline.cli.options import BEAM_FLAGS, JobFlags, Work, make_job
 from openwit.schemas.common.command import examples, make_console, path_or_url
 from openwit.schemas.common.parts import require_part
 from openwit.schemas.common.wording import counted
@@ -76,8 +77,8 @@ def lock(
         )
 
 
+@grouped
 def rehydrate(
-    context: typer.Context,
     lockfile: Annotated[
         Path, typer.Argument(parser=path_or_url, help="Lockfile that `wit lock` wrote.", metavar="LOCK.parquet")
     ],
@@ -93,10 +94,7 @@ def rehydrate(
     rounds: Annotated[
         int, typer.Option("--rounds", min=1, max=_MOST_ROUNDS, help="Maximum number of rounds of refilling.")
     ] = 10,
-    work: Annotated[
-        Path | None,
-        typer.Option("--work", parser=path_or_url, metavar="FOLDER|URL", help="Work folder [default: OUT.work]."),
-    ] = None,
+    work: Work = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Tell what the lock asks for, and fetch nothing.")
     ] = False,
@@ -106,10 +104,8 @@ def rehydrate(
             "--set", metavar="STEP.KEY=VALUE", help="Override a setting of fetch, shard or candidates. Repeatable."
         ),
     ] = None,
-    runner: Runner = "local",
-    workers: Workers = "auto",
-    cluster: Cluster = None,
-    replace: Replace = False,
+    *,
+    job: JobFlags,
 ) -> None:
     """Fetch a locked dataset again, verify and refill it.
 
@@ -127,13 +123,13 @@ def rehydrate(
     from openwit.pipeline.cli.report import print_steps
     from openwit.pipeline.rehydration.run import Rehydration
 
-    job = make_job(JobFlags(runner, workers, cluster, replace=replace, context=context))
+    made = make_job(job)
     folder = work or out.with_name(f"{out.name}.work")
     done = Rehydration(
         lock,
         out.absolute(),
         folder.absolute(),
-        job,
+        made,
         candidates=candidates,
         sets=sets or [],
         rounds=rounds,

@@ -71,28 +71,43 @@ Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a setting of the stage. Repeatable."),
 ]
+StepSets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="STEP.KEY=VALUE", help="Override a setting of a step. Repeatable."),
+]
+Name = Annotated[str, typer.Option("--name", help="Dataset name [default: name of its folder].")]
+Work = Annotated[
+    Path | None,
+    typer.Option("--work", parser=path_or_url, metavar="FOLDER|URL", help="Work folder [default: OUT.work]."),
+]
 Out = Annotated[Path, typer.Option("--out", parser=path_or_url, metavar="FOLDER|URL", help="Folder or URL to write.")]
 RetryFailed = Annotated[
     bool, typer.Option("--retry-failed", help="Retry images whose download failed with a transient error.")
 ]
-BEAM_FLAGS = {"allow_extra_args": True, "ignore_unknown_options": False}
-
-
 Cluster = Annotated[
     str | None,
     typer.Option("--cluster", metavar="HOST:PORT|auto", help="Address of the cluster of ray, flink, spark, portable."),
 ]
+BEAM_FLAGS = {"allow_extra_args": True, "ignore_unknown_options": False}
 
 
 @dataclass(frozen=True)
 class JobFlags:
-    """The flags that control how a command runs."""
+    """The options of a command that control how it runs, and the command itself."""
 
-    runner: str
-    workers: WorkerCount
-    cluster: str | None
-    replace: bool
     context: typer.Context
+    runner: Runner = "local"
+    workers: Workers = "auto"
+    cluster: Cluster = None
+    replace: Replace = False
+
+
+@dataclass(frozen=True)
+class DatasetFlags:
+    """The options of a command that writes a finished dataset: its name, and its work folder."""
+
+    name: Name = ""
+    work: Work = None
 
 
 def make_job(flags: JobFlags) -> Job:
