@@ -266,7 +266,7 @@ def _given(**options: Any) -> dict[str, Any]:
 
 
 def _text_filters(given: list[str]) -> dict[str, Any]:
-    """Return settings of text filters: `KEY=VALUE`, and dotted names of one's own."""
+    """Return settings of text filters: `KEY=VALUE`, and dotted names of the user's functions."""
     from openwit.schemas.common.settings import apply_override
 
     found: dict[str, Any] = {}

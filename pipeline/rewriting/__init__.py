@@ -1,1 +1,1 @@
-"""Write finished datasets anew: filtered, resharded, merged. Pictures are copied by their place and never decoded."""
+"""Rewrite finished datasets: filter, reshard, merge. Pictures are copied by their place and never decoded."""

@@ -11,32 +11,31 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from openwit.pipeline.dataset.layouts import check_names, folder_sum, sums_of
-from openwit.pipeline.dataset.store import LocalFolder, RemoteFolder, by_folder
+from openwit.pipeline.dataset.layouts import check_names
+from openwit.pipeline.dataset.store import LocalFolder, RemoteFolder
 from openwit.pipeline.dataset.target import claim_target, close_target
 from openwit.pipeline.execution.exchange import grouped
-from openwit.pipeline.execution.files import checked, file_entry, is_intact
+from openwit.pipeline.execution.files import checked, file_entry
 from openwit.pipeline.execution.jobs import Task, TaskResult
 from openwit.pipeline.execution.stage import CLAIM, Job, StageResult
-from openwit.pipeline.execution.tasks import PROGRESS, RESULTS, read_result
-from openwit.pipeline.rewriting.copying import (
-    ROUTED,
-    SAMPLES_STEP,
-    STEP,
-    CopiedShard,
-    CopyShard,
-    NewShard,
-    Plan,
-    QueryMatches,
-    RouteShards,
-    SourceGroup,
-    entry_of,
-)
+from openwit.pipeline.execution.tasks import PROGRESS, RESULTS
+from openwit.pipeline.rewriting.copying import CopyShard
+from openwit.pipeline.rewriting.routing import ROUTED, Plan, QueryMatches, RouteShards, SourceGroup
 from openwit.pipeline.rewriting.settings import ChooseSettings, CopySettings
 from openwit.pipeline.rewriting.sources import Sources, manifests_notes
 from openwit.pipeline.stages.base import BuildContext, StagePaths, Upstream
 from openwit.pipeline.stages.drop_examples import DROP_EXAMPLES_FILE, examples_of
 from openwit.pipeline.stages.shard.order import shard_count
+from openwit.pipeline.stages.shard.written import (
+    SAMPLES_STEP,
+    STEP,
+    ShardPlan,
+    WrittenShard,
+    each_once,
+    entry_of,
+    is_written,
+    written_sizes,
+)
 from openwit.pipeline.stages.sidecars import EXAMPLES_FILE, QUERY_COUNTS_FILE
 from openwit.schemas.common.atomic import sha256_of
 from openwit.schemas.common.errors import DataError, OpenWITError
@@ -103,7 +102,7 @@ class CopyJob:
         results = self._copy(store, plan, [task.name for task in groups])
         result = StageResult()
         for task in results:
-            result.files += _each_once(task.extra_as(CopiedShard).files)
+            result.files += each_once(task.extra_as(WrittenShard).files)
         result.add_results(results, [SAMPLES_STEP, STEP])
         tables = self._tables(routed)
         result.files += tables
@@ -152,23 +151,13 @@ class CopyJob:
 
     def _copy(self, store: LocalFolder | RemoteFolder, plan: Plan, groups: list[str]) -> list[TaskResult]:
         numbered = [split for split, n in plan.shards.items() for _ in range(n)]
-        tasks = [Task(n, f"{n:05d}", NewShard(split)) for n, split in enumerate(numbered)]
-        written = store.sizes() if any((self.folder / RESULTS).glob("[0-9]*.json")) else {}
-        written |= {folder: sum(sizes.values()) for folder, sizes in by_folder(written).items()}
+        tasks = [Task(n, f"{n:05d}", ShardPlan(split)) for n, split in enumerate(numbered)]
+        written = written_sizes(store, self.folder)
+        local = None if self.build.target is not None else self.folder
         for task in tasks:
-            self._forget_lost(task.name, written)
+            is_written(self.folder, task.name, written, local)  # deletes the result of a shard that is lost
         copy = CopyShard(self.chosen_by, self.build.target, groups, numbered=self.numbered, form=self.form)
         return self.job.run(self.folder, tasks, "Copy samples", "samples", copy)
-
-    def _forget_lost(self, name: str, written: dict[str, int]) -> None:
-        """Delete the result of a shard whose files are not there as it records them."""
-        held = read_result(self.folder, name)
-        files = [] if held is None else _each_once(held.extra_as(CopiedShard).files)
-        whole = bool(files) and all(written.get(entry.path) == entry.bytes for entry in files)
-        if whole and self.build.target is None:
-            whole = all(_is_same(self.folder / entry.path, entry) for entry in files)
-        if not whole:
-            (self.folder / RESULTS / f"{name}.json").unlink(missing_ok=True)
 
     def _tables(self, routed: list[TaskResult]) -> list[FileEntry]:
         """Write the tables beside the shards: the joined query list, and examples of what was dropped."""
@@ -279,16 +268,6 @@ def _numbered(funnel: list[FunnelStep]) -> dict[tuple[str, str, int], FunnelStep
         found[(line.stage, line.unit, seen[line.stage, line.unit])] = line
         seen[line.stage, line.unit] += 1
     return found
-
-
-def _each_once(files: list[FileEntry]) -> list[FileEntry]:
-    return list({entry.path: entry for entry in files}.values())
-
-
-def _is_same(path: Path, entry: FileEntry) -> bool:
-    if not path.is_dir():
-        return is_intact(path, entry)
-    return folder_sum(sums_of(path, [each.name for each in path.iterdir()])) == entry.sha256
 
 
 def _hash(text: str) -> int:

@@ -1,11 +1,12 @@
-"""Settings of the stages that write finished datasets anew."""
+"""Settings of the stages that rewrite finished datasets."""
 
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import ByteSize, Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from openwit.pipeline.rewriting.condition_syntax import split_condition
-from openwit.pipeline.stages.limits import LARGEST_SEED, LARGEST_SHARD
+from openwit.pipeline.stages.limits import LARGEST_SEED
+from openwit.pipeline.stages.shard.settings import ShardSize
 from openwit.schemas.common.errors import RecipeError
 from openwit.schemas.common.settings import Settings
 from openwit.schemas.manifest import ShardFormat
@@ -56,13 +57,9 @@ class ChooseSettings(WhereSettings):
         return value
 
 
-class CopySettings(Settings):
+class CopySettings(ShardSize):
     """Settings of the files of a dataset that is copied."""
 
-    samples: int | None = Field(
-        None, ge=1, le=1_000_000_000, description="target samples per shard; 10,000 if bytes is not set"
-    )
-    bytes: ByteSize | None = Field(None, description="target size of a tar in bytes: a number, 500MB or 1GiB")
     format: ShardFormat | None = Field(
         None,
         description="webdataset, files or parquet, as shard.format; null: as the inputs if they are alike, else "
@@ -77,22 +74,3 @@ class CopySettings(Settings):
         description="key of a sample: number of its shard and in it, or as in the input; null: as in the input of one "
         "dataset, numbers for several",
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_size(cls, values: Any) -> Any:
-        if not isinstance(values, dict):
-            return values
-        by_samples, by_bytes = (values.get(key) is not None for key in ("samples", "bytes"))
-        if by_samples and by_bytes:
-            raise ValueError("samples and bytes both set the size of a shard: set one of them")
-        return values if by_samples or by_bytes else {**values, "samples": 10_000}
-
-    @field_validator("bytes")
-    @classmethod
-    def _above_nothing(cls, value: ByteSize | None) -> ByteSize | None:
-        if value is not None and value < 1:
-            raise ValueError("a shard must hold at least one byte")
-        if value is not None and value > LARGEST_SHARD:
-            raise ValueError("a shard must hold at most 1 PiB")
-        return value

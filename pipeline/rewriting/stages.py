@@ -1,4 +1,4 @@
-"""Define the stages that write finished datasets anew: choose samples, and copy them."""
+"""Define the stages that rewrite finished datasets: choose samples, and copy them."""
 
 from __future__ import annotations
 

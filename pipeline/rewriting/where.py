@@ -15,8 +15,8 @@ from openwit.pipeline.dataset.sample import sample_rows
 from openwit.pipeline.execution.files import checked
 from openwit.pipeline.execution.jobs import FileTask, Task, TaskStats
 from openwit.pipeline.execution.stage import Job, StageResult
-from openwit.pipeline.rewriting.choose import Selector, prepare_keep_list
 from openwit.pipeline.rewriting.conditions import parse_conditions
+from openwit.pipeline.rewriting.selector import Selector, prepare_keep_list
 from openwit.pipeline.rewriting.settings import WhereSettings
 from openwit.pipeline.stages.base import Upstream
 from openwit.pipeline.stages.sidecars import copy_examples, copy_query_counts

@@ -9,8 +9,8 @@ from openwit.schemas.common.settings import Settings
 from openwit.schemas.manifest import ShardFormat
 
 
-class ShardSettings(Settings):
-    """Settings of the dataset's files."""
+class ShardSize(Settings):
+    """Settings of the size of a shard, in samples or bytes."""
 
     samples: int | None = Field(
         None,
@@ -19,19 +19,6 @@ class ShardSettings(Settings):
         description="target samples per shard; 10,000 if bytes is not set",
     )
     bytes: ByteSize | None = Field(None, description="target size of a tar in bytes: a number, 500MB or 1GiB")
-    seed: int = Field(0, ge=0, le=LARGEST_SEED, description="random seed of the global shuffle")
-    keys: Literal["number", "input"] = Field(
-        "number",
-        description="key of a sample: number of its shard and in it; input: the key that its table or tar gives it",
-    )
-    format: ShardFormat = Field(
-        "webdataset",
-        description="webdataset: a tar per shard; files: a folder per shard, with a file per member; parquet: a table "
-        "per shard, with a column of image bytes; each as img2dataset lays them out",
-    )
-    order: Literal["shuffled", "input"] = Field(
-        "shuffled", description="order of the samples; input: by input file and row, as the inputs are named"
-    )
 
     @model_validator(mode="before")
     @classmethod
@@ -51,3 +38,21 @@ class ShardSettings(Settings):
         if value is not None and value > LARGEST_SHARD:
             raise ValueError("a shard must hold at most 1 PiB")
         return value
+
+
+class ShardSettings(ShardSize):
+    """Settings of the dataset's files."""
+
+    seed: int = Field(0, ge=0, le=LARGEST_SEED, description="random seed of the global shuffle")
+    keys: Literal["number", "input"] = Field(
+        "number",
+        description="key of a sample: number of its shard and in it; input: the key that its table or tar gives it",
+    )
+    format: ShardFormat = Field(
+        "webdataset",
+        description="webdataset: a tar per shard; files: a folder per shard, with a file per member; parquet: a table "
+        "per shard, with a column of image bytes; each as img2dataset lays them out",
+    )
+    order: Literal["shuffled", "input"] = Field(
+        "shuffled", description="order of the samples; input: by input file and row, as the inputs are named"
+    )

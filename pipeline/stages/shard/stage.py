@@ -7,28 +7,18 @@ shard when it is whole; its manifest is written last, so that a reader never see
 
 import importlib.metadata
 import platform
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from openwit.pipeline.common.column_types import columns_of
-from openwit.pipeline.dataset.layouts import check_names, folder_sum, held_bytes, sums_of
-from openwit.pipeline.dataset.store import LocalFolder, RemoteFolder, by_folder, move_in
+from openwit.pipeline.dataset.layouts import check_names
+from openwit.pipeline.dataset.store import LocalFolder, RemoteFolder
 from openwit.pipeline.dataset.target import claim_target, close_target
-from openwit.pipeline.dataset.write_shard import SHARD_FILES, ShardFiles, write_shard
+from openwit.pipeline.dataset.write_shard import ShardFiles, write_shard
 from openwit.pipeline.execution.exchange import grouped
-from openwit.pipeline.execution.files import STAGE, checked, is_intact
+from openwit.pipeline.execution.files import STAGE, checked
 from openwit.pipeline.execution.jobs import FileTask, Task, TaskResult, TaskStats
-from openwit.pipeline.execution.stage import (
-    CLAIM,
-    Job,
-    StageManifest,
-    StageRecord,
-    StageResult,
-)
+from openwit.pipeline.execution.stage import CLAIM, Job, StageManifest, StageRecord, StageResult
 from openwit.pipeline.execution.tasks import PROGRESS, RESULTS, read_result
 from openwit.pipeline.stages import writers_of
 from openwit.pipeline.stages.base import CANDIDATES, IMAGES, BuildContext, StagePaths, Upstream
@@ -38,16 +28,26 @@ from openwit.pipeline.stages.shard.input_order import InputOrder, check_keys, in
 from openwit.pipeline.stages.shard.plan import plan_by_bytes, plan_by_samples
 from openwit.pipeline.stages.shard.settings import ShardSettings
 from openwit.pipeline.stages.shard.spill import read_spills, spill_sums, write_spill
+from openwit.pipeline.stages.shard.written import (
+    SAMPLES_STEP,
+    STEP,
+    ShardPlan,
+    WrittenShard,
+    each_once,
+    entry_of,
+    is_written,
+    put_in,
+    scratch_folder,
+    written_sizes,
+)
 from openwit.pipeline.stages.sidecars import copy_examples, copy_query_counts, copy_rehydrated
 from openwit.schemas.common.atomic import sha256_of
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.storage.reading import remove_tree
-from openwit.schemas.common.storage.store_path import as_path, is_store
+from openwit.schemas.common.storage.store_path import as_path
 from openwit.schemas.common.storage_faults import storage_faults
-from openwit.schemas.manifest import DatasetManifest, FileEntry, ShardEntry, ShardFormat
+from openwit.schemas.manifest import DatasetManifest, FileEntry, ShardFormat
 
-STEP = "shard/pairs"
-SAMPLES_STEP = "shard/samples"
 SPILL = f"{STAGE}/spill"
 _TOOLS = ("openwit", "apache-beam", "pyarrow", "pillow", "numpy", "xxhash", "msgspec")
 
@@ -75,23 +75,6 @@ class SpillContents:
     """The checksums of the two files of a spill, by name."""
 
     sums: dict[str, str]
-
-
-@dataclass(frozen=True)
-class ShardPlan:
-    """A shard to write: its split."""
-
-    split: str
-
-
-@dataclass(frozen=True)
-class WrittenShard:
-    """A written shard: its split, counts, and files in the order of SHARD_FILES."""
-
-    split: str
-    samples: int
-    pairs: int
-    files: list[FileEntry]
 
 
 class ShardJob:
@@ -124,7 +107,7 @@ class ShardJob:
         results = self._write_shards(store, self._plan())
         result = StageResult()
         for task in results:
-            result.files += _each_once(task.extra_as(WrittenShard).files)
+            result.files += each_once(task.extra_as(WrittenShard).files)
         result.add_results(results, [SAMPLES_STEP, STEP])
         carried = (copy_query_counts, copy_examples, copy_rehydrated)
         tables = [entry for carry in carried for entry in carry(self.deduplicated, self.folder)]
@@ -158,10 +141,9 @@ class ShardJob:
     def _write_shards(self, store: LocalFolder | RemoteFolder, shards: dict[str, int]) -> list[TaskResult]:
         numbered = [(split, shard) for split in shards for shard in range(shards[split])]
         names = [f"{n:05d}" for n in range(len(numbered))]
-        written = store.sizes() if any((self.folder / RESULTS).glob("[0-9]*.json")) else {}
-        written |= {folder: sum(sizes.values()) for folder, sizes in by_folder(written).items()}
+        written = written_sizes(store, self.folder)
         local = None if self.target is not None else self.folder
-        whole = [_is_written(self.folder, name, written, local) for name in names]
+        whole = [is_written(self.folder, name, written, local) for name in names]
         spills = [] if all(whole) else self._spill(shards)
         tasks = [
             Task(n, name, ShardPlan(split)) for n, (name, (split, _)) in enumerate(zip(names, numbered, strict=True))
@@ -206,34 +188,8 @@ class ShardJob:
             notes={record.step_name(): {**record.extra, **record.counters} for record in history},
             tables=tables,
             steps={name: dict(step) for name, step in self.build.steps.items()},
-            shards=[_shard_entry(task) for task in results],
+            shards=[entry_of(task) for task in results],
         )
-
-
-def _is_written(folder: Path, name: str, written: dict[str, int], local: Path | None) -> bool:
-    """Return whether a shard exists as its result records; delete a result that does not match.
-
-    Args:
-        written: sizes of the dataset's files and folders.
-        local: folder of the dataset, whose bytes are compared too; None if it is behind a URL.
-    """
-    task_result = read_result(folder, name)
-    files = [] if task_result is None else _each_once(task_result.extra_as(WrittenShard).files)
-    whole = bool(files) and all(written.get(entry.path) == entry.bytes for entry in files)
-    whole = whole and (local is None or all(_is_same(local / entry.path, entry) for entry in files))
-    if not whole:
-        (folder / RESULTS / f"{name}.json").unlink(missing_ok=True)
-    return whole
-
-
-def _each_once(files: list[FileEntry]) -> list[FileEntry]:
-    return list({entry.path: entry for entry in files}.values())
-
-
-def _is_same(path: Path, entry: FileEntry) -> bool:
-    if not path.is_dir():
-        return is_intact(path, entry)
-    return folder_sum(sums_of(path, [each.name for each in path.iterdir()])) == entry.sha256
 
 
 def _forget_lost_spill(folder: Path, name: str) -> None:
@@ -287,22 +243,18 @@ class WriteShard(FileTask[ShardPlan]):
         self.form = form
 
     def run(self, task: Task[ShardPlan], folder: Path, stats: TaskStats) -> list[Path]:
-        with storage_faults(folder), _scratch(folder) as scratch:
-            written, entries = self._write(task, folder, scratch, stats)
-        for step, n in ((SAMPLES_STEP, written.samples), (STEP, written.pairs)):
-            stats.enter(step, n)
-            stats.leave(step, n)
-        stats.extra = WrittenShard(task.payload.split, written.samples, written.pairs, entries)
+        with storage_faults(folder), scratch_folder(folder) as scratch:
+            written = self._write(task, folder, scratch, stats)
+            entries = put_in(self.target, scratch, written.files)
+        WrittenShard(task.payload.split, written.samples, written.pairs, entries).count(stats)
         return []
 
-    def _write(
-        self, task: Task[ShardPlan], folder: Path, scratch: Path, stats: TaskStats
-    ) -> tuple[ShardFiles, list[FileEntry]]:
-        """Write the files below `scratch`, and from there to the dataset."""
+    def _write(self, task: Task[ShardPlan], folder: Path, scratch: Path, stats: TaskStats) -> ShardFiles:
+        """Write the files below `scratch`."""
         base = scratch / task.payload.split / task.name
         survivors, images = read_spills([folder / SPILL / name for name in self.spills], task.number)
         with images:
-            written = write_shard(
+            return write_shard(
                 base,
                 task.number,
                 survivors=survivors,
@@ -312,28 +264,3 @@ class WriteShard(FileTask[ShardPlan]):
                 form=self.form,
                 tick=lambda n, of: stats.tick(n, n / max(of, 1)),
             )
-        entries = [
-            FileEntry(path=path.relative_to(scratch).as_posix(), bytes=held_bytes(path), sha256=sha256)
-            for path, sha256 in written.files
-        ]
-        if self.target is not None:
-            store = RemoteFolder(self.target)
-            for name in dict.fromkeys(entry.path for entry in entries):
-                move_in(store, scratch / name, name)
-        return written, entries
-
-
-@contextmanager
-def _scratch(folder: Path) -> Iterator[Path]:
-    """Yield the folder in which files are written: the stage's own, or one of this machine if that lies in a store."""
-    if not is_store(folder):
-        yield folder
-        return
-    with tempfile.TemporaryDirectory(prefix="openwit-") as scratch:
-        yield Path(scratch)
-
-
-def _shard_entry(task_result: TaskResult) -> ShardEntry:
-    shard = task_result.extra_as(WrittenShard)
-    files: dict[str, Any] = dict(zip(SHARD_FILES, shard.files, strict=True))
-    return ShardEntry(name=task_result.task, split=shard.split, samples=shard.samples, pairs=shard.pairs, **files)

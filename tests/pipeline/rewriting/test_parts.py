@@ -4,10 +4,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from openwit.pipeline.rewriting.choose import find_twice
 from openwit.pipeline.rewriting.conditions import parse_condition
 from openwit.pipeline.rewriting.copy_job import joined_funnel
 from openwit.pipeline.rewriting.keep_list import places_in, read_keep_list, uid_numbers
+from openwit.pipeline.rewriting.verdicts import find_twice
 from openwit.schemas.common.errors import DataError, RecipeError
 from openwit.schemas.manifest import FunnelStep
 
