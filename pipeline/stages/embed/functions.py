@@ -36,7 +36,7 @@ class EmbedFunction:
         self._call: Callable[[Sequence[Any]], Any] | None = None
 
     def identity(self) -> Any:
-        """Return what decides the vectors besides name and settings, as JSON data; None if the function does not define it.
+        """Return what decides the vectors besides name and settings, as JSON data; None if it is not defined.
 
         Raises:
             PluginError: the function's own `identity` fails or returns something else.
