@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from openwit.pipeline.direct import dataset_name
+from openwit.pipeline.execution.files import STAGE_MANIFEST, checked
 from openwit.pipeline.recipe import Recipe, Step
+from openwit.pipeline.stages.shard.input_keys import check_selected_keys
+from openwit.schemas.common.storage.store_path import as_path
+from openwit.schemas.tables.candidates import SELECTED
+
+if TYPE_CHECKING:
+    from openwit.pipeline.build import StepResult
 
 READ, SELECT, FETCH, DEDUP, SHARD = "candidates", "select", "fetch", "dedup", "shard"
 _STEPS = (READ, SELECT, FETCH, DEDUP, SHARD)
@@ -48,6 +55,23 @@ def fetch_recipe(
     names = _STEPS if form else (READ, SELECT, FETCH)
     raw = {"name": name or dataset_name(out), "steps": [{step: steps[step]} for step in names]}
     return Recipe.parse(raw, "options", [_override(key) for key in sets])
+
+
+def check_before_fetch(recipe: Recipe, done: StepResult) -> None:
+    """Refuse keys of the inputs that cannot be those of the dataset as soon as pairs are selected.
+
+    Args:
+        recipe: of `wit fetch`.
+        done: a step that is finished; only the selection is checked.
+
+    Raises:
+        DataError: a key is missing, cannot name files, or is that of several images.
+    """
+    if done.name != SELECT or recipe.step(SHARD).settings.keys != "input":
+        return
+    folder = as_path(done.folder)
+    if recipe.step(DEDUP).settings.duplicates == "keep" and not (folder.parent / FETCH / STAGE_MANIFEST).exists():
+        check_selected_keys([checked(path) for path in done.manifest.paths(folder, SELECTED.name)])
 
 
 def steps_of(recipe: Recipe, names: Sequence[str]) -> list[Step]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from openwit.pipeline.cli.options import JobFlags, make_job
 from openwit.schemas.common.command import make_console
 
 if TYPE_CHECKING:
-    from openwit.pipeline.build import BuildResult
+    from openwit.pipeline.build import BuildResult, StepResult
     from openwit.pipeline.recipe import Step
 
 
@@ -24,6 +24,7 @@ def run_steps(
     work: Path | None = None,
     description: str = "",
     retry_failed: bool = False,
+    check: Callable[[StepResult], None] = lambda _result: None,
 ) -> BuildResult:
     """Build the dataset `out` from steps of a recipe; print a line per step, the funnel, and where the dataset is.
 
@@ -38,6 +39,7 @@ def run_steps(
         work: folder of the steps; OUT.work by default.
         description: of the dataset, for its card.
         retry_failed: retry images whose download failed for a transient reason.
+        check: called with each finished step before the next one begins; may raise an error of bad input.
 
     Raises:
         OpenWITError: bad input; the steps do not fit each other; `out` holds something else.
@@ -51,6 +53,11 @@ def run_steps(
     console = make_console()
     for note in recipe.notes():
         console.print(note, highlight=False, markup=False, soft_wrap=True)
+
+    def on_step(result: StepResult) -> None:
+        print_step(console, result)
+        check(result)
+
     done = build_to(
         recipe,
         out,
@@ -58,7 +65,7 @@ def run_steps(
         inputs=inputs,
         work=work,
         retry_failed=retry_failed,
-        on_step=lambda result: print_step(console, result),
+        on_step=on_step,
     )
     print_build(console, done)
     return done

@@ -125,7 +125,7 @@ def decontaminate(
         dedup["exclude_distance"] = distance
     wanted = Wanted(job.context.info_name or "", dedup=dedup, changes=changes)
     console = make_console()
-    show = Shown(console)
+    show = Shown(console, makes_dataset=not report_only)
     made = make_job(job)
     done = report_overlap(
         inputs,

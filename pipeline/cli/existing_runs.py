@@ -32,8 +32,9 @@ def run_existing_command(flags: JobFlags, inputs: list[str], wanted: Wanted, out
 class Shown:
     """Print what a command reads, each step, and the result."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, makes_dataset: bool = True) -> None:
         self._console = console
+        self._makes_dataset = makes_dataset
 
     def recipe(self, existing: Existing, recipe: Recipe) -> None:
         if existing.sources is not None:
@@ -48,7 +49,7 @@ class Shown:
     def step(self, result: Any) -> None:
         from openwit.pipeline.cli.report import print_step
 
-        print_step(self._console, result)
+        print_step(self._console, result, dropped=self._makes_dataset)
 
     def done(self, done: Done) -> None:
         from openwit.pipeline.cli.report import print_build

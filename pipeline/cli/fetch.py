@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -127,8 +128,12 @@ def _run_to_shards(
     from openwit.pipeline.cli.direct import run_steps
     from openwit.pipeline.cli.hosts_report import print_hosts
     from openwit.pipeline.cli.report import print_damage, print_success
+    from openwit.pipeline.direct_fetch import check_before_fetch
 
-    done = run_steps(recipe.name, recipe.steps, out, job, inputs=inputs, work=work, retry_failed=retry_failed)
+    done = run_steps(
+        recipe.name, recipe.steps, out, job,
+        inputs=inputs, work=work, retry_failed=retry_failed, check=partial(check_before_fetch, recipe),
+    )  # fmt: skip
     console = make_console()
     read, fetched = done.step("candidates"), done.step("fetch")
     print_damage(console, read.manifest, path_or_url(read.folder))

@@ -20,13 +20,13 @@ from openwit.schemas.tables.candidates import DAMAGE_FILE
 _REASONS_SHOWN = 5
 
 
-def print_step(console: Console, result: StepResult) -> None:
-    """Print one line per finished step, and what decontamination dropped."""
+def print_step(console: Console, result: StepResult, *, dropped: bool = True) -> None:
+    """Print one line per finished step, and what decontamination dropped, or found if nothing is dropped."""
     done = f"{result.seconds:5.1f} s" if result.executed else "done before"
     funnel = result.manifest.funnel
     rows = f"{funnel[-1].rows_in:>9,} {funnel[-1].unit} in  {funnel[-1].rows_out:>9,} out" if funnel else ""
     console.print(Text.assemble((f"{result.name:<11}", "bold"), f" {rows}   {done}"), highlight=False)
-    print_excluded(console, result.manifest, as_path(result.folder))
+    print_excluded(console, result.manifest, as_path(result.folder), dropped=dropped)
 
 
 def print_build(console: Console, result: BuildResult) -> None:
@@ -84,15 +84,20 @@ def print_extraction_stats(console: Console, counters: Mapping[str, int]) -> Non
     console.print(table)
 
 
-def print_excluded(console: Console, manifest: StageManifest, folder: Path) -> None:
-    """Print how many images were dropped as duplicates of evaluation images. Print nothing without decontamination."""
+def print_excluded(console: Console, manifest: StageManifest, folder: Path, *, dropped: bool = True) -> None:
+    """Print how many images were dropped as duplicates of evaluation images. Print nothing without decontamination.
+
+    Args:
+        dropped: whether a dataset is made without them; else they were found only.
+    """
     facts = manifest.extra.get("excluded")
     if facts is None:
         return
     known = next(step for step in manifest.funnel if step.unit == EVALUATION_UNIT)
     ways = ", ".join(f"{n:,} {variant}" for variant, n in facts["by_variant"].items())
     console.print(
-        f"Dropped {facts['images']:,} images as copies of {facts['evaluation_images']:,} of {known.rows_out:,} "
+        f"{'Dropped' if dropped else 'Found'} {facts['images']:,} images {'as' if dropped else 'that are'} copies of "
+        f"{facts['evaluation_images']:,} of {known.rows_out:,} "
         f"evaluation images{f' ({ways})' if ways else ''}"
         + (f"; listed in {DedupPaths(folder).excluded}" if facts["images"] else ""),
         highlight=False,

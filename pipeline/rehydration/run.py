@@ -195,9 +195,17 @@ class Rehydration:
 
     def _pool(self) -> list[Path]:
         """Return the folders of candidates: as named, of a build, or read from a table; none to refill nothing."""
+        given = "candidates" in self._changes
         if self.candidates is None:
+            if given:
+                raise RecipeError("--set candidates.… is for a table that --candidates names, and there is none")
             return []
         folder = as_path(self.candidates)
+        if given and any((place / STAGE_MANIFEST).exists() for place in (folder, folder / "stages" / "candidates")):
+            raise RecipeError(
+                f"--set candidates.… is for a table, but the candidates in {folder} were read before: leave it out, "
+                "or give --candidates the table"
+            )
         if (folder / STAGE_MANIFEST).exists():
             manifest = StageManifest.load_any(folder, ["candidates"])
             if manifest.stage == "candidates":

@@ -1,11 +1,10 @@
-"""Keep what the inputs give samples: their keys, and their order by file and row.
+"""Keep the order of the inputs by file and row.
 
 A sample with texts of several rows has the place of the first of them; samples of one place, such as the images of one
 page, are in order of their URLs.
 """
 
 import fnmatch
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,18 +13,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import xxhash
 
-from openwit.pipeline.dataset.kept_columns import input_keys
 from openwit.pipeline.execution.files import read_columns
 from openwit.pipeline.readers.samples.folders import NAME_BITS
 from openwit.schemas.common.errors import DataError
-from openwit.schemas.common.wording import counted
 
 _PLACE_BITS = 64
-_KEY = re.compile(r"[!-\-0-~][ -\-0-~]{0,93}")
-"""A name of members in a tar, without extension: ASCII, at most 94 characters, no dot and no slash."""
-_INSTEAD = "set shard.keys to number, which names samples anew"
 
 
 @dataclass(frozen=True)
@@ -59,13 +52,13 @@ def plan_order(survivors: Sequence[Path], shards: Mapping[str, int], inputs: Seq
         inputs: as the recipe names them, in their order: files, globs or folders.
     """
     archives: set[str] = set()
-    for table in _read(survivors, ["archive"]):
+    for table in read_pairs(survivors, ["archive"]):
         archives.update(pc.unique(_flat(table.column("pairs"), "archive")).to_pylist())
     ranks = {
         name: number for number, name in enumerate(sorted(archives, key=lambda name: (_listed(name, inputs), name)))
     }
     found: dict[str, list[np.ndarray]] = {split: [] for split in shards}
-    for table in _read(survivors, ["archive", "record_offset"], "split"):
+    for table in read_pairs(survivors, ["archive", "record_offset"], "split"):
         places = _places(table.column("pairs"), ranks)
         for split, parts in found.items():
             parts.append(places[pc.equal(table.column("split"), split).to_numpy()])
@@ -76,54 +69,12 @@ def plan_order(survivors: Sequence[Path], shards: Mapping[str, int], inputs: Seq
     return InputOrder(ranks, starts)
 
 
-def check_keys(survivors: Sequence[Path]) -> None:
-    """Refuse samples whose keys cannot be those of a dataset.
-
-    Raises:
-        DataError: a sample has none, or one that cannot name files in a tar, or that another sample has.
-    """
-    hashes: list[np.ndarray] = []
-    for keys in _keys(survivors):
-        for key in keys:
-            if _KEY.fullmatch(key) is None:
-                raise DataError(
-                    f"key {key!r} of an input cannot name files of a sample in a tar (ASCII without '.' and '/', at "
-                    f"most 94 characters): {_INSTEAD}"
-                )
-        hashes.append(np.fromiter((xxhash.xxh3_64_intdigest(key.encode()) for key in keys), np.uint64, len(keys)))
-    every, counts = np.unique(np.concatenate(hashes or [np.zeros(0, np.uint64)]), return_counts=True)
-    twice = set(every[counts > 1].tolist())
-    if twice:
-        named = (key for keys in _keys(survivors) for key in keys if xxhash.xxh3_64_intdigest(key.encode()) in twice)
-        raise DataError(
-            f"several samples have the key {next(named)!r} of their inputs ({counted(len(twice), 'key')}): {_INSTEAD}"
-        )
-
-
-def keys_of(survivors: pa.Table) -> list[str]:
-    """Return the keys that the inputs gave some samples.
-
-    Raises:
-        DataError: one has none.
-    """
-    pairs = survivors.column("pairs").combine_chunks()
-    keys = input_keys(pc.struct_field(pairs.values, "columns"), pairs.offsets.to_numpy())
-    found = [key for key in keys if key is not None]
-    if len(found) < len(keys):
-        raise DataError(f"{len(keys) - len(found):,} samples have no key of their inputs: {_INSTEAD}")
-    return found
-
-
 def inputs_named(history: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return the inputs that the settings of candidates name, in their order."""
     return [name for settings in history for name in settings.get("inputs", [])]
 
 
-def _keys(survivors: Sequence[Path]) -> Iterator[list[str]]:
-    return map(keys_of, _read(survivors, ["columns"]))
-
-
-def _read(survivors: Sequence[Path], fields: Sequence[str], *columns: str) -> Iterator[pa.Table]:
+def read_pairs(survivors: Sequence[Path], fields: Sequence[str], *columns: str) -> Iterator[pa.Table]:
     """Yield some fields of the pairs of each file, and some columns; nothing for a file without images."""
     names = [f"pairs.list.element.{field}" for field in fields]
     for path in survivors:

@@ -24,7 +24,8 @@ from openwit.pipeline.stages import writers_of
 from openwit.pipeline.stages.base import CANDIDATES, IMAGES, BuildContext, StagePaths, Upstream
 from openwit.pipeline.stages.drop_examples import write_drop_examples
 from openwit.pipeline.stages.shard import Shard
-from openwit.pipeline.stages.shard.input_order import InputOrder, check_keys, inputs_named, keys_of, plan_order
+from openwit.pipeline.stages.shard.input_keys import check_keys, keys_of
+from openwit.pipeline.stages.shard.input_order import InputOrder, inputs_named, plan_order
 from openwit.pipeline.stages.shard.plan import plan_by_bytes, plan_by_samples
 from openwit.pipeline.stages.shard.settings import ShardSettings
 from openwit.pipeline.stages.shard.spill import read_spills, spill_sums, write_spill

@@ -1,15 +1,19 @@
 """`wit fetch` from lists and tables to shards: each row of the page on img2dataset's options, and what goes wrong."""
 
+import hashlib
 import importlib.util
 import inspect
+import io
 import json
 import re
 import sys
+import tarfile
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import typer
+from PIL import Image, ImageStat
 from support.doc_pages import ROOT, words
 from support.pictures import picture
 
@@ -129,6 +133,85 @@ def test_other_modes_and_limits(table, wit, tmp_path, web):
     assert len(openwit.open_dataset(str(out))) == len(found)
     assert DatasetManifest.load(out).name == "mine"
     assert "name" in found[0] or "key_input" in found[0]
+
+
+def members(dataset):
+    """Bytes of the members of all tars, by name."""
+    found = {}
+    for shard in DatasetManifest.load(dataset).shards:
+        with tarfile.open(dataset / shard.tar.path) as tar:
+            found |= {member.name: tar.extractfile(member).read() for member in tar.getmembers()}
+    return found
+
+
+@pytest.mark.slow
+def test_formats_boxes_checksums_bytes_and_retries(web, wit, tmp_path):
+    """encode_format, bbox_col, extract_exif, verify_hash, retries, disable_all_reencoding, and running again."""
+    exif = Image.Exif()
+    exif[0x010F] = "Kestrel"  # the camera's maker
+    bodies = {n: picture(n, (100, 80), exif=exif) for n in range(5)}
+    down = {"/3.jpg": 1, "/4.jpg": 9}  # answers of 503 before the picture
+
+    def serve(page, path, body):
+        down[path] = down.get(path, 0) - 1
+        page.reply(*((503,) if down[path] >= 0 else (200, body)))
+
+    for n, body in bodies.items():
+        web.pages[f"/{n}.jpg"] = lambda page, path=f"/{n}.jpg", body=body: serve(page, path, body)
+    sums = [hashlib.sha256(body).hexdigest() for body in bodies.values()]
+    rows = {
+        "url": [web.url(f"/{n}.jpg") for n in bodies],
+        "text": [f"wren {n}" for n in bodies],
+        "boxes": [[[0.0, 0.0, 1.0, 1.0]], None, None, None, None],
+        "md5": [hashlib.md5(body).hexdigest() for body in bodies.values()],
+        "sha256": [*sums[:2], "0" * 64, *sums[3:]],
+    }
+    pq.write_table(pa.table(rows), tmp_path / "t.parquet")
+    out = tmp_path / "d"
+    command = ["fetch", tmp_path / "t.parquet", "--out", out, "--format", "webdataset", *LOCAL, "--no-robots"]
+    command += ["--size", "64", "--set", "candidates.columns.md5=md5", "--set", "candidates.columns.blur=boxes"]
+    command += ["--set", "download.backoff_s=0.01"]
+    shown = importlib.util.find_spec("exifread") is not None
+    first = [*command, "--retries", "1", "--set", "image.format=webp", "--set", f"image.exif={str(shown).lower()}"]
+    code, printed, err = wit(*first)
+    assert (code, err) == (0, "")
+    assert "Success: 4 of 5" in printed
+    assert [web.asked(f"/{n}.jpg") for n in range(5)] == [1, 1, 1, 2, 2]
+    assert [row["format"] for row in samples(out)] == ["webp"] * 4
+    if shown:
+        assert {json.loads(row["exif"])["Image Make"] for row in samples(out)} == {"Kestrel"}
+    pictures = [Image.open(io.BytesIO(body)) for name, body in members(out).items() if name.endswith(".webp")]
+    assert {(image.format, image.size) for image in pictures} == {("WEBP", (80, 64))}
+    spread = [ImageStat.Stat(image.convert("L")).stddev[0] for image in pictures]
+    before = [ImageStat.Stat(Image.open(io.BytesIO(bodies[n])).convert("L")).stddev[0] for n in range(4)]
+    blurred = [now / then < 0.75 for now, then in zip(spread, before, strict=True)]
+    assert blurred == [True, False, False, False], (spread, before)
+
+    down["/4.jpg"] = 0
+    code, printed, err = wit(*first, "--retry-failed")
+    assert (code, err) == (0, "")
+    assert "Success: 5 of 5" in printed
+    assert [row["caption"] for row in samples(out)] == rows["text"]
+
+    second = [*command, "--set", "image.keep_bytes=true", "--set", "candidates.columns.sha256=sha256", "--replace"]
+    code, printed, err = wit(*second)
+    assert (code, err) == (0, "")
+    assert "checksum_differs 1" in printed
+    assert [row["caption"] for row in samples(out)] == ["wren 0", "wren 1", "wren 3", "wren 4"]
+    stored = [body for name, body in members(out).items() if name.endswith(".jpg")]
+    assert stored[1:] == [bodies[1], bodies[3], bodies[4]]
+    assert stored[0] != bodies[0]  # it has a box, so it is encoded
+    assert verify_dataset(out) == []
+
+
+@pytest.mark.slow
+def test_a_key_of_two_rows_is_refused_before_any_image_is_fetched(table, wit, tmp_path, web):
+    table.write_text(table.read_text().replace("k1", "k0"))
+    command = ["fetch", table, "--out", tmp_path / "d", "--format", "files", *LOCAL, "--url-col", "link"]
+    code, _, err = wit(*command, "--key-col", "name")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "several samples have the key 'k0' of their inputs (1 key): set shard.keys to number" in err
+    assert web.requests == []
 
 
 @pytest.mark.parametrize("form", ["webdataset", pytest.param("parquet", marks=pytest.mark.slow)])

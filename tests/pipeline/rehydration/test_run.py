@@ -158,10 +158,14 @@ def test_rounds_that_are_used_up_leave_pairs_untried_and_more_refill_them(built,
         ({"sets": ["fetch.nothing=1"]}, "nothing"),
         ({"sets": ["shard.nothing=1"]}, "nothing"),
         ({"candidates": "no-such-folder"}, "no-such-folder"),
+        ({"sets": ["candidates.max_files=1"]}, "is for a table that --candidates names, and there is none"),
+        ({"sets": ["candidates.max_files=1"], "candidates": "out"}, "were read before: leave it out"),
+        ({"sets": ["candidates.max_files=1"], "candidates": "out/stages/candidates"}, "were read before: leave it"),
     ],
 )
-def test_bad_input_is_a_sentence_before_anything_is_fetched(built, tmp_path, keywords, said):
+def test_bad_input_is_a_sentence_before_anything_is_fetched(built, tmp_path, monkeypatch, keywords, said):
     folder, web = built
+    monkeypatch.chdir(folder)
     asked = len(web.asked)
     with pytest.raises(OpenWITError, match=said):
         rehydrate(folder, tmp_path, **keywords)

@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 import tarfile
+from hashlib import sha256
 from itertools import pairwise
 
 import numpy as np
@@ -263,6 +264,28 @@ def test_tars_go_through_the_chain(tmp_path):
     do([tar], tmp_path / "kept", command="filter", where=["caption ~ 1$"], files={"keys": "input"})
     assert [row["key"] for row in samples(tmp_path / "kept")] == ["s1"]
     assert verify_dataset(tmp_path / "kept") == []
+
+
+@pytest.mark.parametrize("command", ["dedup", "filter"])
+def test_pictures_of_tars_keep_their_bytes(tmp_path, command):
+    exif = Image.Exif()
+    exif[0x010F] = "Kestrel"
+    pictures = {
+        "a.jpg": picture(1, (300, 40), exif=exif),
+        "b.png": picture(2, form="PNG"),
+        "c.webp": picture(3, form="WEBP"),
+        "d.jpg": picture(4, (20, 20)),
+    }
+    texts = {f"{name.partition('.')[0]}.txt": b"a wren" for name in pictures}
+    write_tar(tmp_path / "in.tar", sorted({**pictures, **texts}.items()))
+    wanted = {"dedup": {}} if command == "dedup" else {"where": ["caption ~ wren"]}
+    do([tmp_path / "in.tar"], tmp_path / "out", command=command, files={"keys": "input"}, **wanted)
+    found = {}
+    for shard in DatasetManifest.load(tmp_path / "out").shards:
+        with tarfile.open(tmp_path / "out" / shard.tar.path) as tar:
+            found |= {member.name: sha256(tar.extractfile(member).read()).digest() for member in tar}
+    stored = {name: digest for name, digest in found.items() if not name.endswith((".txt", ".json"))}
+    assert stored == {name: sha256(body).digest() for name, body in pictures.items()}
 
 
 def test_a_killed_run_goes_on(dataset, tmp_path, monkeypatch):
