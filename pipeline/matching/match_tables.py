@@ -17,8 +17,10 @@ import pyarrow.parquet as pq
 from openwit.pipeline.common.counting import ReasonCounter
 from openwit.pipeline.execution.engine import default_workers
 from openwit.pipeline.readers.inputs import expand_inputs
+from openwit.pipeline.readers.tables.batches import TableBatch
+from openwit.pipeline.readers.tables.files import is_table_name
 from openwit.pipeline.readers.tables.settings import TableColumns
-from openwit.pipeline.readers.tables.tables import TableBatch, is_table_name, open_table
+from openwit.pipeline.readers.tables.tables import open_table
 from openwit.pipeline.stages.queries import QueriesPaths
 from openwit.pipeline.stages.queries.sources import read_query_table
 from openwit.pipeline.stages.select.shared_matcher import compile_matcher

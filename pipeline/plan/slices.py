@@ -14,8 +14,8 @@ from openwit.pipeline.readers.custom import reader_of
 from openwit.pipeline.readers.samples.datasets import is_shard
 from openwit.pipeline.readers.samples.folders import listing_of
 from openwit.pipeline.readers.tables.files import format_of
+from openwit.pipeline.readers.tables.parquet_tables import parquet_sizes
 from openwit.pipeline.readers.tables.table_ranges import RowRange
-from openwit.pipeline.readers.tables.tables import parquet_sizes
 from openwit.pipeline.readers.url_lists import is_plain
 from openwit.pipeline.stages.candidates.parts import InputPart
 from openwit.pipeline.stages.candidates.settings import CandidateSettings

@@ -274,7 +274,7 @@ def test_datasets_of_earlier_releases_are_read_verified_explained_and_removed_fr
 
 
 def test_keys_of_tars_and_of_datasets_are_kept(dataset, tmp_path):
-    from openwit.pipeline.readers.tables.tables import KeptColumns
+    from openwit.pipeline.readers.tables.kept_columns import KeptColumns
 
     copy = built(tmp_path / "copy", [dataset], shard={"keys": "input", "order": "input"})
     assert metadata(copy).column("key").to_pylist() == metadata(dataset).column("key").to_pylist()

@@ -8,8 +8,9 @@ from openwit.pipeline.common.column_values import UID
 from openwit.pipeline.common.json_types import NULL, JsonType, joined, json_type, writer_of
 from openwit.pipeline.readers.tables.columns import ResolvedColumns, field_names, kept_columns
 from openwit.pipeline.readers.tables.kept import check_identifiers
+from openwit.pipeline.readers.tables.kept_columns import KeptColumns
 from openwit.pipeline.readers.tables.settings import TableColumns
-from openwit.pipeline.readers.tables.tables import KeptColumns, TableFacts
+from openwit.pipeline.readers.tables.tables import TableFacts
 from openwit.schemas.common.errors import DataError
 
 _MOST_NAMES = 1000

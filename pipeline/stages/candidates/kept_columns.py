@@ -21,8 +21,9 @@ from openwit.pipeline.readers.samples.fields import FieldNames, field_facts
 from openwit.pipeline.readers.samples.folders import folder_samples
 from openwit.pipeline.readers.samples.sample import Sample
 from openwit.pipeline.readers.samples.tars import tar_samples
+from openwit.pipeline.readers.tables.kept_columns import KeptColumns
 from openwit.pipeline.readers.tables.settings import TableColumns
-from openwit.pipeline.readers.tables.tables import KeptColumns, TableFacts, table_facts
+from openwit.pipeline.readers.tables.tables import TableFacts, table_facts
 from openwit.pipeline.stages.candidates.settings import CandidateSettings
 from openwit.pipeline.stages.candidates.sources import SAMPLE_KINDS, InputKind, kind_of
 from openwit.schemas.common.errors import DataError, OpenWITError, PluginError

@@ -21,9 +21,9 @@ from openwit.pipeline.readers.custom import reader_of
 from openwit.pipeline.readers.samples.datasets import is_shard
 from openwit.pipeline.readers.samples.folders import folder_ranges
 from openwit.pipeline.readers.tables.files import format_of
+from openwit.pipeline.readers.tables.parquet_tables import parquet_sizes
 from openwit.pipeline.readers.tables.splitting import COMPRESSED, ONE_ROW, edges, parquet_ranges, text_ranges
 from openwit.pipeline.readers.tables.table_ranges import RowRange, TextRange
-from openwit.pipeline.readers.tables.tables import parquet_sizes
 from openwit.pipeline.readers.url_lists import is_plain
 from openwit.pipeline.stages.candidates.settings import CandidateSettings
 from openwit.pipeline.stages.candidates.sources import SAMPLE_KINDS, InputKind, kind_of

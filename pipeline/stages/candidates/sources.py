@@ -15,15 +15,17 @@ from openwit.pipeline.readers.custom import read_records
 from openwit.pipeline.readers.pages.html import FoundImage, extract
 from openwit.pipeline.readers.pages.page_images import DroppedImage, ignore_dropped
 from openwit.pipeline.readers.pages.wat import read_wat
-from openwit.pipeline.readers.samples.datasets import has_origin
+from openwit.pipeline.readers.samples.by_text import has_origin
 from openwit.pipeline.readers.samples.fields import FieldValues
 from openwit.pipeline.readers.samples.folders import is_image_name
 from openwit.pipeline.readers.samples.sample import Sample
 from openwit.pipeline.readers.samples.tars import UNPACK
-from openwit.pipeline.readers.tables.files import is_text_name
+from openwit.pipeline.readers.tables.batches import TableBatch
+from openwit.pipeline.readers.tables.files import is_table_name, is_text_name
+from openwit.pipeline.readers.tables.kept_columns import NOTHING_KEPT, KeptColumns
 from openwit.pipeline.readers.tables.settings import TableColumns
 from openwit.pipeline.readers.tables.table_ranges import TableRange
-from openwit.pipeline.readers.tables.tables import NOTHING_KEPT, KeptColumns, TableBatch, is_table_name, open_table
+from openwit.pipeline.readers.tables.tables import open_table
 from openwit.pipeline.stages.candidates.pair import TABLE, Drop, Pair
 from openwit.schemas.common.decompress import TAR_ENDINGS
 from openwit.schemas.common.errors import DataError

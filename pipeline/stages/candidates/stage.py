@@ -24,28 +24,23 @@ from openwit.pipeline.readers.custom import reader_of
 from openwit.pipeline.readers.inputs import expand_inputs
 from openwit.pipeline.readers.pages.html import IMAGE_REASONS, IMAGES
 from openwit.pipeline.readers.pages.wat import WAT_REASONS
-from openwit.pipeline.readers.samples.datasets import ORIGINS, has_sidecars, is_shard, shard_samples, split_of
+from openwit.pipeline.readers.samples.by_text import ORIGINS
+from openwit.pipeline.readers.samples.datasets import has_sidecars, is_shard, shard_samples, split_of
 from openwit.pipeline.readers.samples.fields import FieldValues
 from openwit.pipeline.readers.samples.folders import folder_samples, is_image_name
 from openwit.pipeline.readers.samples.sample import SAMPLE_NOTES, SAMPLE_REASONS
 from openwit.pipeline.readers.samples.tars import is_tar_name, tar_samples
 from openwit.pipeline.readers.tables.columns import demanded_columns
+from openwit.pipeline.readers.tables.files import ROW_NOTES, ROW_REASONS
+from openwit.pipeline.readers.tables.kept_columns import NOTHING_KEPT, KeptColumns
 from openwit.pipeline.readers.tables.table_ranges import RowRange
-from openwit.pipeline.readers.tables.tables import NOTHING_KEPT, ROW_NOTES, ROW_REASONS, KeptColumns
 from openwit.pipeline.readers.url_lists import listed_urls
 from openwit.pipeline.stages.candidates import Candidates, CandidatesPaths
 from openwit.pipeline.stages.candidates.extraction_stats import FOUND, KEPT, count_pairs
 from openwit.pipeline.stages.candidates.filter import NO_TEXT, PAIR_REASONS, PairFilter
 from openwit.pipeline.stages.candidates.kept_columns import find_columns
 from openwit.pipeline.stages.candidates.pair import TABLE, Drop, Pair, candidates_table, drops_table
-from openwit.pipeline.stages.candidates.parts import (
-    SKIP,
-    InputPart,
-    RecordsRead,
-    follow_records,
-    plan,
-    short_names,
-)
+from openwit.pipeline.stages.candidates.parts import SKIP, InputPart, RecordsRead, follow_records, plan, short_names
 from openwit.pipeline.stages.candidates.settings import CandidateSettings
 from openwit.pipeline.stages.candidates.sources import (
     IMAGES_TAKEN,

@@ -9,8 +9,8 @@ from openwit.pipeline.readers.custom import check_readers, read_record_images, r
 from openwit.pipeline.readers.samples.datasets import is_shard
 from openwit.pipeline.readers.samples.folders import folder_images
 from openwit.pipeline.readers.samples.tars import is_tar_name, tar_images
+from openwit.pipeline.readers.tables.parquet_tables import read_images
 from openwit.pipeline.readers.tables.settings import TableColumns
-from openwit.pipeline.readers.tables.tables import read_images
 from openwit.schemas.common.plugins import PluginSettings
 from openwit.schemas.common.storage.remote import local_copy
 

@@ -10,9 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from openwit.pipeline.common.counting import ReasonCounter
+from openwit.pipeline.readers.tables.files import ROW_REASONS
+from openwit.pipeline.readers.tables.parquet_tables import parquet_sizes
 from openwit.pipeline.readers.tables.settings import TableColumns
 from openwit.pipeline.readers.tables.splitting import parquet_ranges, text_ranges
-from openwit.pipeline.readers.tables.tables import ROW_REASONS, open_table, parquet_sizes
+from openwit.pipeline.readers.tables.tables import open_table
 
 HEADER = "url,text\n"
 QUOTED = [

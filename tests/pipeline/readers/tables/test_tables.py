@@ -11,8 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openwit.pipeline.common.counting import ReasonCounter
+from openwit.pipeline.readers.tables.batches import texts_of_rows
+from openwit.pipeline.readers.tables.files import is_table_name
+from openwit.pipeline.readers.tables.parquet_tables import read_images
 from openwit.pipeline.readers.tables.settings import TableColumns
-from openwit.pipeline.readers.tables.tables import TableReader, _texts, is_table_name, open_table, read_images
+from openwit.pipeline.readers.tables.tables import TableReader, open_table
 from openwit.schemas.common.errors import OpenWITError
 
 DATA = Path(__file__).parents[4].parent / "shared" / "data"
@@ -285,16 +288,16 @@ def test_texts_are_what_a_loop_would_give(singles: list[str | None], lists: list
     expected_lists = [[text for text in texts or [] if text and text.strip()] for texts in lists]
     strings = pa.array(singles, pa.string())
     many = pa.array(lists, pa.large_list(pa.string()))
-    assert _texts([strings]).to_pylist() == expected_singles
-    assert _texts([strings.dictionary_encode()]).to_pylist() == expected_singles
-    assert _texts([many]).to_pylist() == expected_lists
+    assert texts_of_rows([strings]).to_pylist() == expected_singles
+    assert texts_of_rows([strings.dictionary_encode()]).to_pylist() == expected_singles
+    assert texts_of_rows([many]).to_pylist() == expected_lists
     both = [single + several for single, several in zip(expected_singles, expected_lists, strict=True)]
-    assert _texts([strings, many]).to_pylist() == both
+    assert texts_of_rows([strings, many]).to_pylist() == both
 
 
 def test_slices_of_lists() -> None:
     column = pa.array([["a"], ["b", ""], None, ["c"]]).slice(1, 2)
-    assert _texts([column]).to_pylist() == [["b"], []]
+    assert texts_of_rows([column]).to_pylist() == [["b"], []]
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openwit.pipeline.common.counting import ReasonCounter
+from openwit.pipeline.readers.tables.files import BROKEN_LINE
 from openwit.pipeline.readers.tables.open_quotes import ClosedQuotes
 from openwit.pipeline.readers.tables.partitions import partitions_of
 from openwit.pipeline.readers.tables.settings import TableColumns
-from openwit.pipeline.readers.tables.tables import BROKEN_LINE, open_table
+from openwit.pipeline.readers.tables.tables import open_table
 from openwit.schemas.common.errors import DataError
 
 CASES = Path(__file__).parents[3] / "data" / "cases"
