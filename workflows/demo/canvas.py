@@ -34,7 +34,7 @@ def place(
 ) -> Image.Image:
     """An RGBA layer of `size` with the drawing at `scale` times its short side, turned about `centre` (fractions)."""
     target = scale * min(size)
-    while glyph.width > 2 * target:  # bicubic sampling alone would alias when it shrinks by more than two
+    while glyph.width > 2 * target:  # sampling alone would alias when it shrinks by more than two
         glyph = glyph.reduce(2)
     zoom = glyph.width / target
     cosine, sine = math.cos(math.radians(angle)) * zoom, math.sin(math.radians(angle)) * zoom
@@ -44,7 +44,7 @@ def place(
     c, f = middle - a * x - b * y, middle - d * x - e * y
     if mirror:
         a, b, c = -a, -b, glyph.width - c
-    return glyph.transform(size, Image.Transform.AFFINE, (a, b, c, d, e, f), Image.Resampling.BICUBIC)
+    return glyph.transform(size, Image.Transform.AFFINE, (a, b, c, d, e, f), Image.Resampling.BILINEAR)
 
 
 def colour(random: np.random.Generator, saturation: tuple[float, float], value: tuple[float, float]) -> Colour:

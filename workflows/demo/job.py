@@ -10,7 +10,8 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,7 @@ _HERE = Path(__file__).parent
 RECIPE = _HERE / "recipe.yaml"
 CONFIG = _HERE / "train.yaml"
 _MODULES = {"wit": "openwit.pipeline", "wit-train": "openwit.training"}
+_COMPILE = "from openwit.pipeline.stages.select.shared_matcher import compile_matcher; compile_matcher('words')"
 # The recipe's and the configuration's own paths; another folder is put in their place.
 _DEFAULT_OUT = "out/demo"
 _RUN = "run"
@@ -93,12 +95,33 @@ def run_demo(out: Path, port: int, console: Console, *, concepts: int | None, fr
     places, clock = Places(out), _Clock()
     # Of a run that resumes, the seconds would say nothing.
     whole = not out.exists()
-    console.print(make_inputs(out, concepts, fresh=fresh), markup=False, highlight=False, soft_wrap=True)
+    with _compiling():
+        console.print(make_inputs(out, concepts, fresh=fresh), markup=False, highlight=False, soft_wrap=True)
     clock.part("web")
     _run_steps(places, port, console, clock)
     if whole:
         _write_record(out, clock)
     return _verdict(console, places, sum(clock.seconds.values()))
+
+
+@contextmanager
+def _compiling() -> Iterator[None]:
+    """Compile the matcher in a process beside the block, and wait for it at the end.
+
+    The build would compile it on one core while the others wait; if this fails, it still does.
+    """
+    child = subprocess.Popen(
+        [sys.executable, "-P", "-c", _COMPILE],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield
+        child.wait()
+    finally:
+        child.kill()
+        child.wait()
 
 
 class _Clock:
