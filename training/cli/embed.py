@@ -7,9 +7,10 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from openwit.schemas.common.errors import RecipeError
+from openwit.schemas.common.errors import DataError, RecipeError
 from openwit.training.checkpoints.load import LoadedModel
 from openwit.training.cli.retrieval import named
+from openwit.training.config.choices import Embedded
 from openwit.training.data.sharded import Dataset
 from openwit.training.engine.distributed import process_from_environment
 from openwit.training.evaluation.search.write import EmbedSettings, write_embeddings
@@ -50,6 +51,19 @@ def run_embed(model: LoadedModel, dataset: Dataset, out: Path, settings: EmbedSe
         markup=False,
         soft_wrap=True,
     )
+
+
+def embedded(of: Embedded, data: Path, *, captioned: bool) -> list[str]:
+    """Return what is embedded: only images of data without captions.
+
+    Raises:
+        DataError: only captions are asked for, and there are none.
+    """
+    if captioned:
+        return ["images", "texts"] if of is Embedded.BOTH else [of.value]
+    if of is Embedded.TEXTS:
+        raise DataError(f"{data} has no captions to embed: leave out --of, or choose --of {Embedded.IMAGES}")
+    return ["images"]
 
 
 def share_of(text: str | None) -> tuple[int, int]:

@@ -53,10 +53,12 @@ ImageColumn = Annotated[str | None, typer.Option(help="Column of images in Parqu
 LabelColumn = Annotated[str | None, typer.Option(help="Column of labels in Parquet.")]
 Classes = Annotated[Path | None, typer.Option(help="Names of numbered classes, one per line from class 0.")]
 TestImages = Annotated[
-    Path,
+    Path | None,
     typer.Option(help="Test images: Parquet of images and labels, folder with one per class, or tars with .cls."),
 ]
-ProbeMetric = Annotated[Metric, typer.Option(help="Metric on validation and test images.")]
+ProbeMetric = Annotated[
+    Metric | None, typer.Option(help="Metric on validation and test images [default: the dataset's, else accuracy].")
+]
 ProbedLayer = Annotated[Layer, typer.Option(help="Features before the projection, or after it.")]
 Baselines = Annotated[
     bool, typer.Option("--baselines", help="Also probe raw pixels, and the same tower with random weights.")
@@ -65,4 +67,7 @@ TestLimit = Annotated[int | None, typer.Option(min=1, max=MOST_SAMPLES, help="Te
 FeaturesFolder = Annotated[Path | None, typer.Option(help="Folder that keeps features, to resume and use again.")]
 JsonOut = Annotated[Path | None, typer.Option(help="JSON to write.")]
 SvgOut = Annotated[Path | None, typer.Option(help="SVG to write.")]
+KnownName = Annotated[
+    str | None, typer.Option(help="Known dataset by name, such as cifar10, below --root.", metavar="NAME")
+]
 KnownRoot = Annotated[Path, typer.Option(help="Folder of known datasets, see `wit-train datasets`.")]

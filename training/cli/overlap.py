@@ -15,14 +15,13 @@ from openwit.schemas.common.errors import RecipeError
 from openwit.schemas.common.wording import counted
 from openwit.training.checkpoints.load import load_model
 from openwit.training.config.choices import Weights
-from openwit.training.evaluation.classification_data import open_classification
-from openwit.training.evaluation.classification_readers import LabelledData
-from openwit.training.evaluation.overlap.answers import check_single, classified, read_results
-from openwit.training.evaluation.overlap.matching import match
+from openwit.training.config.evaluation_data import DatasetSettings
+from openwit.training.config.measurements import OverlapMeasurement
+from openwit.training.evaluation.measurements.overlap import open_data
+from openwit.training.evaluation.overlap.answers import classified, read_results
 from openwit.training.evaluation.overlap.measure import EvaluationSet, Measured, measure, record_of
 from openwit.training.evaluation.overlap.page import HEADINGS, cells, difference_svg, page_html
-from openwit.training.evaluation.overlap.report import read_report
-from openwit.training.evaluation.prompt_sets import Prompts, choose_prompts
+from openwit.training.evaluation.prompt_sets import Prompts
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,8 @@ class OverlapOptions:
     prompts: str | None = None
     split: str | None = None
     classes: Path | None = None
+    image_column: str | None = None
+    label_column: str | None = None
     limit: int | None = None
     pairs: int = 60
     batch_size: int = 256
@@ -112,21 +113,28 @@ def _check(models: Sequence[Path], options: OverlapOptions) -> None:
 
 
 def _opened(options: OverlapOptions, console: Console) -> tuple[list[EvaluationSet], list[Prompts]]:
-    sets, prompts = [], []
+    sets: list[EvaluationSet] = []
+    prompts: list[Prompts] = []
+    how = OverlapMeasurement(prompts=[] if options.prompts is None else [options.prompts], limit=options.limit)
     for path, where in zip(options.data, options.report, strict=True):
-        report = read_report(where)
-        labelled = LabelledData(path, split=options.split, classes=options.classes)
-        prompts.append(choose_prompts([options.prompts] if options.prompts is not None else [], labelled)[0])
-        data = open_classification(labelled).limited(options.limit)
-        if not options.results:
-            check_single(data)
+        data = DatasetSettings(
+            name="data",
+            data=path,
+            split=options.split,
+            classes=options.classes,
+            image_column=options.image_column,
+            label_column=options.label_column,
+            report=where,
+        )
         with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-            task = progress.add_task("matching with the report", total=len(data))
+            task = progress.add_task("matching with the report", total=None)
 
-            def advance(done: int, _: int, task: object = task, bar: Progress = progress) -> None:
-                bar.update(task, completed=done)  # type: ignore[arg-type]
+            def advance(done: int, total: int, task: object = task, bar: Progress = progress) -> None:
+                bar.update(task, completed=done, total=total)  # type: ignore[arg-type]
 
-            sets.append(EvaluationSet(data, where, report, match(data, report, str(where), progress=advance)))
+            opened = open_data(data, how, lambda _: None, advance, single=not options.results)
+        sets.append(opened.evaluation)
+        prompts.append(opened.prompts)
     return sets, prompts
 
 

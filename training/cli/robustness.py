@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,56 +10,100 @@ from rich.console import Console
 from rich.table import Table
 
 from openwit.schemas.common.atomic import atomic_write
-from openwit.schemas.common.errors import DataError
+from openwit.schemas.common.errors import RecipeError
+from openwit.training.checkpoints.load import load_model
 from openwit.training.cli.probe import percent
+from openwit.training.config.choices import Weights
+from openwit.training.config.evaluation_data import DatasetSettings
+from openwit.training.config.measurements import RobustnessMeasurement
+from openwit.training.engine.runtime import cpu_prepared
 from openwit.training.evaluation.chart import Axis, Series, chart_svg
+from openwit.training.evaluation.measurements.registry import code_of
+from openwit.training.evaluation.measurements.robustness import Opened
 from openwit.training.evaluation.robustness.line import Accuracy, Robustness, inside, robustness
-from openwit.training.evaluation.robustness.measure import SetRead, ShiftedSets
+from openwit.training.evaluation.robustness.measure import SetRead, ShiftedSets, measure_shift
 from openwit.training.evaluation.statistics.fits import LogitLine, logit
 from openwit.training.evaluation.statistics.intervals import wilson
 
 _TICKS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 
 
-def read_mapping(path: Path) -> dict[str, list[str]]:
-    """Return the base classes of shifted classes: JSON, `{"name": "base name", "other": ["one", "two"]}`.
+@dataclass(frozen=True)
+class RobustnessOptions:
+    """Options of the command; see its help. `data` is the shifted set with its base."""
+
+    data: DatasetSettings
+    probed: bool = False
+    baselines: Sequence[str] = ()
+    prompts: str = "paper"
+    limit: int | None = None
+    features: Path | None = None
+    batch_size: int = 256
+    weights: Weights = Weights.MODEL
+    quick_gelu: bool | None = None
+    out: Path | None = None
+    plot: Path | None = None
+
+
+def robustness_command(models: Sequence[Path], options: RobustnessOptions, *, console: Console) -> list[Robustness]:
+    """Open both sets, measure every model, print the table and write the files.
 
     Raises:
-        DataError: it is not such a file.
+        RecipeError: a baseline is neither a model nor results.
+        DataError: data, results or models are not usable.
     """
-    found = _read(path)
-    if not isinstance(found, dict):
-        raise DataError(f"{path} is no JSON object of shifted classes and their base classes")
-    mapping = {name: [value] if isinstance(value, str) else value for name, value in found.items()}
-    for name, value in mapping.items():
-        if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-            raise DataError(f"{path}: the base classes of {name!r} must be a name or a list of names")
-    return mapping
+
+    def say(line: str) -> None:
+        console.print(line, markup=False, soft_wrap=True)
+
+    own, files = baselines_of(options.baselines, models)
+    how = RobustnessMeasurement(prompts=[options.prompts], probed=options.probed, baselines=files, limit=options.limit)
+    opened: Opened = code_of("robustness").open_data(options.data, how, say)
+    found, about, read = list(opened.baselines), [], {}
+    for path in models:
+        loaded = load_model(path, weights=options.weights, quick_gelu=options.quick_gelu, report=say)
+        about.append({"model": str(path), **loaded.about})
+        with cpu_prepared(loaded.threads):
+            shift = measure_shift(
+                loaded,
+                opened.sets,
+                name=str(path),
+                templates=opened.templates,
+                batch_size=options.batch_size,
+                folder=options.features,
+                is_baseline=path in own,
+            )
+        found += shift.accuracies
+        read.update(shift.read)
+    described = {"weights": about, "templates": opened.templates, "limit": options.limit}
+    return report_robustness(
+        found, opened.sets, read=read, about=described, console=console, out=options.out, plot=options.plot
+    )
 
 
-def read_models(path: Path, sets: ShiftedSets) -> list[Accuracy]:
-    """Return the models of an earlier result as baselines.
+def baselines_of(given: Sequence[str], models: Sequence[Path]) -> tuple[set[Path], list[Path]]:
+    """Return which of the models are baselines, and the files of results of others.
+
+    Args:
+        given: each a model as it was given, the last part of its path, or a path of results.
+        models: those that are measured.
 
     Raises:
-        DataError: it is no such result, or of other sets.
+        RecipeError: one is neither, or several models.
     """
-    found = _read(path)
-    try:
-        if (found["base"]["name"], found["shifted"]["name"]) != (sets.base.title, sets.shifted.title):
-            raise DataError(f"{path} is of {found['base']['name']} and {found['shifted']['name']}, other sets")
-        each = [Accuracy(**one["accuracy"]) for one in found["models"]]
-        if not all(0 <= one.base <= 1 and 0 <= one.shifted <= 1 and one.base_images > 0 for one in each):
-            raise DataError(f"{path} has accuracies outside of 0 to 1")
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{path} is no result of wit-train robustness") from error
-    return [replace(one, is_baseline=one.before is None) for one in each]
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as JSON: {error}") from error
+    own: set[Path] = set()
+    files: list[Path] = []
+    for text in given:
+        named = [path for path in models if text == str(path)] or [path for path in models if text == path.name]
+        if len(named) > 1:
+            raise RecipeError(f"--baseline {text} is the name of {len(named)} models: give the path of one")
+        if named:
+            own.add(named[0])
+        elif Path(text).exists():
+            files.append(Path(text))
+        else:
+            raise RecipeError(f"--baseline {text} is neither a MODEL of this command nor a file or folder of results")
+    return own, files
 
 
 def report_robustness(

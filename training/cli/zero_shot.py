@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -10,14 +10,14 @@ from rich.progress import Progress
 from rich.table import Table
 
 from openwit.schemas.common.atomic import atomic_write
-from openwit.schemas.common.errors import RecipeError
 from openwit.training.checkpoints.load import LoadedModel, load_model
+from openwit.training.cli.labelled import dataset_settings
 from openwit.training.config.choices import Metric, Weights
-from openwit.training.evaluation.classification_data import ClassificationSet, open_classification
-from openwit.training.evaluation.classification_readers import LabelledData
-from openwit.training.evaluation.prompt_sets import Prompts, choose_prompts, with_single
-from openwit.training.evaluation.registry.find import locate_one
-from openwit.training.evaluation.registry.table import find_known
+from openwit.training.config.measurements import ZeroShotMeasurement
+from openwit.training.evaluation.classification_data import ClassificationSet
+from openwit.training.evaluation.measurements.registry import code_of
+from openwit.training.evaluation.measurements.zero_shot import Opened
+from openwit.training.evaluation.prompt_sets import Prompts, with_single
 from openwit.training.evaluation.statistics.estimates import Estimate
 from openwit.training.evaluation.training_images import check_not_trained_on
 from openwit.training.evaluation.zero_shot_report import (
@@ -26,7 +26,7 @@ from openwit.training.evaluation.zero_shot_report import (
     evaluate_prompts,
     zero_shot_record,
 )
-from openwit.training.evaluation.zero_shot_result import Result, Share, ZeroShotResult, check_metric
+from openwit.training.evaluation.zero_shot_result import Result, Share, ZeroShotResult
 
 SHOWN_CONFUSIONS = 5
 METRIC_NAMES = {
@@ -67,8 +67,8 @@ def zero_shot_command(model: Path, options: ZeroShotOptions, *, console: Console
         RecipeError: options do not go together.
         DataError: data, prompts or model are not usable.
     """
-    data, prompts, metric = _opened(options)
-    check_metric(data, metric)
+    opened = _opened(options)
+    data, prompts, metric = opened.data, opened.prompts, opened.metric
     loaded = load_model(
         model,
         weights=options.weights,
@@ -89,30 +89,22 @@ def zero_shot_command(model: Path, options: ZeroShotOptions, *, console: Console
     )
 
 
-def _opened(options: ZeroShotOptions) -> tuple[ClassificationSet, list[Prompts], Metric | None]:
+def _opened(options: ZeroShotOptions) -> Opened:
     """Return the images, the sets of templates and the metric: those of the data, or those of a known dataset."""
-    if (options.data is None) == (options.dataset is None):
-        raise RecipeError("give either --data PATH, or --dataset NAME with --root FOLDER")
+    settings = dataset_settings(
+        options.data,
+        options.dataset,
+        options.root,
+        split=options.split,
+        classes=options.classes,
+        image_column=options.image_column,
+        label_column=options.label_column,
+    )
+    how = ZeroShotMeasurement(prompts=list(options.prompts), metric=options.metric, limit=options.limit)
+    opened: Opened = code_of("zero_shot").open_data(settings, how, lambda _: None)
     if options.dataset is None:
-        assert options.data is not None
-        labelled = LabelledData(
-            options.data,
-            split=options.split,
-            classes=options.classes,
-            image_column=options.image_column,
-            label_column=options.label_column,
-        )
-        prompts = choose_prompts(options.prompts, labelled)
-        return open_classification(labelled).limited(options.limit), prompts, options.metric
-    if options.image_column is not None or options.label_column is not None:
-        raise RecipeError("--image-column and --label-column are for --data: the layout of a known dataset is known")
-    known = find_known(options.dataset)
-    located = locate_one(options.root, known)
-    prompts = choose_prompts(options.prompts, LabelledData(located.path, keys=known.names), known.prompts)
-    data = located.open(options.split, options.classes).limited(options.limit)
-    several = data.truth is not None
-    metric = options.metric or (known.metric if known.metric.of_scores or not several else None)
-    return data.noting(f"{known.title}: {located.path} ({located.layout}), metric {metric}"), prompts, metric
+        return opened
+    return replace(opened, data=opened.data.noting(f"{options.dataset}: metric {opened.metric}"))
 
 
 def run_zero_shot(

@@ -7,11 +7,10 @@ from openwit.training.config.evaluation import (
     CustomEvaluatorSettings,
     EvalSettings,
     EvaluatorSettings,
-    RetrievalSettings,
-    ZeroShotSettings,
 )
 from openwit.training.config.init import ForkSettings, InitSettings
 from openwit.training.config.log import CheckpointSettings, LogSettings
+from openwit.training.config.measurements import RetrievalSettings, ZeroShotSettings
 from openwit.training.config.model import AnyModelSettings, CustomModelSettings, ModelSettings
 from openwit.training.config.objective import (
     BagOfWordsSettings,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import pydantic
 from pydantic import Field
@@ -11,51 +11,23 @@ from openwit.schemas.common.plugins import PluginSettings
 from openwit.schemas.common.settings import Settings
 from openwit.training.config.duration import Duration
 from openwit.training.config.limits import LARGEST_BATCH, MOST_SAMPLES
+from openwit.training.config.measurements import (
+    EVALUATOR_SETTINGS,
+    EVERY,
+    BuiltInEvaluator,
+    RetrievalSettings,
+    ZeroShotSettings,
+)
 from openwit.training.config.plugins import is_dotted
-
-_EVERY = "interval between two evaluations; null: that of eval.every"
-
-
-class RetrievalSettings(Settings):
-    """Image-text retrieval on a held-out split."""
-
-    name: Literal["retrieval"] = Field("retrieval", description="recall at 1, 5 and 10 in both directions")
-    every: Duration | None = Field(None, description=_EVERY)
-    dataset: Path | None = Field(None, description="dataset folder of the held-out split; null: the training data's")
-    split: str = Field("val", description="held-out split")
-    limit: int | None = Field(
-        1000, ge=2, le=MOST_SAMPLES, description="images to evaluate on, the first ones; null: all"
-    )
-
-
-class ZeroShotSettings(Settings):
-    """Zero-shot classification."""
-
-    name: Literal["zero_shot"] = Field("zero_shot", description="accuracy on labelled images, classes as texts")
-    every: Duration | None = Field(None, description=_EVERY)
-    data: Path = Field(
-        description="Parquet file of images and labels, folder with one folder per class, or WebDataset tars with .cls"
-    )
-    split: str | None = Field(None, description="split of the data; null: the held-out one, if there are several")
-    classes: Path | None = Field(None, description="names of numbered classes, one per line; null: the data's own")
-    prompts: str = Field(
-        "paper",
-        description="paper, cifar10, name, a domain such as food, or a file of templates ({label}), also FILE#NAME",
-    )
-    limit: int | None = Field(
-        1000, ge=1, le=MOST_SAMPLES, description="images to classify, a random sample; null: all"
-    )
 
 
 class CustomEvaluatorSettings(PluginSettings):
     """Your own evaluator by dotted name; keys other than `every` are passed to it as keyword arguments."""
 
-    every: Duration | None = Field(None, description=_EVERY)
+    every: Duration | None = Field(None, description=EVERY)
 
 
-EvaluatorSettings = RetrievalSettings | ZeroShotSettings | CustomEvaluatorSettings
-
-BUILT_IN: dict[str, type[EvaluatorSettings]] = {"retrieval": RetrievalSettings, "zero_shot": ZeroShotSettings}
+EvaluatorSettings = BuiltInEvaluator | CustomEvaluatorSettings
 
 
 def _by_name(value: object) -> object:
@@ -67,11 +39,11 @@ def _by_name(value: object) -> object:
     name = value.get("name")
     if is_dotted(name):
         return CustomEvaluatorSettings.model_validate(value)
-    if name not in BUILT_IN:
+    if not isinstance(name, str) or name not in EVALUATOR_SETTINGS:
         raise ValueError(
-            f"name {name!r} must be one of {', '.join(BUILT_IN)}, or the dotted name of your own evaluator"
+            f"name {name!r} must be one of {', '.join(EVALUATOR_SETTINGS)}, or the dotted name of your own evaluator"
         )
-    return BUILT_IN[str(name)].model_validate(value)
+    return EVALUATOR_SETTINGS[name].model_validate(value)
 
 
 AnyEvaluatorSettings = Annotated[
@@ -96,8 +68,8 @@ class EvalSettings(Settings):
     zero_shot: ZeroShotSettings | None = Field(None, description="zero-shot classification; null: none")
     evaluators: list[AnyEvaluatorSettings] | None = Field(
         None,
-        description="evaluators by name (retrieval, zero_shot) or dotted name, instead of the short form above; "
-        "[]: no evaluation",
+        description=f"evaluators by name ({', '.join(EVALUATOR_SETTINGS)}) or dotted name, instead of the short form "
+        "above; []: no evaluation",
     )
 
     @pydantic.model_validator(mode="after")

@@ -100,8 +100,9 @@ def shard(
         fully_shard(block, mesh=mesh, mp_policy=plain, **_scalars(block))
     for child in model.children():
         fully_shard(child, mesh=mesh, mp_policy=plain, **_scalars(child))
-        # Towers of custom models are called by these names.
-        for method in ("encode_image", "encode_text") if own else ():
+        # Towers of custom models are called by the first ones; probes take features before the projection.
+        called = ("encode_image", "encode_text") if own else ()
+        for method in (*called, *(name for name in ("features", "encode_image_features") if hasattr(child, name))):
             register_fsdp_forward_method(child, method)
     for part in _sharded_modules(model):
         part.set_gradient_divide_factor(1.0)

@@ -209,6 +209,7 @@ def number_classes(found: Found, wanted: LabelledData, split: str | None) -> Cla
     if folders is not None:
         found.labels = [folders[label] if isinstance(label, int) else label for label in found.labels]
     numbers = {name: number for number, name in reversed(list(enumerate(names)))}
+    _check_range(found, len(names), wanted)
     several = any(isinstance(label, tuple | np.ndarray) for label in found.labels)
     keys, rows, places = [], [], []
     for key, label, place in zip(found.keys, found.labels, found.places, strict=True):
@@ -230,6 +231,27 @@ def number_classes(found: Found, wanted: LabelledData, split: str | None) -> Cla
     return ClassificationSet(
         name, split, tuple(names), keys, array, found.left_out, places, found.images, notes, truth
     )
+
+
+def _check_range(found: Found, ways: int, wanted: LabelledData) -> None:
+    """Refuse numbers that the list of classes does not have; -1 is the usual sign of an image without a label.
+
+    Raises:
+        DataError: naming the first.
+    """
+    wrong = [
+        (key, number)
+        for key, label in zip(found.keys, found.labels, strict=True)
+        for number in _classes_of(label)
+        if isinstance(number, int) and not -1 <= number < ways
+    ]
+    if wrong:
+        key, number = wrong[0]
+        listed = wanted.classes or "the list of its classes"
+        raise DataError(
+            f"{len(wrong):,} labels of {wanted.data} are out of range, such as {number} of {key!r}: {listed} has "
+            f"{ways} classes, 0 to {ways - 1}, so it is that of another set"
+        )
 
 
 def _row(label: Label, numbers: dict[str, int], ways: int) -> int | list[int] | NDArray[np.int8] | None:

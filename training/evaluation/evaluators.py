@@ -2,123 +2,39 @@
 
 import logging
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from openwit.schemas.common.errors import OpenWITError, RecipeError
-from openwit.schemas.common.plugins import check_call, load_callable, one_line
+from openwit.schemas.common.plugins import check_call, load_callable, load_object, one_line
 from openwit.training.config import CustomEvaluatorSettings, EvaluatorSettings, RetrievalSettings, TrainConfig
 from openwit.training.config.data import SOURCES
 from openwit.training.config.duration import Duration, Position
+from openwit.training.config.measurements import MEASUREMENTS
 from openwit.training.data.sharded import Dataset, ShardedDataset
 from openwit.training.data.sources import held_out_source
-from openwit.training.engine.distributed import Group
 from openwit.training.evaluation.classification_data import open_classification
 from openwit.training.evaluation.classification_readers import LabelledData
 from openwit.training.evaluation.contact_sheet import draw_contact_sheet
-from openwit.training.evaluation.embed import EmbeddedSplit, Embedder
+from openwit.training.evaluation.embed import EmbeddedSplit
+from openwit.training.evaluation.evaluator_context import EvalContext, Evaluation, Evaluator
+from openwit.training.evaluation.measured_evaluator import Measured
 from openwit.training.evaluation.prompts import read_prompts
 from openwit.training.evaluation.retrieval import retrieval
-from openwit.training.evaluation.shares import ALONE, Shares
 from openwit.training.evaluation.zero_shot import HeadScorer, ObjectiveScorer, Scorer, classify
 from openwit.training.evaluation.zero_shot_result import summarise_set
-from openwit.training.objectives.base import Objective
-from openwit.training.tokenizer.bpe import Tokenizer
+
+__all__ = ["EvalContext", "Evaluation", "Evaluator", "ScheduledEvaluator", "make_evaluators", "no_split_to_evaluate"]
 
 logger = logging.getLogger(__name__)
 
 MAX_CAPTIONS = 100_000
 """Captions that a captioning model may score in one evaluation: minutes on a GPU."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Result of an evaluator.
-
-    Attributes:
-        metrics: values for metrics.jsonl and TensorBoard.
-        sentence: the same in words, in one line.
-        details: a result object with more than the metrics; of any type.
-        pictures: (H, W, 3) pixels by name, for TensorBoard.
-    """
-
-    metrics: dict[str, float]
-    sentence: str
-    details: Any = None
-    pictures: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class EvalContext:
-    """Parts of a run that an evaluator uses.
-
-    Attributes:
-        config: of the run.
-        objective: what the model is trained for.
-        tokenizer: texts to token ids.
-        device: of the model.
-        autocast: precision of the towers, a context manager.
-        progress: receives (done, total) during an evaluation.
-        group: the processes of the run; None for a single process.
-    """
-
-    config: TrainConfig
-    objective: Objective
-    tokenizer: Tokenizer
-    device: torch.device
-    autocast: torch.autocast
-    progress: Callable[[int, int], None]
-    group: Group | None = None
-
-    @property
-    def shares(self) -> Shares:
-        """Division of an evaluation over all processes."""
-        return Shares(self.group, padded=self.config.distributed.strategy == "fsdp" and self.group is not None)
-
-    def embedder(self, model: Any, *, shared: bool = False) -> Embedder:
-        """Return an object that embeds images and texts with the model, in evaluation mode.
-
-        Args:
-            model: of the run.
-            shared: each process embeds a part; all must make the same calls (`Evaluator.all_ranks`).
-        """
-        return Embedder(
-            model,
-            self.tokenizer,
-            device=self.device,
-            autocast=self.autocast,
-            batch_size=self.config.eval.batch_size,
-            shares=self.shares if shared else ALONE,
-        )
-
-
-class Evaluator(Protocol):
-    """Measures a model during training.
-
-    Created as `factory(context, **settings)` before training begins, so that missing data ends the run at once. The
-    model is in training mode (`openwit.training.evaluation.embed.evaluating` changes that for a block) and its towers
-    may be sharded: then every rank calls, and all must make the same calls. Otherwise the first rank calls and the
-    others wait, unless the evaluator has an attribute `all_ranks` that is true: then all call, and share the work.
-
-    Example:
-        >>> class Temperature:
-        ...     def __init__(self, context, *, unit=1.0):
-        ...         self.unit = unit
-        ...     def __call__(self, model, position):
-        ...         value = float(model.logit_scale.exp()) / self.unit
-        ...         return Evaluation({"temperature": value}, f"step {position.step}: temperature {value:.1f}")
-    """
-
-    def __call__(self, model: Any, position: Position) -> Evaluation:
-        """Measure the model at a position of the run."""
-        ...
 
 
 class Retrieval:
@@ -260,9 +176,6 @@ class ZeroShot:
         )
 
 
-EVALUATORS: dict[str, Callable[..., Evaluator]] = {"retrieval": Retrieval, "zero_shot": ZeroShot}
-
-
 @dataclass(frozen=True)
 class ScheduledEvaluator:
     """An evaluator and its interval.
@@ -348,9 +261,8 @@ def make_evaluators(context: EvalContext) -> list[ScheduledEvaluator]:
 
 def _make(settings: EvaluatorSettings, context: EvalContext, key: str) -> Evaluator:
     if not isinstance(settings, CustomEvaluatorSettings):
-        keywords = {name: getattr(settings, name) for name in type(settings).model_fields if name not in _COMMON}
         try:
-            return EVALUATORS[settings.name](context, **keywords)
+            return _built_in(settings, context)
         except OpenWITError as error:
             hint = "; or set eval.split: null to train without evaluation" if key == "eval.split" else ""
             raise type(error)(f"{key}: {error}{hint}") from error
@@ -366,6 +278,16 @@ def _make(settings: EvaluatorSettings, context: EvalContext, key: str) -> Evalua
 
 
 _COMMON = ("name", "every")
+
+
+def _built_in(settings: Any, context: EvalContext) -> Evaluator:
+    """Return the evaluator of a measurement of the registry."""
+    code = MEASUREMENTS[settings.name].evaluator_code
+    if code is None:
+        return Measured(context, settings)
+    keywords = {name: getattr(settings, name) for name in type(settings).model_fields if name not in _COMMON}
+    made: Evaluator = load_object(code)(context, **keywords)
+    return made
 
 
 def _open_held_out(config: TrainConfig, *, folder: Path | None, split: str) -> Dataset:

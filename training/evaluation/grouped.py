@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from openwit.schemas.common.errors import DataError
 from openwit.training.data.captioned_files import captioned_table
 from openwit.training.evaluation.captioned.open import CaptionedData, reworded
-from openwit.training.evaluation.classification_data import open_classification
+from openwit.training.evaluation.classification_data import ClassificationSet, open_classification
 from openwit.training.evaluation.classification_readers import LabelledData
 from openwit.training.evaluation.decoding import Readable
 
@@ -35,7 +36,12 @@ class GroupedImages:
 
 
 def open_grouped(
-    wanted: CaptionedData, *, group_column: str | None, limit: int | None, report: Callable[[str], None]
+    wanted: CaptionedData,
+    *,
+    group_column: str | None,
+    limit: int | None,
+    report: Callable[[str], None],
+    classes: Path | None = None,
 ) -> GroupedImages:
     """Open images whose groups are their classes, as for zero-shot, or a column of a table of paths.
 
@@ -44,6 +50,7 @@ def open_grouped(
         group_column: None: `class`, `label` and the like of Parquet; `group` of a table of paths.
         limit: number of images drawn from the whole set, of what has classes.
         report: receives sentences on what was found and left aside.
+        classes: file of the names of numbered classes.
 
     Raises:
         DataError: there are no images with a group.
@@ -56,9 +63,21 @@ def open_grouped(
         groups = np.unique(np.array(first, dtype=str), return_inverse=True)[1].astype(np.int64)
         return GroupedImages(table.name, table, groups)
     labelled = LabelledData(
-        wanted.data, split=wanted.split, image_column=wanted.image_column, label_column=group_column
+        wanted.data,
+        split=wanted.split,
+        classes=classes,
+        image_column=wanted.image_column,
+        label_column=group_column,
     )
-    found = open_classification(labelled).limited(limit)
+    return grouped_by_class(open_classification(labelled).limited(limit), report)
+
+
+def grouped_by_class(found: ClassificationSet, report: Callable[[str], None]) -> GroupedImages:
+    """Return labelled images whose groups are their classes.
+
+    Raises:
+        DataError: an image may have several classes.
+    """
     if found.truth is not None:
         raise DataError(f"the images of {found.title} may have several classes, so they are not in groups")
     for note in found.notes:

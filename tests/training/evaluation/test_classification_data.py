@@ -56,14 +56,17 @@ def test_words_in_parquet(tmp_path: Path) -> None:
 
 
 def test_numbers_with_a_file_of_names(tmp_path: Path) -> None:
-    path = write_parquet(tmp_path / "pets.parquet", [1, 0, 7, 1, -1], key=["a", "b", "c", "d", "e"])
+    path = write_parquet(tmp_path / "pets.parquet", [1, 0, None, 1, -1], key=["a", "b", "c", "d", "e"])
     with pytest.raises(OpenWITError, match="labels of .* are numbers, and no names come with them"):
         open_classification(LabelledData(path))
     names = tmp_path / "names.txt"
     names.write_text("tabby cat\npug\n\n")
     data = open_classification(LabelledData(path, classes=names))
     assert contents(data) == [(IMAGES[0], "pug"), (IMAGES[1], "tabby cat"), (IMAGES[3], "pug")]
-    assert data.left_out == {"unknown class": ["c", "e"]}
+    assert data.left_out == {"no label": ["c"], "unknown class": ["e"]}
+    wrong = write_parquet(tmp_path / "wrong.parquet", [1, 0, 7, -2], key=["a", "b", "c", "d"])
+    with pytest.raises(OpenWITError, match=r"2 labels of .* are out of range, such as 7 of 'c': .* has 2 classes"):
+        open_classification(LabelledData(wrong, classes=names))
     names.rename(tmp_path / "classnames.txt")
     assert contents(open_classification(LabelledData(path))) == contents(data)
 

@@ -40,9 +40,11 @@ def test_lists_of_words_and_numbers(tmp_path: Path) -> None:
     assert few.truth.tolist() == [data.truth[data.keys.index(key)].tolist() for key in few.keys]
     names = tmp_path / "names.txt"
     names.write_text("\n".join(NAMES))
-    data = opened(tmp_path / "b.parquet", pa.array([[0, 1], [7], [2]]), classes=names)
+    data = opened(tmp_path / "b.parquet", pa.array([[0, 1], [-1], [2]]), classes=names)
     assert data.truth.tolist() == [[1, 1, 0], [0, 0, 1]]
     assert data.left_out == {"unknown class": ["row 1"]}
+    with pytest.raises(OpenWITError, match="1 labels of .* are out of range, such as 7 of 'row 1'"):
+        opened(tmp_path / "c.parquet", pa.array([[0, 1], [7], [2]]), classes=names)
 
 
 def test_marks_per_class_with_some_not_judged(tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ from openwit.training.cli.options import (
     BatchSize,
     Classes,
     FeaturesFolder,
+    ImageColumn,
     JsonOut,
+    LabelColumn,
     QuickGelu,
     SvgOut,
     WeightsOption,
-    say,
 )
 from openwit.training.config.choices import Weights
 from openwit.training.config.limits import MOST_SAMPLES
@@ -44,7 +45,10 @@ def robustness(
     classes: Annotated[Path | None, typer.Option(help="Names of the base set's numbered classes.")] = None,
     shifted_classes: Annotated[Path | None, typer.Option(help="Names of the shifted set's numbered classes.")] = None,
     baseline: Annotated[
-        list[Path] | None, typer.Option(help="Earlier JSON whose models the line is fitted to. Repeatable.")
+        list[str] | None,
+        typer.Option(
+            help="Models that the line is fitted to: earlier JSON, a suite's folder, or one of MODEL. Repeatable."
+        ),
     ] = None,
     prompts: Annotated[str, typer.Option(help="Templates, as for zero-shot.")] = "paper",
     limit: Annotated[
@@ -61,38 +65,29 @@ def robustness(
 
     The line is fitted to the models of --baseline; the models that are given here are compared with it.
     """
-    from openwit.training.checkpoints.load import load_model
-    from openwit.training.cli.robustness import read_mapping, read_models, report_robustness
-    from openwit.training.engine.runtime import cpu_prepared
-    from openwit.training.evaluation.classification_data import open_classification
-    from openwit.training.evaluation.classification_readers import LabelledData
-    from openwit.training.evaluation.probe.sets import open_sets
-    from openwit.training.evaluation.prompts import read_prompts
-    from openwit.training.evaluation.robustness.measure import measure_shift, shifted_sets
+    from openwit.training.cli.robustness import RobustnessOptions, robustness_command
+    from openwit.training.config.evaluation_data import DatasetSettings
 
-    templates = read_prompts(prompts)
-    of_base = LabelledData(base, split=base_split, classes=classes)
-    test, training = open_classification(of_base).limited(limit), None
-    if train is not None:
-        pair = open_sets(
-            LabelledData(train, split=train_split, classes=classes), of_base, train_limit=limit, limit=limit
-        )
-        test, training = pair.test, pair.train
-    under = open_classification(LabelledData(shifted, split=shifted_split, classes=shifted_classes)).limited(limit)
-    sets = shifted_sets(test, under, train=training, mapping=None if mapping is None else read_mapping(mapping))
-    found = [each for path in baseline or [] for each in read_models(path, sets)]
-    about, read = [], {}
-    for path in models:
-        loaded = load_model(path, weights=weights, quick_gelu=quick_gelu, report=say)
-        about.append({"model": str(path), **loaded.about})
-        with cpu_prepared(loaded.threads):
-            shift = measure_shift(
-                loaded, sets, name=str(path), templates=templates, batch_size=batch_size, folder=features
-            )
-        found += shift.accuracies
-        read.update(shift.read)
-    described = {"weights": about, "templates": templates, "limit": limit}
-    report_robustness(found, sets, read=read, about=described, console=make_console(), out=out, plot=plot)
+    of_base = DatasetSettings(
+        name="base", data=base, split=base_split, train=train, train_split=train_split, classes=classes
+    )
+    of_shifted = DatasetSettings(
+        name="shifted", data=shifted, split=shifted_split, classes=shifted_classes, base=of_base, mapping=mapping
+    )
+    options = RobustnessOptions(
+        data=of_shifted,
+        probed=train is not None,
+        baselines=tuple(baseline or ()),
+        prompts=prompts,
+        limit=limit,
+        features=features,
+        batch_size=batch_size,
+        weights=weights,
+        quick_gelu=quick_gelu,
+        out=out,
+        plot=plot,
+    )
+    robustness_command(models, options, console=make_console())
 
 
 def overlap(
@@ -119,6 +114,8 @@ def overlap(
     ] = None,
     split: Annotated[str | None, typer.Option(help="Split of the data [default: the held-out one].")] = None,
     classes: Classes = None,
+    image_column: ImageColumn = None,
+    label_column: LabelColumn = None,
     limit: Annotated[
         int | None, typer.Option(min=1, max=MOST_SAMPLES, help="Judge a random sample of N images.")
     ] = None,
@@ -143,6 +140,8 @@ def overlap(
         prompts=prompts,
         split=split,
         classes=classes,
+        image_column=image_column,
+        label_column=label_column,
         limit=limit,
         pairs=pairs,
         batch_size=batch_size,

@@ -54,16 +54,19 @@ def embed(
     -m openwit.training embed …, or --share I/N on machines that share the folder.
     """
     from openwit.training.checkpoints.load import load_model
-    from openwit.training.cli.embed import run_embed, share_of
-    from openwit.training.evaluation.captioned.open import CaptionedData, open_captioned
+    from openwit.training.cli.embed import embedded, run_embed, share_of
+    from openwit.training.evaluation.captioned.bare import open_pictures
+    from openwit.training.evaluation.captioned.open import CaptionedData
     from openwit.training.evaluation.search.pictures import source_of
     from openwit.training.evaluation.search.write import EmbedSettings
 
     rank, size = share_of(share)
     wanted = CaptionedData(data, split=split, images=images, image_column=image_column, caption_column=caption_column)
+    samples, captioned = open_pictures(wanted, say if rank == 0 else lambda _: None)
+    wanted_of = embedded(of, data, captioned=captioned)
     loaded = load_model(model, weights=weights, quick_gelu=quick_gelu, report=say)
     settings = EmbedSettings(
-        of=["images", "texts"] if of is Embedded.BOTH else [of.value],
+        of=wanted_of,
         dtype=dtype.value,
         part=part,
         batch_size=batch_size,
@@ -73,7 +76,6 @@ def embed(
         source=source_of(wanted),
         model_path=str(model),
     )
-    samples = open_captioned(wanted, say if rank == 0 else lambda _: None)
     run_embed(loaded, samples, out, settings, console=make_console())
 
 

@@ -13,6 +13,8 @@ from openwit.training.cli.options import (
     FeaturesFolder,
     ImageColumn,
     JsonOut,
+    KnownName,
+    KnownRoot,
     LabelColumn,
     ModelPath,
     ProbedLayer,
@@ -25,13 +27,15 @@ from openwit.training.cli.options import (
     WeightsOption,
     say,
 )
-from openwit.training.config.choices import Layer, Metric, Weights
+from openwit.training.config.choices import Layer, Weights
 from openwit.training.config.limits import MOST_SAMPLES
 
 
 def probe(
     model: ModelPath,
-    data: TestImages,
+    data: TestImages = None,
+    dataset: KnownName = None,
+    root: KnownRoot = Path("."),
     train: Annotated[Path | None, typer.Option(help="Training images [default: --data].")] = None,
     val: Annotated[Path | None, typer.Option(help="Images that choose the penalty [default: --train].")] = None,
     split: TestSplit = None,
@@ -44,7 +48,7 @@ def probe(
     classes: Classes = None,
     image_column: ImageColumn = None,
     label_column: LabelColumn = None,
-    metric: ProbeMetric = Metric.ACCURACY,
+    metric: ProbeMetric = None,
     layer: ProbedLayer = Layer.PENULTIMATE,
     baselines: Baselines = False,
     train_limit: Annotated[
@@ -64,26 +68,32 @@ def probe(
     For several processes use torchrun --nproc-per-node N -m openwit.training probe …; they share the features.
     """
     from openwit.training.checkpoints.load import load_model
+    from openwit.training.cli.labelled import dataset_settings
     from openwit.training.cli.probe import ProbeSettings, run_probe
-    from openwit.training.evaluation.classification_readers import LabelledData
-    from openwit.training.evaluation.probe.sets import open_sets
+    from openwit.training.config.measurements import ProbeMeasurement
+    from openwit.training.evaluation.measurements.opening import probe_metric
+    from openwit.training.evaluation.measurements.registry import code_of
 
-    columns = {"classes": classes, "image_column": image_column, "label_column": label_column}
-    training = train or data
-    validating = None
-    if val is not None or val_split is not None:
-        validating = LabelledData(val or training, split=val_split, **columns)  # type: ignore[arg-type]
-    sets = open_sets(
-        LabelledData(training, split=train_split or ("train" if train is None else None), **columns),  # type: ignore[arg-type]
-        LabelledData(data, split=split, **columns),  # type: ignore[arg-type]
-        validating,
-        train_limit=train_limit,
-        limit=limit,
+    settings = dataset_settings(
+        data,
+        dataset,
+        root,
+        train=train,
+        val=val,
+        split=split,
+        train_split=train_split,
+        val_split=val_split,
+        classes=classes,
+        image_column=image_column,
+        label_column=label_column,
     )
+    how = ProbeMeasurement(metric=metric, layer=layer, seed=seed, train_limit=train_limit, limit=limit)
+    sets = code_of("probe").open_data(settings, how, say)
+    chosen = probe_metric(settings, metric, sets)
     run_probe(
         load_model(model, weights=weights, quick_gelu=quick_gelu, report=say),
         sets,
-        ProbeSettings(layer, metric, seed, batch_size, baselines, features, (train_limit, limit)),
+        ProbeSettings(layer, chosen, seed, batch_size, baselines, features, (train_limit, limit)),
         console=make_console(),
         out=out,
         head=head,
@@ -92,7 +102,9 @@ def probe(
 
 def few_shot(
     model: ModelPath,
-    data: TestImages,
+    data: TestImages = None,
+    dataset: KnownName = None,
+    root: KnownRoot = Path("."),
     train: Annotated[Path | None, typer.Option(help="Images to draw from [default: --data].")] = None,
     split: TestSplit = None,
     train_split: Annotated[
@@ -104,7 +116,7 @@ def few_shot(
     shots: Annotated[str, typer.Option(help="Images per class.", metavar="K,K,...")] = "1,2,4,8,16",
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Draws of each number.")] = 3,
     prompts: Annotated[str, typer.Option(help="Templates of the zero-shot line, as for zero-shot.")] = "paper",
-    metric: ProbeMetric = Metric.ACCURACY,
+    metric: ProbeMetric = None,
     layer: ProbedLayer = Layer.PENULTIMATE,
     baselines: Baselines = False,
     train_limit: Annotated[
@@ -121,23 +133,34 @@ def few_shot(
     """Probe with 1, 2, 4, 8 and 16 images per class, several draws of each, beside zero-shot classification."""
     from openwit.training.checkpoints.load import load_model
     from openwit.training.cli.few_shot import run_few_shot, shots_of
+    from openwit.training.cli.labelled import dataset_settings
     from openwit.training.cli.probe import ProbeSettings
-    from openwit.training.evaluation.classification_readers import LabelledData
-    from openwit.training.evaluation.probe.sets import open_sets
-    from openwit.training.evaluation.prompts import read_prompts
+    from openwit.training.config.measurements import FewShotMeasurement
+    from openwit.training.evaluation.measurements.opening import probe_metric, prompts_of
+    from openwit.training.evaluation.measurements.registry import code_of
 
-    columns = {"classes": classes, "image_column": image_column, "label_column": label_column}
-    counts, templates = shots_of(shots), read_prompts(prompts)
-    sets = open_sets(
-        LabelledData(train or data, split=train_split or ("train" if train is None else None), **columns),  # type: ignore[arg-type]
-        LabelledData(data, split=split, **columns),  # type: ignore[arg-type]
-        train_limit=train_limit,
-        limit=limit,
+    settings = dataset_settings(
+        data,
+        dataset,
+        root,
+        train=train,
+        split=split,
+        train_split=train_split,
+        classes=classes,
+        image_column=image_column,
+        label_column=label_column,
     )
+    counts = shots_of(shots)
+    how = FewShotMeasurement(
+        metric=metric, layer=layer, shots=list(counts), seeds=seeds, train_limit=train_limit, limit=limit
+    )
+    templates = prompts_of(settings, [prompts])[0].templates
+    sets = code_of("few_shot").open_data(settings, how, say)
+    chosen = probe_metric(settings, metric, sets)
     run_few_shot(
         load_model(model, weights=weights, quick_gelu=quick_gelu, report=say),
         sets,
-        ProbeSettings(layer, metric, 0, batch_size, baselines, features, (train_limit, limit)),
+        ProbeSettings(layer, chosen, 0, batch_size, baselines, features, (train_limit, limit)),
         shots=counts,
         seeds=seeds,
         templates=templates,

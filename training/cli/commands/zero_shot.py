@@ -9,6 +9,7 @@ from openwit.schemas.common.command import make_console
 from openwit.training.cli.options import (
     BatchSize,
     ImageColumn,
+    KnownName,
     KnownRoot,
     LabelColumn,
     ModelPath,
@@ -26,9 +27,7 @@ def zero_shot(
         Path | None,
         typer.Option(help="Parquet file of images and labels, folder with one folder per class, or tars with .cls."),
     ] = None,
-    dataset: Annotated[
-        str | None, typer.Option(help="Known dataset by name, such as cifar10, below --root.", metavar="NAME")
-    ] = None,
+    dataset: KnownName = None,
     root: KnownRoot = Path("."),
     prompts: Annotated[
         list[str] | None,

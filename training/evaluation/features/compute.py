@@ -83,13 +83,18 @@ def compute_features(
     if cache is None:
         parts = shares.joined(work.chunks(lambda _, __: None, lambda _, chunk: chunk))
         rows = np.concatenate([part.rows for part in parts if len(part.rows)] or [np.zeros((0, 0), np.float32)])
-        return _checked(rows, parts, encoder)
+        return checked(rows, parts, encoder)
     with cache.locked():
         parts = work.through(cache)
-        return _checked(cache.rows(), parts, encoder)
+        return checked(cache.rows(), parts, encoder)
 
 
-def _checked(rows: NDArray[np.float32], parts: Sequence[Chunk], encoder: Encoder) -> Features:
+def checked(rows: NDArray[np.float32], parts: Sequence[Chunk], encoder: Encoder) -> Features:
+    """Return the features of all chunks.
+
+    Raises:
+        DataError: no image can be read.
+    """
     indices = np.concatenate([part.indices for part in parts])
     unreadable = [key for part in parts for key in part.unreadable]
     if not len(indices):

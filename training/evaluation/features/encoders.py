@@ -93,10 +93,17 @@ class ModelEncoder:
 
     def __call__(self, pixels: NDArray[np.uint8]) -> Tensor:
         """See `Encoder`."""
-        module = self.model.model
-        with torch.inference_mode(), evaluating(module), make_autocast(self.model.device, self.model.precision):
-            images = normalise(torch.from_numpy(pixels).to(self.model.device), images=module.inputs.images)
-            return image_features(module, images, self.layer).float().cpu()
+        autocast = make_autocast(self.model.device, self.model.precision)
+        return encode_pixels(self.model.model, pixels, self.model.device, autocast, self.layer)
+
+
+def encode_pixels(
+    model: Any, pixels: NDArray[np.uint8], device: torch.device, autocast: torch.autocast, layer: Layer
+) -> Tensor:
+    """Map (B, size, size, 3) bytes to (B, D) float32 on the CPU, by the image tower of a module in evaluation mode."""
+    with torch.inference_mode(), evaluating(model), autocast:
+        images = normalise(torch.from_numpy(pixels).to(device), images=model.inputs.images)
+        return image_features(model, images, layer).float().cpu()
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,19 @@ def encode_sets(
 
         return compute_features(encoder, data, batch_size=batch_size, folder=folder, shares=shares, progress=progress)
 
+    return encoded_by(features, sets)
+
+
+def encoded_by(features: Callable[[Any, str], Features], sets: ProbeSets) -> Encoded:
+    """Return the features of all sets.
+
+    Args:
+        features: computes them, of images and a word for them.
+        sets: of the probe.
+
+    Raises:
+        DataError: the test images are the training images.
+    """
     train, test = features(sets.train, "training"), features(sets.test, "test")
     valid = None if sets.valid is None else features(sets.valid, "validation")
     if train.sha256 == test.sha256:

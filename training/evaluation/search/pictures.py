@@ -7,7 +7,8 @@ from typing import Any
 from openwit.schemas.common.errors import OpenWITError
 from openwit.schemas.manifest import DatasetManifest
 from openwit.training.data.sharded import Dataset, ShardedDataset
-from openwit.training.evaluation.captioned.open import CaptionedData, open_captioned
+from openwit.training.evaluation.captioned.bare import open_pictures
+from openwit.training.evaluation.captioned.open import CaptionedData
 from openwit.training.evaluation.search.find import Found
 
 _PATHS = ("data", "images")
@@ -36,7 +37,7 @@ def pictures_of(source: Mapping[str, Any], found: Sequence[Found]) -> tuple[list
         if source.get("by_key"):
             return _by_key(Path(source["data"]), found), ""
         options: dict[str, Any] = {name: Path(value) if name in _PATHS else value for name, value in source.items()}
-        dataset = open_captioned(CaptionedData(**options))
+        dataset, _ = open_pictures(CaptionedData(**options))
     except OpenWITError as error:
         return [None] * len(found), str(error)
     pictures = [_picture(dataset, each.row.get("sample"), each.key) for each in found]

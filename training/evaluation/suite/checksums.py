@@ -11,11 +11,14 @@ from openwit.schemas.common.matching_paths import refuse_special
 from openwit.schemas.common.storage.store_path import is_store
 from openwit.schemas.manifest import MANIFEST_NAME
 from openwit.training.checkpoints.files import FOLDER
+from openwit.training.config.evaluation_data import DatasetSettings
+from openwit.training.config.measurements import MeasurementSettings
 from openwit.training.evaluation.class_names import BESIDE
-from openwit.training.evaluation.measurements.settings import AnyMeasurement, DatasetSettings
+from openwit.training.evaluation.measurements.settings import AnyMeasurement
 from openwit.training.evaluation.prompts import TEMPLATES_BESIDE
 from openwit.training.evaluation.registry.find import locate_one
 from openwit.training.evaluation.registry.table import find_known
+from openwit.training.evaluation.robustness.results import RESULTS
 from openwit.training.evaluation.suite.plan import digest
 
 
@@ -86,10 +89,22 @@ def _places(data: DatasetSettings, measurement: AnyMeasurement) -> Iterable[Path
     if data.kind == "labelled" and place.is_file():
         beside = [place.parent / name for name in (*BESIDE, TEMPLATES_BESIDE)]
         found += [path for path in beside if path.is_file()]
-    found += [path for path in (data.train, data.classes, data.images) if path is not None]
+    named = (data.train, data.val, data.classes, data.images, data.mapping, data.report)
+    found += [path for path in named if path is not None]
     prompts = [*data.prompts, *(getattr(measurement, "prompts", None) or [])]
     lists = [Path(text.partition("#")[0]) for text in prompts]
-    return [*found, *(path for path in lists if path.is_file())]
+    found += [path for path in lists if path.is_file()]
+    if isinstance(data.base, DatasetSettings) and getattr(measurement, "name", "") == "robustness":
+        found += _places(data.base, measurement)
+    for key in measurement.places if isinstance(measurement, MeasurementSettings) else ():
+        given = getattr(measurement, key)
+        found += [_results(path) for path in (given if isinstance(given, list) else [given]) if path is not None]
+    return found
+
+
+def _results(path: Path) -> Path:
+    """Return the file of results of a suite's folder, whose other files come and go."""
+    return path / RESULTS if (path / RESULTS).is_file() else path
 
 
 def _files(path: Path) -> list[Path]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +64,7 @@ def plan(settings: SuiteSettings) -> list[Cell]:
     _unique("models", (each.title for each in settings.models), "give one of them another name")
     _unique("datasets", (each.name for each in settings.datasets), "give one of them another name")
     _unique("measurements", labels, "give one of them a label")
+    datasets = [_with_base(data, settings.datasets) for data in settings.datasets]
     rows: list[tuple[AnyMeasurement, str, Registered, set[str]]] = []
     for number, (each, label) in enumerate(zip(settings.measurements, labels, strict=True)):
         key = f"measurements.{number} ({label})"
@@ -72,27 +73,48 @@ def plan(settings: SuiteSettings) -> list[Cell]:
     return [
         Cell(model, data, each, label, registered)
         for model in settings.models
-        for data in settings.datasets
+        for data in datasets
         for each, label, registered, names in rows
         if data.name in names
     ]
 
 
 def _datasets_of(each: AnyMeasurement, registered: Registered, settings: SuiteSettings, key: str) -> set[str]:
-    fitting = {data.name for data in settings.datasets if registered.kind in (None, data.kind)}
+    fitting = {
+        data.name
+        for data in settings.datasets
+        if registered.kind in (None, data.kind) and all(getattr(data, need) is not None for need in registered.needs)
+    }
+    lacking = f"has {' and '.join(registered.needs)}" if registered.needs else f"is {registered.kind}"
     if each.datasets is None:
         if not fitting:
-            raise RecipeError(f"{key}: no dataset of the suite is {registered.kind}: set kind, or leave this one out")
+            remedy = "give it to one" if registered.needs else "set kind"
+            raise RecipeError(f"{key}: no dataset of the suite {lacking}: {remedy}, or leave this one out")
         return fitting
     known = {data.name for data in settings.datasets}
     for name in each.datasets:
         if name not in known:
             raise RecipeError(f"{key}: there is no dataset {name!r}; there are: {', '.join(sorted(known))}")
         if name not in fitting:
-            raise RecipeError(f"{key}: the dataset {name!r} is not {registered.kind}, which {each.name} needs")
+            lacks = f"has no {' or no '.join(registered.needs)}" if registered.needs else f"is not {registered.kind}"
+            raise RecipeError(f"{key}: the dataset {name!r} {lacks}, which {each.name} needs")
     if not each.datasets:
         raise RecipeError(f"{key}: datasets is empty: name some, or leave the key out for all")
     return set(each.datasets)
+
+
+def _with_base(data: DatasetSettings, datasets: Sequence[DatasetSettings]) -> DatasetSettings:
+    """Return a dataset with the settings of its base instead of its name."""
+    if not isinstance(data.base, str):
+        return data
+    base = next((each for each in datasets if each.name == data.base and each is not data), None)
+    if base is None or base.kind != "labelled" or base.base is not None:
+        others = [each.name for each in datasets if each is not data and each.kind == "labelled" and not each.base]
+        raise RecipeError(
+            f"datasets: the base {data.base!r} of {data.name!r} must be another labelled dataset without a base: "
+            f"{', '.join(others) or 'there is none'}"
+        )
+    return data.model_copy(update={"base": base})
 
 
 def _unique(what: str, names: Iterable[str], remedy: str) -> None:

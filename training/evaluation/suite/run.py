@@ -21,7 +21,7 @@ from openwit.schemas.common.locks import lock_file
 from openwit.schemas.common.storage_faults import storage_faults
 from openwit.training.checkpoints.load import LoadedModel, load_model
 from openwit.training.evaluation.measurements.registry import MeasureContext, Measurement
-from openwit.training.evaluation.measurements.settings import settings_of
+from openwit.training.evaluation.measurements.settings import described, settings_of
 from openwit.training.evaluation.suite.checksums import Checksums
 from openwit.training.evaluation.suite.plan import Cell, digest, plan
 from openwit.training.evaluation.suite.settings import SuiteModel, SuiteSettings
@@ -130,7 +130,7 @@ class Suite:
         about = {
             "weights": {**weights, **cell.model.model_dump(mode="json", include={"weights", "quick_gelu"})},
             "data": self._checksums.data(cell.data, cell.measurement),
-            "settings": {**settings_of(cell.measurement), "data": _of_data(cell)},
+            "settings": {**settings_of(cell.measurement), "data": described(cell.data)},
             "version": VERSION,
         }
         return digest(about)[:32], about
@@ -143,10 +143,12 @@ class Suite:
         return self._loaded[1]
 
     def _measured(self, cell: Cell) -> Measurement:
+        code = cell.registered.code
+        opened = code.open_data(cell.data, cell.measurement, lambda _: None)
         context = MeasureContext(
             self._model(cell.model), cell.data, self._settings.batch_size, self._out / "features", self._progress
         )
-        return cell.registered.measure(context, cell.measurement)
+        return code.measure(context, opened, cell.measurement)
 
     def _collect(self) -> list[Row]:
         with _Held(self._out / "locks" / "table", wait=True):
@@ -165,19 +167,12 @@ class Suite:
         return Row(cell, DONE, record={**record, "key": done and done["key"]})
 
 
-def _of_data(cell: Cell) -> dict[str, Any]:
-    """Return how the data are read, without where they are and what they are called."""
-    where = {"name", "data", "root", "train", "images", "classes"}
-    found = cell.data.model_dump(mode="json", exclude=where)
-    return {**found, "has": [key for key in ("train", "images", "classes") if getattr(cell.data, key) is not None]}
-
-
 def _plan(cell: Cell) -> str:
     """Return a digest of what was asked for, to tell results of an edited suite from those of this one."""
     return digest(
         [
             settings_of(cell.measurement),
-            _of_data(cell),
+            described(cell.data),
             cell.model.model_dump(mode="json", include={"weights", "quick_gelu"}),
         ]
     )

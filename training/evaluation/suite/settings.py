@@ -10,8 +10,10 @@ from pydantic import Field
 from openwit.schemas.common.command import path_or_url
 from openwit.schemas.common.settings import Settings
 from openwit.training.config.choices import Weights
+from openwit.training.config.evaluation_data import DatasetSettings
 from openwit.training.config.limits import LARGEST_BATCH
-from openwit.training.evaluation.measurements.settings import DatasetSettings, NamedMeasurement
+from openwit.training.config.measurements import MEASUREMENTS
+from openwit.training.evaluation.measurements.settings import NamedMeasurement
 
 
 class SuiteModel(Settings):
@@ -45,7 +47,7 @@ class SuiteSettings(Settings):
     models: list[SuiteModel] = Field([], description="models; those of the command line come after them")
     datasets: list[DatasetSettings] = Field(min_length=1, description="images with classes or captions")
     measurements: list[NamedMeasurement] = Field(
-        min_length=1, description="zero_shot, retrieval, probe, few_shot, or the dotted name of your own function"
+        min_length=1, description=f"{', '.join(MEASUREMENTS)}, or the dotted name of your own function"
     )
     batch_size: int = Field(256, ge=1, le=LARGEST_BATCH, description="images or texts embedded at once")
 
