@@ -12,7 +12,8 @@ from openwit.training.data.sharded import Example, ShardedDataset
 from openwit.training.data.torch_dataset import IterableShardedDataset, collate
 from openwit.training.evaluation.evaluators import EvalContext, Evaluation, Evaluator
 from openwit.training.objectives.base import EmbeddingObjective, Inputs, Loss, Objective, gathered
-from openwit.training.run.loop import Outcome, fit
+from openwit.training.run.loop import fit
+from openwit.training.run.outcome import Outcome
 from openwit.training.run.progress import Display, Status
 
 __all__ = [

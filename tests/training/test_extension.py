@@ -12,7 +12,8 @@ from openwit.schemas.common.settings import parse_settings
 from openwit.training.checkpoints.load import load_model
 from openwit.training.config import TrainConfig
 from openwit.training.run.logs import read_metrics
-from openwit.training.run.loop import Outcome, fit
+from openwit.training.run.loop import fit
+from openwit.training.run.outcome import Outcome
 
 STRANGER = '''
 import torch

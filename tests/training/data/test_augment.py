@@ -151,7 +151,7 @@ def test_run_evaluators_and_loaded_model_share_the_preprocessing(configure: Any,
     raw = configure(schedule={"duration": "1 steps"})
     raw["model"] = {**raw["model"], "images": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "resize": "squash"}}
     seen: list[Any] = []
-    monkeypatch.setattr("openwit.training.run.loop.normalise", lambda *a, **k: seen.append(k) or normalise(*a, **k))
+    monkeypatch.setattr("openwit.training.run.trainer.normalise", lambda *a, **k: seen.append(k) or normalise(*a, **k))
     fit(parse_settings(raw, TrainConfig, "test"))
     spec = ImageSpec(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), resize="squash")
     assert [each["images"] for each in seen] == [spec]

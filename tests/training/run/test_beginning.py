@@ -19,7 +19,8 @@ from openwit.training.models.clip import Clip
 from openwit.training.models.weights import to_open_clip
 from openwit.training.objectives.base import EmbeddingObjective, Loss
 from openwit.training.run.logs import read_metrics
-from openwit.training.run.loop import Outcome, fit
+from openwit.training.run.loop import fit
+from openwit.training.run.outcome import Outcome
 from openwit.training.run.progress import SilentDisplay
 
 # Heads of 64 channels, as in files that do not state them.

@@ -15,7 +15,8 @@ from openwit.training.config import TrainConfig
 from openwit.training.config.choices import ExportLayout
 from openwit.training.export.export import export_model
 from openwit.training.run.logs import read_metrics
-from openwit.training.run.loop import Outcome, fit
+from openwit.training.run.loop import fit
+from openwit.training.run.outcome import Outcome
 from openwit.training.run.progress import SilentDisplay
 
 

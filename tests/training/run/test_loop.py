@@ -15,8 +15,10 @@ from openwit.training.checkpoints.files import latest_checkpoint, load_checkpoin
 from openwit.training.config import TrainConfig
 from openwit.training.data.sharded import ShardedDataset
 from openwit.training.run.logs import read_metrics
-from openwit.training.run.loop import Outcome, Trainer, fit
+from openwit.training.run.loop import fit
+from openwit.training.run.outcome import Outcome
 from openwit.training.run.progress import Status
+from openwit.training.run.trainer import Trainer
 
 
 class Recorder:

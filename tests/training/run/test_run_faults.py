@@ -16,7 +16,8 @@ from openwit.schemas.common.settings import parse_settings
 from openwit.training.checkpoints.files import load_checkpoint
 from openwit.training.config import TrainConfig
 from openwit.training.run.logs import METRICS_NAME, MetricsLog
-from openwit.training.run.loop import Outcome, fit
+from openwit.training.run.loop import fit
+from openwit.training.run.outcome import Outcome
 from openwit.training.run.progress import SilentDisplay
 
 
