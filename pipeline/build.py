@@ -15,9 +15,10 @@ import yaml
 from openwit.pipeline.dataset.store import RemoteFolder, load_manifest, open_store
 from openwit.pipeline.execution.files import STAGE_MANIFEST
 from openwit.pipeline.execution.stage import Job, StageManifest, first_difference
-from openwit.pipeline.recipe import Recipe, Step
+from openwit.pipeline.recipe import Recipe
 from openwit.pipeline.stages.base import DATASET as DATASET_KIND
 from openwit.pipeline.stages.base import BuildContext, Location
+from openwit.pipeline.step import Step
 from openwit.schemas.common.atomic import atomic_write
 from openwit.schemas.common.errors import RecipeError, StorageError
 from openwit.schemas.common.locks import hold_lock

@@ -22,7 +22,8 @@ from openwit.schemas.common.storage.store_path import as_path
 if TYPE_CHECKING:
     from openwit.pipeline.build import BuildResult, StepResult
     from openwit.pipeline.execution.stage import Job
-    from openwit.pipeline.recipe import Recipe, Step
+    from openwit.pipeline.recipe import Recipe
+    from openwit.pipeline.step import Step
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from openwit.pipeline.direct import dataset_name
 from openwit.pipeline.execution.files import STAGE_MANIFEST, checked
-from openwit.pipeline.recipe import Recipe, Step
+from openwit.pipeline.recipe import Recipe
 from openwit.pipeline.stages.shard.input_keys import check_selected_keys
+from openwit.pipeline.step import Step
 from openwit.schemas.common.storage.store_path import as_path
 from openwit.schemas.tables.candidates import SELECTED
 

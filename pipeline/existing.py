@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openwit.pipeline.recipe import Step
 from openwit.pipeline.rewriting.sources import Sources, is_dataset
 from openwit.pipeline.rewriting.stages import CHOOSE, COPY, WHERE
+from openwit.pipeline.step import Step
 from openwit.schemas.common.errors import RecipeError
 from openwit.schemas.common.matching_paths import matching_paths
 from openwit.schemas.common.settings import apply_override

@@ -12,7 +12,7 @@ from openwit.pipeline.stages.base import DATASET, Port
 from openwit.schemas.common.errors import RecipeError
 
 if TYPE_CHECKING:
-    from openwit.pipeline.recipe import Step
+    from openwit.pipeline.step import Step
 
 
 def sources_of(steps: Sequence[Step], step: Step) -> dict[str, list[str]]:

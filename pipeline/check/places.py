@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from openwit.pipeline.recipe import Recipe, Step
+from openwit.pipeline.recipe import Recipe
 from openwit.pipeline.stages import STAGES
 from openwit.pipeline.stages.base import DATASET
+from openwit.pipeline.step import Step
 from openwit.schemas.common.storage.remote import is_remote
 
 WORKERS_READ: dict[str, tuple[str, ...]] = {

@@ -7,7 +7,7 @@ from typing import Any
 from openwit.pipeline.check.sample import Sample
 from openwit.pipeline.images.settings import ImageSettings
 from openwit.pipeline.readers.tables.settings import TableColumns
-from openwit.pipeline.recipe import Recipe, Step
+from openwit.pipeline.recipe import Recipe
 from openwit.pipeline.stages import STAGES
 from openwit.pipeline.stages.base import CANDIDATES, QUERY_LIST
 from openwit.pipeline.stages.candidates.settings import CandidateSettings
@@ -18,6 +18,7 @@ from openwit.pipeline.stages.fetch.settings import FetchSettings
 from openwit.pipeline.stages.queries.settings import QuerySettings
 from openwit.pipeline.stages.select.settings import SelectSettings
 from openwit.pipeline.stages.shard.settings import ShardSettings
+from openwit.pipeline.step import Step
 from openwit.pipeline.text.settings import LanguageSettings, TextFilterSettings
 
 

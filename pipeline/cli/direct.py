@@ -11,7 +11,7 @@ from openwit.schemas.common.command import make_console
 
 if TYPE_CHECKING:
     from openwit.pipeline.build import BuildResult, StepResult
-    from openwit.pipeline.recipe import Step
+    from openwit.pipeline.step import Step
 
 
 def run_steps(

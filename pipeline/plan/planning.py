@@ -14,9 +14,10 @@ from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.plan.estimate import ZERO, PairEstimate, Range, pairs_of, total_of
 from openwit.pipeline.plan.sample import Matches, Sample, make_list, match_sample, read_sample
 from openwit.pipeline.plan.settings import Assumptions
-from openwit.pipeline.recipe import Recipe, Step
+from openwit.pipeline.recipe import Recipe
 from openwit.pipeline.stages.candidates.stage import PAIRS_STEP
 from openwit.pipeline.stages.queries import QueriesPaths
+from openwit.pipeline.step import Step
 from openwit.schemas.common.errors import RecipeError
 
 # Measured on one core, with their conditions in docs/scale.md: seconds per candidate, image, image, image.

@@ -11,7 +11,7 @@ from openwit.pipeline.dataset.verify import verify_dataset
 from openwit.pipeline.direct import build_to, dataset_name, recipe_of
 from openwit.pipeline.execution.stage import Job
 from openwit.pipeline.explain.lookup import explain
-from openwit.pipeline.recipe import Step
+from openwit.pipeline.step import Step
 from openwit.schemas.common.errors import OpenWITError
 
 

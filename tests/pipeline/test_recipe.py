@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from openwit.pipeline.recipe import Recipe, Step, load_recipe
+from openwit.pipeline.recipe import Recipe, load_recipe
 from openwit.pipeline.stages.candidates.settings import CandidateSettings
 from openwit.pipeline.stages.queries.settings import QuerySettings
 from openwit.pipeline.stages.select.settings import SelectSettings
+from openwit.pipeline.step import Step
 from openwit.schemas.common.errors import RecipeError
 
 RECIPES = sorted((Path(__file__).parents[2] / "workflows").rglob("*.yaml"))

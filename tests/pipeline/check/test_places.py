@@ -3,8 +3,8 @@
 import pytest
 
 from openwit.pipeline.check import places
-from openwit.pipeline.recipe import Step
 from openwit.pipeline.stages import STAGES, stage_named
+from openwit.pipeline.step import Step
 
 
 def test_every_stage_says_what_its_workers_read():

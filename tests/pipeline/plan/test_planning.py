@@ -22,9 +22,10 @@ from openwit.pipeline.plan.planning import plan_build
 from openwit.pipeline.plan.sample import make_list
 from openwit.pipeline.plan.settings import Assumptions
 from openwit.pipeline.plan.slices import _text_slice
-from openwit.pipeline.recipe import Recipe, Step
+from openwit.pipeline.recipe import Recipe
 from openwit.pipeline.stages.queries.settings import QuerySettings
 from openwit.pipeline.stages.select.settings import SelectSettings
+from openwit.pipeline.step import Step
 from openwit.schemas.common.command import make_console
 from openwit.schemas.common.errors import DataError, RecipeError
 

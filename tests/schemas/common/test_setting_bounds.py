@@ -17,6 +17,7 @@ from openwit.schemas.common.settings_reference import sections_in
 
 CHECKED_TOGETHER: dict[tuple[str, str], Any] = {
     ("CandidateSettings", "held_out_share"): {"val": 1e300},
+    ("ShardSize", "bytes"): 1 << 60,
     ("ShardSettings", "bytes"): 1 << 60,
     ("CopySettings", "bytes"): 1 << 60,
     ("LanguageSettings", "unsure"): [0.1, 1e300],

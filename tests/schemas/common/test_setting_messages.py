@@ -5,8 +5,8 @@ import re
 import pydantic
 import pytest
 
-from openwit.pipeline.recipe import Step
 from openwit.pipeline.stages import all_stages
+from openwit.pipeline.step import Step
 from openwit.schemas.common.errors import RecipeError
 from openwit.schemas.common.settings import parse_settings
 from openwit.schemas.common.settings_reference import sections_in
