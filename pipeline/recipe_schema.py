@@ -5,9 +5,9 @@ from typing import Any
 import pydantic.json_schema
 
 from openwit.pipeline.inputs.settings import SOURCES
-from openwit.pipeline.recipe import NAME
 from openwit.pipeline.stages import all_stages
 from openwit.pipeline.stages.base import Stage
+from openwit.pipeline.step import NAME
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
