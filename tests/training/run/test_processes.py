@@ -95,6 +95,7 @@ def test_two_processes_stop_together_and_one_goes_on(settings: Any, tmp_path: Pa
         assert one[2] == pytest.approx(other[2], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_shards_go_on_where_one_process_left_off_under_torchrun(
     settings: Any, tmp_path: Path, nursery: Nursery
 ) -> None:
