@@ -11,6 +11,8 @@ from openwit.schemas.common.errors import OpenWITError, RecipeError
 from openwit.schemas.common.settings import parse_settings
 from openwit.training.checkpoints.load import load_model
 from openwit.training.config import TrainConfig
+from openwit.training.config.zoo import InputSpec
+from openwit.training.models.build import CustomTowers
 from openwit.training.run.logs import read_metrics
 from openwit.training.run.loop import fit
 from openwit.training.run.outcome import Outcome
@@ -155,3 +157,26 @@ def test_a_mistake_is_one_sentence(configure: Any, change: dict[str, Any], words
         train(configure(**change))
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("images", "texts", "message"),
+    [
+        ((2, 4), (2, 5), "returned 5 dimensions, the other method 4"),
+        ((1, 4), (2, 4), r"encode_image returned \(1, 4\) for 2 inputs"),
+        ((2, 4, 1), (2, 4), r"encode_image returned \(2, 4, 1\) for 2 inputs"),
+        ((2, 4), None, "encode_text returned NoneType"),
+    ],
+)
+def test_towers_whose_embeddings_do_not_fit_are_one_sentence(images: Any, texts: Any, message: str) -> None:
+    class Towers(torch.nn.Module):
+        def encode_image(self, _: torch.Tensor) -> Any:
+            return torch.ones(images)
+
+        def encode_text(self, _: torch.Tensor) -> Any:
+            return None if texts is None else torch.ones(texts)
+
+    model: Any = CustomTowers(Towers(), InputSpec(image_size=8, context_length=4, vocabulary=10))
+    with pytest.raises(OpenWITError, match=message):
+        model.encode_image(torch.zeros(2, 3, 8, 8))
+        model.encode_text(torch.zeros(2, 4, dtype=torch.long))

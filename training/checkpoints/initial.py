@@ -6,7 +6,8 @@ and the configuration contradicts. Only the logit bias may be absent on either s
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from openwit.schemas.common.atomic import sha256_of
-from openwit.schemas.common.errors import DataError
+from openwit.schemas.common.errors import DataError, OpenWITError, one_line
 from openwit.schemas.common.matching_paths import refuse_special
+from openwit.schemas.common.settings import parse_settings
 from openwit.training.checkpoints.files import FOLDER, Checkpoint, find_checkpoint
 from openwit.training.checkpoints.load import weights_of
 from openwit.training.checkpoints.origin import Origin
@@ -118,7 +120,9 @@ def read_init(
     if spec is None and hugging_face:
         spec, notes = _of_hugging_face(folder)
     elif spec is None and not siglip and (folder / OPEN_CLIP_CONFIG).is_file():
-        spec = spec_of_open_clip(_json(folder / OPEN_CLIP_CONFIG), str(folder / OPEN_CLIP_CONFIG))
+        stated = _json(folder / OPEN_CLIP_CONFIG)
+        with _values_of(folder / OPEN_CLIP_CONFIG):
+            spec = spec_of_open_clip(stated, str(folder / OPEN_CLIP_CONFIG))
     named, extras = named_as_here(state)
     if spec is not None:
         return InitWeights(path, digest, named, spec, notes=notes)
@@ -147,11 +151,32 @@ def _by_shapes(
 
 def _of_hugging_face(folder: Path) -> tuple[ClipSpec, tuple[str, ...]]:
     config = _json(folder / HUGGING_FACE_CONFIG)
-    spec = spec_of_config(config, str(folder / HUGGING_FACE_CONFIG))
+    with _values_of(folder / HUGGING_FACE_CONFIG):
+        spec = spec_of_config(config, str(folder / HUGGING_FACE_CONFIG))
+        notes = tuple(dropped_out(config))
     beside = folder / HUGGING_FACE_IMAGES
     if beside.is_file():
-        spec = spec.model_copy(update={"images": of_hugging_face(_json(beside))})
-    return spec, tuple(dropped_out(config))
+        images = _json(beside)
+        with _values_of(beside):
+            spec = spec.model_copy(update={"images": of_hugging_face(images)})
+    return spec, notes
+
+
+@contextmanager
+def _values_of(path: Path) -> Iterator[None]:
+    """Report a value of another program's configuration that has another type or size than it can have.
+
+    Raises:
+        DataError: there is one.
+    """
+    try:
+        yield
+    except OpenWITError as error:
+        raise error if str(path) in str(error) else DataError(f"{path}: {error}") from error
+    except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
+        raise DataError(
+            f"{path} has a value of another type or size than such files have: {one_line(error)}"
+        ) from error
 
 
 def load_init(model: nn.Module, source: InitWeights, settings: InitSettings) -> Origin:
@@ -212,7 +237,8 @@ def architecture(source: InitWeights, settings: InitSettings) -> ClipSpec:
         raise DataError(f"{source.path} is of a model given by dotted name: give model.name")
     spec = source.spec
     if settings.image_size is not None:
-        vision = type(spec.vision).model_validate({**spec.vision.model_dump(), "image_size": settings.image_size})
+        sized = {**spec.vision.model_dump(), "image_size": settings.image_size}
+        vision = parse_settings(sized, type(spec.vision), "model.init")
         spec = spec.model_copy(update={"vision": vision})
     if settings.context_length is not None:
         text = spec.text.model_copy(update={"context_length": settings.context_length})
@@ -317,9 +343,11 @@ def _tensors(path: Path) -> tuple[dict[str, Tensor], str, Path | None]:
             return load_weights(path / name), sha256_of(path / name), path / name
     for name in _INDEXES:
         if (path / name).is_file():
-            files = sorted(set(_json(path / name).get("weight_map", {}).values()))
-            if not files or any(Path(file).name != file for file in files):
+            listed = _json(path / name).get("weight_map")
+            found = list(listed.values()) if isinstance(listed, dict) else []
+            if not found or any(not isinstance(file, str) or Path(file).name != file for file in found):
                 raise DataError(f"{path / name} names no files of weights beside it")
+            files = sorted(set(found))
             state = {key: tensor for file in files for key, tensor in load_weights(path / file).items()}
             sums = "".join(sha256_of(path / file) for file in files)
             return state, hashlib.sha256(sums.encode()).hexdigest(), None

@@ -65,6 +65,11 @@ def make_optimizer(model: nn.Module, settings: OptimSettings, *, head_apart: boo
     Raises:
         RecipeError: the optimiser cannot be made.
     """
+    own = sorted({"lr", "params", "weight_decay"} & settings.options.keys())
+    if own:
+        raise RecipeError(
+            f"optim.options: {own[0]} is a setting of its own, optim.{own[0]}: leave it out of the options"
+        )
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     if settings.name == "muon":
         return _muon(model, named, settings, head_apart)

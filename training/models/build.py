@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from openwit.schemas.common.errors import RecipeError
+from openwit.schemas.common.errors import PluginError, RecipeError
 from openwit.schemas.common.plugins import check_call, load_object, one_line
 from openwit.schemas.common.settings import parse_settings
 from openwit.training.config.images import ImageSpec
@@ -36,6 +36,7 @@ class CustomTowers(nn.Module):
     ) -> None:
         super().__init__()
         self.inputs = inputs
+        self._width = 0  # of the embeddings, once it is known
         self.towers = towers
         self.logit_scale = nn.Parameter(torch.tensor(init_logit_scale))
         self.logit_bias = None if init_logit_bias is None else nn.Parameter(torch.tensor(init_logit_bias))
@@ -43,12 +44,31 @@ class CustomTowers(nn.Module):
     def encode_image(self, images: Tensor) -> Tensor:
         """Embed images: (B, 3, H, W) float32, normalised, to (B, D) float32 of unit length."""
         towers: Any = self.towers
-        return F.normalize(towers.encode_image(images).float(), dim=-1)
+        return F.normalize(self._checked("encode_image", towers.encode_image(images), images).float(), dim=-1)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Embed texts: (B, L) int64 to (B, D) float32 of unit length; padded with zeros after the end of text."""
         towers: Any = self.towers
-        return F.normalize(towers.encode_text(tokens).float(), dim=-1)
+        return F.normalize(self._checked("encode_text", towers.encode_text(tokens), tokens).float(), dim=-1)
+
+    def _checked(self, method: str, found: Any, given: Tensor) -> Tensor:
+        """Refuse what is no matrix of one row per input, and towers whose embeddings differ in size.
+
+        Raises:
+            PluginError: it is so.
+        """
+        if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != len(given):
+            what = f"{tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+            raise PluginError(
+                f"model.name: {method} returned {what} for {len(given)} inputs, not (inputs, dimensions)"
+            )
+        self._width = self._width or found.shape[1]
+        if found.shape[1] != self._width:
+            raise PluginError(
+                f"model.name: {method} returned {found.shape[1]} dimensions, the other method {self._width}: images "
+                "and texts are compared, so both need the same number"
+            )
+        return found
 
 
 def build_two_towers(

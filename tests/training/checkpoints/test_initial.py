@@ -214,3 +214,48 @@ def test_what_holds_no_weights(tmp_path: Path) -> None:
     (folder / "config.json").unlink()
     with pytest.raises(OpenWITError, match=r"config.json does not exist"):
         read(folder)
+
+
+@pytest.mark.parametrize(
+    ("layout", "place", "value"),
+    [
+        (hugging_face, ("vision_config", "hidden_size"), "32"),
+        (hugging_face, ("text_config", "intermediate_size"), "many"),
+        (hugging_face, ("text_config", "intermediate_size"), [1]),
+        (hugging_face, ("vision_config", "hidden_size"), 0),
+        (hugging_face, ("vision_config", "hidden_act"), ["gelu"]),
+        (hugging_face, ("vision_config",), "a text"),
+        (open_clip, ("model_cfg", "vision_cfg", "head_width"), 0),
+        (open_clip, ("model_cfg", "vision_cfg", "width"), "wide"),
+        (open_clip, ("model_cfg",), "ViT"),
+        (open_clip, ("model_cfg", "text_cfg", "act_kwargs"), 3),
+        (open_clip, ("preprocess_cfg", "mean"), "grey"),
+    ],
+)
+def test_values_of_other_types_in_configurations_are_one_sentence(
+    tmp_path: Path, layout: Any, place: tuple[str, ...], value: object
+) -> None:
+    folder = layout(tmp_path / "there", model())
+    path = folder / ("config.json" if layout is hugging_face else "open_clip_config.json")
+    config = json.loads(path.read_text())
+    section = config
+    for name in place[:-1]:
+        section = section[name]
+    section[place[-1]] = value
+    path.write_text(json.dumps(config))
+    with pytest.raises(OpenWITError, match=path.name):
+        read(folder)
+
+
+@pytest.mark.parametrize("listed", [None, ["a.safetensors"], {}, {"k": 3}, {"k": None}, {"k": "../a.safetensors"}])
+def test_an_index_that_names_no_files_is_one_sentence(tmp_path: Path, listed: object) -> None:
+    folder = hugging_face(tmp_path / "there", model(), sharded=True)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": listed}))
+    with pytest.raises(OpenWITError, match="names no files of weights"):
+        read(folder)
+
+
+def test_a_size_that_patches_do_not_divide_is_one_sentence(tmp_path: Path) -> None:
+    source = read(hugging_face(tmp_path / "there", model()))
+    with pytest.raises(OpenWITError, match="patch_size 8 must divide image_size 60"):
+        architecture(source, InitSettings(weights=tmp_path / "there", resize=True, image_size=60))

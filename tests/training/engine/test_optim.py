@@ -1,5 +1,7 @@
+import pytest
 import torch
 
+from openwit.schemas.common.errors import RecipeError
 from openwit.training.config import OptimSettings
 from openwit.training.config.zoo import ClipSpec, TextSpec, VisionSpec
 from openwit.training.engine.optim import make_optimizer, set_learning_rate
@@ -36,3 +38,11 @@ def test_a_step_is_adamw_as_defined() -> None:
     expected = before["weight"] * (1 - 0.05 * 0.2) - 0.05 / (1 + 1e-6)
     torch.testing.assert_close(model.weight, expected)
     torch.testing.assert_close(model.bias, before["bias"] - 0.05 / (1 + 1e-6))
+
+
+@pytest.mark.parametrize("name", ["muon", "torch.optim.SGD"])
+@pytest.mark.parametrize("option", ["lr", "weight_decay", "params"])
+def test_options_do_not_repeat_settings(name: str, option: str) -> None:
+    settings = OptimSettings(name=name, options={option: 0.1})
+    with pytest.raises(RecipeError, match=rf"optim\.options: {option} is a setting of its own"):
+        make_optimizer(torch.nn.Linear(2, 2), settings)
