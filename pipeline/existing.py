@@ -176,11 +176,7 @@ def _candidates(existing: Existing, wanted: Wanted) -> dict[str, Any]:
 
 def _fetch(wanted: Wanted) -> dict[str, Any]:
     """Return settings under which pictures that exist are not made smaller, and none is downloaded."""
-    from openwit.pipeline.images.settings import ImageSettings
-
-    image: dict[str, Any] = {"mode": "no", "min_size": 1, "max_aspect_ratio": _MOST_ASPECT}
-    if "keep_bytes" in ImageSettings.model_fields:
-        image["keep_bytes"] = True
+    image = {"mode": "no", "min_size": 1, "max_aspect_ratio": _MOST_ASPECT, "keep_bytes": True}
     return {"web": False, "image": {**image, **wanted.image}}
 
 
