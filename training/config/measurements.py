@@ -191,6 +191,7 @@ class Entry:
         kind: of the data that it needs.
         main: the main one of its numbers, in words.
         needs: keys that its datasets must have.
+        embeds: whether it compares embeddings, which a model of a predictive objective does not have.
         evaluator: settings in `eval.evaluators`: how it is measured and where the data are; None: not during training.
         evaluator_code: `module:Class` of an evaluator of its own; None: the one that any measurement can have.
     """
@@ -200,6 +201,7 @@ class Entry:
     kind: DataKind
     main: str
     needs: tuple[str, ...] = ()
+    embeds: bool = False
     evaluator: type[Settings] | None = None
     evaluator_code: str | None = None
 
@@ -220,6 +222,7 @@ MEASUREMENTS: dict[str, Entry] = {
         f"{_CODE}.retrieval",
         "captioned",
         "recall at 1 of images by texts",
+        embeds=True,
         evaluator=RetrievalSettings,
         evaluator_code=f"{_EVALUATORS}:Retrieval",
     ),
@@ -238,6 +241,7 @@ MEASUREMENTS: dict[str, Entry] = {
         f"{_CODE}.image_to_image",
         "labelled",
         "recall at 1",
+        embeds=True,
         evaluator=ImageToImageSettings,
     ),
     "robustness": Entry(

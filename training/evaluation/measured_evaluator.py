@@ -8,6 +8,7 @@ from openwit.training.checkpoints.load import LoadedModel
 from openwit.training.config.choices import Layer
 from openwit.training.config.duration import Position
 from openwit.training.config.evaluation_data import DatasetSettings
+from openwit.training.config.measurements import MEASUREMENTS
 from openwit.training.evaluation.evaluator_context import EvalContext, Evaluation
 from openwit.training.evaluation.features.running import RunningEncoder
 from openwit.training.evaluation.measurements.context import MeasureContext, Measurement
@@ -35,7 +36,7 @@ class Measured:
         place = {key: getattr(settings, key) for key in DatasetSettings.model_fields if hasattr(settings, key)}
         self._data = DatasetSettings(**{**place, "name": self._name, "metric": None})
         self._code = code_of(self._name)
-        if settings.name == "image_to_image" and not context.objective.embeds:
+        if MEASUREMENTS[self._name].embeds and not context.objective.embeds:
             raise RecipeError(f"objective {context.config.objective.name} has no embeddings for retrieval")
         self._opened = self._code.open_data(self._data, settings, lambda _: None)
 
