@@ -12,13 +12,16 @@ from openwit.schemas.common.atomic import atomic_write
 from openwit.schemas.common.errors import RecipeError
 from openwit.training.checkpoints.files import FOLDER
 from openwit.training.checkpoints.load import LoadedModel
+from openwit.training.config.evaluation_data import DatasetSettings
+from openwit.training.config.measurements import ImageToImageMeasurement
 from openwit.training.data.sharded import Dataset
 from openwit.training.evaluation.grouped import GroupedImages
+from openwit.training.evaluation.measurements.context import MeasureContext
+from openwit.training.evaluation.measurements.registry import code_of
 from openwit.training.evaluation.retrieval import CUTOFFS, DIRECTIONS, RULES, RetrievalResult
 from openwit.training.evaluation.retrieval_report import (
     RULE_TEXT,
     RetrievalReport,
-    evaluate_image_retrieval,
     evaluate_retrieval,
 )
 
@@ -76,22 +79,42 @@ def run_retrieval(
 
 
 def run_image_retrieval(
-    model: LoadedModel, data: GroupedImages, *, console: Console, out: Path, batch_size: int
+    model: LoadedModel,
+    data: DatasetSettings,
+    how: ImageToImageMeasurement,
+    *,
+    console: Console,
+    out: Path,
+    batch_size: int,
 ) -> None:
     """Evaluate image to image, print the table, write the file."""
-    if not model.embeds:
-        raise RecipeError(f"the model was trained for {model.objective_name}, which has no embeddings for retrieval")
+
+    def say(line: str) -> None:
+        console.print(line, markup=False, soft_wrap=True)
+
+    code = code_of(how.name)
+    opened: GroupedImages = code.open_data(data, how, say)
     for note in model.notes:
         console.print(note, markup=False, soft_wrap=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("embedding", total=None)
-        record = evaluate_image_retrieval(
+        context = MeasureContext(
             model,
             data,
             batch_size=batch_size,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
-    table = Table(title=f"image to image on {data.title}, {record['queries']} queries", title_justify="left")
+        found = code.measure(context, opened, how)
+    record = {
+        "data": opened.title,
+        **model.about,
+        **found.details,
+        "unreadable": found.unreadable,
+        "left_out": opened.left_out,
+        "interval": f"95% {next(iter(found.metrics.values())).interval}",
+        "chance": "expected recall of a uniformly random order, exact",
+    }
+    table = Table(title=f"image to image on {opened.title}, {record['queries']} queries", title_justify="left")
     for heading in ("k", "recall@k", "95% interval", "chance"):
         table.add_column(heading, justify="right", no_wrap=True)
     for each in record["recalls"]:

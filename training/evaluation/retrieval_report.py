@@ -4,17 +4,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-from openwit.schemas.common.errors import DataError, RecipeError
+from openwit.schemas.common.errors import RecipeError
 from openwit.training.checkpoints.load import LoadedModel
 from openwit.training.data.sharded import Dataset, ShardedDataset
 from openwit.training.engine.runtime import cpu_prepared, make_autocast, pick_device
 from openwit.training.evaluation.contact_sheet import draw_contact_sheet
 from openwit.training.evaluation.embed import EmbeddedSplit, Embedder, Progress
-from openwit.training.evaluation.grouped import GroupedImages
-from openwit.training.evaluation.image_retrieval import RULE, image_retrieval
 from openwit.training.evaluation.retrieval import DIRECTIONS, RULES, RetrievalResult, retrieval
 
 RULE_TEXT = {
@@ -124,47 +119,6 @@ def embedder_of(model: LoadedModel, *, batch_size: int) -> Embedder:
     model.to(device)
     autocast = make_autocast(device, model.precision)
     return Embedder(model.model, model.tokenizer, device=device, autocast=autocast, batch_size=batch_size)
-
-
-def evaluate_image_retrieval(
-    model: LoadedModel, data: GroupedImages, *, batch_size: int = 256, progress: Progress | None = None
-) -> dict[str, Any]:
-    """Evaluate image-to-image retrieval; return the result as JSON data.
-
-    Args:
-        model: of `load_model`.
-        data: images with their groups.
-        batch_size: images embedded at once.
-        progress: receives (done, total).
-
-    Raises:
-        RecipeError: the model has no embeddings.
-        DataError: no group has two readable images.
-    """
-    if not model.embeds:
-        raise RecipeError(f"the model was trained for {model.objective_name}, which has no embeddings for retrieval")
-    rows, numbers, unreadable = [], [], list[str]()
-    with cpu_prepared(model.threads):
-        for chunk, bad, embedded in embedder_of(model, batch_size=batch_size).each_image(data.images):
-            if chunk:
-                rows.append(embedded)
-            numbers += [decoded.number for decoded in chunk]
-            unreadable += bad
-            if progress is not None:
-                progress(len(numbers) + len(unreadable), len(data.images))
-    if not rows:
-        raise DataError(f"none of the {len(data.images):,} images of {data.title} can be read")
-    result = image_retrieval(torch.cat(rows), data.groups[np.array(numbers, dtype=np.int64)])
-    return {
-        "data": data.title,
-        **model.about,
-        **asdict(result),
-        "unreadable": unreadable,
-        "left_out": data.left_out,
-        "rule": RULE,
-        "interval": "95% percentile bootstrap over groups, 2000 resamples, gallery fixed",
-        "chance": "expected recall of a uniformly random order, exact",
-    }
 
 
 def _refuse_training_data(model: LoadedModel, dataset: Dataset) -> None:

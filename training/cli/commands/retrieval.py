@@ -63,18 +63,20 @@ def retrieval(
     """
     from openwit.training.checkpoints.load import load_model
     from openwit.training.cli.retrieval import check_options, result_folder, run_image_retrieval, run_retrieval
+    from openwit.training.config.evaluation_data import DatasetSettings
+    from openwit.training.config.measurements import ImageToImageMeasurement
     from openwit.training.evaluation.captioned.open import CaptionedData, open_captioned
-    from openwit.training.evaluation.grouped import open_grouped
 
-    wanted = CaptionedData(data, split=split, images=images, image_column=image_column, caption_column=caption_column)
     captioned = {"--caption-column": caption_column, "--prefix": prefix, "--contact-sheet": contact_sheet}
     check_options(image_to_image, {**captioned, "--images": images}, {"--group-column": group_column})
     loaded = load_model(model, weights=weights, quick_gelu=quick_gelu, report=say)
     into, console = out or result_folder(model), make_console()
     if image_to_image:
-        grouped = open_grouped(wanted, group_column=group_column, limit=limit, report=say)
-        run_image_retrieval(loaded, grouped, console=console, out=into, batch_size=batch_size)
+        place = DatasetSettings(name="data", data=data, split=split, image_column=image_column)
+        how = ImageToImageMeasurement(group_column=group_column, limit=limit)
+        run_image_retrieval(loaded, place, how, console=console, out=into, batch_size=batch_size)
         return
+    wanted = CaptionedData(data, split=split, images=images, image_column=image_column, caption_column=caption_column)
     run_retrieval(
         loaded,
         open_captioned(wanted, say),
