@@ -87,7 +87,7 @@ def check_order(steps: Sequence[Step]) -> None:
     """Check that every step has its inputs, fits those after it, and that one step writes the dataset.
 
     Raises:
-        RecipeError: it is not so.
+        RecipeError: a step lacks an input or does not fit, or two write the dataset.
     """
     for n, step in enumerate(steps):
         sources_of(steps, step)

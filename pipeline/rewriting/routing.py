@@ -77,7 +77,7 @@ class QueryMatches:
 
 
 class OfSources:
-    """Have the inputs at hand in a worker."""
+    """Open the inputs once in a worker, and not where the task is made."""
 
     def __init__(self, settings: ChooseSettings) -> None:
         self.settings = settings

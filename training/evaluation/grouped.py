@@ -49,7 +49,7 @@ def open_grouped(
         wanted: where they are.
         group_column: None: `class`, `label` and the like of Parquet; `group` of a table of paths.
         limit: number of images drawn from the whole set, of what has classes.
-        report: receives sentences on what was found and left aside.
+        report: receives sentences on what was found and left out.
         classes: file of the names of numbered classes.
 
     Raises:

@@ -55,7 +55,7 @@ class CustomTowers(nn.Module):
         """Refuse what is no matrix of one row per input, and towers whose embeddings differ in size.
 
         Raises:
-            PluginError: it is so.
+            PluginError: the method returned something else.
         """
         if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != len(given):
             what = f"{tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__

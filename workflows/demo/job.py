@@ -106,7 +106,7 @@ def run_demo(out: Path, port: int, console: Console, *, concepts: int | None, fr
 
 @contextmanager
 def _compiling() -> Iterator[None]:
-    """Compile the matcher in a process beside the block, and wait for it at the end.
+    """Compile the matcher in another process while the block runs, and wait for it at the end.
 
     The build would compile it on one core while the others wait; if this fails, it still does.
     """

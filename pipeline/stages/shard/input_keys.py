@@ -18,7 +18,7 @@ from openwit.schemas.common.wording import counted
 
 _KEY = re.compile(r"[!-\-0-~][ -\-0-~]{0,93}")
 """A name of members in a tar, without extension: ASCII, at most 94 characters, no dot and no slash."""
-_INSTEAD = "set shard.keys to number, which names samples anew"
+_INSTEAD = "set shard.keys to number, which numbers the samples"
 
 
 def check_keys(survivors: Sequence[Path]) -> None:

@@ -93,7 +93,7 @@ def robustness(
 def overlap(
     data: Annotated[
         list[Path],
-        typer.Option(help="Evaluation set, as of zero-shot. Repeatable, each with its --report."),
+        typer.Option(help="Evaluation set, as for zero-shot. Repeatable, each with its --report."),
     ],
     report: Annotated[
         list[Path],
@@ -110,7 +110,7 @@ def overlap(
         ),
     ] = None,
     prompts: Annotated[
-        str | None, typer.Option(help="Templates, as of zero-shot [default: those beside the data, else paper].")
+        str | None, typer.Option(help="Templates, as for zero-shot [default: those beside the data, else paper].")
     ] = None,
     split: Annotated[str | None, typer.Option(help="Split of the data [default: the held-out one].")] = None,
     classes: Classes = None,

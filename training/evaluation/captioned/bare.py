@@ -78,7 +78,7 @@ def open_pictures(wanted: CaptionedData, report: Report = lambda _: None) -> tup
 
     Args:
         wanted: where they are.
-        report: receives sentences on what was found and left aside.
+        report: receives sentences on what was found and left out.
 
     Raises:
         DataError: there are no images.

@@ -54,7 +54,7 @@ def open_captioned(wanted: CaptionedData, report: Callable[[str], None] = lambda
 
     Args:
         wanted: where they are.
-        report: receives sentences on what was found and left aside.
+        report: receives sentences on what was found and left out.
 
     Raises:
         DataError: there are none, or something that was asked for does not apply to them.

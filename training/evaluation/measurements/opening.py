@@ -16,7 +16,7 @@ from openwit.training.evaluation.registry.table import find_known
 from openwit.training.evaluation.zero_shot_result import check_metric
 
 Report = Callable[[str], None]
-"""Receives sentences on what was found and left aside."""
+"""Receives sentences on what was found and left out."""
 
 
 def open_labelled(data: DatasetSettings, split: str | None = None) -> ClassificationSet:

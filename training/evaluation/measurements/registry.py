@@ -28,7 +28,7 @@ class Code(Protocol):
         Args:
             data: where they are.
             settings: of the measurement.
-            report: receives sentences on what was found and left aside.
+            report: receives sentences on what was found and left out.
 
         Raises:
             OpenWITError: they are not there, or cannot be measured.
