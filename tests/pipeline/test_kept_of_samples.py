@@ -15,6 +15,8 @@ from support.tars import write_tar
 
 from openwit.pipeline.dataset.verify import verify_dataset
 from openwit.pipeline.explain.lookup import explain
+from openwit.pipeline.readers.samples.datasets import is_shard
+from openwit.pipeline.readers.tables.settings import TableColumns
 from openwit.pipeline.recipe import Recipe
 from openwit.pipeline.stages.candidates.pair import pair_id
 from openwit.pipeline.stages.card.settings import CardSettings
@@ -166,6 +168,17 @@ def test_every_input_gives_its_columns_uids_and_keys(tmp_path, kind, keep, own, 
         assert metadata(again).column("uid") == rows.column("uid")
         [kept], _ = explain(again, rows.column("url").to_pylist()[1])
         assert kept.facts["origin_archive"] == str(tmp_path / "00000.tar")
+
+
+def test_columns_that_the_user_names_are_read_in_a_dataset_too(tmp_path):
+    """Of a finished dataset in tables: its author is the key of each row, and the column of images is left unread."""
+    [found] = dataset(tmp_path, form="parquet")
+    named = metadata(built(tmp_path / "named", [found], {"key": "author"}, {"keys": "input"}))
+    assert named.column("key").to_pylist() == [f"Ada {n}" for n in range(ROWS)]
+    [shard] = DatasetManifest.load(found).shards
+    assert is_shard(str(found / shard.tar.path), TableColumns())
+    for columns in ({"image": ""}, {"key": "author"}, {"text": ("caption",)}, {"split": "split"}):
+        assert not is_shard(str(found / shard.tar.path), TableColumns(**columns))
 
 
 def test_texts_of_a_dataset_keep_their_own_columns(tmp_path):
