@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
 from openwit.schemas.common.atomic import atomic_write, sha256_of
 from openwit.schemas.common.errors import RecipeError
+from openwit.schemas.common.printable import printable
 from openwit.schemas.common.wording import counted
 from openwit.training.checkpoints.load import load_model
 from openwit.training.config.choices import Weights
@@ -20,7 +22,7 @@ from openwit.training.config.measurements import OverlapMeasurement
 from openwit.training.evaluation.measurements.overlap import open_data
 from openwit.training.evaluation.overlap.answers import classified, read_results
 from openwit.training.evaluation.overlap.measure import EvaluationSet, Measured, measure, record_of
-from openwit.training.evaluation.overlap.page import HEADINGS, cells, difference_svg, page_html
+from openwit.training.evaluation.overlap.page import cells, difference_svg, page_html
 from openwit.training.evaluation.prompt_sets import Prompts
 
 
@@ -161,11 +163,23 @@ def _left_out(measured: Sequence[Measured]) -> list[str]:
 
 
 def _show(measured: Sequence[Measured], console: Console) -> None:
+    """Print a row of two lines per result, so that a table fits 80 columns."""
     table = Table(title="overlap of training and evaluation images", title_justify="left")
-    for number, heading in enumerate(HEADINGS):
-        table.add_column(heading, justify="right" if number > 1 else "left", overflow="fold")
+    table.add_column("model\ndata", overflow="fold")
+    for heading in ("overlap", "all", "clean", "on overlap\n99.5%", "all -\nclean", "p\ncorrected"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for each in measured:
-        table.add_row(*cells(each))
+        model, data, images, overlap, every, clean, over, interval, gain, p_value, corrected = cells(each)
+        shown, _, share = overlap.partition(" ")
+        table.add_row(
+            escape(f"{printable(model)}\n{printable(data)}"),
+            f"{shown} of {images}\n{share.strip('()')}",
+            every,
+            clean,
+            f"{over}\n{interval.replace('%', '')}",
+            gain,
+            f"{p_value}\n{corrected}",
+        )
     console.print(table)
     found = [each for each in measured if each.result.significant]
     tests = measured[0].result.tests

@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from openwit.schemas.common.errors import RecipeError
+from openwit.schemas.common.errors import OpenWITError, RecipeError
 from openwit.schemas.common.plugins import check_call, load_object, one_line
 from openwit.training.config import OptimSettings
+from openwit.training.config.plugins import is_dotted
+from openwit.training.engine.faults import device_error
 from openwit.training.engine.muon import float32_muon
 from openwit.training.engine.parallel import Take, as_it_is, is_sharded, placed_like, whole
 from openwit.training.engine.places import depths, place_of
@@ -89,6 +91,23 @@ def make_optimizer(model: nn.Module, settings: OptimSettings, *, head_apart: boo
     if not isinstance(made, torch.optim.Optimizer):
         raise RecipeError(f"{_KEY}: {settings.name!r} returned a {type(made).__name__}, not an Optimizer of torch")
     return made
+
+
+def take_step(optimizer: AnyOptimizer, settings: OptimSettings) -> None:
+    """Update the weights.
+
+    Raises:
+        RecipeError: an optimiser given by dotted name cannot, such as one for sparse gradients only.
+    """
+    if not is_dotted(settings.name):
+        optimizer.step()
+        return
+    try:
+        optimizer.step()
+    except Exception as error:
+        if isinstance(error, OpenWITError) or device_error(error) is not None:
+            raise
+        raise RecipeError(f"{_KEY}: {settings.name!r} cannot update the weights: {one_line(error)}") from error
 
 
 def knows_found_inf(optimizer: AnyOptimizer) -> bool:

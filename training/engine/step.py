@@ -24,6 +24,7 @@ from openwit.training.engine.optim import (
     optimizer_state,
     restore_optimizer,
     set_learning_rate,
+    take_step,
 )
 from openwit.training.engine.parallel import (
     Take,
@@ -203,6 +204,9 @@ class Stepper:
             step: counted from 0.
             lr: learning rate.
             head_lr: that of the head, if it has its own.
+
+        Raises:
+            RecipeError: an optimiser given by dotted name cannot update these weights.
         """
         norm = metrics["grad_norm"]
         self._found_inf = 1 - (metrics["loss"].isfinite() & norm.isfinite()).float()
@@ -211,9 +215,9 @@ class Stepper:
         set_learning_rate(self._optimizer, lr, head_lr)
         if self._knows_found_inf:
             self._optimizer.found_inf = self._found_inf  # type: ignore[union-attr]
-            self._optimizer.step()
+            take_step(self._optimizer, self._config.optim)
         elif not bool(self._found_inf):
-            self._optimizer.step()
+            take_step(self._optimizer, self._config.optim)
         self._optimizer.zero_grad(set_to_none=not self._cuda_graphs)
         self._objective.after_step(self._model)
         if self._scale is not None:

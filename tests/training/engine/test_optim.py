@@ -4,7 +4,7 @@ import torch
 from openwit.schemas.common.errors import RecipeError
 from openwit.training.config import OptimSettings
 from openwit.training.config.zoo import ClipSpec, TextSpec, VisionSpec
-from openwit.training.engine.optim import make_optimizer, set_learning_rate
+from openwit.training.engine.optim import make_optimizer, set_learning_rate, take_step
 from openwit.training.models.clip import Clip
 
 SPEC = ClipSpec(
@@ -46,3 +46,12 @@ def test_options_do_not_repeat_settings(name: str, option: str) -> None:
     settings = OptimSettings(name=name, options={option: 0.1})
     with pytest.raises(RecipeError, match=rf"optim\.options: {option} is a setting of its own"):
         make_optimizer(torch.nn.Linear(2, 2), settings)
+
+
+def test_an_optimiser_that_cannot_update_the_weights_is_a_sentence() -> None:
+    settings = OptimSettings(name="torch.optim.SparseAdam")
+    model = torch.nn.Linear(2, 2)
+    optimizer = make_optimizer(model, settings)
+    model(torch.ones(1, 2)).sum().backward()
+    with pytest.raises(RecipeError, match=r"'torch\.optim\.SparseAdam' cannot update the weights: RuntimeError"):
+        take_step(optimizer, settings)
