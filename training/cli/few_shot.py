@@ -77,6 +77,8 @@ def run_few_shot(
     if not main:
         return {}
     record = _record(curves, encoded, sets, settings, seeds, templates, zero) | model.about
+    for note in dict.fromkeys(note for each in encoded.values() for note in each.notes):
+        console.print(note, markup=False, soft_wrap=True)
     _show(curves, sets, settings.metric, zero, console)
     if out is not None:
         atomic_write(out, json.dumps(record, indent=1, ensure_ascii=False) + "\n")

@@ -1,11 +1,13 @@
 """Options that several commands of `wit-train` share."""
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from openwit.schemas.common.command import make_console, path_or_url
+from openwit.schemas.common.errors import RecipeError, StorageError
 from openwit.training.config.choices import Layer, Metric, Weights
 from openwit.training.config.limits import LARGEST_BATCH, MOST_SAMPLES
 
@@ -18,6 +20,29 @@ def example(command: str) -> str:
 def say(line: str) -> None:
     """Print a line as it is: no markup, no breaks."""
     make_console().print(line, markup=False, soft_wrap=True)
+
+
+def file_to_write(text: str, **more: Any) -> Any:
+    """Return an option for a file to write, refused before anything is computed if it cannot be written.
+
+    Args:
+        text: of the help.
+        more: for `typer.Option`.
+    """
+    return typer.Option(help=text, callback=_writable, **more)
+
+
+def _writable(path: Path | None) -> Path | None:
+    if path is None:
+        return None
+    if path.is_dir():
+        raise RecipeError(f"{path} is a folder: give the name of a file in it")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise StorageError(f"{path} cannot be written: {above} is no folder")
+    if not os.access(above, os.W_OK):
+        raise StorageError(f"{path} cannot be written: {above} may not be written to")
+    return path
 
 
 ModelPath = Annotated[
@@ -65,8 +90,8 @@ Baselines = Annotated[
 ]
 TestLimit = Annotated[int | None, typer.Option(min=1, max=MOST_SAMPLES, help="Test on a random sample of N images.")]
 FeaturesFolder = Annotated[Path | None, typer.Option(help="Folder that keeps features, to resume and use again.")]
-JsonOut = Annotated[Path | None, typer.Option(help="JSON to write.")]
-SvgOut = Annotated[Path | None, typer.Option(help="SVG to write.")]
+JsonOut = Annotated[Path | None, file_to_write("JSON to write.")]
+SvgOut = Annotated[Path | None, file_to_write("SVG to write.")]
 KnownName = Annotated[
     str | None, typer.Option(help="Known dataset by name, such as cifar10, below --root.", metavar="NAME")
 ]

@@ -67,7 +67,7 @@ def overlap_command(models: Sequence[Path], options: OverlapOptions, *, console:
     measured: list[Measured] = []
     about: dict[str, Any]
     if options.results:
-        answers = [read_results(path, each.data) for path, each in zip(options.results, sets, strict=True)]
+        answers = [read_results(path, each.data, say) for path, each in zip(options.results, sets, strict=True)]
         about = {"results": [{"file": str(path), "sha256": sha256_of(path)} for path in options.results]}
         measured += measure("results", sets, answers, about)
     for number, path in enumerate(models):
@@ -110,6 +110,11 @@ def _check(models: Sequence[Path], options: OverlapOptions) -> None:
             f"{counted(len(options.results), 'file')} of results (--results) for "
             f"{counted(len(options.data), 'evaluation set')}: give one for each, in the same order"
         )
+    for given, what in ((options.data, "evaluation set"), (models, "model")):
+        places = [path.resolve() for path in given]
+        twice = next((path for number, path in enumerate(given) if places[number] in places[:number]), None)
+        if twice is not None:
+            raise RecipeError(f"the {what} {twice} is given twice: each counts once, in the correction too")
     if not models and options.prompts is not None:
         raise RecipeError("--prompts is for models: results say themselves what is right")
 

@@ -66,6 +66,7 @@ def run_probe(
     """Probe, print the table and write the files; other processes than the first only encode their shares."""
     encoders = encoders_of(model, settings)
     results: list[ProbeResult] = []
+    notes: dict[str, None] = {}
     with process_group("auto", WAIT_MINUTES) as group, cpu_prepared(model.threads):
         main = group is None or group.main
         for note in (*model.notes, *sets.train.notes, *sets.test.notes) if main else ():
@@ -81,12 +82,15 @@ def run_probe(
                     report=report,
                 )
                 if main:
+                    notes.update(dict.fromkeys(encoded.notes))
                     device = pick_device("auto")
                     found = probe_features(
                         encoded, sets, metric=settings.metric, seed=settings.seed, device=device, report=report
                     )
                     results.append(found)
     if main:
+        for note in notes:
+            console.print(note, markup=False, soft_wrap=True)
         _show(results, sets, settings.metric, console)
         if out is not None:
             record = probe_record(results, sets, settings.metric, settings.seed)

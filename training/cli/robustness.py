@@ -73,6 +73,8 @@ def robustness_command(models: Sequence[Path], options: RobustnessOptions, *, co
                 folder=options.features,
                 is_baseline=path in own,
             )
+        for note in shift.notes:
+            say(f"{path}: {note}")
         found += shift.accuracies
         read.update(shift.read)
     described = {"weights": about, "templates": opened.templates, "limit": options.limit}

@@ -10,6 +10,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from openwit.schemas.common.atomic import atomic_write
+from openwit.schemas.common.printable import printable
 from openwit.training.checkpoints.load import LoadedModel, load_model
 from openwit.training.cli.labelled import dataset_settings
 from openwit.training.config.choices import Metric, Weights
@@ -212,7 +213,8 @@ def summary(main: Prompted, data: ClassificationSet, *, model: LoadedModel) -> l
     ]
     if isinstance(result, ZeroShotResult):
         shown = [
-            f"{each.true} taken for {each.predicted} {each.images}" for each in result.confusions[:SHOWN_CONFUSIONS]
+            f"{printable(each.true)} taken for {printable(each.predicted)} {each.images}"
+            for each in result.confusions[:SHOWN_CONFUSIONS]
         ]
         if shown:
             found.append(f"most often: {', '.join(shown)}")

@@ -1,6 +1,7 @@
 """Read labelled images: from Parquet, from a folder with one folder per class, or from WebDataset tars.
 
-Every row becomes a labelled image or is skipped for a reason: `no image`, `no label`, `unknown class`, `damaged tar`.
+Every row becomes a labelled image or is skipped for a reason: `no image`, `no label`, `no split`, `unknown class`,
+`damaged tar`.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.matching_paths import refuse_special
+from openwit.schemas.common.tar_members import DAMAGED
+from openwit.schemas.common.wording import counted
 from openwit.training.data.sampling import Shuffle
 from openwit.training.evaluation.class_names import BESIDE, folder_numbers, names_of_folders, read_class_names
 from openwit.training.evaluation.classification_readers import (
@@ -144,6 +147,8 @@ def _labelled(found: Found, path: Path) -> Found:
     """Return what was read of tars if an image has a class."""
     if any(label is not None for label in found.labels):
         return found
+    if path.is_file() and not found.keys and DAMAGED in found.left_out:
+        raise DataError(f"{path} is neither a tar that can be read, nor a Parquet file, nor a folder")
     images = f"none of its {len(found.keys):,} images has" if found.keys else "no sample has"
     raise DataError(
         f"{path} has 0 classes: {images} a class in a member .cls (a number or a word, beside KEY.jpg; or in .npy "
@@ -179,6 +184,11 @@ def _names(found: Found, wanted: LabelledData) -> tuple[list[str], list[int] | N
     if found.folders:
         return names_of_folders(found.folders, path, wanted.data, wanted.names)
     names = read_class_names(path, wanted.names)
+    if len(names) < 2:
+        raise DataError(
+            f"{path} names {counted(len(names), 'class', plural='classes')}: there is nothing to choose with fewer "
+            "than two"
+        )
     if found.names is not None and len(found.names) != len(names):
         raise DataError(f"{path} names {len(names)} classes, but {wanted.data} has {len(found.names)}")
     return names, None, ""
@@ -205,7 +215,10 @@ def number_classes(found: Found, wanted: LabelledData, split: str | None) -> Cla
         raise DataError(f"{where} holds no images{_aside(found)}")
     names, folders, note = _names(found, wanted)
     if len(names) < 2:
-        raise DataError(f"{wanted.data} has {len(names)} classes, but there is nothing to choose with fewer than two")
+        raise DataError(
+            f"{wanted.data} has {counted(len(names), 'class', plural='classes')}: there is nothing to choose with "
+            "fewer than two"
+        )
     if folders is not None:
         found.labels = [folders[label] if isinstance(label, int) else label for label in found.labels]
     numbers = {name: number for number, name in reversed(list(enumerate(names)))}
@@ -224,6 +237,12 @@ def number_classes(found: Found, wanted: LabelledData, split: str | None) -> Cla
             places.append(place)
     if not keys:
         raise DataError(f"{where} holds no labelled images{_aside(found)}")
+    unknown = found.left_out.get("unknown class", [])
+    if wanted.classes is not None and len(unknown) > len(keys):
+        raise DataError(
+            f"{wanted.classes} does not name the classes of {len(unknown):,} images of {where}, such as "
+            f"{unknown[0]!r}: it is the list of another set"
+        )
     name = wanted.data.resolve().name.removesuffix(".parquet").removesuffix(".tar")
     truth = np.stack([_marked(row, len(names)) for row in rows]) if several else None
     array = np.full(len(keys), -1, dtype=np.int64) if several else np.array(rows, dtype=np.int64)

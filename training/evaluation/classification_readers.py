@@ -156,8 +156,11 @@ def read_parquet(paths: list[Path], wanted: LabelledData) -> tuple[Found, str | 
     if "split" not in columns and split is not None and not wanted.data.is_dir():
         raise DataError(f"{wanted.data} has no column split, so it has no split {split!r}: leave the split out")
     for row, (key, value, part) in enumerate(zip(keys, labels, splits, strict=True)):
+        name = str(key) if key is not None else f"row {row}"
         if "split" not in columns or part == split:
-            found.add(str(key) if key is not None else f"row {row}", value, row)
+            found.add(name, value, row)
+        elif part is None:
+            found.leave_out("no split", name)
     return found, split
 
 
@@ -229,7 +232,7 @@ def _labels(column: pa.ChunkedArray) -> list[Label]:
     of_list = _value_type(column.type)
     values = column.to_pylist()
     if of_list is None:
-        return list(values)
+        return _numbers_of_words([_word(each) for each in values])
     if _is_label(of_list):
         twice = next((each for each in values if each and len(set(each)) < len(each)), None)
         if twice is not None:
@@ -238,7 +241,30 @@ def _labels(column: pa.ChunkedArray) -> list[Label]:
                 "of 0 and 1 per class as bool or float"
             )
         return [None if each is None or None in each else tuple(each) for each in values]
-    return [None if each is None or None in each else _marks(np.asarray(each)) for each in values]
+    marks = [None if each is None or None in each else _marks(np.asarray(each)) for each in values]
+    wrong = next(
+        (each for each, mark in zip(values, marks, strict=True) if mark is None and each and None not in each), None
+    )
+    if wrong is not None:
+        raise DataError(f"lists of labels mark each class by 1, 0 or -1, and {str(wrong[:8])[:60]} has other numbers")
+    return list(marks)
+
+
+def _word(value: Any) -> int | str | None:
+    """Return a label without white space around it; None of an empty one."""
+    return (" ".join(value.split()) or None) if isinstance(value, str) else value
+
+
+def _numbers_of_words(labels: list[int | str | None]) -> list[Label]:
+    """Return labels as numbers if all that are words are whole numbers, as tars have them."""
+    words = [label for label in labels if isinstance(label, str)]
+    if not words or not all(_is_number(word) for word in words):
+        return list(labels)
+    return [int(label) if isinstance(label, str) else label for label in labels]
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.removeprefix("-").isdecimal()
 
 
 def _marks(values: NDArray[Any]) -> Marks | None:
@@ -349,10 +375,8 @@ def _marks_of_npy(raw: bytes) -> Marks | None:
 
 
 def _label(raw: bytes) -> int | str | None:
-    text = raw.decode("utf-8-sig", "replace").strip()
-    if text.lstrip("-").isdecimal():
-        return int(text)
-    return text or None
+    text = _word(raw.decode("utf-8-sig", "replace"))
+    return int(text) if isinstance(text, str) and _is_number(text) else text
 
 
 def read_folder(folder: Path) -> Found:

@@ -144,7 +144,7 @@ class Embedder:
             entries.extend((image, numbers.setdefault(text, len(numbers))) for text in texts_of)
         if len(indices) < 2:
             raise DataError(
-                f"split {dataset.split!r} of {dataset.folder} has {len(indices)} readable images, but retrieval needs "
+                f"{dataset.name}/{dataset.split} has {len(indices)} readable images, but retrieval needs "
                 "at least two: choose another split"
             )
         captions = list(numbers)

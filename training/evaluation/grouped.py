@@ -12,7 +12,7 @@ from openwit.schemas.common.errors import DataError
 from openwit.training.data.captioned_files import captioned_table
 from openwit.training.evaluation.captioned.open import CaptionedData, reworded
 from openwit.training.evaluation.classification_data import ClassificationSet, open_classification
-from openwit.training.evaluation.classification_readers import LabelledData
+from openwit.training.evaluation.classification_readers import LABEL_NAMES, LabelledData, open_parquet
 from openwit.training.evaluation.decoding import Readable
 
 _GROUP_TABLES = (".csv", ".tsv", ".jsonl", ".ndjson")
@@ -47,7 +47,7 @@ def open_grouped(
 
     Args:
         wanted: where they are.
-        group_column: None: `class`, `label` and the like of Parquet; `group` of a table of paths.
+        group_column: None: `label`, `class` and the like of Parquet, else `group`; `group` of a table of paths.
         limit: number of images drawn from the whole set, of what has classes.
         report: receives sentences on what was found and left out.
         classes: file of the names of numbered classes.
@@ -61,7 +61,10 @@ def open_grouped(
             table = captioned_table(wanted.data, image=wanted.image_column, caption=column, report=report)
         first = [table.texts(index)[0] for index in range(len(table))]
         groups = np.unique(np.array(first, dtype=str), return_inverse=True)[1].astype(np.int64)
-        return GroupedImages(table.name, table, groups)
+        return _several(GroupedImages(table.name, table, groups))
+    if group_column is None and wanted.data.suffix.lower() == ".parquet" and wanted.data.is_file():
+        names = open_parquet(wanted.data).schema_arrow.names
+        group_column = next((name for name in (*LABEL_NAMES, "group") if name in names), "group")
     labelled = LabelledData(
         wanted.data,
         split=wanted.split,
@@ -69,17 +72,29 @@ def open_grouped(
         image_column=wanted.image_column,
         label_column=group_column,
     )
-    return grouped_by_class(open_classification(labelled).limited(limit), report)
+    with reworded(("--label-column", "--group-column")):
+        return grouped_by_class(open_classification(labelled).limited(limit), report)
 
 
 def grouped_by_class(found: ClassificationSet, report: Callable[[str], None]) -> GroupedImages:
     """Return labelled images whose groups are their classes.
 
     Raises:
-        DataError: an image may have several classes.
+        DataError: an image may have several classes, or all have the same.
     """
     if found.truth is not None:
         raise DataError(f"the images of {found.title} may have several classes, so they are not in groups")
     for note in found.notes:
         report(note)
-    return GroupedImages(found.title, found, found.labels, found.left_out)
+    return _several(GroupedImages(found.title, found, found.labels, found.left_out))
+
+
+def _several(images: GroupedImages) -> GroupedImages:
+    """Refuse images of one group, each of which any other one answers.
+
+    Raises:
+        DataError: they are.
+    """
+    if len(images.groups) and (images.groups == images.groups[0]).all():
+        raise DataError(f"all images of {images.title} are of one group, so that any other image is right")
+    return images

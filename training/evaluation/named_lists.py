@@ -16,7 +16,7 @@ import yaml
 
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.text_files import read_text
-from openwit.training.evaluation.pasted import Line, read_lines, text_of_node
+from openwit.training.evaluation.pasted import TEXTS_BY_PLACE, Line, read_lines, text_of_node
 
 Kind = Literal["classes", "templates"]
 """What is looked for."""
@@ -49,11 +49,11 @@ def read_named_list(path: Path, kind: Kind, keys: Sequence[str] = (), missing: s
     if not path.is_file() or path.suffix.lower() not in _READERS:
         if asked is not None and path.exists():
             raise DataError(f"{path} holds one list, so #{asked} names none")
-        return read_lines(path, missing)
+        return read_lines(path, missing, gaps=kind != "classes")
     lists = _READERS[path.suffix.lower()](path)
     if lists is None:
-        return read_lines(path, missing)
-    return _checked(_chosen(lists, path, kind, keys, asked), path)
+        return read_lines(path, missing, gaps=kind != "classes")
+    return _checked(_chosen(lists, path, kind, keys, asked), path, gaps=kind != "classes")
 
 
 def _chosen(lists: dict[str, Any], path: Path, kind: Kind, keys: Sequence[str], asked: str | None) -> Any:
@@ -87,7 +87,7 @@ def _shown(lists: Mapping[str, object]) -> str:
     return ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
 
 
-def _checked(value: Any, path: Path) -> list[Line]:
+def _checked(value: Any, path: Path, *, gaps: bool) -> list[Line]:
     if isinstance(value, dict):
         raise DataError(
             f"{path} has templates for each class of its own, which is not supported: give one list for all"
@@ -100,6 +100,8 @@ def _checked(value: Any, path: Path) -> list[Line]:
             raise DataError(f"{path}, entry {number} is {each!r}, not a text: put it in quotes")
         if text := str(each).strip():
             lines.append(Line(number, text))
+        elif not gaps:
+            raise DataError(f"{path}, entry {number} is empty, and {TEXTS_BY_PLACE}")
     return lines
 
 

@@ -28,17 +28,27 @@ class Line(NamedTuple):
     text: str
 
 
-def read_lines(path: Path, missing: str = "no file") -> Sequence[Line]:
+TEXTS_BY_PLACE = "texts are known by their place: fill it in, or remove it"
+"""Why there may be no gap."""
+
+
+def read_lines(path: Path, missing: str = "no file", *, gaps: bool = True) -> Sequence[Line]:
     """Return the texts of a file: one per line, or the entries of a list pasted from code; stripped, none empty.
 
+    Args:
+        path: the file.
+        missing: the beginning of the message that it does not exist.
+        gaps: whether empty texts are passed over; otherwise only those after the last text are.
+
     Raises:
-        DataError: it does not exist (`missing` is the beginning of the message), or mixes code and
-            plain lines.
+        DataError: it does not exist, mixes code and plain lines, or has a gap.
     """
     if not os.path.exists(path) or path.is_dir():
         raise DataError(f"{path} is {missing}")
     text = read_text(path, once=True)
-    found = _as_json(text, path) or _as_python(text, path) or _as_lines(text, path)
+    found = _as_json(text, path) or _as_python(text, path) or _as_lines(text, path, gaps=gaps)
+    if not gaps and (gap := next((number for number, each in found if not each.strip()), None)) is not None:
+        raise DataError(f"{path}, line {gap} holds an empty text, and {TEXTS_BY_PLACE}")
     return [Line(number, line) for number, each in found if (line := each.strip())]
 
 
@@ -147,10 +157,14 @@ def _placeholders(node: ast.expr) -> set[str]:
     return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
 
 
-def _as_lines(text: str, path: Path) -> list[Line]:
+def _as_lines(text: str, path: Path, *, gaps: bool) -> list[Line]:
     # Not splitlines(), which also splits at characters that may occur in a name.
     stripped = [Line(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1)]
     lines = [line for line in stripped if line.text]
+    if not gaps and lines:
+        gap = next((line.number for line in stripped[: lines[-1].number] if not line.text), None)
+        if gap is not None:
+            raise DataError(f"{path}, line {gap} is empty, and {TEXTS_BY_PLACE}")
     if len(lines) > 1 and all(_QUOTED.match(line.text) for line in lines):
         return [Line(line.number, _unquoted(line, path)) for line in lines]
     for line in lines:

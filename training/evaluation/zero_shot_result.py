@@ -276,7 +276,7 @@ def _summarise_several(answers: Answers, classes: Sequence[str], metric: Metric)
     scores, truth = answers.scores, answers.truth
     assert scores is not None
     assert truth is not None
-    estimates = {each: _estimated(each, scores, truth) for each in {Metric.MAP_11, Metric.MAP, metric}}
+    estimates = {each: _estimated(each, scores, truth) for each in dict.fromkeys([metric, Metric.MAP_11, Metric.MAP])}
     found = []
     for number, name in enumerate(classes):
         has = int((truth[:, number] == 1).sum())

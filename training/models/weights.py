@@ -93,7 +93,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         raise DataError(f"{path} is no file of weights only, so it is not opened: it could run code") from error
     except _BROKEN_PICKLE as error:
-        raise DataError(f"{path} is not a file that torch.save wrote: {error}") from error
+        raise DataError(f"{path} holds no weights: it is not a file that torch.save wrote") from error
     return _unwrapped(content, path)
 
 

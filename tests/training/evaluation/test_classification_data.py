@@ -172,7 +172,8 @@ def test_a_dataset_of_ours_with_classes(factory: SimpleNamespace, tmp_path: Path
     ("name", "content", "message"),
     [
         ("a.parquet", b"PAR1 nothing", "no readable Parquet file"),
-        ("a.tar", b"", "has 0 classes"),
+        ("a.tar", b"", "neither a tar that can be read, nor a Parquet file"),
+        ("words.csv", b"image,label\n", "neither a tar that can be read, nor a Parquet file"),
         ("folder/x", b"", "neither tars, nor Parquet files, nor a folder for each class"),
     ],
 )
@@ -217,3 +218,37 @@ def test_a_table_that_a_killed_process_left_half_written_is_not_read(tmp_path: P
     write_parquet(tmp_path / "pets.parquet", ["dog", "cat"])
     (tmp_path / ".partial-1-pets.parquet").write_bytes(b"PAR1 cut off")
     assert len(open_classification(LabelledData(tmp_path))) == 2
+
+
+def test_words_that_are_numbers_are_numbers(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "digits.parquet", ["1", " 0 ", "1", None, ""])
+    with pytest.raises(OpenWITError, match="labels of .* are numbers, and no names come with them"):
+        open_classification(LabelledData(path))
+    names = tmp_path / "names.txt"
+    names.write_text("zero\none\n")
+    data = open_classification(LabelledData(path, classes=names))
+    assert (data.labels.tolist(), data.left_out) == ([1, 0, 1], {"no label": ["row 3", "row 4"]})
+    mixed = write_parquet(tmp_path / "mixed.parquet", ["one", "1", "zero"])
+    assert open_classification(LabelledData(mixed)).classes == ("1", "one", "zero")
+    assert open_classification(LabelledData(mixed, classes=names)).left_out == {"unknown class": ["row 1"]}
+
+
+def test_a_list_of_other_classes_is_refused(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "pets.parquet", ["dog", "cat", "cow", "cow"])
+    names = tmp_path / "names.txt"
+    names.write_text("cow\ntruck\n")
+    assert len(open_classification(LabelledData(path, classes=names))) == 2
+    for content, message in (
+        ("dog\ntruck\n", r"names\.txt does not name the classes of 3 images of .*, such as 'row 1'"),
+        ("", r"names\.txt names 0 classes"),
+        ("cow\n\ndog\n", r"names\.txt, line 2 is empty"),
+        ('["cow", "", "dog"]', r"names\.txt, line 1 holds an empty text"),
+    ):
+        names.write_text(content)
+        with pytest.raises(OpenWITError, match=message):
+            open_classification(LabelledData(path, classes=names))
+
+
+def test_rows_without_a_split_are_counted(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "pets.parquet", ["dog", "cat", "dog"], split=["test", "test", None])
+    assert open_classification(LabelledData(path)).left_out == {"no split": ["row 2"]}

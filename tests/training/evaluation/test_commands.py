@@ -120,7 +120,7 @@ def test_what_cannot_be_done_is_said(fit: Any, colours: Path, dataset: Path, tmp
     junk.write_bytes(b"junk")
     wrong = [
         (["zero-shot", tmp_path / "none", "--data", colours], "none does not exist"),
-        (["zero-shot", junk, "--data", colours], "junk.pt is no"),
+        (["zero-shot", junk, "--data", colours], "junk.pt holds no weights"),
         (["zero-shot", run, "--data", tmp_path / "none"], "none does not exist"),
         (["zero-shot", run, "--data", colours, "--prompts", "imagenet"], "no prompts of a known name"),
         (["zero-shot", run, "--data", colours, "--weights", "ema"], "holds no moving average"),

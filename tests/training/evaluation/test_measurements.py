@@ -277,8 +277,8 @@ def test_probes_of_a_known_dataset_and_models_as_baselines(
 ) -> None:
     root = tmp_path / "sets"
     names = list(COLOURS) * 8
-    for split, some in (("train", names[:15]), ("test", names[15:])):
-        for number, name in enumerate(some):
+    for split, some, first in (("train", names[:15], 0), ("test", names[15:], 15)):
+        for number, name in enumerate(some, first):
             path = root / "cifar10" / split / name / f"{number}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(factory.jpeg(np.full((24, 24, 3), np.array(COLOURS[name]) - number, np.uint8)))
@@ -302,6 +302,10 @@ def test_probes_of_a_known_dataset_and_models_as_baselines(
     assert "a line needs two baselines" in capsys.readouterr().out
     accuracies = [each["accuracy"] for each in json.loads(out.read_text())["models"]]
     assert [each["is_baseline"] for each in accuracies] == [True, False]
+    assert run_cli(*call, "--train", sets, "--train-split", "train") == 2
+    assert "of cifar10/train are among those of cifar10/train, which" in " ".join(capsys.readouterr().err.split())
+    assert run_cli("robustness", weights[0], "--base", sets, "--shifted", sets) == 2
+    assert "has the images of the base set cifar10/test" in " ".join(capsys.readouterr().err.split())
     assert run_cli(*call, "--baseline", "nothing") == 2
     assert "nothing is neither a MODEL of this command" in " ".join(capsys.readouterr().err.split())
 

@@ -50,10 +50,13 @@ def test_lists_of_words_and_numbers(tmp_path: Path) -> None:
 def test_marks_per_class_with_some_not_judged(tmp_path: Path) -> None:
     names = tmp_path / "names.txt"
     names.write_text("\n".join(NAMES))
-    marks = pa.array([[1.0, 0, -1], [0.0, 1, 1], [0.0, 1], [0.0, 0.5, 1]])
+    marks = pa.array([[1.0, 0, -1], [0.0, 1, 1], [0.0, 1], [0.0, None, 1]])
     data = opened(tmp_path / "a.parquet", marks, classes=names)
     assert data.truth.tolist() == [[1, 0, -1], [0, 1, 1]]
     assert data.left_out == {"unknown class": ["row 2"], "no label": ["row 3"]}
+    for soft in (0.5, float("nan"), 2.0):
+        with pytest.raises(OpenWITError, match=r"mark each class by 1, 0 or -1, and \[0\.0, .*\] has other numbers"):
+            opened(tmp_path / "soft.parquet", pa.array([[1.0, 0, -1], [0.0, soft, 1]]), classes=names)
     data = opened(tmp_path / "b.parquet", pa.array([[True, False, True], [False, True, False]]), classes=names)
     assert data.truth.tolist() == [[1, 0, 1], [0, 1, 0]]
     with pytest.raises(OpenWITError, match="has one twice: store marks of 0 and 1 per class as bool or float"):

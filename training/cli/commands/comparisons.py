@@ -16,6 +16,7 @@ from openwit.training.cli.options import (
     QuickGelu,
     SvgOut,
     WeightsOption,
+    file_to_write,
 )
 from openwit.training.config.choices import Weights
 from openwit.training.config.limits import MOST_SAMPLES
@@ -123,9 +124,9 @@ def overlap(
     batch_size: BatchSize = 256,
     weights: WeightsOption = Weights.MODEL,
     quick_gelu: QuickGelu = None,
-    out: Annotated[Path | None, typer.Option(help="JSON to write, with every image that was left out.")] = None,
-    page: Annotated[Path | None, typer.Option(help="HTML page to write, with the pairs found.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="SVG to write: what overlap adds, against its share.")] = None,
+    out: Annotated[Path | None, file_to_write("JSON to write, with every image that was left out.")] = None,
+    page: Annotated[Path | None, file_to_write("HTML page to write, with the pairs found.")] = None,
+    plot: Annotated[Path | None, file_to_write("SVG to write: what overlap adds, against its share.")] = None,
 ) -> None:
     """Compare accuracy on evaluation images that are in the training data (overlap) and those that are not (clean).
 

@@ -16,6 +16,7 @@ from openwit.training.cli.options import (
     QuickGelu,
     Split,
     WeightsOption,
+    file_to_write,
     say,
 )
 from openwit.training.config.choices import Embedded, Floats, Searched, Weights
@@ -104,8 +105,8 @@ def search(
     model: Annotated[
         Path | None, typer.Option(help="Model that made the embeddings [default: the one that they name].")
     ] = None,
-    contact_sheet: Annotated[Path | None, typer.Option(help="Draw the results to this PNG.")] = None,
-    out: Annotated[Path | None, typer.Option(help="JSON to write, with the results.")] = None,
+    contact_sheet: Annotated[Path | None, file_to_write("Draw the results to this PNG.")] = None,
+    out: Annotated[Path | None, file_to_write("JSON to write, with the results.")] = None,
     weights: WeightsOption = Weights.MODEL,
     quick_gelu: QuickGelu = None,
 ) -> None:

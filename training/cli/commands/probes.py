@@ -25,6 +25,7 @@ from openwit.training.cli.options import (
     TestLimit,
     TestSplit,
     WeightsOption,
+    file_to_write,
     say,
 )
 from openwit.training.config.choices import Layer, Weights
@@ -61,7 +62,7 @@ def probe(
     weights: WeightsOption = Weights.MODEL,
     quick_gelu: QuickGelu = None,
     out: JsonOut = None,
-    head: Annotated[Path | None, typer.Option(help="File for the fitted weights (.npz).")] = None,
+    head: Annotated[Path | None, file_to_write("File for the fitted weights (.npz).")] = None,
 ) -> None:
     """Probe the image features linearly, as the paper's appendix A.3 does, with the penalty swept over 96 steps.
 

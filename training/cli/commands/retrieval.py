@@ -16,6 +16,7 @@ from openwit.training.cli.options import (
     QuickGelu,
     Split,
     WeightsOption,
+    file_to_write,
     say,
 )
 from openwit.training.config.choices import Weights
@@ -48,9 +49,7 @@ def retrieval(
         int | None, typer.Option(min=2, max=MOST_SAMPLES, help="Evaluate on the first N images only.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for retrieval.json [default: the run folder].")] = None,
-    contact_sheet: Annotated[
-        Path | None, typer.Option(help="Draw captions and their best images to this PNG.")
-    ] = None,
+    contact_sheet: Annotated[Path | None, file_to_write("Draw captions and their best images to this PNG.")] = None,
     allow_train: Annotated[
         bool, typer.Option("--allow-train", help="Evaluate even on the split that the model was trained on.")
     ] = False,

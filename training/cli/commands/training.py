@@ -7,7 +7,7 @@ import typer
 
 from openwit.schemas.common.command import make_console
 from openwit.schemas.common.errors import OpenWITError
-from openwit.training.cli.options import ConfigFile, Overrides, say
+from openwit.training.cli.options import ConfigFile, Overrides, file_to_write, say
 from openwit.training.config.limits import MOST_PROCESSES, MOST_TOKEN_IDS
 
 
@@ -67,7 +67,7 @@ def memory(
 def tokenizer(
     dataset: Annotated[Path, typer.Argument(help="Dataset folder.")],
     vocabulary: Annotated[int, typer.Option(min=1, max=MOST_TOKEN_IDS, help="Number of ids, at most 49408.")],
-    out: Annotated[Path, typer.Option(help="Merges file to write.")],
+    out: Annotated[Path, file_to_write("Merges file to write.")],
     split: Annotated[str, typer.Option(help="Split whose texts are read.")] = "train",
 ) -> None:
     """Learn a byte-pair encoding of CLIP's kind from a dataset's texts, for use as `model.tokenizer`."""

@@ -16,6 +16,7 @@ from openwit.training.cli.options import (
     QuickGelu,
     Split,
     WeightsOption,
+    file_to_write,
 )
 from openwit.training.config.choices import Metric, Weights
 from openwit.training.config.limits import MOST_SAMPLES
@@ -57,7 +58,7 @@ def zero_shot(
     ] = False,
     weights: WeightsOption = Weights.MODEL,
     quick_gelu: QuickGelu = None,
-    out: Annotated[Path | None, typer.Option(help="JSON to write, with every class and confusion.")] = None,
+    out: Annotated[Path | None, file_to_write("JSON to write, with every class and confusion.")] = None,
 ) -> None:
     """Classify images by the names of their classes: top-1, top-5 and mean per-class accuracy with 95% intervals.
 
@@ -90,7 +91,7 @@ def zero_shot(
 
 def datasets(
     root: Annotated[Path, typer.Argument(help="Folder that holds evaluation datasets.", metavar="ROOT")],
-    out: Annotated[Path | None, typer.Option(help="JSON to write, with published sizes and their sources.")] = None,
+    out: Annotated[Path | None, file_to_write("JSON to write, with published sizes and their sources.")] = None,
 ) -> None:
     """List the paper's and CLIP_benchmark's datasets that a folder holds, with counts against published ones.
 

@@ -4,7 +4,7 @@ import json
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,14 @@ class Chunk:
         indices: (I,) their numbers in the set.
         unreadable: keys of the others.
         digest: of the encoded images.
+        images: (n,) `image_number` of each image; not in the file, as the images are read each time.
     """
 
     rows: NDArray[np.float32]
     indices: NDArray[np.int64]
     unreadable: list[str]
     digest: str
+    images: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
 
     def bare(self) -> "Chunk":
         """Return it without its rows."""

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ class Features:
         indices: (I,) number of each image in the set.
         unreadable: keys of the images that were skipped.
         sha256: of all keys and encoded images of the set, in order.
+        images: (N,) `image_number` of each image of the set, 0 of one that could not be read.
         encoder: name of what computed them.
         key: see `Encoder.key`.
     """
@@ -41,6 +42,7 @@ class Features:
     indices: NDArray[np.int64]
     unreadable: list[str]
     sha256: str
+    images: NDArray[np.uint64]
     encoder: str
     key: dict[str, Any]
 
@@ -100,7 +102,8 @@ def checked(rows: NDArray[np.float32], parts: Sequence[Chunk], encoder: Encoder)
     if not len(indices):
         raise DataError(f"none of the {len(unreadable):,} images can be read")
     digest = hashlib.sha256("".join(part.digest for part in parts).encode()).hexdigest()
-    return Features(rows, indices, unreadable, digest, encoder.name, encoder.key)
+    images = np.concatenate([part.images for part in parts])
+    return Features(rows, indices, unreadable, digest, images, encoder.name, encoder.key)
 
 
 @dataclass
@@ -136,9 +139,12 @@ class _Work:
             if number is None:
                 continue
             indices = self._indices(number)
-            digest = digest_of(self.data, indices)
+            checksums = checksums_of(self.data, indices)
+            digest = digest_of(self.data, indices, checksums)
             chunk = known(number, digest)
-            found[number] = chunk if chunk is not None else keep(number, self._compute(indices, digest, done, total))
+            chunk = chunk if chunk is not None else keep(number, self._compute(indices, digest, done, total))
+            images = np.array([image_number(each) for each in checksums], dtype=np.uint64)
+            found[number] = replace(chunk, images=images)
             done += len(indices)
             if self.progress is not None:
                 self.progress(done, total)
@@ -190,14 +196,26 @@ class _Part:
         return self.data.sample(self.start + index)
 
 
-def digest_of(data: Readable[Pictured], indices: Sequence[int]) -> str:
-    """Return the sha256 of the keys and encoded images of some samples; one that cannot be read counts as absent."""
-    digest = hashlib.sha256()
+def checksums_of(data: Readable[Pictured], indices: Sequence[int]) -> list[bytes]:
+    """Return the sha256 of each encoded image of some samples; empty of one that cannot be read."""
+    found = []
     with opened(data, indices) as read:
         for index in indices:
             try:
-                image = hashlib.sha256(read(index).image).digest()
+                found.append(hashlib.sha256(read(index).image).digest())
             except (CorruptSampleError, OSError):
-                image = b"unreadable"
-            digest.update(data.key(index).encode() + b"\0" + image)
+                found.append(b"")
+    return found
+
+
+def digest_of(data: Readable[Pictured], indices: Sequence[int], checksums: Sequence[bytes]) -> str:
+    """Return the sha256 of keys and encoded images of some samples, given the images' own."""
+    digest = hashlib.sha256()
+    for index, image in zip(indices, checksums, strict=True):
+        digest.update(data.key(index).encode() + b"\0" + (image or b"unreadable"))
     return digest.hexdigest()
+
+
+def image_number(checksum: bytes) -> int:
+    """Return the first eight bytes of a checksum as a number, by which images of two sets are compared; 0 of none."""
+    return int.from_bytes(checksum[:8], "big")

@@ -16,7 +16,7 @@ from openwit.training.config.zoo import InputSpec
 from openwit.training.data.transforms import evaluation_transform
 from openwit.training.evaluation.decoding import Pictured, Readable, decoded_batches
 from openwit.training.evaluation.features.cache import Chunk
-from openwit.training.evaluation.features.compute import Features, checked
+from openwit.training.evaluation.features.compute import Features, checked, image_number
 from openwit.training.evaluation.features.encoders import encode_pixels
 from openwit.training.evaluation.shares import Shares
 
@@ -92,10 +92,13 @@ def share_features(
         if number is None:
             continue
         digest = hashlib.sha256("\0".join(bad).encode())
+        images = np.zeros(len(batch) + len(bad), np.uint64)
         for decoded in batch:
-            digest.update(decoded.sample.key.encode() + b"\0" + hashlib.sha256(decoded.sample.image).digest())
+            checksum = hashlib.sha256(decoded.sample.image).digest()
+            digest.update(decoded.sample.key.encode() + b"\0" + checksum)
+            images[decoded.number - number * batch_size] = image_number(checksum)
         indices = np.array([decoded.number for decoded in batch], dtype=np.int64)
-        parts[number] = Chunk(rows, indices, bad, digest.hexdigest())
+        parts[number] = Chunk(rows, indices, bad, digest.hexdigest(), images)
         done += len(batch) + len(bad)
         if progress is not None:
             progress(done, size)

@@ -34,6 +34,8 @@ class Figure:
         level: confidence of the interval.
         interval: its kind, in words.
         chance: value of a model that guesses; None if it is not known.
+        images: number of images measured, if they are not those of the measurement.
+        unreadable: number of images that could not be read, likewise.
     """
 
     value: float
@@ -42,6 +44,8 @@ class Figure:
     level: float | None = None
     interval: str | None = None
     chance: float | None = None
+    images: int | None = None
+    unreadable: int | None = None
 
 
 @dataclass(frozen=True)

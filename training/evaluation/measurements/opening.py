@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from openwit.schemas.common.errors import DataError
 from openwit.training.config.choices import Metric
 from openwit.training.config.evaluation_data import DatasetSettings
-from openwit.training.evaluation.captioned.open import CaptionedData
+from openwit.training.evaluation.captioned.open import CaptionedData, reworded
 from openwit.training.evaluation.classification_data import ClassificationSet, open_classification
 from openwit.training.evaluation.classification_readers import LabelledData
 from openwit.training.evaluation.grouped import GroupedImages, grouped_by_class, open_grouped
@@ -80,13 +80,15 @@ def open_probe_sets(data: DatasetSettings, train_limit: int | None = None, limit
     place = data if data.train is None else data.model_copy(update={"data": data.train})
     of_valid = place if data.val is None else data.model_copy(update={"data": data.val})
     has_valid = data.val is not None or data.val_split is not None
-    return open_sets(
-        labelled_data(place, split=train_split),
-        labelled_data(data, split=data.split),
-        labelled_data(of_valid, split=data.val_split) if has_valid else None,
-        train_limit=train_limit,
-        limit=limit,
-    )
+    unnamed = [("no split 'train': leave the split out", "no split 'train', and no other training images are named")]
+    with reworded(*(unnamed if data.train_split is None else [])):
+        return open_sets(
+            labelled_data(place, split=train_split),
+            labelled_data(data, split=data.split),
+            labelled_data(of_valid, split=data.val_split) if has_valid else None,
+            train_limit=train_limit,
+            limit=limit,
+        )
 
 
 def probe_metric(data: DatasetSettings, wanted: Metric | None, sets: ProbeSets) -> Metric:

@@ -1,7 +1,7 @@
 """Measure what overlap with the training data adds to accuracy, on a dataset with the builder's report."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from openwit.training.config.evaluation_data import DatasetSettings
 from openwit.training.config.measurements import OverlapMeasurement
@@ -52,6 +52,8 @@ def open_data(
     if single:
         check_single(found)
     matched = match(found, reported, str(where), progress=progress)
+    if settings.limit is not None:
+        matched = replace(matched, unused=0)  # what was not drawn is in the set all the same
     return Opened(EvaluationSet(found, where, reported, matched), prompts)
 
 

@@ -64,8 +64,11 @@ def measure(context: MeasureContext, opened: Opened, _settings: RobustnessMeasur
     for each in own:
         accuracy = each.accuracy
         which = "probed_" if accuracy.before is not None or not context.model.embeds else ""
-        figures[f"{which}shifted_accuracy"] = _share(accuracy.shifted, accuracy.shifted_images)
-        figures[f"{which}base_accuracy"] = _share(accuracy.base, accuracy.base_images)
+        for name, value, images in (
+            ("shifted", accuracy.shifted, accuracy.shifted_images),
+            ("base", accuracy.base, accuracy.base_images),
+        ):
+            figures[f"{which}{name}_accuracy"] = _share(value, images, len(shift.read[name].unreadable))
         if each.effective is not None:
             figures[f"{which}effective_robustness"] = Figure(each.effective)
         if each.relative is not None:
@@ -77,6 +80,7 @@ def measure(context: MeasureContext, opened: Opened, _settings: RobustnessMeasur
         "shifted": opened.sets.shifted.title,
         "unmatched": opened.sets.subset.unmatched,
         "read": {which: asdict(each) for which, each in shift.read.items()},
+        "notes": shift.notes,
     }
     unreadable = [key for each in shift.read.values() for key in each.unreadable]
     left_out = {reason: len(keys) for reason, keys in opened.sets.shifted.left_out.items()}
@@ -89,6 +93,6 @@ def _unused(baselines: list[Accuracy]) -> str:
     return next(name for name in (_SUBJECT, *(f"{_SUBJECT} {n}" for n in range(len(names) + 1))) if name not in names)
 
 
-def _share(value: float, images: int) -> Figure:
+def _share(value: float, images: int, unreadable: int) -> Figure:
     interval = wilson(round(value * images), images)
-    return Figure(value, interval.low, interval.high, 0.95, "Wilson's score")
+    return Figure(value, interval.low, interval.high, 0.95, "Wilson's score", images=images, unreadable=unreadable)

@@ -1,5 +1,6 @@
 """Tell which images of a set were classified correctly: zero-shot by a model, or as a file of results says."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from openwit.schemas.common.errors import DataError, one_line
+from openwit.schemas.common.wording import counted
 from openwit.training.checkpoints.load import LoadedModel
 from openwit.training.engine.runtime import cpu_prepared, make_autocast, pick_device
 from openwit.training.evaluation.classification_data import ClassificationSet
@@ -95,12 +97,13 @@ def check_single(data: ClassificationSet) -> None:
         )
 
 
-def read_results(path: Path, data: ClassificationSet) -> PerImage:
+def read_results(path: Path, data: ClassificationSet, report: Callable[[str], None] | None = None) -> PerImage:
     """Read answers from a table with a column `key` of the images' names and `correct` of 1 or 0.
 
     Args:
         path: `.parquet`, `.csv`, `.tsv` or `.jsonl`. `label` and `predicted` may take the place of `correct`.
         data: the set; the names are its keys, as the results of other commands have them.
+        report: receives a sentence on results of other images.
 
     Raises:
         DataError: it cannot be read, has other columns, names an image twice, or none of the set's.
@@ -114,7 +117,7 @@ def read_results(path: Path, data: ClassificationSet) -> PerImage:
     if repeated:
         raise DataError(f"{repeated:,} images of {data.title} share their name with another: results cannot name them")
     if len(set(keys)) != len(keys):
-        twice = next(key for key in keys if keys.count(key) > 1)
+        twice = next(key for key, count in Counter(keys).items() if count > 1)
         raise DataError(f"{path} has several results for {twice!r}")
     known = dict(zip(keys, right, strict=True))
     judged = np.array([key in known for key in data.keys], dtype=np.bool_)
@@ -124,6 +127,9 @@ def read_results(path: Path, data: ClassificationSet) -> PerImage:
             f"and the set's {data.key(0)!r}"
         )
     missing = [key for key in data.keys if key not in known]
+    others = known.keys() - set(data.keys)
+    if others and report is not None:
+        report(f"{path}: {counted(len(others), 'result')} of images not in {data.title}, such as {min(others)!r}")
     found = np.array([known.get(key, False) for key in data.keys], dtype=np.bool_)
     return PerImage(found, judged, {NO_RESULT: missing} if missing else {})
 
@@ -156,7 +162,8 @@ def _right(table: pa.Table, path: Path) -> list[bool]:
             f"{path} has no column correct of 1 or 0, nor label and predicted (it has: {', '.join(names)})"
         )
     values: list[Any] = table[column].to_pylist()
-    wrong = next((value for value in values if value is None or isinstance(value, str) or value not in (0, 1)), 0)
-    if wrong not in (0, 1):
-        raise DataError(f"column {column} of {path} holds {wrong!r}: it must be 1 for right and 0 for wrong")
+    for row, value in enumerate(values):
+        if value is None or isinstance(value, str) or value not in (0, 1):
+            held = "no number" if value is None else repr(value)
+            raise DataError(f"column {column} of {path} holds {held} in row {row}: 1 is right, 0 is wrong")
     return [bool(value) for value in values]

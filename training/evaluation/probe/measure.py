@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from openwit.schemas.common.errors import DataError
 from openwit.training.evaluation.features import Encoder, Features, compute_features
+from openwit.training.evaluation.features.apart import check_apart
 from openwit.training.evaluation.probe.fit import HELD_OUT, Probe, estimate, fit_probe
 from openwit.training.evaluation.probe.sets import ProbeSets, labels_at
 from openwit.training.evaluation.probe.solver import ITERATIONS, TOLERANCE
@@ -22,11 +22,12 @@ Report = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Encoded:
-    """Features of the sets of a probe."""
+    """Features of the sets of a probe, and sentences on what they have in common."""
 
     train: Features
     test: Features
     valid: Features | None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def encode_sets(
     """Compute the features of all sets.
 
     Raises:
-        DataError: no image of a set can be read, or the test images are the training images.
+        DataError: no image of a set can be read, or test images are among the training or validation images.
     """
 
     def features(data: Any, name: str) -> Features:
@@ -81,13 +82,17 @@ def encoded_by(features: Callable[[Any, str], Features], sets: ProbeSets) -> Enc
         sets: of the probe.
 
     Raises:
-        DataError: the test images are the training images.
+        DataError: test images are among the training or validation images, see `check_apart`.
     """
     train, test = features(sets.train, "training"), features(sets.test, "test")
     valid = None if sets.valid is None else features(sets.valid, "validation")
-    if train.sha256 == test.sha256:
-        raise DataError("the test images are the training images: measure on others")
-    return Encoded(train, test, valid)
+    notes = [check_apart(test, train, sets.test, sets.train)]
+    if valid is not None and sets.valid is not None:
+        notes += [
+            check_apart(test, valid, sets.test, sets.valid),
+            check_apart(valid, train, sets.valid, sets.train),
+        ]
+    return Encoded(train, test, valid, tuple(note for note in notes if note))
 
 
 def probe_features(

@@ -14,6 +14,7 @@ from openwit.training.engine.runtime import make_autocast, pick_device
 from openwit.training.evaluation.classification_data import ClassificationSet
 from openwit.training.evaluation.embed import Embedder
 from openwit.training.evaluation.features import Features, ModelEncoder, compute_features
+from openwit.training.evaluation.features.apart import check_apart
 from openwit.training.evaluation.probe.fit import fit_probe
 from openwit.training.evaluation.robustness.line import Accuracy
 from openwit.training.evaluation.robustness.subset import Subset, match_classes
@@ -58,10 +59,12 @@ class Shift:
     Attributes:
         accuracies: zero-shot, and with a probed head.
         read: by name of the set: `base`, `shifted` and, for a probed head, `train`.
+        notes: sentences on images that are trained on and measured on.
     """
 
     accuracies: list[Accuracy] = field(default_factory=list)
     read: dict[str, SetRead] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 def shifted_sets(
@@ -78,6 +81,8 @@ def shifted_sets(
     """
     if any(each is not None and each.truth is not None for each in (base, shifted, train)):
         raise DataError("robustness is measured on images of one class each, not of several labels")
+    if base.keys == shifted.keys and all(base.sample(n).image == shifted.sample(n).image for n in range(len(base))):
+        raise DataError(f"the shifted set {shifted.title} has the images of the base set {base.title}: give another")
     return ShiftedSets(base, shifted, match_classes(base.classes, shifted.classes, mapping), train)
 
 
@@ -106,7 +111,7 @@ def measure_shift(
 
     Raises:
         RecipeError: the model has no text embeddings and there are no training images.
-        DataError: no image can be read.
+        DataError: no image can be read, or measured images are trained on, see `check_apart`.
     """
     shift = Shift()
     found = shift.accuracies
@@ -131,6 +136,8 @@ def measure_shift(
         encoder = ModelEncoder(model)
         train = features(encoder, "train", sets.train)
         base, shifted = features(encoder, "base", sets.base), features(encoder, "shifted", sets.shifted)
+        for made, of in ((base, sets.base), (shifted, sets.shifted)):
+            shift.notes.extend(filter(None, [check_apart(made, train, of, sets.train)]))
         labels = sets.train.labels[train.indices]
         fitted = fit_probe(train.rows, labels, len(sets.base.classes), device=pick_device("auto")).head
         scores = (base, fitted.scores(base.rows)), (shifted, fitted.scores(shifted.rows))

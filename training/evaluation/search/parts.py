@@ -78,9 +78,10 @@ def claim(folder: Path, plan: Mapping[str, Any]) -> None:
             raise StorageError(f"{error}: choose another folder") from None
         wrong = next((key for key in sorted({*held, *wanted}) if held.get(key) != wanted.get(key)), None)
         if wrong is not None:
+            name, before, now = _difference(wrong, held.get(wrong), wanted.get(wrong))
             raise RecipeError(
-                f"{folder} holds embeddings with another {wrong} ({_short(held.get(wrong))}, now "
-                f"{_short(wanted.get(wrong))}): choose another folder"
+                f"{folder} holds embeddings with another {name} ({_short(before)}, now {_short(now)}): choose another "
+                "folder"
             )
         return
     if folder.exists() and any(folder.iterdir()):
@@ -139,6 +140,14 @@ def read_summary(folder: Path) -> dict[str, Any]:
 def write_summary(folder: Path, summary: Mapping[str, Any]) -> None:
     """Write the summary, whole or not at all."""
     atomic_write(folder / SUMMARY, seal(json.dumps(summary, indent=1, ensure_ascii=False)))
+
+
+def _difference(name: str, before: Any, now: Any) -> tuple[str, Any, Any]:
+    """Return the innermost key in which two values differ, and both."""
+    if not (isinstance(before, dict) and isinstance(now, dict)):
+        return name, before, now
+    key = next(key for key in sorted({*before, *now}) if before.get(key) != now.get(key))
+    return _difference(f"{name}.{key}", before.get(key), now.get(key))
 
 
 def _short(value: Any) -> str:

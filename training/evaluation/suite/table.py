@@ -80,7 +80,10 @@ def _lines(row: Row) -> list[dict[str, Any]]:
         "data_sha256": record["data"],
         "settings": json.dumps(record["settings"], sort_keys=True),
     }
-    return [{**common, "metric": name, **figure} for name, figure in record["metrics"].items()] or [common]
+    return [
+        {**common, "metric": name, **{key: each for key, each in figure.items() if each is not None}}
+        for name, figure in record["metrics"].items()
+    ] or [common]
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -156,7 +157,8 @@ def test_several_sets_of_a_model(
     save_safetensors(model, weights)
     report = write_report(tmp_path / "r.parquet", images, {1, 2})
     none = write_report(tmp_path / "none.parquet", images, set())
-    sets = ["--data", evaluation, "--report", report, "--data", evaluation, "--report", none]
+    other_set = shutil.copy(evaluation, tmp_path / "again.parquet")
+    sets = ["--data", evaluation, "--report", report, "--data", other_set, "--report", none]
     out, page = tmp_path / "out.json", tmp_path / "page.html"
     assert run_cli("overlap", weights, *sets, "--out", out, "--page", page) == 0
     said = capsys.readouterr().out
@@ -196,6 +198,9 @@ def test_bad_input_is_a_sentence(evaluation: Path, images: list[bytes], tmp_path
         ([*base, report, "--results", results(tmp_path / "b.csv", [1, 1], ["row 1"] * 2)], "several results for"),
         ([*base, report, "--results", results(tmp_path / "c.csv", [1], ["x"])], "no result for an image"),
         ([tmp_path / "none", *base, report], "none does not exist"),
+        ([*base, report, *base, report, "--results", right, "--results", right], "eval.parquet is given twice"),
+        ([*base, report, "--results", right, "--page", tmp_path], "is a folder: give the name of a file in it"),
+        ([*base, report, "--results", right, "--out", right / "x.json"], "right.csv is no folder"),
     ]
     for arguments, sentence in wrong:
         capsys.readouterr()
@@ -203,6 +208,13 @@ def test_bad_input_is_a_sentence(evaluation: Path, images: list[bytes], tmp_path
         said = " ".join(capsys.readouterr().err.split())
         assert sentence in said, (sentence, said)
         assert "Traceback" not in said
+
+
+def test_results_of_other_images_are_said(evaluation: Path, images: list[bytes], tmp_path: Path, capsys: Any) -> None:
+    report = write_report(tmp_path / "r.parquet", images, {1})
+    right = results(tmp_path / "right.csv", [1] * 13, [f"row {number}" for number in range(13)])
+    assert run_cli("overlap", "--data", evaluation, "--report", report, "--results", right) == 0
+    assert "right.csv: 1 result of images not in eval, such as 'row 12'" in " ".join(capsys.readouterr().out.split())
 
 
 def test_numbers_are_spread_evenly() -> None:

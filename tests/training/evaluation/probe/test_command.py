@@ -93,3 +93,20 @@ def test_another_sets_classes_are_refused(weights: Path, colours: Path, tmp_path
     pq.write_table(table.set_column(1, "label", pa.array(words)), other)
     assert run_cli("probe", weights, "--data", other, "--train", colours, "--train-split", "train") == 2
     assert "they do not match: pink" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(("shared", "code"), [(1, 0), (2, 2)])
+def test_test_images_that_are_trained_on(
+    shared: int, code: int, weights: Path, factory: SimpleNamespace, tmp_path: Path, capsys: Any
+) -> None:
+    rng = np.random.default_rng(1)
+    names = list(COLOURS) * 50
+    images = [factory.jpeg(rng.integers(0, 256, (8, 8, 3), np.uint8)) for _ in names]
+    images[40 : 40 + shared] = images[:shared]
+    path = tmp_path / "noise.parquet"
+    pq.write_table(pa.table({"image": images, "label": names, "split": ["train"] * 40 + ["test"] * 110}), path)
+    sentence = f"{shared} of the 110 images of noise/test are among those of noise/train, which are trained on"
+    for command in (["probe"], ["few-shot", "--shots", "1", "--seeds", "1"]):
+        assert run_cli(command[0], weights, "--data", path, *command[1:]) == code
+        said = capsys.readouterr()
+        assert sentence in " ".join((said.err if code else said.out).split())
