@@ -24,6 +24,12 @@ def show_datasets(root: Path, *, console: Console, out: Path | None) -> Inventor
         say(f"{root} holds none of the known datasets")
     for warning in (warning for each in inventory.found for warning in each.warnings):
         say(f"warning: {warning}")
+    for path in inventory.unreadable:
+        console.print(
+            f"{path} has the name of a known dataset, but holds none of its layouts that can be read",
+            markup=False,
+            soft_wrap=True,
+        )
     paper = [each.name for each in inventory.missing if each.paper]
     others = [each.name for each in inventory.missing if not each.paper]
     for label, names in (("the paper's", paper), ("CLIP_benchmark's", others)):
@@ -72,5 +78,6 @@ def inventory_record(inventory: Inventory) -> dict[str, Any]:
             }
             for each in inventory.found
         ],
+        "unreadable": [str(path) for path in inventory.unreadable],
         "missing": [{"name": each.name, "title": each.title, "paper": each.paper} for each in inventory.missing],
     }

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from openwit.schemas.common.command import Version, ending_when_stopped, run_app, user_errors
+from openwit.schemas.common.command import Version, ending_when_stopped, run_app
 from openwit.training.cli.commands import comparisons, embeddings, probes, retrieval, training, weights, zero_shot
 from openwit.training.cli.options import example
 
@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> Any:
     # At the end, so that it shadows nothing: a module beside the configuration can be named in it (`mypkg.Objective`).
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
-    with ending_when_stopped(), user_errors("wit-train", "train"):
+    with ending_when_stopped():
         run_app(app, "wit-train", part="train", arguments=arguments)
 
 

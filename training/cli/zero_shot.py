@@ -76,7 +76,7 @@ def zero_shot_command(model: Path, options: ZeroShotOptions, *, console: Console
         quick_gelu=options.quick_gelu,
         report=lambda line: console.print(line, markup=False, soft_wrap=True),
     )
-    if not options.allow_train and (compared := check_not_trained_on(loaded, data)):
+    if not options.allow_train and (compared := check_not_trained_on(loaded, data, data.title)):
         data = data.noting(compared)
     return run_zero_shot(
         loaded,

@@ -3,7 +3,7 @@
 import math
 import re
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
 import pydantic.json_schema
@@ -72,6 +72,16 @@ class Duration(Settings):
     def __str__(self) -> str:
         unit = {"percent": "%", "minutes": "min"}.get(self.unit, self.unit)
         return f"{self.value:.12g} {unit}"
+
+
+def _not_empty(interval: Duration) -> Duration:
+    if interval.value <= 0:
+        raise ValueError("an interval must be more than nothing")
+    return interval
+
+
+Interval = Annotated[Duration, pydantic.AfterValidator(_not_empty)]
+"""A duration between two of something."""
 
 
 @dataclass(frozen=True)

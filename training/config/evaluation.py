@@ -9,7 +9,7 @@ from pydantic import Field
 
 from openwit.schemas.common.plugins import PluginSettings
 from openwit.schemas.common.settings import Settings
-from openwit.training.config.duration import Duration
+from openwit.training.config.duration import Interval
 from openwit.training.config.limits import LARGEST_BATCH, MOST_SAMPLES
 from openwit.training.config.measurements import (
     EVALUATOR_SETTINGS,
@@ -24,7 +24,7 @@ from openwit.training.config.plugins import is_dotted
 class CustomEvaluatorSettings(PluginSettings):
     """Your own evaluator by dotted name; keys other than `every` are passed to it as keyword arguments."""
 
-    every: Duration | None = Field(None, description=EVERY)
+    every: Interval | None = Field(None, description=EVERY)
 
 
 EvaluatorSettings = BuiltInEvaluator | CustomEvaluatorSettings
@@ -60,7 +60,7 @@ class EvalSettings(Settings):
 
     dataset: Path | None = Field(None, description="dataset folder of the held-out split; null: the training data's")
     split: str | None = Field("val", description="held-out split for retrieval; null: no retrieval")
-    every: Duration | None = Field(None, description="interval between two evaluations; null: once, at the end")
+    every: Interval | None = Field(None, description="interval between two evaluations; null: once, at the end")
     limit: int | None = Field(
         1000, ge=2, le=MOST_SAMPLES, description="images for retrieval, the first ones; null: all"
     )

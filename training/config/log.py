@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from openwit.schemas.common.settings import Settings
-from openwit.training.config.duration import Duration
+from openwit.training.config.duration import Duration, Interval
 
 
 class LogSettings(Settings):
@@ -20,9 +20,9 @@ class LogSettings(Settings):
 class CheckpointSettings(Settings):
     """Checkpoint intervals and retention."""
 
-    every: Duration = Field(Duration(value=5, unit="minutes"), description="distance between two checkpoints")
+    every: Interval = Field(Duration(value=5, unit="minutes"), description="distance between two checkpoints")
     keep: int = Field(2, ge=1, le=10**6, description="checkpoints kept, the newest ones")
-    keep_every: Duration | None = Field(
+    keep_every: Interval | None = Field(
         None, description="distance between checkpoints that are made and kept for good; null: none is"
     )
     background: bool = Field(True, description="write a copy during training instead of waiting for the disk")

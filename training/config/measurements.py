@@ -12,7 +12,7 @@ from pydantic import Field
 
 from openwit.schemas.common.settings import Settings
 from openwit.training.config.choices import Layer, Metric
-from openwit.training.config.duration import Duration
+from openwit.training.config.duration import Interval
 from openwit.training.config.evaluation_data import DataKind, LabelledPlace
 from openwit.training.config.limits import MOST_SAMPLES
 
@@ -128,7 +128,7 @@ class RetrievalSettings(Settings):
     """Image-text retrieval on a held-out split."""
 
     name: Literal["retrieval"] = Field("retrieval", description="recall at 1, 5 and 10 in both directions")
-    every: Duration | None = Field(None, description=EVERY)
+    every: Interval | None = Field(None, description=EVERY)
     dataset: Path | None = Field(None, description="dataset folder of the held-out split; null: the training data's")
     split: str = Field("val", description="held-out split")
     limit: int | None = Field(
@@ -140,7 +140,7 @@ class ZeroShotSettings(Settings):
     """Zero-shot classification."""
 
     name: Literal["zero_shot"] = Field("zero_shot", description="accuracy on labelled images, classes as texts")
-    every: Duration | None = Field(None, description=EVERY)
+    every: Interval | None = Field(None, description=EVERY)
     data: Path = Field(
         description="Parquet file of images and labels, folder with one folder per class, or WebDataset tars with .cls"
     )
@@ -159,7 +159,7 @@ class ProbeSettings(LabelledPlace, ProbeHow):
     """Linear probe during training."""
 
     name: Literal["probe"] = Field("probe", description=_PROBE)
-    every: Duration | None = Field(None, description=EVERY)
+    every: Interval | None = Field(None, description=EVERY)
     train_limit: int | None = Field(5000, ge=2, le=MOST_SAMPLES, description="training images drawn; null: all")
     limit: int | None = Field(1000, ge=1, le=MOST_SAMPLES, description="test images drawn; null: all")
 
@@ -168,7 +168,7 @@ class FewShotSettings(LabelledPlace, FewShotHow):
     """Few-shot probes during training."""
 
     name: Literal["few_shot"] = Field("few_shot", description=_FEW_SHOT)
-    every: Duration | None = Field(None, description=EVERY)
+    every: Interval | None = Field(None, description=EVERY)
     train_limit: int | None = Field(5000, ge=2, le=MOST_SAMPLES, description="training images drawn; null: all")
     limit: int | None = Field(1000, ge=1, le=MOST_SAMPLES, description="test images drawn; null: all")
 
@@ -177,7 +177,7 @@ class ImageToImageSettings(LabelledPlace, ImageToImageHow):
     """Image-to-image retrieval during training."""
 
     name: Literal["image_to_image"] = Field("image_to_image", description=_IMAGES)
-    every: Duration | None = Field(None, description=EVERY)
+    every: Interval | None = Field(None, description=EVERY)
     limit: int | None = Field(1000, ge=2, le=MOST_SAMPLES, description="images drawn; null: all")
 
 

@@ -178,6 +178,8 @@ def _names(found: Found, wanted: LabelledData) -> tuple[list[str], list[int] | N
                 f"the labels of {wanted.data} are numbers, and no names come with them: give a file of class names, "
                 f"one a line from class 0 on (--classes FILE, or {BESIDE[0]} beside the data)"
             )
+    if path is None and folder_numbers(found.folders or [""]) is not None:
+        return list(found.names or ()), None, f"the folders of {wanted.data} are numbers, which are taken as words"
     if path is None:
         words = {word for label in found.labels for word in _classes_of(label) if isinstance(word, str)}
         return (list(found.names) if found.names is not None else sorted(words)), None, ""

@@ -1,5 +1,6 @@
 """Embed a split: every image, every distinct text once, and which belong together."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ class EmbeddedSplit:
     indices: NDArray[np.int64]  # (I,) number of each image's sample in the dataset
     captions: list[str]  # U distinct texts
     unreadable: list[str]  # keys of samples that were skipped
+    images_sha256: str = ""  # of the readable images' encoded bytes, in order
 
 
 class _Part(NamedTuple):
@@ -46,6 +48,7 @@ class _Part(NamedTuple):
     texts: list[list[str]]  # of each image
     unreadable: list[str]
     rows: Tensor  # (images, D)
+    checksums: bytes  # sha256 of each readable image
 
 
 class _Range(Generic[S]):
@@ -129,7 +132,8 @@ class Embedder:
             if number is None:
                 continue
             texts = [list(words if repeats else dict.fromkeys(words)) for words in (d.sample.texts for d in chunk)]
-            found[number] = _Part([decoded.number for decoded in chunk], texts, bad, rows[: len(chunk)])
+            checksums = b"".join(hashlib.sha256(decoded.sample.image).digest() for decoded in chunk)
+            found[number] = _Part([decoded.number for decoded in chunk], texts, bad, rows[: len(chunk)], checksums)
             done += len(chunk) + len(bad)
             seen.update(text for each in texts for text in each)
             if progress is not None:
@@ -161,6 +165,7 @@ class Embedder:
             np.array(indices, dtype=np.int64),
             captions,
             unreadable,
+            hashlib.sha256(b"".join(part.checksums for part in parts)).hexdigest(),
         )
 
     def each_image(
@@ -180,14 +185,22 @@ class Embedder:
             yield [decoded._replace(number=decoded.number + start) for decoded in chunk], bad, rows
 
     def images(self, pixels: NDArray[np.uint8]) -> Tensor:
-        """Embed uint8 (B, H, W, 3): (B, D) float32 on the CPU."""
+        """Embed uint8 (B, H, W, 3): (B, D) float32 on the CPU.
+
+        Raises:
+            DataError: embeddings are not finite.
+        """
         with torch.inference_mode(), evaluating(self._model), self._autocast:
             batch = normalise(torch.from_numpy(pixels).to(self._device), images=self._model.inputs.images)
             embedded: Tensor = self._model.encode_image(batch).cpu()
-        return embedded
+        return _finite(embedded, "images")
 
     def texts(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> Tensor:
-        """Embed texts: (len(texts), D) on the CPU. Texts of similar length are batched together, to save padding."""
+        """Embed texts: (len(texts), D) on the CPU. Texts of similar length are batched together, to save padding.
+
+        Raises:
+            DataError: embeddings are not finite.
+        """
         context_length = self._model.inputs.context_length
         order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
         found: dict[int, Tensor] = {}
@@ -196,7 +209,7 @@ class Embedder:
             chosen = order[start : start + self._batch_size] if number is not None else order[:1]
             tokens = torch.from_numpy(self._tokenizer([texts[one] for one in chosen], context_length))
             with torch.inference_mode(), evaluating(self._model), self._autocast:
-                rows = self._model.encode_text(tokens.to(self._device)).cpu()
+                rows = _finite(self._model.encode_text(tokens.to(self._device)).cpu(), "texts")
             if number is not None:
                 found[number] = rows
             if progress is not None:
@@ -227,3 +240,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 def _shifted(progress: Progress, before: int, count: int, done: int) -> None:
     progress(before + done, before + count)
+
+
+def _finite(rows: Tensor, what: str) -> Tensor:
+    if not rows.isfinite().all():
+        raise DataError(f"embeddings of {what} are not finite: the weights are damaged, or the run diverged")
+    return rows

@@ -11,6 +11,7 @@ from openwit.training.engine.runtime import cpu_prepared, make_autocast, pick_de
 from openwit.training.evaluation.contact_sheet import draw_contact_sheet
 from openwit.training.evaluation.embed import EmbeddedSplit, Embedder, Progress
 from openwit.training.evaluation.retrieval import DIRECTIONS, RULES, RetrievalResult, retrieval
+from openwit.training.evaluation.training_images import check_not_trained_on, is_training_folder
 
 RULE_TEXT = {
     "strict": "only the image's own (image, text) entries count; equal texts of other images are wrong answers",
@@ -40,6 +41,7 @@ class RetrievalReport:
         return {
             "dataset": self.dataset.name,
             "dataset_sha256": self.dataset.manifest_sha256,
+            "images_sha256": self.embedded.images_sha256,
             "split": self.dataset.split,
             **self.model.about,
             "images": self.result.images,
@@ -100,7 +102,7 @@ def evaluate_retrieval(
 
     Raises:
         RecipeError: the model has no embeddings, or was trained on this split.
-        DataError: fewer than two images are readable.
+        DataError: fewer than two images are readable, or some are in the training data by checksum.
     """
     if not model.embeds:
         raise RecipeError(f"the model was trained for {model.objective_name}, which has no embeddings for retrieval")
@@ -128,8 +130,12 @@ def _refuse_training_data(model: LoadedModel, dataset: Dataset) -> None:
     same_data = dataset.manifest_sha256 == info.dataset_sha256
     if isinstance(dataset, ShardedDataset):
         same_data = (same_data or dataset.name == info.dataset_name) and dataset.split == info.config.data.split
+    else:
+        same_data = same_data or is_training_folder(model, Path(dataset.folder))
     if same_data:
         raise RecipeError(
             f"the model was trained on split {dataset.split!r} of {dataset.name!r}: choose a held-out split, or allow "
             "the evaluation on it explicitly (allow_train, --allow-train)"
         )
+    if not isinstance(dataset, ShardedDataset):
+        check_not_trained_on(model, dataset, f"{dataset.name}/{dataset.split}")

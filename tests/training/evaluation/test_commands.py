@@ -321,3 +321,13 @@ def test_images_that_were_trained_on_are_refused(
     said = capsys.readouterr().err
     assert "1 of the 2 images of held are in the training data of the model, by checksum (the first: row 0)" in said
     assert run_cli("zero-shot", run, "--data", path, "--allow-train") == 0
+
+
+def test_shards_that_were_trained_on_are_refused_by_path(fit: Any, dataset: Path, tmp_path: Path, capsys: Any) -> None:
+    run = fit()
+    for data in (dataset / "train", next(dataset.glob("train/*.tar"))):
+        assert run_cli("retrieval", run, "--data", data, "--out", tmp_path) == 2
+        assert "the model was trained on split" in " ".join(capsys.readouterr().err.split())
+    assert run_cli("retrieval", run, "--data", dataset / "train", "--out", tmp_path, "--allow-train") == 0
+    first = json.loads((tmp_path / "retrieval.json").read_text())
+    assert len(first["images_sha256"]) == 64

@@ -334,5 +334,41 @@ def test_images_without_captions_are_embedded(
             tar.add(each, each.name)
     assert run_cli("embed", weights[0], tmp_path / "photos-*.tar", "--out", tmp_path / "tars") == 0
     assert "3 rows of images" in " ".join(capsys.readouterr().out.split())
+    captioned = table(tmp_path / "captioned.parquet", factory, ["red", "green"], ["test"] * 2)
+    rows = pq.read_table(captioned).append_column("caption", pa.array(["a red square", None]))
+    pq.write_table(rows, captioned)
+    for of, count in (("both", 1), ("images", 2)):
+        out = tmp_path / f"of-{of}"
+        columns = ["--image-column", "picture", "--out", out, "--of", of]
+        assert run_cli("embed", weights[0], captioned, *columns) == 0, capsys.readouterr()
+        assert f"{count} rows of images" in " ".join(capsys.readouterr().out.split())
+    pq.write_table(rows.set_column(0, "picture", pa.array([b"other", b"bytes"])), captioned)
+    assert run_cli("embed", weights[0], captioned, *columns) == 2
+    assert "holds embeddings with another data.files" in " ".join(capsys.readouterr().err.split())
     assert run_cli("embed", weights[0], folder, "--out", tmp_path / "none", "--of", "texts") == 2
     assert "has no captions to embed" in " ".join(capsys.readouterr().err.split())
+
+
+def test_weights_that_are_not_finite_are_not_measured(
+    colours: Path, weights: list[Path], tmp_path: Path, capsys: Any
+) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(weights[0])
+    tensors = {name: torch.full_like(value, torch.nan) for name, value in tensors.items()}
+    path = tmp_path / "nan.safetensors"
+    save_file(tensors, path)
+    columns = ["--image-column", "picture"]
+    labelled = ["--data", colours, *columns, "--label-column", "kind"]
+    captions = pq.read_table(colours).rename_columns(["picture", "caption", "split"])
+    pq.write_table(captions, tmp_path / "captions.parquet")
+    for call in (
+        ["zero-shot", path, *labelled],
+        ["probe", path, *labelled],
+        ["retrieval", path, "--data", tmp_path / "captions.parquet", *columns, "--out", tmp_path],
+        ["retrieval", path, "--image-to-image", "--group-column", "kind", "--data", colours, *columns],
+        ["embed", path, tmp_path / "captions.parquet", *columns, "--out", tmp_path / "vectors"],
+    ):
+        assert run_cli(*call) == 2, call
+        assert "not finite" in " ".join(capsys.readouterr().err.split()), call

@@ -63,7 +63,9 @@ def embed(
 
     rank, size = share_of(share)
     wanted = CaptionedData(data, split=split, images=images, image_column=image_column, caption_column=caption_column)
-    samples, captioned = open_pictures(wanted, say if rank == 0 else lambda _: None)
+    samples, captioned = open_pictures(
+        wanted, say if rank == 0 else lambda _: None, captions=of is not Embedded.IMAGES
+    )
     wanted_of = embedded(of, data, captioned=captioned)
     loaded = load_model(model, weights=weights, quick_gelu=quick_gelu, report=say)
     settings = EmbedSettings(

@@ -73,17 +73,22 @@ class BareSamples:
         return nullcontext(self.sample)
 
 
-def open_pictures(wanted: CaptionedData, report: Report = lambda _: None) -> tuple[Dataset, bool]:
+def open_pictures(
+    wanted: CaptionedData, report: Report = lambda _: None, *, captions: bool = True
+) -> tuple[Dataset, bool]:
     """Open images with captions, or without where the data have none; return them and whether they have captions.
 
     Args:
         wanted: where they are.
         report: receives sentences on what was found and left out.
+        captions: whether captions are wanted; otherwise images of rows, files and members without one are opened too.
 
     Raises:
         DataError: there are no images.
     """
-    bare = _without(wanted)
+    bare = _without(wanted, captions=captions)
+    if bare is None and not captions:
+        bare = _bare_tars(wanted)
     if bare is None:
         try:
             return open_captioned(wanted, report), True
@@ -91,25 +96,26 @@ def open_pictures(wanted: CaptionedData, report: Report = lambda _: None) -> tup
             bare = _bare_tars(wanted)
             if bare is None:
                 raise
-    report(f"{wanted.data}: {counted(len(bare), 'image')} without captions, so only images are embedded")
+    why = " without captions, so only images are embedded" if captions else ""
+    report(f"{wanted.data}: {counted(len(bare), 'image')}{why}")
     return bare, False
 
 
-def _without(wanted: CaptionedData) -> BareSamples | None:
-    """Return the images of a folder or of Parquet that has no captions; None of anything else."""
+def _without(wanted: CaptionedData, *, captions: bool) -> BareSamples | None:
+    """Return the images of a folder or of Parquet without captions, or whose captions do not count; else None."""
     path = wanted.data
     if wanted.caption_column is not None or wanted.images is not None or not path.exists():
         return None
     if path.is_file():
         is_table = path.suffix.lower() in (".parquet", ".pq") and has_images(path)
-        return _bare_parquet([path], wanted) if is_table else None
+        return _bare_parquet([path], wanted, captions=captions) if is_table else None
     if not path.is_dir() or (path / MANIFEST_NAME).is_file():
         return None
     tars, folder, _ = tars_of(path, wanted.split)
     tables = sorted(folder.glob("[!.]*.parquet"))
-    if tars or (tables and not has_images(tables[0])) or (not tables and has_captions(folder)):
+    if tars or (tables and not has_images(tables[0])) or (captions and not tables and has_captions(folder)):
         return None
-    return _bare_parquet(tables, wanted) if tables else _bare_folder(folder)
+    return _bare_parquet(tables, wanted, captions=captions) if tables else _bare_folder(folder)
 
 
 def _bare_folder(folder: Path) -> BareSamples | None:
@@ -126,10 +132,10 @@ def _bare_folder(folder: Path) -> BareSamples | None:
     return BareSamples(folder, "folder", keys, lambda index: paths[index].read_bytes())
 
 
-def _bare_parquet(paths: Sequence[Path], wanted: CaptionedData) -> BareSamples | None:
+def _bare_parquet(paths: Sequence[Path], wanted: CaptionedData, *, captions: bool) -> BareSamples | None:
     files = [open_parquet(path) for path in paths]
     schema = files[0].schema_arrow
-    if {name.lower() for name in schema.names} & set(CAPTION_COLUMNS):
+    if captions and {name.lower() for name in schema.names} & set(CAPTION_COLUMNS):
         return None
     for path, file in zip(paths, files, strict=True):
         if not file.schema_arrow.equals(schema):

@@ -37,7 +37,7 @@ def open_data(data: DatasetSettings, settings: ZeroShotMeasurement, _report: Cal
 def measure(context: MeasureContext, opened: Opened, settings: ZeroShotMeasurement) -> Measurement:
     """Classify; see `evaluate_prompts`."""
     model, data = context.model, opened.data
-    if not settings.allow_train and (compared := check_not_trained_on(model, data)):
+    if not settings.allow_train and (compared := check_not_trained_on(model, data, data.title)):
         data = data.noting(compared)
     found = evaluate_prompts(
         model,

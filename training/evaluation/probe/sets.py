@@ -87,7 +87,7 @@ def _numbered_as(train: ClassificationSet, other: ClassificationSet) -> Classifi
     used = [other.classes[number] for number in np.unique(other.labels)]
     unknown = [name for name in used if name not in numbers]
     if unknown or len(numbers) < len(train.classes):
-        shown = ", ".join(unknown[:5]) or "names that several classes share"
+        shown = ", ".join(repr(name[:40]) for name in unknown[:5]) or "names that several classes share"
         raise DataError(
             f"{other.title} has {len(other.classes)} classes and {train.title}, which is trained on, has "
             f"{len(train.classes)}; they do not match: {shown}"

@@ -33,10 +33,12 @@ class Inventory:
     Attributes:
         found: those that are there; a dataset in several layouts is there several times.
         missing: the others of the table.
+        unreadable: of the missing ones, what has their name and cannot be read.
     """
 
     found: list[Counted]
     missing: list[KnownDataset]
+    unreadable: list[Path] = field(default_factory=list)
 
 
 def take_inventory(root: Path, known: Iterable[KnownDataset] | None = None) -> Inventory:
@@ -47,12 +49,14 @@ def take_inventory(root: Path, known: Iterable[KnownDataset] | None = None) -> I
     """
     found: list[Counted] = []
     missing: list[KnownDataset] = []
+    unreadable: list[Path] = []
     for each in known_datasets() if known is None else known:
         located = locate(root, each)
         found += [_counted(one) for one in located]
         if not located:
             missing.append(each)
-    return Inventory(found, missing)
+            unreadable += _unreadable(root, each)
+    return Inventory(found, missing, unreadable)
 
 
 def locate(root: Path, known: KnownDataset) -> list[Located]:
@@ -63,17 +67,26 @@ def locate(root: Path, known: KnownDataset) -> list[Located]:
     """
     if not root.is_dir():
         raise DataError(f"{root} is no folder: it must hold the datasets")
+    places, folders = _places(root, known)
+    located = [Located(known, layout, path, s) for layout, path in places if (s := _splits(layout, path))]
+    if not located:
+        located = [Located(known, CLASS_FOLDERS, path, s) for path in folders if (s := _splits(CLASS_FOLDERS, path))]
+    return located
+
+
+def _places(root: Path, known: KnownDataset) -> tuple[list[tuple[str, Path]], list[Path]]:
+    """Return what is below the root and has a name of the dataset: layouts and paths, and other folders."""
     exports, tables, folders = _candidates(root, known)
     found = [(WDS, path) for path in exports]
     found += [(layout.kind, root / layout.folder) for layout in known.layouts]
     found += [(PARQUET, path) for path in tables]
-    located = []
-    for layout, path in found:
-        if path.exists() and (splits := _splits(layout, path)):
-            located.append(Located(known, layout, path, splits))
-    if not located:
-        located = [Located(known, CLASS_FOLDERS, path, s) for path in folders if (s := _splits(CLASS_FOLDERS, path))]
-    return located
+    return [(layout, path) for layout, path in found if path.exists()], folders
+
+
+def _unreadable(root: Path, known: KnownDataset) -> list[Path]:
+    """Return what has a name of a dataset that was not found."""
+    places, folders = _places(root, known)
+    return list(dict.fromkeys([*(path for _, path in places), *folders]))
 
 
 def locate_one(root: Path, known: KnownDataset) -> Located:
@@ -84,11 +97,14 @@ def locate_one(root: Path, known: KnownDataset) -> Located:
     """
     located = locate(root, known)
     if not located:
-        own = "".join(f", {layout.folder}" for layout in known.layouts)
+        if there := _unreadable(root, known):
+            raise DataError(
+                f"{there[0]} has the name of {known.title}, but holds none of its layouts that can be read"
+            )
         export = (known.wds or known.names)[0]
+        names = [f"wds_{export}", f"wds_vtab-{export}", *(layout.folder for layout in known.layouts), known.name]
         raise DataError(
-            f"{root} holds no {known.title}: looked for wds_{export}, wds_vtab-{export}{own}, {known.name} and "
-            f"{known.name}.parquet"
+            f"{root} holds no {known.title}: looked for {', '.join(dict.fromkeys(names))} and {known.name}.parquet"
         )
     return located[0]
 

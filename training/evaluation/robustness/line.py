@@ -60,7 +60,7 @@ def robustness(accuracies: Sequence[Accuracy]) -> tuple[LogitLine | None, list[R
     """
     known = {each.model: each for each in accuracies}
     if len(known) < len(accuracies):
-        raise DataError("two models have the same name: name each of them differently")
+        raise DataError(f"{_twice(accuracies)} is there twice: each model counts once, from one result")
     for each in accuracies:
         if each.before is not None and each.before not in known:
             raise DataError(f"{each.model} is said to be made of {each.before}, which was not measured")
@@ -81,6 +81,11 @@ def robustness(accuracies: Sequence[Accuracy]) -> tuple[LogitLine | None, list[R
         relative = None if each.before is None else each.shifted - known[each.before].shifted
         found.append(Robustness(each, expected, effective, relative))
     return line, found
+
+
+def _twice(accuracies: Sequence[Accuracy]) -> str:
+    names = [each.model for each in accuracies]
+    return next(name for number, name in enumerate(names) if name in names[:number])
 
 
 def inside(share: float, images: int) -> float:

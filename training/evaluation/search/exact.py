@@ -36,7 +36,8 @@ def exact_search(blocks: Iterable[tuple[int, NDArray[np.float32]]], queries: NDA
     step = max(1, _MOST_SCORES // max(1, len(queries)))
     for first, block in blocks:
         for start in range(0, len(block), step):
-            part = torch.from_numpy(block[start : start + step])
+            rows = block[start : start + step]
+            part = torch.from_numpy(rows if rows.flags.writeable else rows.copy())  # torch has no read-only tensors
             scores = torch.nan_to_num(wanted @ part.T, nan=-torch.inf, neginf=-torch.inf)
             _merge(best, scores, first + start)
     return best

@@ -22,9 +22,10 @@ from openwit.schemas.common.atomic import atomic_path
 from openwit.schemas.common.errors import RecipeError
 from openwit.training.checkpoints.load import LoadedModel
 from openwit.training.data.sample_texts import CorruptSampleError
-from openwit.training.data.sharded import Dataset
+from openwit.training.data.sharded import Dataset, ShardedDataset
 from openwit.training.engine.runtime import cpu_prepared
 from openwit.training.evaluation.embed import Embedder
+from openwit.training.evaluation.file_stats import stats_digest
 from openwit.training.evaluation.retrieval_report import embedder_of
 from openwit.training.evaluation.search.identity import identity_of
 from openwit.training.evaluation.search.parts import PartNames, PartRecord, claim, finish, finished, write_summary
@@ -191,12 +192,26 @@ class _Writer:
 def _plan(model: LoadedModel, dataset: Dataset, settings: EmbedSettings) -> dict[str, Any]:
     return {
         "model": identity_of(model),
-        "data": {"sha256": dataset.manifest_sha256, "split": dataset.split, "samples": len(dataset)},
+        "data": {
+            "sha256": dataset.manifest_sha256,
+            "split": dataset.split,
+            "samples": len(dataset),
+            "files": _files(dataset, settings),
+        },
         "of": list(settings.of),
         "dtype": settings.dtype,
         "part": settings.part,
         "prefix": settings.prefix,
     }
+
+
+def _files(dataset: Dataset, settings: EmbedSettings) -> str | None:
+    """Return what changes with the files; None of a dataset of ours, whose manifest has their checksums."""
+    if isinstance(dataset, ShardedDataset) or "data" not in settings.source:
+        return None
+    images = settings.source.get("images")
+    parts = [stats_digest(Path(each)) for each in (settings.source["data"], images) if each is not None]
+    return "-".join(parts)
 
 
 def _summary(

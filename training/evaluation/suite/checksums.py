@@ -14,6 +14,7 @@ from openwit.training.checkpoints.files import FOLDER
 from openwit.training.config.evaluation_data import DatasetSettings
 from openwit.training.config.measurements import MeasurementSettings
 from openwit.training.evaluation.class_names import BESIDE
+from openwit.training.evaluation.file_stats import files_below
 from openwit.training.evaluation.measurements.settings import AnyMeasurement
 from openwit.training.evaluation.prompts import TEMPLATES_BESIDE
 from openwit.training.evaluation.registry.find import locate_one
@@ -108,11 +109,9 @@ def _results(path: Path) -> Path:
 
 
 def _files(path: Path) -> list[Path]:
-    if path.is_dir():
-        return sorted(each for each in path.rglob("*") if each.is_file() and not each.name.startswith("."))
     if any(sign in str(path) for sign in "*?[{") and not path.exists():
         raise DataError(f"{path} is a pattern: a suite takes a file or a folder")
-    return [path]
+    return files_below(path)
 
 
 def _stats(path: Path) -> list[list[Any]]:

@@ -90,7 +90,7 @@ class Suite:
 
     def others_at_work(self) -> bool:
         """Return whether another process measures a cell of this suite."""
-        for pair in {cell.pair for cell in self.cells}:
+        for pair in dict.fromkeys(cell.pair for cell in self.cells):
             with _Held(self._out / "locks" / pair) as held:
                 if not held:
                     return True

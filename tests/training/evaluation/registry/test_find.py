@@ -116,3 +116,16 @@ def test_an_export_without_labelled_images(tmp_path: Path) -> None:
     assert "mnist, test: 0 images here, published are 10,000" in found[0].warnings[0]
     with pytest.raises(OpenWITError, match="split .test. of .*wds_mnist holds no images"):
         locate_one(tmp_path, find_known("mnist")).open()
+
+
+def test_what_has_the_name_and_cannot_be_read_is_named(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "stl10.parquet").write_bytes(b"PAR1 damaged")
+    (tmp_path / "dtd").mkdir()
+    assert run_cli("datasets", tmp_path) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    for path in ("stl10.parquet", "dtd"):
+        assert f"{tmp_path / path} has the name of a known dataset, but holds none of its layouts" in said
+    with pytest.raises(OpenWITError, match=r"stl10\.parquet has the name of STL-10, but holds none of its layouts"):
+        locate_one(tmp_path, find_known("stl10"))
+    with pytest.raises(OpenWITError, match=r"looked for wds_pets, .*, pets and pets\.parquet"):
+        locate_one(tmp_path, find_known("pets"))

@@ -34,7 +34,7 @@ def test_robustness_is_the_distance_from_the_baselines_line() -> None:
 @pytest.mark.parametrize(
     ("accuracies", "words"),
     [
-        ([accuracy("a", 0.5, 0.4), accuracy("a", 0.6, 0.5)], "two models have the same name"),
+        ([accuracy("a", 0.5, 0.4), accuracy("a", 0.6, 0.5)], "a is there twice: each model counts once"),
         ([accuracy("a", 0.5, 0.4, before="b")], "is said to be made of b, which was not measured"),
         (
             [accuracy(name, 0.5, 0.4, is_baseline=True) for name in "ab"],
