@@ -46,8 +46,14 @@ def resample_square(
     pixels = _pixels(image)
     if pixels is None:
         return False
-    _resample(pixels, left, top, right, bottom, flip, out)
+    # Each combination of types would be compiled apart, for seconds.
+    _resample(pixels, float(left), float(top), float(right), float(bottom), bool(flip), out)
     return True
+
+
+def compile_resampling() -> None:
+    """Compile the kernel, which takes seconds, or load it if that was done before."""
+    resample_square(Image.new("RGB", (64, 64)), (0.0, 0.0, 64.0, 64.0), False, np.empty((3, 32, 32), np.uint8))
 
 
 def _pixels(image: Image.Image) -> NDArray[np.uint8] | None:

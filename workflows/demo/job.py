@@ -30,7 +30,12 @@ _HERE = Path(__file__).parent
 RECIPE = _HERE / "recipe.yaml"
 CONFIG = _HERE / "train.yaml"
 _MODULES = {"wit": "openwit.pipeline", "wit-train": "openwit.training"}
-_COMPILE = "from openwit.pipeline.stages.select.shared_matcher import compile_matcher; compile_matcher('words')"
+_COMPILE = """
+from openwit.pipeline.stages.select.shared_matcher import compile_matcher
+from openwit.training.data.resample import compile_resampling
+compile_matcher('words')
+compile_resampling()
+"""
 # The recipe's and the configuration's own paths; another folder is put in their place.
 _DEFAULT_OUT = "out/demo"
 _RUN = "run"
@@ -106,9 +111,9 @@ def run_demo(out: Path, port: int, console: Console, *, concepts: int | None, fr
 
 @contextmanager
 def _compiling() -> Iterator[None]:
-    """Compile the matcher in another process while the block runs, and wait for it at the end.
+    """Compile the matcher and the resampling in another process while the block runs, and wait for it at the end.
 
-    The build would compile it on one core while the others wait; if this fails, it still does.
+    Build and training would compile them on one core while the others wait; if this fails, they still do.
     """
     child = subprocess.Popen(
         [sys.executable, "-P", "-c", _COMPILE],

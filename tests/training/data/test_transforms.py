@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from openwit.training.data import resample
 from openwit.training.data.resample import resample_square
 from openwit.training.data.transforms import (
     MEAN,
@@ -149,3 +150,11 @@ def test_the_integer_kernel_keeps_flat_colours() -> None:
 def test_shapes_the_kernel_does_not_serve_go_to_pillow(size: tuple[int, int]) -> None:
     transform = ImageTransform(64, ResizedCrop((0.9, 1.0), (0.01, 100)))
     assert transform(encoded(picture(*size)), random.Random(1)).shape == (64, 64, 3)
+
+
+def test_the_kernel_is_compiled_once_whatever_the_types_of_a_box() -> None:
+    resample.compile_resampling()
+    out = np.empty((3, 32, 32), np.uint8)
+    for edges in ((0, 0, 64, 64), (0.5, 0, 64, 63.5), (np.float64(1), 1.5, 60, 64)):
+        assert resample_square(Image.new("RGB", (64, 64)), edges, np.bool_(True), out)
+    assert len(resample._resample.signatures) == 1
