@@ -92,7 +92,7 @@ def test_another_sets_classes_are_refused(weights: Path, colours: Path, tmp_path
     words = ["pink" if word == "red" else word for word in table["label"].to_pylist()]
     pq.write_table(table.set_column(1, "label", pa.array(words)), other)
     assert run_cli("probe", weights, "--data", other, "--train", colours, "--train-split", "train") == 2
-    assert "they do not match: pink" in " ".join(capsys.readouterr().err.split())
+    assert "they do not match: 'pink'" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(("shared", "code"), [(1, 0), (2, 2)])
