@@ -18,10 +18,10 @@ from openwit.schemas.common.tar_members import DAMAGED
 from openwit.schemas.common.wording import counted
 from openwit.training.data.sampling import Shuffle
 from openwit.training.evaluation.class_names import BESIDE, folder_numbers, names_of_folders, read_class_names
+from openwit.training.evaluation.classification_labels import Label
 from openwit.training.evaluation.classification_readers import (
     Found,
     Images,
-    Label,
     LabelledData,
     read_folder,
     read_parquet,

@@ -1,19 +1,15 @@
 """Read labelled images: rows of Parquet files, folders of images, members of tars."""
 
-import io
-import json
 import mmap
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from openwit.schemas.common.errors import DataError
 from openwit.schemas.common.tar_members import DAMAGED
@@ -22,6 +18,15 @@ from openwit.training.data.tar_index import Span, gather_spans, tars_in
 from openwit.training.data.tar_samples import IMAGE_SUFFIXES, Gathering
 from openwit.training.data.unpack import unpack_tars
 from openwit.training.evaluation.class_names import folder_numbers
+from openwit.training.evaluation.classification_labels import (
+    Label,
+    hugging_face_names,
+    is_label,
+    label_of,
+    labels_of,
+    marks_of_npy,
+    value_type,
+)
 
 IMAGE_NAMES = ("image", "jpeg", "jpg", "png", "webp", "img", "bytes")
 LABEL_NAMES = ("label", "labels", "class", "cls", "class_name", "target", "fine_label")
@@ -30,12 +35,6 @@ HELD_OUT = ("test", "val", "validation")
 """Splits to look for if none is named; the first one found is used."""
 
 _MAX_UNPACKED = 100_000_000_000
-
-Several = tuple[int | str, ...]
-"""The classes of an image that may have several, or none."""
-Marks = NDArray[np.int8]
-"""(classes,) 1 for each class that an image has, 0 for others, -1 where that was not judged."""
-Label = int | str | Several | Marks | None
 
 
 class Images(Protocol):
@@ -146,10 +145,10 @@ def read_parquet(paths: list[Path], wanted: LabelledData) -> tuple[Found, str | 
         if not file.schema_arrow.equals(schema):
             raise DataError(f"{path} has other columns than {paths[0]}: give the files of one set")
     image, label = image_column(schema, wanted), _label_column(schema, wanted)
-    found = Found(ParquetImages(files, image), names=_hugging_face_names(schema, label))
+    found = Found(ParquetImages(files, image), names=hugging_face_names(schema, label))
     columns = [label, *(name for name in ("key", "split") if name in schema.names and name != label)]
     rows = pa.concat_tables(file.read(columns=columns) for file in files)
-    labels = _labels(rows[label])
+    labels = labels_of(rows[label])
     keys = rows["key"].to_pylist() if "key" in columns else [None] * len(labels)
     splits = rows["split"].to_pylist() if "split" in columns else [None] * len(labels)
     split = chosen_split(list(dict.fromkeys(splits)), wanted) if "split" in columns else wanted.split
@@ -208,85 +207,13 @@ def _label_column(schema: pa.Schema, wanted: LabelledData) -> str:
         )
     kind = schema.field(name).type
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    of_list = _value_type(kind)
+    of_list = value_type(kind)
     marks = of_list is not None and (pa.types.is_boolean(of_list) or pa.types.is_floating(of_list))
-    if not (marks or _is_label(kind if of_list is None else of_list)):
+    if not (marks or is_label(kind if of_list is None else of_list)):
         raise DataError(
             f"column {name} of {wanted.data} is of type {kind}: labels are words or whole numbers, or lists of them"
         )
     return name
-
-
-def _value_type(kind: pa.DataType) -> pa.DataType | None:
-    """Return the type of the entries of a list; None for other types."""
-    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    return kind.value_type if is_list else None
-
-
-def _is_label(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind))
-
-
-def _labels(column: pa.ChunkedArray) -> list[Label]:
-    """Return the labels of a column: lists of numbers or words name classes, lists of bool or float mark each one."""
-    of_list = _value_type(column.type)
-    values = column.to_pylist()
-    if of_list is None:
-        return _numbers_of_words([_word(each) for each in values])
-    if _is_label(of_list):
-        twice = next((each for each in values if each and len(set(each)) < len(each)), None)
-        if twice is not None:
-            raise DataError(
-                f"lists of labels name the classes of an image, but {str(twice[:8])[:60]} has one twice: store marks "
-                "of 0 and 1 per class as bool or float"
-            )
-        return [None if each is None or None in each else tuple(each) for each in values]
-    marks = [None if each is None or None in each else _marks(np.asarray(each)) for each in values]
-    wrong = next(
-        (each for each, mark in zip(values, marks, strict=True) if mark is None and each and None not in each), None
-    )
-    if wrong is not None:
-        raise DataError(f"lists of labels mark each class by 1, 0 or -1, and {str(wrong[:8])[:60]} has other numbers")
-    return list(marks)
-
-
-def _word(value: Any) -> int | str | None:
-    """Return a label without white space around it; None of an empty one."""
-    return (" ".join(value.split()) or None) if isinstance(value, str) else value
-
-
-def _numbers_of_words(labels: list[int | str | None]) -> list[Label]:
-    """Return labels as numbers if all that are words are whole numbers, as tars have them."""
-    words = [label for label in labels if isinstance(label, str)]
-    if not words or not all(_is_number(word) for word in words):
-        return list(labels)
-    return [int(label) if isinstance(label, str) else label for label in labels]
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.removeprefix("-").isdecimal()
-
-
-def _marks(values: NDArray[Any]) -> Marks | None:
-    """Return marks per class; None for anything else than a row of 1, 0 and -1."""
-    if values.ndim != 1 or values.dtype.kind not in "biuf" or not np.isin(values, (0, 1, -1)).all():
-        return None
-    return values.astype(np.int8)
-
-
-def _hugging_face_names(schema: pa.Schema, label: str) -> list[str] | None:
-    """Return the names of a `ClassLabel`, which Hugging Face's datasets writes into the schema's metadata."""
-    raw = (schema.metadata or {}).get(b"huggingface")
-    node: Any = None
-    try:
-        node = json.loads(raw) if raw else None
-    except ValueError:
-        return None
-    for key in ("info", "features", label):
-        node = node.get(key) if isinstance(node, dict) else None
-    for key in ("feature", "names"):  # `feature`: of a sequence of them
-        node = node.get(key, node if key == "feature" else None) if isinstance(node, dict) else None
-    return [str(name) for name in node] if isinstance(node, list) and node else None
 
 
 def chosen_split(known: list[str | None], wanted: LabelledData) -> str:
@@ -356,27 +283,13 @@ def read_tars(paths: list[Path], log: Callable[[str], None] = lambda _: None) ->
         gathering: Gathering[Span] = Gathering(found.leave_out, kinds=TAR_KINDS, words=(), apart=True)
         for key, parts in gather_spans(archives[-1], gathering, note):
             start, size = parts.get("cls", (0, 0))
-            label: Label = _label(archives[-1][start : start + size])
+            label: Label = label_of(archives[-1][start : start + size])
             if label is None and "npy" in parts:
                 start, size = parts["npy"]
-                label = _marks_of_npy(archives[-1][start : start + size])
+                label = marks_of_npy(archives[-1][start : start + size])
             found.add(key, label, len(spans))
             spans.append((len(archives) - 1, *parts["image"]))
     return found
-
-
-def _marks_of_npy(raw: bytes) -> Marks | None:
-    """Return the marks that CLIP_benchmark writes for sets of several labels; None for any other array."""
-    try:
-        values = np.load(io.BytesIO(raw), allow_pickle=False)
-    except (ValueError, EOFError, OSError, MemoryError):
-        return None
-    return _marks(values) if isinstance(values, np.ndarray) else None
-
-
-def _label(raw: bytes) -> int | str | None:
-    text = _word(raw.decode("utf-8-sig", "replace"))
-    return int(text) if isinstance(text, str) and _is_number(text) else text
 
 
 def read_folder(folder: Path) -> Found:

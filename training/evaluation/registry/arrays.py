@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openwit.schemas.common.errors import DataError
-from openwit.training.evaluation.classification_readers import Found, Images, Label
+from openwit.training.evaluation.classification_labels import Label
+from openwit.training.evaluation.classification_readers import Found, Images
 
 _ALLOWED = {
     ("numpy.core.multiarray", "_reconstruct"),

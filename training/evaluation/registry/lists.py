@@ -10,7 +10,8 @@ import numpy as np
 
 from openwit.schemas.common.errors import DataError
 from openwit.training.data.tar_samples import IMAGE_SUFFIXES
-from openwit.training.evaluation.classification_readers import Found, Label, read_folder
+from openwit.training.evaluation.classification_labels import Label
+from openwit.training.evaluation.classification_readers import Found, read_folder
 from openwit.training.evaluation.registry.arrays import read_matlab
 
 
