@@ -342,6 +342,15 @@ def test_images_without_captions_are_embedded(
         columns = ["--image-column", "picture", "--out", out, "--of", of]
         assert run_cli("embed", weights[0], captioned, *columns) == 0, capsys.readouterr()
         assert f"{count} rows of images" in " ".join(capsys.readouterr().out.split())
+    green = tmp_path / "green.jpg"
+    green.write_bytes(rows["picture"][1].as_py())
+    sheet = tmp_path / "sheet-of-images.png"
+    assert run_cli("search", tmp_path / "of-images", "--image", green, "--contact-sheet", sheet) == 0
+    assert "no longer holds every image" not in " ".join(capsys.readouterr().out.split())
+    inside = folder / "vectors"
+    for said in ("wrote", "nothing to do"):
+        assert run_cli("embed", weights[0], folder, "--out", inside) == 0, capsys.readouterr()
+        assert said in " ".join(capsys.readouterr().out.split())
     pq.write_table(rows.set_column(0, "picture", pa.array([b"other", b"bytes"])), captioned)
     assert run_cli("embed", weights[0], captioned, *columns) == 2
     assert "holds embeddings with another data.files" in " ".join(capsys.readouterr().err.split())

@@ -63,9 +63,8 @@ def embed(
 
     rank, size = share_of(share)
     wanted = CaptionedData(data, split=split, images=images, image_column=image_column, caption_column=caption_column)
-    samples, captioned = open_pictures(
-        wanted, say if rank == 0 else lambda _: None, captions=of is not Embedded.IMAGES
-    )
+    captions = of is not Embedded.IMAGES
+    samples, captioned = open_pictures(wanted, say if rank == 0 else lambda _: None, captions=captions)
     wanted_of = embedded(of, data, captioned=captioned)
     loaded = load_model(model, weights=weights, quick_gelu=quick_gelu, report=say)
     settings = EmbedSettings(
@@ -76,7 +75,7 @@ def embed(
         prefix=prefix,
         rank=rank,
         size=size,
-        source=source_of(wanted),
+        source=source_of(wanted, captions=captions),
         model_path=str(model),
     )
     run_embed(loaded, samples, out, settings, console=make_console())

@@ -14,14 +14,15 @@ from openwit.training.evaluation.search.find import Found
 _PATHS = ("data", "images")
 
 
-def source_of(wanted: CaptionedData) -> dict[str, Any]:
-    """Return how data were named, as JSON data; paths are absolute."""
+def source_of(wanted: CaptionedData, *, captions: bool = True) -> dict[str, Any]:
+    """Return how data were named and opened (see `open_pictures`), as JSON data; paths are absolute."""
     found = {name: getattr(wanted, name) for name in ("data", "split", "images", "image_column", "caption_column")}
-    return {
+    named = {
         name: str(value.absolute()) if isinstance(value, Path) else value
         for name, value in found.items()
         if value is not None
     }
+    return named if captions else {**named, "captions": False}
 
 
 def pictures_of(source: Mapping[str, Any], found: Sequence[Found]) -> tuple[list[bytes | None], str]:
@@ -37,7 +38,8 @@ def pictures_of(source: Mapping[str, Any], found: Sequence[Found]) -> tuple[list
         if source.get("by_key"):
             return _by_key(Path(source["data"]), found), ""
         options: dict[str, Any] = {name: Path(value) if name in _PATHS else value for name, value in source.items()}
-        dataset, _ = open_pictures(CaptionedData(**options))
+        captions = options.pop("captions", True)
+        dataset, _ = open_pictures(CaptionedData(**options), captions=captions)
     except OpenWITError as error:
         return [None] * len(found), str(error)
     pictures = [_picture(dataset, each.row.get("sample"), each.key) for each in found]

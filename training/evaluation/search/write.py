@@ -104,7 +104,7 @@ def write_embeddings(
     if not model.embeds:
         raise RecipeError(f"the model was trained for {model.objective_name}, which has no embeddings")
     names = PartNames(out, max(1, -(-len(dataset) // settings.part)))
-    plan = _plan(model, dataset, settings)
+    plan = _plan(model, dataset, settings, out)
     claim(out, plan)
     mine = range(settings.rank, names.count, settings.size)
     total = sum(min(settings.part, len(dataset) - number * settings.part) for number in mine)
@@ -189,14 +189,14 @@ class _Writer:
         return files
 
 
-def _plan(model: LoadedModel, dataset: Dataset, settings: EmbedSettings) -> dict[str, Any]:
+def _plan(model: LoadedModel, dataset: Dataset, settings: EmbedSettings, out: Path) -> dict[str, Any]:
     return {
         "model": identity_of(model),
         "data": {
             "sha256": dataset.manifest_sha256,
             "split": dataset.split,
             "samples": len(dataset),
-            "files": _files(dataset, settings),
+            "files": _files(dataset, settings, out),
         },
         "of": list(settings.of),
         "dtype": settings.dtype,
@@ -205,12 +205,12 @@ def _plan(model: LoadedModel, dataset: Dataset, settings: EmbedSettings) -> dict
     }
 
 
-def _files(dataset: Dataset, settings: EmbedSettings) -> str | None:
+def _files(dataset: Dataset, settings: EmbedSettings, out: Path) -> str | None:
     """Return what changes with the files; None of a dataset of ours, whose manifest has their checksums."""
     if isinstance(dataset, ShardedDataset) or "data" not in settings.source:
         return None
     images = settings.source.get("images")
-    parts = [stats_digest(Path(each)) for each in (settings.source["data"], images) if each is not None]
+    parts = [stats_digest(Path(each), but=out) for each in (settings.source["data"], images) if each is not None]
     return "-".join(parts)
 
 
