@@ -22,22 +22,35 @@ def say(line: str) -> None:
     make_console().print(line, markup=False, soft_wrap=True)
 
 
-def file_to_write(text: str, **more: Any) -> Any:
+def file_to_write(text: str) -> Any:
     """Return an option for a file to write, refused before anything is computed if it cannot be written.
 
     Args:
         text: of the help.
-        more: for `typer.Option`.
     """
-    return typer.Option(help=text, callback=_writable, **more)
+    return typer.Option(help=text, callback=_writable_file)
 
 
-def _writable(path: Path | None) -> Path | None:
-    if path is None:
-        return None
-    if path.is_dir():
+def folder_to_write(text: str) -> Any:
+    """Return an option for a folder to write into, refused as `file_to_write` is."""
+    return typer.Option(help=text, callback=_writable_folder)
+
+
+def _writable_file(path: Path | None) -> Path | None:
+    if path is not None and path.is_dir():
         raise RecipeError(f"{path} is a folder: give the name of a file in it")
-    above = next(folder for folder in path.absolute().parents if folder.exists())
+    return None if path is None else _writable(path, path.absolute().parent)
+
+
+def _writable_folder(path: Path | None) -> Path | None:
+    if path is not None and path.exists() and not path.is_dir():
+        raise RecipeError(f"{path} is a file: give a folder")
+    return None if path is None else _writable(path, path.absolute())
+
+
+def _writable(path: Path, folder: Path) -> Path:
+    """Refuse a path whose folder is not there and cannot be made, or may not be written to."""
+    above = next(each for each in (folder, *folder.parents) if each.exists())
     if not above.is_dir():
         raise StorageError(f"{path} cannot be written: {above} is no folder")
     if not os.access(above, os.W_OK):

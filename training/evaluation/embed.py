@@ -158,7 +158,7 @@ class Embedder:
         )
         joined = np.array(entries, dtype=np.int64)
         return EmbeddedSplit(
-            torch.cat(images),
+            _finite(torch.cat(images), "images"),
             texts_embedded,
             joined[:, 0],
             joined[:, 1],
@@ -188,12 +188,12 @@ class Embedder:
         """Embed uint8 (B, H, W, 3): (B, D) float32 on the CPU.
 
         Raises:
-            DataError: embeddings are not finite.
+            DataError: embeddings are not finite. With several processes `split` finds that, in all of them.
         """
         with torch.inference_mode(), evaluating(self._model), self._autocast:
             batch = normalise(torch.from_numpy(pixels).to(self._device), images=self._model.inputs.images)
             embedded: Tensor = self._model.encode_image(batch).cpu()
-        return _finite(embedded, "images")
+        return embedded if self._shares.group is not None else _finite(embedded, "images")
 
     def texts(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> Tensor:
         """Embed texts: (len(texts), D) on the CPU. Texts of similar length are batched together, to save padding.
@@ -209,12 +209,12 @@ class Embedder:
             chosen = order[start : start + self._batch_size] if number is not None else order[:1]
             tokens = torch.from_numpy(self._tokenizer([texts[one] for one in chosen], context_length))
             with torch.inference_mode(), evaluating(self._model), self._autocast:
-                rows = _finite(self._model.encode_text(tokens.to(self._device)).cpu(), "texts")
+                rows = self._model.encode_text(tokens.to(self._device)).cpu()
             if number is not None:
                 found[number] = rows
             if progress is not None:
                 progress(start + len(chosen))
-        joined = torch.cat(self._shares.joined(found))
+        joined = _finite(torch.cat(self._shares.joined(found)), "texts")
         embedded = torch.empty(len(texts), joined.shape[1])
         embedded[order] = joined
         return embedded

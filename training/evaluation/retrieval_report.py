@@ -107,7 +107,7 @@ def evaluate_retrieval(
     if not model.embeds:
         raise RecipeError(f"the model was trained for {model.objective_name}, which has no embeddings for retrieval")
     if not allow_train:
-        _refuse_training_data(model, dataset)
+        _refuse_training_data(model, dataset, limit)
     embedder = embedder_of(model, batch_size=batch_size)
     repeats = not isinstance(dataset, ShardedDataset)
     with cpu_prepared(model.threads):
@@ -123,7 +123,7 @@ def embedder_of(model: LoadedModel, *, batch_size: int) -> Embedder:
     return Embedder(model.model, model.tokenizer, device=device, autocast=autocast, batch_size=batch_size)
 
 
-def _refuse_training_data(model: LoadedModel, dataset: Dataset) -> None:
+def _refuse_training_data(model: LoadedModel, dataset: Dataset, limit: int | None) -> None:
     if model.checkpoint is None:
         return
     info = model.checkpoint.info
@@ -138,4 +138,4 @@ def _refuse_training_data(model: LoadedModel, dataset: Dataset) -> None:
             "the evaluation on it explicitly (allow_train, --allow-train)"
         )
     if not isinstance(dataset, ShardedDataset):
-        check_not_trained_on(model, dataset, f"{dataset.name}/{dataset.split}")
+        check_not_trained_on(model, dataset, f"{dataset.name}/{dataset.split}", limit)

@@ -25,11 +25,17 @@ def is_training_folder(model: LoadedModel, folder: Path) -> bool:
     return folder.resolve() in shards
 
 
-def check_not_trained_on(model: LoadedModel, data: _Readable, title: str) -> str:
+def check_not_trained_on(model: LoadedModel, data: _Readable, title: str, limit: int | None = None) -> str:
     """Check the images of a set against the training data of a run of ours.
 
     The checksums are those of the dataset's tables: of the bytes as they were fetched, so a picture that was encoded
     again or cropped is not recognised (`wit decontaminate` finds those).
+
+    Args:
+        model: what was trained.
+        data: the set.
+        title: of the set, for messages.
+        limit: number of images compared, the first ones; None: all.
 
     Returns:
         A sentence on what was compared; empty if the training data are not known or not here.
@@ -40,10 +46,11 @@ def check_not_trained_on(model: LoadedModel, data: _Readable, title: str) -> str
     trained = _checksums(model)
     if not trained:
         return ""
-    shared = [data.key(index) for index in range(len(data)) if _checksum(data, index) in trained]
+    size = len(data) if limit is None else min(limit, len(data))
+    shared = [data.key(index) for index in range(size) if _checksum(data, index) in trained]
     if shared:
         raise DataError(
-            f"{len(shared):,} of the {len(data):,} images of {title} are in the training data of the model, by "
+            f"{len(shared):,} of the {size:,} images of {title} are in the training data of the model, by "
             f"checksum (the first: {', '.join(shared[:3])}): choose others, or give --allow-train"
         )
     return (

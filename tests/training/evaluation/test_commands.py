@@ -329,5 +329,7 @@ def test_shards_that_were_trained_on_are_refused_by_path(fit: Any, dataset: Path
         assert run_cli("retrieval", run, "--data", data, "--out", tmp_path) == 2
         assert "the model was trained on split" in " ".join(capsys.readouterr().err.split())
     assert run_cli("retrieval", run, "--data", dataset / "train", "--out", tmp_path, "--allow-train") == 0
+    assert run_cli("retrieval", run, "--data", dataset, "--out", tmp_path / "retrieval.json") == 2
+    assert "retrieval.json is a file: give a folder" in " ".join(capsys.readouterr().err.split())
     first = json.loads((tmp_path / "retrieval.json").read_text())
     assert len(first["images_sha256"]) == 64

@@ -17,6 +17,7 @@ from openwit.training.cli.options import (
     Split,
     WeightsOption,
     file_to_write,
+    folder_to_write,
     say,
 )
 from openwit.training.config.choices import Weights
@@ -48,7 +49,7 @@ def retrieval(
     limit: Annotated[
         int | None, typer.Option(min=2, max=MOST_SAMPLES, help="Evaluate on the first N images only.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for retrieval.json [default: the run folder].")] = None,
+    out: Annotated[Path | None, folder_to_write("Folder for retrieval.json [default: the run folder].")] = None,
     contact_sheet: Annotated[Path | None, file_to_write("Draw captions and their best images to this PNG.")] = None,
     allow_train: Annotated[
         bool, typer.Option("--allow-train", help="Evaluate even on the split that the model was trained on.")
