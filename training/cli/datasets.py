@@ -25,11 +25,7 @@ def show_datasets(root: Path, *, console: Console, out: Path | None) -> Inventor
     for warning in (warning for each in inventory.found for warning in each.warnings):
         say(f"warning: {warning}")
     for path in inventory.unreadable:
-        console.print(
-            f"{path} has the name of a known dataset, but holds none of its layouts that can be read",
-            markup=False,
-            soft_wrap=True,
-        )
+        say(f"{path} has the name of a known dataset, but holds none of its layouts that can be read")
     paper = [each.name for each in inventory.missing if each.paper]
     others = [each.name for each in inventory.missing if not each.paper]
     for label, names in (("the paper's", paper), ("CLIP_benchmark's", others)):

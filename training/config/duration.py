@@ -76,7 +76,7 @@ class Duration(Settings):
 
 def _not_empty(interval: Duration) -> Duration:
     if interval.value <= 0:
-        raise ValueError("an interval must be more than nothing")
+        raise ValueError("an interval must be longer than zero")
     return interval
 
 

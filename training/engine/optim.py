@@ -99,13 +99,10 @@ def take_step(optimizer: AnyOptimizer, settings: OptimSettings) -> None:
     Raises:
         RecipeError: an optimiser given by dotted name cannot, such as one for sparse gradients only.
     """
-    if not is_dotted(settings.name):
-        optimizer.step()
-        return
     try:
         optimizer.step()
     except Exception as error:
-        if isinstance(error, OpenWITError) or device_error(error) is not None:
+        if not is_dotted(settings.name) or isinstance(error, OpenWITError) or device_error(error) is not None:
             raise
         raise RecipeError(f"{_KEY}: {settings.name!r} cannot update the weights: {one_line(error)}") from error
 

@@ -61,7 +61,7 @@ def open_grouped(
             table = captioned_table(wanted.data, image=wanted.image_column, caption=column, report=report)
         first = [table.texts(index)[0] for index in range(len(table))]
         groups = np.unique(np.array(first, dtype=str), return_inverse=True)[1].astype(np.int64)
-        return _several(GroupedImages(table.name, table, groups))
+        return _refuse_one_group(GroupedImages(table.name, table, groups))
     if group_column is None and wanted.data.suffix.lower() == ".parquet" and wanted.data.is_file():
         names = open_parquet(wanted.data).schema_arrow.names
         group_column = next((name for name in (*LABEL_NAMES, "group") if name in names), "group")
@@ -86,10 +86,10 @@ def grouped_by_class(found: ClassificationSet, report: Callable[[str], None]) ->
         raise DataError(f"the images of {found.title} may have several classes, so they are not in groups")
     for note in found.notes:
         report(note)
-    return _several(GroupedImages(found.title, found, found.labels, found.left_out))
+    return _refuse_one_group(GroupedImages(found.title, found, found.labels, found.left_out))
 
 
-def _several(images: GroupedImages) -> GroupedImages:
+def _refuse_one_group(images: GroupedImages) -> GroupedImages:
     """Refuse images of one group, each of which any other one answers.
 
     Raises:

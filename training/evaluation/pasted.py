@@ -28,7 +28,7 @@ class Line(NamedTuple):
     text: str
 
 
-TEXTS_BY_PLACE = "texts are known by their place: fill it in, or remove it"
+TEXTS_BY_PLACE = "the position of a text is its number: fill the gap, or remove it"
 """Why there may be no gap."""
 
 

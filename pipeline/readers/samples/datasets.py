@@ -28,8 +28,8 @@ from openwit.schemas.tables.samples import BY_TEXT, OWN_NAMES, image_endings
 
 _LISTS = ("texts", "text_sources", "languages", "page_urls", "licenses")
 _COLUMNS = ("key", "url", *_LISTS)
-_TOLD = ("image", "url", "text", "split", "license", "key", "language")
-"""Settings of columns that a dataset of ours tells itself; a user who names one means the file as anybody's."""
+_DEFINED = ("image", "url", "text", "split", "license", "key", "language")
+"""Settings of columns that a dataset of ours defines; a user who names one wants the file read as any other."""
 _LINEAGE = ("archives", "record_offsets", "pair_ids", UID, BY_TEXT.name)
 
 
@@ -76,9 +76,9 @@ def has_sidecars(name: str) -> bool:
 def is_shard(name: str, columns: TableColumns) -> bool:
     """Return whether an input is read as a shard of a dataset of ours: a tar, a table or a folder with our sidecars.
 
-    It is not where the user names the columns of what a dataset tells itself, nor is a table without the images.
+    It is not where the user names a column that a dataset of ours defines, nor is a table without the images.
     """
-    if any(getattr(columns, each) not in (None, ()) for each in _TOLD) or not has_sidecars(name):
+    if any(getattr(columns, each) not in (None, ()) for each in _DEFINED) or not has_sidecars(name):
         return False
     return not name.endswith(".parquet") or _holds_images(name)
 

@@ -19,7 +19,7 @@ class _Named(Protocol):
     def key(self, index: int) -> str: ...
 
 
-def check_apart(test: Features, train: Features, test_set: _Named, train_set: _Named) -> str:
+def check_disjoint(test: Features, train: Features, test_set: _Named, train_set: _Named) -> str:
     """Compare the readable images of two sets by checksum of their bytes.
 
     Args:

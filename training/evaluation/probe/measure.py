@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from openwit.training.evaluation.features import Encoder, Features, compute_features
-from openwit.training.evaluation.features.apart import check_apart
+from openwit.training.evaluation.features.disjoint import check_disjoint
 from openwit.training.evaluation.probe.fit import HELD_OUT, Probe, estimate, fit_probe
 from openwit.training.evaluation.probe.sets import ProbeSets, labels_at
 from openwit.training.evaluation.probe.solver import ITERATIONS, TOLERANCE
@@ -82,15 +82,15 @@ def encoded_by(features: Callable[[Any, str], Features], sets: ProbeSets) -> Enc
         sets: of the probe.
 
     Raises:
-        DataError: test images are among the training or validation images, see `check_apart`.
+        DataError: test images are among the training or validation images, see `check_disjoint`.
     """
     train, test = features(sets.train, "training"), features(sets.test, "test")
     valid = None if sets.valid is None else features(sets.valid, "validation")
-    notes = [check_apart(test, train, sets.test, sets.train)]
+    notes = [check_disjoint(test, train, sets.test, sets.train)]
     if valid is not None and sets.valid is not None:
         notes += [
-            check_apart(test, valid, sets.test, sets.valid),
-            check_apart(valid, train, sets.valid, sets.train),
+            check_disjoint(test, valid, sets.test, sets.valid),
+            check_disjoint(valid, train, sets.valid, sets.train),
         ]
     return Encoded(train, test, valid, tuple(note for note in notes if note))
 

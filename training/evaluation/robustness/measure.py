@@ -14,7 +14,7 @@ from openwit.training.engine.runtime import make_autocast, pick_device
 from openwit.training.evaluation.classification_data import ClassificationSet
 from openwit.training.evaluation.embed import Embedder
 from openwit.training.evaluation.features import Features, ModelEncoder, compute_features
-from openwit.training.evaluation.features.apart import check_apart
+from openwit.training.evaluation.features.disjoint import check_disjoint
 from openwit.training.evaluation.probe.fit import fit_probe
 from openwit.training.evaluation.robustness.line import Accuracy
 from openwit.training.evaluation.robustness.subset import Subset, match_classes
@@ -111,7 +111,7 @@ def measure_shift(
 
     Raises:
         RecipeError: the model has no text embeddings and there are no training images.
-        DataError: no image can be read, or measured images are trained on, see `check_apart`.
+        DataError: no image can be read, or measured images are trained on, see `check_disjoint`.
     """
     shift = Shift()
     found = shift.accuracies
@@ -137,7 +137,7 @@ def measure_shift(
         train = features(encoder, "train", sets.train)
         base, shifted = features(encoder, "base", sets.base), features(encoder, "shifted", sets.shifted)
         for made, of in ((base, sets.base), (shifted, sets.shifted)):
-            shift.notes.extend(filter(None, [check_apart(made, train, of, sets.train)]))
+            shift.notes.extend(filter(None, [check_disjoint(made, train, of, sets.train)]))
         labels = sets.train.labels[train.indices]
         fitted = fit_probe(train.rows, labels, len(sets.base.classes), device=pick_device("auto")).head
         scores = (base, fitted.scores(base.rows)), (shifted, fitted.scores(shifted.rows))
