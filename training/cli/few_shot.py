@@ -123,6 +123,7 @@ def _record(
         "classes": list(sets.classes),
         "limits": settings.limits,
         "images": {"train": len(first.train), "test": len(first.test)},
+        "shared_images": list(first.notes),
         "sha256": {"train": first.train.sha256, "test": first.test.sha256},
         "unreadable": {"train": first.train.unreadable, "test": first.test.unreadable},
         "left_out": {"train": sets.train.left_out, "test": sets.test.left_out},

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from openwit.schemas.common.errors import DataError
+from openwit.schemas.common.wording import counted
 from openwit.training.evaluation.named_lists import read_named_list
 
 BESIDE = ("classnames.txt", "classes.txt", "class_names.txt")
@@ -23,7 +24,7 @@ def read_class_names(path: Path, keys: Sequence[str] = ()) -> list[str]:
         keys: names of the dataset, for files with a list for each.
 
     Raises:
-        DataError: there is no such file, or the lines are WordNet ids, which no text has.
+        DataError: there is no such file, the lines are WordNet ids, which no text has, or it has fewer than two.
     """
     names = [line for _, line in read_named_list(path, "classes", keys, "no file of class names")]
     if names and all(_WORDNET_ID.match(name) for name in names):
@@ -32,6 +33,11 @@ def read_class_names(path: Path, keys: Sequence[str] = ()) -> list[str]:
     found = [int(match[1]) for match in numbers if match]
     if len(names) > 1 and len(found) == len(names) and found in (_from(0, names), _from(1, names)):
         names = [name[match.end() :] for name, match in zip(names, numbers, strict=True) if match]
+    if len(names) < 2:
+        raise DataError(
+            f"{path} names {counted(len(names), 'class', plural='classes')}: there is nothing to choose with fewer "
+            "than two"
+        )
     return names
 
 

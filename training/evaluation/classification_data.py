@@ -186,11 +186,6 @@ def _names(found: Found, wanted: LabelledData) -> tuple[list[str], list[int] | N
     if found.folders:
         return names_of_folders(found.folders, path, wanted.data, wanted.names)
     names = read_class_names(path, wanted.names)
-    if len(names) < 2:
-        raise DataError(
-            f"{path} names {counted(len(names), 'class', plural='classes')}: there is nothing to choose with fewer "
-            "than two"
-        )
     if found.names is not None and len(found.names) != len(names):
         raise DataError(f"{path} names {len(names)} classes, but {wanted.data} has {len(found.names)}")
     return names, None, ""

@@ -144,6 +144,7 @@ def probe_record(results: Sequence[ProbeResult], sets: ProbeSets, metric: Metric
             for name, data in named.items()
             if data is not None
         },
+        "shared_images": list(results[0].encoded.notes),
         "validation": "its own split" if sets.valid is not None else held_out,
         "objective": "mean loss + penalty / (2 N) |weights|^2, intercepts free; scikit-learn's C is 1 / penalty",
         "probes": [_described(each) for each in results],

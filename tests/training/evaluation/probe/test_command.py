@@ -110,3 +110,7 @@ def test_test_images_that_are_trained_on(
         assert run_cli(command[0], weights, "--data", path, *command[1:]) == code
         said = capsys.readouterr()
         assert sentence in " ".join((said.err if code else said.out).split())
+    out = tmp_path / "probe.json"
+    if code == 0:
+        assert run_cli("probe", weights, "--data", path, "--out", out) == 0
+        assert sentence in json.loads(out.read_text())["shared_images"][0]
